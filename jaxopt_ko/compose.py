@@ -1,0 +1,344 @@
+"""How transformations are put together: chains, masks, groups, hyperparameters that live in the state."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxopt_ko import errors, tree
+from jaxopt_ko.lift import LeafUpdate, leafwise, name_of, named, taking, transform
+from jaxopt_ko.numerics import next_count, scalar_dtype, value_at, zero_count
+from jaxopt_ko.types import DType, EmptyState, GradientTransformation, Params, PyTree, State, Updates
+
+__all__ = [
+    "apply_updates", "chain", "identity", "inject_hyperparams", "leafwise", "masked", "named_chain", "partition",
+    "transform",
+]  # fmt: skip
+
+
+def identity() -> GradientTransformation:
+    """Updates unchanged."""
+    return GradientTransformation(lambda params: EmptyState(), _identity_update)
+
+
+def _identity_update(updates: Updates, state: State, params: Params = None, **_: Any) -> tuple[Updates, State]:
+    return updates, state
+
+
+def chain(*args: GradientTransformation) -> GradientTransformation:
+    """One transformation after the other: the updates of each are what the next one gets.
+
+    The state is the tuple of their states; extra arguments go to all that take them, foreign pairs included.
+    With no argument it is the identity. Raises TransformationError if an argument is no (init, update) pair.
+    """
+    pairs = [errors.check_pair("chain", f"argument {i}", pair) for i, pair in enumerate(args)]
+    names = [name_of(pair) for pair in pairs]
+    who = f"chain({', '.join(names)})"
+    inits = [taking(pair.init, 1) for pair in pairs]
+
+    def init(params: Params, **problem: Any) -> tuple[State, ...]:
+        return tuple(init_(params, **problem) for init_ in inits)
+
+    runs = _runs([pair.update for pair in pairs])
+    if len(runs) <= 1 and all(isinstance(pair.update, LeafUpdate) for pair in pairs):
+        return GradientTransformation(init, LeafUpdate(who, runs[0] if runs else []))
+    stages = [(len(run), run[0] if len(run) == 1 else LeafUpdate(who, run)) for run in runs]
+
+    def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
+        errors.check_state_tuple(who, state, names)
+        new: list[State] = []
+        for size, stage in stages:
+            old = tuple(state[len(new) : len(new) + size])
+            updates, changed = stage(updates, old[0] if size == 1 else old, params, **extra)
+            new += [changed] if size == 1 else changed
+        return updates, tuple(new)
+
+    return GradientTransformation(init, named(update, who))
+
+
+def _runs(updates: Sequence[Callable[..., Any]]) -> list[list[Any]]:
+    """Consecutive updates that one leafwise pass can do; a rule that looks at all leaves can only begin one."""
+    runs: list[list[Any]] = []
+    for update in updates:
+        joins = isinstance(update, LeafUpdate) and not any(piece.reduce for piece in update.pieces)
+        if joins and runs and isinstance(runs[-1][0], LeafUpdate):
+            runs[-1].append(update)
+        else:
+            runs.append([update if isinstance(update, LeafUpdate) else taking(update, 3)])
+    return runs
+
+
+def named_chain(*args: tuple[str, GradientTransformation]) -> GradientTransformation:
+    """A chain whose state is a dict: named_chain(("momentum", trace(0.9)), ("step", scale(-0.1))).
+
+    Raises TransformationError if an argument is no (name, transformation) pair, or a name comes twice.
+    """
+    errors.check_named("named_chain", args)
+    names = [name for name, _ in args]
+    inner = chain(*(pair for _, pair in args))
+
+    def init(params: Params, **problem: Any) -> dict[str, State]:
+        return dict(zip(names, inner.init(params, **problem), strict=True))
+
+    def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
+        errors.check_state_keys("named_chain", state, names)
+        updates, new = inner.update(updates, tuple(state[name] for name in names), params, **extra)
+        return updates, dict(zip(names, new, strict=True))
+
+    return GradientTransformation(init, named(update, f"named_chain({', '.join(map(str, names))})"))
+
+
+def apply_updates(params: Params, updates: Updates) -> Params:
+    """params + updates, leaf by leaf, added in float32 at least and kept in the parameters' dtype.
+
+    A parameter whose update is None stays as it is. Raises TreeError if the trees differ in structure or shape.
+    """
+    leaves, treedef = tree.flatten(params)
+    if tree.structure(updates) == treedef:
+        steps = jax.tree.leaves(updates)
+    else:
+        leaves, treedef = tree.flatten(params, none_is_leaf=True)
+        if tree.structure(updates, none_is_leaf=True) != treedef:
+            errors.structure_mismatch("apply_updates", "updates", updates, "params", params)
+        steps = tree.flatten(updates, none_is_leaf=True)[0]
+    for index, (p, u) in enumerate(zip(leaves, steps, strict=True)):
+        if u is None:
+            continue
+        if np.shape(u) != np.shape(p):
+            errors.shape_mismatch("apply_updates", "updates", errors.path_of(params, index), u, "params", np.shape(p))
+        leaves[index] = p + u if tree.dtype_of(p) == tree.dtype_of(u) == jnp.float32 else _add(p, u)
+    return treedef.unflatten(leaves)
+
+
+@jax.jit
+def _add(p: jax.Array, u: jax.Array) -> jax.Array:
+    wide = tree.compute_dtype(p.dtype, u.dtype)
+    return (p.astype(wide) + u.astype(wide)).astype(p.dtype)
+
+
+# ---- parts of a tree ------------------------------------------------------------------------------------
+
+
+class MaskedNode(NamedTuple):
+    """Stands, without leaves, where a masked transformation sees nothing."""
+
+
+class MaskedState(NamedTuple):
+    """State of `masked`."""
+
+    inner_state: State  # of the inner transformation, MaskedNode() at the leaves left out
+
+
+class PartitionState(NamedTuple):
+    """State of `partition`."""
+
+    inner_states: dict[Hashable, MaskedState]  # label -> state of its transformation
+
+
+def masked(
+    inner: GradientTransformation,
+    mask: PyTree | Callable[[Params], PyTree],
+    *,
+    mask_compatible_extra_args: bool = False,
+) -> GradientTransformation:
+    """`inner` on the leaves where the mask is True; the others pass as they are and have no state.
+
+    mask: a tree of bools like the parameters, or a prefix of one, or a function of the parameters that makes it.
+    mask_compatible_extra_args: mask also those extra arguments that are trees like the parameters.
+
+    Raises TransformationError when made; TreeError, when traced, for a mask that is no tree of bools or fits no
+    prefix. To freeze the other leaves, use `partition` with `set_to_zero()`: here they keep their gradient.
+    """
+    pair = errors.check_pair("masked", "inner", inner)
+    who = f"masked({name_of(pair)})"
+    groups = _Groups({True: pair}, mask, who, mask_compatible_extra_args, labels=(True, False))
+
+    def init(params: Params, **problem: Any) -> MaskedState:
+        return groups.init(params, **problem)[True]
+
+    def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
+        errors.check_state_type(who, state, MaskedState)
+        updates, states = groups.update(updates, {True: state}, params, **extra)
+        return updates, states[True]
+
+    return GradientTransformation(init, named(update, who))
+
+
+def partition(
+    transforms: Mapping[Hashable, GradientTransformation],
+    param_labels: PyTree | Callable[[Params], PyTree],
+    *,
+    mask_compatible_extra_args: bool = False,
+) -> GradientTransformation:
+    """Each leaf to the transformation of its label: partition({"w": adam(1e-3), "b": sgd(1e-2)}, labels).
+
+    param_labels: a tree of labels like the parameters, or a prefix of one, or a function that makes it.
+    One pass over the tree, however many labels there are.
+
+    Raises TransformationError when made; TreeError, when traced, naming the path of a leaf whose label has no
+    transformation.
+    """
+    who = "partition"
+    pairs = {label: errors.check_pair(who, f"transforms[{label!r}]", pair) for label, pair in transforms.items()}
+    groups = _Groups(pairs, param_labels, who, mask_compatible_extra_args, labels=tuple(pairs))
+
+    def init(params: Params, **problem: Any) -> PartitionState:
+        return PartitionState(groups.init(params, **problem))
+
+    def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
+        errors.check_state_type(who, state, PartitionState)
+        errors.check_state_keys(who, state.inner_states, tuple(pairs))
+        updates, states = groups.update(updates, state.inner_states, params, **extra)
+        return updates, PartitionState(states)
+
+    return GradientTransformation(init, named(update, who))
+
+
+class _Groups:
+    """Leaves dealt out by label; a leaf whose label has no transformation (a mask's False) passes unchanged."""
+
+    def __init__(
+        self,
+        pairs: Mapping[Hashable, GradientTransformation],
+        labels_of: PyTree | Callable[[Params], PyTree],
+        who: str,
+        deal_extra: bool,
+        labels: tuple[Hashable, ...],
+    ) -> None:
+        self.pairs, self.labels_of, self.who, self.deal_extra, self.allowed = (
+            pairs,
+            labels_of,
+            who,
+            deal_extra,
+            labels,
+        )
+        self.inits = {label: taking(pair.init, 1) for label, pair in pairs.items()}
+        self.updates = {label: taking(pair.update, 3) for label, pair in pairs.items()}
+
+    def init(self, params: Params, **problem: Any) -> dict[Hashable, MaskedState]:
+        labels = self._labels(params)
+        return {
+            label: MaskedState(init(self._deal(params, labels, label), **problem)) for label, init in self.inits.items()
+        }
+
+    def update(
+        self, updates: Updates, states: Mapping[Hashable, MaskedState], params: Params, **extra: Any
+    ) -> tuple[Updates, dict[Hashable, MaskedState]]:
+        labels = self._labels(updates if params is None else params)
+        leaves, treedef = tree.flatten(updates, none_is_leaf=True)
+        if len(leaves) != len(labels):
+            errors.structure_mismatch(self.who, "gradients", updates, "params", params)
+        new: dict[Hashable, MaskedState] = {}
+        for label, update in self.updates.items():
+            mine = {
+                key: self._deal(value, labels, label) if self.deal_extra and self._fits(value, treedef) else value
+                for key, value in extra.items()
+            }
+            part, state = update(
+                self._deal(updates, labels, label),
+                states[label].inner_state,
+                None if params is None else self._deal(params, labels, label),
+                **mine,
+            )
+            new[label] = MaskedState(state)
+            for index, leaf in enumerate(treedef.flatten_up_to(part)):
+                if labels[index] == label:
+                    leaves[index] = leaf
+        return treedef.unflatten(leaves), new
+
+    def _labels(self, params: Params) -> list[Hashable]:
+        """The label of each leaf, None leaves counted."""
+        labels = self.labels_of(params) if callable(self.labels_of) else self.labels_of
+        try:
+            full = jax.tree.broadcast(labels, params, is_leaf=tree.is_none)
+        except ValueError:
+            errors.structure_mismatch(self.who, "labels", labels, "params (or a prefix of them)", params)
+        flat = tree.flatten(full, none_is_leaf=True)[0]
+        leaves = tree.flatten(params, none_is_leaf=True)[0]
+        for index, (label, leaf) in enumerate(zip(flat, leaves, strict=True)):
+            if leaf is not None and not (isinstance(label, Hashable) and label in self.allowed):
+                errors.unknown_label(self.who, errors.path_of(params, index, none_is_leaf=True), label, self.allowed)
+        return flat
+
+    @staticmethod
+    def _deal(full: PyTree, labels: Sequence[Hashable], label: Hashable) -> PyTree:
+        leaves, treedef = tree.flatten(full, none_is_leaf=True)
+        dealt = [leaf if own == label else MaskedNode() for leaf, own in zip(leaves, labels, strict=True)]
+        return treedef.unflatten(dealt)
+
+    @staticmethod
+    def _fits(value: Any, treedef: Any) -> bool:
+        return bool(tree.structure(value, none_is_leaf=True) == treedef)
+
+
+# ---- hyperparameters in the state -----------------------------------------------------------------------
+
+
+class InjectStatefulHyperparamsState(NamedTuple):
+    """State of `inject_hyperparams`."""
+
+    count: jax.Array  # type: ignore[assignment]  # int32[]  steps taken
+    hyperparams: dict[str, jax.Array]  # name -> float[], read, and free to be set, between steps
+    hyperparams_states: dict[str, Any]  # kept for its name: a schedule here needs the count alone
+    inner_state: State
+
+
+def inject_hyperparams(
+    inner_factory: Callable[..., GradientTransformation],
+    static_args: str | Iterable[str] = (),
+    hyperparam_dtype: DType | None = None,
+) -> Callable[..., GradientTransformation]:
+    """`inner_factory` with its numeric arguments kept in the state, where they can be read and set.
+
+    opt = inject_hyperparams(adam)(1e-3); state.hyperparams["learning_rate"] = jnp.asarray(1e-4) between steps.
+    Numbers and arrays are kept, schedules read at each step (for our own factories: those of the parameters that
+    take a Hyper); the rest, and `static_args`, go to the factory as they are.
+
+    Every hyperparameter here may be traced or scheduled without this wrapper; use it to see or change one from
+    outside a compiled step. Raises HyperparameterError for a static argument that the factory does not have.
+    """
+    signature = inspect.signature(inner_factory)
+    static = {static_args} if isinstance(static_args, str) else set(static_args)
+    who = f"inject_hyperparams({getattr(inner_factory, '__name__', 'factory')})"
+    errors.check_subset(who, "static_args", static, signature.parameters)
+    ours = [p.name for p in signature.parameters.values() if "Hyper" in str(p.annotation)]
+
+    def injectable(key: str, value: Any) -> bool:
+        if key in static or isinstance(value, bool | str) or value is None or (ours and key not in ours):
+            return False
+        return callable(value) or isinstance(value, int | float | np.ndarray | np.number | jax.Array)
+
+    def factory(*args: Any, **kwargs: Any) -> GradientTransformation:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        hypers = {key: value for key, value in bound.arguments.items() if injectable(key, value)}
+        schedules = {key: value for key, value in hypers.items() if callable(value)}
+        dtype = scalar_dtype() if hyperparam_dtype is None else hyperparam_dtype
+        made = inner_factory(*bound.args, **bound.kwargs)  # bad values are refused now, not when traced
+
+        def inner(hyperparams: Mapping[str, jax.Array]) -> GradientTransformation:
+            again = inspect.BoundArguments(signature, {**bound.arguments, **hyperparams})
+            return inner_factory(*again.args, **again.kwargs)
+
+        def init(params: Params, **problem: Any) -> InjectStatefulHyperparamsState:
+            count = zero_count()
+            values = {key: value_at(value, count, who, key).astype(dtype) for key, value in hypers.items()}
+            state = taking(inner(values).init, 1)(params, **problem)
+            return InjectStatefulHyperparamsState(count, values, {}, state)
+
+        def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
+            errors.check_state_type(who, state, InjectStatefulHyperparamsState)
+            errors.check_state_keys(who, state.hyperparams, tuple(hypers))
+            values = {key: jnp.asarray(value, dtype) for key, value in state.hyperparams.items()}
+            values |= {key: value_at(value, state.count, who, key).astype(dtype) for key, value in schedules.items()}
+            updates, new = taking(inner(values).update, 3)(updates, state.inner_state, params, **extra)
+            return updates, InjectStatefulHyperparamsState(next_count(state.count), values, {}, new)
+
+        return GradientTransformation(init, named(update, f"inject_hyperparams({name_of(made)})"))
+
+    return factory

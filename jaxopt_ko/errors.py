@@ -1,0 +1,303 @@
+"""Every sentence the library raises: who, what was wrong, what was got, what to do.
+
+The functions here look at Python values and at the static side of arrays (structure, shape, dtype), never at
+traced values: those pass unchecked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, NoReturn
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxopt_ko.types import GradientTransformation, Hyper, PyTree
+
+
+class HyperparameterError(ValueError):
+    """A hyperparameter, schedule or boundary outside what the method is defined for."""
+
+
+class HyperparameterTypeError(HyperparameterError, TypeError):
+    """A hyperparameter that is not a number, an array of one number, or a schedule."""
+
+
+class TransformationError(TypeError):
+    """Something that is not an (init, update) pair where one is needed."""
+
+
+class TreeError(ValueError, AssertionError):
+    """Trees that should match in structure, shape or dtype and do not (chex's are AssertionErrors too)."""
+
+
+class StateError(TreeError, TypeError):
+    """A state that does not belong to the transformation it was given to."""
+
+
+class MissingArgumentError(TypeError, ValueError):
+    """`params` or an extra argument that the rule cannot do without."""
+
+
+def say(kind: type[Exception], who: str, wrong: str, got: str | None = None, do: str | None = None) -> NoReturn:
+    """Raise `kind` in the one form of all our messages."""
+    parts = [f"{who}: {wrong}."]
+    if got is not None:
+        parts.append(f"Got {got}.")
+    if do is not None:
+        parts.append(do if do.endswith(".") else f"{do}.")
+    raise kind(" ".join(parts))
+
+
+# ---- hyperparameters ------------------------------------------------------------------------------------
+
+
+class Domain(NamedTuple):
+    """An interval of numbers, and how to say it."""
+
+    low: float  # included unless low_open
+    high: float  # excluded unless infinite
+    words: str
+    low_open: bool = False
+    infinite: bool = False  # may the value itself be infinite?
+
+    def holds(self, value: float) -> bool:
+        """Whether a concrete number lies inside; NaN never does."""
+        above = value > self.low if self.low_open else value >= self.low
+        return above and (value < self.high or (self.infinite and value == self.high))
+
+
+NONNEGATIVE = Domain(0.0, math.inf, "a finite number >= 0")
+POSITIVE = Domain(0.0, math.inf, "a finite number > 0", low_open=True)
+THRESHOLD = Domain(0.0, math.inf, "a number > 0 (infinity switches it off)", low_open=True, infinite=True)
+FRACTION = Domain(0.0, 1.0, "in [0, 1)")
+FINITE = Domain(-math.inf, math.inf, "a finite number", low_open=True)
+
+
+def check_hyper(who: str, name: str, value: Any, domain: Domain) -> Hyper:
+    """Return `value` if it can be a hyperparameter; a traced or scheduled one has its shape checked only."""
+    if isinstance(value, bool | np.bool_ | str | bytes) or value is None:
+        say(HyperparameterTypeError, who, f"{name} must be a number, an array of shape () or a schedule",
+            f"{value!r}", f"Give {name} {domain.words}")  # fmt: skip
+    if callable(value):
+        _check_schedule(who, name, value)
+    elif np.shape(value) != ():
+        say(HyperparameterError, who, f"{name} must be one number (shape ())", f"shape {np.shape(value)}",
+            "To try several values at once, jax.vmap over them; for one value per group, use partition")  # fmt: skip
+    elif not isinstance(value, jax.core.Tracer):
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            say(HyperparameterTypeError, who, f"{name} must be a number, an array of shape () or a schedule",
+                describe(value), f"Give {name} {domain.words}")  # fmt: skip
+        if not domain.holds(number):
+            say(HyperparameterError, who, f"{name} must be {domain.words}", f"{name}={value}",
+                f"Give {name} {domain.words}")  # fmt: skip
+    return value  # type: ignore[no-any-return]
+
+
+def _check_schedule(who: str, name: str, schedule: Callable[..., Any]) -> None:
+    """See what the schedule returns without running it; one that cannot be traced shows itself later."""
+    try:
+        with jax.numpy_dtype_promotion("standard"):
+            value = jax.eval_shape(schedule, np.int32(0))
+    except Exception:
+        return
+    check_schedule_value(who, name, value)
+
+
+def check_schedule_value(who: str, name: str, value: Any) -> None:
+    """What a schedule returned must be one real number."""
+    number = isinstance(value, int | float) or hasattr(value, "dtype")
+    if not number or isinstance(value, bool) or jnp.issubdtype(jnp.result_type(value), jnp.complexfloating):
+        got = "None" if value is None else describe(value)
+        say(HyperparameterTypeError, who, f"the schedule for {name} must return one number", got,
+            "Return a float or an array of shape () from schedule(step)")  # fmt: skip
+    if np.shape(value) != ():
+        say(HyperparameterError, who, f"the schedule for {name} must return one number (shape ())",
+            f"shape {np.shape(value)}", "Return an array of shape () from schedule(step)")  # fmt: skip
+
+
+def check_choice(who: str, name: str, value: Any, choices: Sequence[str]) -> None:
+    """A keyword that names a variant."""
+    if value not in choices:
+        say(HyperparameterError, who, f"{name} must be one of {', '.join(map(repr, choices))}", repr(value),
+            "See the docstring for what each variant is")  # fmt: skip
+
+
+# ---- transformations ------------------------------------------------------------------------------------
+
+
+def check_pair(who: str, where: str, pair: Any) -> GradientTransformation:
+    """Return the (init, update) pair, ours or foreign; say what it is otherwise."""
+    init, update = getattr(pair, "init", None), getattr(pair, "update", None)
+    if callable(init) and callable(update) and not isinstance(pair, type):
+        return pair  # type: ignore[no-any-return]
+    if isinstance(pair, tuple) and len(pair) == 2 and all(map(callable, pair)):
+        return GradientTransformation(*pair)
+    if callable(pair):
+        name = getattr(pair, "__name__", repr(pair))
+        say(TransformationError, who, f"{where} is the function {name}, not a transformation",
+            f"{name} without its call", f"Call it first: {name}(...)")  # fmt: skip
+    say(TransformationError, who, f"{where} must be a transformation, an (init, update) pair", describe(pair),
+        "Make one with an optimizer, a scale_by_* rule, or transform(name, init, update)")  # fmt: skip
+
+
+def check_state_type(who: str, state: Any, expected: type) -> None:
+    """The state must be of the class that this rule's init makes."""
+    if not isinstance(state, expected):
+        say(StateError, who, f"the state must be a {expected.__name__}", describe(state), STATE_ADVICE)
+
+
+STATE_ADVICE = (
+    "Call update(updates, state, params) in this order, with the state that this transformation's own "
+    "init or last update returned"
+)
+
+
+def check_state_tuple(who: str, state: Any, names: Sequence[str]) -> None:
+    """A chain's state is one state for each of its transformations."""
+    if not isinstance(state, tuple) or len(state) != len(names):
+        say(StateError, who, f"the state must be a tuple of {len(names)} states ({', '.join(names)})",
+            describe(state), STATE_ADVICE)  # fmt: skip
+
+
+def check_named(who: str, args: Sequence[Any]) -> None:
+    """The arguments of a named chain are (name, transformation) pairs with names of their own."""
+    names = []
+    for i, arg in enumerate(args):
+        if not (isinstance(arg, tuple) and len(arg) == 2 and isinstance(arg[0], str)):
+            say(TransformationError, who, f"argument {i} must be a (name, transformation) pair", describe(arg),
+                'Write named_chain(("name", transformation), ...)')  # fmt: skip
+        names.append(arg[0])
+        if arg[0] in names[:-1]:
+            say(TransformationError, who, f"the name {arg[0]!r} comes twice", f"names {names}",
+                "Give each transformation a name of its own")  # fmt: skip
+
+
+def check_state_keys(who: str, state: Any, names: Sequence[Any]) -> None:
+    """A state that is a dict with one state for each name."""
+    if not isinstance(state, dict) or set(state) != set(names):
+        got = f"a dict of {sorted(map(str, state))}" if isinstance(state, dict) else describe(state)
+        say(StateError, who, f"the state must be a dict of {sorted(map(str, names))}", got, STATE_ADVICE)
+
+
+def unknown_label(who: str, path: str, label: Any, allowed: Sequence[Any]) -> NoReturn:
+    """A leaf that no group takes."""
+    if set(allowed) == {True, False}:
+        say(TreeError, who, f"the mask at the leaf {path} must be True or False", f"{label!r}",
+            "Give a tree of Python bools like the parameters, or a function that makes one")  # fmt: skip
+    say(TreeError, who, f"no transformation has the label of the leaf {path}", f"label {label!r}",
+        f"Labels with a transformation: {', '.join(map(repr, allowed))}")  # fmt: skip
+
+
+def check_subset(who: str, name: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Names that must be among those known."""
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        say(HyperparameterError, who, f"{name} must be parameters of the factory", f"{unknown}",
+            f"It has {', '.join(known)}")  # fmt: skip
+
+
+def missing_argument(who: str, argument: str, why: str) -> NoReturn:
+    """An argument of update that the rule cannot do without."""
+    say(MissingArgumentError, who, f"{argument} is missing", f"{argument}=None",
+        f"Call update(updates, state, params): {why}" if argument == "params" else why)  # fmt: skip
+
+
+# ---- trees ----------------------------------------------------------------------------------------------
+
+
+def describe(value: Any) -> str:
+    """`float32[3,4]` for an array, the type's name and a short look for anything else."""
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{value.dtype}[{','.join(map(str, value.shape))}]"
+    if isinstance(value, type) or callable(value):
+        return f"the {type(value).__name__} {getattr(value, '__name__', value)!s}"
+    if isinstance(value, tuple) and type(value) is not tuple:
+        return f"a {type(value).__name__}"
+    if isinstance(value, tuple | list) and len(value) <= 4:
+        return f"a {type(value).__name__} of ({', '.join(map(describe, value))})"
+    text = repr(value)
+    return f"a {type(value).__name__}: {text if len(text) <= 80 else text[:77] + '...'}"
+
+
+def path_of(tree: PyTree, index: int, none_is_leaf: bool = False) -> str:
+    """The path of the index-th leaf; `(root)` if the tree is one leaf."""
+    is_leaf = _is_none if none_is_leaf else None
+    path, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_leaf)[0][index]
+    return _spell(path)
+
+
+def _spell(path: Iterable[Any]) -> str:
+    return jax.tree_util.keystr(tuple(path)) or "(root)"
+
+
+def _is_none(x: Any) -> bool:
+    return x is None
+
+
+def structure_mismatch(who: str, what: str, tree: PyTree, like: str, reference: PyTree) -> NoReturn:
+    """Say where two trees part: missing leaves, extra ones, or other containers."""
+    have, want = ({_spell(path) for path, _ in jax.tree_util.tree_flatten_with_path(t)[0]} for t in (tree, reference))
+    missing, extra = sorted(want - have), sorted(have - want)
+    parts = [f"no leaf at {', '.join(missing[:3])}"] if missing else []
+    parts += [f"an extra leaf at {', '.join(extra[:3])}"] if extra else []
+    if not parts:
+        parts = [f"the same leaves in other containers: {jax.tree.structure(tree)}"]
+    say(TreeError, who, f"the {what} must have the structure of the {like}", " and ".join(parts),
+        f"Expected {jax.tree.structure(reference)}. Pass trees made for the same parameters; "
+        "leave leaves out of both with masked or partition")  # fmt: skip
+
+
+def shape_mismatch(who: str, what: str, path: str, got: Any, like: str, want: tuple[int, ...]) -> NoReturn:
+    """A leaf of another shape, broadcastable or not."""
+    say(TreeError, who, f"the {what} leaf {path} must have the shape {want} of the {like}", describe(got),
+        "Shapes are never broadcast here: reshape the leaf, or make the state anew with init")  # fmt: skip
+
+
+def check_leaf(who: str, what: str, tree: PyTree, index: int, leaf: Any, none_is_leaf: bool = False) -> None:
+    """A leaf must be a real floating array (or a Python float)."""
+    dtype = getattr(leaf, "dtype", None)
+    if dtype is not None and jnp.issubdtype(dtype, jnp.floating):
+        return
+    if dtype is None and isinstance(leaf, float):
+        return
+    path = path_of(tree, index, none_is_leaf)
+    if dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating):
+        say(TreeError, who, f"the {what} leaf {path} is complex, which is not supported", describe(leaf),
+            "Optimize its real and imaginary parts as two leaves")  # fmt: skip
+    say(TreeError, who, f"the {what} leaf {path} is not a floating-point array", describe(leaf),
+        "Leave it out: masked(transformation, mask) with False there, partition({...}, labels), "
+        "or None in its place")  # fmt: skip
+
+
+def check_carry(who: str, old: PyTree, new: PyTree) -> None:
+    """The new state must be a scan carry for the old one: equal structure, shapes and dtypes."""
+    try:
+        chex.assert_trees_all_equal_structs(old, new)
+    except AssertionError:
+        structure_mismatch(who, "new state", new, "state that went in", old)
+    try:
+        chex.assert_trees_all_equal_shapes_and_dtypes(old, new)
+    except AssertionError:
+        pairs = zip(jax.tree_util.tree_flatten_with_path(old)[0], jax.tree.leaves(new), strict=True)
+        for (path, a), b in pairs:
+            if np.shape(a) != np.shape(b) or jnp.result_type(a) != jnp.result_type(b):
+                say(StateError, who, f"the new state's leaf {_spell(path)} must stay {describe(a)}",
+                    describe(b), "Store it in the dtype and shape that init chose (lax.scan's carry rule)")  # fmt: skip
+        raise
+
+
+def check_same_trees(who: str, what: str, tree: PyTree, like: str, reference: PyTree) -> None:
+    """Two trees must agree in structure and in every shape."""
+    try:
+        chex.assert_trees_all_equal_structs(tree, reference)
+    except AssertionError:
+        structure_mismatch(who, what, tree, like, reference)
+    for index, (a, b) in enumerate(zip(jax.tree.leaves(tree), jax.tree.leaves(reference), strict=True)):
+        if np.shape(a) != np.shape(b):
+            shape_mismatch(who, what, path_of(tree, index), a, like, np.shape(b))

@@ -1,0 +1,381 @@
+"""How transformations are made: all plumbing and every trace-time check, once.
+
+`transform` makes one from functions over trees, `leafwise` from a rule for one array. Leafwise rules in a row
+become one jitted function per distinct leaf, so that a thousand leaves of one shape are traced and lowered once.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxopt_ko import errors, tree
+from jaxopt_ko.errors import Domain
+from jaxopt_ko.numerics import next_count, value_at, zero_count
+from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree, State, Updates
+
+Memory = tuple[jax.Array, ...]  # what one leaf remembers
+Step = jax.Array | tuple[jax.Array, ...]  # what a rule returns: the step, then the new memory if it has one
+
+
+class Scalars:
+    """What all leaves share at one step: the hyperparameters and what follows from them, float[] each."""
+
+    def __init__(self, **values: jax.Array) -> None:
+        self.__dict__.update(values)
+
+    def __getattr__(self, name: str) -> jax.Array:
+        raise AttributeError(f"the rule has no hyperparameter {name!r}; it has {sorted(vars(self))}")
+
+
+# ---- from functions over trees --------------------------------------------------------------------------
+
+
+def transform(
+    name: str,
+    init: Callable[..., State],
+    update: Callable[..., tuple[Updates, State]],
+    *,
+    needs_params: bool = False,
+) -> GradientTransformation:
+    """A transformation from two functions over whole trees, with the checks that a `lax.scan` would want.
+
+    name: how errors call it.
+    init(params) -> state;  update(updates, state, params=None, **extra_args) -> (updates, state). `update` gets
+    those extra arguments that its signature takes.
+
+    Raises, when traced: TreeError if the gradients differ from the parameters, or the updates from the gradients,
+    in structure or shape, or a leaf is not a real floating array; StateError if the new state differs from the
+    old in structure, shape or dtype; MissingArgumentError without params where `needs_params`.
+    """
+    init_, update_ = taking(init, 1), taking(update, 3)
+
+    def checked_init(params: Params, **problem: Any) -> State:
+        _check_leaves(name, "params", params)
+        return init_(params, **problem)
+
+    def checked_update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
+        if params is None and needs_params:
+            errors.missing_argument(name, "params", "this rule reads the parameters")
+        _check_leaves(name, "gradients", updates)
+        if params is not None:
+            params = _where_updated(updates, params)
+            errors.check_same_trees(name, "gradients", updates, "params", params)
+        try:
+            new_updates, new_state = update_(updates, state, params, **extra)
+        except Exception:
+            if params is not None:  # was it the state? Only now is it worth asking
+                expected = jax.eval_shape(init_, params)
+                if tree.structure(expected) != tree.structure(state):
+                    errors.structure_mismatch(name, "state", state, "one that its init makes", expected)
+            raise
+        errors.check_same_trees(name, "updates", new_updates, "gradients", updates)
+        errors.check_carry(name, state, new_state)
+        return new_updates, new_state
+
+    return GradientTransformation(checked_init, named(checked_update, name))
+
+
+def named(update: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """`update` under the name that errors call it."""
+    update.__name__ = update.__qualname__ = name
+    return update
+
+
+def name_of(pair: GradientTransformation) -> str:
+    """How errors call a transformation, ours or foreign."""
+    return str(getattr(pair.update, "__name__", type(pair).__name__))
+
+
+def taking(function: Callable[..., Any], positional: int) -> Callable[..., Any]:
+    """`function` with the keyword arguments that its signature does not take dropped."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # a builtin: nothing is known, so nothing extra is passed
+        return lambda *args, **_: function(*args)
+    kinds = {p.kind for p in parameters}
+    if inspect.Parameter.VAR_KEYWORD in kinds:
+        return function
+    takes = {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        given = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        positional = min(positional, len(given))
+        takes -= {p.name for p in given[:positional]}
+
+    def selected(*args: Any, **extra: Any) -> Any:
+        return function(*args[:positional], **{k: v for k, v in extra.items() if k in takes})
+
+    return selected
+
+
+def _check_leaves(who: str, what: str, params: PyTree) -> None:
+    for index, leaf in enumerate(jax.tree.leaves(params)):
+        errors.check_leaf(who, what, params, index, leaf)
+
+
+def _where_updated(updates: Updates, params: Params) -> Params:
+    """Params with None wherever the gradient is None: what has no gradient is left alone."""
+    if tree.structure(updates) == tree.structure(params):
+        return params
+    leaves, treedef = tree.flatten(updates, none_is_leaf=True)
+    p_leaves, p_treedef = tree.flatten(params, none_is_leaf=True)
+    if treedef != p_treedef:
+        return params
+    return treedef.unflatten([None if g is None else p for g, p in zip(leaves, p_leaves, strict=True)])
+
+
+# ---- from a rule for one array --------------------------------------------------------------------------
+
+
+class Rule:
+    """A function of one leaf, equal to any other made by the same code over the same options.
+
+    Optimizers are made anew all the time (a sweep, a traced learning rate); equal rules share their compilation.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        cells = tuple(cell.cell_contents for cell in function.__closure__ or ())
+        self._key: Any = (function.__code__, cells)
+        try:
+            self._hash = hash(self._key)
+        except TypeError:  # an option that cannot be hashed: equal to itself alone
+            self._key, self._hash = id(self), id(self)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Rule) and self._key == other._key
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """One leafwise rule: what `leafwise` was given."""
+
+    name: str
+    state_type: type
+    init: Callable[[Any], Memory]
+    rule: Rule
+    hypers: Mapping[str, Hyper]
+    scalars: Mapping[str, float]
+    shared: Callable[..., Mapping[str, jax.Array]] | None
+    reduce: Callable[..., Mapping[str, jax.Array]] | None
+    needs_params: bool
+
+    def init_state(self, params: Params) -> State:
+        leaves, treedef = tree.flatten(params)
+        for index, leaf in enumerate(leaves):
+            errors.check_leaf(self.name, "params", params, index, leaf)
+        start = [value_at(value, zero_count()) for value in self.scalars.values()]
+        memory = [self.init(leaf) for leaf in leaves]
+        columns = [treedef.unflatten([m[i] for m in memory]) for i in range(self.width)]
+        return self.state_type(zero_count(), *start, *columns)
+
+    @property
+    def width(self) -> int:
+        """How many arrays each leaf remembers."""
+        return len(self.state_type._fields) - 1 - len(self.scalars)  # type: ignore[attr-defined]
+
+    def begin(self, updates: Updates, state: State) -> tuple[dict[str, jax.Array], tuple[jax.Array, ...]]:
+        """What all leaves share at this step, and the state's new scalars, its count first."""
+        count, *old = state[: 1 + len(self.scalars)]
+        t = next_count(count)
+        shared = {key: value_at(hyper, count, self.name, key) for key, hyper in self.hypers.items()}
+        # Not folded even where they are constants: the same arithmetic, to the bit, whether a hyperparameter
+        # is a number, traced or a schedule.
+        shared = jax.lax.optimization_barrier(shared)  # type: ignore[no-untyped-call]
+        shared |= dict(zip(self.scalars, old, strict=True))
+        if self.shared is not None:
+            shared |= self.shared(t, Scalars(**shared))
+        if self.reduce is not None:
+            shared |= self.reduce(updates, Scalars(**shared))
+        return shared, (
+            t,
+            *(shared[key].astype(value.dtype) for key, value in zip(self.scalars, old, strict=True)),
+        )
+
+
+class LeafUpdate:
+    """The update of leafwise rules in a row: one jitted call for each leaf.
+
+    Its state is that of its one rule, or a tuple of its parts' states; parts nest as chains do.
+    """
+
+    def __init__(self, name: str, parts: Sequence[LeafUpdate], piece: _Piece | None = None) -> None:
+        self.__name__ = self.__qualname__ = name
+        self.parts = tuple(parts)
+        self.piece = piece
+        self.pieces: tuple[_Piece, ...] = tuple(q for part in parts for q in part.pieces)
+        if piece is not None:
+            self.pieces = (piece,)
+        self.leaf = _leaf_function(tuple((q.name, q.rule, q.width) for q in self.pieces))
+        self.needs_params = any(q.needs_params for q in self.pieces)
+
+    def __call__(self, updates: Updates, state: State, params: Params = None, **_: Any) -> tuple[Updates, State]:
+        """One step of every rule in turn."""
+        states = self._split(state)
+        if not self.pieces:
+            return updates, state
+        for piece in self.pieces:
+            if piece.needs_params and params is None:
+                errors.missing_argument(piece.name, "params", "this rule reads the parameters")
+        work = list(zip(self.pieces, states, strict=True))
+        fields = [field for piece, s in work for field in s[1 + len(piece.scalars) :]]
+        aligned = _Aligned(self.__name__, updates, params, fields)
+        shared, scalars = zip(*(piece.begin(updates, s) for piece, s in work), strict=True)
+        packed = [value for values in shared for value in values.values()]
+        # One operand of each leaf's call, and of each kernel, instead of one or one literal per scalar.
+        table = jax.lax.optimization_barrier(jnp.stack(packed)) if packed else None  # type: ignore[no-untyped-call]
+        names = tuple(tuple(values) for values in shared)
+        aligned.run(functools.partial(self.leaf, table, names=names), self.needs_params)
+        columns = iter(aligned.columns())
+        new = (
+            piece.state_type(*head, *(next(columns) for _ in range(piece.width)))
+            for piece, head in zip(self.pieces, scalars, strict=True)
+        )
+        return aligned.updates(), self._join(new)
+
+    def _split(self, state: State) -> list[State]:
+        """The states of the rules, in order."""
+        if self.piece is not None:
+            errors.check_state_type(self.piece.name, state, self.piece.state_type)
+            return [state]
+        errors.check_state_tuple(self.__name__, state, [part.__name__ for part in self.parts])
+        return [s for part, own in zip(self.parts, state, strict=True) for s in part._split(own)]
+
+    def _join(self, states: Iterator[State]) -> State:
+        return next(states) if self.piece is not None else tuple(part._join(states) for part in self.parts)
+
+
+@functools.lru_cache(maxsize=4096)
+def _leaf_function(rules: tuple[tuple[str, Rule, int], ...]) -> Callable[..., Any]:
+    """All rules on one leaf, jitted: compute in float32 at least, store in each array's own dtype."""
+
+    def leaf(
+        table: jax.Array | None,  # float[k]  every rule's scalars
+        g: jax.Array,
+        p: jax.Array | None,
+        fields: Memory,
+        *,
+        names: tuple[tuple[str, ...], ...],  # of the scalars, rule by rule
+        out: np.dtype[Any],
+    ) -> tuple[jax.Array, Memory]:
+        wide = tree.compute_dtype(out, g.dtype, *(f.dtype for f in fields))
+        entries = iter(() if table is None else table.astype(wide))
+
+        def widen(x: jax.Array) -> jax.Array:
+            return x.astype(wide) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+        u, rest, stored = widen(g), list(fields), []
+        for (name, rule, width), keys in zip(rules, names, strict=True):
+            mine, rest = rest[:width], rest[width:]
+            h = Scalars(**{key: next(entries) for key in keys})
+            try:
+                result = rule.function(u, None if p is None else widen(p), *map(widen, mine), h)
+                u, *new = result if isinstance(result, tuple) else (result,)
+                chex.assert_trees_all_equal_shapes([g, *mine], [u, *new])
+            except (AssertionError, TypeError, ValueError) as error:
+                if any(m.shape != g.shape for m in mine):
+                    raise _LeafShapeError(name, mine) from error
+                raise
+            stored += [now.astype(was.dtype) for was, now in zip(mine, new, strict=True)]
+        return u.astype(out), tuple(stored)
+
+    return jax.jit(leaf, static_argnames=("names", "out"))
+
+
+class _LeafShapeError(Exception):
+    """A gradient does not fit what its leaf remembers: (rule, memory)."""
+
+
+class _Aligned:
+    """Gradients, parameters and state as lists of leaves in one order; None gradients left out."""
+
+    def __init__(self, who: str, updates: Updates, params: Params, fields: Sequence[PyTree]) -> None:
+        self.who, self.tree = who, updates
+        self.g, self.treedef = tree.flatten(updates)
+        others = [("params", params)] if params is not None else []
+        others += [("state", field) for field in fields]
+        self.sparse = any(tree.structure(other) != self.treedef for _, other in others)
+        if self.sparse:  # None in the gradients is no gradient; anything else is a mistake
+            self.g, self.treedef = tree.flatten(updates, none_is_leaf=True)
+            for what, other in others:
+                if tree.structure(other, none_is_leaf=True) != self.treedef:
+                    errors.structure_mismatch(who, "gradients", updates, what, other)
+        flat = [jax.tree.leaves(other, is_leaf=tree.is_none if self.sparse else None) for _, other in others]
+        self.p = flat.pop(0) if params is not None else [None] * len(self.g)
+        self.fields = flat
+
+    def run(self, leaf: Callable[..., Any], with_params: bool) -> None:
+        """Call leaf(gradient, parameter, memory, dtype of the step) for each leaf."""
+        for index, (g, p) in enumerate(zip(self.g, self.p, strict=True)):
+            if g is None:
+                continue
+            memory = tuple(column[index] for column in self.fields)
+            self._check(index, g, p, memory)
+            out = tree.dtype_of(g) if p is None else tree.common_dtype(tree.dtype_of(g), tree.dtype_of(p))
+            try:
+                self.g[index], new = leaf(jnp.asarray(g), p if with_params else None, memory, out=out)
+            except _LeafShapeError as error:
+                name, mine = error.args
+                got = ", ".join(map(errors.describe, mine))
+                errors.shape_mismatch(name, "gradients", self._path(index), g, f"state ({got})", np.shape(mine[0]))
+            for column, value in zip(self.fields, new, strict=True):
+                column[index] = value
+
+    def _check(self, index: int, g: Any, p: Any, memory: tuple[Any, ...]) -> None:
+        errors.check_leaf(self.who, "gradients", self.tree, index, g, none_is_leaf=self.sparse)
+        if p is not None and np.shape(p) != np.shape(g):
+            errors.shape_mismatch(self.who, "gradients", self._path(index), g, "params", np.shape(p))
+        for m in memory:
+            if not hasattr(m, "dtype"):
+                errors.structure_mismatch(self.who, "gradients", self.tree, "state", self.columns()[0])
+
+    def _path(self, index: int) -> str:
+        return errors.path_of(self.tree, index, none_is_leaf=self.sparse)
+
+    def updates(self) -> Updates:
+        return self.treedef.unflatten(self.g)
+
+    def columns(self) -> list[PyTree]:
+        return [self.treedef.unflatten(column) for column in self.fields]
+
+
+def leafwise(
+    name: str,
+    state_type: type,
+    *,
+    rule: Callable[..., Any],
+    init: Callable[[Any], Memory] = lambda p: (),
+    hypers: Mapping[str, tuple[Hyper, Domain]] | None = None,
+    shared: Callable[..., Mapping[str, jax.Array]] | None = None,
+    reduce: Callable[..., Mapping[str, jax.Array]] | None = None,
+    scalars: Mapping[str, float] | None = None,
+    needs_params: bool = False,
+) -> GradientTransformation:
+    """A transformation from a rule for one array.
+
+    state_type: a NamedTuple whose fields are `count`, then the `scalars`, then one tree per array of memory.
+    init(p) -> memory of one leaf, a tuple in the order of the fields.
+    rule(g, p, *memory, h) -> (step, *memory), in float32 at least; stored in the memory's own dtypes. `p` is None
+        unless `needs_params`.
+    hypers: name -> (number, array or schedule; its domain), checked now and handed on as h.name at each step.
+    shared(t, h) -> more scalars for h, made once a step; t = 1, 2, … is its number.
+    reduce(updates, h) -> more scalars that depend on all leaves together, a norm say.
+    scalars: state that is one number for all leaves, with its start; `shared` returns its new value by name.
+    The rule must not close over arrays: what varies comes through hypers.
+
+    Raises, when made: HyperparameterError. When traced: what `transform` says.
+    """
+    checked = {key: errors.check_hyper(name, key, *spec) for key, spec in (hypers or {}).items()}
+    piece = _Piece(name, state_type, init, Rule(rule), checked, scalars or {}, shared, reduce, needs_params)
+    return GradientTransformation(piece.init_state, LeafUpdate(name, (), piece))

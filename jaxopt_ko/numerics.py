@@ -1,0 +1,72 @@
+"""Scalars: step counts, hyperparameters at a step, bias correction, roots that can be differentiated at zero."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxopt_ko import errors
+from jaxopt_ko.types import Hyper
+
+
+def scalar_dtype() -> jnp.dtype:
+    """The dtype of every scalar: float64 where x64 is enabled, else float32; never less."""
+    return jnp.dtype(jax.dtypes.canonicalize_dtype(np.float64))
+
+
+def zero_count() -> jax.Array:
+    """int32[]: no steps taken yet."""
+    return jnp.zeros((), jnp.int32)
+
+
+def next_count(count: jax.Array) -> jax.Array:
+    """count + 1, staying at the largest int32 instead of wrapping round to negative steps."""
+    return jnp.minimum(count, np.int32(2**31 - 2)) + np.int32(1)
+
+
+def value_at(hyper: Hyper, count: jax.Array, who: str = "value_at", name: str = "the value") -> jax.Array:
+    """The hyperparameter at step `count` (from 0): itself, or its schedule's value; float[] in scalar_dtype."""
+    with jax.numpy_dtype_promotion("standard"):  # a schedule is free to mix its step with floats
+        value = hyper(count) if callable(hyper) else hyper
+    if callable(hyper):
+        errors.check_schedule_value(who, name, value)
+    return jnp.asarray(value).astype(scalar_dtype())
+
+
+def bias_correction(decay: jax.Array, t: jax.Array) -> jax.Array:
+    """1 - decay**t, the weight that an average started at zero has gathered after t steps.
+
+    Written as -expm1(t log decay): for decay near 1 the difference itself would lose half of float32's digits.
+    """
+    positive = decay > 0
+    log = jnp.log(jnp.where(positive, decay, jnp.ones_like(decay)))
+    return jnp.where(positive, -jnp.expm1(t.astype(decay.dtype) * log), jnp.ones_like(decay))
+
+
+@jax.custom_jvp
+def safe_sqrt(x: jax.Array) -> jax.Array:
+    """sqrt(x), with derivative 0 instead of infinity at x = 0."""
+    return jnp.sqrt(x)
+
+
+@safe_sqrt.defjvp
+def _safe_sqrt_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    (x,), (dx,) = primals, tangents
+    y = safe_sqrt(x)
+    positive = y > 0
+    slope = jnp.where(positive, 0.5 / jnp.where(positive, y, jnp.ones_like(y)), jnp.zeros_like(y))
+    return y, slope * dx
+
+
+@jax.custom_jvp
+def safe_rsqrt(x: jax.Array) -> jax.Array:
+    """1 / sqrt(x), and 0 with derivative 0 at x = 0."""
+    return jnp.where(x > 0, jax.lax.rsqrt(x), jnp.zeros_like(x))
+
+
+@safe_rsqrt.defjvp
+def _safe_rsqrt_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    (x,), (dx,) = primals, tangents
+    y = safe_rsqrt(x)
+    return y, -0.5 * y * y * y * dx

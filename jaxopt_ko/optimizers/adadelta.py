@@ -1,0 +1,65 @@
+"""AdaDelta. Zeiler 2012, arXiv:1212.5701, Algorithm 1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from jax import Array
+
+from jaxopt_ko.compose import chain, leafwise
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE
+from jaxopt_ko.lift import Memory, Scalars, Step
+from jaxopt_ko.numerics import safe_rsqrt, safe_sqrt
+from jaxopt_ko.transforms.decay import add_decayed_weights
+from jaxopt_ko.transforms.scaling import scale_by_learning_rate
+from jaxopt_ko.tree import wide_like
+from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree, Updates
+
+
+class ScaleByAdaDeltaState(NamedTuple):
+    """State of `scale_by_adadelta`."""
+
+    count: Array  # int32[]            t, steps taken
+    e_g: Updates  # like params, f32+  E[g**2]_t
+    e_x: Updates  # like params, f32+  E[dx**2]_t
+
+
+def scale_by_adadelta(rho: Hyper = 0.9, eps: Hyper = 1e-6) -> GradientTransformation:
+    """RMS of the past steps over RMS of the gradients: the step has the units of the parameters.
+
+    E[g**2]_t  = rho E[g**2] + (1 - rho) g**2
+    dx         = sqrt(E[dx**2] + eps) / sqrt(E[g**2]_t + eps) g
+    E[dx**2]_t = rho E[dx**2] + (1 - rho) dx**2
+    """
+
+    def init(p: Array) -> Memory:
+        return wide_like(p), wide_like(p)
+
+    def rule(g: Array, p: Array, e_g: Array, e_x: Array, h: Scalars) -> Step:
+        e_g = h.rho * e_g + (1 - h.rho) * g * g
+        dx = safe_sqrt(e_x + h.eps) * safe_rsqrt(e_g + h.eps) * g
+        e_x = h.rho * e_x + (1 - h.rho) * dx * dx
+        return dx, e_g, e_x
+
+    hypers = {"rho": (rho, FRACTION), "eps": (eps, NONNEGATIVE)}
+    return leafwise("scale_by_adadelta", ScaleByAdaDeltaState, init=init, rule=rule, hypers=hypers)
+
+
+def adadelta(
+    learning_rate: Hyper = 1.0,
+    rho: Hyper = 0.9,
+    eps: Hyper = 1e-6,
+    weight_decay: Hyper = 0.0,
+    weight_decay_mask: PyTree | Callable[[Params], PyTree] | None = None,
+) -> GradientTransformation:
+    """Adaptive steps that need no learning rate: the paper's is 1, the default here and in torch.
+
+    optax's default, None, adds the step instead of subtracting it; here None is refused. weight_decay is an L2
+    penalty, added to the gradient: needs params. Slow at the start: the first steps have the length sqrt(eps).
+    """
+    return chain(
+        add_decayed_weights(weight_decay, weight_decay_mask),
+        scale_by_adadelta(rho, eps),
+        scale_by_learning_rate(learning_rate),
+    )

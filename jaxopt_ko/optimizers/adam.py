@@ -1,0 +1,294 @@
+"""Adam, AdaMax and what grew out of them.
+
+Adam, AdaMax: Kingma & Ba 2015, arXiv:1412.6980, Algorithms 1 and 2. AdamW: Loshchilov & Hutter 2019,
+arXiv:1711.05101, Algorithm 2. NAdam: Dozat 2016, ICLR workshop, Algorithm 2.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko.compose import chain, leafwise
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE
+from jaxopt_ko.lift import Memory, Scalars, Step
+from jaxopt_ko.numerics import bias_correction as debias
+from jaxopt_ko.numerics import safe_sqrt
+from jaxopt_ko.transforms.decay import add_decayed_weights
+from jaxopt_ko.transforms.scaling import scale_by_learning_rate
+from jaxopt_ko.tree import full_like, wide_like
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, Updates
+
+Mask = PyTree | Callable[[Params], PyTree]
+
+
+class ScaleByAdamState(NamedTuple):
+    """State of `scale_by_adam`, and of `scale_by_adamax`, whose nu is a norm."""
+
+    count: Array  # int32[]           t, steps taken
+    mu: Updates  # like params        m_t, mean of g
+    nu: Updates  # like params, f32+  v_t, mean of g**2; u_t, decaying maximum of |g|
+
+
+class ScaleByNadamState(NamedTuple):
+    """State of `scale_by_nadam`."""
+
+    count: Array  # int32[]           t, steps taken
+    mu_product: Array  # float[]      mu_1 ... mu_t, product of the momentum schedule
+    mu: Updates  # like params        m_t, mean of g
+    nu: Updates  # like params, f32+  n_t, mean of g**2
+
+
+def scale_by_adam(
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    eps_root: Hyper = 0.0,
+    mu_dtype: DType | None = None,
+    *,
+    nesterov: bool = False,
+    bias_correction: bool = True,
+    nu_dtype: DType | None = None,
+) -> GradientTransformation:
+    """Mean gradient over root mean square.
+
+    m_t = b1 m + (1 - b1) g        m_hat = m_t / (1 - b1**t)
+    v_t = b2 v + (1 - b2) g**2     v_hat = v_t / (1 - b2**t)
+    u   = m_hat / (sqrt(v_hat + eps_root) + eps)
+
+    nesterov: m_hat = b1 m_t / (1 - b1**(t+1)) + (1 - b1) g / (1 - b1**t), optax's NAdam.
+    bias_correction=False: m_t and v_t for m_hat and v_hat; kept to show that the first steps are then too long,
+    (1 - b1) / sqrt(1 - b2) = 3.2 times the learning rate.
+    mu_dtype: of m, the parameters' by default. nu_dtype: of v, float32 at least by default, because in bfloat16
+    b2 = 0.999 is 1 and v would never fall.
+    """
+
+    def init(p: Array) -> Memory:
+        return full_like(p, 0, mu_dtype), wide_like(p, 0, nu_dtype)
+
+    def shared(t: Array, h: Scalars) -> dict[str, Array]:
+        return {"c1": debias(h.b1, t), "c1_next": debias(h.b1, t + 1), "c2": debias(h.b2, t)}
+
+    def rule(g: Array, p: Array, m: Array, v: Array, h: Scalars) -> Step:
+        m = h.b1 * m + (1 - h.b1) * g
+        v = h.b2 * v + (1 - h.b2) * g * g
+        c1, c1_next, c2 = (h.c1, h.c1_next, h.c2) if bias_correction else (1, 1, 1)
+        m_hat = h.b1 * m / c1_next + (1 - h.b1) * g / c1 if nesterov else m / c1
+        v_hat = v / c2
+        return m_hat / (safe_sqrt(v_hat + h.eps_root) + h.eps), m, v
+
+    hypers = {
+        "b1": (b1, FRACTION),
+        "b2": (b2, FRACTION),
+        "eps": (eps, NONNEGATIVE),
+        "eps_root": (eps_root, NONNEGATIVE),
+    }
+    return leafwise("scale_by_adam", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers)
+
+
+def scale_by_nadam(
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    eps_root: Hyper = 0.0,
+    mu_dtype: DType | None = None,
+    *,
+    momentum_decay: Hyper = 4e-3,
+    nu_dtype: DType | None = None,
+) -> GradientTransformation:
+    """Adam with Nesterov's momentum on Dozat's schedule, which torch.optim.NAdam follows.
+
+    mu_t  = b1 (1 - 0.96**(t momentum_decay) / 2)
+    m_t   = b1 m + (1 - b1) g;   n_t = b2 n + (1 - b2) g**2
+    m_hat = mu_{t+1} m_t / (1 - mu_1 ... mu_{t+1}) + (1 - mu_t) g / (1 - mu_1 ... mu_t)
+    u     = m_hat / (sqrt(n_t / (1 - b2**t) + eps_root) + eps)
+    """
+
+    def init(p: Array) -> Memory:
+        return full_like(p, 0, mu_dtype), wide_like(p, 0, nu_dtype)
+
+    def shared(t: Array, h: Scalars) -> dict[str, Array]:
+        def momentum(t: Array) -> Array:
+            return h.b1 * (1 - 0.5 * jnp.power(0.96, t.astype(h.b1.dtype) * h.momentum_decay))
+
+        product = h.mu_product * momentum(t)
+        return {
+            "mu_product": product,
+            "weight_m": momentum(t + 1) / (1 - product * momentum(t + 1)),
+            "weight_g": (1 - momentum(t)) / (1 - product),
+            "c2": debias(h.b2, t),
+        }
+
+    def rule(g: Array, p: Array, m: Array, n: Array, h: Scalars) -> Step:
+        m = h.b1 * m + (1 - h.b1) * g
+        n = h.b2 * n + (1 - h.b2) * g * g
+        m_hat = h.weight_m * m + h.weight_g * g
+        return m_hat / (safe_sqrt(n / h.c2 + h.eps_root) + h.eps), m, n
+
+    hypers = {
+        "b1": (b1, FRACTION),
+        "b2": (b2, FRACTION),
+        "eps": (eps, NONNEGATIVE),
+        "eps_root": (eps_root, NONNEGATIVE),
+        "momentum_decay": (momentum_decay, NONNEGATIVE),
+    }
+    scalars = {"mu_product": 1.0}
+    return leafwise(
+        "scale_by_nadam",
+        ScaleByNadamState,
+        init=init,
+        shared=shared,
+        rule=rule,
+        hypers=hypers,
+        scalars=scalars,
+    )
+
+
+def scale_by_adamax(b1: Hyper = 0.9, b2: Hyper = 0.999, eps: Hyper = 1e-8) -> GradientTransformation:
+    """Adam with the infinity norm.
+
+    m_t = b1 m + (1 - b1) g
+    u_t = max(b2 u, |g| + eps)
+    u   = m_t / (1 - b1**t) / u_t
+
+    The paper has no eps; optax and torch add it to |g|, as here.
+    """
+
+    def init(p: Array) -> Memory:
+        return full_like(p), wide_like(p)
+
+    def shared(t: Array, h: Scalars) -> dict[str, Array]:
+        return {"c1": debias(h.b1, t)}
+
+    def rule(g: Array, p: Array, m: Array, u: Array, h: Scalars) -> Step:
+        m = h.b1 * m + (1 - h.b1) * g
+        u = jnp.maximum(h.b2 * u, jnp.abs(g) + h.eps)
+        return m / h.c1 / u, m, u
+
+    hypers = {"b1": (b1, FRACTION), "b2": (b2, FRACTION), "eps": (eps, NONNEGATIVE)}
+    return leafwise("scale_by_adamax", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers)
+
+
+def adam(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    eps_root: Hyper = 0.0,
+    mu_dtype: DType | None = None,
+    *,
+    nesterov: bool = False,
+    bias_correction: bool = True,
+    nu_dtype: DType | None = None,
+) -> GradientTransformation:
+    """The step -lr u of `scale_by_adam`: a sound first choice for networks, whatever the gradients' scale.
+
+    A larger eps (1e-4 to 1) can help convolutional networks. Not for reaching a minimum to many digits: the
+    steps do not shrink with the gradient.
+    """
+    rule = scale_by_adam(
+        b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov, bias_correction=bias_correction, nu_dtype=nu_dtype
+    )
+    return chain(rule, scale_by_learning_rate(learning_rate))
+
+
+def adamw(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    eps_root: Hyper = 0.0,
+    mu_dtype: DType | None = None,
+    weight_decay: Hyper = 1e-4,
+    mask: Mask | None = None,
+    *,
+    nesterov: bool = False,
+    bias_correction: bool = True,
+    nu_dtype: DType | None = None,
+) -> GradientTransformation:
+    """Adam with decoupled weight decay: -lr (u + weight_decay p). Needs params; mask as in `masked`.
+
+    As in optax and torch the decay is multiplied by the learning rate. torch's default weight_decay is 1e-2.
+    """
+    rule = scale_by_adam(
+        b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov, bias_correction=bias_correction, nu_dtype=nu_dtype
+    )
+    return chain(rule, add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate))
+
+
+def nadam(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    eps_root: Hyper = 0.0,
+    mu_dtype: DType | None = None,
+    *,
+    nesterov: bool = True,
+    momentum_decay: Hyper | None = None,
+    nu_dtype: DType | None = None,
+) -> GradientTransformation:
+    """Adam with Nesterov's momentum, constant (momentum_decay=None, optax) or on Dozat's schedule (4e-3, torch)."""
+    rule = _nadam_rule(b1, b2, eps, eps_root, mu_dtype, nesterov, momentum_decay, nu_dtype)
+    return chain(rule, scale_by_learning_rate(learning_rate))
+
+
+def nadamw(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    eps_root: Hyper = 0.0,
+    mu_dtype: DType | None = None,
+    weight_decay: Hyper = 1e-4,
+    mask: Mask | None = None,
+    *,
+    nesterov: bool = True,
+    momentum_decay: Hyper | None = None,
+    nu_dtype: DType | None = None,
+) -> GradientTransformation:
+    """`nadam` with the decoupled weight decay of `adamw`. Needs params."""
+    rule = _nadam_rule(b1, b2, eps, eps_root, mu_dtype, nesterov, momentum_decay, nu_dtype)
+    return chain(rule, add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate))
+
+
+def _nadam_rule(
+    b1: Hyper,
+    b2: Hyper,
+    eps: Hyper,
+    eps_root: Hyper,
+    mu_dtype: DType | None,
+    nesterov: bool,
+    momentum_decay: Hyper | None,
+    nu_dtype: DType | None,
+) -> GradientTransformation:
+    if momentum_decay is None:
+        rule = functools.partial(scale_by_adam, nesterov=nesterov)
+    else:
+        rule = functools.partial(scale_by_nadam, momentum_decay=momentum_decay)
+    return rule(b1, b2, eps, eps_root, mu_dtype, nu_dtype=nu_dtype)
+
+
+def adamax(learning_rate: Hyper, b1: Hyper = 0.9, b2: Hyper = 0.999, eps: Hyper = 1e-8) -> GradientTransformation:
+    """The step -lr u of `scale_by_adamax`: like Adam, for gradients that are zero most of the time (embeddings)."""
+    return chain(scale_by_adamax(b1, b2, eps), scale_by_learning_rate(learning_rate))
+
+
+def adamaxw(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    weight_decay: Hyper = 1e-4,
+    mask: Mask | None = None,
+) -> GradientTransformation:
+    """`adamax` with the decoupled weight decay of `adamw`. Needs params."""
+    return chain(
+        scale_by_adamax(b1, b2, eps),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )

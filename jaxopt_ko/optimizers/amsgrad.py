@@ -1,0 +1,100 @@
+"""AMSGrad. Reddi, Kale & Kumar 2018, arXiv:1904.09237, Algorithm 2."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko.compose import chain, leafwise
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_choice
+from jaxopt_ko.lift import Memory, Scalars, Step
+from jaxopt_ko.numerics import bias_correction as debias
+from jaxopt_ko.numerics import safe_sqrt
+from jaxopt_ko.transforms.scaling import scale_by_learning_rate
+from jaxopt_ko.tree import full_like, wide_like
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
+
+
+class ScaleByAmsgradState(NamedTuple):
+    """State of `scale_by_amsgrad`."""
+
+    count: Array  # int32[]               t, steps taken
+    mu: Updates  # like params            m_t, mean of g
+    nu: Updates  # like params, f32+      v_t, mean of g**2
+    nu_max: Updates  # like params, f32+  largest v so far, corrected or raw
+
+
+def scale_by_amsgrad(
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    eps_root: Hyper = 0.0,
+    mu_dtype: DType | None = None,
+    bias_correction_mu: bool = True,
+    bias_correction_nu: bool = True,
+    *,
+    maximum: str = "corrected",
+    nu_dtype: DType | None = None,
+) -> GradientTransformation:
+    """Adam over the largest mean square so far, so that no element's rate ever rises.
+
+    m_t, v_t as in Adam;  c1 = 1 - b1**t, c2 = 1 - b2**t (1 where the correction is off)
+    u = m_t / c1 / (sqrt(w_t + eps_root) + eps)
+
+    maximum="corrected": w_t = max(w, v_t / c2)                optax
+    maximum="raw":       w_t = max(v_1, ..., v_t) / c2          torch; the paper with both corrections off
+    """
+    check_choice("scale_by_amsgrad", "maximum", maximum, ("corrected", "raw"))
+
+    def init(p: Array) -> Memory:
+        return full_like(p, 0, mu_dtype), wide_like(p, 0, nu_dtype), wide_like(p, 0, nu_dtype)
+
+    def shared(t: Array, h: Scalars) -> dict[str, Array]:
+        return {"c1": debias(h.b1, t), "c2": debias(h.b2, t)}
+
+    def rule(g: Array, p: Array, m: Array, v: Array, w: Array, h: Scalars) -> Step:
+        m = h.b1 * m + (1 - h.b1) * g
+        v = h.b2 * v + (1 - h.b2) * g * g
+        m_hat = m / h.c1 if bias_correction_mu else m
+        c2 = h.c2 if bias_correction_nu else jnp.ones_like(h.c2)
+        w = jnp.maximum(w, v / c2 if maximum == "corrected" else v)
+        w_hat = w if maximum == "corrected" else w / c2
+        return m_hat / (safe_sqrt(w_hat + h.eps_root) + h.eps), m, v, w
+
+    hypers = {
+        "b1": (b1, FRACTION),
+        "b2": (b2, FRACTION),
+        "eps": (eps, NONNEGATIVE),
+        "eps_root": (eps_root, NONNEGATIVE),
+    }
+    return leafwise("scale_by_amsgrad", ScaleByAmsgradState, init=init, shared=shared, rule=rule, hypers=hypers)
+
+
+def amsgrad(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    eps_root: Hyper = 0.0,
+    mu_dtype: DType | None = None,
+    bias_correction_mu: bool = True,
+    bias_correction_nu: bool = True,
+    *,
+    maximum: str = "corrected",
+    nu_dtype: DType | None = None,
+) -> GradientTransformation:
+    """Adam with a proof of convergence, see `scale_by_amsgrad`; seldom better in practice, for one moment more."""
+    rule = scale_by_amsgrad(
+        b1,
+        b2,
+        eps,
+        eps_root,
+        mu_dtype,
+        bias_correction_mu,
+        bias_correction_nu,
+        maximum=maximum,
+        nu_dtype=nu_dtype,
+    )
+    return chain(rule, scale_by_learning_rate(learning_rate))

@@ -1,0 +1,121 @@
+"""RMSProp. Tieleman & Hinton 2012, lecture 6e; centered after Graves 2013, arXiv:1308.0850, equations 38-45."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko.compose import chain, identity, leafwise
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_hyper
+from jaxopt_ko.lift import Memory, Scalars, Step
+from jaxopt_ko.numerics import bias_correction as debias
+from jaxopt_ko.numerics import safe_rsqrt, safe_sqrt, value_at, zero_count
+from jaxopt_ko.transforms.momentum import trace
+from jaxopt_ko.transforms.scaling import scale_by_learning_rate
+from jaxopt_ko.tree import full_like, wide_like
+from jaxopt_ko.types import GradientTransformation, Hyper, Updates
+
+
+class ScaleByRmsState(NamedTuple):
+    """State of `scale_by_rms`."""
+
+    count: Array  # int32[]           t, steps taken
+    nu: Updates  # like params, f32+  v_t, mean of g**2
+
+
+class ScaleByRStdDevState(NamedTuple):
+    """State of `scale_by_stddev`."""
+
+    count: Array  # int32[]           t, steps taken
+    mu: Updates  # like params        m_t, mean of g
+    nu: Updates  # like params, f32+  v_t, mean of g**2
+
+
+def scale_by_rms(
+    decay: Hyper = 0.9,
+    eps: Hyper = 1e-8,
+    initial_scale: Hyper = 0.0,
+    eps_in_sqrt: bool = True,
+    bias_correction: bool = False,
+) -> GradientTransformation:
+    """Each element over the root of the mean of its squares.
+
+    v_t = decay v + (1 - decay) g**2,  v_0 = initial_scale
+    u   = g / sqrt(v_t + eps)        eps_in_sqrt=True: optax
+    u   = g / (sqrt(v_t) + eps)      eps_in_sqrt=False: torch, the textbook
+
+    bias_correction: v_t / (1 - decay**t) in the place of v_t, without which the first steps are too long.
+    """
+    start = check_hyper("scale_by_rms", "initial_scale", initial_scale, NONNEGATIVE)
+
+    def init(p: Array) -> Memory:
+        return (wide_like(p, value_at(start, zero_count())),)
+
+    def shared(t: Array, h: Scalars) -> dict[str, Array]:
+        return {"c": debias(h.decay, t)}
+
+    def rule(g: Array, p: Array, v: Array, h: Scalars) -> Step:
+        v = h.decay * v + (1 - h.decay) * g * g
+        v_hat = v / h.c if bias_correction else v
+        return (g * safe_rsqrt(v_hat + h.eps) if eps_in_sqrt else g / (safe_sqrt(v_hat) + h.eps)), v
+
+    hypers = {"decay": (decay, FRACTION), "eps": (eps, NONNEGATIVE)}
+    return leafwise("scale_by_rms", ScaleByRmsState, init=init, shared=shared, rule=rule, hypers=hypers)
+
+
+def scale_by_stddev(
+    decay: Hyper = 0.9,
+    eps: Hyper = 1e-8,
+    initial_scale: Hyper = 0.0,
+    eps_in_sqrt: bool = True,
+    bias_correction: bool = False,
+) -> GradientTransformation:
+    """`scale_by_rms` with the variance v_t - m_t**2 in the place of v_t.
+
+    m_t = decay m + (1 - decay) g,  m_0 = 0; corrected like v_t if bias_correction
+    """
+    start = check_hyper("scale_by_stddev", "initial_scale", initial_scale, NONNEGATIVE)
+
+    def init(p: Array) -> Memory:
+        return full_like(p), wide_like(p, value_at(start, zero_count()))
+
+    def shared(t: Array, h: Scalars) -> dict[str, Array]:
+        return {"c": debias(h.decay, t)}
+
+    def rule(g: Array, p: Array, m: Array, v: Array, h: Scalars) -> Step:
+        m = h.decay * m + (1 - h.decay) * g
+        v = h.decay * v + (1 - h.decay) * g * g
+        m_hat, v_hat = (m / h.c, v / h.c) if bias_correction else (m, v)
+        variance = jnp.maximum(v_hat - m_hat * m_hat, 0)  # rounding alone can take it below zero
+        return (g * safe_rsqrt(variance + h.eps) if eps_in_sqrt else g / (safe_sqrt(variance) + h.eps)), m, v
+
+    hypers = {"decay": (decay, FRACTION), "eps": (eps, NONNEGATIVE)}
+    return leafwise("scale_by_stddev", ScaleByRStdDevState, init=init, shared=shared, rule=rule, hypers=hypers)
+
+
+def rmsprop(
+    learning_rate: Hyper,
+    decay: Hyper = 0.9,
+    eps: Hyper = 1e-8,
+    initial_scale: Hyper = 0.0,
+    eps_in_sqrt: bool = True,
+    centered: bool = False,
+    momentum: Hyper | None = None,
+    nesterov: bool = False,
+    bias_correction: bool = False,
+    *,
+    lr_in_velocity: bool = True,
+) -> GradientTransformation:
+    """AdaGrad that forgets: the rate of each element follows its recent gradients; see `scale_by_rms`.
+
+    centered: over the standard deviation, `scale_by_stddev`. momentum: a velocity of the scaled gradients, none
+    kept if None; lr_in_velocity as in `sgd`: True is optax's form, False torch's. torch.optim.RMSprop is
+    decay=0.99, eps_in_sqrt=False, lr_in_velocity=False.
+    """
+    rule = scale_by_stddev if centered else scale_by_rms
+    scaled = rule(decay, eps, initial_scale, eps_in_sqrt, bias_correction)
+    step = scale_by_learning_rate(learning_rate)
+    velocity = identity() if momentum is None else trace(momentum, nesterov)
+    return chain(scaled, step, velocity) if lr_in_velocity else chain(scaled, velocity, step)

@@ -1,0 +1,1 @@
+"""Pieces that many families share: scaling, clipping, decay, noise, averages."""

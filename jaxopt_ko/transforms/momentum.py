@@ -1,0 +1,57 @@
+"""Velocity: a decaying sum of what passes. Polyak 1964; Nesterov 1983; Sutskever et al. 2013."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko.compose import leafwise
+from jaxopt_ko.errors import FRACTION
+from jaxopt_ko.lift import Memory, Scalars, Step
+from jaxopt_ko.tree import full_like
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
+
+
+class TraceState(NamedTuple):
+    """State of `trace`."""
+
+    count: Array  # int32[]      t, steps taken
+    trace: Updates  # like params  v_t, the velocity
+
+
+def trace(
+    decay: Hyper,
+    nesterov: bool = False,
+    accumulator_dtype: DType | None = None,
+    *,
+    dampening: Hyper = 0.0,
+) -> GradientTransformation:
+    """The velocity v of the updates g.
+
+    v_1 = g_1
+    v_t = decay v + (1 - dampening) g
+    u   = v                                  or, with nesterov, g + decay v
+
+    dampening is torch.optim.SGD's; optax has none. decay in [0, 1): usually 0.9 or 0.99.
+    """
+
+    def init(p: Array) -> Memory:
+        return (full_like(p, 0, accumulator_dtype),)
+
+    def shared(t: Array, h: Scalars) -> dict[str, Array]:
+        return {"weight": jnp.where(t == 1, jnp.ones_like(h.dampening), 1 - h.dampening)}
+
+    def rule(g: Array, p: Array, v: Array, h: Scalars) -> Step:
+        v = h.decay * v + h.weight * g
+        return (g + h.decay * v if nesterov else v), v
+
+    return leafwise(
+        "trace",
+        TraceState,
+        init=init,
+        shared=shared,
+        rule=rule,
+        hypers={"decay": (decay, FRACTION), "dampening": (dampening, FRACTION)},
+    )

@@ -1,0 +1,57 @@
+"""Gradient noise. Neelakantan et al. 2015, arXiv:1511.06807, section 3."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko import errors, tree
+from jaxopt_ko.compose import transform
+from jaxopt_ko.errors import FINITE, NONNEGATIVE
+from jaxopt_ko.numerics import next_count, safe_sqrt, value_at, zero_count
+from jaxopt_ko.types import GradientTransformation, Hyper, Params, Updates
+
+
+class AddNoiseState(NamedTuple):
+    """State of `add_noise`."""
+
+    count: Array  # int32[]  t, steps taken
+    rng_key: Array  # a PRNG key, new at each step
+
+
+def add_noise(eta: Hyper, gamma: Hyper, key: Array | int) -> GradientTransformation:
+    """u = g + noise of mean 0 and variance eta / t**gamma, t = 1, 2, …
+
+    eta: 0.01, 0.3 or 1 in the paper; gamma: 0.55; key: a JAX PRNG key or an integer seed. Raises
+    HyperparameterError for eta < 0, HyperparameterTypeError for a missing key.
+    """
+    eta = errors.check_hyper("add_noise", "eta", eta, NONNEGATIVE)
+    gamma = errors.check_hyper("add_noise", "gamma", gamma, FINITE)
+    if key is None:
+        errors.missing_argument("add_noise", "key", "Give a PRNG key or an integer seed")
+    start = jax.random.PRNGKey(key) if isinstance(key, int) else key
+
+    def init(params: Params) -> AddNoiseState:
+        return AddNoiseState(zero_count(), jnp.copy(start))  # a copy: the state may be donated
+
+    def update(
+        updates: Updates, state: AddNoiseState, params: Params = None, **_: Any
+    ) -> tuple[Updates, AddNoiseState]:
+        t = next_count(state.count)
+        eta_t, gamma_t = value_at(eta, state.count), value_at(gamma, state.count)
+        sigma = safe_sqrt(eta_t / t.astype(eta_t.dtype) ** gamma_t)
+        rng_key, *keys = jax.random.split(state.rng_key, 1 + len(jax.tree.leaves(updates)))
+        leaves, treedef = tree.flatten(updates)
+        noisy = [_add_normal(g, k, sigma) for g, k in zip(leaves, keys, strict=True)]
+        return treedef.unflatten(noisy), AddNoiseState(t, rng_key)
+
+    return transform("add_noise", init, update)
+
+
+@jax.jit
+def _add_normal(g: Array, key: Array, sigma: Array) -> Array:
+    wide = tree.compute_dtype(g.dtype)
+    return (g.astype(wide) + sigma.astype(wide) * jax.random.normal(key, g.shape, wide)).astype(g.dtype)

@@ -1,0 +1,72 @@
+"""Steps from directions: times a number, minus a learning rate, a schedule, or a rate for each group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko.compose import leafwise, partition
+from jaxopt_ko.errors import FINITE, NONNEGATIVE
+from jaxopt_ko.lift import Scalars
+from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree, Schedule
+
+
+class ScaleByScheduleState(NamedTuple):
+    """State of every rule here."""
+
+    count: Array  # int32[]  steps taken, at which a schedule is read
+
+
+def scale(step_size: Hyper) -> GradientTransformation:
+    """u = step_size g, of any sign."""
+
+    def rule(g: Array, p: Array, h: Scalars) -> Array:
+        return h.step_size * g
+
+    return leafwise("scale", ScaleByScheduleState, rule=rule, hypers={"step_size": (step_size, FINITE)})
+
+
+def scale_by_schedule(step_size_fn: Schedule) -> GradientTransformation:
+    """u_t = step_size_fn(t - 1) g_t for t = 1, 2, …; of any sign."""
+
+    def rule(g: Array, p: Array, h: Scalars) -> Array:
+        return h.step_size_fn * g
+
+    hypers = {"step_size_fn": (step_size_fn, FINITE)}
+    return leafwise("scale_by_schedule", ScaleByScheduleState, rule=rule, hypers=hypers)
+
+
+def scale_by_learning_rate(learning_rate: Hyper, *, flip_sign: bool = True) -> GradientTransformation:
+    """u = -learning_rate g, descent; with flip_sign=False u = learning_rate g, ascent.
+
+    Raises HyperparameterError for a rate that is None, negative, infinite, NaN or more than one number.
+    """
+
+    def rule(g: Array, p: Array, h: Scalars) -> Array:
+        return -h.learning_rate * g if flip_sign else h.learning_rate * g
+
+    hypers = {"learning_rate": (learning_rate, NONNEGATIVE)}
+    return leafwise("scale_by_learning_rate", ScaleByScheduleState, rule=rule, hypers=hypers)
+
+
+def scale_by_group(
+    factors: Mapping[Hashable, Hyper], param_labels: PyTree | Callable[[Params], PyTree]
+) -> GradientTransformation:
+    """u = factors[label of the leaf] g: a learning rate per group, put behind any optimizer.
+
+    chain(adam(1e-3), scale_by_group({"head": 10.0, "body": 1.0}, labels)). Each factor is a number, an array or a
+    schedule. For another method per group use `partition`. Raises what `partition` raises.
+    """
+    return partition({label: scale(factor) for label, factor in factors.items()}, param_labels)
+
+
+def set_to_zero() -> GradientTransformation:
+    """u = 0: freezes the leaves of its group in `partition`, and keeps no memory of them."""
+
+    def rule(g: Array, p: Array, h: Scalars) -> Array:
+        return jnp.zeros_like(g)
+
+    return leafwise("set_to_zero", ScaleByScheduleState, rule=rule)

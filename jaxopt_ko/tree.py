@@ -1,0 +1,76 @@
+"""Arithmetic over pytrees: compute in float32 at least, store in the leaf's dtype."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxopt_ko.numerics import safe_sqrt
+from jaxopt_ko.types import DType, PyTree
+
+
+def is_none(x: Any) -> bool:
+    """For `is_leaf`: None counts as a leaf."""
+    return x is None
+
+
+def flatten(tree: PyTree, none_is_leaf: bool = False) -> tuple[list[Any], Any]:
+    """The leaves, and the structure that `unflatten`s them."""
+    return jax.tree.flatten(tree, is_leaf=is_none if none_is_leaf else None)
+
+
+def structure(tree: PyTree, none_is_leaf: bool = False) -> Any:
+    """The structure alone."""
+    return jax.tree.structure(tree, is_leaf=is_none if none_is_leaf else None)
+
+
+def dtype_of(leaf: Any) -> np.dtype[Any]:
+    """The dtype of an array, or of what a Python number becomes."""
+    return np.dtype(leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf))
+
+
+@functools.cache
+def common_dtype(*dtypes: DType) -> jnp.dtype:
+    """The smallest dtype that holds all of `dtypes`, whatever promotion mode the user has set."""
+    with jax.numpy_dtype_promotion("standard"):
+        return functools.reduce(jnp.promote_types, (jnp.dtype(d) for d in dtypes))
+
+
+def compute_dtype(*dtypes: DType) -> jnp.dtype:
+    """What a rule computes in: float32, or float64 if any of `dtypes` is."""
+    return common_dtype(jnp.float32, *dtypes)
+
+
+def full_like(leaf: Any, value: Any = 0.0, dtype: DType | None = None) -> jax.Array:
+    """A new array with the shape of one leaf, abstract or not, and `dtype` or the leaf's own."""
+    dtype = dtype_of(leaf) if dtype is None else dtype
+    if isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer):
+        return jax.lax.full_like(leaf, value, dtype=dtype)  # on the leaf's own devices
+    return jnp.full(np.shape(leaf), value, dtype)
+
+
+def wide_like(leaf: Any, value: Any = 0.0, dtype: DType | None = None) -> jax.Array:
+    """`full_like` in float32 at least: for sums and slow averages, which bfloat16 would bring to a halt."""
+    return full_like(leaf, value, compute_dtype(dtype_of(leaf)) if dtype is None else dtype)
+
+
+def sum_of_squares(tree: PyTree) -> jax.Array:
+    """The sum of |x|**2 over every element of every leaf; float32[] at least, 0 for an empty tree."""
+    terms = [_leaf_square(leaf) for leaf in jax.tree.leaves(tree)]
+    wide = compute_dtype(*(term.dtype for term in terms))
+    return sum((term.astype(wide) for term in terms), start=jnp.zeros((), wide))
+
+
+@jax.jit
+def _leaf_square(x: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.square(x.astype(compute_dtype(x.dtype))))
+
+
+def global_norm(tree: PyTree) -> jax.Array:
+    """The Euclidean norm of all leaves taken as one vector; float32[] at least."""
+    norm: jax.Array = safe_sqrt(sum_of_squares(tree))
+    return norm
