@@ -1,9 +1,8 @@
 """Functional optimizers for JAX: every method one (init, update) pair over pytrees."""
 
-from jaxopt_ko import data, debug, errors, loop, losses, numerics, tree, types
+from jaxopt_ko import data, debug, errors, loop, losses, numerics, schedules, tree, types
 from jaxopt_ko.compose import (
     InjectStatefulHyperparamsState,
-    MaskedNode,
     MaskedState,
     PartitionState,
     apply_updates,
@@ -58,6 +57,7 @@ from jaxopt_ko.types import (
     GradientTransformation,
     GradientTransformationExtraArgs,
     Hyper,
+    MaskedNode,
     Params,
     Schedule,
     Updates,

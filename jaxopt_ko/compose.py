@@ -13,7 +13,7 @@ import numpy as np
 from jaxopt_ko import errors, tree
 from jaxopt_ko.lift import LeafUpdate, leafwise, name_of, named, taking, transform
 from jaxopt_ko.numerics import next_count, scalar_dtype, value_at, zero_count
-from jaxopt_ko.types import DType, EmptyState, GradientTransformation, Params, PyTree, State, Updates
+from jaxopt_ko.types import DType, EmptyState, GradientTransformation, MaskedNode, Params, PyTree, State, Updates
 
 __all__ = [
     "apply_updates", "chain", "identity", "inject_hyperparams", "leafwise", "masked", "named_chain", "partition",
@@ -124,10 +124,6 @@ def _add(p: jax.Array, u: jax.Array) -> jax.Array:
 # ---- parts of a tree ------------------------------------------------------------------------------------
 
 
-class MaskedNode(NamedTuple):
-    """Stands, without leaves, where a masked transformation sees nothing."""
-
-
 class MaskedState(NamedTuple):
     """State of `masked`."""
 
@@ -231,7 +227,7 @@ class _Groups:
     ) -> tuple[Updates, dict[Hashable, MaskedState]]:
         labels = self._labels(updates if params is None else params)
         leaves, treedef = tree.flatten(updates, none_is_leaf=True)
-        if len(leaves) != len(labels):
+        if params is not None and not self._fits(params, treedef):
             errors.structure_mismatch(self.who, "gradients", updates, "params", params)
         new: dict[Hashable, MaskedState] = {}
         for label, update in self.updates.items():

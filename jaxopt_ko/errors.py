@@ -14,8 +14,9 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import tree_flatten_with_path as flatten_with_path
 
-from jaxopt_ko.types import GradientTransformation, Hyper, PyTree
+from jaxopt_ko.types import GradientTransformation, Hyper, MaskedNode, PyTree
 
 
 class HyperparameterError(ValueError):
@@ -101,18 +102,20 @@ def check_hyper(who: str, name: str, value: Any, domain: Domain) -> Hyper:
 
 def _check_schedule(who: str, name: str, schedule: Callable[..., Any]) -> None:
     """See what the schedule returns without running it; one that cannot be traced shows itself later."""
+    returned: list[Any] = []
     try:
         with jax.numpy_dtype_promotion("standard"):
-            value = jax.eval_shape(schedule, np.int32(0))
+            jax.eval_shape(lambda count: returned.append(schedule(count)), np.int32(0))
     except Exception:
         return
-    check_schedule_value(who, name, value)
+    check_schedule_value(who, name, returned[0])
 
 
 def check_schedule_value(who: str, name: str, value: Any) -> None:
     """What a schedule returned must be one real number."""
-    number = isinstance(value, int | float) or hasattr(value, "dtype")
-    if not number or isinstance(value, bool) or jnp.issubdtype(jnp.result_type(value), jnp.complexfloating):
+    dtype = getattr(value, "dtype", None)
+    number = isinstance(value, int | float) if dtype is None else jnp.issubdtype(dtype, jnp.number)
+    if not number or isinstance(value, bool) or (dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating)):
         got = "None" if value is None else describe(value)
         say(HyperparameterTypeError, who, f"the schedule for {name} must return one number", got,
             "Return a float or an array of shape () from schedule(step)")  # fmt: skip
@@ -208,6 +211,12 @@ def missing_argument(who: str, argument: str, why: str) -> NoReturn:
         f"Call update(updates, state, params): {why}" if argument == "params" else why)  # fmt: skip
 
 
+def check_params(who: str, updates: PyTree, params: PyTree) -> None:
+    """A rule that reads the parameters must get them; a tree without leaves has none."""
+    if params is None and jax.tree.leaves(updates):
+        missing_argument(who, "params", "this rule reads the parameters")
+
+
 # ---- trees ----------------------------------------------------------------------------------------------
 
 
@@ -228,7 +237,7 @@ def describe(value: Any) -> str:
 def path_of(tree: PyTree, index: int, none_is_leaf: bool = False) -> str:
     """The path of the index-th leaf; `(root)` if the tree is one leaf."""
     is_leaf = _is_none if none_is_leaf else None
-    path, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_leaf)[0][index]
+    path, _ = flatten_with_path(tree, is_leaf=is_leaf)[0][index]
     return _spell(path)
 
 
@@ -240,12 +249,24 @@ def _is_none(x: Any) -> bool:
     return x is None
 
 
+def _stands_for_a_leaf(x: Any) -> bool:
+    return x is None or isinstance(x, MaskedNode)
+
+
 def structure_mismatch(who: str, what: str, tree: PyTree, like: str, reference: PyTree) -> NoReturn:
     """Say where two trees part: missing leaves, extra ones, or other containers."""
-    have, want = ({_spell(path) for path, _ in jax.tree_util.tree_flatten_with_path(t)[0]} for t in (tree, reference))
-    missing, extra = sorted(want - have), sorted(have - want)
+    have, want = (
+        {
+            _spell(path): isinstance(leaf, MaskedNode)
+            for path, leaf in flatten_with_path(t, is_leaf=_stands_for_a_leaf)[0]
+        }
+        for t in (tree, reference)
+    )
+    missing, extra = sorted(want.keys() - have.keys()), sorted(have.keys() - want.keys())
+    masked = sorted(path for path in have.keys() & want.keys() if have[path] != want[path])
     parts = [f"no leaf at {', '.join(missing[:3])}"] if missing else []
     parts += [f"an extra leaf at {', '.join(extra[:3])}"] if extra else []
+    parts += [f"a leaf masked out in one of them at {', '.join(masked[:3])}"] if masked else []
     if not parts:
         parts = [f"the same leaves in other containers: {jax.tree.structure(tree)}"]
     say(TreeError, who, f"the {what} must have the structure of the {like}", " and ".join(parts),
@@ -257,6 +278,12 @@ def shape_mismatch(who: str, what: str, path: str, got: Any, like: str, want: tu
     """A leaf of another shape, broadcastable or not."""
     say(TreeError, who, f"the {what} leaf {path} must have the shape {want} of the {like}", describe(got),
         "Shapes are never broadcast here: reshape the leaf, or make the state anew with init")  # fmt: skip
+
+
+def rule_shapes(who: str, went_in: Sequence[Any], came_out: Sequence[Any]) -> NoReturn:
+    """A leafwise rule whose step or memory changed its shape."""
+    say(TreeError, who, f"the rule must return a step and memory shaped {', '.join(map(describe, went_in))}",
+        ", ".join(map(describe, came_out)), "Return (step, *memory), each in the shape it came in")  # fmt: skip
 
 
 def check_leaf(who: str, what: str, tree: PyTree, index: int, leaf: Any, none_is_leaf: bool = False) -> None:
@@ -284,7 +311,7 @@ def check_carry(who: str, old: PyTree, new: PyTree) -> None:
     try:
         chex.assert_trees_all_equal_shapes_and_dtypes(old, new)
     except AssertionError:
-        pairs = zip(jax.tree_util.tree_flatten_with_path(old)[0], jax.tree.leaves(new), strict=True)
+        pairs = zip(flatten_with_path(old)[0], jax.tree.leaves(new), strict=True)
         for (path, a), b in pairs:
             if np.shape(a) != np.shape(b) or jnp.result_type(a) != jnp.result_type(b):
                 say(StateError, who, f"the new state's leaf {_spell(path)} must stay {describe(a)}",

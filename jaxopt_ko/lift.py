@@ -10,7 +10,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec
 
 import chex
 import jax
@@ -22,6 +22,7 @@ from jaxopt_ko.errors import Domain
 from jaxopt_ko.numerics import next_count, value_at, zero_count
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree, State, Updates
 
+P = ParamSpec("P")
 Memory = tuple[jax.Array, ...]  # what one leaf remembers
 Step = jax.Array | tuple[jax.Array, ...]  # what a rule returns: the step, then the new memory if it has one
 
@@ -63,8 +64,8 @@ def transform(
         return init_(params, **problem)
 
     def checked_update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
-        if params is None and needs_params:
-            errors.missing_argument(name, "params", "this rule reads the parameters")
+        if needs_params:
+            errors.check_params(name, updates, params)
         _check_leaves(name, "gradients", updates)
         if params is not None:
             params = _where_updated(updates, params)
@@ -130,6 +131,22 @@ def _where_updated(updates: Updates, params: Params) -> Params:
     if treedef != p_treedef:
         return params
     return treedef.unflatten([None if g is None else p for g, p in zip(leaves, p_leaves, strict=True)])
+
+
+def recipe(factory: Callable[P, GradientTransformation]) -> Callable[P, GradientTransformation]:
+    """A named method put together from parts: what is wrong with a part is said in the method's name."""
+    name = factory.__name__
+
+    @functools.wraps(factory)
+    def make(*args: P.args, **kwargs: P.kwargs) -> GradientTransformation:
+        try:
+            pair = factory(*args, **kwargs)
+        except errors.HyperparameterError as error:
+            raise type(error)(f"{name}: {error}") from None
+        named(pair.update, name)
+        return pair
+
+    return make
 
 
 # ---- from a rule for one array --------------------------------------------------------------------------
@@ -226,8 +243,8 @@ class LeafUpdate:
         if not self.pieces:
             return updates, state
         for piece in self.pieces:
-            if piece.needs_params and params is None:
-                errors.missing_argument(piece.name, "params", "this rule reads the parameters")
+            if piece.needs_params:
+                errors.check_params(piece.name, updates, params)
         work = list(zip(self.pieces, states, strict=True))
         fields = [field for piece, s in work for field in s[1 + len(piece.scalars) :]]
         aligned = _Aligned(self.__name__, updates, params, fields)
@@ -281,12 +298,17 @@ def _leaf_function(rules: tuple[tuple[str, Rule, int], ...]) -> Callable[..., An
             h = Scalars(**{key: next(entries) for key in keys})
             try:
                 result = rule.function(u, None if p is None else widen(p), *map(widen, mine), h)
-                u, *new = result if isinstance(result, tuple) else (result,)
-                chex.assert_trees_all_equal_shapes([g, *mine], [u, *new])
-            except (AssertionError, TypeError, ValueError) as error:
+            except (TypeError, ValueError) as error:
                 if any(m.shape != g.shape for m in mine):
                     raise _LeafShapeError(name, mine) from error
                 raise
+            u, *new = result if isinstance(result, tuple) else (result,)
+            try:
+                chex.assert_trees_all_equal_shapes([g, *mine], [u, *new])
+            except AssertionError as error:
+                if any(m.shape != g.shape for m in mine):
+                    raise _LeafShapeError(name, mine) from error
+                errors.rule_shapes(name, [g, *mine], [u, *new])
             stored += [now.astype(was.dtype) for was, now in zip(mine, new, strict=True)]
         return u.astype(out), tuple(stored)
 

@@ -39,3 +39,7 @@ GradientTransformationExtraArgs = GradientTransformation  # optax's name: here t
 
 class EmptyState(NamedTuple):
     """The state of a transformation that remembers nothing."""
+
+
+class MaskedNode(NamedTuple):
+    """Stands, without leaves, where a masked transformation sees nothing."""

@@ -9,7 +9,7 @@ from jax import Array
 
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
-from jaxopt_ko.lift import Memory, Scalars, Step
+from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.numerics import safe_rsqrt, safe_sqrt
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
@@ -46,6 +46,7 @@ def scale_by_adadelta(rho: Hyper = 0.9, eps: Hyper = 1e-6) -> GradientTransforma
     return leafwise("scale_by_adadelta", ScaleByAdaDeltaState, init=init, rule=rule, hypers=hypers)
 
 
+@recipe
 def adadelta(
     learning_rate: Hyper = 1.0,
     rho: Hyper = 0.9,

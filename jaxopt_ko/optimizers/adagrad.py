@@ -8,7 +8,7 @@ from jax import Array
 
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import NONNEGATIVE, check_hyper
-from jaxopt_ko.lift import Memory, Scalars, Step
+from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.numerics import safe_rsqrt, safe_sqrt, value_at, zero_count
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.tree import wide_like
@@ -43,6 +43,7 @@ def scale_by_rss(
     return leafwise("scale_by_rss", ScaleByRssState, init=init, rule=rule, hypers={"eps": (eps, NONNEGATIVE)})
 
 
+@recipe
 def adagrad(
     learning_rate: Hyper,
     initial_accumulator_value: Hyper = 0.1,

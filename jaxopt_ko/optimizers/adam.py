@@ -15,7 +15,7 @@ from jax import Array
 
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
-from jaxopt_ko.lift import Memory, Scalars, Step
+from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import safe_sqrt
 from jaxopt_ko.transforms.decay import add_decayed_weights
@@ -173,6 +173,7 @@ def scale_by_adamax(b1: Hyper = 0.9, b2: Hyper = 0.999, eps: Hyper = 1e-8) -> Gr
     return leafwise("scale_by_adamax", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers)
 
 
+@recipe
 def adam(
     learning_rate: Hyper,
     b1: Hyper = 0.9,
@@ -196,6 +197,7 @@ def adam(
     return chain(rule, scale_by_learning_rate(learning_rate))
 
 
+@recipe
 def adamw(
     learning_rate: Hyper,
     b1: Hyper = 0.9,
@@ -220,6 +222,7 @@ def adamw(
     return chain(rule, add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate))
 
 
+@recipe
 def nadam(
     learning_rate: Hyper,
     b1: Hyper = 0.9,
@@ -237,6 +240,7 @@ def nadam(
     return chain(rule, scale_by_learning_rate(learning_rate))
 
 
+@recipe
 def nadamw(
     learning_rate: Hyper,
     b1: Hyper = 0.9,
@@ -273,11 +277,13 @@ def _nadam_rule(
     return rule(b1, b2, eps, eps_root, mu_dtype, nu_dtype=nu_dtype)
 
 
+@recipe
 def adamax(learning_rate: Hyper, b1: Hyper = 0.9, b2: Hyper = 0.999, eps: Hyper = 1e-8) -> GradientTransformation:
     """The step -lr u of `scale_by_adamax`: like Adam, for gradients that are zero most of the time (embeddings)."""
     return chain(scale_by_adamax(b1, b2, eps), scale_by_learning_rate(learning_rate))
 
 
+@recipe
 def adamaxw(
     learning_rate: Hyper,
     b1: Hyper = 0.9,

@@ -9,7 +9,7 @@ from jax import Array
 
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_choice
-from jaxopt_ko.lift import Memory, Scalars, Step
+from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import safe_sqrt
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
@@ -72,6 +72,7 @@ def scale_by_amsgrad(
     return leafwise("scale_by_amsgrad", ScaleByAmsgradState, init=init, shared=shared, rule=rule, hypers=hypers)
 
 
+@recipe
 def amsgrad(
     learning_rate: Hyper,
     b1: Hyper = 0.9,

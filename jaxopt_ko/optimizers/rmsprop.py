@@ -9,7 +9,7 @@ from jax import Array
 
 from jaxopt_ko.compose import chain, identity, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_hyper
-from jaxopt_ko.lift import Memory, Scalars, Step
+from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import safe_rsqrt, safe_sqrt, value_at, zero_count
 from jaxopt_ko.transforms.momentum import trace
@@ -95,6 +95,7 @@ def scale_by_stddev(
     return leafwise("scale_by_stddev", ScaleByRStdDevState, init=init, shared=shared, rule=rule, hypers=hypers)
 
 
+@recipe
 def rmsprop(
     learning_rate: Hyper,
     decay: Hyper = 0.9,
@@ -117,5 +118,7 @@ def rmsprop(
     rule = scale_by_stddev if centered else scale_by_rms
     scaled = rule(decay, eps, initial_scale, eps_in_sqrt, bias_correction)
     step = scale_by_learning_rate(learning_rate)
+    if momentum is not None:
+        check_hyper("rmsprop", "momentum", momentum, FRACTION)
     velocity = identity() if momentum is None else trace(momentum, nesterov)
     return chain(scaled, step, velocity) if lr_in_velocity else chain(scaled, velocity, step)

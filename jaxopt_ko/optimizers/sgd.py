@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from jaxopt_ko.compose import chain, identity
+from jaxopt_ko.errors import FRACTION, check_hyper
+from jaxopt_ko.lift import recipe
 from jaxopt_ko.transforms.momentum import trace
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.types import DType, GradientTransformation, Hyper
 
 
+@recipe
 def sgd(
     learning_rate: Hyper,
     momentum: Hyper | None = None,
@@ -30,5 +33,6 @@ def sgd(
     step = scale_by_learning_rate(learning_rate)
     if momentum is None:
         return chain(identity(), step)
+    check_hyper("sgd", "momentum", momentum, FRACTION)
     velocity = trace(momentum, nesterov, accumulator_dtype, dampening=dampening)
     return chain(step, velocity) if lr_in_velocity else chain(velocity, step)

@@ -1,0 +1,212 @@
+"""One registry: every public transformation is a Case, and every contract runs every Case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxopt_ko as jo
+
+
+class Case(NamedTuple):
+    name: str
+    factory: Callable[..., Any]  # the public name that this case is for
+    hypers: Mapping[str, float] = {}  # every numeric hyperparameter, with a value
+    options: Mapping[str, Any] = {}  # the rest
+    make: Callable[..., Any] | None = None  # how to call the factory, if not factory(**hypers, **options)
+    direction: bool = False  # is it a direction, to be followed by a learning rate?
+    lacks: Mapping[str, str] = {}  # contract -> why it does not hold yet (strict xfail)
+
+    def __call__(self, **changed: Any) -> jo.GradientTransformation:
+        hypers = {**self.hypers, **changed}
+        return (self.make or self.factory)(**hypers, **self.options)
+
+
+def labels(params):
+    return jax.tree.map(lambda p: "matrix" if jnp.ndim(p) == 2 else "rest", params)
+
+
+def matrices(params):
+    return jax.tree.map(lambda p: jnp.ndim(p) == 2, params)
+
+
+ADAM = {"b1": 0.9, "b2": 0.99, "eps": 1e-8}
+ROOT = {**ADAM, "eps_root": 0.0}
+
+CASES = [
+    # optimizers
+    Case("sgd", jo.sgd, {"learning_rate": 0.1}),
+    Case("sgd-momentum", jo.sgd, {"learning_rate": 0.05, "momentum": 0.8, "dampening": 0.1}),
+    Case("sgd-momentum-lr-inside", jo.sgd, {"learning_rate": 0.05, "momentum": 0.8}, {"lr_in_velocity": True}),
+    Case("sgd-nesterov", jo.sgd, {"learning_rate": 0.05, "momentum": 0.8}, {"nesterov": True}),
+    Case("adagrad", jo.adagrad, {"learning_rate": 0.5, "initial_accumulator_value": 0.1, "eps": 1e-7}),
+    Case("adagrad-eps-outside", jo.adagrad, {"learning_rate": 0.5, "eps": 1e-7}, {"eps_in_sqrt": False}),
+    Case("rmsprop", jo.rmsprop, {"learning_rate": 0.05, "decay": 0.9, "eps": 1e-8, "initial_scale": 0.0}),
+    Case("rmsprop-corrected", jo.rmsprop, {"learning_rate": 0.05, "decay": 0.9}, {"bias_correction": True}),
+    Case(
+        "rmsprop-centered-momentum",
+        jo.rmsprop,
+        {"learning_rate": 0.02, "decay": 0.9, "eps": 1e-6, "momentum": 0.5},
+        {"centered": True, "eps_in_sqrt": False},
+    ),
+    Case("adadelta", jo.adadelta, {"learning_rate": 1.0, "rho": 0.9, "eps": 1e-4, "weight_decay": 1e-4}),
+    Case("adam", jo.adam, {"learning_rate": 0.1, **ROOT}),
+    Case("adam-uncorrected", jo.adam, {"learning_rate": 0.05, **ROOT}, {"bias_correction": False}),
+    Case("adamw", jo.adamw, {"learning_rate": 0.1, **ROOT, "weight_decay": 1e-3}),
+    Case("adamw-masked", jo.adamw, {"learning_rate": 0.1, "weight_decay": 1e-3}, {"mask": matrices}),
+    Case("nadam", jo.nadam, {"learning_rate": 0.1, **ROOT}),
+    Case("nadam-schedule", jo.nadam, {"learning_rate": 0.1, **ROOT, "momentum_decay": 4e-3}),
+    Case("nadamw", jo.nadamw, {"learning_rate": 0.1, **ROOT, "weight_decay": 1e-3}),
+    Case("amsgrad", jo.amsgrad, {"learning_rate": 0.1, **ROOT}),
+    Case("amsgrad-raw", jo.amsgrad, {"learning_rate": 0.1, **ROOT}, {"maximum": "raw"}),
+    Case("adamax", jo.adamax, {"learning_rate": 0.1, **ADAM}),
+    Case("adamaxw", jo.adamaxw, {"learning_rate": 0.1, **ADAM, "weight_decay": 1e-3}),
+    # their rules
+    Case("trace", jo.trace, {"decay": 0.8, "dampening": 0.5}, {"nesterov": True}, direction=True),
+    Case("scale_by_rss", jo.scale_by_rss, {"initial_accumulator_value": 0.1, "eps": 1e-7}, direction=True),
+    Case("scale_by_rms", jo.scale_by_rms, {"decay": 0.9, "eps": 1e-8, "initial_scale": 0.1}, direction=True),
+    Case("scale_by_stddev", jo.scale_by_stddev, {"decay": 0.9, "eps": 1e-2, "initial_scale": 0.1}, direction=True),
+    Case("scale_by_adadelta", jo.scale_by_adadelta, {"rho": 0.9, "eps": 1e-2}, direction=True),
+    Case("scale_by_adam", jo.scale_by_adam, ROOT, direction=True),
+    Case("scale_by_adam-nesterov", jo.scale_by_adam, ROOT, {"nesterov": True, "mu_dtype": "float32"}, direction=True),
+    Case("scale_by_nadam", jo.scale_by_nadam, {**ROOT, "momentum_decay": 4e-3}, direction=True),
+    Case("scale_by_amsgrad", jo.scale_by_amsgrad, ROOT, direction=True),
+    Case("scale_by_adamax", jo.scale_by_adamax, ADAM, direction=True),
+    # pieces
+    Case("identity", jo.identity, direction=True),
+    Case("scale", jo.scale, {"step_size": -0.1}),
+    Case("scale_by_learning_rate", jo.scale_by_learning_rate, {"learning_rate": 0.1}),
+    Case(
+        "scale_by_schedule",
+        jo.scale_by_schedule,
+        make=lambda: jo.scale_by_schedule(lambda count: -0.1 / (1 + count / 100)),
+    ),
+    Case(
+        "scale_by_group",
+        jo.scale_by_group,
+        {"matrix": -0.1, "rest": -0.05},
+        make=lambda **factors: jo.scale_by_group(factors, labels),
+    ),
+    Case("set_to_zero", jo.set_to_zero, lacks={"convergence": "it freezes"}, direction=True),
+    Case("clip", jo.clip, {"max_delta": 0.7}, direction=True),
+    Case("clip_by_norm", jo.clip_by_norm, {"max_norm": 1.0}, direction=True),
+    Case("clip_by_global_norm", jo.clip_by_global_norm, {"max_norm": 1.0}, direction=True),
+    Case("add_decayed_weights", jo.add_decayed_weights, {"weight_decay": 1e-3}, direction=True),
+    Case("add_noise", jo.add_noise, {"eta": 1e-4, "gamma": 0.55}, {"key": 0}, direction=True),
+    Case("ema", jo.ema, {"decay": 0.5}, direction=True),
+    # combinators
+    Case(
+        "chain",
+        jo.chain,
+        {"max_norm": 1.0, "learning_rate": 0.1, "weight_decay": 1e-3},
+        make=lambda max_norm, **h: jo.chain(jo.clip_by_global_norm(max_norm), jo.adamw(**h)),
+    ),
+    Case(
+        "named_chain",
+        jo.named_chain,
+        {"decay": 0.8, "step_size": -0.05},
+        make=lambda decay, step_size: jo.named_chain(("velocity", jo.trace(decay)), ("step", jo.scale(step_size))),
+    ),
+    Case(
+        "masked",
+        jo.masked,
+        {"learning_rate": 0.1},
+        make=lambda learning_rate: jo.chain(
+            jo.masked(jo.adam(learning_rate), matrices),
+            jo.masked(jo.sgd(learning_rate), lambda p: jax.tree.map(lambda m: not m, matrices(p))),
+        ),
+    ),
+    Case(
+        "partition",
+        jo.partition,
+        {"learning_rate": 0.1, "momentum": 0.5},
+        make=lambda learning_rate, momentum: jo.partition(
+            {"matrix": jo.adam(learning_rate), "rest": jo.sgd(learning_rate, momentum)}, labels
+        ),
+    ),
+    Case(
+        "inject_hyperparams",
+        jo.inject_hyperparams,
+        {"learning_rate": 0.1, "b1": 0.9},
+        make=lambda **h: jo.inject_hyperparams(jo.adam)(**h),
+    ),
+    Case(
+        "transform",
+        jo.transform,
+        make=lambda: jo.transform(
+            "mine", lambda p: jo.EmptyState(), lambda g, s: (jax.tree.map(lambda x: -0.1 * x, g), s)
+        ),
+    ),
+    Case(
+        "leafwise",
+        jo.leafwise,
+        {"lr": 0.1},
+        make=lambda lr: jo.leafwise(
+            "mine", jo.ScaleByScheduleState, rule=lambda g, p, h: -h.lr * g, hypers={"lr": (lr, jo.errors.NONNEGATIVE)}
+        ),
+    ),
+]
+BY_NAME = {case.name: case for case in CASES}
+
+
+def every(contract: str, keep: Callable[[Case], bool] = lambda case: True):
+    """Parametrize a test over all cases; those that lack the contract must fail."""
+    params = []
+    for case in filter(keep, CASES):
+        marks = [pytest.mark.xfail(reason=case.lacks[contract], strict=True)] if contract in case.lacks else []
+        params.append(pytest.param(case, id=case.name, marks=marks))
+    return pytest.mark.parametrize("case", params)
+
+
+# ---- one tiny problem -----------------------------------------------------------------------------------
+
+
+def params_like(dtype: Any = jnp.float32) -> Any:
+    """A nest with every kind of leaf: matrix, vector, scalar, None, an empty dict."""
+    rng = np.random.default_rng(0)
+    return {
+        "w": jnp.asarray(rng.normal(size=(2, 3)), dtype),
+        "deep": [jnp.asarray(rng.normal(size=3), dtype), None, (jnp.asarray(0.5, dtype), {})],
+    }
+
+
+def loss(params: Any) -> jax.Array:
+    """A quadratic bowl, other curvature in each coordinate, minimum at 0.3."""
+    terms = [
+        jnp.sum(jnp.linspace(0.5, 2.0, p.size).reshape(p.shape).astype(p.dtype) * jnp.square(p - 0.3))
+        for p in jax.tree.leaves(params)
+    ]
+    return sum(terms, start=jnp.zeros((), terms[0].dtype))
+
+
+def descend(opt: jo.GradientTransformation):
+    """(params, state) -> (params, state): one step down `loss`."""
+
+    def step(carry, _=None):
+        params, state = carry
+        updates, state = opt.update(jax.grad(loss)(params), state, params)
+        return (jo.apply_updates(params, updates), state), None
+
+    return step
+
+
+def whole(case: Case, **changed: Any) -> jo.GradientTransformation:
+    """The case as an optimizer: a direction is followed by a learning rate."""
+    return jo.chain(case(**changed), jo.scale_by_learning_rate(0.1)) if case.direction else case(**changed)
+
+
+def assert_same_bits(a: Any, b: Any) -> None:
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert x.dtype == y.dtype and np.array_equal(np.asarray(x), np.asarray(y)), (x, y)
+
+
+def assert_close(a: Any, b: Any, rtol: float = 1e-6, atol: float = 1e-7) -> None:
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(np.asarray(x, np.float64), np.asarray(y, np.float64), rtol=rtol, atol=atol)

@@ -1,0 +1,142 @@
+"""Every numeric hyperparameter may be a number, an array, traced, or a schedule."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import BY_NAME, assert_close, assert_same_bits, descend, every, loss, params_like, whole
+
+import jaxopt_ko as jo
+
+
+def has_hypers(case):
+    return bool(case.hypers)
+
+
+def run(case, params, steps=3, **hypers):
+    opt = whole(case, **hypers)
+    carry, _ = jax.lax.scan(descend(opt), (params, opt.init(params)), None, steps)
+    return carry
+
+
+@every("hyperparameters", has_hypers)
+def test_number_traced_schedule_and_vmap_agree(case):
+    params, hypers = params_like(), dict(case.hypers)
+    number = jax.jit(lambda: run(case, params))()
+    traced = jax.jit(lambda h: run(case, params, **h))
+    arrays = {k: jnp.asarray(v) for k, v in hypers.items()}
+    assert_close(traced(arrays), number)  # structure, too
+    scheduled = jax.jit(
+        lambda: run(case, params, **{k: (lambda count, v=v: jnp.asarray(v)) for k, v in hypers.items()})
+    )()
+    if case.name != "inject_hyperparams":
+        assert_close(scheduled, number)
+    # two settings at once
+    other = {k: v * 0.9 for k, v in arrays.items()}
+    both = jax.vmap(lambda h: run(case, params, **h))(jax.tree.map(lambda a, b: jnp.stack([a, b]), arrays, other))
+    assert_close(jax.tree.map(lambda x: x[1], both), traced(other), rtol=2e-5, atol=1e-6)
+
+
+@every("grad", has_hypers)
+def test_gradients_through_five_steps_are_finite(case):
+    """Also where a coordinate of the gradient is zero from the start."""
+
+    def end(params, hypers):
+        return loss(run(case, params, steps=5, **hypers)[0])
+
+    params = params_like()
+    params["w"] = params["w"].at[0, 0].set(0.3)  # the minimum: its gradient is exactly zero
+    slopes = jax.jit(jax.grad(end, argnums=(0, 1)))(params, {k: jnp.asarray(v) for k, v in case.hypers.items()})
+    assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(slopes))
+
+
+@every(
+    "grad", lambda case: case.name in ("sgd-momentum", "rmsprop", "adam", "nadam-schedule", "adagrad", "ema", "chain")
+)
+def test_gradient_through_hyperparameters_is_the_difference_quotient(case, x64):
+    params = params_like(jnp.float64)
+    end = jax.jit(lambda h: loss(run(case, params, **h)[0]))
+    h = {k: jnp.asarray(v) for k, v in case.hypers.items()}
+    slopes = jax.jit(jax.grad(end))(h)
+    for name, value in h.items():
+        if name in ("eps", "eps_root"):
+            continue
+        d = 1e-6 * max(abs(float(value)), 1e-2)
+        quotient = (end({**h, name: value + d}) - end({**h, name: value - d})) / (2 * d)
+        np.testing.assert_allclose(slopes[name], quotient, rtol=2e-5, atol=1e-8)
+
+
+def test_twenty_learning_rates_through_one_compiled_step():
+    traces = []
+
+    @jax.jit
+    def step(lr, carry):
+        traces.append(1)
+        return descend(jo.adam(lr))(carry)[0]
+
+    params = params_like()
+    ends = []
+    for lr in np.geomspace(1e-4, 1e-1, 20):
+        carry = (params, jo.adam(0.0).init(params))
+        ends.append(step(jnp.float32(lr), carry)[0]["w"])
+    assert len(traces) == 1
+    assert len({float(w[0, 0]) for w in ends}) == 20
+
+
+def test_eager_updates_share_one_compilation_across_instances():
+    """A sweep in a Python loop must not compile each optimizer anew."""
+    params = params_like()
+    grads = jax.grad(loss)(params)
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None
+    )
+    for i, lr in enumerate(np.linspace(0.01, 0.02, 5)):
+        if i == 1:
+            compiled.clear()
+        opt = jo.adam(float(lr), b1=0.8 + lr)
+        opt.update(grads, opt.init(params), params)
+        inject = jo.inject_hyperparams(jo.adam)(float(lr))
+        inject.update(grads, inject.init(params), params)
+    jax.monitoring.clear_event_listeners()
+    assert not compiled
+
+
+def test_schedules_are_read_at_the_steps_before():
+    """Step 1 uses schedule(0); b1, eps and the learning rate may all follow one."""
+    seen = jo.sgd(lambda count: jnp.asarray(count, jnp.float32) + 1)
+    g = jnp.ones(2)
+    state = seen.init(g)
+    for k in (1, 2, 3):
+        u, state = seen.update(g, state)
+        np.testing.assert_allclose(u, -k * np.ones(2))
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd-momentum", "adamw"])
+def test_inject_hyperparams_equals_the_factory_bit_for_bit(name):
+    case, params = BY_NAME[name], params_like()
+    injected = jo.inject_hyperparams(case.factory)(**case.hypers, **case.options)
+    plain = whole(case)
+    step_a, step_b = (jax.jit(lambda c, o=o: descend(o)(c)[0]) for o in (injected, plain))
+    a, b = (params, injected.init(params)), (params, plain.init(params))
+    for _ in range(5):
+        a, b = step_a(a), step_b(b)
+    assert_same_bits(a[0], b[0])
+    assert_same_bits(a[1].inner_state, b[1])
+
+
+def test_injected_hyperparameters_are_read_set_and_scheduled():
+    params = {"w": jnp.ones(2)}
+    opt = jo.inject_hyperparams(jo.adamw)(
+        lambda count: 0.1 / (count + 1), mask=lambda p: jax.tree.map(lambda _: True, p)
+    )
+    state = opt.init(params)
+    assert set(state.hyperparams) == {"learning_rate", "b1", "b2", "eps", "eps_root", "weight_decay"}
+    for k in (1, 2):
+        _, state = opt.update(params, state, params)
+        np.testing.assert_allclose(state.hyperparams["learning_rate"], 0.1 / k, rtol=1e-6)
+    sgd = jo.inject_hyperparams(jo.sgd)(0.1)
+    state = sgd.init(params)
+    state.hyperparams["learning_rate"] = 0.5
+    u, _ = sgd.update(params, state)
+    np.testing.assert_allclose(u["w"], -0.5)

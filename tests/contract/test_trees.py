@@ -1,0 +1,84 @@
+"""Empty trees, None leaves, scalars, nests, None gradients; leaves are independent; vmap over parameters; sharding."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from cases import assert_close, assert_same_bits, descend, every, loss, params_like, whole
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import jaxopt_ko as jo
+
+NORMS = ("clip_by_global_norm", "chain", "add_noise")  # rules whose leaves do not stand alone
+
+
+@every("trees")
+def test_empty_none_scalar_and_python_float(case):
+    opt = whole(case)
+    for empty in ({}, (), None, {"a": None, "b": [{}]}):
+        state = opt.init(empty)
+        updates, new = opt.update(empty, state, empty)
+        assert updates == empty and jax.tree.structure(new) == jax.tree.structure(state)
+        assert jo.apply_updates(empty, updates) == empty
+    for scalar in (jnp.float32(2.0), np.float32(2.0), 2.0):
+        updates, _ = opt.update(scalar, opt.init(scalar), scalar)
+        assert jnp.shape(updates) == ()
+
+
+@every("trees", lambda case: case.name not in NORMS and case.factory is not jo.named_chain)
+def test_a_leaf_without_gradient_is_left_alone(case):
+    opt, params = whole(case), params_like()
+    state = opt.init(params)
+    grads = jax.grad(loss)(params)
+    full, full_state = opt.update(grads, state, params)
+    grads["w"] = None
+    updates, new_state = opt.update(grads, state, params)
+    assert updates["w"] is None
+    assert_same_bits(updates["deep"], full["deep"])
+    assert jax.tree.structure(new_state) == jax.tree.structure(full_state)
+    after = jo.apply_updates(params, updates)
+    assert_same_bits(after["w"], params["w"])
+    opt.update(jax.grad(loss)(params), new_state, params)  # and the state goes on
+
+
+@every("trees", lambda case: case.name not in NORMS and case.make is None)
+def test_leaves_are_independent_of_their_company(case):
+    """A tree of many is the same as each leaf alone."""
+    opt, params = whole(case), params_like()
+    together = descend(opt)((params, opt.init(params)))[0][0]["w"]
+    alone = {"w": params["w"]}
+    assert_close(descend(opt)((alone, opt.init(alone)))[0][0]["w"], together)
+
+
+@every("vmap")
+def test_vmap_over_parameters(case):
+    opt = whole(case)
+    step = jax.jit(lambda c: descend(opt)(descend(opt)(c)[0])[0])
+    one, two = params_like(), jax.tree.map(lambda p: p * 0.5 - 1, params_like())
+    both = jax.tree.map(lambda a, b: jnp.stack([a, b]), one, two)
+    lanes = jax.jit(jax.vmap(lambda p: step((p, opt.init(p)))))(both)
+    for i, params in enumerate((one, two)):
+        assert_close(jax.tree.map(lambda x, i=i: x[i], lanes), step((params, opt.init(params))), rtol=2e-6)
+
+
+@every("sharding", lambda case: not case.direction)
+def test_sharded_parameters_keep_their_sharding(case):
+    mesh = Mesh(np.array(jax.devices()[:2]), ("d",))
+    split = NamedSharding(mesh, P("d"))
+    opt = whole(case)
+    params = {"w": jax.device_put(jnp.arange(8.0).reshape(4, 2), split)}
+    state = opt.init(params)
+    step = jax.jit(lambda c: descend(opt)(c)[0])
+    after, new = step((params, state))
+    assert after["w"].sharding.is_equivalent_to(split, 2)
+    moments = [x for x in jax.tree.leaves(new) if x.shape == (4, 2)]
+    assert all(m.sharding.is_equivalent_to(split, 2) for m in moments)
+    single = {"w": jnp.arange(8.0).reshape(4, 2)}
+    assert_close(after, step((single, opt.init(single)))[0])
+
+
+@every("convergence")
+def test_reaches_the_minimum(case):
+    opt, params = whole(case), params_like()
+    (end, _), _ = jax.jit(lambda c: jax.lax.scan(descend(opt), c, None, 400))((params, opt.init(params)))
+    assert float(loss(end)) < 0.02 * float(loss(params))

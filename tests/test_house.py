@@ -1,0 +1,105 @@
+"""The house keeps its order: floors, public names, a Case for each, types and style."""
+
+import ast
+import importlib
+import inspect
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from cases import CASES
+
+import jaxopt_ko as jo
+
+PACKAGE = pathlib.Path(jo.__file__).parent
+FLOORS = [
+    {"types"},
+    {"errors"},
+    {"numerics"},
+    {"tree"},
+    {"lift"},
+    {"compose"},
+    {"schedules", "losses", "data", "loop", "debug"},
+    {"transforms"},
+    {"optimizers"},
+]
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+# inside a room of several files: pieces that others of the same room stand on
+WITHIN = {"transforms.scaling"}
+
+
+def modules():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        if not name.endswith("__init__"):
+            yield name, path
+
+
+@pytest.mark.parametrize(("name", "path"), modules(), ids=lambda x: x if isinstance(x, str) else "")
+def test_imports_run_downward_only(name, path):
+    room = name.split(".")[0]
+    assert room in FLOOR, f"{name} has no floor"
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("jaxopt_ko"):
+            continue
+        below = node.module.split(".")[1:]
+        targets = [".".join(below)] if below else [alias.name for alias in node.names]
+        for target in targets:
+            assert FLOOR[target.split(".")[0]] < FLOOR[room] or target in WITHIN, f"{name} imports {target}"
+
+
+def test_runtime_imports_are_jax_and_chex_only():
+    code = "import sys, jaxopt_ko; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"optax", "flax", "torch", "matplotlib", "tqdm", "sklearn", "equinox"} & set(loaded)
+
+
+def public():
+    return {name: getattr(jo, name) for name in jo.__all__}
+
+
+def test_every_public_factory_has_a_case():
+    covered = {case.factory for case in CASES}
+    factories = {
+        name
+        for name, thing in public().items()
+        if inspect.isfunction(thing) and "GradientTransformation" in str(inspect.signature(thing).return_annotation)
+    }
+    assert len(factories) > 30
+    assert {name for name in factories if getattr(jo, name) not in covered} == set()
+
+
+def test_public_names_are_sorted_unique_and_documented():
+    names = list(jo.__all__)
+    assert len(set(names)) == len(names)
+    for name, thing in public().items():
+        if inspect.isfunction(thing) or inspect.isclass(thing):
+            assert inspect.getdoc(thing), name
+
+
+def test_every_state_field_has_a_shape_and_a_meaning():
+    for _, path in modules():
+        source = path.read_text(encoding="utf-8").splitlines()
+        for node in ast.walk(ast.parse("\n".join(source))):
+            if isinstance(node, ast.ClassDef) and node.name.endswith("State"):
+                for field in node.body:
+                    if isinstance(field, ast.AnnAssign):
+                        assert "#" in source[field.lineno - 1], f"{path.name}: {node.name}.{field.target.id}"
+
+
+@pytest.mark.parametrize("command", [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]], ids=" ".join)
+def test_style_and_types(command):
+    root = PACKAGE.parent
+    if not (root / "pyproject.toml").exists():
+        pytest.skip("the package is installed without its repository")
+    paths = [] if command == ["mypy"] else ["jaxopt_ko", "tests", "examples"]
+    done = subprocess.run(
+        [sys.executable, "-m", *command, *paths], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_modules_import_one_by_one():
+    for name, _ in modules():
+        importlib.import_module(f"jaxopt_ko.{name}")
