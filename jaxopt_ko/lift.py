@@ -24,6 +24,7 @@ from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree, State
 
 P = ParamSpec("P")
 Memory = tuple[jax.Array, ...]  # what one leaf remembers
+Constants = tuple[tuple[str, float | None], ...]  # (name, value) of each scalar, None for one that varies
 Step = jax.Array | tuple[jax.Array, ...]  # what a rule returns: the step, then the new memory if it has one
 
 
@@ -202,23 +203,24 @@ class _Piece:
         """How many arrays each leaf remembers."""
         return len(self.state_type._fields) - 1 - len(self.scalars)  # type: ignore[attr-defined]
 
-    def begin(self, updates: Updates, state: State) -> tuple[dict[str, jax.Array], tuple[jax.Array, ...]]:
-        """What all leaves share at this step, and the state's new scalars, its count first."""
+    def begin(self, updates: Updates, state: State) -> tuple[dict[str, jax.Array], Constants, Memory]:
+        """What all leaves share at this step: scalars, those that are constants; and the state's new scalars."""
         count, *old = state[: 1 + len(self.scalars)]
         t = next_count(count)
-        shared = {key: value_at(hyper, count, self.name, key) for key, hyper in self.hypers.items()}
-        # Not folded even where they are constants: the same arithmetic, to the bit, whether a hyperparameter
-        # is a number, traced or a schedule.
-        shared = jax.lax.optimization_barrier(shared)  # type: ignore[no-untyped-call]
+        values = {key: value_at(hyper, count, self.name, key) for key, hyper in self.hypers.items()}
+        # What follows from them is not folded, even from constants: the same to the bit for a number, a traced
+        # value and a schedule.
+        shared = jax.lax.optimization_barrier(values)  # type: ignore[no-untyped-call]
         shared |= dict(zip(self.scalars, old, strict=True))
         if self.shared is not None:
             shared |= self.shared(t, Scalars(**shared))
         if self.reduce is not None:
             shared |= self.reduce(updates, Scalars(**shared))
-        return shared, (
-            t,
-            *(shared[key].astype(value.dtype) for key, value in zip(self.scalars, old, strict=True)),
-        )
+        # A compiled step has its constants as constants; steps one by one share a program over all values.
+        compiled = isinstance(count, jax.core.Tracer)
+        constants = {k: float(v) for k, v in self.hypers.items() if compiled and isinstance(v, int | float)}
+        new = (shared[key].astype(value.dtype) for key, value in zip(self.scalars, old, strict=True))
+        return shared, tuple((key, constants.get(key)) for key in shared), (t, *new)
 
 
 class LeafUpdate:
@@ -248,11 +250,10 @@ class LeafUpdate:
         work = list(zip(self.pieces, states, strict=True))
         fields = [field for piece, s in work for field in s[1 + len(piece.scalars) :]]
         aligned = _Aligned(self.__name__, updates, params, fields)
-        shared, scalars = zip(*(piece.begin(updates, s) for piece, s in work), strict=True)
-        packed = [value for values in shared for value in values.values()]
-        # One operand of each leaf's call, and of each kernel, instead of one or one literal per scalar.
-        table = jax.lax.optimization_barrier(jnp.stack(packed)) if packed else None  # type: ignore[no-untyped-call]
-        names = tuple(tuple(values) for values in shared)
+        shared, names, scalars = zip(*(piece.begin(updates, s) for piece, s in work), strict=True)
+        varying = [own[key] for own, keys in zip(shared, names, strict=True) for key, value in keys if value is None]
+        # One operand of each leaf's call, and of each kernel, instead of one per scalar.
+        table = jax.lax.optimization_barrier(jnp.stack(varying)) if varying else None  # type: ignore[no-untyped-call]
         aligned.run(functools.partial(self.leaf, table, names=names), self.needs_params)
         columns = iter(aligned.columns())
         new = (
@@ -278,12 +279,12 @@ def _leaf_function(rules: tuple[tuple[str, Rule, int], ...]) -> Callable[..., An
     """All rules on one leaf, jitted: compute in float32 at least, store in each array's own dtype."""
 
     def leaf(
-        table: jax.Array | None,  # float[k]  every rule's scalars
+        table: jax.Array | None,  # float[k]  the scalars of all rules that are no constants
         g: jax.Array,
         p: jax.Array | None,
         fields: Memory,
         *,
-        names: tuple[tuple[str, ...], ...],  # of the scalars, rule by rule
+        names: tuple[Constants, ...],  # of the scalars, rule by rule
         out: np.dtype[Any],
     ) -> tuple[jax.Array, Memory]:
         wide = tree.compute_dtype(out, g.dtype, *(f.dtype for f in fields))
@@ -295,7 +296,7 @@ def _leaf_function(rules: tuple[tuple[str, Rule, int], ...]) -> Callable[..., An
         u, rest, stored = widen(g), list(fields), []
         for (name, rule, width), keys in zip(rules, names, strict=True):
             mine, rest = rest[:width], rest[width:]
-            h = Scalars(**{key: next(entries) for key in keys})
+            h = Scalars(**{k: next(entries) if v is None else jnp.asarray(v, wide) for k, v in keys})
             try:
                 result = rule.function(u, None if p is None else widen(p), *map(widen, mine), h)
             except (TypeError, ValueError) as error:

@@ -71,14 +71,16 @@ def scale_by_adam(
         return full_like(p, 0, mu_dtype), wide_like(p, 0, nu_dtype)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        return {"c1": debias(h.b1, t), "c1_next": debias(h.b1, t + 1), "c2": debias(h.b2, t)}
+        if not bias_correction:
+            return {name: jnp.ones_like(h.b1) for name in ("c1", "c1_next", "c2")}
+        next_ = {"c1_next": debias(h.b1, t + 1)} if nesterov else {}
+        return {"c1": debias(h.b1, t), "c2": debias(h.b2, t), **next_}
 
     def rule(g: Array, p: Array, m: Array, v: Array, h: Scalars) -> Step:
         m = h.b1 * m + (1 - h.b1) * g
         v = h.b2 * v + (1 - h.b2) * g * g
-        c1, c1_next, c2 = (h.c1, h.c1_next, h.c2) if bias_correction else (1, 1, 1)
-        m_hat = h.b1 * m / c1_next + (1 - h.b1) * g / c1 if nesterov else m / c1
-        v_hat = v / c2
+        m_hat = h.b1 * m / h.c1_next + (1 - h.b1) * g / h.c1 if nesterov else m / h.c1
+        v_hat = v / h.c2
         return m_hat / (safe_sqrt(v_hat + h.eps_root) + h.eps), m, v
 
     hypers = {

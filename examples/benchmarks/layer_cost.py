@@ -1,0 +1,112 @@
+"""What the layer between a rule and XLA costs, beside optax in the same process.
+
+    python examples/benchmarks/layer_cost.py            # about three minutes on two cores
+    python examples/benchmarks/layer_cost.py --quick    # counts only, no compiled steps
+
+One training step is update + apply_updates, jitted. Counted: jaxpr equations, StableHLO operations, bytes that the
+compiled step reads and writes, its temporary memory. Timed: tracing (to a jaxpr), compiling, and the compiled step;
+each the median of several runs taken in random order, given as ours / optax.
+"""
+
+import argparse
+import random
+import re
+import statistics
+import time
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import jaxopt_ko as jo
+
+TREES = {
+    "10 leaves 8x8": {i: (8, 8) for i in range(10)},
+    "100 leaves 8x8": {i: (8, 8) for i in range(100)},
+    "1000 leaves 8x8": {i: (8, 8) for i in range(1000)},
+    "1 leaf of 32 M": {0: (32_000_000,)},
+}
+METHODS = ("adam", "adamw", "sgd", "rmsprop")
+
+
+def training_step(library, method):
+    """(jitted step, its optimizer): (grads, state, params) -> (params, state)."""
+    opt = getattr(library, method)(1e-3)
+
+    def step(grads, state, params):
+        updates, state = opt.update(grads, state, params)
+        return library.apply_updates(params, updates), state
+
+    return step, opt
+
+
+def timed(function):
+    start = time.perf_counter()
+    result = function()
+    return result, time.perf_counter() - start
+
+
+def operations(stablehlo: str) -> int:
+    """Operations of a StableHLO module, each counted once, however often its function is called."""
+    return len(re.findall(r"^\s+(?:%[\w:, %]+ = |\S*return )", stablehlo, re.M))
+
+
+def measure(method, shapes, quick, repeats):
+    """Two rows of figures, ours and optax's."""
+    params = {key: jnp.full(shape, 0.5, jnp.float32) for key, shape in shapes.items()}
+    libraries = {"ours": jo, "optax": optax}
+    rows = {name: {} for name in libraries}
+    compiled, traces = {}, {name: [] for name in libraries}
+    for _ in range(repeats):
+        for name in random.sample(list(libraries), 2):
+            step, opt = training_step(libraries[name], method)
+            state = opt.init(params)
+            jax.clear_caches()
+            traced, seconds = timed(lambda step=step, state=state: jax.jit(step).trace(params, state, params))
+            traces[name].append(seconds)
+            if "equations" not in rows[name]:
+                lowered = traced.lower()
+                rows[name] |= {"equations": len(traced.jaxpr.eqns), "operations": operations(lowered.as_text())}
+                if not quick:
+                    program, rows[name]["compile s"] = timed(lowered.compile)
+                    rows[name]["MB moved"] = program.cost_analysis()["bytes accessed"] / 1e6
+                    rows[name]["MB temporary"] = program.memory_analysis().temp_size_in_bytes / 1e6
+                    compiled[name] = (program, state)
+    for name in libraries:
+        rows[name]["trace s"] = statistics.median(traces[name])
+    if not quick:
+        rounds = 12 if len(shapes) == 1 else 60
+        times = {name: [] for name in libraries}
+        for _ in range(rounds):
+            for name in random.sample(list(libraries), 2):  # neither always finds the other's memory warm
+                program, state = compiled[name]
+                _, seconds = timed(lambda p=program, s=state: jax.block_until_ready(p(params, s, params)))
+                times[name].append(seconds)
+        for name in libraries:
+            rows[name]["step ms"] = 1e3 * statistics.median(times[name])
+    return rows
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="count and trace only")
+    parser.add_argument("--repeats", type=int, default=3, help="tracings of each step (median)")
+    args = parser.parse_args()
+    figures = ["equations", "operations", "trace s", "compile s", "step ms", "MB moved", "MB temporary"]
+    if args.quick:
+        figures = figures[:3]
+    print(f"jax {jax.__version__}, optax {optax.__version__}, {jax.default_backend()}; ours | optax | ours / optax")
+    print(f"{'tree':16} {'method':8}" + "".join(f"{figure:>28}" for figure in figures))
+    for tree, shapes in TREES.items():
+        for method in METHODS:
+            rows = measure(method, shapes, args.quick, args.repeats)
+            cells = []
+            for figure in figures:
+                ours, theirs = rows["ours"][figure], rows["optax"][figure]
+                ratio = f"{ours / theirs:6.3f}" if theirs else f"{'':6}"
+                cells.append(f"{ours:10.4g} |{theirs:9.4g} |{ratio}")
+            print(f"{tree:16} {method:8}" + "".join(f"{cell:>28}" for cell in cells), flush=True)
+
+
+if __name__ == "__main__":
+    main()
