@@ -161,18 +161,21 @@ class Rule:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
-        cells = tuple(cell.cell_contents for cell in function.__closure__ or ())
-        self._key: Any = (function.__code__, cells)
+        self._key: Any = function
+        if inspect.isfunction(function):
+            cells = [cell.cell_contents for cell in function.__closure__ or ()]
+            options = [*cells, *(function.__defaults__ or ()), *sorted((function.__kwdefaults__ or {}).items())]
+            self._key = (function.__code__, tuple((type(option), option) for option in options))
         try:
             self._hash = hash(self._key)
         except TypeError:  # an option that cannot be hashed: equal to itself alone
-            self._key, self._hash = id(self), id(self)
+            self._key, self._hash = function, id(function)
 
     def __hash__(self) -> int:
         return self._hash
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Rule) and self._key == other._key
+        return isinstance(other, Rule) and bool(self._key == other._key)
 
 
 @dataclass(frozen=True)
@@ -261,6 +264,9 @@ class LeafUpdate:
             for piece, head in zip(self.pieces, scalars, strict=True)
         )
         return aligned.updates(), self._join(new)
+
+    def __repr__(self) -> str:
+        return self.__name__
 
     def _split(self, state: State) -> list[State]:
         """The states of the rules, in order."""

@@ -140,3 +140,19 @@ def test_injected_hyperparameters_are_read_set_and_scheduled():
     state.hyperparams["learning_rate"] = 0.5
     u, _ = sgd.update(params, state)
     np.testing.assert_allclose(u["w"], -0.5)
+
+
+def test_rules_that_differ_in_an_option_do_not_share_a_program():
+    """Same code, other closure or default argument: another rule."""
+
+    def times(factor):
+        return jo.leafwise("times", jo.ScaleByScheduleState, rule=lambda g, p, h: factor * g)
+
+    def default(factor):
+        return jo.leafwise("times", jo.ScaleByScheduleState, rule=lambda g, p, h, factor=factor: factor * g)
+
+    g = jnp.ones(2)
+    for make in (times, default):
+        for factor in (1, 2.0, 3.0, np.float32(4.0), jnp.float32(5.0)):
+            opt = make(factor)
+            np.testing.assert_allclose(opt.update(g, opt.init(g))[0], float(factor))
