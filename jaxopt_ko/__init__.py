@@ -14,6 +14,7 @@ from jaxopt_ko.compose import (
     partition,
 )
 from jaxopt_ko.lift import leafwise, transform
+from jaxopt_ko.losses import l2_loss, mean_squared_error, softmax_cross_entropy_with_integer_labels, squared_error
 from jaxopt_ko.optimizers.adadelta import ScaleByAdaDeltaState, adadelta, scale_by_adadelta
 from jaxopt_ko.optimizers.adagrad import ScaleByRssState, adagrad, scale_by_rss
 from jaxopt_ko.optimizers.adam import (
@@ -38,6 +39,25 @@ from jaxopt_ko.optimizers.rmsprop import (
     scale_by_stddev,
 )
 from jaxopt_ko.optimizers.sgd import sgd
+from jaxopt_ko.schedules import (
+    constant_schedule,
+    cosine_decay_schedule,
+    cosine_onecycle_schedule,
+    exponential_decay,
+    inverse_sqrt_schedule,
+    inverse_time_decay,
+    join_schedules,
+    linear_onecycle_schedule,
+    linear_schedule,
+    piecewise_constant_schedule,
+    piecewise_interpolate_schedule,
+    polynomial_schedule,
+    sgdr_schedule,
+    warmup_constant_schedule,
+    warmup_cosine_decay_schedule,
+    warmup_exponential_decay_schedule,
+    warmup_stable_decay_schedule,
+)
 from jaxopt_ko.transforms.averaging import EmaState, ema
 from jaxopt_ko.transforms.clipping import clip, clip_by_global_norm, clip_by_norm
 from jaxopt_ko.transforms.decay import add_decayed_weights
@@ -100,22 +120,36 @@ __all__ = [
     "clip",
     "clip_by_global_norm",
     "clip_by_norm",
+    "constant_schedule",
+    "cosine_decay_schedule",
+    "cosine_onecycle_schedule",
     "data",
     "debug",
     "ema",
     "errors",
+    "exponential_decay",
     "global_norm",
     "identity",
     "inject_hyperparams",
+    "inverse_sqrt_schedule",
+    "inverse_time_decay",
+    "join_schedules",
+    "l2_loss",
     "leafwise",
+    "linear_onecycle_schedule",
+    "linear_schedule",
     "loop",
     "losses",
     "masked",
+    "mean_squared_error",
     "nadam",
     "nadamw",
     "named_chain",
     "numerics",
     "partition",
+    "piecewise_constant_schedule",
+    "piecewise_interpolate_schedule",
+    "polynomial_schedule",
     "rmsprop",
     "scale",
     "scale_by_adadelta",
@@ -132,8 +166,15 @@ __all__ = [
     "schedules",
     "set_to_zero",
     "sgd",
+    "sgdr_schedule",
+    "softmax_cross_entropy_with_integer_labels",
+    "squared_error",
     "trace",
     "transform",
     "tree",
     "types",
+    "warmup_constant_schedule",
+    "warmup_cosine_decay_schedule",
+    "warmup_exponential_decay_schedule",
+    "warmup_stable_decay_schedule",
 ]
