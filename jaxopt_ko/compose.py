@@ -281,7 +281,7 @@ class InjectStatefulHyperparamsState(NamedTuple):
     count: jax.Array  # type: ignore[assignment]  # int32[]  steps taken
     hyperparams: dict[str, jax.Array]  # name -> float[], read, and free to be set, between steps
     hyperparams_states: dict[str, Any]  # kept for its name: a schedule here needs the count alone
-    inner_state: State
+    inner_state: State  # of what the factory makes
 
 
 def inject_hyperparams(

@@ -26,7 +26,7 @@ from jaxopt_ko.types import GradientTransformation, Params, PyTree, State
 
 LossFn = Callable[..., Any]  # (params, batch) -> float[], or (float[], aux)
 Report = Callable[[int, int, float, int], object]  # (steps done since the last, steps of a run, loss, lanes)
-REPORTS = 100  # about how often a run reports its progress
+REPORTS = 100  # about how often a progress bar moves
 
 
 class Plan(Protocol):
@@ -235,8 +235,8 @@ def fit(
             "Its number is the length of the results: give a Python int")  # fmt: skip
     optimizer = errors.check_pair("fit", "optimizer", optimizer)
     steps, step = batches.steps, train_step(loss_fn, optimizer, has_aux=has_aux)
-    report = _reporter(progress, epochs * steps)
-    often = REPORTS // epochs  # reports due within one epoch
+    report, reports = _reporter(progress, epochs * steps)
+    often = reports // epochs  # reports due within one epoch
 
     def take_step(carry: Carry, indices: PyTree) -> tuple[Carry, tuple[jax.Array, PyTree]]:
         return step(carry, batches.gather(data, indices))
@@ -277,7 +277,7 @@ def fit(
         zero_count(),
         jnp.zeros((), scalar_dtype()),
     )
-    index, blocks = jnp.arange(epochs, dtype=jnp.int32), 0 if report is None else REPORTS
+    index, blocks = jnp.arange(epochs, dtype=jnp.int32), 0 if report is None else reports
     end, (loss, aux, measured) = _scan(epoch, start, index, blocks, after_epochs)
     final, stopping = end.train.params, end.stopping
     if stopping is not None:
@@ -343,10 +343,10 @@ def _scan(
 # ---- progress -------------------------------------------------------------------------------------------
 
 
-def _reporter(progress: bool | str | Report, total: int) -> Callable[[jax.Array, jax.Array], None] | None:
-    """A traceable report(steps done, loss) that calls `progress` on the host, once for a whole vmap."""
+def _reporter(progress: bool | str | Report, total: int) -> tuple[Callable[[jax.Array, jax.Array], None] | None, int]:
+    """A traceable report(steps done, loss) that calls `progress` on the host, once for a whole vmap; how often."""
     if progress is False or progress is None:
-        return None
+        return None, 0
     sink = ProgressBar(progress if isinstance(progress, str) else "") if isinstance(progress, bool | str) else progress
     if not callable(sink):
         say(HyperparameterError, "fit", "progress must be True, a title or a ProgressBar", describe(progress),
@@ -375,15 +375,17 @@ def _reporter(progress: bool | str | Report, total: int) -> Callable[[jax.Array,
     def traced(done: jax.Array, loss: jax.Array) -> None:
         report(done, jax.lax.stop_gradient(loss), jnp.ones((), jnp.int32))
 
-    return traced
+    shared = getattr(sink, "total", None) or total  # runs that share a bar share its reports
+    return traced, max(1, REPORTS * total // shared)
 
 
 class ProgressBar:
     """A bar of steps, rate and current loss, drawn by tqdm while the compiled program runs.
 
     total: steps after which the bar is full and closes, those of one run if None; give the sum where several
-    runs of one program share the bar. Other options go to tqdm (file, ncols, leave, …). Under vmap it shows
-    the lowest loss of all lanes. Raises ImportError, when made, if tqdm is not installed.
+    runs of one program share the bar, which then report less often each. Other options go to tqdm (file, ncols,
+    leave, …). Under vmap it shows the lowest loss of all lanes. Raises ImportError, when made, if tqdm is not
+    installed.
 
     Not for runs under a second: a report costs tenths of a millisecond, and there are about a hundred.
     """

@@ -8,9 +8,9 @@ import subprocess
 import sys
 
 import pytest
-from cases import CASES
 
 import jaxopt_ko as jo
+from cases import CASES
 
 PACKAGE = pathlib.Path(jo.__file__).parent
 FLOORS = [
@@ -36,7 +36,7 @@ def modules():
             yield name, path
 
 
-@pytest.mark.parametrize(("name", "path"), modules(), ids=lambda x: x if isinstance(x, str) else "")
+@pytest.mark.parametrize(("name", "path"), list(modules()), ids=lambda x: x if isinstance(x, str) else "")
 def test_imports_run_downward_only(name, path):
     room = name.split(".")[0]
     assert room in FLOOR, f"{name} has no floor"

@@ -21,9 +21,9 @@ import optax
 import jaxopt_ko as jo
 
 TREES = {
-    "10 leaves 8x8": {i: (8, 8) for i in range(10)},
-    "100 leaves 8x8": {i: (8, 8) for i in range(100)},
-    "1000 leaves 8x8": {i: (8, 8) for i in range(1000)},
+    "10 leaves 8x8": dict.fromkeys(range(10), (8, 8)),
+    "100 leaves 8x8": dict.fromkeys(range(100), (8, 8)),
+    "1000 leaves 8x8": dict.fromkeys(range(1000), (8, 8)),
     "1 leaf of 32 M": {0: (32_000_000,)},
 }
 METHODS = ("adam", "adamw", "sgd", "rmsprop")

@@ -102,7 +102,7 @@ def scale_by_nadam(
     momentum_decay: Hyper = 4e-3,
     nu_dtype: DType | None = None,
 ) -> GradientTransformation:
-    """Adam with Nesterov's momentum on Dozat's schedule, which torch.optim.NAdam follows.
+    """Adam with Nesterov's momentum on Dozat's schedule, as torch.optim.NAdam and Keras have it: m keeps b1.
 
     mu_t  = b1 (1 - 0.96**(t momentum_decay) / 2)
     m_t   = b1 m + (1 - b1) g;   n_t = b2 n + (1 - b2) g**2

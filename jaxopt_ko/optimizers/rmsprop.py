@@ -75,6 +75,9 @@ def scale_by_stddev(
     """`scale_by_rms` with the variance v_t - m_t**2 in the place of v_t.
 
     m_t = decay m + (1 - decay) g,  m_0 = 0; corrected like v_t if bias_correction
+
+    With bias_correction and initial_scale=0 the first variance is 0 but for rounding, and the first step g / eps:
+    give a large eps there (optax returns NaN for it at times; here the variance never falls below 0).
     """
     start = check_hyper("scale_by_stddev", "initial_scale", initial_scale, NONNEGATIVE)
 

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import assert_close, every, loss, params_like, whole
 
 import jaxopt_ko as jo
+from cases import assert_close, every, loss, params_like, whole
 
 DTYPES = (jnp.float32, jnp.bfloat16, jnp.float16)
 OPTIMIZERS = lambda case: not case.direction  # noqa: E731

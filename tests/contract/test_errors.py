@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import CASES, every, params_like, whole
 
 import jaxopt_ko as jo
+from cases import CASES, every, params_like, whole
 
 G = {"a": jnp.ones((2, 3)), "b": jnp.ones(3)}
 

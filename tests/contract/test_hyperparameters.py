@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import BY_NAME, assert_close, assert_same_bits, descend, every, loss, params_like, whole
 
 import jaxopt_ko as jo
+from cases import BY_NAME, assert_close, assert_same_bits, descend, every, loss, params_like, whole
 
 
 def has_hypers(case):

@@ -5,6 +5,7 @@ import pickle
 import jax
 import jax.numpy as jnp
 import numpy as np
+
 from cases import assert_same_bits, descend, every, params_like, whole
 
 

@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from cases import assert_close, assert_same_bits, descend, every, loss, params_like, whole
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxopt_ko as jo
+from cases import assert_close, assert_same_bits, descend, every, loss, params_like, whole
 
 NORMS = ("clip_by_global_norm", "chain", "add_noise")  # rules whose leaves do not stand alone
 
