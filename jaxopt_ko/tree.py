@@ -29,8 +29,9 @@ def structure(tree: PyTree, none_is_leaf: bool = False) -> Any:
 
 
 def dtype_of(leaf: Any) -> np.dtype[Any]:
-    """The dtype of an array, or of what a Python number becomes."""
-    return np.dtype(leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf))
+    """The dtype of an array, or of what a NumPy array or a Python number becomes here."""
+    dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
+    return np.dtype(jax.dtypes.canonicalize_dtype(dtype))
 
 
 @functools.cache
