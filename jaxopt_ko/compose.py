@@ -23,11 +23,12 @@ __all__ = [
 
 def identity() -> GradientTransformation:
     """Updates unchanged."""
-    return GradientTransformation(lambda params: EmptyState(), _identity_update)
 
+    def update(updates: Updates, state: State, params: Params = None, **_: Any) -> tuple[Updates, State]:
+        errors.check_state_type("identity", state, EmptyState)
+        return updates, state
 
-def _identity_update(updates: Updates, state: State, params: Params = None, **_: Any) -> tuple[Updates, State]:
-    return updates, state
+    return GradientTransformation(lambda params: EmptyState(), named(update, "identity"))
 
 
 def chain(*args: GradientTransformation) -> GradientTransformation:
@@ -50,7 +51,7 @@ def chain(*args: GradientTransformation) -> GradientTransformation:
     stages = [(len(run), run[0] if len(run) == 1 else LeafUpdate(who, run)) for run in runs]
 
     def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
-        errors.check_state_tuple(who, state, names)
+        errors.check_state_tuple(update.__name__, state, names)  # the recipe's name, where one has named it
         new: list[State] = []
         for size, stage in stages:
             old = tuple(state[len(new) : len(new) + size])
@@ -98,25 +99,25 @@ def apply_updates(params: Params, updates: Updates) -> Params:
 
     A parameter whose update is None stays as it is. Raises TreeError if the trees differ in structure or shape.
     """
-    leaves, treedef = tree.flatten(params)
-    if tree.structure(updates) == treedef:
-        steps = jax.tree.leaves(updates)
-    else:
-        leaves, treedef = tree.flatten(params, none_is_leaf=True)
-        if tree.structure(updates, none_is_leaf=True) != treedef:
-            errors.structure_mismatch("apply_updates", "updates", updates, "params", params)
-        steps = tree.flatten(updates, none_is_leaf=True)[0]
+    sparse = tree.structure(updates) != tree.structure(params)
+    leaves, treedef = tree.flatten(params, none_is_leaf=sparse)
+    steps, steps_treedef = tree.flatten(updates, none_is_leaf=sparse)
+    if steps_treedef != treedef:
+        errors.structure_mismatch("apply_updates", "updates", updates, "params", params)
     for index, (p, u) in enumerate(zip(leaves, steps, strict=True)):
-        if u is None:
+        if u is None or tree.dtype_of(u) == jax.dtypes.float0:
             continue
-        if np.shape(u) != np.shape(p):
-            errors.shape_mismatch("apply_updates", "updates", errors.path_of(params, index), u, "params", np.shape(p))
+        if p is None or np.shape(u) != np.shape(p):
+            path = errors.path_of(params, index, none_is_leaf=sparse)
+            errors.shape_mismatch("apply_updates", "updates", path, u, "params", None if p is None else np.shape(p))
         leaves[index] = p + u if tree.dtype_of(p) == tree.dtype_of(u) == jnp.float32 else _add(p, u)
     return treedef.unflatten(leaves)
 
 
 @jax.jit
 def _add(p: jax.Array, u: jax.Array) -> jax.Array:
+    if not jnp.issubdtype(p.dtype, jnp.floating):
+        return p + u.astype(p.dtype)  # a counter among the parameters, say: float32 has too few digits for it
     wide = tree.compute_dtype(p.dtype, u.dtype)
     return (p.astype(wide) + u.astype(wide)).astype(p.dtype)
 
@@ -180,6 +181,7 @@ def partition(
     transformation.
     """
     who = "partition"
+    errors.check_labels(who, transforms)
     pairs = {label: errors.check_pair(who, f"transforms[{label!r}]", pair) for label, pair in transforms.items()}
     groups = _Groups(pairs, param_labels, who, mask_compatible_extra_args, labels=tuple(pairs))
 
@@ -258,7 +260,8 @@ class _Groups:
         leaves = tree.flatten(params, none_is_leaf=True)[0]
         for index, (label, leaf) in enumerate(zip(flat, leaves, strict=True)):
             if leaf is not None and not (isinstance(label, Hashable) and label in self.allowed):
-                errors.unknown_label(self.who, errors.path_of(params, index, none_is_leaf=True), label, self.allowed)
+                path = errors.path_of(params, index, none_is_leaf=True)
+                errors.unknown_label(self.who, path, label, self.allowed)
         return flat
 
     @staticmethod
@@ -298,6 +301,7 @@ def inject_hyperparams(
     Every hyperparameter here may be traced or scheduled without this wrapper; use it to see or change one from
     outside a compiled step. Raises HyperparameterError for a static argument that the factory does not have.
     """
+    errors.check_factory("inject_hyperparams", inner_factory)
     signature = inspect.signature(inner_factory)
     static = {static_args} if isinstance(static_args, str) else set(static_args)
     who = f"inject_hyperparams({getattr(inner_factory, '__name__', 'factory')})"
@@ -312,14 +316,20 @@ def inject_hyperparams(
     def factory(*args: Any, **kwargs: Any) -> GradientTransformation:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        hypers = {key: value for key, value in bound.arguments.items() if injectable(key, value)}
+        arguments = dict(bound.arguments)
+        for parameter in signature.parameters.values():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                arguments |= arguments.pop(parameter.name, {})
+        hypers = {key: value for key, value in arguments.items() if injectable(key, value)}
         schedules = {key: value for key, value in hypers.items() if callable(value)}
         dtype = scalar_dtype() if hyperparam_dtype is None else hyperparam_dtype
         made = inner_factory(*bound.args, **bound.kwargs)  # bad values are refused now, not when traced
 
         def inner(hyperparams: Mapping[str, jax.Array]) -> GradientTransformation:
-            again = inspect.BoundArguments(signature, {**bound.arguments, **hyperparams})
-            return inner_factory(*again.args, **again.kwargs)
+            named_ = {key: value for key, value in hyperparams.items() if key in bound.arguments}
+            again = inspect.BoundArguments(signature, {**bound.arguments, **named_})
+            rest = {key: value for key, value in hyperparams.items() if key not in bound.arguments}
+            return inner_factory(*again.args, **{**again.kwargs, **rest})
 
         def init(params: Params, **problem: Any) -> InjectStatefulHyperparamsState:
             count = zero_count()

@@ -14,10 +14,12 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxopt_ko.errors import (
+    NONNEGATIVE,
     HyperparameterError,
     HyperparameterTypeError,
     MissingArgumentError,
     TreeError,
+    check_hyper,
     describe,
     say,
 )
@@ -123,9 +125,7 @@ def curriculum(difficulty: ArrayLike, batch_size: int, *, pacing: Hyper, drop_re
     if score.ndim != 1 or jnp.issubdtype(score.dtype, jnp.complexfloating):
         say(TreeError, "curriculum", "difficulty must be one real number for each example", describe(score),
             "Give an array of shape [n], for example the loss of a first model on each example")  # fmt: skip
-    if pacing is None or isinstance(pacing, str | bool) or not (callable(pacing) or np.shape(pacing) == ()):
-        say(HyperparameterTypeError, "curriculum", "pacing must be a fraction, or a schedule of the epoch",
-            describe(pacing), "Give for example 0.5, or linear_schedule(0.2, 1.0, 10)")  # fmt: skip
+    check_hyper("curriculum", "pacing", pacing, NONNEGATIVE)
     size = _count("curriculum", "len(difficulty)", score.shape[0])
     batch_size = _count("curriculum", "batch_size", batch_size, size)
     rank = jnp.argsort(jnp.argsort(score, stable=True)).astype(jnp.int32)

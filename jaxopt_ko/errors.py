@@ -7,7 +7,7 @@ traced values: those pass unchecked.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import chex
@@ -80,24 +80,52 @@ FINITE = Domain(-math.inf, math.inf, "a finite number", low_open=True)
 
 def check_hyper(who: str, name: str, value: Any, domain: Domain) -> Hyper:
     """Return `value` if it can be a hyperparameter; a traced or scheduled one has its shape checked only."""
-    if isinstance(value, bool | np.bool_ | str | bytes) or value is None:
-        say(HyperparameterTypeError, who, f"{name} must be a number, an array of shape () or a schedule",
-            f"{value!r}", f"Give {name} {domain.words}")  # fmt: skip
     if callable(value):
         _check_schedule(who, name, value)
-    elif np.shape(value) != ():
+        return value  # type: ignore[no-any-return]
+    if isinstance(value, list | tuple):
+        try:
+            value = np.asarray(value)
+        except ValueError:
+            value = str(value)
+    if not _is_number(value):
+        say(HyperparameterTypeError, who, f"{name} must be a number, an array of shape () or a schedule",
+            repr(value), f"Give {name} {domain.words}")  # fmt: skip
+    if np.shape(value) != ():
         say(HyperparameterError, who, f"{name} must be one number (shape ())", f"shape {np.shape(value)}",
             "To try several values at once, jax.vmap over them; for one value per group, use partition")  # fmt: skip
-    elif not isinstance(value, jax.core.Tracer):
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            say(HyperparameterTypeError, who, f"{name} must be a number, an array of shape () or a schedule",
-                describe(value), f"Give {name} {domain.words}")  # fmt: skip
-        if not domain.holds(number):
-            say(HyperparameterError, who, f"{name} must be {domain.words}", f"{name}={value}",
-                f"Give {name} {domain.words}")  # fmt: skip
+    if not isinstance(value, jax.core.Tracer) and not domain.holds(as_computed(value)):
+        kind = jax.dtypes.canonicalize_dtype(np.float64).name
+        say(HyperparameterError, who, f"{name} must be {domain.words}, also when rounded to {kind}",
+            f"{name}={value}", f"Give {name} {domain.words}")  # fmt: skip
     return value  # type: ignore[no-any-return]
+
+
+def _is_number(value: Any) -> bool:
+    """A real number or an array of them; bools, complex numbers and other number-like objects are not."""
+    if isinstance(value, np.generic | np.ndarray | jax.Array):
+        return bool(jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer))
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def as_computed(value: Any) -> float:
+    """The number that computation will see: 0.99999998 is 1 in float32, 1e39 infinite."""
+    try:
+        with np.errstate(over="ignore"):
+            return float(np.asarray(value, np.float64).astype(jax.dtypes.canonicalize_dtype(np.float64)))
+    except OverflowError:
+        return math.inf
+
+
+def check_dtype(who: str, name: str, dtype: Any) -> None:
+    """The dtype of some memory: None for the default, or a real floating one of 16 bits at least."""
+    try:
+        known = dtype is None or (jnp.issubdtype(jnp.dtype(dtype), jnp.floating) and jnp.dtype(dtype).itemsize > 1)
+    except TypeError:
+        known = False
+    if not known or isinstance(dtype, int | float):
+        say(HyperparameterTypeError, who, f"{name} must be a floating dtype of 16 bits or more, or None",
+            repr(dtype), "Give for example jnp.bfloat16 or jnp.float32")  # fmt: skip
 
 
 def _check_schedule(who: str, name: str, schedule: Callable[..., Any]) -> None:
@@ -131,6 +159,19 @@ def check_choice(who: str, name: str, value: Any, choices: Sequence[str]) -> Non
             "See the docstring for what each variant is")  # fmt: skip
 
 
+def check_key(who: str, key: Any) -> jax.Array:
+    """One PRNG key, typed or raw, or the one that an integer seed makes."""
+    dtype, shape = getattr(key, "dtype", None), np.shape(key)
+    seed = isinstance(key, int) if dtype is None else jnp.issubdtype(dtype, jnp.integer)
+    if seed and shape == () and not isinstance(key, bool):
+        return jax.random.PRNGKey(key)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
+    if not typed and not (dtype == jnp.uint32 and len(shape) == 1):
+        say(HyperparameterTypeError, who, "key must be one PRNG key or an integer seed", describe(key),
+            "Give jax.random.key(0), or 0")  # fmt: skip
+    return key  # type: ignore[no-any-return]
+
+
 # ---- transformations ------------------------------------------------------------------------------------
 
 
@@ -151,7 +192,7 @@ def check_pair(who: str, where: str, pair: Any) -> GradientTransformation:
 
 def check_state_type(who: str, state: Any, expected: type) -> None:
     """The state must be of the class that this rule's init makes."""
-    if not isinstance(state, expected):
+    if type(state) is not expected:
         say(StateError, who, f"the state must be a {expected.__name__}", describe(state), STATE_ADVICE)
 
 
@@ -159,6 +200,47 @@ STATE_ADVICE = (
     "Call update(updates, state, params) in this order, with the state that this transformation's own "
     "init or last update returned"
 )
+
+
+def check_count(who: str, count: Any) -> None:
+    """The count of a state is one number, unless the state was made under vmap and the update is not."""
+    if np.shape(count) != ():
+        say(StateError, who, "the state's count must be one number (shape ())", f"shape {np.shape(count)}",
+            "A state made under jax.vmap is updated under jax.vmap")  # fmt: skip
+
+
+def check_memory(who: str, memory: Any, width: int) -> None:
+    """What a leafwise init returns: a tuple with one array for each field of the state after the scalars."""
+    if not isinstance(memory, tuple) or len(memory) != width:
+        say(TransformationError, who, f"init(p) must return a tuple of {width} arrays, one per field of the state",
+            describe(memory), "Return (array,) where there is one")  # fmt: skip
+
+
+def check_result(who: str, result: Any) -> tuple[Any, Any]:
+    """What an update returns: (updates, state)."""
+    if not isinstance(result, tuple) or len(result) != 2:
+        say(TransformationError, who, "update must return (updates, state)", describe(result),
+            "Return the new state, too")  # fmt: skip
+    return result
+
+
+def check_labels(who: str, transforms: Any) -> None:
+    """The labels of a partition are keys of a dict in its state, which JAX sorts."""
+    if not isinstance(transforms, Mapping):
+        say(TransformationError, who, "transforms must be a dict: label -> transformation", describe(transforms),
+            'Write {"a": adam(1e-3), "b": sgd(0.1)}')  # fmt: skip
+    try:
+        sorted(transforms)
+    except TypeError:
+        say(TransformationError, who, "labels must be of one kind that sorts, all strings or all integers",
+            f"{list(transforms)}", "Use strings")  # fmt: skip
+
+
+def check_factory(who: str, factory: Any) -> None:
+    """Something to be called for a transformation."""
+    if not callable(factory):
+        say(TransformationError, who, "inner_factory must be a function that makes a transformation",
+            describe(factory), "Pass the function: inject_hyperparams(adam)(1e-3)")  # fmt: skip
 
 
 def check_state_tuple(who: str, state: Any, names: Sequence[str]) -> None:
@@ -190,7 +272,7 @@ def check_state_keys(who: str, state: Any, names: Sequence[Any]) -> None:
 
 def unknown_label(who: str, path: str, label: Any, allowed: Sequence[Any]) -> NoReturn:
     """A leaf that no group takes."""
-    if set(allowed) == {True, False}:
+    if who.startswith("masked"):
         say(TreeError, who, f"the mask at the leaf {path} must be True or False", f"{label!r}",
             "Give a tree of Python bools like the parameters, or a function that makes one")  # fmt: skip
     say(TreeError, who, f"no transformation has the label of the leaf {path}", f"label {label!r}",
@@ -249,6 +331,11 @@ def _is_none(x: Any) -> bool:
     return x is None
 
 
+def _short(structure: Any) -> str:
+    text = str(structure)
+    return text if len(text) <= 200 else f"{text[:160]} ... ({structure.num_leaves} leaves)"
+
+
 def _stands_for_a_leaf(x: Any) -> bool:
     return x is None or isinstance(x, MaskedNode)
 
@@ -268,13 +355,13 @@ def structure_mismatch(who: str, what: str, tree: PyTree, like: str, reference: 
     parts += [f"an extra leaf at {', '.join(extra[:3])}"] if extra else []
     parts += [f"a leaf masked out in one of them at {', '.join(masked[:3])}"] if masked else []
     if not parts:
-        parts = [f"the same leaves in other containers: {jax.tree.structure(tree)}"]
+        parts = [f"the same leaves in other containers: {_short(jax.tree.structure(tree))}"]
     say(TreeError, who, f"the {what} must have the structure of the {like}", " and ".join(parts),
-        f"Expected {jax.tree.structure(reference)}. Pass trees made for the same parameters; "
+        f"Expected {_short(jax.tree.structure(reference))}. Pass trees made for the same parameters; "
         "leave leaves out of both with masked or partition")  # fmt: skip
 
 
-def shape_mismatch(who: str, what: str, path: str, got: Any, like: str, want: tuple[int, ...]) -> NoReturn:
+def shape_mismatch(who: str, what: str, path: str, got: Any, like: str, want: tuple[int, ...] | None) -> NoReturn:
     """A leaf of another shape, broadcastable or not."""
     say(TreeError, who, f"the {what} leaf {path} must have the shape {want} of the {like}", describe(got),
         "Shapes are never broadcast here: reshape the leaf, or make the state anew with init")  # fmt: skip
@@ -289,7 +376,7 @@ def rule_shapes(who: str, went_in: Sequence[Any], came_out: Sequence[Any]) -> No
 def check_leaf(who: str, what: str, tree: PyTree, index: int, leaf: Any, none_is_leaf: bool = False) -> None:
     """A leaf must be a real floating array (or a Python float)."""
     dtype = getattr(leaf, "dtype", None)
-    if dtype is not None and jnp.issubdtype(dtype, jnp.floating):
+    if dtype is not None and jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize > 1:
         return
     if dtype is None and isinstance(leaf, float):
         return
@@ -297,7 +384,7 @@ def check_leaf(who: str, what: str, tree: PyTree, index: int, leaf: Any, none_is
     if dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating):
         say(TreeError, who, f"the {what} leaf {path} is complex, which is not supported", describe(leaf),
             "Optimize its real and imaginary parts as two leaves")  # fmt: skip
-    say(TreeError, who, f"the {what} leaf {path} is not a floating-point array", describe(leaf),
+    say(TreeError, who, f"the {what} leaf {path} is not a floating-point array of 16 bits or more", describe(leaf),
         "Leave it out: masked(transformation, mask) with False there, partition({...}, labels), "
         "or None in its place")  # fmt: skip
 

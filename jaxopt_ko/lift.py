@@ -19,8 +19,8 @@ import numpy as np
 
 from jaxopt_ko import errors, tree
 from jaxopt_ko.errors import Domain
-from jaxopt_ko.numerics import next_count, value_at, zero_count
-from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree, State, Updates
+from jaxopt_ko.numerics import next_count, scalar_dtype, value_at, zero_count
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
 P = ParamSpec("P")
 Memory = tuple[jax.Array, ...]  # what one leaf remembers
@@ -47,12 +47,13 @@ def transform(
     update: Callable[..., tuple[Updates, State]],
     *,
     needs_params: bool = False,
+    state_type: type | None = None,
 ) -> GradientTransformation:
     """A transformation from two functions over whole trees, with the checks that a `lax.scan` would want.
 
     name: how errors call it.
     init(params) -> state;  update(updates, state, params=None, **extra_args) -> (updates, state). `update` gets
-    those extra arguments that its signature takes.
+    those extra arguments that its signature takes. state_type: the class of the state, if another is to be refused.
 
     Raises, when traced: TreeError if the gradients differ from the parameters, or the updates from the gradients,
     in structure or shape, or a leaf is not a real floating array; StateError if the new state differs from the
@@ -67,18 +68,21 @@ def transform(
     def checked_update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
         if needs_params:
             errors.check_params(name, updates, params)
+        if state_type is not None:
+            errors.check_state_type(name, state, state_type)
         _check_leaves(name, "gradients", updates)
         if params is not None:
             params = _where_updated(updates, params)
             errors.check_same_trees(name, "gradients", updates, "params", params)
         try:
-            new_updates, new_state = update_(updates, state, params, **extra)
+            result = update_(updates, state, params, **extra)
         except Exception:
             if params is not None:  # was it the state? Only now is it worth asking
-                expected = jax.eval_shape(init_, params)
+                expected = jax.eval_shape(lambda p: init_(p, **extra), params)
                 if tree.structure(expected) != tree.structure(state):
                     errors.structure_mismatch(name, "state", state, "one that its init makes", expected)
             raise
+        new_updates, new_state = errors.check_result(name, result)
         errors.check_same_trees(name, "updates", new_updates, "gradients", updates)
         errors.check_carry(name, state, new_state)
         return new_updates, new_state
@@ -154,18 +158,18 @@ def recipe(factory: Callable[P, GradientTransformation]) -> Callable[P, Gradient
 
 
 class Rule:
-    """A function of one leaf, equal to any other made by the same code over the same options.
+    """A function of one leaf; one of this package's equals any other made by the same code over the same options.
 
-    Optimizers are made anew all the time (a sweep, a traced learning rate); equal rules share their compilation.
+    Optimizers are made anew all the time (a sweep, a traced learning rate), and equal rules share their compilation.
+    A user's own rule equals itself alone: what its code refers to may change.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
         self._key: Any = function
-        if inspect.isfunction(function):
+        if inspect.isfunction(function) and (function.__module__ or "").startswith(f"{__package__}."):
             cells = [cell.cell_contents for cell in function.__closure__ or ()]
-            options = [*cells, *(function.__defaults__ or ()), *sorted((function.__kwdefaults__ or {}).items())]
-            self._key = (function.__code__, tuple((type(option), option) for option in options))
+            self._key = (function.__code__, tuple((type(cell), cell) for cell in cells))
         try:
             self._hash = hash(self._key)
         except TypeError:  # an option that cannot be hashed: equal to itself alone
@@ -198,6 +202,8 @@ class _Piece:
             errors.check_leaf(self.name, "params", params, index, leaf)
         start = [value_at(value, zero_count()) for value in self.scalars.values()]
         memory = [self.init(leaf) for leaf in leaves]
+        for made in memory:
+            errors.check_memory(self.name, made, self.width)
         columns = [treedef.unflatten([m[i] for m in memory]) for i in range(self.width)]
         return self.state_type(zero_count(), *start, *columns)
 
@@ -209,12 +215,13 @@ class _Piece:
     def begin(self, updates: Updates, state: State) -> tuple[dict[str, jax.Array], Constants, Memory]:
         """What all leaves share at this step: scalars, those that are constants; and the state's new scalars."""
         count, *old = state[: 1 + len(self.scalars)]
+        errors.check_count(self.name, count)
         t = next_count(count)
         values = {key: value_at(hyper, count, self.name, key) for key, hyper in self.hypers.items()}
         # What follows from them is not folded, even from constants: the same to the bit for a number, a traced
         # value and a schedule.
         shared = jax.lax.optimization_barrier(values)  # type: ignore[no-untyped-call]
-        shared |= dict(zip(self.scalars, old, strict=True))
+        shared |= {key: value.astype(scalar_dtype()) for key, value in zip(self.scalars, old, strict=True)}
         if self.shared is not None:
             shared |= self.shared(t, Scalars(**shared))
         if self.reduce is not None:
@@ -343,6 +350,9 @@ class _Aligned:
         flat = [jax.tree.leaves(other, is_leaf=tree.is_none if self.sparse else None) for _, other in others]
         self.p = flat.pop(0) if params is not None else [None] * len(self.g)
         self.fields = flat
+        for index, (g, p) in enumerate(zip(self.g, self.p, strict=True)):
+            if g is not None:
+                self._check(index, g, p)
 
     def run(self, leaf: Callable[..., Any], with_params: bool) -> None:
         """Call leaf(gradient, parameter, memory, dtype of the step) for each leaf."""
@@ -350,7 +360,6 @@ class _Aligned:
             if g is None:
                 continue
             memory = tuple(column[index] for column in self.fields)
-            self._check(index, g, p, memory)
             out = tree.dtype_of(g) if p is None else tree.common_dtype(tree.dtype_of(g), tree.dtype_of(p))
             try:
                 self.g[index], new = leaf(jnp.asarray(g), p if with_params else None, memory, out=out)
@@ -361,13 +370,13 @@ class _Aligned:
             for column, value in zip(self.fields, new, strict=True):
                 column[index] = value
 
-    def _check(self, index: int, g: Any, p: Any, memory: tuple[Any, ...]) -> None:
+    def _check(self, index: int, g: Any, p: Any) -> None:
         errors.check_leaf(self.who, "gradients", self.tree, index, g, none_is_leaf=self.sparse)
         if p is not None and np.shape(p) != np.shape(g):
             errors.shape_mismatch(self.who, "gradients", self._path(index), g, "params", np.shape(p))
-        for m in memory:
-            if not hasattr(m, "dtype"):
-                errors.structure_mismatch(self.who, "gradients", self.tree, "state", self.columns()[0])
+        for column in self.fields:
+            if not hasattr(column[index], "dtype"):
+                errors.structure_mismatch(self.who, "gradients", self.tree, "state", self.treedef.unflatten(column))
 
     def _path(self, index: int) -> str:
         return errors.path_of(self.tree, index, none_is_leaf=self.sparse)
@@ -389,6 +398,7 @@ def leafwise(
     shared: Callable[..., Mapping[str, jax.Array]] | None = None,
     reduce: Callable[..., Mapping[str, jax.Array]] | None = None,
     scalars: Mapping[str, float] | None = None,
+    dtypes: Mapping[str, DType | None] | None = None,
     needs_params: bool = False,
 ) -> GradientTransformation:
     """A transformation from a rule for one array.
@@ -401,10 +411,13 @@ def leafwise(
     shared(t, h) -> more scalars for h, made once a step; t = 1, 2, … is its number.
     reduce(updates, h) -> more scalars that depend on all leaves together, a norm say.
     scalars: state that is one number for all leaves, with its start; `shared` returns its new value by name.
+    dtypes: arguments that name the dtype of some memory, to be checked now.
     The rule must not close over arrays: what varies comes through hypers.
 
     Raises, when made: HyperparameterError. When traced: what `transform` says.
     """
+    for key, dtype in (dtypes or {}).items():
+        errors.check_dtype(name, key, dtype)
     checked = {key: errors.check_hyper(name, key, *spec) for key, spec in (hypers or {}).items()}
     piece = _Piece(name, state_type, init, Rule(rule), checked, scalars or {}, shared, reduce, needs_params)
     return GradientTransformation(piece.init_state, LeafUpdate(name, (), piece))

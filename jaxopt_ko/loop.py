@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxopt_ko import errors
 from jaxopt_ko.compose import apply_updates
-from jaxopt_ko.errors import HyperparameterError, MissingArgumentError, TreeError, describe, say
+from jaxopt_ko.errors import NONNEGATIVE, Domain, HyperparameterError, MissingArgumentError, TreeError, describe, say
 from jaxopt_ko.lift import taking
 from jaxopt_ko.numerics import scalar_dtype, zero_count
 from jaxopt_ko.tree import compute_dtype
@@ -74,7 +74,7 @@ def train_step(loss_fn: LossFn, optimizer: GradientTransformation, *, has_aux: b
             say(TreeError, "train_step", "with has_aux=True loss_fn must return (loss, aux)", describe(out),
                 "Return the pair, or leave has_aux out")  # fmt: skip
         loss, aux = out if has_aux else (out, None)
-        if isinstance(loss, tuple) or jnp.shape(loss) != () or not _is_real(loss):
+        if isinstance(loss, tuple | list) or jnp.shape(loss) != () or not _is_real(loss):
             say(TreeError, "train_step", "loss_fn must return one real number (shape ())", describe(loss),
                 "Take the mean over the batch; for (loss, aux) set has_aux=True")  # fmt: skip
         return loss, aux
@@ -131,8 +131,8 @@ def early_stopping(
     step: its luckiest draw looks like a best that nothing beats.
     """
     errors.check_choice("early_stopping", "mode", mode, ("min", "max"))
-    _check_number("patience", patience, 1, "a number of checks >= 1")
-    _check_number("min_delta", min_delta, 0, "a number >= 0")
+    errors.check_hyper("early_stopping", "patience", patience, Domain(1, math.inf, "a number of checks >= 1"))
+    errors.check_hyper("early_stopping", "min_delta", min_delta, NONNEGATIVE)
     sign = 1.0 if mode == "min" else -1.0
 
     def init(params: Params = None) -> EarlyStoppingState:
@@ -159,20 +159,6 @@ def early_stopping(
 
 def _select(which: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
     return jax.tree.map(lambda a, b: jnp.where(which, a, b), yes, no)
-
-
-def _check_number(name: str, value: Any, low: float, words: str) -> None:
-    if isinstance(value, jax.core.Tracer):
-        return
-    number = isinstance(value, int | float | np.number | jax.Array) and not isinstance(value, bool)
-    if not number or np.shape(value) != () or not low <= float(value) < math.inf:
-        say(
-            HyperparameterError,
-            "early_stopping",
-            f"{name} must be {words}",
-            f"{name}={value!r}",
-            f"Give {words}",
-        )
 
 
 # ---- whole runs -----------------------------------------------------------------------------------------
@@ -234,6 +220,9 @@ def fit(
         say(HyperparameterError, "fit", "epochs must be an integer >= 1", f"epochs={epochs!r}",
             "Its number is the length of the results: give a Python int")  # fmt: skip
     optimizer = errors.check_pair("fit", "optimizer", optimizer)
+    if early_stopping is not None and not isinstance(early_stopping, EarlyStopping):
+        say(HyperparameterError, "fit", "early_stopping must be an EarlyStopping pair", describe(early_stopping),
+            "Call it: early_stopping=early_stopping(patience)")  # fmt: skip
     steps, step = batches.steps, train_step(loss_fn, optimizer, has_aux=has_aux)
     report, reports = _reporter(progress, epochs * steps)
     often = reports // epochs  # reports due within one epoch

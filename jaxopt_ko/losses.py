@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxopt_ko.errors import TreeError, describe, say
+from jaxopt_ko.errors import TreeError, describe, missing_argument, say
 from jaxopt_ko.tree import compute_dtype
 
 
@@ -34,6 +34,8 @@ def mean_squared_error(predictions: ArrayLike, targets: ArrayLike, *, half: bool
 
     With twice the learning rate the halved form trains as the other does. Raises as `squared_error` does.
     """
+    if targets is None:
+        missing_argument("mean_squared_error", "targets", "Give an array like the predictions")
     mean = jnp.mean(jnp.square(_difference("mean_squared_error", predictions, targets)))
     return 0.5 * mean if half else mean
 
@@ -73,7 +75,8 @@ def softmax_cross_entropy_with_integer_labels(
         return x.transpose(batch_axes + axes).reshape(*batch, classes)
 
     z = classes_last(z.astype(compute_dtype(z.dtype)))
-    inside = (y >= 0) & (y < classes)
+    top = min(classes - 1, jnp.iinfo(y.dtype).max)  # type: ignore[no-untyped-call]  # in the labels' own dtype, which may be as narrow as uint8
+    inside = (y >= 0) & (y <= jnp.asarray(top, y.dtype))
     label = jnp.where(inside, y, jnp.zeros_like(y)).astype(jnp.int32)
     chosen = jnp.take_along_axis(z, label[..., None], axis=-1)[..., 0]
     if where is None:

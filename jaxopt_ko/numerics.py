@@ -37,11 +37,37 @@ def value_at(hyper: Hyper, count: jax.Array, who: str = "value_at", name: str = 
 def bias_correction(decay: jax.Array, t: jax.Array) -> jax.Array:
     """1 - decay**t, the weight that an average started at zero has gathered after t steps.
 
-    Written as -expm1(t log decay): for decay near 1 the difference itself would lose half of float32's digits.
+    Computed as -expm1(t log decay): for decay near 1 the difference itself would lose half of float32's digits.
     """
+    weight: jax.Array = _gathered(decay, t.astype(decay.dtype))
+    return weight
+
+
+@jax.custom_jvp
+def _gathered(decay: jax.Array, t: jax.Array) -> jax.Array:
     positive = decay > 0
     log = jnp.log(jnp.where(positive, decay, jnp.ones_like(decay)))
-    return jnp.where(positive, -jnp.expm1(t.astype(decay.dtype) * log), jnp.ones_like(decay))
+    return jnp.where(positive, -jnp.expm1(t * log), jnp.ones_like(decay))
+
+
+@_gathered.defjvp
+def _gathered_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+    (decay, t), (d_decay, _) = primals, tangents
+    return _gathered(decay, t), -t * jnp.power(decay, t - 1) * d_decay  # at decay = 0, too: -1 for t = 1, else 0
+
+
+@jax.custom_jvp
+def ratio(x: jax.Array, y: jax.Array) -> jax.Array:
+    """x / y, and 0 for y = 0; its derivative never squares y, which would overflow for y = eps."""
+    some = y != 0
+    return jnp.where(some, x / jnp.where(some, y, jnp.ones_like(y)), jnp.zeros_like(x))
+
+
+@ratio.defjvp
+def _ratio_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+    (x, y), (dx, dy) = primals, tangents
+    u = ratio(x, y)
+    return u, ratio(dx, y) - u * ratio(dy, y)
 
 
 @jax.custom_jvp

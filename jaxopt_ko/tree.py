@@ -49,8 +49,8 @@ def compute_dtype(*dtypes: DType) -> jnp.dtype:
 def full_like(leaf: Any, value: Any = 0.0, dtype: DType | None = None) -> jax.Array:
     """A new array with the shape of one leaf, abstract or not, and `dtype` or the leaf's own."""
     dtype = dtype_of(leaf) if dtype is None else dtype
-    if isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer):
-        return jax.lax.full_like(leaf, value, dtype=dtype)  # on the leaf's own devices
+    if isinstance(leaf, jax.Array):
+        return jax.lax.full_like(leaf, value, dtype=dtype)  # on the leaf's own devices, varying as it does
     return jnp.full(np.shape(leaf), value, dtype)
 
 

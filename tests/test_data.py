@@ -142,7 +142,7 @@ def test_gather_takes_rows_of_a_tree():
         (HyperparameterError, lambda: data.stochastic(2.0), "size must be an integer"),
         (TypeError, lambda: data.mini_batch(4, True), "batch_size must be an integer"),
         (TreeError, lambda: data.curriculum(np.ones((3, 1)), 1, pacing=1.0), "one real number for each"),
-        (TypeError, lambda: data.curriculum(np.ones(3), 1, pacing="fast"), "pacing must be a fraction"),
+        (TypeError, lambda: data.curriculum(np.ones(3), 1, pacing="fast"), "pacing must be"),
         (MissingArgumentError, lambda: data.stochastic(3).plan(None), "needs a key"),
     ],
 )

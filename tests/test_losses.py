@@ -109,3 +109,14 @@ def test_jit_and_vmap():
 def test_what_does_not_fit_is_refused(call, words):
     with pytest.raises(TreeError, match=words):
         call()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "classes"),
+    [("uint8", 256), ("uint8", 300), ("int8", 128), ("int8", 200), ("uint16", 65536), ("int64", 9)],
+)
+def test_labels_in_narrow_integers(dtype, classes):
+    """A byte-level model has 256 classes and uint8 labels: 256 does not fit into them."""
+    logits = np.zeros((2, classes), np.float32)
+    loss = losses.softmax_cross_entropy_with_integer_labels(logits, np.array([3, 7], dtype))
+    np.testing.assert_allclose(loss, np.log(classes), rtol=1e-6)

@@ -9,7 +9,7 @@ from jax import Array
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import NONNEGATIVE, check_hyper
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import safe_rsqrt, safe_sqrt, value_at, zero_count
+from jaxopt_ko.numerics import ratio, safe_rsqrt, safe_sqrt, value_at, zero_count
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.tree import wide_like
 from jaxopt_ko.types import GradientTransformation, Hyper, Updates
@@ -38,7 +38,7 @@ def scale_by_rss(
 
     def rule(g: Array, p: Array, s: Array, h: Scalars) -> Step:
         s = s + g * g
-        return (g * safe_rsqrt(s + h.eps) if eps_in_sqrt else g / (safe_sqrt(s) + h.eps)), s
+        return (g * safe_rsqrt(s + h.eps) if eps_in_sqrt else ratio(g, safe_sqrt(s) + h.eps)), s
 
     return leafwise("scale_by_rss", ScaleByRssState, init=init, rule=rule, hypers={"eps": (eps, NONNEGATIVE)})
 

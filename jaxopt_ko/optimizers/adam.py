@@ -17,21 +17,21 @@ from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.numerics import bias_correction as debias
-from jaxopt_ko.numerics import safe_sqrt
+from jaxopt_ko.numerics import next_count, ratio, safe_sqrt
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.tree import full_like, wide_like
+from jaxopt_ko.tree import wide_like
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, Updates
 
 Mask = PyTree | Callable[[Params], PyTree]
 
 
 class ScaleByAdamState(NamedTuple):
-    """State of `scale_by_adam`, and of `scale_by_adamax`, whose nu is a norm."""
+    """State of `scale_by_adam`."""
 
     count: Array  # int32[]           t, steps taken
-    mu: Updates  # like params        m_t, mean of g
-    nu: Updates  # like params, f32+  v_t, mean of g**2; u_t, decaying maximum of |g|
+    mu: Updates  # like params, f32+  m_t, mean of g
+    nu: Updates  # like params, f32+  v_t, mean of g**2
 
 
 class ScaleByNadamState(NamedTuple):
@@ -39,8 +39,16 @@ class ScaleByNadamState(NamedTuple):
 
     count: Array  # int32[]           t, steps taken
     mu_product: Array  # float[]      mu_1 ... mu_t, product of the momentum schedule
-    mu: Updates  # like params        m_t, mean of g
+    mu: Updates  # like params, f32+  m_t, mean of g
     nu: Updates  # like params, f32+  n_t, mean of g**2
+
+
+class ScaleByAdamaxState(NamedTuple):
+    """State of `scale_by_adamax`: of a class of its own, for its nu is no mean of squares."""
+
+    count: Array  # int32[]           t, steps taken
+    mu: Updates  # like params, f32+  m_t, mean of g
+    nu: Updates  # like params, f32+  u_t, decaying maximum of |g|
 
 
 def scale_by_adam(
@@ -63,17 +71,17 @@ def scale_by_adam(
     nesterov: m_hat = b1 m_t / (1 - b1**(t+1)) + (1 - b1) g / (1 - b1**t), optax's NAdam.
     bias_correction=False: m_t and v_t for m_hat and v_hat; kept to show that the first steps are then too long,
     (1 - b1) / sqrt(1 - b2) = 3.2 times the learning rate.
-    mu_dtype: of m, the parameters' by default. nu_dtype: of v, float32 at least by default, because in bfloat16
-    b2 = 0.999 is 1 and v would never fall.
+    mu_dtype, nu_dtype: of m and v, float32 at least by default: in bfloat16 0.999 is 1 and v would never fall, in
+    float16 a small gradient's m underflows. bfloat16 for m is usually harmless, and saves two bytes a weight.
     """
 
     def init(p: Array) -> Memory:
-        return full_like(p, 0, mu_dtype), wide_like(p, 0, nu_dtype)
+        return wide_like(p, 0, mu_dtype), wide_like(p, 0, nu_dtype)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         if not bias_correction:
             return {name: jnp.ones_like(h.b1) for name in ("c1", "c1_next", "c2")}
-        next_ = {"c1_next": debias(h.b1, t + 1)} if nesterov else {}
+        next_ = {"c1_next": debias(h.b1, next_count(t))} if nesterov else {}
         return {"c1": debias(h.b1, t), "c2": debias(h.b2, t), **next_}
 
     def rule(g: Array, p: Array, m: Array, v: Array, h: Scalars) -> Step:
@@ -81,7 +89,7 @@ def scale_by_adam(
         v = h.b2 * v + (1 - h.b2) * g * g
         m_hat = h.b1 * m / h.c1_next + (1 - h.b1) * g / h.c1 if nesterov else m / h.c1
         v_hat = v / h.c2
-        return m_hat / (safe_sqrt(v_hat + h.eps_root) + h.eps), m, v
+        return ratio(m_hat, safe_sqrt(v_hat + h.eps_root) + h.eps), m, v
 
     hypers = {
         "b1": (b1, FRACTION),
@@ -89,7 +97,10 @@ def scale_by_adam(
         "eps": (eps, NONNEGATIVE),
         "eps_root": (eps_root, NONNEGATIVE),
     }
-    return leafwise("scale_by_adam", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers)
+    dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
+    return leafwise(
+        "scale_by_adam", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes
+    )
 
 
 def scale_by_nadam(
@@ -111,7 +122,7 @@ def scale_by_nadam(
     """
 
     def init(p: Array) -> Memory:
-        return full_like(p, 0, mu_dtype), wide_like(p, 0, nu_dtype)
+        return wide_like(p, 0, mu_dtype), wide_like(p, 0, nu_dtype)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         def momentum(t: Array) -> Array:
@@ -120,7 +131,7 @@ def scale_by_nadam(
         product = h.mu_product * momentum(t)
         return {
             "mu_product": product,
-            "weight_m": momentum(t + 1) / (1 - product * momentum(t + 1)),
+            "weight_m": momentum(next_count(t)) / (1 - product * momentum(next_count(t))),
             "weight_g": (1 - momentum(t)) / (1 - product),
             "c2": debias(h.b2, t),
         }
@@ -129,7 +140,7 @@ def scale_by_nadam(
         m = h.b1 * m + (1 - h.b1) * g
         n = h.b2 * n + (1 - h.b2) * g * g
         m_hat = h.weight_m * m + h.weight_g * g
-        return m_hat / (safe_sqrt(n / h.c2 + h.eps_root) + h.eps), m, n
+        return ratio(m_hat, safe_sqrt(n / h.c2 + h.eps_root) + h.eps), m, n
 
     hypers = {
         "b1": (b1, FRACTION),
@@ -138,7 +149,7 @@ def scale_by_nadam(
         "eps_root": (eps_root, NONNEGATIVE),
         "momentum_decay": (momentum_decay, NONNEGATIVE),
     }
-    scalars = {"mu_product": 1.0}
+    scalars, dtypes = {"mu_product": 1.0}, {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
     return leafwise(
         "scale_by_nadam",
         ScaleByNadamState,
@@ -147,6 +158,7 @@ def scale_by_nadam(
         rule=rule,
         hypers=hypers,
         scalars=scalars,
+        dtypes=dtypes,
     )
 
 
@@ -161,7 +173,7 @@ def scale_by_adamax(b1: Hyper = 0.9, b2: Hyper = 0.999, eps: Hyper = 1e-8) -> Gr
     """
 
     def init(p: Array) -> Memory:
-        return full_like(p), wide_like(p)
+        return wide_like(p), wide_like(p)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         return {"c1": debias(h.b1, t)}
@@ -169,10 +181,10 @@ def scale_by_adamax(b1: Hyper = 0.9, b2: Hyper = 0.999, eps: Hyper = 1e-8) -> Gr
     def rule(g: Array, p: Array, m: Array, u: Array, h: Scalars) -> Step:
         m = h.b1 * m + (1 - h.b1) * g
         u = jnp.maximum(h.b2 * u, jnp.abs(g) + h.eps)
-        return m / h.c1 / u, m, u
+        return ratio(m / h.c1, u), m, u
 
     hypers = {"b1": (b1, FRACTION), "b2": (b2, FRACTION), "eps": (eps, NONNEGATIVE)}
-    return leafwise("scale_by_adamax", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers)
+    return leafwise("scale_by_adamax", ScaleByAdamaxState, init=init, shared=shared, rule=rule, hypers=hypers)
 
 
 @recipe

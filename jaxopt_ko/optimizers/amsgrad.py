@@ -11,9 +11,9 @@ from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_choice
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.numerics import bias_correction as debias
-from jaxopt_ko.numerics import safe_sqrt
+from jaxopt_ko.numerics import ratio, safe_sqrt
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.tree import full_like, wide_like
+from jaxopt_ko.tree import wide_like
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
 
 
@@ -21,7 +21,7 @@ class ScaleByAmsgradState(NamedTuple):
     """State of `scale_by_amsgrad`."""
 
     count: Array  # int32[]               t, steps taken
-    mu: Updates  # like params            m_t, mean of g
+    mu: Updates  # like params, f32+      m_t, mean of g
     nu: Updates  # like params, f32+      v_t, mean of g**2
     nu_max: Updates  # like params, f32+  largest v so far, corrected or raw
 
@@ -49,7 +49,7 @@ def scale_by_amsgrad(
     check_choice("scale_by_amsgrad", "maximum", maximum, ("corrected", "raw"))
 
     def init(p: Array) -> Memory:
-        return full_like(p, 0, mu_dtype), wide_like(p, 0, nu_dtype), wide_like(p, 0, nu_dtype)
+        return wide_like(p, 0, mu_dtype), wide_like(p, 0, nu_dtype), wide_like(p, 0, nu_dtype)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         return {"c1": debias(h.b1, t), "c2": debias(h.b2, t)}
@@ -61,7 +61,7 @@ def scale_by_amsgrad(
         c2 = h.c2 if bias_correction_nu else jnp.ones_like(h.c2)
         w = jnp.maximum(w, v / c2 if maximum == "corrected" else v)
         w_hat = w if maximum == "corrected" else w / c2
-        return m_hat / (safe_sqrt(w_hat + h.eps_root) + h.eps), m, v, w
+        return ratio(m_hat, safe_sqrt(w_hat + h.eps_root) + h.eps), m, v, w
 
     hypers = {
         "b1": (b1, FRACTION),
@@ -69,7 +69,10 @@ def scale_by_amsgrad(
         "eps": (eps, NONNEGATIVE),
         "eps_root": (eps_root, NONNEGATIVE),
     }
-    return leafwise("scale_by_amsgrad", ScaleByAmsgradState, init=init, shared=shared, rule=rule, hypers=hypers)
+    dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
+    return leafwise(
+        "scale_by_amsgrad", ScaleByAmsgradState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes
+    )
 
 
 @recipe

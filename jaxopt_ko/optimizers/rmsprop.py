@@ -11,10 +11,10 @@ from jaxopt_ko.compose import chain, identity, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_hyper
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.numerics import bias_correction as debias
-from jaxopt_ko.numerics import safe_rsqrt, safe_sqrt, value_at, zero_count
+from jaxopt_ko.numerics import ratio, safe_rsqrt, safe_sqrt, value_at, zero_count
 from jaxopt_ko.transforms.momentum import trace
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.tree import full_like, wide_like
+from jaxopt_ko.tree import wide_like
 from jaxopt_ko.types import GradientTransformation, Hyper, Updates
 
 
@@ -29,7 +29,7 @@ class ScaleByRStdDevState(NamedTuple):
     """State of `scale_by_stddev`."""
 
     count: Array  # int32[]           t, steps taken
-    mu: Updates  # like params        m_t, mean of g
+    mu: Updates  # like params, f32+  m_t, mean of g
     nu: Updates  # like params, f32+  v_t, mean of g**2
 
 
@@ -59,7 +59,7 @@ def scale_by_rms(
     def rule(g: Array, p: Array, v: Array, h: Scalars) -> Step:
         v = h.decay * v + (1 - h.decay) * g * g
         v_hat = v / h.c if bias_correction else v
-        return (g * safe_rsqrt(v_hat + h.eps) if eps_in_sqrt else g / (safe_sqrt(v_hat) + h.eps)), v
+        return (g * safe_rsqrt(v_hat + h.eps) if eps_in_sqrt else ratio(g, safe_sqrt(v_hat) + h.eps)), v
 
     hypers = {"decay": (decay, FRACTION), "eps": (eps, NONNEGATIVE)}
     return leafwise("scale_by_rms", ScaleByRmsState, init=init, shared=shared, rule=rule, hypers=hypers)
@@ -82,7 +82,7 @@ def scale_by_stddev(
     start = check_hyper("scale_by_stddev", "initial_scale", initial_scale, NONNEGATIVE)
 
     def init(p: Array) -> Memory:
-        return full_like(p), wide_like(p, value_at(start, zero_count()))
+        return wide_like(p), wide_like(p, value_at(start, zero_count()))
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         return {"c": debias(h.decay, t)}
@@ -92,7 +92,7 @@ def scale_by_stddev(
         v = h.decay * v + (1 - h.decay) * g * g
         m_hat, v_hat = (m / h.c, v / h.c) if bias_correction else (m, v)
         variance = jnp.maximum(v_hat - m_hat * m_hat, 0)  # rounding alone can take it below zero
-        return (g * safe_rsqrt(variance + h.eps) if eps_in_sqrt else g / (safe_sqrt(variance) + h.eps)), m, v
+        return (g * safe_rsqrt(variance + h.eps) if eps_in_sqrt else ratio(g, safe_sqrt(variance) + h.eps)), m, v
 
     hypers = {"decay": (decay, FRACTION), "eps": (eps, NONNEGATIVE)}
     return leafwise("scale_by_stddev", ScaleByRStdDevState, init=init, shared=shared, rule=rule, hypers=hypers)

@@ -41,4 +41,5 @@ def ema(decay: Hyper, debias: bool = True, accumulator_dtype: DType | None = Non
         return (s / h.c if debias else s), s
 
     hypers = {"decay": (decay, FRACTION)}
-    return leafwise("ema", EmaState, init=init, shared=shared, rule=rule, hypers=hypers)
+    dtypes = {"accumulator_dtype": accumulator_dtype}
+    return leafwise("ema", EmaState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes)

@@ -49,6 +49,6 @@ def clip_by_global_norm(max_norm: Hyper) -> GradientTransformation:
 
 
 def _shrink(norm: Array, max_norm: Array) -> Array:
-    """min(1, max_norm / norm), and 1 for a norm of 0."""
-    above = norm > max_norm
-    return jnp.where(above, max_norm / jnp.where(above, norm, jnp.ones_like(norm)), jnp.ones_like(norm))
+    """min(1, max_norm / norm), and 1 for a norm of 0; NaN for NaN, which must not pass unseen."""
+    within = norm <= max_norm
+    return jnp.where(within, jnp.ones_like(norm), max_norm / jnp.where(within, jnp.ones_like(norm), norm))

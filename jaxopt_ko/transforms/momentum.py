@@ -10,15 +10,15 @@ from jax import Array
 from jaxopt_ko.compose import leafwise
 from jaxopt_ko.errors import FRACTION
 from jaxopt_ko.lift import Memory, Scalars, Step
-from jaxopt_ko.tree import full_like
+from jaxopt_ko.tree import wide_like
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
 
 
 class TraceState(NamedTuple):
     """State of `trace`."""
 
-    count: Array  # int32[]      t, steps taken
-    trace: Updates  # like params  v_t, the velocity
+    count: Array  # int32[]              t, steps taken
+    trace: Updates  # like params, f32+  v_t, the velocity
 
 
 def trace(
@@ -38,7 +38,7 @@ def trace(
     """
 
     def init(p: Array) -> Memory:
-        return (full_like(p, 0, accumulator_dtype),)
+        return (wide_like(p, 0, accumulator_dtype),)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         return {"weight": jnp.where(t == 1, jnp.ones_like(h.dampening), 1 - h.dampening)}
@@ -54,4 +54,5 @@ def trace(
         shared=shared,
         rule=rule,
         hypers={"decay": (decay, FRACTION), "dampening": (dampening, FRACTION)},
+        dtypes={"accumulator_dtype": accumulator_dtype},
     )

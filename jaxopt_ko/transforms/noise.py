@@ -30,9 +30,7 @@ def add_noise(eta: Hyper, gamma: Hyper, key: Array | int) -> GradientTransformat
     """
     eta = errors.check_hyper("add_noise", "eta", eta, NONNEGATIVE)
     gamma = errors.check_hyper("add_noise", "gamma", gamma, FINITE)
-    if key is None:
-        errors.missing_argument("add_noise", "key", "Give a PRNG key or an integer seed")
-    start = jax.random.PRNGKey(key) if isinstance(key, int) else key
+    start = errors.check_key("add_noise", key)
 
     def init(params: Params) -> AddNoiseState:
         return AddNoiseState(zero_count(), jnp.copy(start))  # a copy: the state may be donated
@@ -48,7 +46,7 @@ def add_noise(eta: Hyper, gamma: Hyper, key: Array | int) -> GradientTransformat
         noisy = [_add_normal(g, k, sigma) for g, k in zip(leaves, keys, strict=True)]
         return treedef.unflatten(noisy), AddNoiseState(t, rng_key)
 
-    return transform("add_noise", init, update)
+    return transform("add_noise", init, update, state_type=AddNoiseState)
 
 
 @jax.jit

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko.compose import leafwise, partition
-from jaxopt_ko.errors import FINITE, NONNEGATIVE
-from jaxopt_ko.lift import Scalars
-from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree, Schedule
+from jaxopt_ko.errors import FINITE, NONNEGATIVE, check_state_type
+from jaxopt_ko.lift import Scalars, named
+from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, Params, PyTree, Schedule, State, Updates
 
 
 class ScaleByScheduleState(NamedTuple):
@@ -64,9 +65,10 @@ def scale_by_group(
 
 
 def set_to_zero() -> GradientTransformation:
-    """u = 0: freezes the leaves of its group in `partition`, and keeps no memory of them."""
+    """u = 0: freezes the leaves of its group in `partition`, integer ones too, and keeps no memory of them."""
 
-    def rule(g: Array, p: Array, h: Scalars) -> Array:
-        return jnp.zeros_like(g)
+    def update(updates: Updates, state: State, params: Params = None, **_: Any) -> tuple[Updates, State]:
+        check_state_type("set_to_zero", state, EmptyState)
+        return jax.tree.map(jnp.zeros_like, updates), state
 
-    return leafwise("set_to_zero", ScaleByScheduleState, rule=rule)
+    return GradientTransformation(lambda params: EmptyState(), named(update, "set_to_zero"))

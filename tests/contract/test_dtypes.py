@@ -58,6 +58,9 @@ def test_half_precision_steps_are_the_full_precision_ones_rounded(case, dtype):
     ("name", "opt", "pick"),
     [
         ("adam", jo.scale_by_adam(), lambda s: s.nu),
+        ("adam-first", jo.scale_by_adam(b1=0.999), lambda s: s.mu),
+        ("stddev-first", jo.scale_by_stddev(0.999), lambda s: s.mu),
+        ("velocity", jo.trace(0.999), lambda s: s.trace),
         ("amsgrad", jo.scale_by_amsgrad(), lambda s: s.nu),
         ("adamax", jo.scale_by_adamax(), lambda s: s.nu),
         ("nadam", jo.scale_by_nadam(), lambda s: s.nu),
@@ -104,11 +107,68 @@ def test_moment_dtypes_are_choices():
     state = jo.scale_by_adam(mu_dtype=jnp.float32, nu_dtype=jnp.bfloat16).init(params)
     assert (state.mu.dtype, state.nu.dtype) == (jnp.float32, jnp.bfloat16)
     state = jo.scale_by_adam().init(params)
-    assert (state.mu.dtype, state.nu.dtype) == (jnp.bfloat16, jnp.float32)
-    assert jo.trace(0.9, accumulator_dtype=jnp.float32).init(params).trace.dtype == jnp.float32
+    assert (state.mu.dtype, state.nu.dtype) == (jnp.float32, jnp.float32)
+    assert jo.trace(0.9, accumulator_dtype=jnp.bfloat16).init(params).trace.dtype == jnp.bfloat16
+    assert jo.trace(0.9).init(params).trace.dtype == jnp.float32
 
 
 def test_count_saturates():
     big = jnp.int32(2**31 - 1)
     assert int(jo.numerics.next_count(big)) == 2**31 - 1
     assert int(jo.numerics.next_count(big - 1)) == 2**31 - 1
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16], ids=["bf16", "f16"])
+@pytest.mark.parametrize(
+    "opt",
+    [jo.rmsprop(0.1, 0.99, centered=True, eps_in_sqrt=False), jo.sgd(0.1, 0.99), jo.adam(0.1, b1=0.99), jo.nadam(0.1)],
+    ids=["rmsprop-centered", "momentum", "adam", "nadam"],
+)
+def test_long_runs_in_half_precision_follow_full_precision(opt, dtype):
+    noise = jax.random.uniform(jax.random.key(0), (2000, 4), minval=0.9, maxval=1.1)
+
+    def last(dtype):
+        params = jnp.zeros(4, dtype)
+
+        def step(state, g):
+            u, state = opt.update(g.astype(dtype), state, params)
+            return state, u.astype(jnp.float32)
+
+        return jax.lax.scan(step, opt.init(params), noise.astype(jnp.float16))[1][-100:]
+
+    np.testing.assert_allclose(jnp.abs(last(dtype)).mean(), jnp.abs(last(jnp.float32)).mean(), rtol=0.05)
+
+
+@pytest.mark.parametrize("g", [1e-7, 1e-6, 6e4])
+@pytest.mark.parametrize("name", ["adam", "amsgrad", "adamax", "nadam"])
+def test_tiny_and_huge_float16_gradients_give_whole_steps(name, g):
+    opt, g = getattr(jo, name)(0.1, eps=1e-12), jnp.full(2, g, jnp.float16)
+    full = g.astype(jnp.float32)
+    expected, _ = opt.update(full, opt.init(full), full)
+    u, _ = opt.update(g, opt.init(g), g)
+    assert bool(jnp.all(expected < -0.09))
+    np.testing.assert_allclose(u, expected, rtol=1e-2)
+
+
+@pytest.mark.parametrize("opt", [jo.nadam(0.1), jo.nadam(0.1, momentum_decay=4e-3), jo.adam(0.1)], ids=["a", "b", "c"])
+def test_steps_go_on_when_the_count_is_full(opt):
+    g = jnp.ones(2)
+    state = jax.tree.map(lambda x: jnp.int32(2**31 - 2) if x.dtype == jnp.int32 else x, opt.init(g))
+    for _ in range(3):
+        u, state = opt.update(g, state)
+        assert bool(jnp.all(u < 0))
+
+
+def test_zero_over_zero_is_zero():
+    g = jnp.zeros(2)
+    for opt in (jo.adam(0.1, eps=0.0), jo.adamax(0.1, eps=0.0), jo.amsgrad(0.1, eps=0.0), jo.adagrad(0.1, 0.0, 0.0)):
+        assert not np.any(opt.update(g, opt.init(g))[0])
+
+
+def test_x64_may_be_switched_on_in_mid_run():
+    for opt in (jo.nadam(0.1, momentum_decay=4e-3), jo.adam(0.1), jo.sgd(0.1, 0.9)):
+        g = jnp.ones(2)
+        _, state = opt.update(g, opt.init(g))
+        with jax.enable_x64(True):
+            _, state = opt.update(g, state)
+        assert not any(x.dtype == jnp.float64 for x in jax.tree.leaves(state))

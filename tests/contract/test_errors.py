@@ -1,6 +1,7 @@
 """Bad input: who, what was wrong, what was got, what to do; when made if possible, else when traced."""
 
 import re
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +28,26 @@ OPTIMIZERS = sorted({case.factory for case in CASES if "learning_rate" in case.h
 @pytest.mark.parametrize("factory", OPTIMIZERS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize(
     "bad",
-    [None, -0.1, float("nan"), float("inf"), "0.1", [0.1, 0.2], np.ones(3), jnp.ones((1,)), True, 1j, {"a": 0.1}],
+    [
+        None,
+        -0.1,
+        float("nan"),
+        float("inf"),
+        "0.1",
+        [0.1, 0.2],
+        np.ones(3),
+        jnp.ones((1,)),
+        True,
+        1j,
+        {"a": 0.1},
+        np.array(True),
+        np.complex64(1 + 2j),
+        np.array("0.1"),
+        Fraction(1, 10),
+        10**400,
+        1e39,
+        [[1], [1, 2]],
+    ],
     ids=repr,
 )
 def test_bad_learning_rates(factory, bad):
@@ -37,7 +57,7 @@ def test_bad_learning_rates(factory, bad):
 
 def bad_values(key):
     if key in ("b1", "b2", "decay", "rho", "momentum", "dampening"):
-        return [1.0, -0.1, 1.5, float("nan"), "x", jnp.ones(2)]
+        return [1.0, -0.1, 1.5, float("nan"), "x", jnp.ones(2), 0.99999999]  # the last is 1 in float32
     if key in (
         "eps",
         "eps_root",
@@ -237,3 +257,103 @@ def test_rules_of_a_users_own_are_held_to_the_contract():
 
 def test_traced_values_pass_unchecked():
     jax.eval_shape(lambda lr: jo.adam(lr, b1=lr).init(params_like()), jnp.float32(-1.0))
+
+
+@pytest.mark.parametrize("bad", [jnp.int32, bool, 3, "flot32", jnp.complex64, jnp.float8_e4m3fn], ids=str)
+def test_dtypes_of_memory(bad):
+    for make, key in [
+        (lambda d: jo.adam(0.1, mu_dtype=d), "mu_dtype"),
+        (lambda d: jo.adamw(0.1, nu_dtype=d), "nu_dtype"),
+        (lambda d: jo.nadam(0.1, mu_dtype=d, momentum_decay=0.1), "mu_dtype"),
+        (lambda d: jo.amsgrad(0.1, nu_dtype=d), "nu_dtype"),
+        (lambda d: jo.sgd(0.1, 0.9, accumulator_dtype=d), "accumulator_dtype"),
+        (lambda d: jo.ema(0.9, accumulator_dtype=d), "accumulator_dtype"),
+    ]:
+        with refuses(key, "floating dtype"):
+            make(bad)
+
+
+@pytest.mark.parametrize("bad", [1.5, "x", None, True, np.ones(2, np.float32), jax.random.split(jax.random.key(0), 2)])
+def test_noise_keys(bad):
+    with refuses("add_noise", "key"):
+        jo.add_noise(0.1, 0.5, bad)
+    for good in (3, np.int32(3), jnp.int32(3), jax.random.key(0), jax.random.PRNGKey(0)):
+        jo.add_noise(0.1, 0.5, good).init(G)
+
+
+def test_states_of_near_relations():
+    for a, b in [
+        (jo.sgd(0.1), jo.adam(0.1)),
+        (jo.sgd(0.1), jo.sgd(0.1, 0.9)),
+        (jo.adam(0.1), jo.adamax(0.1)),
+        (jo.adamw(0.1), jo.adamaxw(0.1)),
+        (jo.rmsprop(0.1), jo.rmsprop(0.1, momentum=0.9)),
+        (jo.rmsprop(0.1), jo.rmsprop(0.1, centered=True)),
+    ]:
+        for opt, other in ((a, b), (b, a)):
+            with refuses("state must be"):
+                opt.update(G, other.init(G), G)
+
+
+def test_messages_name_the_method_that_was_called():
+    for name in ("sgd", "rmsprop", "adam", "adadelta"):
+        opt = getattr(jo, name)(0.1)
+        with refuses(f"{name}: the state must be a tuple"):
+            opt.update(G, None, G)
+    with refuses("adamw: the state must be a tuple"):
+        jo.adamw(0.1, mask=True).update(G, None, G)
+
+
+def test_misused_pieces():
+    with refuses("add_noise", "AddNoiseState"):
+        opt = jo.add_noise(0.1, 0.5, 0)
+        opt.update(G, None)
+    with refuses("['a']", "not a floating-point array"):
+        opt = jo.chain(jo.clip_by_global_norm(1.0), jo.adam(0.1))
+        opt.update({"a": "x", "b": G["b"]}, opt.init(G), G)
+    with refuses("count", "vmap"):
+        states = jax.vmap(lambda _: jo.adam(0.1).init(G))(jnp.arange(3))
+        jo.adam(0.1).update(G, states, G)
+    with refuses("partition", "sorts"):
+        jo.partition({"a": jo.sgd(0.1), 1: jo.sgd(0.1)}, "a")
+    with refuses("partition", "dict"):
+        jo.partition([jo.sgd(0.1)], 0)
+    with refuses("inject_hyperparams", "inject_hyperparams(adam)(1e-3)"):
+        jo.inject_hyperparams(jo.adam(0.1))
+    with refuses("forgetful", "(updates, state)"):
+        jo.transform("forgetful", lambda p: (), lambda g, s: g).update(G, (), G)
+    with refuses("mine", "tuple of 1 arrays"):
+        jo.leafwise("mine", jo.TraceState, init=lambda p: p, rule=lambda g, p, v, h: (g, v)).init(G)
+    many = {f"leaf{i}": jnp.ones(2) for i in range(300)}
+    with pytest.raises(jo.errors.TreeError) as caught:
+        jo.adam(0.1).update({**many, "extra": jnp.ones(2)}, jo.adam(0.1).init(many), many)
+    assert len(str(caught.value)) < 700
+
+
+def test_apply_updates_names_the_right_leaf_among_nones():
+    two, three = jnp.ones(2), jnp.ones(3)
+    params = {"a": None, "b": two, "c": two, "d": two}
+    with refuses("['b']"):
+        jo.apply_updates(params, {"a": None, "b": three, "c": None, "d": two})
+    with refuses("['c']"):
+        jo.apply_updates(params, {"a": None, "b": None, "c": three, "d": two})
+    with refuses("['a']"):
+        jo.apply_updates(params, {"a": two, "b": None, "c": two, "d": two})
+
+
+def test_integer_parameters_frozen_by_partition():
+    params = {"w": jnp.ones(2), "n": jnp.int32(2**24 + 1)}
+    opt = jo.partition({"train": jo.adam(0.1), "keep": jo.set_to_zero()}, {"w": "train", "n": "keep"})
+    grads = jax.grad(lambda p: jnp.sum(p["w"]) * 2.0, allow_int=True)(params)  # float0 for n
+    updates, _ = opt.update(grads, opt.init(params), params)
+    assert int(jo.apply_updates(params, updates)["n"]) == 2**24 + 1
+    zeros = {**grads, "n": jnp.int32(0)}
+    updates, _ = opt.update(zeros, opt.init(params), params)
+    assert int(jo.apply_updates(params, updates)["n"]) == 2**24 + 1
+
+
+def test_a_nan_gradient_is_not_hidden_by_clipping():
+    opt = jo.clip_by_global_norm(1.0)
+    g = {"a": jnp.array([1e6, 1e6]), "b": jnp.array([jnp.nan])}
+    updates, _ = opt.update(g, opt.init(g))
+    assert bool(jnp.all(jnp.isnan(updates["a"])))

@@ -41,8 +41,8 @@ def test_number_traced_schedule_and_vmap_agree(case):
 def test_gradients_through_five_steps_are_finite(case):
     """Also where a coordinate of the gradient is zero from the start."""
 
-    def end(params, hypers):
-        return loss(run(case, params, steps=5, **hypers)[0])
+    def end(params, hypers):  # every coordinate counts, those at their minimum too
+        return sum(jnp.sum(p) for p in jax.tree.leaves(run(case, params, steps=5, **hypers)[0]))
 
     params = params_like()
     params["w"] = params["w"].at[0, 0].set(0.3)  # the minimum: its gradient is exactly zero
@@ -142,6 +142,35 @@ def test_injected_hyperparameters_are_read_set_and_scheduled():
     np.testing.assert_allclose(u["w"], -0.5)
 
 
+@pytest.mark.parametrize("b", [0.0, 0.3])
+@pytest.mark.parametrize("name", ["ema", "adam", "nadam", "amsgrad"])
+def test_derivative_by_a_decay_of_zero(name, b, x64):
+    """1 - b**t has the slope -1 at b = 0, t = 1."""
+    make = {"ema": lambda b: jo.ema(b)}.get(name, lambda b: getattr(jo, name)(0.1, b1=b))
+    g = [jnp.array([1.0, 2.0]), jnp.array([-0.5, 1.0]), jnp.array([3.0, 0.1])]
+
+    def end(b):
+        opt = make(b)
+        state, total = opt.init(g[0]), 0.0
+        for k, x in enumerate(g):
+            u, state = opt.update(x, state, x)
+            total += (k + 1) * jnp.sum(u)
+        return total
+
+    quotient = (-3 * end(b) + 4 * end(b + 1e-5) - end(b + 2e-5)) / 2e-5
+    np.testing.assert_allclose(jax.grad(end)(b), quotient, rtol=1e-5, atol=1e-7)
+
+
+def test_a_users_rule_follows_what_its_code_refers_to():
+    """Two cells of a notebook with the same code and another global in between are two rules."""
+    code = compile("opt = jo.leafwise('m', jo.ScaleByScheduleState, rule=lambda g, p, h: FACTOR * g)", "<cell>", "exec")
+    for factor in (2.0, 3.0):
+        namespace = {"jo": jo, "FACTOR": factor}
+        exec(code, namespace)
+        opt, g = namespace["opt"], jnp.ones(1)
+        np.testing.assert_allclose(opt.update(g, opt.init(g))[0], factor)
+
+
 def test_rules_that_differ_in_an_option_do_not_share_a_program():
     """Same code, other closure or default argument: another rule."""
 
@@ -156,3 +185,10 @@ def test_rules_that_differ_in_an_option_do_not_share_a_program():
         for factor in (1, 2.0, 3.0, np.float32(4.0), jnp.float32(5.0)):
             opt = make(factor)
             np.testing.assert_allclose(opt.update(g, opt.init(g))[0], float(factor))
+
+
+def test_injected_keyword_arguments_of_a_lambda():
+    opt = jo.inject_hyperparams(lambda **options: jo.adam(**options))(learning_rate=0.1, nesterov=True)
+    state = opt.init({"w": jnp.ones(2)})
+    assert set(state.hyperparams) == {"learning_rate"}
+    opt.update({"w": jnp.ones(2)}, state)

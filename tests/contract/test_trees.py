@@ -82,3 +82,18 @@ def test_reaches_the_minimum(case):
     opt, params = whole(case), params_like()
     (end, _), _ = jax.jit(lambda c: jax.lax.scan(descend(opt), c, None, 400))((params, opt.init(params)))
     assert float(loss(end)) < 0.02 * float(loss(params))
+
+
+@every("sharding", lambda case: case.name in ("adam", "sgd-momentum", "rmsprop", "adagrad"))
+def test_a_scan_inside_shard_map(case):
+    """The state that is made inside varies over the mesh as the parameters do."""
+    mesh = Mesh(np.array(jax.devices()[:2]), ("d",))
+    opt, x = whole(case), jnp.arange(8.0).reshape(4, 2)
+
+    def body(p):
+        (p, _), _ = jax.lax.scan(descend(opt), (p, opt.init(p)), None, 3)
+        return p
+
+    got = jax.jit(jax.shard_map(body, mesh=mesh, in_specs=P("d"), out_specs=P("d")))(x)
+    halves = [body(x[:2]), body(x[2:])]
+    assert_close(got, jnp.concatenate(halves))
