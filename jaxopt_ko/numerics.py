@@ -58,9 +58,13 @@ def _gathered_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...
 
 @jax.custom_jvp
 def ratio(x: jax.Array, y: jax.Array) -> jax.Array:
-    """x / y, and 0 for y = 0; its derivative never squares y, which would overflow for y = eps."""
-    some = y != 0
-    return jnp.where(some, x / jnp.where(some, y, jnp.ones_like(y)), jnp.zeros_like(x))
+    """x / y for y >= 0, and 0 / 0 = 0; its derivative never squares y, which would overflow for y = eps."""
+    return x / (y + _tiny(y))
+
+
+def _tiny(x: jax.Array) -> jax.Array:
+    """The smallest normal number of x's dtype: too small to change x, but not 0. XLA adds it to a constant eps."""
+    return jnp.asarray(np.finfo(x.dtype).tiny, x.dtype)
 
 
 @ratio.defjvp
@@ -87,12 +91,13 @@ def _safe_sqrt_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tup
 
 @jax.custom_jvp
 def safe_rsqrt(x: jax.Array) -> jax.Array:
-    """1 / sqrt(x), and 0 with derivative 0 at x = 0."""
-    return jnp.where(x > 0, jax.lax.rsqrt(x), jnp.zeros_like(x))
+    """1 / sqrt(x), large but finite at x = 0, with derivative 0 there: 0 safe_rsqrt(0) is 0."""
+    return jax.lax.rsqrt(x + _tiny(x))
 
 
 @safe_rsqrt.defjvp
 def _safe_rsqrt_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
     (x,), (dx,) = primals, tangents
     y = safe_rsqrt(x)
-    return y, -0.5 * y * y * y * dx
+    finite = jnp.where(x > 0, y, jnp.zeros_like(y))
+    return y, -0.5 * finite * finite * finite * dx
