@@ -1,6 +1,6 @@
 """Functional optimizers for JAX: every method one (init, update) pair over pytrees."""
 
-from jaxopt_ko import data, debug, errors, loop, losses, numerics, schedules, tree, types
+from jaxopt_ko import data, debug, errors, loop, losses, numerics, schedules, solve, tree, types
 from jaxopt_ko.compose import (
     InjectStatefulHyperparamsState,
     MaskedState,
@@ -168,6 +168,7 @@ __all__ = [
     "sgd",
     "sgdr_schedule",
     "softmax_cross_entropy_with_integer_labels",
+    "solve",
     "squared_error",
     "trace",
     "transform",

@@ -293,6 +293,20 @@ def missing_argument(who: str, argument: str, why: str) -> NoReturn:
         f"Call update(updates, state, params): {why}" if argument == "params" else why)  # fmt: skip
 
 
+def check_residuals(who: str, residuals: PyTree, n: int) -> None:
+    """Residuals of a least-squares problem: real arrays, at least as many as there are parameters."""
+    for index, leaf in enumerate(jax.tree.leaves(residuals)):
+        check_leaf(who, "residuals", residuals, index, leaf)
+    leaves = jax.tree.leaves(residuals)
+    sizes = [math.prod(leaf.shape) for leaf in leaves]
+    if len(leaves) == 1 and leaves[0].shape == ():
+        say(TreeError, who, "residual_fn must return the residuals, not one number", describe(leaves[0]),
+            "Return the vector whose squares are summed; for a scalar objective use a minimizer")  # fmt: skip
+    if sum(sizes) < n:
+        say(TreeError, who, f"there must be at least as many residuals as parameters ({n})", f"{sum(sizes)} residuals",
+            "Add data, or a term such as sqrt(weight) * params that ties the parameters down")  # fmt: skip
+
+
 def check_params(who: str, updates: PyTree, params: PyTree) -> None:
     """A rule that reads the parameters must get them; a tree without leaves has none."""
     if params is None and jax.tree.leaves(updates):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import IntEnum
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -35,6 +36,71 @@ class GradientTransformation(NamedTuple):
 
 
 GradientTransformationExtraArgs = GradientTransformation  # optax's name: here there is one type
+
+
+class Code(IntEnum):
+    """The codes of a `Status`, with what they mean."""
+
+    RUNNING = 0, "The run goes on."
+    GRADIENT_SMALL = 1, "Converged: the gradient is zero to the tolerance."
+    DECREASE_SMALL = 2, "Converged: the value falls by no more than its own rounding."
+    STEP_SMALL = 3, "Converged: the step is shorter than the tolerance."
+    BUDGET_SPENT = 4, "Stopped: max_steps was reached before a tolerance."
+    NOT_FINITE = 5, "Failed: the function is not finite at the starting point."
+
+    sentence: str
+
+    def __new__(cls, code: int, sentence: str) -> Code:
+        """An integer that carries its sentence."""
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.sentence = sentence
+        return member
+
+
+class Status(NamedTuple):
+    """How a solver stands."""
+
+    code: jax.Array  # int32[]  one of Code
+
+    @property
+    def success(self) -> jax.Array:
+        """bool[]: a tolerance was met."""
+        return (self.code >= int(Code.GRADIENT_SMALL)) & (self.code <= int(Code.STEP_SMALL))
+
+    @property
+    def sentence(self) -> str:
+        """What the code of one finished run means."""
+        return Code(int(self.code)).sentence  # type: ignore[call-arg]
+
+
+class Evaluations(NamedTuple):
+    """How often the problem was evaluated."""
+
+    function: jax.Array  # int32[]  values or residuals
+    gradient: jax.Array  # int32[]  gradients or Jacobians
+
+
+class Info(NamedTuple):
+    """What a solver's update reports, in its state: all that a driver's loop looks at."""
+
+    value: jax.Array  # float[]      at the parameters as they now are
+    optimality: jax.Array  # float[]  0 at a solution: the measure that gtol bounds
+    step_norm: jax.Array  # float[]  of the trial step, in the method's own scaling
+    accepted: jax.Array  # bool[]    whether the step was taken
+    evaluations: Evaluations  # so far
+    status: Status
+
+
+class Solution(NamedTuple):
+    """What a driver returns."""
+
+    params: Params  # the best point seen
+    value: jax.Array  # float[]  there
+    status: Status
+    steps: jax.Array  # int32[]  updates made, rejected ones too
+    evaluations: Evaluations
+    state: State  # of the method, to go on from
 
 
 class EmptyState(NamedTuple):

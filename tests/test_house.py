@@ -22,7 +22,8 @@ FLOORS = [
     {"compose"},
     {"schedules", "losses", "data", "loop", "debug"},
     {"transforms"},
-    {"optimizers"},
+    {"optimizers", "solvers"},
+    {"solve"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # inside a room of several files: pieces that others of the same room stand on

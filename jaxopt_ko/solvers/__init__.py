@@ -1,0 +1,1 @@
+"""Methods that look at the problem itself: transformations too, one evaluation of the problem per update."""

@@ -1,0 +1,112 @@
+"""Levenberg-Marquardt on NIST's and More, Garbow and Hillstrom's problems; lanes, derivatives, errors."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from data import mgh_problems, nist_problems
+
+import jaxopt_ko as jo
+from jaxopt_ko.solve import least_squares
+from jaxopt_ko.solvers.least_squares import levenberg_marquardt
+from jaxopt_ko.types import Code
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", sorted(nist_problems.MODELS))
+def test_nist_parameters_to_eight_digits_with_default_settings(name):
+    y, x, starts, certified = nist_problems.load(name)
+    solve = jax.jit(lambda start: least_squares(lambda b: nist_problems.MODELS[name](b, x) - y, start))
+    for start in starts:
+        solution = solve(jnp.asarray(start))
+        assert bool(solution.status.success), solution.status.sentence
+        np.testing.assert_allclose(solution.params, certified, rtol=1e-8)
+        assert int(solution.evaluations.function) <= 800  # Bennett5, the longest; 15 is the median
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("problem", mgh_problems.PROBLEMS, ids=lambda p: p["name"])
+def test_more_garbow_hillstrom_from_the_standard_start(problem):
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # the problems' code is NumPy's
+        solution = jax.jit(lambda x: least_squares(lambda x: problem["r"](x, jnp), x))(jnp.asarray(problem["x0"]))
+    value = 2 * float(solution.value)
+    known = [problem["fopt"], *problem["alt"]]
+    assert any(abs(value - f) <= 1e-6 * max(abs(f), 1e-4) for f in known), (value, known)
+
+
+def decay(b, x):
+    return b["scale"] * jnp.exp(-b["rate"] * x)
+
+
+def test_lanes_stop_by_themselves_and_a_failed_one_leaves_the_others_alone(x64):
+    x = jnp.linspace(0.0, 4.0, 9)
+    y = jnp.stack([2.0 * jnp.exp(-0.5 * x), 3.0 * jnp.exp(-1.5 * x), x * jnp.nan])
+    start = {"scale": jnp.ones(()), "rate": jnp.ones(())}
+    solve = jax.jit(lambda y: least_squares(lambda b, y: decay(b, x) - y, start, args=(y,)))
+    lanes = jax.vmap(solve)(y)
+    np.testing.assert_allclose(lanes.params["rate"][:2], [0.5, 1.5], rtol=1e-10)
+    assert list(lanes.status.success) == [True, True, False]
+    assert Code(int(lanes.status.code[2])) == Code.NOT_FINITE and int(lanes.steps[2]) == 0
+    for lane in (0, 1):
+        alone = solve(y[lane])
+        assert int(lanes.evaluations.function[lane]) == int(alone.evaluations.function)
+
+
+def test_derivatives_of_the_solution_are_the_difference_quotients(x64):
+    x = jnp.linspace(0.0, 4.0, 9)
+    y = 2.0 * jnp.exp(-0.5 * x) + 0.1 * jnp.cos(7 * x)  # a residual that does not vanish
+    start = {"scale": jnp.ones(()), "rate": jnp.ones(())}
+    rate = jax.jit(lambda y: least_squares(lambda b, y: decay(b, x) - y, start, args=(y,)).params["rate"])
+    reverse, forward = jax.grad(rate)(y), jax.jacfwd(rate)(y)
+    np.testing.assert_allclose(reverse, forward, rtol=1e-9)
+    for i in (0, 4, 8):
+        bump = jnp.zeros(9).at[i].set(1e-6)
+        np.testing.assert_allclose(reverse[i], (rate(y + bump) - rate(y - bump)) / 2e-6, rtol=1e-6, atol=1e-9)
+
+
+def test_single_precision_reaches_its_digits():
+    x = jnp.linspace(0.0, 4.0, 9)
+    y = 2.0 * jnp.exp(-0.5 * x)
+    start = {"scale": jnp.ones(()), "rate": jnp.ones(())}
+    solution = least_squares(lambda b: decay(b, x) - y, start)
+    assert solution.value.dtype == jnp.float32 and bool(solution.status.success)
+    np.testing.assert_allclose(solution.params["rate"], 0.5, rtol=1e-5)
+
+
+def test_a_budget_that_is_spent_is_a_status():
+    solution = least_squares(
+        lambda b: jnp.array([10 * (b[1] - b[0] ** 2), 1 - b[0]]), jnp.array([-1.2, 1.0]), max_steps=2
+    )
+    assert Code(int(solution.status.code)) == Code.BUDGET_SPENT and int(solution.steps) == 2
+    assert "max_steps" in solution.status.sentence
+
+
+def test_updates_thread_through_a_scan_and_never_go_uphill():
+    def residual_fn(b):
+        return jnp.array([10 * (b[1] - b[0] ** 2), 1 - b[0]])
+
+    method = levenberg_marquardt()
+
+    def step(carry, _):
+        params, state = carry
+        updates, state = method.update(jnp.zeros_like(params), state, params, residual_fn=residual_fn)
+        return (jo.apply_updates(params, updates), state), state.info.value
+
+    start = jnp.array([-1.2, 1.0])
+    (end, _), values = jax.lax.scan(step, (start, method.init(start, residual_fn=residual_fn)), None, 40)
+    np.testing.assert_allclose(end, 1.0, rtol=1e-5)
+    assert bool(jnp.all(values[1:] <= values[:-1] * (1 + 1e-5) + 1e-10))
+
+
+def test_what_is_refused():
+    x = jnp.ones(3)
+    with pytest.raises(jo.errors.TreeError, match="not one number"):
+        least_squares(lambda b: jnp.sum(b**2), x)
+    with pytest.raises(jo.errors.TreeError, match=r"at least as many residuals as parameters \(3\).*2 residuals"):
+        least_squares(lambda b: b[:2], x)
+    with pytest.raises(jo.errors.MissingArgumentError, match="residual_fn is missing"):
+        levenberg_marquardt().init(x)
+    with pytest.raises(jo.errors.HyperparameterError, match="factor"):
+        levenberg_marquardt(factor=0.0)
+    with pytest.raises(jo.errors.TransformationError, match="Call it first"):
+        least_squares(lambda b: b, x, levenberg_marquardt)
