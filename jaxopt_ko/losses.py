@@ -78,9 +78,12 @@ def softmax_cross_entropy_with_integer_labels(
     top = min(classes - 1, jnp.iinfo(y.dtype).max)  # type: ignore[no-untyped-call]  # in the labels' own dtype, which may be as narrow as uint8
     inside = (y >= 0) & (y <= jnp.asarray(top, y.dtype))
     label = jnp.where(inside, y, jnp.zeros_like(y)).astype(jnp.int32)
-    chosen = jnp.take_along_axis(z, label[..., None], axis=-1)[..., 0]
+
+    def chosen(z: jax.Array) -> jax.Array:
+        return jnp.take_along_axis(z, label[..., None], axis=-1)[..., 0]
+
     if where is None:
-        return jnp.where(inside, jax.nn.logsumexp(z, axis=-1) - chosen, jnp.nan)
+        return jnp.where(inside, jax.nn.logsumexp(z, axis=-1) - chosen(z), jnp.nan)
     mask = jnp.asarray(where).astype(bool)
     if mask.shape not in (batch, jnp.shape(logits)):
         say(TreeError, who, f"where must have the shape {batch} of labels or {jnp.shape(logits)} of logits",
@@ -88,7 +91,9 @@ def softmax_cross_entropy_with_integer_labels(
     mask = mask[..., None] if mask.shape == batch else classes_last(mask)
     some = jnp.any(mask, axis=-1)
     mask = jnp.broadcast_to(mask | ~some[..., None], z.shape)  # an empty sum has no usable derivative
-    loss = jnp.where(inside, jax.nn.logsumexp(z, axis=-1, where=mask) - chosen, jnp.nan)
+    z = jnp.where(some[..., None], z, jnp.zeros_like(z))  # nor has what takes no part, be it NaN
+    among = jnp.where(mask, z, jnp.zeros_like(z))
+    loss = jnp.where(inside, jax.nn.logsumexp(among, axis=-1, where=mask) - chosen(z), jnp.nan)
     return jnp.where(some, loss, jnp.zeros_like(loss))
 
 

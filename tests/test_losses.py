@@ -120,3 +120,16 @@ def test_labels_in_narrow_integers(dtype, classes):
     logits = np.zeros((2, classes), np.float32)
     loss = losses.softmax_cross_entropy_with_integer_labels(logits, np.array([3, 7], dtype))
     np.testing.assert_allclose(loss, np.log(classes), rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_masked_out_has_no_gradient_whatever_it_holds(bad):
+    logits = jnp.array([[1.0, 2.0, 0.5], [bad, bad, bad]])
+    labels, rows = jnp.array([0, 1]), jnp.array([True, False])
+    cost = losses.softmax_cross_entropy_with_integer_labels
+    slope = jax.grad(lambda z: cost(z, labels, where=rows).sum())(logits)
+    np.testing.assert_allclose(slope[0], jax.grad(lambda z: cost(z, labels[0]))(logits[0]), rtol=1e-6)
+    assert not np.any(slope[1])
+    classes = jnp.array([[True, True, False]])
+    slope = jax.grad(lambda z: cost(z, labels[:1], where=classes).sum())(logits[:1].at[0, 2].set(bad))
+    assert bool(jnp.all(jnp.isfinite(slope))) and float(slope[0, 2]) == 0
