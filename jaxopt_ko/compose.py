@@ -175,7 +175,7 @@ def partition(
     """Each leaf to the transformation of its label: partition({"w": adam(1e-3), "b": sgd(1e-2)}, labels).
 
     param_labels: a tree of labels like the parameters, or a prefix of one, or a function that makes it.
-    One pass over the tree, however many labels there are.
+    Each leaf is computed once, however many labels there are; what grows with them is taking the tree apart.
 
     Raises TransformationError when made; TreeError, when traced, naming the path of a leaf whose label has no
     transformation.
@@ -208,21 +208,13 @@ class _Groups:
         deal_extra: bool,
         labels: tuple[Hashable, ...],
     ) -> None:
-        self.pairs, self.labels_of, self.who, self.deal_extra, self.allowed = (
-            pairs,
-            labels_of,
-            who,
-            deal_extra,
-            labels,
-        )
+        self.labels_of, self.who, self.deal_extra, self.allowed = labels_of, who, deal_extra, labels
         self.inits = {label: taking(pair.init, 1) for label, pair in pairs.items()}
         self.updates = {label: taking(pair.update, 3) for label, pair in pairs.items()}
 
     def init(self, params: Params, **problem: Any) -> dict[Hashable, MaskedState]:
-        labels = self._labels(params)
-        return {
-            label: MaskedState(init(self._deal(params, labels, label), **problem)) for label, init in self.inits.items()
-        }
+        part_of = self._dealer(params, self._labels(params))
+        return {label: MaskedState(init(part_of(label), **problem)) for label, init in self.inits.items()}
 
     def update(
         self, updates: Updates, states: Mapping[Hashable, MaskedState], params: Params, **extra: Any
@@ -231,18 +223,15 @@ class _Groups:
         leaves, treedef = tree.flatten(updates, none_is_leaf=True)
         if params is not None and not self._fits(params, treedef):
             errors.structure_mismatch(self.who, "gradients", updates, "params", params)
+        updates_of, params_of = self._dealer(updates, labels), self._dealer(params, labels)
+        extra_of = {
+            key: self._dealer(value, labels) if self.deal_extra and self._fits(value, treedef) else _all_of(value)
+            for key, value in extra.items()
+        }
         new: dict[Hashable, MaskedState] = {}
         for label, update in self.updates.items():
-            mine = {
-                key: self._deal(value, labels, label) if self.deal_extra and self._fits(value, treedef) else value
-                for key, value in extra.items()
-            }
-            part, state = update(
-                self._deal(updates, labels, label),
-                states[label].inner_state,
-                None if params is None else self._deal(params, labels, label),
-                **mine,
-            )
+            mine = {key: of(label) for key, of in extra_of.items()}
+            part, state = update(updates_of(label), states[label].inner_state, params_of(label), **mine)
             new[label] = MaskedState(state)
             for index, leaf in enumerate(treedef.flatten_up_to(part)):
                 if labels[index] == label:
@@ -265,14 +254,25 @@ class _Groups:
         return flat
 
     @staticmethod
-    def _deal(full: PyTree, labels: Sequence[Hashable], label: Hashable) -> PyTree:
+    def _dealer(full: PyTree, labels: Sequence[Hashable]) -> Callable[[Hashable], PyTree]:
+        """label -> the tree with its leaves alone; None stays None."""
+        if full is None:
+            return _all_of(None)
         leaves, treedef = tree.flatten(full, none_is_leaf=True)
-        dealt = [leaf if own == label else MaskedNode() for leaf, own in zip(leaves, labels, strict=True)]
-        return treedef.unflatten(dealt)
+
+        def part_of(label: Hashable) -> PyTree:
+            dealt = [leaf if own == label else MaskedNode() for leaf, own in zip(leaves, labels, strict=True)]
+            return treedef.unflatten(dealt)
+
+        return part_of
 
     @staticmethod
     def _fits(value: Any, treedef: Any) -> bool:
         return bool(tree.structure(value, none_is_leaf=True) == treedef)
+
+
+def _all_of(value: Any) -> Callable[[Hashable], Any]:
+    return lambda label: value
 
 
 # ---- hyperparameters in the state -----------------------------------------------------------------------

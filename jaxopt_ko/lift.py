@@ -122,9 +122,9 @@ def taking(function: Callable[..., Any], positional: int) -> Callable[..., Any]:
     return selected
 
 
-def _check_leaves(who: str, what: str, params: PyTree) -> None:
-    for index, leaf in enumerate(jax.tree.leaves(params)):
-        errors.check_leaf(who, what, params, index, leaf)
+def _check_leaves(who: str, what: str, full: PyTree) -> None:
+    for index, leaf in enumerate(jax.tree.leaves(full)):
+        errors.check_leaf(who, what, full, index, leaf)
 
 
 def _where_updated(updates: Updates, params: Params) -> Params:
@@ -197,9 +197,8 @@ class _Piece:
     needs_params: bool
 
     def init_state(self, params: Params) -> State:
+        _check_leaves(self.name, "params", params)
         leaves, treedef = tree.flatten(params)
-        for index, leaf in enumerate(leaves):
-            errors.check_leaf(self.name, "params", params, index, leaf)
         start = [value_at(value, zero_count()) for value in self.scalars.values()]
         memory = [self.init(leaf) for leaf in leaves]
         for made in memory:

@@ -56,15 +56,15 @@ def _gathered_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...
     return _gathered(decay, t), -t * jnp.power(decay, t - 1) * d_decay  # at decay = 0, too: -1 for t = 1, else 0
 
 
+def _tiny(x: jax.Array) -> jax.Array:
+    """The smallest normal number of x's dtype: too small to change x, but not 0. XLA adds it to a constant eps."""
+    return jnp.asarray(np.finfo(x.dtype).tiny, x.dtype)
+
+
 @jax.custom_jvp
 def ratio(x: jax.Array, y: jax.Array) -> jax.Array:
     """x / y for y >= 0, and 0 / 0 = 0; its derivative never squares y, which would overflow for y = eps."""
     return x / (y + _tiny(y))
-
-
-def _tiny(x: jax.Array) -> jax.Array:
-    """The smallest normal number of x's dtype: too small to change x, but not 0. XLA adds it to a constant eps."""
-    return jnp.asarray(np.finfo(x.dtype).tiny, x.dtype)
 
 
 @ratio.defjvp

@@ -43,7 +43,8 @@ def least_squares(
 
     def run(args: tuple[Any, ...]) -> tuple[Params, State, Array]:
         extra = {"residual_fn": problem(args)}
-        start = (params, method.init(params, **extra), zero_count())
+        first = jax.tree.map(jax.lax.stop_gradient, params)  # where it starts is not what it finds
+        start = (first, method.init(first, **extra), zero_count())
 
         def goes_on(carry: tuple[Params, State, Array]) -> Array:
             _, state, steps = carry

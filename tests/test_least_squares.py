@@ -64,6 +64,13 @@ def test_derivatives_of_the_solution_are_the_difference_quotients(x64):
         np.testing.assert_allclose(reverse[i], (rate(y + bump) - rate(y - bump)) / 2e-6, rtol=1e-6, atol=1e-9)
 
 
+def test_the_solution_does_not_depend_on_the_start(x64):
+    x = jnp.linspace(0.0, 4.0, 9)
+    rate = lambda start: least_squares(lambda b: decay(b, x) - 2.0 * jnp.exp(-0.5 * x), start).params["rate"]  # noqa: E731
+    slope = jax.grad(rate)({"scale": jnp.ones(()), "rate": jnp.ones(())})
+    assert float(slope["scale"]) == float(slope["rate"]) == 0.0
+
+
 def test_single_precision_reaches_its_digits():
     x = jnp.linspace(0.0, 4.0, 9)
     y = 2.0 * jnp.exp(-0.5 * x)

@@ -37,6 +37,7 @@ class LevenbergMarquardtState(NamedTuple):
     scale: Array  # float[n]      D, largest norm so far of each column of J
     radius: Array  # float[]      Delta, bound on |D p|
     damping: Array  # float[]     lambda of the last step
+    error: Array  # float[]      length of the next Gauss-Newton step over that of x, both scaled
     info: Info  # of the last update
 
 
@@ -97,7 +98,8 @@ def levenberg_marquardt(
             Status(jnp.where(finite, np.int32(Code.RUNNING), np.int32(Code.NOT_FINITE))),
         )
         radius = unit * jnp.where(start > 0, start, jnp.ones_like(start))
-        return LevenbergMarquardtState(zero_count(), r, J, D, radius, jnp.zeros_like(start), info)
+        error = _gauss_newton_length(J, r, x)
+        return LevenbergMarquardtState(zero_count(), r, J, D, radius, jnp.zeros_like(start), error, info)
 
     def update(
         updates: Updates,
@@ -107,7 +109,7 @@ def levenberg_marquardt(
         residual_fn: ResidualFn | None = None,
     ) -> tuple[Updates, LevenbergMarquardtState]:
         x, residual, unravel = problem(params, residual_fn)
-        _, r, J, D, radius, damping, info = state
+        _, r, J, D, radius, damping, error, info = state
         eps = np.finfo(x.dtype).eps
         gtol_, xtol_ = (
             jnp.asarray(default * eps if t is None else value_at(t, state.count), x.dtype)
@@ -131,8 +133,8 @@ def levenberg_marquardt(
         looks = finite & ((rho > ACCEPT) | lost)
         J_new = jax.lax.cond(looks, lambda: _matrix(linear, x), lambda: J)
         looks &= jnp.all(jnp.isfinite(J_new))
-        shrinks = _gauss_newton_length(J_new, r_new, x + p) < 0.9 * _gauss_newton_length(J, r, x)
-        taken = looks & (shrinks | ~lost)
+        error_new = _gauss_newton_length(J_new, r_new, x + p)
+        taken = looks & ((error_new < 0.9 * error) | ~lost)
 
         # The next radius
         cut = jnp.where(finite, jnp.clip(-slope / (2 * (-actual - slope)), 0.1, 0.5), 0.1)
@@ -153,12 +155,12 @@ def levenberg_marquardt(
         x = jnp.where(taken, x + p, x)
         r, J = jnp.where(taken, r_new, r), jnp.where(taken, J_new, J)
         D = jnp.maximum(D, _column_norms(J))
-        value, cosine = _half_square(r), _cosine(J, r)
+        value, cosine, error = _half_square(r), _cosine(J, r), jnp.where(taken, error_new, error)
         code = jnp.select(
             [
                 info.status.code == np.int32(Code.NOT_FINITE),
                 cosine <= gtol_,
-                _gauss_newton_length(J, r, x) <= xtol_,
+                error <= xtol_,
                 lost & ~taken,
                 radius <= eps * jnp.linalg.norm(D * x),
             ],
@@ -171,7 +173,7 @@ def levenberg_marquardt(
         )
         info = Info(value, cosine, step_norm, taken, evaluations, Status(code))
         step = unravel(jnp.where(taken, p, jnp.zeros_like(p)))
-        return step, LevenbergMarquardtState(next_count(state.count), r, J, D, radius, damping, info)
+        return step, LevenbergMarquardtState(next_count(state.count), r, J, D, radius, damping, error, info)
 
     return transform(who, init, update, needs_params=True)
 
