@@ -152,6 +152,14 @@ def check_schedule_value(who: str, name: str, value: Any) -> None:
             f"shape {np.shape(value)}", "Return an array of shape () from schedule(step)")  # fmt: skip
 
 
+def check_size(who: str, name: str, value: Any, least: int = 1) -> int:
+    """A count that decides a shape or a loop's length."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+        say(HyperparameterError, who, f"{name} must be an integer of at least {least}", describe(value),
+            "It decides a shape or a loop's length, so it cannot be traced")  # fmt: skip
+    return int(value)
+
+
 def check_choice(who: str, name: str, value: Any, choices: Sequence[str]) -> None:
     """A keyword that names a variant."""
     if value not in choices:
@@ -209,6 +217,14 @@ def check_count(who: str, count: Any) -> None:
             "A state made under jax.vmap is updated under jax.vmap")  # fmt: skip
 
 
+def check_vector(who: str, vector: Any, size: int) -> None:
+    """A state that holds all leaves as one vector fits trees with as many elements."""
+    if np.shape(vector) != (size,):
+        say(StateError, who, f"the state is for parameters of {math.prod(np.shape(vector))} elements in all",
+            f"gradients of {size}", "Pass trees made for the same parameters, or make the state anew with init. "
+            "A leaf without gradient cannot be left out here: use masked")  # fmt: skip
+
+
 def check_memory(who: str, memory: Any, width: int) -> None:
     """What a leafwise init returns: a tuple with one array for each field of the state after the scalars."""
     if not isinstance(memory, tuple) or len(memory) != width:
@@ -243,9 +259,9 @@ def check_factory(who: str, factory: Any) -> None:
             describe(factory), "Pass the function: inject_hyperparams(adam)(1e-3)")  # fmt: skip
 
 
-def check_state_tuple(who: str, state: Any, names: Sequence[str]) -> None:
-    """A chain's state is one state for each of its transformations."""
-    if not isinstance(state, tuple) or len(state) != len(names):
+def check_state_tuple(who: str, state: Any, names: Sequence[str], more: bool = False) -> None:
+    """A chain's state is one state for each of its transformations (more: for each of those of the first)."""
+    if not isinstance(state, tuple) or (len(state) < len(names) if more else len(state) != len(names)):
         say(StateError, who, f"the state must be a tuple of {len(names)} states ({', '.join(names)})",
             describe(state), STATE_ADVICE)  # fmt: skip
 
@@ -293,18 +309,194 @@ def missing_argument(who: str, argument: str, why: str) -> NoReturn:
         f"Call update(updates, state, params): {why}" if argument == "params" else why)  # fmt: skip
 
 
+def check_function(who: str, name: str, function: Any) -> Callable[..., Any]:
+    """Something to be called with the parameters."""
+    if not callable(function):
+        say(TransformationError, who, f"{name} must be a function of the parameters", describe(function),
+            f"Pass the function itself, {name}(params, ...)")  # fmt: skip
+    return function  # type: ignore[no-any-return]
+
+
+def check_objective(who: str, value: Any) -> Any:
+    """The value of an objective is one real number."""
+    dtype = getattr(value, "dtype", None)
+    if not jax.tree_util.all_leaves([value]) or value is None or np.shape(value) != ():
+        say(TreeError, who, "the function to minimize must return one number (shape ())", describe(value),
+            "Sum or average over the data; return (value, aux) only with has_aux=True; "
+            "for a sum of squares of residuals use least_squares")  # fmt: skip
+    if isinstance(value, float) or (dtype is not None and jnp.issubdtype(dtype, jnp.floating)):
+        return value
+    say(TreeError, who, "the function to minimize must return a real floating-point number", describe(value),
+        "Take the real part or a norm of complex numbers; integers have no gradient")  # fmt: skip
+
+
+def check_one_evaluation(who: str, found: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
+    """Of all searches in a state, one must have left a value and a gradient."""
+    found = [pair for pair in found if pair[1] is not None]
+    if len(found) != 1:
+        say(StateError, who, "the state must hold the value and the gradient of one line search", f"{len(found)}",
+            "Pass the state of a chain with one line search in it, made with store_grad=True if it has that")  # fmt: skip
+    return found[0]
+
+
+def check_evaluated(who: str, value: Any, grad: Any, params: Any) -> Any:
+    """A search must be told the value and the gradient where it starts."""
+    for name, given in (("value", value), ("grad", grad)):
+        if given is None and jax.tree.leaves(params):
+            missing_argument(who, name, f"Pass {name}=..., at params; value_and_grad_from_state gives it")
+    check_same_trees(who, "grad", grad, "params", params)
+    return grad
+
+
+def check_search(who: str, update: Any, fits: bool) -> None:
+    """What goes along a direction must be a line search of this package."""
+    if not fits:
+        say(TransformationError, who, "linesearch must be one of the scale_by_*_linesearch",
+            getattr(update, "__name__", describe(update)),
+            "Put any other transformation behind the direction with chain")  # fmt: skip
+
+
+def check_args(who: str, args: Any) -> None:
+    """What goes to the function after the parameters."""
+    if not isinstance(args, tuple):
+        say(TransformationError, who, "args must be a tuple of the arguments after params", describe(args),
+            "Write args=(data,), with the comma")  # fmt: skip
+
+
+def check_aux(who: str, result: Any) -> tuple[Any, Any]:
+    """With has_aux a function returns a pair."""
+    if not isinstance(result, tuple) or len(result) != 2:
+        say(TreeError, who, "with has_aux=True the function must return (value, aux)", describe(result),
+            "Return a pair, or leave has_aux out")  # fmt: skip
+    return result
+
+
+def check_bound_pair(who: str, bounds: Any) -> tuple[Any, Any]:
+    """Bounds come as (lower, upper)."""
+    if not isinstance(bounds, tuple | list) or len(bounds) != 2:
+        say(TreeError, who, "bounds must be a pair (lower, upper)", describe(bounds),
+            "Give each side as one number, None, or a tree like the parameters")  # fmt: skip
+    return bounds[0], bounds[1]
+
+
+def bound_structure(who: str, side: str, tree: PyTree, params: PyTree) -> NoReturn:
+    """A side of the bounds that is no tree over the parameters."""
+    say(TreeError, who, f"the {side} bounds must be one number, None, or a tree like the parameters or like its "
+        "upper part", _short(jax.tree.structure(tree)), f"Expected {_short(jax.tree.structure(params))}. bounds is "
+        "(lower, upper), not one pair for each parameter")  # fmt: skip
+
+
+def check_bound(who: str, side: str, params: PyTree, index: int, bound: Any, shape: tuple[int, ...]) -> None:
+    """The bound of one leaf: None, a number, or an array of the leaf's shape."""
+    if bound is None:
+        return
+    if not _is_number(bound):
+        say(TreeError, who, f"the {side} bound of the leaf {path_of(params, index)} must be a real number or an array",
+            describe(bound), "Use None or an infinity where there is no bound")  # fmt: skip
+    if np.shape(bound) not in ((), shape):
+        say(TreeError, who, f"the {side} bound of the leaf {path_of(params, index)} must have shape () or {shape}",
+            describe(bound), "Shapes are not broadcast here but from one number: reshape the bound")  # fmt: skip
+
+
+def check_interval(who: str, params: PyTree, index: int, low: Any, high: Any) -> None:
+    """Concrete bounds of one leaf, NumPy arrays: between them there must be a number."""
+    path = path_of(params, index)
+    for side, bound in (("lower", low), ("upper", high)):
+        if np.any(np.isnan(bound)):
+            say(TreeError, who, f"the {side} bound of the leaf {path} is NaN", f"{bound}",
+                "Use None or an infinity where there is no bound")  # fmt: skip
+    wrong = ~((low <= high) & (low < np.inf) & (high > -np.inf))
+    if np.any(wrong):
+        a, b = (np.broadcast_to(side, wrong.shape)[wrong][0] for side in (low, high))
+        say(TreeError, who, f"the bounds of the leaf {path} leave no room", f"lower {a}, upper {b}",
+            "The lower bound must be at most the upper one; equal ones fix the parameter")  # fmt: skip
+
+
+def check_operator(who: str, operator: Any, n: int) -> Any:
+    """A symmetric linear map of the parameters: a function of trees like them, or a matrix of their size."""
+    if callable(operator) or np.shape(operator) == (n, n):
+        return operator
+    say(TreeError, who, f"operator must be a function of a pytree like params, or a matrix float[{n},{n}]",
+        describe(operator), "Pass lambda v: A @ v, or the symmetric matrix itself")  # fmt: skip
+
+
+def check_square(who: str, equations: PyTree, params: PyTree) -> None:
+    """As many equations as unknowns."""
+    for index, leaf in enumerate(jax.tree.leaves(equations)):
+        check_leaf(who, "equations", equations, index, leaf)
+    m, n = (sum(math.prod(np.shape(leaf)) for leaf in jax.tree.leaves(t)) for t in (equations, params))
+    if m != n:
+        say(TreeError, who, f"there must be as many equations as unknowns ({n})", f"{m} equations",
+            "For more equations than unknowns use least_squares")  # fmt: skip
+
+
 def check_residuals(who: str, residuals: PyTree, n: int) -> None:
     """Residuals of a least-squares problem: real arrays, at least as many as there are parameters."""
-    for index, leaf in enumerate(jax.tree.leaves(residuals)):
-        check_leaf(who, "residuals", residuals, index, leaf)
     leaves = jax.tree.leaves(residuals)
-    sizes = [math.prod(leaf.shape) for leaf in leaves]
-    if len(leaves) == 1 and leaves[0].shape == ():
+    for index, leaf in enumerate(leaves):
+        dtype = getattr(leaf, "dtype", None)
+        if isinstance(leaf, float) or (dtype is not None and jnp.issubdtype(dtype, jnp.floating)):
+            continue
+        path, parts = path_of(residuals, index), dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating)
+        say(TreeError, who, f"the residuals leaf {path} must be a real floating-point array", describe(leaf),
+            "Return the real and the imaginary parts as two leaves" if parts else
+            "Make the data or the residuals floating, for example with y.astype(float)")  # fmt: skip
+    sizes = [math.prod(np.shape(leaf)) for leaf in leaves]
+    if len(leaves) == 1 and np.shape(leaves[0]) == ():
         say(TreeError, who, "residual_fn must return the residuals, not one number", describe(leaves[0]),
             "Return the vector whose squares are summed; for a scalar objective use a minimizer")  # fmt: skip
     if sum(sizes) < n:
         say(TreeError, who, f"there must be at least as many residuals as parameters ({n})", f"{sum(sizes)} residuals",
             "Add data, or a term such as sqrt(weight) * params that ties the parameters down")  # fmt: skip
+
+
+def jacobian_structure(who: str, jacobian: Any, m: int, n: int) -> NoReturn:
+    """A user's Jacobian that is neither a matrix nor a tree of trees."""
+    got = describe(jacobian) if jax.tree_util.all_leaves([jacobian]) else _short(jax.tree.structure(jacobian))
+    say(TreeError, who, f"jacobian_fn must return the matrix float[{m},{n}] of all residuals by all parameters, or "
+        "what jax.jacobian(residual_fn) does", got,
+        "A tree like the residuals, with a tree like the parameters for each of its leaves")  # fmt: skip
+
+
+def check_block(who: str, block: Any, shape: tuple[int, ...], m: int, n: int) -> None:
+    """One leaf of residuals by one leaf of parameters."""
+    dtype = getattr(block, "dtype", None)
+    if np.shape(block) != shape or not (dtype is None or jnp.issubdtype(dtype, jnp.floating)):
+        say(TreeError, who, f"jacobian_fn must return real floating-point numbers in the shape {shape}, residuals by "
+            f"parameters, or the matrix float[{m},{n}] of all", describe(block),
+            "Rows belong to the residuals: transpose it, or compare jax.jacobian(residual_fn)(params)")  # fmt: skip
+
+
+def check_no_jacobian(who: str, jacobian_fn: Any) -> None:
+    """A method that has no use for a Jacobian matrix."""
+    if jacobian_fn is not None:
+        say(TransformationError, who, "jacobian_fn is of no use with linear_solver='lsmr'", describe(jacobian_fn),
+            "Leave it out: J's products with vectors come from residual_fn; or take 'svd' or 'qr'")  # fmt: skip
+
+
+def check_loss(who: str, loss: Any, known: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+    """A loss of least squares, by name or as a function."""
+    if callable(loss):
+        return loss  # type: ignore[no-any-return]
+    check_choice(who, "loss", loss if isinstance(loss, str) else repr(loss), [*known, "a function rho(z)"])
+    return known[loss]
+
+
+def check_rho(who: str, z: Any, value: Any) -> Any:
+    """What a user's loss returns."""
+    dtype = getattr(value, "dtype", None)
+    if np.shape(value) != np.shape(z) or dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        say(TreeError, who, "a loss must map each z = (r / loss_scale)**2 to one number, as jnp.log1p does",
+            f"{describe(value)} for {describe(z)}", "Return rho(z) alone: JAX finds its derivatives")  # fmt: skip
+    return value
+
+
+def check_number(who: str, name: str, value: Any, domain: Domain) -> Any:
+    """A hyperparameter of the problem rather than of the method: no schedule, for f must not change with the step."""
+    if callable(value):
+        say(HyperparameterTypeError, who, f"{name} must be a number or an array of shape ()", describe(value),
+            "It belongs to the problem and cannot change with the step; solve again with another one")  # fmt: skip
+    return check_hyper(who, name, value, domain)
 
 
 def check_params(who: str, updates: PyTree, params: PyTree) -> None:

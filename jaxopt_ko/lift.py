@@ -154,6 +154,21 @@ def recipe(factory: Callable[P, GradientTransformation]) -> Callable[P, Gradient
     return make
 
 
+def once(factory: Callable[P, GradientTransformation]) -> Callable[P, GradientTransformation]:
+    """The same pair for equal arguments, so that a driver compiled for it is found again."""
+    remembered = functools.lru_cache(maxsize=256, typed=True)(factory)
+
+    @functools.wraps(factory)
+    def make(*args: P.args, **kwargs: P.kwargs) -> GradientTransformation:
+        try:
+            hash((args, tuple(kwargs.values())))
+        except TypeError:  # an array or a tracer among them
+            return factory(*args, **kwargs)
+        return remembered(*args, **kwargs)  # type: ignore[arg-type]
+
+    return make
+
+
 # ---- from a rule for one array --------------------------------------------------------------------------
 
 

@@ -89,6 +89,12 @@ def _safe_sqrt_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tup
     return y, slope * dx
 
 
+def norm(x: jax.Array) -> jax.Array:
+    """The Euclidean length of a vector, with derivative 0 at 0."""
+    length: jax.Array = safe_sqrt(jnp.sum(x * x))
+    return length
+
+
 @jax.custom_jvp
 def safe_rsqrt(x: jax.Array) -> jax.Array:
     """1 / sqrt(x), large but finite at x = 0, with derivative 0 there: 0 safe_rsqrt(0) is 0."""

@@ -3,95 +3,294 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.flatten_util import ravel_pytree
 
-from jaxopt_ko import errors
-from jaxopt_ko.compose import apply_updates
-from jaxopt_ko.numerics import zero_count
+from jaxopt_ko import errors, tree
+from jaxopt_ko.drive import MAX_STEPS, check_derivative, frozen, implicit, in_this_trace, jitted, settled, solve
+from jaxopt_ko.lift import taking
+from jaxopt_ko.solvers.bounds import box
+from jaxopt_ko.solvers.first_order import first_order
 from jaxopt_ko.solvers.least_squares import levenberg_marquardt
-from jaxopt_ko.types import Code, GradientTransformation, Params, PyTree, Solution, State, Status
+from jaxopt_ko.solvers.quasi_newton import lbfgs
+from jaxopt_ko.solvers.residuals import residuals
+from jaxopt_ko.solvers.robust import LOSSES
+from jaxopt_ko.types import Code, GradientTransformation, Hyper, Info, Params, PyTree, Solution, Status
+
+DEFAULT_METHOD, DEFAULT_FIT = lbfgs(), levenberg_marquardt()
+
+
+class _Setting(NamedTuple):
+    """What a run is compiled for."""
+
+    fun: Callable[..., Any]
+    method: GradientTransformation
+    has_aux: bool
+    verbose: bool
+    derivative: str
+    length: int | None  # of an unrolled run
+
+
+def minimize(
+    fun: Callable[..., Any],
+    params: Params,
+    method: GradientTransformation = DEFAULT_METHOD,
+    *,
+    args: tuple[Any, ...] = (),
+    tol: Hyper | None = None,
+    max_steps: int | None = None,
+    has_aux: bool = False,
+    verbose: bool = False,
+    bounds: tuple[PyTree, PyTree] | None = None,
+    derivative: str = "implicit",
+) -> Solution:
+    """min fun(params, *args) from `params`, by L-BFGS unless another method is given; any transformation will do.
+
+    fun -> one number, or (number, aux) with has_aux. method: a solver (lbfgs, bfgs, nonlinear_cg, newton, newton_cg,
+    lbfgsb, ...) runs one evaluation an update; of any other transformation (sgd, adam) the best point seen is kept.
+    tol: bound on the gradient, max|g| <= tol max(1, |f|); by default from the dtype, see each method.
+    max_steps: updates, 10,000 by default. bounds: (lower, upper) for the methods that take them (lbfgsb).
+    verbose: print a row for every update.
+
+    Pure: jitted inside, so that a second call with the same fun and new data compiles nothing; it may be vmapped (each
+    lane stops by itself) and differentiated by `args` and what fun closes over, in forward and reverse mode, again and
+    again. derivative: "implicit" by the equation gradient = 0, with a dense Hessian; "implicit-cg" the same by
+    conjugate gradients on Hessian-vector products; "unrolled" through all updates, as a scan of max_steps, with
+    respect to `params`, too.
+
+    Raises, when traced, TreeError if fun returns no real number, MissingArgumentError or what the method raises.
+    A run that fails says so in `status`; the params are then the best seen. Not for sums of squares: least_squares
+    needs a third of the evaluations.
+    """
+    who = "minimize"
+    errors.check_function(who, "fun", fun)
+    errors.check_args(who, args)
+    method = errors.check_pair(who, "method", method)
+    check_derivative(who, derivative, max_steps)
+    if bounds is not None:
+        box(who, params, bounds)  # once where its numbers can be seen
+    length = max_steps if derivative == "unrolled" else None
+    setting = _Setting(fun, method, has_aux, verbose, derivative, length)
+    solution: Solution = _minimize(setting, settled(params), args, tol, _steps(max_steps), bounds)
+    return solution
+
+
+@jitted
+def _minimize(
+    setting: _Setting, params: Params, args: tuple[Any, ...], tol: Any, max_steps: Any, bounds: Any
+) -> Solution:
+    fun, method, has_aux, verbose, derivative, length = setting
+    fun, args = in_this_trace(fun, params, args)
+    words: dict[str, Any] = {"has_aux": has_aux}
+    if tol is not None:
+        words["tol"] = tol
+    if bounds is not None:
+        words["bounds"] = bounds
+    unrolled = derivative == "unrolled"
+    still: Callable[[Any], Any] = (lambda x: x) if unrolled else frozen  # where it starts is not what it finds
+    start, given = still(params), still(args)
+    words["value_fn"] = lambda p: fun(p, *given)
+    solver = method if _reports(method, start, words) else first_order(method)
+    solution = solve(solver, start, words, length if unrolled else max_steps, verbose, unrolled)
+    if unrolled:
+        return solution
+
+    def value(p: Params, args: Any) -> Array:
+        result: Any = fun(p, *args)
+        return result[0] if has_aux else result  # type: ignore[no-any-return]
+
+    fixed = _at_bounds("minimize", solution.params, bounds)
+    found = frozen((solution.params, solution.value))
+    end, best = implicit(jax.grad(value), value, found, args, fixed, derivative == "implicit-cg")
+    return solution._replace(params=end, value=best)
+
+
+def _reports(method: GradientTransformation, params: Params, words: dict[str, Any]) -> bool:
+    """Is it a solver: does its state, told the problem, carry an Info?"""
+    state = jax.eval_shape(lambda p: taking(method.init, 1)(p, **words), params)
+    return isinstance(getattr(state, "info", None), Info)
+
+
+class _Fit(NamedTuple):
+    """What a run on residuals is compiled for."""
+
+    residual_fn: Callable[..., Any]
+    jacobian_fn: Callable[..., Any] | None
+    method: GradientTransformation
+    loss: Any
+    has_aux: bool
+    verbose: bool
+    derivative: str
+    length: int | None  # of an unrolled run
 
 
 def least_squares(
     residual_fn: Callable[..., PyTree],
     params: Params,
-    method: GradientTransformation | None = None,
+    method: GradientTransformation = DEFAULT_FIT,
     *,
     args: tuple[Any, ...] = (),
-    max_steps: int = 2000,
+    bounds: tuple[PyTree, PyTree] | None = None,
+    tol: Hyper | None = None,
+    max_steps: int | None = None,
+    jacobian_fn: Callable[..., PyTree] | None = None,
+    loss: str | Callable[[Array], Array] = "linear",
+    loss_scale: Any = 1.0,
+    has_aux: bool = False,
+    verbose: bool = False,
+    derivative: str = "implicit",
 ) -> Solution:
     """min |residual_fn(params, *args)|**2 / 2 from `params`, by Levenberg-Marquardt unless another method is given.
 
-    residual_fn -> pytree of the residuals, at least as many as parameters. value is half the sum of squares.
+    residual_fn -> pytree of the residuals, at least as many as parameters, or (residuals, aux) with has_aux. value is
+    half the sum of squares or, with a robust loss, C**2 / 2 sum rho((r / C)**2), C = loss_scale. jacobian_fn(params,
+    *args), bounds and loss: see `levenberg_marquardt`. A method for scalar functions (lbfgs) is given that value.
+    tol: in the place of the method's own gtol and xtol.
 
-    Pure: it may be jitted, vmapped (each lane stops by itself), and differentiated by `args` (not through `params`,
-    the start): the derivative of the solution is that of the equation J'r = 0, with the full Hessian.
-
-    Raises, when traced, what the method raises. A run that fails says so in `status`; the params are then the best
-    seen. Not for functions that are no sums of squares.
+    For the rest, max_steps, verbose, what may be done with it and derivatives, see `minimize`; a parameter at its
+    bound has none. Raises, when traced, what the method raises. Not for functions that are no sums of squares.
     """
-    method = errors.check_pair("least_squares", "method", levenberg_marquardt() if method is None else method)
+    who = "least_squares"
+    errors.check_function(who, "residual_fn", residual_fn)
+    errors.check_args(who, args)
+    method = errors.check_pair(who, "method", method)
+    check_derivative(who, derivative, max_steps)
+    errors.check_loss(who, loss, LOSSES)
+    if bounds is not None:
+        box(who, params, bounds)  # once where its numbers can be seen
+    length = max_steps if derivative == "unrolled" else None
+    setting = _Fit(residual_fn, jacobian_fn, method, loss, has_aux, verbose, derivative, length)
+    most = _steps(max_steps)
+    solution: Solution = _least_squares(setting, settled(params), args, tol, most, bounds, loss_scale)
+    return solution
 
-    def problem(args: tuple[Any, ...]) -> Callable[[Params], PyTree]:
-        return lambda p: residual_fn(p, *args)
 
-    def run(args: tuple[Any, ...]) -> tuple[Params, State, Array]:
-        extra = {"residual_fn": problem(args)}
-        first = jax.tree.map(jax.lax.stop_gradient, params)  # where it starts is not what it finds
-        start = (first, method.init(first, **extra), zero_count())
+def _steps(max_steps: Any) -> Any:
+    most = MAX_STEPS if max_steps is None else max_steps
+    return np.int32(most) if isinstance(most, int) else most
 
-        def goes_on(carry: tuple[Params, State, Array]) -> Array:
-            _, state, steps = carry
-            running: Array = state.info.status.code == np.int32(Code.RUNNING)
-            return running & (steps < max_steps)
 
-        def step(carry: tuple[Params, State, Array]) -> tuple[Params, State, Array]:
-            at, state, steps = carry
-            updates, state = method.update(jax.tree.map(jnp.zeros_like, at), state, at, **extra)
-            return apply_updates(at, updates), state, steps + jnp.ones_like(steps)
+@jitted
+def _least_squares(
+    setting: _Fit, params: Params, args: tuple[Any, ...], tol: Any, max_steps: Any, bounds: Any, loss_scale: Any
+) -> Solution:
+    residual_fn, jacobian_fn, method, loss, has_aux, verbose, derivative, length = setting
+    count = len(args)
+    fun, args = in_this_trace(residual_fn, params, args)
+    unrolled = derivative == "unrolled"
+    still: Callable[[Any], Any] = (lambda x: x) if unrolled else frozen  # where it starts is not what it finds
+    start, given = still(params), still(args)
+    problem: dict[str, Any] = {"loss": loss, "has_aux": has_aux}
 
-        return jax.lax.while_loop(goes_on, step, start)
+    def cost(p: Params, arguments: tuple[Any, Any]) -> Array:
+        args, scale = arguments
+        made = residuals("least_squares", p, lambda p: fun(p, *args), loss_scale=scale, **problem)
+        return made.cost(made.residual(made.x)[0])
 
-    def stationarity(p: Params, args: tuple[Any, ...]) -> Params:
-        def objective(p: Params) -> Array:
-            r, _ = ravel_pytree(problem(args)(p))
-            return 0.5 * jnp.sum(r * r)
+    words: dict[str, Any] = {"residual_fn": lambda p: fun(p, *given), **problem, "bounds": bounds, "tol": tol}
+    words["loss_scale"] = still(loss_scale)
+    if jacobian_fn is not None:
+        words["jacobian_fn"] = lambda p: jacobian_fn(p, *given[:count])
+    solver = method
+    if not _reports(method, start, words):
+        words = {
+            "value_fn": lambda p: cost(p, (given, still(loss_scale))),
+            "bounds": bounds,
+            "tol": tol,
+            "has_aux": False,
+        }
+        solver = method if _reports(method, start, words) else first_order(method)
+    solution = solve(solver, start, words, length if unrolled else max_steps, verbose, unrolled)
+    if unrolled:
+        return solution
+    found = frozen((solution.params, solution.value))
+    fixed = _at_bounds("least_squares", solution.params, bounds)
+    end, best = implicit(jax.grad(cost), cost, found, (args, loss_scale), fixed, derivative == "implicit-cg")
+    return solution._replace(params=end, value=best)
 
-        return jax.grad(objective)(p)
 
-    end, state, steps = run(jax.tree.map(jax.lax.stop_gradient, args))
+def _at_bounds(who: str, params: Params, bounds: Any) -> Array | None:
+    """bool[n]: which parameters of a solution are held by their bounds."""
+    if bounds is None:
+        return None
+    lower, upper = box(who, params, frozen(bounds))
+    x, _ = tree.ravel(params)
+    return (x <= lower) | (x >= upper)
+
+
+def root(
+    fn: Callable[..., PyTree],
+    params: Params,
+    method: GradientTransformation = DEFAULT_FIT,
+    *,
+    args: tuple[Any, ...] = (),
+    bounds: tuple[PyTree, PyTree] | None = None,
+    tol: Hyper | None = None,
+    max_steps: int | None = None,
+    has_aux: bool = False,
+    verbose: bool = False,
+    derivative: str = "implicit",
+) -> Solution:
+    """fn(params, *args) = 0 from `params`, as many equations as unknowns, as the least squares of fn.
+
+    value is |fn|**2 / 2. Success means that max|fn| <= sqrt(eps) max(1, max|fn| at the start), or tol in the place of
+    sqrt(eps); a minimum of |fn| that is no root is the status NO_ROOT. The derivative of the root is
+    -(dfn/dparams)**-1 dfn/dargs. For the rest see `least_squares`.
+
+    Raises TreeError, when traced, if fn returns another number of elements than params has.
+    """
+    who = "root"
+    errors.check_function(who, "fn", fn)
+    errors.check_args(who, args)
+    method = errors.check_pair(who, "method", method)
+    check_derivative(who, derivative, max_steps)
+    if bounds is not None:
+        box(who, params, bounds)
+    length = max_steps if derivative == "unrolled" else None
+    setting = _Setting(fn, method, has_aux, verbose, derivative, length)
+    solution: Solution = _root(setting, settled(params), args, tol, _steps(max_steps), bounds)
+    return solution
+
+
+@jitted
+def _root(setting: _Setting, params: Params, args: tuple[Any, ...], tol: Any, max_steps: Any, bounds: Any) -> Solution:
+    fun, method, has_aux, verbose, derivative, length = setting
+    fun, args = in_this_trace(fun, params, args)
+    unrolled = derivative == "unrolled"
+    still: Callable[[Any], Any] = (lambda x: x) if unrolled else frozen
+    start, given = still(params), still(args)
+    words = {"residual_fn": lambda p: fun(p, *given), "has_aux": has_aux, "bounds": bounds}
+
+    def equations(p: Params, args: Any) -> PyTree:
+        result = fun(p, *args)
+        return result[0] if has_aux else result
+
+    errors.check_square("root", jax.eval_shape(equations, start, given), start)
+    solution = solve(method, start, words, length if unrolled else max_steps, verbose, unrolled)
+
+    def largest(p: Params) -> Array:
+        return jnp.max(jnp.abs(tree.ravel(equations(p, given))[0]), initial=0.0)
+
+    least = largest(solution.params)
+    eps = np.finfo(least.dtype).eps
+    bound = jnp.asarray(eps**0.5 if tol is None else tol, least.dtype) * jnp.maximum(1, largest(start))
     code = jnp.where(
-        state.info.status.code == np.int32(Code.RUNNING), np.int32(Code.BUDGET_SPENT), state.info.status.code
-    )
-    end = implicit(stationarity, jax.lax.stop_gradient(end), args)
-    return Solution(end, state.info.value, Status(code), steps, state.info.evaluations, state)
+        solution.status.success & ~(least <= bound), np.int32(Code.NO_ROOT),
+        jnp.where((solution.status.code == np.int32(Code.SEARCH_FAILED)) & (least <= bound),
+                  np.int32(Code.DECREASE_SMALL), solution.status.code),
+    )  # fmt: skip
+    solution = solution._replace(status=Status(code))
+    if unrolled:
+        return solution
 
+    def value(p: Params, args: Any) -> Array:
+        r, _ = tree.ravel(equations(p, args))
+        return 0.5 * jnp.sum(r * r)
 
-def implicit(condition: Callable[[Params, Any], Params], solution: Params, args: Any) -> Params:
-    """`solution`, with the derivative by `args` that condition(solution, args) = 0 gives it.
-
-    dx = -(d condition / dx)^-1 (d condition / d args) d args, solved densely; forward and reverse mode.
-    """
-    x, unravel = ravel_pytree(solution)
-
-    def equation(x: Array, args: Any) -> Array:
-        return ravel_pytree(condition(unravel(x), args))[0]
-
-    @jax.custom_jvp
-    def solved(x: Array, args: Any) -> Array:
-        return x
-
-    @solved.defjvp
-    def _(primals: tuple[Array, Any], tangents: tuple[Array, Any]) -> tuple[Array, Array]:
-        (x, args), (_, d_args) = primals, tangents
-        H = jax.jacfwd(equation)(x, args)
-        _, d_equation = jax.jvp(lambda a: equation(x, a), (args,), (d_args,))
-        return solved(x, args), -jnp.linalg.solve(H, d_equation)
-
-    return unravel(solved(x, args))
+    found = frozen((solution.params, solution.value))
+    end, best = implicit(equations, value, found, args, _at_bounds("root", solution.params, bounds))
+    return solution._replace(params=end, value=best)

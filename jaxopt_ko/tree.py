@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -59,6 +61,23 @@ def wide_like(leaf: Any, value: Any = 0.0, dtype: DType | None = None) -> jax.Ar
     return full_like(leaf, value, compute_dtype(dtype_of(leaf)) if dtype is None else dtype)
 
 
+def ravel(tree: PyTree) -> tuple[jax.Array, Callable[[jax.Array], PyTree]]:
+    """All leaves as one vector, float32 at least, and the function that makes trees like this one of such vectors."""
+    leaves, treedef = flatten(tree)
+    shapes, dtypes = [np.shape(leaf) for leaf in leaves], [dtype_of(leaf) for leaf in leaves]
+    wide = compute_dtype(*dtypes)
+    sizes = tuple(math.prod(shape) for shape in shapes)
+
+    def unravel(vector: jax.Array) -> PyTree:
+        parts = jax.lax.split(vector, sizes) if len(sizes) != 1 else [vector]
+        return treedef.unflatten([p.reshape(s).astype(d) for p, s, d in zip(parts, shapes, dtypes, strict=True)])
+
+    vectors = [jnp.asarray(leaf).astype(wide).reshape(-1) for leaf in leaves]
+    if not vectors:
+        return jnp.zeros(0, wide), lambda _: treedef.unflatten([])
+    return vectors[0] if len(vectors) == 1 else jnp.concatenate(vectors), unravel
+
+
 def sum_of_squares(tree: PyTree) -> jax.Array:
     """The sum of |x|**2 over every element of every leaf; float32[] at least, 0 for an empty tree."""
     terms = [_leaf_square(leaf) for leaf in jax.tree.leaves(tree)]
@@ -75,3 +94,9 @@ def global_norm(tree: PyTree) -> jax.Array:
     """The Euclidean norm of all leaves taken as one vector; float32[] at least."""
     norm: jax.Array = safe_sqrt(sum_of_squares(tree))
     return norm
+
+
+def zeros_vector(tree: PyTree) -> jax.Array:
+    """The vector that `ravel` makes of such a tree, all zero; its leaves may be abstract."""
+    leaves = jax.tree.leaves(tree)
+    return jnp.zeros(sum(math.prod(np.shape(leaf)) for leaf in leaves), compute_dtype(*map(dtype_of, leaves)))

@@ -47,6 +47,10 @@ class Code(IntEnum):
     STEP_SMALL = 3, "Converged: the step is shorter than the tolerance."
     BUDGET_SPENT = 4, "Stopped: max_steps was reached before a tolerance."
     NOT_FINITE = 5, "Failed: the function is not finite at the starting point."
+    SEARCH_FAILED = 6, "Stopped: no step was found that lowers the value, and the gradient is not small."
+
+    DIVERGED = 7, "Failed: a step led to where the function is not finite; the best point seen is returned."
+    NO_ROOT = 8, "Failed: the function is not zero here, though nowhere near is it smaller."
 
     sentence: str
 
@@ -78,7 +82,8 @@ class Evaluations(NamedTuple):
     """How often the problem was evaluated."""
 
     function: jax.Array  # int32[]  values or residuals
-    gradient: jax.Array  # int32[]  gradients or Jacobians
+    gradient: jax.Array  # int32[]  gradients or dense Jacobians
+    product: jax.Array  # int32[]   vectors times a Hessian or a Jacobian; a dense Hessian counts as its columns
 
 
 class Info(NamedTuple):
@@ -101,6 +106,7 @@ class Solution(NamedTuple):
     steps: jax.Array  # int32[]  updates made, rejected ones too
     evaluations: Evaluations
     state: State  # of the method, to go on from
+    aux: PyTree = None  # what fun returns beside its value there, with has_aux
 
 
 class EmptyState(NamedTuple):

@@ -20,6 +20,8 @@ class Case(NamedTuple):
     options: Mapping[str, Any] = {}  # the rest
     make: Callable[..., Any] | None = None  # how to call the factory, if not factory(**hypers, **options)
     direction: bool = False  # is it a direction, to be followed by a learning rate?
+    words: str = ""  # what it reads: "search" value, grad, value_fn; "flat" value_fn, in init too; "residuals"
+    vector: bool = False  # does it look at all leaves as one vector?
     lacks: Mapping[str, str] = {}  # contract -> why it does not hold yet (strict xfail)
 
     def __call__(self, **changed: Any) -> jo.GradientTransformation:
@@ -37,6 +39,8 @@ def matrices(params):
 
 ADAM = {"b1": 0.9, "b2": 0.99, "eps": 1e-8}
 ROOT = {**ADAM, "eps_root": 0.0}
+
+STARTS = {"abstract": "its init evaluates the problem"}
 
 CASES = [
     # optimizers
@@ -150,6 +154,67 @@ CASES = [
             "mine", jo.ScaleByScheduleState, rule=lambda g, p, h: -h.lr * g, hypers={"lr": (lr, jo.errors.NONNEGATIVE)}
         ),
     ),
+    # line searches, nested and flat; solvers
+    Case(
+        "scale_by_backtracking_linesearch",
+        jo.scale_by_backtracking_linesearch,
+        make=lambda: jo.chain(jo.sgd(1.0), jo.scale_by_backtracking_linesearch(10, store_grad=True)),
+        words="search",
+        vector=True,
+    ),
+    Case(
+        "scale_by_zoom_linesearch",
+        jo.scale_by_zoom_linesearch,
+        make=lambda: jo.chain(jo.sgd(1.0), jo.scale_by_zoom_linesearch(10)),
+        words="search",
+        vector=True,
+    ),
+    Case(
+        "scale_by_hager_zhang_linesearch",
+        jo.scale_by_hager_zhang_linesearch,
+        make=lambda: jo.chain(jo.sgd(1.0), jo.scale_by_hager_zhang_linesearch(10)),
+        words="search",
+        vector=True,
+    ),
+    Case("scale_by_lbfgs", jo.scale_by_lbfgs, options={"memory_size": 3}, direction=True, vector=True),
+    Case("scale_by_bfgs", jo.scale_by_bfgs, direction=True, vector=True),
+    Case("scale_by_nonlinear_cg", jo.scale_by_nonlinear_cg, options={"beta": "dai-yuan"}, direction=True, vector=True),
+    Case(
+        "descent",
+        jo.descent,
+        make=lambda: jo.descent(jo.sgd(1.0), jo.scale_by_backtracking_linesearch(10)),
+        words="flat",
+        vector=True,
+        lacks=STARTS,
+    ),
+    Case("lbfgs", jo.lbfgs, words="flat", vector=True, lacks=STARTS),
+    Case("lbfgs-nested", jo.lbfgs, options={"memory_size": 3}, words="search", vector=True),
+    Case("bfgs", jo.bfgs, words="flat", vector=True, lacks=STARTS),
+    Case("bfgs-nested", jo.bfgs, words="search", vector=True),
+    Case("nonlinear_cg", jo.nonlinear_cg, words="flat", vector=True, lacks=STARTS),
+    Case(
+        "nonlinear_cg-hager-zhang-search",
+        jo.nonlinear_cg,
+        options={"beta": "polak-ribiere", "linesearch": jo.scale_by_hager_zhang_linesearch(20, curv_rtol=0.1)},
+        words="flat",
+        vector=True,
+        lacks=STARTS,
+    ),
+    Case("lbfgsb", jo.lbfgsb, options={"memory_size": 3}, words="flat", vector=True, lacks=STARTS),
+    Case("newton", jo.newton, words="flat", vector=True, lacks=STARTS),
+    Case("newton_cg", jo.newton_cg, words="flat", vector=True, lacks=STARTS),
+    Case("cg", jo.cg, words="flat", vector=True, lacks=STARTS),
+    Case("scale_by_newton", jo.scale_by_newton, words="search", direction=True, vector=True),
+    Case("scale_by_newton_cg", jo.scale_by_newton_cg, words="search", direction=True, vector=True),
+    Case("gauss_newton", jo.gauss_newton, words="residuals", vector=True, lacks=STARTS),
+    Case(
+        "levenberg_marquardt",
+        jo.levenberg_marquardt,
+        {"factor": 1.0},
+        words="residuals",
+        vector=True,
+        lacks=STARTS,
+    ),
 ]
 BY_NAME = {case.name: case for case in CASES}
 
@@ -179,9 +244,9 @@ def loss(params: Any) -> jax.Array:
     """A quadratic bowl, other curvature in each coordinate, minimum at 0.3."""
     terms = [
         jnp.sum(jnp.linspace(0.5, 2.0, p.size).reshape(p.shape).astype(p.dtype) * jnp.square(p - 0.3))
-        for p in jax.tree.leaves(params)
+        for p in map(jnp.asarray, jax.tree.leaves(params))
     ]
-    return sum(terms, start=jnp.zeros((), terms[0].dtype))
+    return sum(terms, start=jnp.zeros((), terms[0].dtype if terms else jnp.float32))
 
 
 def descend(opt: jo.GradientTransformation):
@@ -195,9 +260,31 @@ def descend(opt: jo.GradientTransformation):
     return step
 
 
+def residuals(params: Any) -> Any:
+    """Half the sum of their squares is `loss`."""
+    return jax.tree.map(
+        lambda p: jnp.sqrt(jnp.linspace(1.0, 4.0, p.size)).astype(p.dtype) * (p - 0.3).reshape(-1),
+        jax.tree.map(jnp.asarray, params),
+    )
+
+
 def whole(case: Case, **changed: Any) -> jo.GradientTransformation:
-    """The case as an optimizer: a direction is followed by a learning rate."""
-    return jo.chain(case(**changed), jo.scale_by_learning_rate(0.1)) if case.direction else case(**changed)
+    """The case as an optimizer: a direction is followed by a learning rate, a solver is told its problem."""
+    opt = jo.chain(case(**changed), jo.scale_by_learning_rate(0.1)) if case.direction else case(**changed)
+    if not case.words:
+        return opt
+    problem = {"residual_fn": residuals} if case.words == "residuals" else {"value_fn": loss}
+
+    def init(params: Any) -> Any:
+        return opt.init(params) if case.words == "search" else opt.init(params, **problem)
+
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        if case.words != "search":
+            return opt.update(updates, state, params, **problem)
+        value, grad = jax.value_and_grad(loss)(params)
+        return opt.update(updates, state, params, value=value, grad=grad, **problem)
+
+    return jo.GradientTransformation(init, update)
 
 
 def assert_same_bits(a: Any, b: Any) -> None:

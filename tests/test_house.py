@@ -20,14 +20,20 @@ FLOORS = [
     {"tree"},
     {"lift"},
     {"compose"},
-    {"schedules", "losses", "data", "loop", "debug"},
+    {"schedules", "losses", "data", "loop", "debug", "drive"},
     {"transforms"},
     {"optimizers", "solvers"},
     {"solve"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # inside a room of several files: pieces that others of the same room stand on
-WITHIN = {"transforms.scaling"}
+WITHIN = {"transforms.scaling"} | {
+    f"solvers.{piece}"
+    for piece in (
+        *("objective", "bounds", "search", "linesearch", "descent", "trust_region"),
+        *("robust", "residuals", "damped"),
+    )
+}
 
 
 def modules():

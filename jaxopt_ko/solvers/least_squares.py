@@ -1,6 +1,7 @@
-"""Levenberg-Marquardt in a scaled trust region. Moré 1978, Lecture Notes in Mathematics 630, sections 4 to 7.
+"""Levenberg-Marquardt and Gauss-Newton, bounded by a scaled trust region, in a box, with robust losses.
 
-minimize f(x) = |r(x)|**2 / 2 over x, r: R^n -> R^m
+minimize f(x) = |r(x)|**2 / 2 over lower <= x <= upper, r: R^n -> R^m
+Moré 1978, Lecture Notes in Mathematics 630, sections 4 to 7; Powell 1970 for the dogleg.
 """
 
 from __future__ import annotations
@@ -12,233 +13,305 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.flatten_util import ravel_pytree
 
-from jaxopt_ko import errors
-from jaxopt_ko.compose import transform
-from jaxopt_ko.errors import POSITIVE, check_hyper
-from jaxopt_ko.numerics import next_count, value_at, zero_count
-from jaxopt_ko.tree import compute_dtype
+from jaxopt_ko.errors import POSITIVE, check_choice, check_hyper
+from jaxopt_ko.lift import once, transform
+from jaxopt_ko.numerics import next_count, safe_sqrt, value_at, zero_count
+from jaxopt_ko.solvers.damped import DECOMPOSITIONS, Decompose, Model, in_ball, in_box, newton, triangle
+from jaxopt_ko.solvers.matrix_free import matrix_free
+from jaxopt_ko.solvers.residuals import (
+    Residuals,
+    active,
+    at_most,
+    column_norms,
+    cosine,
+    pick,
+    positive,
+    residuals,
+    scale,
+    tolerance,
+)
 from jaxopt_ko.types import Code, Evaluations, GradientTransformation, Hyper, Info, Params, PyTree, Status, Updates
 
-ResidualFn = Callable[[Params], PyTree]
-
-ACCEPT, POOR, GOOD = 1e-4, 0.25, 0.75  # Moré's bounds on actual over predicted decrease
-SECULAR_STEPS = 10  # of Newton on |D p| = radius, to a tenth of it; two or three are the rule
+ACCEPT, POOR, GOOD = 1e-4, 0.25, 0.75  # bounds on rho: x + p is taken; Delta shrinks; Delta grows
+GROWTH = 4  # times |D p|, what Delta grows to
 ROUND_OFF = 100  # times eps (f + |r| |J| |x|), f's own rounding: a smaller decrease cannot be trusted
+NEAR = 0.1  # of the length of x: only closer than that to a solution a step is judged by the next one's length
 
 
-class LevenbergMarquardtState(NamedTuple):
-    """What Levenberg-Marquardt remembers; all of it at the parameters as they now are."""
+class LeastSquaresState(NamedTuple):
+    """State of `levenberg_marquardt` and `gauss_newton`; all of it at the parameters as they now are."""
 
     count: Array  # int32[]       updates made
     residual: Array  # float[m]   r
     jacobian: Array  # float[m,n] J = dr/dx
-    scale: Array  # float[n]      D, largest norm so far of each column of J
+    triangle: Array  # float[n,n] R of the QR decomposition of [J r], both corrected for the loss
+    projected: Array  # float[n]  q, the r of it
+    norms: Array  # float[n]      largest norm so far of each column of J
+    sizes: Array  # float[n]      largest |x_j| so far
     radius: Array  # float[]      Delta, bound on |D p|
-    damping: Array  # float[]     lambda of the last step
     error: Array  # float[]      length of the next Gauss-Newton step over that of x, both scaled
+    aux: PyTree  # what the function returned beside the residuals
     info: Info  # of the last update
 
 
+class Way(NamedTuple):
+    """How far to go, of the Gauss-Newton step."""
+
+    step: Callable[[Model, Decompose, Array, Array], tuple[Array, Array, Array]]
+    # (model, decompose, free, Delta) -> p, lambda, |D p| if Delta did not bound it
+    bounded: bool  # does Delta outlive a step that is taken?
+
+
+class _Point(NamedTuple):
+    """What J at one point is made into."""
+
+    jacobian: Array  # float[m,n]
+    triangle: Array  # float[n,n]
+    projected: Array  # float[n]
+    norms: Array  # float[n]  of the columns of J, corrected for the loss
+    error: Array  # float[]
+    finite: Array  # bool[]
+
+
+@once
 def levenberg_marquardt(
-    factor: Hyper = 1.0, *, gtol: Hyper | None = None, xtol: Hyper | None = None
+    factor: Hyper = 1.0, *, gtol: Hyper | None = None, xtol: Hyper | None = None, linear_solver: str = "svd"
 ) -> GradientTransformation:
     """One trial step of Levenberg-Marquardt an update: r and J at one new point, kept if f falls.
 
-    min |r + J p|  subject to  |D p| <= Delta:   p = -(J'J + lambda D**2)^-1 J'r, by the singular values of J D^-1
-    rho = (f(x) - f(x + p)) / (|J p|**2 / 2 + lambda |D p|**2)
-    x + p is taken if rho > 1e-4; Delta is halved or worse if rho < 1/4, and 2 |D p| if rho > 3/4
+    min |r + J p|  subject to  |D p| <= Delta:   p = -(J'J + lambda D**2)^-1 J'r,  lambda = 0 or |D p| = Delta
+    rho = (f(x) - f(x + p)) / (f(x) - |r + J p|**2 / 2)
+    x + p is taken if rho > 1e-4; Delta is halved or worse if rho < 1/4, and 4 |D p| if rho > 3/4
 
-    Once the predicted decrease is lost in f's rounding, steps are judged by the length of the next Gauss-Newton
-    step instead of by f, and the run ends when that stops falling: this is worth three digits of the parameters.
+    D: the largest norm so far of each column of J, and enough of it to keep each x_j near its size (`scale`). Once
+    the predicted decrease is lost in f's rounding, steps are judged by the length of the next Gauss-Newton step
+    instead of by f, and the run ends when that stops falling: this is worth three digits of the parameters.
 
     factor: the first Delta is factor |D x|. gtol: bound on the cosine between r and a column of J, eps by default.
     xtol: bound on the length of the next Gauss-Newton step over that of x, both scaled; 500 eps by default.
+    linear_solver: "svd" decomposes J once a step; "qr" is faster above a hundred parameters, and on a GPU, but less
+    sure where J has not full rank; "lsmr" has no J but its products with vectors, for very many parameters
+    (`matrix_free`).
 
-    init(params, residual_fn=) and update(updates, state, params, residual_fn=): residual_fn(params) -> pytree of
-    the m >= n residuals; the updates that come in are not read. A rejected step is exactly zero.
+    init and update(updates, state, params) take these words, the same at each step:
+    residual_fn(params, ...) -> pytree of the m >= n residuals, or (residuals, aux) with has_aux=True.
+    jacobian_fn(params, ...) -> what jax.jacobian(residual_fn) would return, or the matrix float[m,n].
+    loss: "linear", "huber", "soft_l1", "cauchy", "arctan" or rho(z), of z = (r / loss_scale)**2; f is then
+    loss_scale**2 / 2 sum rho(z), see `robust`.
+    bounds=(lower, upper): each None, a number or a tree like params or its upper part. r is never evaluated outside;
+    a start outside is moved into the box, with the first update at the latest. See `in_box` for the step there.
+    tol: takes the place of both gtol and xtol.
+    A rejected step is exactly zero. The updates that come in are not read.
 
-    Raises TreeError, when traced, for residuals that are one scalar or fewer than the parameters;
-    MissingArgumentError without residual_fn. Not for more than some thousand parameters: J is dense.
+    Raises TreeError, when traced, for residuals that are one number, complex, or fewer than the parameters, for
+    bounds that cross or do not fit and for a Jacobian of another shape; MissingArgumentError without residual_fn.
+    Not for more than some thousand parameters unless by "lsmr": J is dense.
     """
     who = "levenberg_marquardt"
+    check_choice(who, "linear_solver", linear_solver, [*DECOMPOSITIONS, "lsmr"])
+    if linear_solver == "lsmr":
+        return matrix_free(who, factor, gtol=gtol, xtol=xtol)
+    return _method(who, Way(in_ball, True), linear_solver, factor, gtol, xtol)
+
+
+@once
+def gauss_newton(
+    search: str = "dogleg",
+    *,
+    factor: Hyper = 1.0,
+    gtol: Hyper | None = None,
+    xtol: Hyper | None = None,
+    linear_solver: str = "svd",
+) -> GradientTransformation:
+    """One trial step of Gauss-Newton an update: r and J at one new point, kept if f falls.
+
+    p_n: the shortest p for the least |r + J p|
+    search="dogleg": p is where the way from 0 by p_c, the least |r + J p| along -D**-2 J'r, to p_n leaves the
+    region |D p| <= Delta, whose Delta follows the rules of `levenberg_marquardt`. Powell 1970.
+    search="line": p = t p_n, t = 1 first and shortened by interpolation until f falls by 1e-4 of what is predicted.
+
+    The options and the words of init and update are those of `levenberg_marquardt`.
+
+    Raises what levenberg_marquardt does. Not for J near losing its rank, where p_n is long and badly known:
+    levenberg_marquardt turns away from it; nor far from the solution with search="line".
+    """
+    who = "gauss_newton"
+    check_choice(who, "search", search, ["dogleg", "line"])
+    check_choice(who, "linear_solver", linear_solver, list(DECOMPOSITIONS))
+    return _method(
+        who, Way(_dogleg, True) if search == "dogleg" else Way(_line, False), linear_solver, factor, gtol, xtol
+    )
+
+
+def _dogleg(model: Model, decompose: Decompose, free: Array, radius: Array) -> tuple[Array, Array, Array]:
+    D, nil = model.D, jnp.zeros_like(radius)
+    n = newton(model, decompose, free, jnp.zeros_like(D), nil)
+    u = jnp.where(free, -(model.r @ model.J) / D**2, 0)
+    bend = jnp.sum((model.J @ u) ** 2)
+    c = jnp.sum((D * u) ** 2) / jnp.where(bend > 0, bend, 1) * u
+    to_n, to_c = safe_sqrt(jnp.sum((D * n) ** 2)), safe_sqrt(jnp.sum((D * c) ** 2))
+    # |D (c + t (n - c))| = Delta
+    leg, along = jnp.sum((D * (n - c)) ** 2), jnp.sum(D * c * D * (n - c))
+    short = radius**2 - to_c**2
+    root = safe_sqrt(jnp.maximum(along**2 + leg * short, 0))
+    t = jnp.where(along > 0, short / positive(along + root), (root - along) / positive(leg))
+    outer = jnp.where(to_c < radius, c + t * (n - c), radius / positive(to_c) * c)
+    return jnp.where(to_n <= radius, n, outer), nil, to_n
+
+
+def _line(model: Model, decompose: Decompose, free: Array, radius: Array) -> tuple[Array, Array, Array]:
+    n = newton(model, decompose, free, jnp.zeros_like(model.D), jnp.zeros_like(radius))
+    length = safe_sqrt(jnp.sum((model.D * n) ** 2))
+    return at_most(radius, length) * n, jnp.zeros_like(radius), length
+
+
+def _method(
+    who: str, way: Way, linear_solver: str, factor: Hyper, gtol: Hyper | None, xtol: Hyper | None
+) -> GradientTransformation:
     check_hyper(who, "factor", factor, POSITIVE)
-    for name, tolerance in (("gtol", gtol), ("xtol", xtol)):
-        if tolerance is not None:
-            check_hyper(who, name, tolerance, POSITIVE)
+    for name, bound in (("gtol", gtol), ("xtol", xtol)):
+        if bound is not None:
+            check_hyper(who, name, bound, POSITIVE)
+    decompose = DECOMPOSITIONS[linear_solver]
 
-    def problem(params: Params, residual_fn: ResidualFn | None) -> tuple[Array, Callable[[Array], Array], Any]:
-        if residual_fn is None:
-            errors.missing_argument(who, "residual_fn", "Pass residual_fn=..., a function of the parameters")
-        x, unravel = ravel_pytree(params)
-        x = x.astype(compute_dtype(x.dtype))
+    def look(problem: Residuals, x: Array, r: Array, J: Array) -> _Point:
+        finite = jnp.all(jnp.isfinite(column_norms(J)))
+        r_, J_ = problem.correct(r, jnp.where(finite, J, 0))
+        R, q = triangle(J_, r_)
+        norms = column_norms(J_)
+        D = jax.lax.stop_gradient(positive(norms))
+        free, nil = ~active(x, q @ R, problem.box), jnp.zeros_like(x)
+        p = newton(jax.lax.stop_gradient(Model(r_, J_, R, q, D)), decompose, free, nil, jnp.zeros((), x.dtype))
+        if problem.box is not None:
+            p = jnp.clip(x + p, *problem.box) - x
+        error = jnp.linalg.norm(D * p) / jnp.maximum(jnp.linalg.norm(D * x), float(np.finfo(x.dtype).tiny))
+        return _Point(J, R, q, norms, jax.lax.stop_gradient(error), finite)
 
-        def residual(x: Array) -> Array:
-            return ravel_pytree(residual_fn(unravel(x)))[0].astype(x.dtype)
+    def propose(problem: Residuals, model: Model, radius: Array) -> tuple[Array, Array, Array]:
+        free = ~active(problem.x, model.q @ model.R, problem.box)
+        p, lam, longest = way.step(model, decompose, free, radius)
+        if problem.box is None:
+            return p, lam, longest
+        low, high = (bound - problem.x for bound in problem.box)
 
-        errors.check_residuals(who, jax.eval_shape(residual_fn, params), x.size)
-        return x, residual, unravel
+        def bent() -> Array:
+            p, _ = in_box(model.face(decompose, lam), low, high)
+            length = safe_sqrt(jnp.sum((model.D * p) ** 2))
+            return at_most(radius, length) * p
 
-    def init(params: Params, *, residual_fn: ResidualFn | None = None) -> LevenbergMarquardtState:
-        x, residual, _ = problem(params, residual_fn)
-        r, linear = jax.linearize(residual, x)
-        J = _matrix(linear, x)
-        D = jnp.where(_column_norms(J) > 0, _column_norms(J), jnp.ones_like(x))
-        start = jnp.linalg.norm(D * x)
-        unit = value_at(factor, zero_count()).astype(x.dtype)
-        finite = jnp.isfinite(_half_square(r)) & jnp.all(jnp.isfinite(J))
+        return jax.lax.cond(jnp.all((p >= low) & (p <= high)), lambda: p, bent), lam, longest
+
+    def init(params: Params, *, tol: Any = None, **words: Any) -> LeastSquaresState:
+        problem = residuals(who, params, **words)
+        x, count = problem.x, zero_count()
+        r, aux, matrix = problem.linearize(x)
+        f = problem.cost(r)
+        at = look(problem, x, r, matrix())
+        norms, sizes = positive(at.norms), jnp.abs(x)
+        radius = jnp.full((), jnp.inf, x.dtype)
+        if way.bounded:
+            r_, J_ = problem.correct(r, at.jacobian)
+            radius = value_at(factor, count).astype(x.dtype) * _first_radius(r_, J_, scale(norms, sizes), x)
+        optimality = cosine(at.projected @ at.triangle, at.norms, f, x, problem.box)
+        gtol_ = tolerance(gtol if tol is None else tol, 1, count, x.dtype)
+        code = jnp.select(
+            [~(jnp.isfinite(f) & at.finite), problem.inside & (optimality <= gtol_)],
+            [np.int32(Code.NOT_FINITE), np.int32(Code.GRADIENT_SMALL)],
+            np.int32(Code.RUNNING),
+        )
         one = jnp.ones((), jnp.int32)
         info = Info(
-            _half_square(r),
-            _cosine(J, r),
-            jnp.zeros_like(start),
-            jnp.zeros((), bool),
-            Evaluations(one, jnp.copy(one)),
-            Status(jnp.where(finite, np.int32(Code.RUNNING), np.int32(Code.NOT_FINITE))),
+            f, optimality, jnp.zeros_like(f), jnp.zeros((), bool), Evaluations(one, jnp.copy(one), zero_count()),
+            Status(code),
+        )  # fmt: skip
+        return LeastSquaresState(
+            count, r, at.jacobian, at.triangle, at.projected, norms, sizes, radius, at.error, aux, info
         )
-        radius = unit * jnp.where(start > 0, start, jnp.ones_like(start))
-        error = _gauss_newton_length(J, r, x)
-        return LevenbergMarquardtState(zero_count(), r, J, D, radius, jnp.zeros_like(start), error, info)
 
     def update(
-        updates: Updates,
-        state: LevenbergMarquardtState,
-        params: Params,
-        *,
-        residual_fn: ResidualFn | None = None,
-    ) -> tuple[Updates, LevenbergMarquardtState]:
-        x, residual, unravel = problem(params, residual_fn)
-        _, r, J, D, radius, damping, error, info = state
-        eps = np.finfo(x.dtype).eps
-        gtol_, xtol_ = (
-            jnp.asarray(default * eps if t is None else value_at(t, state.count), x.dtype)
-            for t, default in ((gtol, 1), (xtol, 500))
-        )
+        updates: Updates, state: LeastSquaresState, params: Params, *, tol: Any = None, **words: Any
+    ) -> tuple[Updates, LeastSquaresState]:
+        problem = residuals(who, params, **words)
+        count, r, J, R, q, norms, sizes, radius, error, aux, info = state
+        x, f, eps = problem.x, info.value, float(np.finfo(problem.x.dtype).eps)
+        gtol_ = tolerance(gtol if tol is None else tol, 1, count, x.dtype)
+        xtol_ = tolerance(xtol if tol is None else tol, 500, count, x.dtype)
+        over = info.status.code != np.int32(Code.RUNNING)
 
         # The step
-        z, lam, longest = _trust_region_step(J / D[None], r, radius, damping)
-        p, step_norm = z / D, jnp.linalg.norm(z)
-        r_new, linear = jax.linearize(residual, x + p)
-        f, f_new = info.value, _half_square(r_new)
-        slope = -(jnp.sum((J @ p) ** 2) + lam * step_norm**2)
-        predicted = -slope - 0.5 * jnp.sum((J @ p) ** 2)
+        r_, J_ = problem.correct(r, J)
+        D = scale(norms, sizes)
+        p, lam, longest = propose(problem, Model(r_, J_, R, q, D), radius)
+        step, x_new = problem.move(p)
+        r_new, aux_new, matrix = problem.linearize(x_new)
+        f_new = problem.cost(r_new)
+        Jp, length = J_ @ p, safe_sqrt(jnp.sum((D * p) ** 2))
+        slope = r_ @ Jp
+        predicted = -slope - 0.5 * jnp.sum(Jp**2)
         finite = jnp.isfinite(f_new)
         actual = f - jnp.where(finite, f_new, jnp.inf)
-        rho = jnp.where(predicted > 0, actual / jnp.where(predicted > 0, predicted, 1), 0)
+        rho = jnp.where(predicted > 0, actual / positive(predicted), 0)
 
         # Is it taken?
-        rounding = eps * (f + jnp.linalg.norm(r) * jnp.sum(_column_norms(J) * jnp.abs(x)))
+        here = column_norms(J_)
+        rounding = eps * (f + jnp.sqrt(2 * f) * jnp.sum(here * jnp.abs(x)))
         lost = jnp.maximum(predicted, -actual) <= ROUND_OFF * rounding
-        looks = finite & ((rho > ACCEPT) | lost)
-        J_new = jax.lax.cond(looks, lambda: _matrix(linear, x), lambda: J)
-        looks &= jnp.all(jnp.isfinite(J_new))
-        error_new = _gauss_newton_length(J_new, r_new, x + p)
-        taken = looks & ((error_new < 0.9 * error) | ~lost)
+        looks = finite & ((rho > ACCEPT) | lost) & ~over
+        old = _Point(J, R, q, here, error, jnp.zeros((), bool))
+        at = jax.lax.cond(looks, lambda: look(problem, x_new, r_new, matrix()), lambda: old)
+        taken = looks & at.finite & (~lost | ((error < NEAR) & (at.error < 0.9 * error)))
 
         # The next radius
-        cut = jnp.where(finite, jnp.clip(-slope / (2 * (-actual - slope)), 0.1, 0.5), 0.1)
-        bound = jnp.where(state.count == 0, jnp.minimum(radius, step_norm), radius)
-        worse, better = ~(rho >= POOR), (rho > GOOD) | (lam == 0)
-        radius = jnp.select(
-            [lost, worse, better],
-            [
-                jnp.maximum(bound, 2 * longest),
-                cut * jnp.minimum(bound, 10 * step_norm),
-                jnp.maximum(bound, 2 * step_norm),
-            ],
-            bound,
-        )
-        damping = jnp.select([lost, worse, better], [lam, lam / cut, 0.5 * lam], lam)
+        bend = -actual - slope
+        cut = jnp.where(bend > 0, jnp.clip(-slope / (2 * positive(bend)), 0.1, 0.5), 0.1)
+        cut = jnp.where(finite, cut, 0.1)
+        length = jnp.where(jnp.isfinite(length), length, radius)
+        if way.bounded:
+            bound = jnp.where(count == 0, jnp.minimum(radius, length), radius)
+            radius = jnp.select(
+                [over, lost, ~(rho >= POOR), (rho > GOOD) | (lam == 0)],
+                [
+                    radius,
+                    jnp.maximum(bound, 2 * longest),
+                    cut * jnp.minimum(bound, 2 * length),
+                    jnp.maximum(bound, GROWTH * length),
+                ],
+                bound,
+            )
+        else:
+            radius = jnp.where(taken, jnp.inf, cut * length)
 
         # Is it over?
-        x = jnp.where(taken, x + p, x)
-        r, J = jnp.where(taken, r_new, r), jnp.where(taken, J_new, J)
-        D = jnp.maximum(D, _column_norms(J))
-        value, cosine, error = _half_square(r), _cosine(J, r), jnp.where(taken, error_new, error)
+        x = jnp.where(taken, x_new, x)
+        J, R, q, here, error, _ = pick(taken, at, old)
+        r, aux, f = pick(taken, (r_new, aux_new, f_new), (r, aux, f))
+        norms, sizes = jnp.maximum(norms, here), jnp.maximum(sizes, jnp.abs(x))
+        optimality = cosine(q @ R, here, f, x, problem.box)
+        stuck = (lost & ~taken) | (radius <= eps * jnp.linalg.norm(scale(norms, sizes) * x))
+        flat = cosine(q @ R, norms, f, x, problem.box) <= eps ** (1 / 3)
         code = jnp.select(
-            [
-                info.status.code == np.int32(Code.NOT_FINITE),
-                cosine <= gtol_,
-                error <= xtol_,
-                lost & ~taken,
-                radius <= eps * jnp.linalg.norm(D * x),
-            ],
-            [np.int32(c) for c in (Code.NOT_FINITE, Code.GRADIENT_SMALL, Code.STEP_SMALL, Code.DECREASE_SMALL)]
-            + [np.int32(Code.STEP_SMALL)],
+            [over, optimality <= gtol_, error <= xtol_, stuck & flat, stuck],
+            [info.status.code]
+            + [np.int32(c) for c in (Code.GRADIENT_SMALL, Code.STEP_SMALL, Code.DECREASE_SMALL, Code.SEARCH_FAILED)],
             np.int32(Code.RUNNING),
         )
         evaluations = Evaluations(
-            next_count(info.evaluations.function), info.evaluations.gradient + looks.astype(jnp.int32)
+            next_count(info.evaluations.function),
+            info.evaluations.gradient + looks.astype(jnp.int32),
+            info.evaluations.product,
         )
-        info = Info(value, cosine, step_norm, taken, evaluations, Status(code))
-        step = unravel(jnp.where(taken, p, jnp.zeros_like(p)))
-        return step, LevenbergMarquardtState(next_count(state.count), r, J, D, radius, damping, error, info)
+        info = Info(f, optimality, length, taken, evaluations, Status(code))
+        step = jax.tree.map(lambda s, h: jnp.where(taken, s, jnp.where(over, jnp.zeros_like(h), h)), step, problem.home)
+        return step, LeastSquaresState(next_count(count), r, J, R, q, norms, sizes, radius, error, aux, info)
 
-    return transform(who, init, update, needs_params=True)
-
-
-def _half_square(r: Array) -> Array:
-    return 0.5 * jnp.sum(r * r)
+    return transform(who, init, update, needs_params=True, state_type=LeastSquaresState)
 
 
-def _matrix(linear: Callable[[Array], Array], x: Array) -> Array:
-    """The matrix of a linear map of x."""
-    columns: Array = jax.vmap(linear, out_axes=-1)(jnp.eye(x.size, dtype=x.dtype))
-    return columns
-
-
-def _column_norms(J: Array) -> Array:
-    norms: Array = jnp.linalg.norm(J, axis=0)
-    return norms
-
-
-def _cosine(J: Array, r: Array) -> Array:
-    """The largest |cosine| between r and a column of J: 0 at a stationary point, whatever the units."""
-    product = _column_norms(J) * jnp.linalg.norm(r)
-    return jnp.max(jnp.where(product > 0, jnp.abs(r @ J) / jnp.where(product > 0, product, 1), 0), initial=0.0)
-
-
-def _gauss_newton_length(J: Array, r: Array, x: Array) -> Array:
-    """The full Gauss-Newton step over x, each in units of J's columns: about the relative error of x."""
-    scale = jnp.where(_column_norms(J) > 0, _column_norms(J), 1)
-    step, _ = _newton_step(*_svd(J / scale[None], r))
-    tiny = jnp.asarray(np.finfo(x.dtype).tiny, x.dtype)
-    length: Array = jnp.linalg.norm(step) / jnp.maximum(jnp.linalg.norm(scale * x), tiny)
-    return length
-
-
-def _svd(A: Array, r: Array) -> tuple[Array, Array, Array]:
-    """Singular values s of A, its right vectors, and b = -U'r."""
-    U, s, Vt = jnp.linalg.svd(A, full_matrices=False)
-    return s, Vt, -(r @ U)
-
-
-def _newton_step(s: Array, Vt: Array, b: Array) -> tuple[Array, Array]:
-    """The shortest minimizer of |r + A z|, and its length."""
-    seen = s > np.finfo(s.dtype).eps * s.size * jnp.max(s, initial=0.0)
-    z = jnp.where(seen, b / jnp.where(seen, s, 1), 0)
-    return z @ Vt, jnp.linalg.norm(z)
-
-
-def _trust_region_step(A: Array, r: Array, radius: Array, guess: Array) -> tuple[Array, Array, Array]:
-    """min |r + A z| with |z| <= radius (to a tenth): z, lambda, and the length of the free minimizer."""
-    s, Vt, b = _svd(A, r)
-    free, longest = _newton_step(s, Vt, b)
-    sb = s * b
-    top = jnp.linalg.norm(sb) / radius  # |z(lambda)| < radius for any larger lambda
-
-    def newton(_: int, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        lam, low, high = carry
-        length = jnp.linalg.norm(sb / (s * s + lam))
-        slope = -jnp.sum(sb**2 / (s * s + lam) ** 3) / length
-        low, high = jnp.where(length > radius, lam, low), jnp.where(length > radius, high, lam)
-        new = lam - (length / radius) * (length - radius) / slope
-        new = jnp.where((new > low) & (new < high), new, jnp.maximum(1e-3 * high, jnp.sqrt(low * high)))
-        return jnp.where(jnp.abs(length - radius) <= 0.1 * radius, lam, new), low, high
-
-    start = jnp.where((guess > 0) & (guess < top), guess, 1e-3 * top)
-    lam, _, _ = jax.lax.fori_loop(0, SECULAR_STEPS, newton, (start, jnp.zeros_like(top), top))
-    inside = longest <= 1.1 * radius
-    z = jnp.where(inside, free, (sb / (s * s + lam)) @ Vt)
-    return z, jnp.where(inside, 0, lam), longest
+def _first_radius(r: Array, J: Array, D: Array, x: Array) -> Array:
+    """|D x|, with the step to the least |r + J p| along -D**-2 J'r in the place of each x_j that is 0."""
+    g = (r @ J) / D
+    bend = jnp.sum((J @ (g / D)) ** 2)
+    cauchy = jnp.where(bend > 0, jnp.sum(g * g) / positive(bend), 0) * g
+    length = safe_sqrt(jnp.sum(jnp.where(x == 0, cauchy, D * x) ** 2))
+    return positive(length)

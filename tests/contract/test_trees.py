@@ -25,7 +25,7 @@ def test_empty_none_scalar_and_python_float(case):
         assert jnp.shape(updates) == ()
 
 
-@every("trees", lambda case: case.name not in NORMS and case.factory is not jo.named_chain)
+@every("trees", lambda case: not case.vector and case.name not in NORMS and case.factory is not jo.named_chain)
 def test_a_leaf_without_gradient_is_left_alone(case):
     opt, params = whole(case), params_like()
     state = opt.init(params)
@@ -41,13 +41,18 @@ def test_a_leaf_without_gradient_is_left_alone(case):
     opt.update(jax.grad(loss)(params), new_state, params)  # and the state goes on
 
 
-@every("trees", lambda case: case.name not in NORMS and case.make is None)
+@every("trees", lambda case: not case.vector and case.name not in NORMS and case.make is None)
 def test_leaves_are_independent_of_their_company(case):
     """A tree of many is the same as each leaf alone."""
     opt, params = whole(case), params_like()
     together = descend(opt)((params, opt.init(params)))[0][0]["w"]
     alone = {"w": params["w"]}
     assert_close(descend(opt)((alone, opt.init(alone)))[0][0]["w"], together)
+
+
+def rounding(case):
+    """Methods that look at all leaves as one vector take sums over it, in batches and shards in another order."""
+    return {"rtol": 2e-5, "atol": 2e-6} if case.vector else {"rtol": 2e-6}
 
 
 @every("vmap")
@@ -58,7 +63,7 @@ def test_vmap_over_parameters(case):
     both = jax.tree.map(lambda a, b: jnp.stack([a, b]), one, two)
     lanes = jax.jit(jax.vmap(lambda p: step((p, opt.init(p)))))(both)
     for i, params in enumerate((one, two)):
-        assert_close(jax.tree.map(lambda x, i=i: x[i], lanes), step((params, opt.init(params))), rtol=2e-6)
+        assert_close(jax.tree.map(lambda x, i=i: x[i], lanes), step((params, opt.init(params))), **rounding(case))
 
 
 @every("sharding", lambda case: not case.direction)
@@ -74,7 +79,7 @@ def test_sharded_parameters_keep_their_sharding(case):
     moments = [x for x in jax.tree.leaves(new) if x.shape == (4, 2)]
     assert all(m.sharding.is_equivalent_to(split, 2) for m in moments)
     single = {"w": jnp.arange(8.0).reshape(4, 2)}
-    assert_close(after, step((single, opt.init(single)))[0])
+    assert_close(after, step((single, opt.init(single)))[0], **rounding(case))
 
 
 @every("convergence")

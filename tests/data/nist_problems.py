@@ -10,6 +10,10 @@ FOLDER = pathlib.Path(__file__).parent / "nist"
 PI = np.pi
 
 
+def chwirut(b, x):
+    return jnp.exp(-b[0] * x) / (b[1] + b[2] * x)
+
+
 def cosine(x, period):
     return jnp.cos(2 * PI * x / period), jnp.sin(2 * PI * x / period)
 
@@ -24,7 +28,7 @@ def gauss(b, x):
     return b[0] * jnp.exp(-b[1] * x) + bells
 
 
-def hahn(b, x):
+def cubics(b, x):
     return (b[0] + b[1] * x + b[2] * x**2 + b[3] * x**3) / (1 + b[4] * x + b[5] * x**2 + b[6] * x**3)
 
 
@@ -32,21 +36,38 @@ def lanczos(b, x):
     return b[0] * jnp.exp(-b[1] * x) + b[2] * jnp.exp(-b[3] * x) + b[4] * jnp.exp(-b[5] * x)
 
 
+def misra1a(b, x):
+    return b[0] * (1 - jnp.exp(-b[1] * x))
+
+
 MODELS = {
     "Bennett5": lambda b, x: b[0] * (b[1] + x) ** (-1 / b[2]),
-    "Chwirut2": lambda b, x: jnp.exp(-b[0] * x) / (b[1] + b[2] * x),
+    "BoxBOD": misra1a,
+    "Chwirut1": chwirut,
+    "Chwirut2": chwirut,
     "DanWood": lambda b, x: b[0] * x ** b[1],
     "ENSO": enso,
+    "Eckerle4": lambda b, x: b[0] / b[1] * jnp.exp(-0.5 * ((x - b[2]) / b[1]) ** 2),
     "Gauss1": gauss,
-    "Hahn1": hahn,
+    "Gauss2": gauss,
+    "Gauss3": gauss,
+    "Hahn1": cubics,
     "Kirby2": lambda b, x: (b[0] + b[1] * x + b[2] * x**2) / (1 + b[3] * x + b[4] * x**2),
+    "Lanczos1": lanczos,
+    "Lanczos2": lanczos,
     "Lanczos3": lanczos,
     "MGH09": lambda b, x: b[0] * (x**2 + x * b[1]) / (x**2 + x * b[2] + b[3]),
-    "Misra1a": lambda b, x: b[0] * (1 - jnp.exp(-b[1] * x)),
+    "MGH10": lambda b, x: b[0] * jnp.exp(b[1] / (x + b[2])),
+    "MGH17": lambda b, x: b[0] + b[1] * jnp.exp(-x * b[3]) + b[2] * jnp.exp(-x * b[4]),
+    "Misra1a": misra1a,
+    "Misra1b": lambda b, x: b[0] * (1 - (1 + b[1] * x / 2) ** -2),
+    "Misra1c": lambda b, x: b[0] * (1 - (1 + 2 * b[1] * x) ** -0.5),
     "Misra1d": lambda b, x: b[0] * b[1] * x / (1 + b[1] * x),
     "Nelson": lambda b, x: b[0] - b[1] * x[:, 0] * jnp.exp(-b[2] * x[:, 1]),  # of log y
     "Rat42": lambda b, x: b[0] / (1 + jnp.exp(b[1] - b[2] * x)),
+    "Rat43": lambda b, x: b[0] / (1 + jnp.exp(b[1] - b[2] * x)) ** (1 / b[3]),
     "Roszman1": lambda b, x: b[0] - b[1] * x - jnp.arctan(b[2] / (x - b[3])) / PI,
+    "Thurber": cubics,
 }
 
 

@@ -1,0 +1,109 @@
+"""Nonlinear conjugate gradients. Hager & Zhang 2006, Pacific J. Optim. 2, a survey; Nocedal & Wright 2006, chapter 5.
+
+p = -g + beta p_old      y = g - g_old
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko import errors, tree
+from jaxopt_ko.compose import chain, transform
+from jaxopt_ko.lift import once, recipe
+from jaxopt_ko.numerics import next_count, norm, zero_count
+from jaxopt_ko.solvers.descent import searched
+from jaxopt_ko.solvers.linesearch import scale_by_zoom_linesearch
+from jaxopt_ko.transforms.scaling import scale
+from jaxopt_ko.types import GradientTransformation, Hyper, Params, Updates
+
+BETAS = ("fletcher-reeves", "polak-ribiere", "hestenes-stiefel", "dai-yuan", "hager-zhang")
+PARALLEL = 0.2  # Powell's restart: |g'g_old| above this part of |g|**2
+DEFAULT_LINESEARCH = scale_by_zoom_linesearch(30, curv_rtol=0.1, initial_guess_strategy="slope")
+STEEP = 1e-4  # restart: -g'p below this part of |g| |p|
+
+
+class ScaleByNonlinearCgState(NamedTuple):
+    """State of `scale_by_nonlinear_cg`; the vectors hold all leaves one after the other, n elements in all."""
+
+    count: Array  # int32[]       updates made
+    updates: Array  # float[n]    g of the last update
+    direction: Array  # float[n]  p of the last update
+    restarts: Array  # int32[]    times that p was set back to -g
+
+
+def scale_by_nonlinear_cg(beta: str = "hager-zhang") -> GradientTransformation:
+    """-p = g - beta p_old, the conjugate direction (to be negated, as a gradient is); needs no params.
+
+    fletcher-reeves    g'g / g_old'g_old
+    polak-ribiere      g'y / g_old'g_old, 0 at least
+    hestenes-stiefel   g'y / p_old'y, 0 at least
+    dai-yuan           g'g / p_old'y
+    hager-zhang        (y - 2 p_old y'y / p_old'y)'g / p_old'y, -1 / (|p_old| min(0.01, |g_old|)) at least
+
+    Restarts with p = -g where successive gradients are far from orthogonal, |g'g_old| > 0.2 |g|**2 (Powell), or p is
+    hardly downhill, -g'p < 1e-4 |g| |p|.
+    """
+    who = "scale_by_nonlinear_cg"
+    errors.check_choice(who, "beta", beta, BETAS)
+
+    def init(params: Params) -> ScaleByNonlinearCgState:
+        g = tree.zeros_vector(params)
+        return ScaleByNonlinearCgState(zero_count(), g, jnp.copy(g), zero_count())
+
+    def update(updates: Updates, state: ScaleByNonlinearCgState) -> tuple[Updates, ScaleByNonlinearCgState]:
+        t, g_old, p_old, restarts = state
+        g, unravel = tree.ravel(updates)
+        errors.check_vector(who, g_old, g.size)
+        g = g.astype(g_old.dtype)
+        b = jnp.where(t > 0, _beta(beta, g, g_old, p_old), 0)
+        p = b * p_old - g
+        gg = g @ g
+        parallel = jnp.abs(g @ g_old) > PARALLEL * gg
+        flat = ~(-(g @ p) >= STEEP * jnp.sqrt(gg) * norm(p))
+        again = (t > 0) & (parallel | flat)
+        p = jnp.where(again, -g, p)
+        new = ScaleByNonlinearCgState(next_count(t), g, p, restarts + again.astype(jnp.int32))
+        return unravel(-p), new
+
+    return transform(who, init, update, state_type=ScaleByNonlinearCgState)
+
+
+@once
+@recipe
+def nonlinear_cg(
+    beta: str = "hager-zhang",
+    linesearch: GradientTransformation = DEFAULT_LINESEARCH,
+    *,
+    gtol: Hyper | None = None,
+    ftol: Hyper | None = None,
+) -> GradientTransformation:
+    """Nonlinear conjugate gradients along a line search: a smooth function, in three vectors of memory.
+
+    See `descent` for the two readings, gtol and ftol, `scale_by_nonlinear_cg` for beta. The search must be a close
+    one (curv_rtol 0.1, from the last step and the ratio of the slopes). Not where lbfgs has room for its memory: it
+    needs a third of the evaluations.
+    """
+    return searched(chain(scale_by_nonlinear_cg(beta), scale(-1.0)), linesearch, gtol, ftol)
+
+
+def _beta(kind: str, g: Array, g_old: Array, p: Array) -> Array:
+    y = g - g_old
+    if kind == "fletcher-reeves":
+        return _over(g @ g, g_old @ g_old)
+    if kind == "polak-ribiere":
+        return jnp.maximum(_over(g @ y, g_old @ g_old), 0)
+    py = p @ y
+    if kind == "hestenes-stiefel":
+        return jnp.maximum(_over(g @ y, py), 0)
+    if kind == "dai-yuan":
+        return _over(g @ g, py)
+    least = -_over(jnp.ones_like(py), norm(p) * jnp.minimum(0.01, norm(g_old)))
+    return jnp.maximum(_over((y - 2 * p * _over(y @ y, py)) @ g, py), least)
+
+
+def _over(x: Array, y: Array) -> Array:
+    """x / y, and 0 for y = 0."""
+    return jnp.where(y != 0, x / jnp.where(y != 0, y, 1), 0)

@@ -1,0 +1,323 @@
+"""Newton's method with the whole Hessian, and with its products alone; in a trust region, or as a direction.
+
+minimize f(x) over x, f: R^n -> R     g = gradient of f     H = Hessian of f
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxopt_ko import errors, tree
+from jaxopt_ko.compose import chain
+from jaxopt_ko.errors import FRACTION, check_hyper
+from jaxopt_ko.lift import once, transform
+from jaxopt_ko.numerics import next_count, safe_sqrt, value_at, zero_count
+from jaxopt_ko.solvers.descent import searched
+from jaxopt_ko.solvers.objective import Objective, objective
+from jaxopt_ko.solvers.trust_region import Model, Proposal, decompose, exact_step, truncated_step, trust_region
+from jaxopt_ko.transforms.scaling import scale
+from jaxopt_ko.types import GradientTransformation, Hyper, Params, Updates
+
+MOST_PRODUCTS = 1000  # of conjugate gradients for one step, unless asked for otherwise
+
+
+# ---- the whole Hessian ----------------------------------------------------------------------------------
+
+
+class NewtonMemoryState(NamedTuple):
+    """What `newton` knows of H at the parameters as they now are."""
+
+    hessian: Array  # float[n,n]       H
+    eigenvalues: Array  # float[n]     of H, lowest first
+    eigenvectors: Array  # float[n,n]  of H, in columns
+
+
+@once
+def newton(
+    linesearch: GradientTransformation | None = None,
+    *,
+    radius: Hyper | None = None,
+    gtol: Hyper | None = None,
+    ftol: Hyper | None = None,
+) -> GradientTransformation:
+    """One trial step of Newton's method in a trust region an update: f and g at one new point, H if it is taken.
+
+    p minimizes g'p + p'Hp / 2 over |p| <= Delta:  (H + lambda I) p = -g, exactly, by the eigenvalues of H. It
+    leaves saddle points, such as a start where g is zero, along the eigenvector of a negative eigenvalue.
+
+    linesearch: go along -|H|^-1 g of `scale_by_newton` instead, as far as this search finds; see `descent`. It is to
+    begin with the full step (initial_guess_strategy="one").
+    radius, gtol, ftol, and how steps are judged: see `trust_region`.
+    init(params, value_fn=, has_aux=False, tol=None) and update(updates, state, params, value_fn=, has_aux=False,
+    tol=None): the updates that come in are not read. A rejected step is exactly zero.
+
+    Moré & Sorensen 1983, SIAM J. Sci. Stat. Comput. 4, doi:10.1137/0904038.
+    Raises MissingArgumentError, when traced, without value_fn. Not for more than some thousand parameters: H is
+    dense, made of n products at once, and its eigenvalues are computed at each new point; use newton_cg there.
+    """
+
+    if linesearch is not None:
+        return searched(chain(scale_by_newton(), scale(-1.0)), linesearch, gtol, ftol)
+
+    def renew(problem: Objective, memory: NewtonMemoryState | None = None) -> NewtonMemoryState:
+        H = hessian(problem)
+        return NewtonMemoryState(H, *decompose(H))
+
+    def begin(problem: Objective, g: Array, small: Array) -> tuple[NewtonMemoryState, Array, int]:
+        memory, u = renew(problem), _unit(g)
+        return memory, u @ memory.hessian @ u, g.size
+
+    def propose(
+        problem: Objective, memory: NewtonMemoryState, f: Array, g: Array, radius: Array, count: Array
+    ) -> Proposal:
+        H, values, vectors = memory
+        p, lam = exact_step(H, values, vectors, g, radius)
+        predicted = (lam * (p @ p) - g @ p) / 2  # of two positive terms: nothing cancels
+        size = jnp.sum(jnp.abs(values) * (problem.x @ vectors) ** 2)
+        return Proposal(p, predicted, lam == 0, size, zero_count(), memory)
+
+    def spectrum(memory: NewtonMemoryState) -> tuple[Array, Array]:
+        values = memory.eigenvalues
+        return jnp.min(values, initial=0.0), jnp.max(jnp.abs(values), initial=0.0)
+
+    model = Model(begin, propose, renew, lambda n: n, spectrum)
+    return trust_region("newton", model, radius=radius, gtol=gtol, ftol=ftol)
+
+
+class ScaleByNewtonState(NamedTuple):
+    """State of `scale_by_newton`."""
+
+    count: Array  # int32[]     updates made
+    products: Array  # int32[]  of H with vectors, so far
+    lowest: Array  # float[]    lowest eigenvalue of the last H; below 0 the direction is not Newton's own
+
+
+def scale_by_newton() -> GradientTransformation:
+    """|H|^-1 g, the Newton direction (to be negated, as a gradient is), for a line search; reads params, value_fn.
+
+    H = Q Lambda Q'     |H| = Q |Lambda| Q', no modulus below n eps of the largest
+
+    |H| is positive definite, so the direction leads downhill, and away from saddle points. Nocedal & Wright 2006,
+    section 3.4; the moduli of the eigenvalues as in Dauphin et al. 2014, arXiv:1406.2572.
+
+    update(updates, state, params, value_fn=, has_aux=False): H is that of value_fn at params.
+    Raises MissingArgumentError, when traced, without value_fn. Not for more than some thousand parameters.
+    """
+    who = "scale_by_newton"
+
+    def init(params: Params) -> ScaleByNewtonState:
+        return ScaleByNewtonState(zero_count(), zero_count(), jnp.zeros((), tree.zeros_vector(params).dtype))
+
+    def update(
+        updates: Updates,
+        state: ScaleByNewtonState,
+        params: Params,
+        *,
+        value_fn: Callable[..., Any] | None = None,
+        has_aux: bool = False,
+        value: Any = None,  # those of optax's convention that are not read, nor meant for value_fn
+        grad: Any = None,
+        **words: Any,
+    ) -> tuple[Updates, ScaleByNewtonState]:
+        problem = objective(who, params, value_fn, has_aux, words)
+        g, unravel = tree.ravel(updates)
+        H = hessian(problem)
+        values, vectors = decompose(H)
+        step = _modulus_solve(H, values, vectors, g.astype(H.dtype))
+        n = np.int32(g.size)
+        return unravel(step), ScaleByNewtonState(
+            next_count(state.count), state.products + n, jnp.min(values, initial=jnp.inf)
+        )
+
+    return transform(who, init, update, needs_params=True, state_type=ScaleByNewtonState)
+
+
+def hessian(problem: Objective) -> Array:
+    """float[n,n]: H at problem.x, symmetric."""
+    x = problem.x
+    _, product = jax.linearize(jax.grad(problem.value), x)
+    H: Array = jax.vmap(product)(jnp.eye(x.size, dtype=x.dtype))
+    return 0.5 * (H + H.T)
+
+
+@jax.custom_jvp
+def _modulus_solve(H: Array, values: Array, vectors: Array, g: Array) -> Array:
+    """|H|^-1 g, from decompose(H)."""
+    return ((g @ vectors) / _moduli(values)) @ vectors.T
+
+
+@_modulus_solve.defjvp
+def _modulus_solve_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    """d f(H) = Q (Gamma o Q'dH Q) Q', with the divided differences Gamma of f(lambda) = 1 / |lambda|."""
+    (H, values, vectors, g), (dH, _, _, dg) = primals, tangents
+    m = _moduli(values)
+    divided = -(values[:, None] + values[None]) / ((m[:, None] + m[None]) * m[:, None] * m[None])
+    dA = divided * (vectors.T @ dH @ vectors)
+    solved = _modulus_solve(H, values, vectors, g)
+    return solved, _modulus_solve(H, values, vectors, dg) + vectors @ (dA @ (g @ vectors))
+
+
+def _moduli(values: Array) -> Array:
+    m = jnp.abs(values)
+    least = values.size * float(np.finfo(values.dtype).eps) * jnp.max(m, initial=0.0)
+    return jnp.maximum(m, jnp.where(least > 0, least, 1))
+
+
+# ---- its products alone ---------------------------------------------------------------------------------
+
+
+class NewtonCgMemoryState(NamedTuple):
+    """What `newton_cg` remembers."""
+
+    largest: Array  # float[]  |g|, the largest so far
+    probe: Array  # bool[]     was g small at the start, and is H there still to be searched for negative curvature?
+
+
+@once
+def newton_cg(
+    forcing: Hyper = 0.1,
+    linesearch: GradientTransformation | None = None,
+    *,
+    max_products: int | None = None,
+    radius: Hyper | None = None,
+    gtol: Hyper | None = None,
+    ftol: Hyper | None = None,
+) -> GradientTransformation:
+    """One trial step of truncated Newton in a trust region an update: f and g at one new point; H is never formed.
+
+    p by conjugate gradients on H p = -g until |H p + g| <= min(forcing, sqrt(|g| / |g|_max)) |g|, the edge
+    of the region |p| <= Delta, or a direction with d'Hd <= 0, which is followed to the edge.
+    |g|_max is the largest so far.
+
+    A start where g is small may be a saddle: there, once, a fixed random vector takes g's place, and if it leads
+    to negative curvature, that is followed. Elsewhere a small g counts as a solution.
+
+    forcing: the accuracy of p far from a solution. max_products: for one p; 2 n + 5 by default, 1000 at most.
+    linesearch: as for `newton`, along `scale_by_newton_cg`.
+    radius, gtol, ftol, and how steps are judged: see `trust_region`. init and update: as for `newton`.
+
+    Steihaug 1983, SIAM J. Numer. Anal. 20, doi:10.1137/0720042; Nocedal & Wright 2006, algorithm 7.2.
+    Raises MissingArgumentError, when traced, without value_fn. Its inner loop ends by itself, so updates have
+    forward-mode derivatives only. Not where n is small and f dear: newton takes fewer evaluations.
+    """
+    who = "newton_cg"
+    if linesearch is not None:
+        direction = scale_by_newton_cg(forcing, max_products=max_products)
+        return searched(chain(direction, scale(-1.0)), linesearch, gtol, ftol)
+    check_hyper(who, "forcing", forcing, FRACTION)
+    if max_products is not None:
+        errors.check_size(who, "max_products", max_products)
+
+    def begin(problem: Objective, g: Array, small: Array) -> tuple[NewtonCgMemoryState, Array, int]:
+        u, product = _unit(g), _product(problem)
+        return NewtonCgMemoryState(safe_sqrt(g @ g), small), u @ product(u), 1
+
+    def propose(
+        problem: Objective, memory: NewtonCgMemoryState, f: Array, g: Array, radius: Array, count: Array
+    ) -> Proposal:
+        probe, length = memory.probe, safe_sqrt(g @ g)
+        largest = jnp.maximum(memory.largest, length)
+        cap = value_at(forcing, count).astype(g.dtype)
+        r = jnp.where(probe, _random_unit(g), g)
+        product, x, eps = _product(problem), problem.x, float(np.finfo(g.dtype).eps)
+        tolerance = jnp.where(probe, eps**0.5, _forced(cap, length, largest))
+        p, gain, free, products, d, curvature = truncated_step(
+            product, r, radius, tolerance, _budget(max_products, g.size)
+        )
+        away = jnp.where(curvature < 0, radius, 0) * _unit(jnp.where(g @ d > 0, -d, d))
+        p = jnp.where(probe, away, p)
+        gain = jnp.where(probe, -(g @ away) - 0.5 * curvature * (away @ away), gain)
+        near = gain <= eps ** (2 / 3) * jnp.abs(f)  # only there is f's rounding of interest
+        size = jax.lax.cond(near, lambda: jnp.abs(x @ product(x)), lambda: jnp.zeros_like(gain))
+        memory = NewtonCgMemoryState(largest, jnp.zeros_like(probe))
+        return Proposal(p, gain, free & ~probe, size, products + near.astype(jnp.int32), memory)
+
+    def spectrum(memory: NewtonCgMemoryState) -> tuple[Array, Array]:
+        zero = jnp.zeros_like(memory.largest)
+        return jnp.where(memory.probe, -jnp.inf, zero), zero
+
+    model = Model(begin, propose, lambda problem, memory: memory, lambda n: 0, spectrum)
+    return trust_region(who, model, radius=radius, gtol=gtol, ftol=ftol)
+
+
+class ScaleByNewtonCgState(NamedTuple):
+    """State of `scale_by_newton_cg`."""
+
+    count: Array  # int32[]     updates made
+    products: Array  # int32[]  of H with vectors, so far
+    largest: Array  # float[]   |g|, the largest so far
+
+
+def scale_by_newton_cg(forcing: Hyper = 0.1, *, max_products: int | None = None) -> GradientTransformation:
+    """H^-1 g by conjugate gradients, to be negated, as a gradient is, for a line search; reads params, value_fn.
+
+    |H d - g| <= min(forcing, sqrt(|g| / |g|_max)) |g|, or as far as the first direction of negative curvature, and
+    along that by as much as if its curvature were positive. It leads downhill.
+
+    forcing, max_products: as for `newton_cg`.
+    update(updates, state, params, value_fn=, has_aux=False): H is that of value_fn at params.
+
+    Nocedal & Wright 2006, algorithm 7.1, but for the last step. Raises MissingArgumentError, when traced, without
+    value_fn. On badly scaled problems newton_cg's trust region takes fewer evaluations.
+    """
+    who = "scale_by_newton_cg"
+    check_hyper(who, "forcing", forcing, FRACTION)
+    if max_products is not None:
+        errors.check_size(who, "max_products", max_products)
+
+    def init(params: Params) -> ScaleByNewtonCgState:
+        return ScaleByNewtonCgState(zero_count(), zero_count(), jnp.zeros((), tree.zeros_vector(params).dtype))
+
+    def update(
+        updates: Updates,
+        state: ScaleByNewtonCgState,
+        params: Params,
+        *,
+        value_fn: Callable[..., Any] | None = None,
+        has_aux: bool = False,
+        value: Any = None,
+        grad: Any = None,
+        **words: Any,
+    ) -> tuple[Updates, ScaleByNewtonCgState]:
+        problem = objective(who, params, value_fn, has_aux, words)
+        g, unravel = tree.ravel(updates)
+        g = g.astype(problem.x.dtype)
+        length = safe_sqrt(g @ g)
+        largest = jnp.maximum(state.largest, length)
+        tolerance = _forced(value_at(forcing, state.count).astype(g.dtype), length, largest)
+        end = truncated_step(_product(problem), g, None, tolerance, _budget(max_products, g.size))
+        return unravel(-end.step), ScaleByNewtonCgState(next_count(state.count), state.products + end.products, largest)
+
+    return transform(who, init, update, needs_params=True, state_type=ScaleByNewtonCgState)
+
+
+def _product(problem: Objective) -> Callable[[Array], Array]:
+    """v -> H v at problem.x."""
+    _, product = jax.linearize(jax.grad(problem.value), problem.x)
+    return product
+
+
+def _forced(cap: Array, length: Array, largest: Array) -> Array:
+    """The residual that conjugate gradients may leave: min(forcing, sqrt(|g| / |g|_max)) |g|."""
+    part = length / jnp.where(largest > 0, largest, 1)
+    return jnp.minimum(cap, jnp.sqrt(part)) * length
+
+
+def _budget(max_products: int | None, n: int) -> int:
+    return min(2 * n + 5, MOST_PRODUCTS) if max_products is None else max_products
+
+
+def _unit(v: Array) -> Array:
+    length = safe_sqrt(v @ v)
+    return v / jnp.where(length > 0, length, 1)
+
+
+def _random_unit(v: Array) -> Array:
+    """A direction that no problem is made for, like v."""
+    return _unit(jax.random.normal(jax.random.PRNGKey(0), v.shape, v.dtype))

@@ -1,0 +1,203 @@
+"""Quasi-Newton directions: BFGS and limited-memory BFGS. Nocedal & Wright 2006, algorithms 6.1, 7.4 and 7.5.
+
+s = x_new - x,  y = g_new - g,  rho = 1 / s'y
+H_new = (I - rho s y') H (I - rho y s') + rho s s'        the direction is H g
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxopt_ko import errors, tree
+from jaxopt_ko.compose import chain, transform
+from jaxopt_ko.lift import once, recipe
+from jaxopt_ko.numerics import next_count, norm, zero_count
+from jaxopt_ko.solvers.descent import searched
+from jaxopt_ko.solvers.linesearch import scale_by_zoom_linesearch
+from jaxopt_ko.transforms.scaling import scale, scale_by_learning_rate
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, Updates
+
+DEFAULT_LINESEARCH = scale_by_zoom_linesearch(max_linesearch_steps=20, initial_guess_strategy="one")
+
+CURVATURE = 1e-10  # a pair with s'y <= CURVATURE |s| |y| is left out
+
+
+class ScaleByLBFGSState(NamedTuple):
+    """State of `scale_by_lbfgs`; the vectors hold all leaves one after the other, n elements in all."""
+
+    count: Array  # int32[]                   t, updates made
+    params: Array  # float[n]                 x of the last update
+    updates: Array  # float[n]                g of the last update
+    diff_params_memory: Array  # float[m,n]   s of the pairs that were kept, the next one in row (t - 1 - skipped) % m
+    diff_updates_memory: Array  # float[m,n]  y of the same
+    weights_memory: Array  # float[m]         rho of the same, 0 where there is none yet
+    skipped: Array  # int32[]                 pairs left out
+
+
+def scale_by_lbfgs(
+    memory_size: int = 10, scale_init_precond: bool = True, *, memory_dtype: DType | None = None
+) -> GradientTransformation:
+    """H g, with H from the last `memory_size` pairs (s, y) and a multiple of the identity; reads params.
+
+    for each pair, newest first:  a = rho s'q;  q -= a y
+    r = gamma q,  gamma = s'y / y'y of the newest pair (first: min(1, 1/|g|)), or 1 unless scale_init_precond
+    for each pair, oldest first:  r += s (a - rho y'r)
+
+    A pair with s'y <= 1e-10 |s| |y| does not enter the memory, so H stays positive definite and -H g goes down.
+    memory_dtype: of the memory of s and y; by default float32 at least.
+    """
+    who = "scale_by_lbfgs"
+    errors.check_size(who, "memory_size", memory_size)
+    m = memory_size
+
+    def init(params: Params) -> ScaleByLBFGSState:
+        x = tree.zeros_vector(params)
+        rows = jnp.zeros((m, x.size), x.dtype if memory_dtype is None else memory_dtype)
+        weights = jnp.zeros(m, x.dtype)
+        return ScaleByLBFGSState(
+            zero_count(), x, jnp.copy(x), rows, jnp.copy(rows), weights, zero_count()
+        )  # fmt: skip
+
+    def update(updates: Updates, state: ScaleByLBFGSState, params: Params) -> tuple[Updates, ScaleByLBFGSState]:
+        t, x_old, g_old, S, Y, rho, skipped = state
+        x, _ = tree.ravel(params)
+        g, unravel = tree.ravel(updates)
+        errors.check_vector(who, x_old, x.size)
+        x, g = x.astype(x_old.dtype), g.astype(x_old.dtype)
+
+        s, y = x - x_old, g - g_old
+        kept = (t > 0) & curved(s, y)
+        skipped = skipped + ((t > 0) & ~kept).astype(jnp.int32)
+        row = jnp.maximum(t - 1 - state.skipped, 0) % np.int32(m)
+        S, Y, rho = (
+            jax.lax.dynamic_update_index_in_dim(
+                M, jnp.where(kept, new.astype(M.dtype), jax.lax.dynamic_index_in_dim(M, row, keepdims=False)), row, 0
+            )
+            for M, new in ((S, s), (Y, y), (rho, 1 / jnp.where(kept, s @ y, 1)))
+        )
+        newest = jnp.maximum(t - 1 - skipped, 0) % np.int32(m)
+        if scale_init_precond:
+            y = jax.lax.dynamic_index_in_dim(Y, newest, keepdims=False).astype(g.dtype)
+            known = rho[newest] > 0
+            sy = jnp.where(kept, s @ y, 1 / jnp.where(known, rho[newest], 1))
+            gamma = jnp.where(known, sy / jnp.where(known, jnp.sum(y * y), 1), first_scale(g))
+        else:
+            gamma = jnp.ones((), g.dtype)
+        r = two_loops(g, S, Y, rho, gamma, newest)
+        return unravel(r), ScaleByLBFGSState(next_count(t), x, g, S, Y, rho, skipped)
+
+    return transform(who, init, update, needs_params=True, state_type=ScaleByLBFGSState)
+
+
+@once
+@recipe
+def lbfgs(
+    learning_rate: Hyper | None = None,
+    memory_size: int = 10,
+    scale_init_precond: bool = True,
+    linesearch: GradientTransformation | None = DEFAULT_LINESEARCH,
+    *,
+    memory_dtype: DType | None = None,
+    gtol: Hyper | None = None,
+    ftol: Hyper | None = None,
+) -> GradientTransformation:
+    """Limited-memory BFGS along a line search: -a H g, or -a lr H g; the first choice for a smooth function.
+
+    `minimize` runs it flat, one evaluation an update; used as optax's lbfgs, it makes optax's iterates. See `descent`
+    for the two readings, gtol and ftol, `scale_by_lbfgs` for H. linesearch=None: steps of -lr H g, or -H g.
+    Not for noisy gradients (mini-batches): the pairs (s, y) would measure the noise.
+    """
+    step = scale(-1.0) if learning_rate is None else scale_by_learning_rate(learning_rate)
+    direction = chain(scale_by_lbfgs(memory_size, scale_init_precond, memory_dtype=memory_dtype), step)
+    return searched(direction, linesearch, gtol, ftol)
+
+
+def two_loops(g: Array, S: Array, Y: Array, rho: Array, gamma: Array, newest: Array) -> Array:
+    """H g by the two loops over the pairs."""
+    rows = (newest - jnp.arange(rho.size, dtype=jnp.int32)) % np.int32(rho.size)  # newest first
+
+    def first(q: Array, row: Array) -> tuple[Array, Array]:
+        a = rho[row] * (S[row].astype(q.dtype) @ q)
+        return q - a * Y[row].astype(q.dtype), a
+
+    q, a = jax.lax.scan(first, g, rows)
+
+    def second(r: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
+        row, a = pair
+        return r + S[row].astype(r.dtype) * (a - rho[row] * (Y[row].astype(r.dtype) @ r)), None
+
+    r, _ = jax.lax.scan(second, gamma * q, (rows, a), reverse=True)
+    return r
+
+
+def first_scale(g: Array) -> Array:
+    """min(1, 1/|g|): a first step no longer than 1, as nothing is known yet of f's scale."""
+    length = norm(g)
+    return jnp.where(length > 1, 1 / jnp.where(length > 1, length, 1), 1)
+
+
+def curved(s: Array, y: Array) -> Array:
+    """bool[]: is the curvature along s positive, beyond rounding?"""
+    return s @ y > CURVATURE * norm(s) * norm(y)
+
+
+class ScaleByBfgsState(NamedTuple):
+    """State of `scale_by_bfgs`; the vectors hold all leaves one after the other, n elements in all."""
+
+    count: Array  # int32[]              t, updates made
+    params: Array  # float[n]            x of the last update
+    updates: Array  # float[n]           g of the last update
+    inverse_hessian: Array  # float[n,n] H
+    stored: Array  # int32[]             pairs that H has taken in
+
+
+def scale_by_bfgs() -> GradientTransformation:
+    """H g, with H the dense approximation of the inverse Hessian; reads params.
+
+    H starts as min(1, 1/|g|) I, and as (s'y / y'y) I when the first pair comes in. A pair with
+    s'y <= 1e-10 |s| |y| is left out, so H stays positive definite.
+    """
+
+    def init(params: Params) -> ScaleByBfgsState:
+        x = tree.zeros_vector(params)
+        H = jnp.eye(x.size, dtype=x.dtype)
+        return ScaleByBfgsState(zero_count(), x, jnp.copy(x), H, zero_count())
+
+    def update(updates: Updates, state: ScaleByBfgsState, params: Params) -> tuple[Updates, ScaleByBfgsState]:
+        t, x_old, g_old, H, stored = state
+        x, _ = tree.ravel(params)
+        g, unravel = tree.ravel(updates)
+        errors.check_vector("scale_by_bfgs", x_old, x.size)
+        x, g = x.astype(x_old.dtype), g.astype(x_old.dtype)
+
+        s, y = x - x_old, g - g_old
+        kept = (t > 0) & curved(s, y)
+        rho = 1 / jnp.where(kept, s @ y, 1)
+        eye = jnp.eye(x.size, dtype=x.dtype)
+        H0 = jnp.where(stored == 0, eye / (rho * jnp.where(kept, y @ y, 1)), H)
+        Hy = H0 @ y
+        new = H0 - rho * (jnp.outer(Hy, s) + jnp.outer(s, Hy)) + rho * (1 + rho * (y @ Hy)) * jnp.outer(s, s)
+        H = jnp.where(kept, new, H)
+        stored = stored + kept.astype(jnp.int32)
+        p = jnp.where(stored == 0, first_scale(g) * g, H @ g)
+        return unravel(p), ScaleByBfgsState(next_count(t), x, g, H, stored)
+
+    return transform("scale_by_bfgs", init, update, needs_params=True, state_type=ScaleByBfgsState)
+
+
+@once
+@recipe
+def bfgs(
+    linesearch: GradientTransformation = DEFAULT_LINESEARCH, *, gtol: Hyper | None = None, ftol: Hyper | None = None
+) -> GradientTransformation:
+    """BFGS along a line search: -a H g with a dense H; for a smooth function of up to some hundred parameters.
+
+    See `descent` for the two readings, gtol and ftol, `scale_by_bfgs` for H. Not for more: H takes n**2 numbers, and
+    as many operations an update; lbfgs takes 20 n.
+    """
+    return searched(chain(scale_by_bfgs(), scale(-1.0)), linesearch, gtol, ftol)
