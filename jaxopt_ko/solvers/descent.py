@@ -174,7 +174,7 @@ def _flat(
         here = Reached(nil, aux)
         info = Info(
             jnp.full_like(zero, jnp.inf), jnp.full_like(zero, jnp.inf), zero, no,
-            Evaluations(zero_count(), zero_count(), zero_count()), Status(jnp.full((), Code.RUNNING, jnp.int32)),
+            Evaluations(zero_count(), zero_count(), zero_count()), Status(jnp.asarray(np.int32(Code.RUNNING))),
         )  # fmt: skip
         line = search.start(zero, zero, zero)
         state = DescentState(zero_count(), here, nil, direction.init(nil), line, here, zero_count(), no, info)

@@ -75,6 +75,7 @@ class _Point(NamedTuple):
 
 
 @once
+@once
 def levenberg_marquardt(
     factor: Hyper = 1.0, *, gtol: Hyper | None = None, xtol: Hyper | None = None, linear_solver: str = "svd"
 ) -> GradientTransformation:
@@ -115,6 +116,7 @@ def levenberg_marquardt(
     return _method(who, Way(in_ball, True), linear_solver, factor, gtol, xtol)
 
 
+@once
 @once
 def gauss_newton(
     search: str = "dogleg",

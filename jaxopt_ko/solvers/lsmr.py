@@ -36,7 +36,7 @@ def lsmr(
     product: Callable[[Array], Array],
     transposed: Callable[[Array], Array],
     b: Array,
-    tolerance: Array,
+    tolerance: Array | float,
     max_steps: int,
 ) -> tuple[Array, Array]:
     """min |A x - b| from x = 0, until |A'(A x - b)| <= tolerance |A'b|; and how many products were made.

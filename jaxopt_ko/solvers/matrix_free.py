@@ -24,8 +24,9 @@ from jaxopt_ko.solvers.residuals import Residuals, active, cosine, pick, positiv
 from jaxopt_ko.types import Code, Evaluations, GradientTransformation, Hyper, Info, Params, PyTree, Status, Updates
 
 ACCEPT = 1e-4  # bound on rho: x + p is taken
-DAMPING = 1e-3  # the first lambda, in units of J'J's scaled diagonal
+DAMPING = 1e-2  # the first lambda, in units of the diagonal of J'J, scaled
 PROBES = 8  # random signs that the first norms of J's columns are estimated with
+INEXACT = 0.01  # of itself, that the gradient of a step's least squares falls to
 INNER = 400  # iterations of LSMR for one step, at most, and four for each parameter
 ROUND_OFF = 100  # times eps (f + |r| |J| |x|), f's own rounding: a smaller decrease cannot be trusted
 
@@ -48,16 +49,16 @@ def matrix_free(
 ) -> GradientTransformation:
     """One trial step of Levenberg-Marquardt an update, with Nielsen's damping and J in products alone.
 
-    p: about the least |r + J p|**2 + lambda |D p|**2, by LSMR on [J; sqrt(lambda) D] until its gradient has fallen to
-    min(0.1, sqrt(cosine)) of itself
+    p: about the least |r + J p|**2 + lambda |D p|**2, by LSMR on [J; sqrt(lambda) D] until the gradient of that has
+    fallen to a hundredth
     rho = (f(x) - f(x + p)) / (f(x) - |r + J p|**2 / 2)
-    x + p is taken if rho > 1e-4, and lambda goes down by max(1/3, 1 - (2 rho - 1)**3); else up by 2, 4, 8, ...
+    x + p is taken if rho > 1e-4, and lambda goes down by max(0.1, 1 - (2 rho - 1)**3); else up by 2, 4, 8, ...
 
     D: as in the dense method, with the column norms estimated by J' times random signs at the start, and by
     |g_j| / |r|, which they cannot be less than, later.
     evaluations.function counts two at each update: the trial, and r at x, which J is linearized from anew.
 
-    factor: the first lambda is 1e-3 / factor. gtol and xtol: as in `levenberg_marquardt`, xtol for the step taken.
+    factor: the first lambda is 0.01 / factor. gtol and xtol: as in `levenberg_marquardt`, xtol for the step taken.
     """
     check_hyper(who, "factor", factor, POSITIVE)
     for name, bound in (("gtol", gtol), ("xtol", xtol)):
@@ -101,14 +102,12 @@ def matrix_free(
         """What J's columns are at least as long as."""
         return jnp.where(f > 0, jnp.abs(g) / jnp.sqrt(2 * positive(f)), 0)
 
-    def propose(problem: Residuals, state: MatrixFreeState, D: Array) -> tuple[Array, Array, Array]:
-        """p, |J p + r|**2 / 2 less |r|**2 / 2, products made."""
+    def propose(problem: Residuals, state: MatrixFreeState, D: Array) -> tuple[Array, Array, Array, Array]:
+        """p, |J p + r|**2 / 2 less |r|**2 / 2, about the root of sum_j |J_j|**2 x_j**2, products made."""
         lam, x = state.damping, problem.x
         r, push = jax.linearize(lambda x: problem.residual(x)[0], x)
         r, root = problem.correct(r, jnp.ones_like(r))
         pull = jax.linear_transpose(push, x)
-        eps = float(np.finfo(x.dtype).eps)
-        inexact = jnp.clip(safe_sqrt(state.info.optimality), eps ** (2 / 3), 0.1)
 
         def product(p: Array) -> Array:
             return root * push(p)
@@ -123,7 +122,7 @@ def matrix_free(
                 return keep * pull(root * u[: r.size])[0] + damp * u[r.size :]
 
             rest = jnp.concatenate([r + product(p), jnp.where(free, damp * D * p, 0)])
-            z, products = lsmr(forward, backward, -rest, inexact, min(4 * x.size, INNER))
+            z, products = lsmr(forward, backward, -rest, INEXACT, min(4 * x.size, INNER))
             return keep * z, products
 
         p, products = newton(~active(x, state.gradient, problem.box), jnp.zeros_like(x))
@@ -138,7 +137,9 @@ def matrix_free(
             p, more = jax.lax.cond(inside, lambda: (p, zero_count()), lambda: in_box(face, low, high))
             products = products + more
         Jp = product(p)
-        return p, 0.5 * jnp.sum(Jp**2) + r @ Jp, products + np.int32(1)
+        signs = jax.random.rademacher(jax.random.fold_in(jax.random.key(0), state.count), x.shape, x.dtype)
+        size = jax.lax.stop_gradient(jnp.linalg.norm(product(signs * x)))
+        return p, 0.5 * jnp.sum(Jp**2) + r @ Jp, size, products + np.int32(2)
 
     def update(
         updates: Updates,
@@ -159,7 +160,7 @@ def matrix_free(
 
         # The step
         D = scale(norms, sizes)
-        p, model, products = propose(problem, state, D)
+        p, model, size, products = propose(problem, state, D)
         step, x_new = problem.move(p)
         r_new, aux_new, gradient = look(problem, x_new)
         f_new, length = problem.cost(r_new), safe_sqrt(jnp.sum((D * p) ** 2))
@@ -168,7 +169,7 @@ def matrix_free(
         rho = jnp.where(model < 0, actual / positive(-model), 0)
 
         # Is it taken?
-        rounding = eps * (f + jnp.sqrt(2 * f) * jnp.sum(norms * jnp.abs(x)))
+        rounding = eps * (f + jnp.sqrt(2 * f) * size)
         lost = jnp.maximum(-model, -actual) <= ROUND_OFF * rounding
         looks = finite & ((rho > ACCEPT) | lost) & ~over
         g_new = jax.lax.cond(looks, gradient, lambda: g)
@@ -176,7 +177,7 @@ def matrix_free(
         taken = looks & jnp.all(jnp.isfinite(g_new)) & (~lost | flatter)
 
         # The next lambda
-        kept = jnp.clip(1 - (2 * rho - 1) ** 3, 1 / 3, 1)
+        kept = jnp.clip(1 - (2 * rho - 1) ** 3, 0.1, 1)
         lam = jnp.where(over | lost, lam, jnp.where(taken, kept * lam, growth * lam))
         growth = jnp.where(taken | over | lost, 2, 2 * growth)
 
