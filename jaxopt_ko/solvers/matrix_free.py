@@ -189,7 +189,7 @@ def matrix_free(
         short = length <= xtol_ * jnp.linalg.norm(D * x)
         stuck = (lost | short) & ~taken
         code = jnp.select(
-            [over, optimality <= gtol_, taken & short, stuck & (optimality <= eps ** (1 / 3)), stuck],
+            [over, optimality <= gtol_, taken & short & (state.damping <= 1), stuck & (optimality <= eps ** (1 / 3)), stuck],
             [info.status.code]
             + [np.int32(c) for c in (Code.GRADIENT_SMALL, Code.STEP_SMALL, Code.DECREASE_SMALL, Code.SEARCH_FAILED)],
             np.int32(Code.RUNNING),
