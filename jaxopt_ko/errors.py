@@ -335,7 +335,7 @@ def check_one_evaluation(who: str, found: Sequence[tuple[Any, Any]]) -> tuple[An
     found = [pair for pair in found if pair[1] is not None]
     if len(found) != 1:
         say(StateError, who, "the state must hold the value and the gradient of one line search", f"{len(found)}",
-            "Pass the state of a chain with one line search in it, made with store_grad=True if it has that")  # fmt: skip
+            "Pass the state of a chain with one line search in it, with store_grad=True if it has that")  # fmt: skip
     return found[0]
 
 

@@ -31,7 +31,7 @@ WITHIN = {"transforms.scaling"} | {
     f"solvers.{piece}"
     for piece in (
         *("objective", "bounds", "search", "linesearch", "descent", "trust_region"),
-        *("robust", "residuals", "damped"),
+        *("robust", "residuals", "damped", "lsmr", "matrix_free"),
     )
 }
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.optimize
 from data import mgh_problems, nist_problems
 
 import jaxopt_ko as jo
@@ -117,3 +118,97 @@ def test_what_is_refused():
         levenberg_marquardt(factor=0.0)
     with pytest.raises(jo.errors.TransformationError, match="Call it first"):
         least_squares(lambda b: b, x, levenberg_marquardt)
+
+
+# ---- robust losses, bounds, Jacobians, large problems ---------------------------------------------------
+
+X = np.linspace(0.0, 4.0, 25)
+Y = 2.0 * np.exp(-0.5 * X) + 0.05 * np.cos(9 * X)
+Y[[3, 17]] += 1.5  # outliers
+
+
+def curve(b, y=Y):
+    return b[0] * jnp.exp(-b[1] * X) + b[2] - y
+
+
+@pytest.mark.parametrize("loss", ["huber", "soft_l1", "cauchy"])
+def test_robust_losses_end_where_scipys_do(x64, loss):
+    ours = jo.least_squares(curve, jnp.ones(3), loss=loss, loss_scale=0.1)
+    theirs = scipy.optimize.least_squares(
+        lambda b: np.asarray(curve(b)), np.ones(3), loss=loss, f_scale=0.1, xtol=1e-15, ftol=1e-15, gtol=1e-13
+    )
+    assert bool(ours.status.success)
+    np.testing.assert_allclose(ours.params, theirs.x, atol=1e-6)
+    np.testing.assert_allclose(ours.value, theirs.cost, rtol=1e-9)
+
+
+def test_bounds_end_where_scipys_do_and_have_no_derivative(x64):
+    upper = np.array([1.5, np.inf, np.inf])
+    ours = jo.least_squares(curve, jnp.ones(3), bounds=(None, jnp.asarray(upper)))
+    theirs = scipy.optimize.least_squares(
+        lambda b: np.asarray(curve(b)), np.ones(3), bounds=(-np.inf, upper), xtol=1e-15, ftol=1e-15, gtol=1e-13
+    )
+    np.testing.assert_allclose(ours.params, theirs.x, atol=1e-6)
+
+    def end(y):
+        box = (None, jnp.asarray(upper))
+        found = jo.least_squares(curve, jnp.ones(3), args=(y,), bounds=box, loss="soft_l1", loss_scale=0.3)
+        return found.params
+
+    y, direction = jnp.asarray(Y), jnp.asarray(np.cos(X))
+    slope, d = jax.jvp(end, (y,), (direction,))[1], 1e-4
+    np.testing.assert_allclose(slope, (end(y + d * direction) - end(y - d * direction)) / (2 * d), atol=3e-6)
+    assert float(slope[0]) == 0.0
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        jo.levenberg_marquardt(linear_solver="qr"),
+        jo.levenberg_marquardt(linear_solver="lsmr"),
+        jo.gauss_newton(),
+        jo.gauss_newton("line"),
+        jo.lbfgs(),
+    ],
+    ids=["qr", "lsmr", "dogleg", "line", "lbfgs"],
+)
+def test_every_method_finds_the_same_parameters(x64, method):
+    reference = jo.least_squares(curve, jnp.ones(3))
+    solution = jo.least_squares(curve, jnp.ones(3), method, tol=1e-10)
+    assert bool(solution.status.success), solution.status.sentence
+    np.testing.assert_allclose(solution.params, reference.params, atol=1e-6)
+
+
+def test_a_jacobian_of_the_users(x64):
+    calls = []
+
+    def jacobian_fn(b):
+        calls.append(1)
+        decay = jnp.exp(-b[1] * X)
+        return jnp.stack([decay, -b[0] * X * decay, jnp.ones_like(decay)], axis=1)
+
+    given = jo.least_squares(curve, jnp.ones(3), jacobian_fn=jacobian_fn)
+    assert calls
+    np.testing.assert_allclose(given.params, jo.least_squares(curve, jnp.ones(3)).params, rtol=1e-9)
+    with pytest.raises(jo.errors.TreeError, match="jacobian_fn"):
+        jo.least_squares(curve, jnp.ones(3), jacobian_fn=lambda b: jnp.ones((3, 25)))
+
+
+def test_roots_and_what_is_none(x64):
+    equations = lambda x, a: jnp.stack([x[0] ** 2 + x[1] ** 2 - a, x[0] - x[1]])  # noqa: E731
+    solve = lambda a: jo.root(equations, jnp.array([1.0, 0.5]), args=(a,))  # noqa: E731
+    np.testing.assert_allclose(solve(2.0).params, 1.0, rtol=1e-10)
+    np.testing.assert_allclose(jax.jacobian(lambda a: solve(a).params)(2.0), 0.25, rtol=1e-8)
+    nowhere = jo.root(lambda x: x**2 + 1.0, jnp.array([1.0]))
+    assert Code(int(nowhere.status.code)) == Code.NO_ROOT and not bool(nowhere.status.success)
+    with pytest.raises(jo.errors.TreeError, match=r"as many equations as unknowns \(2\).*3 equations"):
+        jo.root(lambda x: jnp.ones(3), jnp.ones(2))
+
+
+def test_bounds_and_losses_that_are_refused():
+    with pytest.raises(jo.errors.TreeError, match="lower"):
+        jo.least_squares(lambda b: b, jnp.ones(2), bounds=(2.0, 1.0))
+    with pytest.raises(jo.errors.TreeError, match="lower"):
+        jo.minimize(lambda b: b @ b, jnp.ones(2), jo.lbfgsb(), bounds=(2.0, 1.0))
+    with pytest.raises(jo.errors.HyperparameterError, match="loss"):
+        jo.least_squares(lambda b: b, jnp.ones(2), loss="hubert")

@@ -97,7 +97,7 @@ def _svd_cpu(R: Array) -> tuple[Array, Array, Array]:
     if len(R) <= 32:  # where it is as fast
         return sure(R)
     U, s, Vt = _svd(R)
-    return jax.lax.cond(jnp.all(jnp.isfinite(s)), lambda R: (U, s, Vt), sure, R)
+    return jax.lax.cond(jnp.all(jnp.isfinite(s)), lambda R: (U, s, Vt), sure, R)  # type: ignore[no-any-return]
 
 
 DECOMPOSITIONS: dict[str, Decompose] = {"svd": by_svd, "qr": Qr}
@@ -268,7 +268,7 @@ def in_box(face: Face, low: Array, high: Array) -> tuple[Array, Array]:
         return _Walk(p, value, made, jnp.where(lower, best == 0, ~w.full), ~lower & w.full)
 
     def on(_: int, w: _Walk) -> _Walk:
-        return jax.lax.cond(w.done, lambda w: w, walk, w)
+        return jax.lax.cond(w.done, lambda w: w, walk, w)  # type: ignore[no-any-return]
 
     start = jnp.zeros_like(low)
     yes, no = jnp.ones((), bool), jnp.zeros((), bool)

@@ -72,7 +72,7 @@ def matrix_free(
         def gradient() -> Array:
             r_, root = problem.correct(r, jnp.ones_like(r))
             (g,) = pull(root * r_)
-            return g
+            return g  # type: ignore[no-any-return]
 
         return r, aux, gradient
 
@@ -110,7 +110,7 @@ def matrix_free(
         pull = jax.linear_transpose(push, x)
 
         def product(p: Array) -> Array:
-            return root * push(p)
+            return root * push(p)  # type: ignore[no-any-return]
 
         def newton(free: Array, p: Array) -> tuple[Array, Array]:
             keep, damp = jnp.where(free, 1 / D, 0), safe_sqrt(lam)
@@ -119,7 +119,7 @@ def matrix_free(
                 return jnp.concatenate([product(keep * z), damp * z])
 
             def backward(u: Array) -> Array:
-                return keep * pull(root * u[: r.size])[0] + damp * u[r.size :]
+                return keep * pull(root * u[: r.size])[0] + damp * u[r.size :]  # type: ignore[no-any-return]
 
             rest = jnp.concatenate([r + product(p), jnp.where(free, damp * D * p, 0)])
             z, products = lsmr(forward, backward, -rest, INEXACT, min(4 * x.size, INNER))
@@ -189,7 +189,13 @@ def matrix_free(
         short = length <= xtol_ * jnp.linalg.norm(D * x)
         stuck = (lost | short) & ~taken
         code = jnp.select(
-            [over, optimality <= gtol_, taken & short & (state.damping <= 1), stuck & (optimality <= eps ** (1 / 3)), stuck],
+            [
+                over,
+                optimality <= gtol_,
+                taken & short & (state.damping <= 1),
+                stuck & (optimality <= eps ** (1 / 3)),
+                stuck,
+            ],
             [info.status.code]
             + [np.int32(c) for c in (Code.GRADIENT_SMALL, Code.STEP_SMALL, Code.DECREASE_SMALL, Code.SEARCH_FAILED)],
             np.int32(Code.RUNNING),

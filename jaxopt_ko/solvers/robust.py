@@ -59,7 +59,7 @@ def robust(who: str, loss: str | Rho, loss_scale: Any, dtype: Any) -> Robust:
         return jnp.asarray(errors.check_rho(who, z, rho(z))).astype(z.dtype)
 
     def slope(z: Array) -> Array:
-        return jax.jvp(full, (z,), (jnp.ones_like(z),))[1]
+        return jax.jvp(full, (z,), (jnp.ones_like(z),))[1]  # type: ignore[no-any-return]
 
     def cost(r: Array) -> Array:
         return 0.5 * scale**2 * jnp.sum(full((r / scale) ** 2))
