@@ -291,7 +291,7 @@ def _method(
         norms, sizes = jnp.maximum(norms, here), jnp.maximum(sizes, jnp.abs(x))
         optimality = cosine(q @ R, here, f, x, problem.box)
         stuck = (lost & ~taken) | (radius <= eps * jnp.linalg.norm(scale(norms, sizes) * x))
-        flat = cosine(q @ R, norms, f, x, problem.box) <= eps ** (1 / 3)
+        flat = (cosine(q @ R, norms, f, x, problem.box) <= eps ** (1 / 3)) | (f <= ROUND_OFF * rounding)
         code = jnp.select(
             [over, optimality <= gtol_, error <= xtol_, stuck & flat, stuck],
             [info.status.code]

@@ -26,7 +26,7 @@ from jaxopt_ko.types import Code, Evaluations, GradientTransformation, Hyper, In
 ACCEPT = 1e-4  # bound on rho: x + p is taken
 DAMPING = 1e-2  # the first lambda, in units of the diagonal of J'J, scaled
 PROBES = 8  # random signs that the first norms of J's columns are estimated with
-INEXACT = 0.01  # of itself, that the gradient of a step's least squares falls to
+INEXACT = 1e-6  # of itself, that the gradient of a step's least squares falls to: with less, slow valleys take longer
 INNER = 400  # iterations of LSMR for one step, at most, and four for each parameter
 ROUND_OFF = 100  # times eps (f + |r| |J| |x|), f's own rounding: a smaller decrease cannot be trusted
 
@@ -50,7 +50,7 @@ def matrix_free(
     """One trial step of Levenberg-Marquardt an update, with Nielsen's damping and J in products alone.
 
     p: about the least |r + J p|**2 + lambda |D p|**2, by LSMR on [J; sqrt(lambda) D] until the gradient of that has
-    fallen to a hundredth
+    fallen to a millionth
     rho = (f(x) - f(x + p)) / (f(x) - |r + J p|**2 / 2)
     x + p is taken if rho > 1e-4, and lambda goes down by max(0.1, 1 - (2 rho - 1)**3); else up by 2, 4, 8, ...
 
