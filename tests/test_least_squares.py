@@ -1,16 +1,13 @@
-"""Least squares: NIST's and More, Garbow and Hillstrom's problems, boxes, losses, products alone; lanes, derivatives."""
+"""Least squares: NIST's and MGH's problems, boxes, losses, products alone; lanes, derivatives."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from data import mgh_more, mgh_problems, nist_problems
-from scipy import optimize
 
-import jaxopt_ko as jo
 from jaxopt_ko.solve import least_squares
 from jaxopt_ko.solvers.least_squares import gauss_newton, levenberg_marquardt
-from jaxopt_ko.types import Code
 
 MGH = {p["name"]: p for p in [*mgh_problems.PROBLEMS, *mgh_more.PROBLEMS]}
 T = np.linspace(0.0, 4.0, 9)
