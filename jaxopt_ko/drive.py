@@ -13,7 +13,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import apply_updates
-from jaxopt_ko.numerics import zero_count
+from jaxopt_ko.lift import taking
 from jaxopt_ko.types import Code, GradientTransformation, Info, Params, PyTree, Solution, State, Status
 
 DERIVATIVES = ("implicit", "implicit-cg", "unrolled")
@@ -25,13 +25,19 @@ class Carry(NamedTuple):
     """What one pass of the loop hands to the next."""
 
     params: Params
-    state: State
-    steps: Array  # int32[]
+    state: State  # whose count is that of the updates made
+
+
+def start_of(method: GradientTransformation, params: Params, words: Mapping[str, Any]) -> State | None:
+    """The state that a solver starts with; None if it is none, as its state has no count and no Info."""
+    state = taking(method.init, 1)(params, **words)
+    return state if isinstance(getattr(state, "info", None), Info) and hasattr(state, "count") else None
 
 
 def solve(
     method: GradientTransformation,
     params: Params,
+    state: State,
     words: Mapping[str, Any],
     max_steps: Any,
     verbose: bool,
@@ -40,17 +46,17 @@ def solve(
     """Updates until the state's status is one to stop at: in a while loop or, to be unrolled, in a scan."""
 
     def goes_on(carry: Carry) -> Array:
-        on: Array = (carry.state.info.status.code == np.int32(Code.RUNNING)) & (carry.steps < max_steps)
+        on: Array = (carry.state.info.status.code == np.int32(Code.RUNNING)) & (carry.state.count < max_steps)
         return on
 
     def step(carry: Carry) -> Carry:
-        at, state, steps = carry
+        at, state = carry
         updates, state = method.update(jax.tree.map(jnp.zeros_like, at), state, at, **words)
         if verbose:
-            show(state.info, steps + 1)
-        return Carry(apply_updates(at, updates), state, steps + jnp.ones_like(steps))
+            show(state.info, state.count)
+        return Carry(apply_updates(at, updates), state)
 
-    start = Carry(params, method.init(params, **words), zero_count())
+    start = Carry(params, state)
     if verbose:
         jax.debug.callback(_print_head)
     if unrolled:
@@ -63,10 +69,10 @@ def solve(
     code = jnp.where(info.status.code == np.int32(Code.RUNNING), np.int32(Code.BUDGET_SPENT), info.status.code)
     best = getattr(end.state, "best", end.params)
     solution = Solution(
-        best, info.value, Status(code), end.steps, info.evaluations, end.state, getattr(end.state, "aux", None)
+        best, info.value, Status(code), end.state.count, info.evaluations, end.state, getattr(end.state, "aux", None)
     )
     if verbose:
-        jax.debug.callback(_print_end, code, end.steps, info.value, tuple(info.evaluations))
+        jax.debug.callback(_print_end, code, end.state.count, info.value, tuple(info.evaluations))
     return solution
 
 

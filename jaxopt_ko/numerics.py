@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -93,6 +96,19 @@ def norm(x: jax.Array) -> jax.Array:
     """The Euclidean length of a vector, with derivative 0 at 0."""
     length: jax.Array = safe_sqrt(jnp.sum(x * x))
     return length
+
+
+def largest(x: jax.Array) -> jax.Array:
+    """max|x|, 0 if x is empty."""
+    return jnp.max(jnp.abs(x)) if x.size else jnp.zeros((), x.dtype)
+
+
+def first_true(conditions: Sequence[jax.Array], codes: Sequence[int], otherwise: Any) -> jax.Array:
+    """int32[]: the code of the first condition that holds."""
+    code = jnp.asarray(otherwise, jnp.int32)
+    for condition, value in reversed(list(zip(conditions, codes, strict=True))):
+        code = jnp.where(condition, np.int32(value), code)
+    return code
 
 
 @jax.custom_jvp

@@ -11,7 +11,17 @@ import numpy as np
 from jax import Array
 
 from jaxopt_ko import errors, tree
-from jaxopt_ko.drive import MAX_STEPS, check_derivative, frozen, implicit, in_this_trace, jitted, settled, solve
+from jaxopt_ko.drive import (
+    MAX_STEPS,
+    check_derivative,
+    frozen,
+    implicit,
+    in_this_trace,
+    jitted,
+    settled,
+    solve,
+    start_of,
+)
 from jaxopt_ko.lift import taking
 from jaxopt_ko.solvers.bounds import box
 from jaxopt_ko.solvers.first_order import first_order
@@ -19,7 +29,7 @@ from jaxopt_ko.solvers.least_squares import levenberg_marquardt
 from jaxopt_ko.solvers.quasi_newton import lbfgs
 from jaxopt_ko.solvers.residuals import residuals
 from jaxopt_ko.solvers.robust import LOSSES
-from jaxopt_ko.types import Code, GradientTransformation, Hyper, Info, Params, PyTree, Solution, Status
+from jaxopt_ko.types import Code, GradientTransformation, Hyper, Params, PyTree, Solution, Status
 
 DEFAULT_METHOD, DEFAULT_FIT = lbfgs(), levenberg_marquardt()
 
@@ -94,8 +104,10 @@ def _minimize(
     still: Callable[[Any], Any] = (lambda x: x) if unrolled else frozen  # where it starts is not what it finds
     start, given = still(params), still(args)
     words["value_fn"] = lambda p: fun(p, *given)
-    solver = method if _reports(method, start, words) else first_order(method)
-    solution = solve(solver, start, words, length if unrolled else max_steps, verbose, unrolled)
+    if (state := start_of(method, start, words)) is None:
+        method = first_order(method)
+        state = method.init(start, **words)
+    solution = solve(method, start, state, words, length if unrolled else max_steps, verbose, unrolled)
     if unrolled:
         return solution
 
@@ -107,12 +119,6 @@ def _minimize(
     found = frozen((solution.params, solution.value))
     end, best = implicit(jax.grad(value), value, found, args, fixed, derivative == "implicit-cg")
     return solution._replace(params=end, value=best)
-
-
-def _reports(method: GradientTransformation, params: Params, words: dict[str, Any]) -> bool:
-    """Is it a solver: does its state, told the problem, carry an Info?"""
-    state = jax.eval_shape(lambda p: taking(method.init, 1)(p, **words), params)
-    return isinstance(getattr(state, "info", None), Info)
 
 
 class _Fit(NamedTuple):
@@ -195,16 +201,12 @@ def _least_squares(
     words["loss_scale"] = still(loss_scale)
     if jacobian_fn is not None:
         words["jacobian_fn"] = lambda p: jacobian_fn(p, *given[:count])
-    solver = method
-    if not _reports(method, start, words):
-        words = {
-            "value_fn": lambda p: cost(p, (given, still(loss_scale))),
-            "bounds": bounds,
-            "tol": tol,
-            "has_aux": False,
-        }
-        solver = method if _reports(method, start, words) else first_order(method)
-    solution = solve(solver, start, words, length if unrolled else max_steps, verbose, unrolled)
+    if (state := start_of(method, start, words)) is None:
+        words = {"value_fn": lambda p: cost(p, (given, still(loss_scale))), "bounds": bounds, "tol": tol}
+        if (state := start_of(method, start, words)) is None:
+            method = first_order(method)
+            state = method.init(start, **words)
+    solution = solve(method, start, state, words, length if unrolled else max_steps, verbose, unrolled)
     if unrolled:
         return solution
     found = frozen((solution.params, solution.value))
@@ -270,7 +272,8 @@ def _root(setting: _Setting, params: Params, args: tuple[Any, ...], tol: Any, ma
         return result[0] if has_aux else result
 
     errors.check_square("root", jax.eval_shape(equations, start, given), start)
-    solution = solve(method, start, words, length if unrolled else max_steps, verbose, unrolled)
+    state = taking(method.init, 1)(start, **words)
+    solution = solve(method, start, state, words, length if unrolled else max_steps, verbose, unrolled)
 
     def largest(p: Params) -> Array:
         return jnp.max(jnp.abs(tree.ravel(equations(p, given))[0]), initial=0.0)

@@ -14,9 +14,8 @@ from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import chain, transform
 from jaxopt_ko.lift import once, recipe
 from jaxopt_ko.numerics import next_count, norm, zero_count
-from jaxopt_ko.solvers.descent import searched
+from jaxopt_ko.solvers.descent import DOWNHILL, searched
 from jaxopt_ko.solvers.linesearch import scale_by_zoom_linesearch
-from jaxopt_ko.transforms.scaling import scale
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, Updates
 
 BETAS = ("fletcher-reeves", "polak-ribiere", "hestenes-stiefel", "dai-yuan", "hager-zhang")
@@ -86,7 +85,7 @@ def nonlinear_cg(
     one (curv_rtol 0.1, from the last step and the ratio of the slopes). Not where lbfgs has room for its memory: it
     needs a third of the evaluations.
     """
-    return searched(chain(scale_by_nonlinear_cg(beta), scale(-1.0)), linesearch, gtol, ftol)
+    return searched(chain(scale_by_nonlinear_cg(beta), DOWNHILL), linesearch, gtol, ftol)
 
 
 def _beta(kind: str, g: Array, g_old: Array, p: Array) -> Array:

@@ -18,12 +18,13 @@ from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import chain
 from jaxopt_ko.errors import NONNEGATIVE, check_hyper
 from jaxopt_ko.lift import name_of, named, once, taking, transform
-from jaxopt_ko.numerics import next_count, norm, value_at, zero_count
+from jaxopt_ko.numerics import first_true, largest, next_count, norm, value_at, zero_count
 from jaxopt_ko.solvers.linesearch import SearchUpdate
 from jaxopt_ko.solvers.objective import Objective, objective
-from jaxopt_ko.solvers.search import Line, LineSearch, Reached, pick, step_length, try_one
+from jaxopt_ko.solvers.search import Line, LineSearch, Reached, pick, takes_last, try_one
 from jaxopt_ko.types import (
     Code,
+    EmptyState,
     Evaluations,
     GradientTransformation,
     Hyper,
@@ -45,8 +46,7 @@ class DescentState(NamedTuple):
     memory: State  # of the direction
     line: Line  # of the search
     safe: Reached  # at the safe point of the search
-    restarts: Array  # int32[]      searches that failed and made the direction forget
-    forgot: Array  # bool[]         is this direction the first of its kind, or the first since a restart?
+    follows: Array  # bool[]        did a step lead here? else this direction is the first, or the first after a restart
     info: Info  # of the last update
 
     @property
@@ -105,6 +105,9 @@ def descent(
         return nested.update(updates, state, params, **extra)
 
     return GradientTransformation(init, named(update, who))
+
+
+DOWNHILL = transform("downhill", lambda params: EmptyState(), lambda g, state: (jax.tree.map(jnp.negative, g), state))
 
 
 def searched(
@@ -170,14 +173,14 @@ def _flat(
         problem = objective(who, params, value_fn, has_aux, words)
         nil, no = jnp.zeros_like(problem.x), jnp.zeros((), bool)
         zero = jnp.zeros((), nil.dtype)
-        _, aux, _ = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(problem.evaluate, problem.x))
-        here = Reached(nil, aux)
+        aux = jax.eval_shape(problem.evaluate, problem.x)[1] if has_aux else None
+        here = Reached(nil, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), aux))
         info = Info(
             jnp.full_like(zero, jnp.inf), jnp.full_like(zero, jnp.inf), zero, no,
             Evaluations(zero_count(), zero_count(), zero_count()), Status(jnp.asarray(np.int32(Code.RUNNING))),
         )  # fmt: skip
         line = search.start(zero, zero, zero)
-        state = DescentState(zero_count(), here, nil, direction.init(nil), line, here, zero_count(), no, info)
+        state = DescentState(zero_count(), here, nil, direction.init(nil), line, here, no, info)
         return jax.tree.map(jnp.copy, state)  # type: ignore[no-any-return]  # no buffer twice: they may be donated
 
     def aim(problem: Objective, memory: State, value: Array, g: Array) -> tuple[Array, Array, State]:
@@ -198,71 +201,63 @@ def _flat(
         **words: Any,
     ) -> tuple[Updates, DescentState]:
         problem = objective(who, params, value_fn, has_aux, words)
-        count, here, p, memory, line, safe, restarts, forgot, info = state
+        count, here, p, memory, line, safe, follows, info = state
         x = problem.x
         eps = np.finfo(x.dtype).eps
         given = gtol if tol is None else tol
         gtol_ = jnp.asarray(eps**0.5 if given is None else value_at(given, count), x.dtype)
         ftol_ = jnp.asarray(eps if ftol is None else value_at(ftol, count), x.dtype)
 
-        first = count == 0
+        first, count = count == 0, next_count(count)
         line, last, safe, taken = try_one(search, problem, p, line, safe, at_start=first)
-        over = first | line.done | line.failed
-        a = step_length(line)
-        moved = over & (a > 0) & ~first
-        arrived = first | moved
-        step = jnp.where(moved, a * p, jnp.zeros_like(p))
-        from_last = first | (a == line.last.stepsize)
-        value = jnp.where(arrived, jnp.where(from_last, line.last.value, line.safe.value), info.value)
-        new = pick(arrived, pick(from_last, last, safe), here)
+        gradients = count if search.needs_slope else info.evaluations.gradient + taken.astype(jnp.int32)
+        info = info._replace(accepted=jnp.zeros((), bool), evaluations=Evaluations(count, gradients, products(memory)))
 
-        # Where to look next
-        def turn() -> tuple[Array, Array, State]:
+        def turn() -> tuple[Array, Reached, Array, State, Line, Reached, Array, Info]:
+            """The search is over: the step, and where to look next."""
+            from_last = first | takes_last(line)
+            end = pick(from_last, line.last, line.safe)
+            moved = ~first & (end.stepsize > 0)
+            arrived = first | moved
+            step = jnp.where(moved, end.stepsize * p, 0)
+            value = jnp.where(arrived, end.value, info.value)
+            new = pick(arrived, pick(from_last, last, safe), here)
             start = pick(arrived, memory, direction.init(x))
-            return aim(problem._replace(x=x + step), start, value, new.grad)
+            p_new, slope, remembered = aim(problem._replace(x=x + step), start, value, new.grad)
+            guess = jnp.where(moved, search.guess(end.stepsize, line.start.slope, slope), search.first_guess(p_new))
 
-        p_new, slope, memory = jax.lax.cond(over, turn, lambda: (p, line.start.slope, memory))
-        guess = jnp.where(moved, search.guess(a, line.start.slope, slope), search.first_guess(p_new))
-        fresh = search.start(value, slope, guess)
+            # Is it over?
+            optimality, size = largest(new.grad), jnp.maximum(1.0, jnp.abs(value))
+            decrease, predicted = info.value - value, -end.stepsize * line.start.slope
+            near = jnp.zeros((), bool)
+            if given is None and search.unit:
+                ahead = -0.5 * guess * slope  # what the next step should bring, to first order
+                near = moved & (count > 2) & (optimality <= eps**0.38 * size) & (ahead <= eps ** (5 / 6) * size)
+            small = moved & (count > 2) & (decrease <= ftol_ * jnp.abs(value)) & (predicted <= ftol_ * jnp.abs(value))
+            small &= optimality > 0.5 * info.optimality  # and g no longer tells more than f
+            stuck = ~arrived & ~follows
+            lost = -line.guess * line.start.slope <= 10 * eps * jnp.abs(value)  # f cannot tell such a step from none
+            code = first_true(
+                [
+                    (info.status.code == np.int32(Code.NOT_FINITE)) | (first & ~jnp.isfinite(value + optimality)),
+                    (optimality <= gtol_ * size) | near,
+                    small | (stuck & lost),
+                    stuck,
+                ],
+                [Code.NOT_FINITE, Code.GRADIENT_SMALL, Code.DECREASE_SMALL, Code.SEARCH_FAILED],
+                Code.RUNNING,
+            )
+            told = info._replace(
+                value=value, optimality=optimality, step_norm=jnp.where(moved, norm(step), info.step_norm),
+                accepted=moved, evaluations=info.evaluations._replace(product=products(remembered)),
+                status=Status(code),
+            )  # fmt: skip
+            return step, new, p_new, remembered, search.start(value, slope, guess), new, moved, told
 
-        # Is it over?
-        optimality, size = jnp.max(jnp.abs(new.grad), initial=0.0), jnp.maximum(1.0, jnp.abs(value))
-        decrease, predicted = info.value - value, -a * line.start.slope
-        near = jnp.zeros((), bool)
-        if given is None and search.unit:
-            ahead = -0.5 * guess * slope  # what the next step should bring, to first order
-            near = moved & (count > 1) & (optimality <= eps**0.38 * size) & (ahead <= eps ** (5 / 6) * size)
-        small = moved & (count > 1) & (decrease <= ftol_ * jnp.abs(value)) & (predicted <= ftol_ * jnp.abs(value))
-        small &= optimality > 0.5 * info.optimality  # and g no longer tells more than f
-        failed = over & ~arrived
-        stuck = failed & forgot
-        lost = -line.guess * line.start.slope <= 10 * eps * jnp.abs(value)  # f cannot tell such a step from none
-        code = jnp.select(
-            [
-                (info.status.code == np.int32(Code.NOT_FINITE)) | (first & ~jnp.isfinite(value + jnp.sum(new.grad))),
-                (optimality <= gtol_ * size) | near,
-                small | (stuck & lost),
-                stuck,
-            ],
-            [np.int32(c) for c in (Code.NOT_FINITE, Code.GRADIENT_SMALL, Code.DECREASE_SMALL, Code.SEARCH_FAILED)],
-            np.int32(Code.RUNNING),
-        )
+        def go_on() -> tuple[Array, Reached, Array, State, Line, Reached, Array, Info]:
+            return jnp.zeros_like(p), here, p, memory, line, safe, follows, info
 
-        info = Info(
-            value,
-            optimality,
-            jnp.where(moved, norm(step), info.step_norm),
-            moved,
-            Evaluations(
-                next_count(info.evaluations.function),
-                info.evaluations.gradient + taken.astype(jnp.int32),
-                products(memory),
-            ),
-            Status(code),
-        )
-        return problem.unravel(step), DescentState(
-            next_count(count), new, p_new, memory, pick(over, fresh, line), pick(over, new, safe),
-            restarts + failed.astype(jnp.int32), jnp.where(over, ~moved, forgot), info,
-        )  # fmt: skip
+        step, *rest = jax.lax.cond(first | line.over, turn, go_on)
+        return problem.unravel(step), DescentState(count, *rest)
 
     return transform(who, init, update, needs_params=True, state_type=DescentState)

@@ -21,7 +21,7 @@ from jaxopt_ko.lift import once, transform
 from jaxopt_ko.numerics import next_count, safe_sqrt, value_at, zero_count
 from jaxopt_ko.solvers.bounds import box
 from jaxopt_ko.solvers.objective import Objective, objective
-from jaxopt_ko.solvers.search import Line, Reached, pick, step_length, zoom
+from jaxopt_ko.solvers.search import Line, Reached, pick, takes_last, zoom
 from jaxopt_ko.types import Code, Evaluations, GradientTransformation, Hyper, Info, Params, PyTree, Status, Updates
 
 CURVATURE = 1e-10  # a pair with s'y <= max(CURVATURE, eps) |s| |y| is left out
@@ -145,9 +145,9 @@ def lbfgsb(
 
         # Is a step taken?
         lost = -line.start.slope <= ROUND_OFF * eps * jnp.abs(info.value)  # f cannot tell such a step from none
-        over = running & (line.done | line.failed | (lost & (line.count >= LOST_TRIALS)))
-        a = step_length(line)
-        from_last = a == line.last.stepsize
+        over = running & (line.over | (lost & (line.count >= LOST_TRIALS)))
+        from_last = takes_last(line)
+        a = pick(from_last, line.last, line.safe).stepsize
         step, x_new = move(problem, params, x + a * p, lower, upper)
         taken = over & (a > 0) & jnp.any(x_new != x)
         step, x_new = pick(taken, step, into), jnp.where(taken, x_new, x)

@@ -26,7 +26,7 @@ from jaxopt_ko.solvers.search import (
     backtracking,
     hager_zhang,
     pick,
-    step_length,
+    takes_last,
     try_one,
     zoom,
 )
@@ -110,7 +110,7 @@ def scale_by_backtracking_linesearch(
         line, a, value, g = _search(
             who, search, problem, p, g, value, state.learning_rate, -jnp.inf, store_grad, verbose
         )
-        info = BacktrackingLinesearchInfo(line.count, line.decrease_error)
+        info = BacktrackingLinesearchInfo(line.count, search.missed(line, line.last)[0])
         grad = problem.unravel(g) if store_grad else None
         return a * p, ScaleByBacktrackingLinesearchState(line.last.stepsize, value, grad, info)
 
@@ -284,15 +284,14 @@ def _search(
         line, last, safe, _ = try_one(search, problem, p, line, safe)
         return line, last._replace(aux=None), safe._replace(aux=None)
 
-    line, last, safe = jax.lax.while_loop(lambda c: ~(c[0].done | c[0].failed), step, (start, here, here))
-    a = step_length(line)
-    from_last = a == line.last.stepsize
+    line, last, safe = jax.lax.while_loop(lambda c: ~c[0].over, step, (start, here, here))
+    from_last = takes_last(line)
+    end = pick(from_last, line.last, line.safe)
     if verbose:
         message = who + ": no good step. value {v}, slope {s}, last stepsize {a}, decrease missed by {d}"
-        shown = {"v": value, "s": slope, "a": line.last.stepsize, "d": line.decrease_error}
+        shown = {"v": value, "s": slope, "a": line.last.stepsize, "d": search.missed(line, line.last)[0]}
         jax.lax.cond(line.failed, lambda: jax.debug.print(message, **shown), lambda: None)  # type: ignore[call-overload]
-    value = jnp.where(from_last, line.last.value, line.safe.value)
-    return line, a, value, pick(from_last, last, safe).grad
+    return line, end.stepsize, end.value, pick(from_last, last, safe).grad
 
 
 def _wolfe(who: str, nested: LineSearch, flat: LineSearch, verbose: bool) -> GradientTransformation:
@@ -307,7 +306,7 @@ def _wolfe(who: str, nested: LineSearch, flat: LineSearch, verbose: bool) -> Gra
     ) -> tuple[Array, ScaleByZoomLinesearchState]:
         before = state.info.slope
         line, a, value, grad = _search(who, nested, problem, p, g, value, state.learning_rate, before, True, verbose)
-        info = ZoomLinesearchInfo(line.count, line.decrease_error, line.curvature_error, line.start.slope)
+        info = ZoomLinesearchInfo(line.count, *nested.missed(line, line.last), line.start.slope)
         return a * p, ScaleByZoomLinesearchState(a, value, problem.unravel(grad), info)
 
     return _searching(who, init, along, flat)

@@ -18,10 +18,9 @@ from jaxopt_ko.compose import chain
 from jaxopt_ko.errors import FRACTION, check_hyper
 from jaxopt_ko.lift import once, transform
 from jaxopt_ko.numerics import next_count, safe_sqrt, value_at, zero_count
-from jaxopt_ko.solvers.descent import searched
+from jaxopt_ko.solvers.descent import DOWNHILL, searched
 from jaxopt_ko.solvers.objective import Objective, objective
 from jaxopt_ko.solvers.trust_region import Model, Proposal, decompose, exact_step, truncated_step, trust_region
-from jaxopt_ko.transforms.scaling import scale
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, Updates
 
 MOST_PRODUCTS = 1000  # of conjugate gradients for one step, unless asked for otherwise
@@ -63,7 +62,7 @@ def newton(
     """
 
     if linesearch is not None:
-        return searched(chain(scale_by_newton(), scale(-1.0)), linesearch, gtol, ftol)
+        return searched(chain(scale_by_newton(), DOWNHILL), linesearch, gtol, ftol)
 
     def renew(problem: Objective, memory: NewtonMemoryState | None = None) -> NewtonMemoryState:
         H = hessian(problem)
@@ -209,7 +208,7 @@ def newton_cg(
     who = "newton_cg"
     if linesearch is not None:
         direction = scale_by_newton_cg(forcing, max_products=max_products)
-        return searched(chain(direction, scale(-1.0)), linesearch, gtol, ftol)
+        return searched(chain(direction, DOWNHILL), linesearch, gtol, ftol)
     check_hyper(who, "forcing", forcing, FRACTION)
     if max_products is not None:
         errors.check_size(who, "max_products", max_products)

@@ -16,10 +16,10 @@ from jax import Array
 from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import chain, transform
 from jaxopt_ko.lift import once, recipe
-from jaxopt_ko.numerics import next_count, norm, zero_count
-from jaxopt_ko.solvers.descent import searched
+from jaxopt_ko.numerics import next_count, norm, safe_rsqrt, zero_count
+from jaxopt_ko.solvers.descent import DOWNHILL, searched
 from jaxopt_ko.solvers.linesearch import scale_by_zoom_linesearch
-from jaxopt_ko.transforms.scaling import scale, scale_by_learning_rate
+from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, Updates
 
 DEFAULT_LINESEARCH = scale_by_zoom_linesearch(max_linesearch_steps=20, initial_guess_strategy="one")
@@ -71,24 +71,23 @@ def scale_by_lbfgs(
         x, g = x.astype(x_old.dtype), g.astype(x_old.dtype)
 
         s, y = x - x_old, g - g_old
-        kept = (t > 0) & curved(s, y)
+        sy = s @ y
+        kept = (t > 0) & (sy > CURVATURE * norm(s) * norm(y))
         skipped = skipped + ((t > 0) & ~kept).astype(jnp.int32)
-        row = jnp.maximum(t - 1 - state.skipped, 0) % np.int32(m)
+        rows = (t - 1 - skipped - jnp.arange(m, dtype=jnp.int32)) % np.int32(m)  # newest first
+        newest = rows[0]
         S, Y, rho = (
-            jax.lax.dynamic_update_index_in_dim(
-                M, jnp.where(kept, new.astype(M.dtype), jax.lax.dynamic_index_in_dim(M, row, keepdims=False)), row, 0
-            )
-            for M, new in ((S, s), (Y, y), (rho, 1 / jnp.where(kept, s @ y, 1)))
+            jax.lax.dynamic_update_index_in_dim(M, jnp.where(kept, new.astype(M.dtype), at(M, newest)), newest, 0)
+            for M, new in ((S, s), (Y, y), (rho, 1 / jnp.where(kept, sy, 1)))
         )
-        newest = jnp.maximum(t - 1 - skipped, 0) % np.int32(m)
         if scale_init_precond:
-            y = jax.lax.dynamic_index_in_dim(Y, newest, keepdims=False).astype(g.dtype)
-            known = rho[newest] > 0
-            sy = jnp.where(kept, s @ y, 1 / jnp.where(known, rho[newest], 1))
+            y, weight = at(Y, newest).astype(g.dtype), at(rho, newest)
+            known = weight > 0
+            sy = jnp.where(kept, sy, 1 / jnp.where(known, weight, 1))
             gamma = jnp.where(known, sy / jnp.where(known, jnp.sum(y * y), 1), first_scale(g))
         else:
             gamma = jnp.ones((), g.dtype)
-        r = two_loops(g, S, Y, rho, gamma, newest)
+        r = two_loops(g, S, Y, rho, gamma, rows)
         return unravel(r), ScaleByLBFGSState(next_count(t), x, g, S, Y, rho, skipped)
 
     return transform(who, init, update, needs_params=True, state_type=ScaleByLBFGSState)
@@ -112,24 +111,29 @@ def lbfgs(
     for the two readings, gtol and ftol, `scale_by_lbfgs` for H. linesearch=None: steps of -lr H g, or -H g.
     Not for noisy gradients (mini-batches): the pairs (s, y) would measure the noise.
     """
-    step = scale(-1.0) if learning_rate is None else scale_by_learning_rate(learning_rate)
+    step = DOWNHILL if learning_rate is None else scale_by_learning_rate(learning_rate)
     direction = chain(scale_by_lbfgs(memory_size, scale_init_precond, memory_dtype=memory_dtype), step)
     return searched(direction, linesearch, gtol, ftol)
 
 
-def two_loops(g: Array, S: Array, Y: Array, rho: Array, gamma: Array, newest: Array) -> Array:
-    """H g by the two loops over the pairs."""
-    rows = (newest - jnp.arange(rho.size, dtype=jnp.int32)) % np.int32(rho.size)  # newest first
+def at(M: Array, row: Array) -> Array:
+    """One row."""
+    found: Array = jax.lax.dynamic_index_in_dim(M, row, keepdims=False)
+    return found
+
+
+def two_loops(g: Array, S: Array, Y: Array, rho: Array, gamma: Array, rows: Array) -> Array:
+    """H g by the two loops over the pairs, which are in `rows`, newest first."""
 
     def first(q: Array, row: Array) -> tuple[Array, Array]:
-        a = rho[row] * (S[row].astype(q.dtype) @ q)
-        return q - a * Y[row].astype(q.dtype), a
+        a = at(rho, row) * (at(S, row).astype(q.dtype) @ q)
+        return q - a * at(Y, row).astype(q.dtype), a
 
     q, a = jax.lax.scan(first, g, rows)
 
     def second(r: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
         row, a = pair
-        return r + S[row].astype(r.dtype) * (a - rho[row] * (Y[row].astype(r.dtype) @ r)), None
+        return r + at(S, row).astype(r.dtype) * (a - at(rho, row) * (at(Y, row).astype(r.dtype) @ r)), None
 
     r, _ = jax.lax.scan(second, gamma * q, (rows, a), reverse=True)
     return r
@@ -137,8 +141,7 @@ def two_loops(g: Array, S: Array, Y: Array, rho: Array, gamma: Array, newest: Ar
 
 def first_scale(g: Array) -> Array:
     """min(1, 1/|g|): a first step no longer than 1, as nothing is known yet of f's scale."""
-    length = norm(g)
-    return jnp.where(length > 1, 1 / jnp.where(length > 1, length, 1), 1)
+    return jnp.minimum(safe_rsqrt(g @ g), 1)
 
 
 def curved(s: Array, y: Array) -> Array:
@@ -200,4 +203,4 @@ def bfgs(
     See `descent` for the two readings, gtol and ftol, `scale_by_bfgs` for H. Not for more: H takes n**2 numbers, and
     as many operations an update; lbfgs takes 20 n.
     """
-    return searched(chain(scale_by_bfgs(), scale(-1.0)), linesearch, gtol, ftol)
+    return searched(chain(scale_by_bfgs(), DOWNHILL), linesearch, gtol, ftol)

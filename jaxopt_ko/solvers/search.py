@@ -1,10 +1,10 @@
 """Line searches as machines of one trial each: phi(a) = f(x + a p), for whichever loop drives them.
 
 line = search.start(phi(0), phi'(0), guess)
-until line.done or line.failed:
+until line.over:
     a = search.trial(line)
     line = search.tell(line, a, phi(a), phi'(a))
-search.step_length(line) is the stepsize to take, 0 if none lowers f. It is that of the last trial or of line.safe.
+Then takes_last(line) tells whether to go to line.last or to line.safe, whose stepsize is 0 if none lowers f.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko.numerics import next_count, norm, zero_count
+from jaxopt_ko.numerics import next_count, safe_rsqrt, zero_count
 from jaxopt_ko.solvers.objective import Objective
 from jaxopt_ko.types import Hyper, PyTree
 
@@ -35,22 +35,79 @@ class Point(NamedTuple):
     slope: Array  # float[]     phi'(a)
 
 
+START, LAST, SAFE, LOW, HIGH, THIRD, NEW = range(7)  # rows of a Line's points, and the trial to come
+DONE, FAILED = -1, -2  # phases at the end of a search
+
+
 class Line(NamedTuple):
     """Where a line search stands."""
 
-    count: Array  # int32[]            trials made
-    phase: Array  # int32[]            0 while there is no interval yet; what else is the search's own
-    guess: Array  # float[]            the first stepsize to try
-    start: Point  # of a = 0
-    last: Point  # the last trial
-    safe: Point  # the trial of sufficient decrease to fall back on; a = 0 if there is none
-    low: Point  # the end of the interval with the lower value
-    high: Point  # its other end
-    third: Point  # one that was an end before
-    decrease_error: Array  # float[]   how much sufficient decrease is missed by, at the last trial
-    curvature_error: Array  # float[]
-    done: Array  # bool[]              the last trial will do
-    failed: Array  # bool[]            no trial did, and there will be no more
+    count: Array  # int32[]        trials made
+    phase: Array  # int32[]        0 while there is no interval yet, DONE or FAILED at the end; else the search's own
+    guess: Array  # float[]        the first stepsize to try
+    points: Array  # float[6,3]    stepsize, value and slope of the points below
+
+    @property
+    def start(self) -> Point:
+        """Of a = 0."""
+        return self._point(START)
+
+    @property
+    def last(self) -> Point:
+        """The last trial."""
+        return self._point(LAST)
+
+    @property
+    def safe(self) -> Point:
+        """The trial of sufficient decrease to fall back on; a = 0 if there is none."""
+        return self._point(SAFE)
+
+    @property
+    def low(self) -> Point:
+        """The end of the interval with the lower value."""
+        return self._point(LOW)
+
+    @property
+    def high(self) -> Point:
+        """Its other end."""
+        return self._point(HIGH)
+
+    @property
+    def third(self) -> Point:
+        """One that was an end before."""
+        return self._point(THIRD)
+
+    @property
+    def done(self) -> Array:
+        """bool[]: the last trial will do."""
+        return self.phase == np.int32(DONE)
+
+    @property
+    def failed(self) -> Array:
+        """bool[]: no trial did, and there will be no more."""
+        return self.phase == np.int32(FAILED)
+
+    @property
+    def over(self) -> Array:
+        """bool[]: done or failed."""
+        return self.phase < 0
+
+    def _point(self, row: int) -> Point:
+        return Point(*(jax.lax.slice(self.points, (row, i), (row + 1, i + 1)).reshape(()) for i in range(3)))
+
+    def told(self, new: Point, phase: Array, done: Array, failed: Array, **rows: Any) -> Line:
+        """After the trial `new`; each of safe, low, high and third is now that row, as it was or NEW."""
+        after = jnp.where(done, np.int32(DONE), jnp.where(failed, np.int32(FAILED), phase))
+        table = jnp.concatenate([self.points, jnp.stack(new)[None]])
+        row = {"start": START, "last": NEW, "safe": SAFE, "low": LOW, "high": HIGH, "third": THIRD, **rows}
+        index = jnp.stack([jnp.asarray(r, jnp.int32) for r in row.values()])
+        points = table.at[index].get(mode="promise_in_bounds")
+        return Line(next_count(self.count), after, self.guess, points)
+
+
+def row(condition: Array, yes: int | Array, no: int | Array) -> Array:
+    """int32[]: `where` for rows."""
+    return jnp.where(condition, jnp.asarray(yes, jnp.int32), jnp.asarray(no, jnp.int32))
 
 
 class Reached(NamedTuple):
@@ -65,6 +122,7 @@ class LineSearch(NamedTuple):
 
     trial: Callable[[Line], Array]
     tell: Callable[[Line, Array, Array, Array], Line]
+    missed: Callable[[Line, Point], tuple[Array, Array]]  # by how much a trial misses small decrease and small slope
     next_guess: Callable[[Array, Array], Array]  # of the last search's stepsize and the ratio of its slope to the new
     needs_slope: bool  # at every trial, or only at the last
     unit: bool  # is the first trial always the full step?
@@ -72,18 +130,13 @@ class LineSearch(NamedTuple):
     @staticmethod
     def start(value: Array, slope: Array, guess: Array) -> Line:
         """No trial made yet."""
-        zero, no = jnp.zeros_like(value), jnp.zeros((), bool)
-        start = Point(zero, value, slope)
-        return Line(
-            zero_count(), zero_count(), guess, start, start, start, start, start, start, zero, zero, no, no
-        )  # fmt: skip
+        start = jnp.stack([jnp.zeros_like(value), value, slope])
+        return Line(zero_count(), zero_count(), guess, jnp.broadcast_to(start, (6, 3)))
 
     @staticmethod
     def first_guess(p: Array) -> Array:
         """The first stepsize of the first search, along p: nothing is known yet of f's scale."""
-        length = norm(p)
-        far = length > FIRST_STEP
-        return jnp.where(far, FIRST_STEP / jnp.where(far, length, 1), 1)
+        return jnp.minimum(FIRST_STEP * safe_rsqrt(p @ p), 1)
 
     def guess(self, previous: Array, slope_before: Array, slope: Array) -> Array:
         """The first stepsize of a search after one that began at `slope_before` and found `previous`."""
@@ -103,17 +156,9 @@ def like(value: Array, *hypers: Any) -> tuple[Any, ...]:
     return tuple(h if h is None or isinstance(h, int | float) else jnp.asarray(h).astype(value.dtype) for h in hypers)
 
 
-def select(condition: Array, yes: Any, no: Any) -> Any:
-    """`where` for tuples of scalars."""
-    if isinstance(yes, Point):
-        return Point(*(jnp.where(condition, a, b) for a, b in zip(yes, no, strict=True)))
-    return jnp.where(condition, yes, no)
-
-
-def step_length(line: Line) -> Array:
-    """The stepsize to take: the last trial if it will do or at least climbs not, else the safe one, else 0."""
-    harmless = line.done | ((line.safe.stepsize <= 0) & (line.last.value <= line.start.value))
-    return jnp.where(harmless, line.last.stepsize, line.safe.stepsize)
+def takes_last(line: Line) -> Array:
+    """bool[]: the point to go to is the last trial, as it will do or at least climbs not; else it is the safe one."""
+    return line.done | ((line.safe.stepsize <= 0) & (line.last.value <= line.start.value))
 
 
 def decrease_error(line: Line, new: Point, slope_rtol: Any, approx_dec_rtol: Any, rtol: Any = 0.0) -> Array:
@@ -144,22 +189,21 @@ def backtracking(
         (factor,) = like(line.guess, decrease_factor)
         return jnp.where(line.count == 0, line.guess, factor * line.last.stepsize)
 
+    def missed(line: Line, new: Point) -> tuple[Array, Array]:
+        c1, rtol_ = like(new.value, slope_rtol, rtol)
+        return decrease_error(line, new, c1, None, rtol_), jnp.zeros_like(new.value)
+
     def tell(line: Line, a: Array, value: Array, slope: Array) -> Line:
         new = Point(a, value, slope)
-        c1, atol_, rtol_ = like(value, slope_rtol, atol, rtol)
-        error = decrease_error(line, new, c1, None, rtol_)
-        done = error <= atol_
-        failed = ~done & (line.count >= max_backtracking_steps)
-        return line._replace(
-            count=next_count(line.count), last=new, safe=select(done, new, line.safe), decrease_error=error,
-            done=done, failed=failed,
-        )  # fmt: skip
+        (atol_,) = like(value, atol)
+        done = missed(line, new)[0] <= atol_
+        return line.told(new, line.phase, done, line.count >= max_backtracking_steps, safe=row(done, NEW, SAFE))
 
     def next_guess(a: Array, _: Array) -> Array:
         factor, largest = like(a, increase_factor, max_learning_rate)
         return jnp.minimum(factor * a, largest)
 
-    return LineSearch(trial, tell, next_guess, needs_slope=False, unit=False)
+    return LineSearch(trial, tell, missed, next_guess, needs_slope=False, unit=False)
 
 
 def zoom(
@@ -194,38 +238,36 @@ def zoom(
         within = between(line.low, line.high) if slopes else interpolate(line.low, line.high, line.third)
         return jnp.where(line.phase == 0, larger, within)
 
+    def missed(line: Line, new: Point) -> tuple[Array, Array]:
+        c1, c2, approximate = like(new.value, slope_rtol, curv_rtol, approx_dec_rtol)
+        if slopes and approximate is not None:  # never uphill by more than f's rounding
+            approximate = jnp.minimum(approximate, ROUNDING * np.finfo(new.value.dtype).eps)
+        curvature = jnp.maximum(jnp.abs(new.slope) - c2 * jnp.abs(line.start.slope), 0.0)
+        return decrease_error(line, new, c1, approximate), jnp.where(jnp.isnan(curvature), jnp.inf, curvature)
+
     def tell(line: Line, a: Array, value: Array, slope: Array) -> Line:
         new, low, high, zooming = Point(a, value, slope), line.low, line.high, line.phase > 0
-        c1, c2, approximate, precision = like(value, slope_rtol, curv_rtol, approx_dec_rtol, stepsize_precision)
-        tol_, largest = like(value, tol, max_learning_rate)
-        if slopes and approximate is not None:  # never uphill by more than f's rounding
-            approximate = jnp.minimum(approximate, ROUNDING * np.finfo(value.dtype).eps)
-        decrease = decrease_error(line, new, c1, approximate)
-        curvature = jnp.maximum(jnp.abs(slope) - c2 * jnp.abs(line.start.slope), 0.0)
-        curvature = jnp.where(jnp.isnan(curvature), jnp.inf, curvature)
+        tol_, precision, largest = like(value, tol, stepsize_precision, max_learning_rate)
+        decrease, curvature = missed(line, new)
         good = jnp.maximum(decrease, curvature) <= tol_
 
         beyond = (decrease > 0) | ((value >= low.value) & (line.count > 0))  # a minimum lies between low and new
         turned = ~beyond & (slope * jnp.where(zooming, high.stepsize - low.stepsize, 1.0) >= 0)  # and here, too
-        high_ = select(beyond, new, select(turned, low, high))
-        low_ = select(beyond, low, new)
-        before = low if slopes else low_
-        third = select(zooming, select(beyond | turned, high, low), before)
+        low_, high_ = row(beyond, LOW, NEW), row(beyond, NEW, row(turned, LOW, HIGH))
+        third = row(zooming, row(beyond | turned, HIGH, LOW), LOW if slopes else low_)
 
         keeps = (decrease <= tol_) & (~zooming | (value < line.safe.value))
-        safe = select(keeps, new, line.safe)
         found = zooming | beyond | turned
         limit = False if largest is None else a >= largest
-        done = good | (limit & ~found)
-        narrow = zooming & (jnp.abs(high.stepsize - low.stepsize) <= precision) & (safe.stepsize > 0)
-        failed = ~done & (narrow | (line.count + 1 >= max_linesearch_steps))
-        return line._replace(
-            count=next_count(line.count), phase=found.astype(jnp.int32), last=new, safe=safe, low=low_, high=high_,
-            third=third, decrease_error=decrease, curvature_error=curvature, done=done, failed=failed,
+        narrow = zooming & (jnp.abs(high.stepsize - low.stepsize) <= precision) & (keeps | (line.safe.stepsize > 0))
+        failed = narrow | (line.count + 1 >= max_linesearch_steps)
+        return line.told(
+            new, found.astype(jnp.int32), good | (limit & ~found), failed,
+            safe=row(keeps, NEW, SAFE), low=low_, high=high_, third=third,
         )  # fmt: skip
 
     strategy = guessing(initial_guess_strategy)
-    return LineSearch(trial, tell, strategy, needs_slope=True, unit=initial_guess_strategy == "one")
+    return LineSearch(trial, tell, missed, strategy, needs_slope=True, unit=initial_guess_strategy == "one")
 
 
 EXPAND, BISECT, SECANT, AGAIN, MIDDLE = range(5)  # phases of the next search
@@ -257,45 +299,48 @@ def hager_zhang(
         larger = jnp.where(line.count == 0, line.guess, factor * line.last.stepsize)
         if largest is not None:
             larger = jnp.minimum(larger, largest)
-        c = jnp.where(phase == SECANT, secant(low, high), secant(third, select(third.slope < 0, low, high)))
+        ahead = third.slope < 0
+        again = secant(third, Point(*(jnp.where(ahead, p, q) for p, q in zip(low, high, strict=True))))
+        c = jnp.where(phase == SECANT, secant(low, high), again)
         fits = ((phase == SECANT) | (phase == AGAIN)) & (c > low.stepsize) & (c < high.stepsize)
         middle = 0.5 * (low.stepsize + high.stepsize)
         return jnp.where(phase == EXPAND, larger, jnp.where(fits, c, middle))
 
+    def missed(line: Line, new: Point) -> tuple[Array, Array]:
+        c1, c2, approximate = like(new.value, slope_rtol, curv_rtol, approx_dec_rtol)
+        curvature = jnp.maximum(c2 * line.start.slope - new.slope, 0.0)
+        return decrease_error(line, new, c1, approximate), jnp.where(jnp.isnan(curvature), jnp.inf, curvature)
+
     def tell(line: Line, a: Array, value: Array, slope: Array) -> Line:
         new, low, high, phase, start = Point(a, value, slope), line.low, line.high, line.phase, line.start
-        c1, c2, approximate, largest = like(value, slope_rtol, curv_rtol, approx_dec_rtol, max_learning_rate)
-        decrease = decrease_error(line, new, c1, approximate)
-        curvature = jnp.maximum(c2 * start.slope - slope, 0.0)
-        curvature = jnp.where(jnp.isnan(curvature), jnp.inf, curvature)
+        approximate, largest = like(value, approx_dec_rtol, max_learning_rate)
+        decrease, curvature = missed(line, new)
         done = (decrease <= 0) & (curvature <= 0)
 
         up = jnp.isfinite(value) & (slope >= 0)
         below = ~up & (value <= start.value + approximate * jnp.abs(start.value)) & (slope < 0)
-        low_, high_ = select(below, new, low), select(below, high, new)
         expanding = (phase == EXPAND) & below
-        third = select(below, low, high)  # the end that new took the place of
         before = jnp.where(
             line.third.slope < 0, high.stepsize - line.third.stepsize, line.third.stepsize - low.stepsize
         )
-        slow = high_.stepsize - low_.stepsize > shrink * before
+        slow = jnp.where(below, high.stepsize - a, a - low.stepsize) > shrink * before
         after = jnp.select(
             [phase == SECANT, (phase == AGAIN) & slow], [np.int32(AGAIN), np.int32(MIDDLE)], np.int32(SECANT)
         )
         bisect = (~up & ~below) | ((phase == BISECT) & below)
         phase = jnp.where(expanding, np.int32(EXPAND), jnp.where(bisect, np.int32(BISECT), after))
 
-        safe = select((decrease <= 0) & (value < line.safe.value), new, line.safe)
+        keeps = (decrease <= 0) & (value < line.safe.value)
         if largest is not None:
             done |= expanding & (decrease <= 0) & (a >= largest)
-        count = next_count(line.count)
-        return line._replace(
-            count=count, phase=phase, last=new, safe=safe, low=low_, high=high_, third=third, decrease_error=decrease,
-            curvature_error=curvature, done=done, failed=~done & (count >= max_linesearch_steps),
+        return line.told(
+            new, phase, done, line.count + 1 >= max_linesearch_steps, safe=row(keeps, NEW, SAFE),
+            low=row(below, NEW, LOW), high=row(below, HIGH, NEW),
+            third=row(below, LOW, HIGH),  # the end that new took the place of
         )  # fmt: skip
 
     strategy = guessing(initial_guess_strategy)
-    return LineSearch(trial, tell, strategy, needs_slope=True, unit=initial_guess_strategy == "one")
+    return LineSearch(trial, tell, missed, strategy, needs_slope=True, unit=initial_guess_strategy == "one")
 
 
 def cubic_minimizer(p: Point, q: Point) -> Array:
@@ -355,7 +400,7 @@ def try_one(
     else:
         value, aux, gradient = problem.linearize(problem.x + a * p)
         line = search.tell(line, a, value, jnp.zeros_like(value))
-        taken = at_start | ((line.done | line.failed) & (step_length(line) == a))
+        taken = at_start | (line.over & takes_last(line))
         grad = jax.lax.cond(taken, gradient, lambda: jnp.zeros_like(p))
     last = Reached(grad, aux)
     return line, last, pick(line.safe.stepsize == a, last, safe), taken
