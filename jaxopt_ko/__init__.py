@@ -106,6 +106,7 @@ from jaxopt_ko.transforms.scaling import (
 )
 from jaxopt_ko.tree import global_norm
 from jaxopt_ko.types import (
+    KKT,
     Code,
     EmptyState,
     Evaluations,
@@ -114,6 +115,7 @@ from jaxopt_ko.types import (
     Hyper,
     Info,
     MaskedNode,
+    Multipliers,
     Params,
     Schedule,
     Solution,
@@ -122,6 +124,7 @@ from jaxopt_ko.types import (
 )
 
 __all__ = [
+    "KKT",
     "AddNoiseState",
     "BacktrackingLinesearchInfo",
     "Code",
@@ -139,6 +142,7 @@ __all__ = [
     "LinearCgState",
     "MaskedNode",
     "MaskedState",
+    "Multipliers",
     "Params",
     "PartitionState",
     "ScaleByAdaDeltaState",

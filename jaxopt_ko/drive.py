@@ -67,9 +67,12 @@ def solve(
         end = jax.lax.while_loop(goes_on, step, start)
     info = end.state.info
     code = jnp.where(info.status.code == np.int32(Code.RUNNING), np.int32(Code.BUDGET_SPENT), info.status.code)
-    best = getattr(end.state, "best", end.params)
+    best, aux, multipliers, kkt = (
+        getattr(end.state, name, default)
+        for name, default in (("best", end.params), ("aux", None), ("multipliers", None), ("kkt", None))
+    )
     solution = Solution(
-        best, info.value, Status(code), end.state.count, info.evaluations, end.state, getattr(end.state, "aux", None)
+        best, info.value, Status(code), end.state.count, info.evaluations, end.state, aux, multipliers, kkt
     )
     if verbose:
         jax.debug.callback(_print_end, code, end.state.count, info.value, tuple(info.evaluations))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, NamedTuple, TypeAlias
 
-import jax
+from jax import Array
 
 PyTree: TypeAlias = Any  # any nest of tuples, lists, dicts, NamedTuples, registered classes over arrays
 Params: TypeAlias = Any  # pytree of floating arrays: what is being optimized
@@ -14,8 +14,8 @@ Updates: TypeAlias = Any  # pytree like Params: gradients on the way in, steps t
 State: TypeAlias = Any  # what a transformation remembers between two updates
 DType: TypeAlias = Any  # whatever jnp.dtype() takes
 
-Schedule: TypeAlias = Callable[[jax.Array], jax.Array]  # int32[] step, from 0 -> float[]
-Hyper: TypeAlias = float | jax.Array | Schedule  # every numeric hyperparameter of every method
+Schedule: TypeAlias = Callable[[Array], Array]  # int32[] step, from 0 -> float[]
+Hyper: TypeAlias = float | Array | Schedule  # every numeric hyperparameter of every method
 
 
 class GradientTransformation(NamedTuple):
@@ -48,9 +48,11 @@ class Code(IntEnum):
     BUDGET_SPENT = 4, "Stopped: max_steps was reached before a tolerance."
     NOT_FINITE = 5, "Failed: the function is not finite at the starting point."
     SEARCH_FAILED = 6, "Stopped: no step was found that lowers the value, and the gradient is not small."
-
     DIVERGED = 7, "Failed: a step led to where the function is not finite; the best point seen is returned."
     NO_ROOT = 8, "Failed: the function is not zero here, though nowhere near is it smaller."
+    INFEASIBLE = 9, "Failed: no point satisfies the constraints, or none near here."
+    UNBOUNDED = 10, "Failed: the value falls without bound where the constraints hold."
+    STUCK = 11, "Stopped: rounding errors keep the method from coming any closer to a solution."
 
     sentence: str
 
@@ -65,10 +67,10 @@ class Code(IntEnum):
 class Status(NamedTuple):
     """How a solver stands."""
 
-    code: jax.Array  # int32[]  one of Code
+    code: Array  # int32[]  one of Code
 
     @property
-    def success(self) -> jax.Array:
+    def success(self) -> Array:
         """bool[]: a tolerance was met."""
         return (self.code >= int(Code.GRADIENT_SMALL)) & (self.code <= int(Code.STEP_SMALL))
 
@@ -81,32 +83,51 @@ class Status(NamedTuple):
 class Evaluations(NamedTuple):
     """How often the problem was evaluated."""
 
-    function: jax.Array  # int32[]  values or residuals
-    gradient: jax.Array  # int32[]  gradients or dense Jacobians
-    product: jax.Array  # int32[]   vectors times a Hessian or a Jacobian; a dense Hessian counts as its columns
+    function: Array  # int32[]  values or residuals
+    gradient: Array  # int32[]  gradients or dense Jacobians
+    product: Array  # int32[]   vectors times a Hessian or a Jacobian; a dense Hessian counts as its columns
 
 
 class Info(NamedTuple):
     """What a solver's update reports, in its state: all that a driver's loop looks at."""
 
-    value: jax.Array  # float[]      at the parameters as they now are
-    optimality: jax.Array  # float[]  0 at a solution: the measure that gtol bounds
-    step_norm: jax.Array  # float[]  of the trial step, in the method's own scaling
-    accepted: jax.Array  # bool[]    whether the step was taken
+    value: Array  # float[]      at the parameters as they now are
+    optimality: Array  # float[]  0 at a solution: the measure that gtol bounds
+    step_norm: Array  # float[]  of the trial step, in the method's own scaling
+    accepted: Array  # bool[]    whether the step was taken
     evaluations: Evaluations  # so far
     status: Status
+
+
+class Multipliers(NamedTuple):
+    """Those of a constrained problem: grad f + J_e'y + J_i'z - z_lower + z_upper = 0 at a solution."""
+
+    equality: PyTree  # y, like c_e(x) or b
+    inequality: PyTree  # z >= 0, like c_i(x) or h
+    lower: Params  # >= 0, like params
+    upper: Params  # >= 0, like params
+
+
+class KKT(NamedTuple):
+    """By how much the conditions of Karush, Kuhn and Tucker are missed, in the largest element each."""
+
+    stationarity: Array  # float[]     |grad f + J_e'y + J_i'z - z_lower + z_upper|
+    feasibility: Array  # float[]      |c_e|, c_i and the bounds, where they are violated
+    complementarity: Array  # float[]  |multiplier times the room left by its constraint|
 
 
 class Solution(NamedTuple):
     """What a driver returns."""
 
     params: Params  # the best point seen
-    value: jax.Array  # float[]  there
+    value: Array  # float[]  there
     status: Status
-    steps: jax.Array  # int32[]  updates made, rejected ones too
+    steps: Array  # int32[]  updates made, rejected ones too
     evaluations: Evaluations
     state: State  # of the method, to go on from
     aux: PyTree = None  # what fun returns beside its value there, with has_aux
+    multipliers: Multipliers | None = None  # of a method for constrained problems
+    kkt: KKT | None = None  # of the same
 
 
 class EmptyState(NamedTuple):
