@@ -59,6 +59,7 @@ from jaxopt_ko.schedules import (
     warmup_stable_decay_schedule,
 )
 from jaxopt_ko.solve import least_squares, minimize, root
+from jaxopt_ko.solvers import projections
 from jaxopt_ko.solvers.conjugate_gradient import ScaleByNonlinearCgState, nonlinear_cg, scale_by_nonlinear_cg
 from jaxopt_ko.solvers.descent import DescentState, descent
 from jaxopt_ko.solvers.lbfgsb import LBFGSBState, lbfgsb
@@ -223,6 +224,7 @@ __all__ = [
     "piecewise_constant_schedule",
     "piecewise_interpolate_schedule",
     "polynomial_schedule",
+    "projections",
     "rmsprop",
     "root",
     "scale",

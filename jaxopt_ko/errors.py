@@ -420,6 +420,21 @@ def check_operator(who: str, operator: Any, n: int) -> Any:
         describe(operator), "Pass lambda v: A @ v, or the symmetric matrix itself")  # fmt: skip
 
 
+def check_shape(who: str, name: str, value: Any, shape: tuple[int, ...]) -> None:
+    """An array whose shape follows from the others'."""
+    if np.shape(value) != shape:
+        say(TreeError, who, f"{name} must have the shape {shape}, which follows from the other arguments",
+            describe(value))  # fmt: skip
+
+
+def check_square_matrix(who: str, tree: PyTree, index: int, leaf: Any) -> None:
+    """A leaf that is a square matrix, or a stack of them."""
+    shape = np.shape(leaf)
+    if len(shape) < 2 or shape[-1] != shape[-2]:
+        say(TreeError, who, f"each leaf must be a square matrix, or a stack of them; {path_of(tree, index)} is none",
+            describe(leaf))  # fmt: skip
+
+
 def check_square(who: str, equations: PyTree, params: PyTree) -> None:
     """As many equations as unknowns."""
     for index, leaf in enumerate(jax.tree.leaves(equations)):

@@ -1,0 +1,318 @@
+"""Euclidean projections: P(x) is the point of a set that is nearest to x.
+
+argmin |p - x|**2 over p in the set. Parikh & Boyd 2014, Proximal Algorithms, chapter 6, unless another source is named.
+
+A tree counts as one vector of all its leaves, n elements in all, except where a function says otherwise. Each is pure
+and may be jitted, vmapped and differentiated, almost everywhere, also by what describes the set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxopt_ko import errors
+from jaxopt_ko import tree as trees
+from jaxopt_ko.numerics import norm, zero_count
+from jaxopt_ko.types import PyTree
+
+MOST_STEPS = 100  # to the nearest point of the transport polytope; some fifteen are made
+
+
+def projection_non_negative(tree: PyTree) -> PyTree:
+    """On x >= 0: max(x, 0)."""
+    return jax.tree.map(lambda x: jnp.maximum(x, 0), tree)
+
+
+def projection_box(tree: PyTree, lower: PyTree, upper: PyTree) -> PyTree:
+    """On lower <= x <= upper, each a number for all elements or a tree like x of numbers and arrays.
+
+    Raises TreeError for another structure.
+    """
+    low, high = (_like("projection_box", name, b, tree) for name, b in (("lower", lower), ("upper", upper)))
+    return jax.tree.map(lambda x, a, b: jnp.clip(x, _as(a, x), _as(b, x)), tree, low, high)
+
+
+def projection_hypercube(tree: PyTree, scale: Any = 1) -> PyTree:
+    """On 0 <= x <= scale; scale: a number or a tree like x."""
+    return projection_box(tree, 0, scale)
+
+
+def projection_linf_ball(tree: PyTree, scale: Any = 1) -> PyTree:
+    """On max|x| <= scale."""
+    return jax.tree.map(lambda x: jnp.clip(x, -_as(scale, x), _as(scale, x)), tree)
+
+
+def projection_simplex(tree: PyTree, scale: Any = 1) -> PyTree:
+    """On x >= 0, sum x = scale > 0: max(x - t, 0) for the t that gives that sum.
+
+    Held, Wolfe & Crowder 1974, Mathematical Programming 6; by sorting.
+    """
+    x, unravel = trees.ravel(tree)
+    return unravel(_simplex(x, _as(scale, x)))
+
+
+def projection_l1_sphere(tree: PyTree, scale: Any = 1) -> PyTree:
+    """On sum|x| = scale > 0. Duchi et al. 2008, section 4."""
+    x, unravel = trees.ravel(tree)
+    return unravel(_signs(x) * _simplex(jnp.abs(x), _as(scale, x)))
+
+
+def projection_l1_ball(tree: PyTree, scale: Any = 1) -> PyTree:
+    """On sum|x| <= scale. Duchi et al. 2008, section 4."""
+    x, unravel = trees.ravel(tree)
+    s = _as(scale, x)
+    return unravel(jnp.where(jnp.sum(jnp.abs(x)) <= s, x, _signs(x) * _simplex(jnp.abs(x), s)))
+
+
+def projection_l2_sphere(tree: PyTree, scale: Any = 1) -> PyTree:
+    """On |x| = scale > 0: scale x / |x|. From x = 0, where all points are as near, to that with equal elements."""
+    x, unravel = trees.ravel(tree)
+    length, even = norm(x), np.ones(x.shape) / max(np.sqrt(x.size), 1)
+    there = length > 0
+    return unravel(_as(scale, x) * jnp.where(there, x / jnp.where(there, length, 1), even.astype(x.dtype)))
+
+
+def projection_l2_ball(tree: PyTree, scale: Any = 1) -> PyTree:
+    """On |x| <= scale: x, or scale x / |x|."""
+    x, unravel = trees.ravel(tree)
+    length, s = norm(x), _as(scale, x)
+    outside = length > s
+    return unravel(jnp.where(outside, s / jnp.where(outside, length, 1), 1) * x)
+
+
+def projection_vector(x: PyTree, a: PyTree) -> PyTree:
+    """On the line through 0 and a: (a'x / a'a) a; 0 if a is."""
+    v, unravel, w = _two("projection_vector", x, a)
+    return unravel(_over(w @ v, w @ w) * w)
+
+
+def projection_hyperplane(x: PyTree, a: PyTree, b: Any) -> PyTree:
+    """On a'x = b: x - (a'x - b) / (a'a) a."""
+    v, unravel, w = _two("projection_hyperplane", x, a)
+    return unravel(v - _over(w @ v - _as(b, v), w @ w) * w)
+
+
+def projection_halfspace(x: PyTree, a: PyTree, b: Any) -> PyTree:
+    """On a'x <= b: x - max(a'x - b, 0) / (a'a) a."""
+    v, unravel, w = _two("projection_halfspace", x, a)
+    return unravel(v - _over(jnp.maximum(w @ v - _as(b, v), 0), w @ w) * w)
+
+
+def projection_affine_set(x: PyTree, A: Array, b: Array) -> PyTree:
+    """On A x = b: x - A^+ (A x - b), A^+ the pseudoinverse, so rows may depend on each other; A float[m,n], b float[m].
+
+    Raises TreeError for another shape. If no x solves A x = b, the nearest of its least-squares solutions.
+    """
+    v, unravel = trees.ravel(x)
+    errors.check_shape("projection_affine_set", "A", A, (np.shape(b)[0] if np.ndim(b) else 1, v.size))
+    A = jnp.asarray(A, v.dtype)
+    return unravel(v - jnp.linalg.pinv(A) @ (A @ v - jnp.asarray(b, v.dtype)))
+
+
+def projection_second_order_cone(pair: tuple[Array, PyTree]) -> tuple[Array, PyTree]:
+    """On |x| <= t, for the pair (t, x) of one number and a tree.
+
+    (t, x) if |x| <= t;  0 if |x| <= -t;  else (1 + t / |x|) / 2 (|x|, x)
+    """
+    t, x = pair
+    v, unravel = trees.ravel(x)
+    length, s = norm(v), jnp.asarray(t).astype(v.dtype)
+    inside, polar = length <= s, length <= -s
+    half = 0.5 * (1 + s / jnp.where(length > 0, length, 1))
+    v_new = jnp.where(inside, v, jnp.where(polar, 0, half * v))
+    s_new = jnp.where(inside, s, jnp.where(polar, 0, half * length))
+    return s_new.astype(trees.dtype_of(t)), unravel(v_new)
+
+
+def projection_psd_cone(tree: PyTree) -> PyTree:
+    """On the symmetric matrices without negative eigenvalues, each leaf float[...,k,k] by itself: Q max(Lambda, 0) Q'.
+
+    Q Lambda Q' is the leaf's symmetric part. Raises TreeError for a leaf that is no square matrix, or stack of them.
+    """
+    for index, leaf in enumerate(jax.tree.leaves(tree)):
+        errors.check_square_matrix("projection_psd_cone", tree, index, leaf)
+
+    def project(X: Array) -> Array:
+        wide = jnp.asarray(X).astype(_wide(X))
+        return _psd(0.5 * (wide + jnp.swapaxes(wide, -1, -2))).astype(trees.dtype_of(X))
+
+    return jax.tree.map(project, tree)
+
+
+def projection_transport(X: Array, row_sums: Array, column_sums: Array) -> Array:
+    """On the transport polytope P >= 0, P 1 = row_sums float[r], P'1 = column_sums float[c], for X float[r,c].
+
+    P = max(X + u 1' + 1 v', 0), by a primal-dual interior-point method with a system of r + c equations.
+
+    The two must have the same total, and no negative elements. Mehrotra 1992, SIAM J. Optim. 2, for the method.
+    """
+    who = "projection_transport"
+    errors.check_shape(who, "row_sums", row_sums, (np.shape(X)[0],))
+    errors.check_shape(who, "column_sums", column_sums, (np.shape(X)[1],))
+    wide = _wide(X)
+    return _transport(*(jnp.asarray(a).astype(wide) for a in (X, row_sums, column_sums))).astype(trees.dtype_of(X))
+
+
+# ---- how --------------------------------------------------------------------------------------------------
+
+
+def _simplex(x: Array, scale: Array) -> Array:
+    down = -jnp.sort(-x)
+    excess = jnp.cumsum(down) - scale
+    k = jnp.arange(1, x.size + 1, dtype=x.dtype)
+    last = jnp.maximum(jnp.sum(down * k > excess), 1) - 1  # of the elements that stay positive
+    p: Array = jnp.maximum(x - excess[last] / k[last], 0)
+    return p
+
+
+@jax.custom_jvp
+def _psd(S: Array) -> Array:
+    values, vectors = jnp.linalg.eigh(S)
+    P: Array = (vectors * jnp.maximum(values, 0)[..., None, :]) @ jnp.swapaxes(vectors, -1, -2)
+    return P
+
+
+@_psd.defjvp
+def _psd_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    """d P = Q (Gamma o Q'dS Q) Q', Gamma the divided differences of max(lambda, 0): also where eigenvalues meet."""
+    (S,), (dS,) = primals, tangents
+    values, Q = jnp.linalg.eigh(S)
+    plus = jnp.maximum(values, 0)
+    size = jnp.abs(values[..., :, None]) + jnp.abs(values[..., None, :])
+    # for max(a, 0) and max(b, 0) it is (a+ + b+) / (|a| + |b|), without cancellation
+    gamma = (plus[..., :, None] + plus[..., None, :]) / jnp.where(size > 0, size, 1)
+    Qt = jnp.swapaxes(Q, -1, -2)
+    return _psd(S), Q @ (gamma * (Qt @ dS @ Q)) @ Qt
+
+
+class _Inner(NamedTuple):
+    """An interior point of the transport polytope, on its way."""
+
+    P: Array  # float[r,c]  positive
+    Z: Array  # float[r,c]  positive: the multipliers of P >= 0
+    w: Array  # float[r+c]  u and v, the multipliers of the sums
+    error: Array  # float[]  in the conditions below, and P Z
+    k: Array  # int32[]
+    stuck: Array  # bool[]
+
+
+@jax.custom_jvp
+def _transport(X: Array, rows: Array, columns: Array) -> Array:
+    """P - X - u 1' - 1 v' = Z,  P 1 = rows,  P'1 = columns,  P Z = 0: by Mehrotra's predictor and corrector."""
+    r, wanted, eps = len(rows), jnp.concatenate([rows, columns]), float(np.finfo(X.dtype).eps)
+    on = (rows > 0)[:, None] & (columns > 0)[None]
+    count = jnp.maximum(jnp.sum(on), 1).astype(X.dtype)
+    unit = jnp.sum(rows) / count + float(np.finfo(X.dtype).tiny)
+
+    def step(s: _Inner) -> _Inner:
+        P, Z, w = s.P, s.Z, s.w
+        missed = jnp.where(on, P - X - w[:r, None] - w[None, r:] - Z, 0)
+        gap = _sums(P) - wanted
+        D = jnp.where(on, P / jnp.where(on, P + Z, 1), 0)
+        solve = _sums_solver(D)
+
+        def direction(product: Array) -> tuple[Array, Array, Array]:
+            """What brings P Z to 0, as P dZ + Z dP = -product, and the rest to its place."""
+            pull = missed + jnp.where(on, product / jnp.where(on, P, 1), 0)
+            dw = solve(_sums(D * pull) - gap)
+            dP = D * (dw[:r, None] + dw[None, r:] - pull)
+            return dP, jnp.where(on, -(product + Z * dP) / jnp.where(on, P, 1), 0), dw
+
+        def longest(x: Array, dx: Array) -> Array:
+            down = on & (dx < 0)
+            return jnp.minimum(1, jnp.min(jnp.where(down, -x / jnp.where(down, dx, -1), jnp.inf)))
+
+        mu = jnp.sum(P * Z) / count
+        dP, dZ, _ = direction(P * Z)
+        left = jnp.sum((P + longest(P, dP) * dP) * (Z + longest(Z, dZ) * dZ)) / count
+        center = jnp.clip(left / jnp.where(mu > 0, mu, 1), 0, 1) ** 3 * mu
+        dP, dZ, dw = direction(jnp.where(on, P * Z + dP * dZ - center, 0))
+        a = jnp.minimum(longest(P, dP), longest(Z, dZ))
+        a = jnp.where(a < 1, jnp.maximum(0.99, 1 - mu / unit**2) * a, 1)
+        P, Z, w = P + a * dP, Z + a * dZ, w + a * dw
+        error = jnp.max(jnp.abs(_sums(P) - wanted)) / unit + jnp.sum(P * Z) / count / unit**2
+        return _Inner(P, Z, w, error, s.k + 1, ~(error < s.error) & (s.k > 8))
+
+    one = jnp.where(on, unit, 0)
+    size = jnp.max(jnp.where(on, jnp.abs(X), 0), initial=0.0) + unit
+    start = _Inner(one, jnp.where(on, size, 0), jnp.zeros_like(wanted), jnp.full_like(unit, jnp.inf), zero_count(),
+                   jnp.zeros((), bool))  # fmt: skip
+    end = jax.lax.while_loop(lambda s: (s.error > 4 * eps) & (s.k < MOST_STEPS) & ~s.stuck, step, start)
+
+    # The face that it has led to, and the nearest point of that
+    face = on & (end.P > end.Z)
+    X = jnp.where(face, X, 0)
+    w = _sums_solver(face.astype(X.dtype))(wanted - _sums(X))
+    exact = jnp.where(face, X + w[:r, None] + w[None, r:], 0)
+    return jnp.where(jnp.min(exact) >= -1e3 * eps * unit, jnp.maximum(exact, 0), end.P)
+
+
+@_transport.defjvp
+def _transport_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    """d P = dX + du + dv where P > 0, with the sums that d rows and d columns ask for."""
+    (X, rows, columns), (dX, d_rows, d_columns) = primals, tangents
+    P = _transport(X, rows, columns)
+    on = jax.lax.stop_gradient(P) > 0
+    moved = jnp.where(on, dX, 0)
+    w = _sums_solver(on.astype(X.dtype))(jnp.concatenate([d_rows, d_columns]) - _sums(moved))
+    return P, jnp.where(on, moved + w[: len(rows), None] + w[None, len(rows) :], 0)
+
+
+def _sums(P: Array) -> Array:
+    """float[r+c]: of the rows, and of the columns."""
+    return jnp.concatenate([P.sum(1), P.sum(0)])
+
+
+def _sums_solver(D: Array) -> Callable[[Array], Array]:
+    """b -> the w with the sums b of D (u 1' + 1 v'), as near as can be: it is open by a constant, at least."""
+    M = jnp.block([[jnp.diag(D.sum(1)), D], [D.T, jnp.diag(D.sum(0))]])
+    scale = jax.lax.rsqrt(jnp.where(jnp.diagonal(M) > 0, jnp.diagonal(M), 1))
+    M = scale[:, None] * M * scale[None]
+    small = 100 * len(M) * float(np.finfo(M.dtype).eps)
+    L = jnp.linalg.cholesky(M + small * jnp.eye(len(M), dtype=M.dtype))
+
+    def solve(b: Array) -> Array:
+        b, w = scale * b, jnp.zeros_like(b)
+        for _ in range(3):  # the last two refine
+            w = w + jax.scipy.linalg.cho_solve((L, True), b - M @ w)
+        return scale * w
+
+    return solve
+
+
+def _two(who: str, x: PyTree, a: PyTree) -> tuple[Array, Any, Array]:
+    errors.check_same_trees(who, "a", a, "x", x)
+    v, unravel = trees.ravel(x)
+    return v, unravel, trees.ravel(a)[0].astype(v.dtype)
+
+
+def _like(who: str, name: str, bound: PyTree, reference: PyTree) -> PyTree:
+    """A bound as a tree like `reference`: one number stands for all."""
+    if trees.structure(bound) == trees.structure(0) and jnp.ndim(bound) == 0:
+        return jax.tree.map(lambda _: bound, reference)
+    if trees.structure(bound) != trees.structure(reference):
+        errors.structure_mismatch(who, name, bound, "x", reference)
+    return bound
+
+
+def _as(value: Any, x: Any) -> Array:
+    return jnp.asarray(value).astype(trees.dtype_of(x))
+
+
+def _signs(x: Array) -> Array:
+    return jnp.where(x < 0, -1, 1).astype(x.dtype)
+
+
+def _over(x: Array, y: Array) -> Array:
+    """x / y, and 0 for y = 0."""
+    return jnp.where(y != 0, x / jnp.where(y != 0, y, 1), 0)
+
+
+def _wide(x: Any) -> Any:
+    return trees.compute_dtype(trees.dtype_of(x))
