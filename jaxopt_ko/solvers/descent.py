@@ -82,7 +82,9 @@ def descent(
     least. After a search that finds nothing the direction starts anew, once; the next such search ends the run.
     init(params) and update(updates, state, params, value=, grad=, value_fn=): optax's reading.
 
-    gtol: converged when max|g| <= gtol max(1, |f|); eps**(2/3) by default; `tol` takes its place.
+    gtol: converged when max|g| <= gtol max(1, |f|); `tol` takes its place. By default sqrt(eps) or, where searches
+    begin with the full step, max|g| <= eps**0.38 max(1, |f|) and the next one is to lower f by no more than
+    eps**(5/6) max(1, |f|); there max|g| <= eps**(1/4) |f|, too, unless |f| <= eps**(5/6).
     ftol: converged when f falls, and was to fall, by no more than ftol |f|, and |g| not by half; eps by default.
     """
     direction = errors.check_pair("descent", "direction", direction)
@@ -233,6 +235,8 @@ def _flat(
             if given is None and search.unit:
                 ahead = -0.5 * guess * slope  # what the next step should bring, to first order
                 near = moved & (count > 2) & (optimality <= eps**0.38 * size) & (ahead <= eps ** (5 / 6) * size)
+                # no stop in a flat valley
+                near &= (optimality <= eps**0.25 * jnp.abs(value)) | (jnp.abs(value) <= eps ** (5 / 6))
             small = moved & (count > 2) & (decrease <= ftol_ * jnp.abs(value)) & (predicted <= ftol_ * jnp.abs(value))
             small &= optimality > 0.5 * info.optimality  # and g no longer tells more than f
             stuck = ~arrived & ~follows

@@ -162,8 +162,9 @@ class ScaleByBfgsState(NamedTuple):
 def scale_by_bfgs() -> GradientTransformation:
     """H g, with H the dense approximation of the inverse Hessian; reads params.
 
-    H starts as min(1, 1/|g|) I, and as (s'y / y'y) I when the first pair comes in. A pair with
-    s'y <= 1e-10 |s| |y| is left out, so H stays positive definite.
+    H starts as min(1, 1/|g|) I, and as (s'y / y'y) I when the first pair comes in. Before each later one it grows by
+    max(1, s'y / y'Hy), so that what no pair has told of yet keeps up where f gets flatter (Al-Baali 1998, JOTA 96,
+    533-553). A pair with s'y <= 1e-10 |s| |y| is left out, so H stays positive definite.
     """
 
     def init(params: Params) -> ScaleByBfgsState:
@@ -181,11 +182,13 @@ def scale_by_bfgs() -> GradientTransformation:
         s, y = x - x_old, g - g_old
         kept = (t > 0) & curved(s, y)
         rho = 1 / jnp.where(kept, s @ y, 1)
-        eye = jnp.eye(x.size, dtype=x.dtype)
-        H0 = jnp.where(stored == 0, eye / (rho * jnp.where(kept, y @ y, 1)), H)
-        Hy = H0 @ y
-        new = H0 - rho * (jnp.outer(Hy, s) + jnp.outer(s, Hy)) + rho * (1 + rho * (y @ Hy)) * jnp.outer(s, s)
-        H = jnp.where(kept, new, H)
+        Hy = H @ y
+        yHy = y @ Hy
+        scale = jnp.where(yHy > 0, 1 / (rho * jnp.where(yHy > 0, yHy, 1)), 1)
+        scale = jnp.where(stored == 0, scale, jnp.maximum(scale, 1))
+        H0, Hy, yHy = scale * H, scale * Hy, scale * yHy
+        new = H0 - rho * (jnp.outer(Hy, s) + jnp.outer(s, Hy)) + rho * (1 + rho * yHy) * jnp.outer(s, s)
+        H = jnp.where(kept, 0.5 * (new + new.T), H)  # XLA may round the two halves differently
         stored = stored + kept.astype(jnp.int32)
         p = jnp.where(stored == 0, first_scale(g) * g, H @ g)
         return unravel(p), ScaleByBfgsState(next_count(t), x, g, H, stored)

@@ -24,6 +24,7 @@ from jaxopt_ko.types import Hyper, PyTree
 GUESSES = ("one", "keep", "slope")
 INTERPOLATIONS = ("values", "slopes")
 ROUNDING = 10  # times eps |f|: what f cannot tell
+HEARD = 0.75  # eps to this power, times |f|: a smaller decrease may be lost where f is ill-conditioned
 FIRST_STEP = 0.3  # |a p| of the very first trial, at most
 
 
@@ -224,8 +225,9 @@ def zoom(
     |phi'(a)| <= curv_rtol |phi'(0)|                   and phi(a) <= phi(0) + approx_dec_rtol |phi(0)|
 
     interpolation: within an interval and beyond the last trial, "slopes" goes to the minimizer of the cubic with the
-    values and slopes of two points, and no value above phi(0) + 10 eps |phi(0)| will do; "values" takes three values
-    and one slope, and increase_factor, as optax does.
+    values and slopes of two points, no value above phi(0) + 10 eps |phi(0)| will do, and a trial too short to tell
+    phi(a) from phi(0), to eps**0.75 |phi(0)|, ends the way outward only by its slope; "values" takes three values and
+    one slope, and increase_factor, as optax does.
     """
     slopes = interpolation == "slopes"
 
@@ -252,6 +254,10 @@ def zoom(
         good = jnp.maximum(decrease, curvature) <= tol_
 
         beyond = (decrease > 0) | ((value >= low.value) & (line.count > 0))  # a minimum lies between low and new
+        if slopes:
+            change = jnp.maximum(value - line.start.value, -a * line.start.slope)
+            heard = change > np.finfo(value.dtype).eps ** HEARD * jnp.abs(line.start.value)
+            beyond &= zooming | (slope >= 0) | heard | jnp.isnan(change)
         turned = ~beyond & (slope * jnp.where(zooming, high.stepsize - low.stepsize, 1.0) >= 0)  # and here, too
         low_, high_ = row(beyond, LOW, NEW), row(beyond, NEW, row(turned, LOW, HIGH))
         third = row(zooming, row(beyond | turned, HIGH, LOW), LOW if slopes else low_)
