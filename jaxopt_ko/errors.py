@@ -435,6 +435,13 @@ def check_square_matrix(who: str, tree: PyTree, index: int, leaf: Any) -> None:
             describe(leaf))  # fmt: skip
 
 
+def check_matrix(who: str, tree: PyTree, index: int, leaf: Any) -> None:
+    """A leaf that is a matrix, or a stack of them."""
+    if np.ndim(leaf) < 2:
+        say(TreeError, who, f"each leaf must be a matrix, or a stack of them; {path_of(tree, index)} is none",
+            describe(leaf))  # fmt: skip
+
+
 def check_square(who: str, equations: PyTree, params: PyTree) -> None:
     """As many equations as unknowns."""
     for index, leaf in enumerate(jax.tree.leaves(equations)):

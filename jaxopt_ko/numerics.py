@@ -103,11 +103,11 @@ def largest(x: jax.Array) -> jax.Array:
     return jnp.max(jnp.abs(x)) if x.size else jnp.zeros((), x.dtype)
 
 
-def first_true(conditions: Sequence[jax.Array], codes: Sequence[int], otherwise: Any) -> jax.Array:
+def first_true(conditions: Sequence[jax.Array], codes: Sequence[Any], otherwise: Any) -> jax.Array:
     """int32[]: the code of the first condition that holds."""
     code = jnp.asarray(otherwise, jnp.int32)
     for condition, value in reversed(list(zip(conditions, codes, strict=True))):
-        code = jnp.where(condition, np.int32(value), code)
+        code = jnp.where(condition, jnp.asarray(value, jnp.int32), code)
     return code
 
 

@@ -117,8 +117,16 @@ def _minimize(
 
     fixed = _at_bounds("minimize", solution.params, bounds)
     found = frozen((solution.params, solution.value))
-    end, best = implicit(jax.grad(value), value, found, args, fixed, derivative == "implicit-cg")
+    condition, prox = jax.grad(value), getattr(method.update, "prox", None)
+    if prox is not None:  # x = prox(x - g(x), 1)
+        condition = lambda p, args: _less(p, prox(_less(p, jax.grad(value)(p, args)), 1.0))  # noqa: E731
+    symmetric_cg = derivative == "implicit-cg" and prox is None
+    end, best = implicit(condition, value, found, args, fixed, symmetric_cg)
     return solution._replace(params=end, value=best)
+
+
+def _less(a: PyTree, b: PyTree) -> PyTree:
+    return jax.tree.map(lambda x, y: x - y.astype(x.dtype), a, b)
 
 
 class _Fit(NamedTuple):
