@@ -39,6 +39,7 @@ from jaxopt_ko.optimizers.rmsprop import (
     scale_by_stddev,
 )
 from jaxopt_ko.optimizers.sgd import sgd
+from jaxopt_ko.program import linear_program, quadratic_program
 from jaxopt_ko.schedules import (
     constant_schedule,
     cosine_decay_schedule,
@@ -97,6 +98,7 @@ from jaxopt_ko.solvers.proximal import (
     prox_ridge,
     proximal_gradient,
 )
+from jaxopt_ko.solvers.quadratic import QuadraticState
 from jaxopt_ko.solvers.quasi_newton import (
     ScaleByBfgsState,
     ScaleByLBFGSState,
@@ -161,6 +163,7 @@ __all__ = [
     "Params",
     "PartitionState",
     "ProximalGradientState",
+    "QuadraticState",
     "ScaleByAdaDeltaState",
     "ScaleByAdamState",
     "ScaleByAmsgradState",
@@ -223,6 +226,7 @@ __all__ = [
     "least_squares",
     "levenberg_marquardt",
     "linear_onecycle_schedule",
+    "linear_program",
     "linear_schedule",
     "loop",
     "losses",
@@ -251,6 +255,7 @@ __all__ = [
     "prox_nuclear_norm",
     "prox_ridge",
     "proximal_gradient",
+    "quadratic_program",
     "rmsprop",
     "root",
     "scale",

@@ -412,6 +412,49 @@ def check_interval(who: str, params: PyTree, index: int, low: Any, high: Any) ->
             "The lower bound must be at most the upper one; equal ones fix the parameter")  # fmt: skip
 
 
+def check_program(who: str, params: PyTree, n: int, c: PyTree, Q: Any, *pairs: tuple[Any, Any]) -> None:
+    """The parts of a linear or quadratic program: c, Q, then (A, b) and (G, h)."""
+    if c is None:
+        missing_argument(who, "c", "Pass c=..., the linear part of the objective, a tree like params")
+    check_same_trees(who, "c", c, "params", params)
+    if Q is not None and np.shape(Q) != (n, n):
+        say(TreeError, who, f"Q must be a symmetric matrix float[{n},{n}], as there are {n} parameters", describe(Q),
+            "The objective is x'Qx/2 + c'x, with the elements of params as one vector x")  # fmt: skip
+    for (left, right), (matrix, vector) in zip((("A", "b"), ("G", "h")), pairs, strict=True):
+        if (matrix is None) != (vector is None):
+            missing = right if vector is None else left
+            missing_argument(who, missing, f"{left} and {right} come together: "
+                             f"{left} x {'=' if left == 'A' else '<='} {right}")  # fmt: skip
+        if matrix is None:
+            continue
+        if np.ndim(matrix) != 2 or np.shape(matrix)[1] != n:
+            say(TreeError, who, f"{left} must be a matrix with a column for each of {n} parameters", describe(matrix),
+                "One row for each constraint; a single one is a matrix of one row")  # fmt: skip
+        if np.shape(vector) != np.shape(matrix)[:1]:
+            say(TreeError, who, f"{right} must have one number for each of the {np.shape(matrix)[0]} rows of {left}",
+                describe(vector), "Shapes are not broadcast here")  # fmt: skip
+    numbers = [("Q", Q)] + [pair for both, names in zip(pairs, ("Ab", "Gh"), strict=True)
+                            for pair in zip(names, both, strict=True)]  # fmt: skip
+    for name, array in numbers:
+        dtype = getattr(array, "dtype", None)
+        if dtype is not None and not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
+            say(TreeError, who, f"{name} must be real numbers", describe(array), "Give a floating-point array")
+
+
+def check_convex(who: str, Q: Any) -> None:
+    """A concrete Q must be positive semidefinite, but for rounding; a traced one shows itself by its status."""
+    if isinstance(Q, jax.core.Tracer):
+        return
+    matrix = np.asarray(Q, np.float64)
+    if not np.all(np.isfinite(matrix)) or not matrix.size:
+        return
+    ends = np.linalg.eigvalsh((matrix + matrix.T) / 2)[[0, -1]]
+    if ends[0] < -1e-6 * np.max(np.abs(ends)):
+        say(HyperparameterError, who, "Q must be positive semidefinite, for the problem to be convex",
+            f"the eigenvalue {ends[0]:.6g}", "Find a local solution of another problem with "
+            "minimize(..., lbfgsb(), bounds=...)")  # fmt: skip
+
+
 def check_operator(who: str, operator: Any, n: int) -> Any:
     """A symmetric linear map of the parameters: a function of trees like them, or a matrix of their size."""
     if callable(operator) or np.shape(operator) == (n, n):

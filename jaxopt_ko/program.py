@@ -1,0 +1,203 @@
+"""Drivers for linear and quadratic programs, and the derivatives of their solutions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxopt_ko import errors, tree
+from jaxopt_ko.drive import frozen, implicit, jitted, settled, solve
+from jaxopt_ko.numerics import scalar_dtype
+from jaxopt_ko.solvers.quadratic import quadratic_interior_point, sides
+from jaxopt_ko.types import Hyper, Multipliers, Params, PyTree, Solution
+
+METHOD = quadratic_interior_point()
+MAX_STEPS = 200
+NEARNESS = 0.6  # eps to this power: weight of the terms that tie down what the conditions leave free
+
+
+class _Setting(NamedTuple):
+    """What a run is compiled for."""
+
+    who: str
+    verbose: bool
+
+
+class _Data(NamedTuple):
+    """A problem: all that its solution may be differentiated by."""
+
+    Q: Any
+    c: PyTree
+    A: Any
+    b: Any
+    G: Any
+    h: Any
+    bounds: Any
+
+
+def linear_program(
+    c: PyTree,
+    *,
+    A: Any = None,
+    b: Any = None,
+    G: Any = None,
+    h: Any = None,
+    bounds: tuple[PyTree, PyTree] | None = None,
+    params: Params = None,
+    tol: Hyper | None = None,
+    max_steps: int | None = None,
+    verbose: bool = False,
+) -> Solution:
+    """min c'x   with   A x = b,   G x <= h,   lower <= x <= upper.
+
+    The solution is a point inside the set of solutions if there is more than one. For the arguments, what may be done
+    with it, derivatives and what it raises see `quadratic_program`. Not for large sparse problems: A and G are dense.
+    """
+    return _program("linear_program", _Data(None, c, A, b, G, h, bounds), params, tol, max_steps, verbose)
+
+
+def quadratic_program(
+    Q: Any,
+    c: PyTree,
+    *,
+    A: Any = None,
+    b: Any = None,
+    G: Any = None,
+    h: Any = None,
+    bounds: tuple[PyTree, PyTree] | None = None,
+    params: Params = None,
+    tol: Hyper | None = None,
+    max_steps: int | None = None,
+    verbose: bool = False,
+) -> Solution:
+    """min x'Qx/2 + c'x   with   A x = b,   G x <= h,   lower <= x <= upper; Q positive semidefinite.
+
+    c: float[n], or a tree, whose elements as one vector are meant by n; computed in its dtype, and the solution is such
+    a tree. Q float[n,n] (its symmetric part), A float[m,n], b float[m], G float[k,n], h float[k] (inf for no row).
+    bounds: (lower, upper), each None, a number or a tree like c; free by default, and equal ones fix a parameter.
+    tol and the status: see `quadratic_interior_point`, whose update is run, 200 times at most by default. params: a
+    tree like c that takes its place for structure and dtype; where the run starts does not depend on it.
+    verbose: print a row for every update.
+
+    multipliers and kkt of the Solution are those of Q x + c + A'y + G'z - z_lower + z_upper = 0 and its residuals.
+    Pure: jitted inside, so that new data of the same shapes compiles nothing; it may be vmapped (each lane stops by
+    itself) and params, value and multipliers differentiated by all data, in forward and reverse mode, again and again:
+    by the conditions of Karush, Kuhn and Tucker on the constraints that are active (Amos & Kolter 2017,
+    arXiv:1703.00443, equation 6). Where the solution is not unique or has a kink that is one of several; where a run
+    failed, zero.
+
+    Raises MissingArgumentError for a matrix without its right-hand side; TreeError where shapes do not fit or bounds
+    leave no room; HyperparameterError if Q's numbers can be seen and one of its eigenvalues is negative. Traced, the
+    last two are the statuses INFEASIBLE and STUCK. Not for large sparse problems: the matrices are dense.
+    """
+    who = "quadratic_program"
+    if Q is None:
+        errors.missing_argument(who, "Q", "Pass the matrix, or use linear_program")
+    return _program(who, _Data(Q, c, A, b, G, h, bounds), params, tol, max_steps, verbose)
+
+
+def _program(who: str, data: _Data, params: Params, tol: Any, max_steps: Any, verbose: bool) -> Solution:
+    data = data._replace(
+        c=_floating(data.c),
+        bounds=None if data.bounds is None else tuple(map(_floating, errors.check_bound_pair(who, data.bounds))),
+        **{name: _array(getattr(data, name)) for name in ("Q", "A", "b", "G", "h")},
+    )
+    params = jax.tree.map(
+        lambda leaf: np.zeros(np.shape(leaf), tree.dtype_of(leaf)), data.c if params is None else params
+    )
+    for index, leaf in enumerate(jax.tree.leaves(data.c)):
+        errors.check_leaf(who, "c", data.c, index, leaf)
+    n = sum(np.size(leaf) for leaf in jax.tree.leaves(params))
+    errors.check_program(who, params, n, data.c, data.Q, (data.A, data.b), (data.G, data.h))
+    sides(who, params, data.bounds)
+    if data.Q is not None:
+        errors.check_convex(who, data.Q)
+    most = np.int32(MAX_STEPS if max_steps is None else max_steps)
+    solution: Solution = _solved(_Setting(who, verbose), params, settled(data), tol, most)
+    return solution
+
+
+@jitted
+def _solved(setting: _Setting, params: Params, data: _Data, tol: Any, max_steps: Any) -> Solution:
+    words = {**frozen(data)._asdict(), "tol": tol}
+    solution = solve(METHOD, params, METHOD.init(params, **words), words, max_steps, setting.verbose, False)
+    end = (solution.params, solution.multipliers)
+    failed = jnp.broadcast_to(~solution.status.success, tree.ravel(end)[0].shape)
+    conditions = _conditions(setting.who, frozen(end))
+    (x, multipliers), value = implicit(conditions, _value, frozen((end, solution.value)), data, failed)
+    return solution._replace(params=x, value=value, multipliers=multipliers)
+
+
+def _conditions(who: str, end: tuple[Params, Multipliers]) -> Callable[[Any, _Data], PyTree]:
+    """Those of Karush, Kuhn and Tucker, as equations of the solution and its multipliers, which `end` solves.
+
+    Terms of eps**0.6 times the distance from `end` tie down what they leave free (multipliers of redundant rows, an
+    edge of solutions of a linear program), where the equations would be singular.
+    """
+
+    def equations(solution: tuple[Params, Multipliers], data: _Data) -> PyTree:
+        (x, y, z, low, high), (x_, y_, z_, low_, high_) = map(_vectors, (solution, end))
+        near = float(np.finfo(x.dtype).eps ** NEARNESS)
+        lower, upper = sides(who, solution[0], data.bounds)
+        fixed, has_low, has_high = lower == upper, lower != -jnp.inf, upper != jnp.inf
+        slope = _gradient(x, data) + near * (x - x_) - low + high
+        equal, rows = jnp.zeros_like(y), jnp.zeros_like(z)
+        if data.A is not None:
+            A = jnp.asarray(data.A).astype(x.dtype)
+            slope = slope + A.T @ y
+            equal = A @ x - jnp.asarray(data.b).astype(x.dtype) - near * (y - y_)
+        if data.G is not None:
+            G, h = jnp.asarray(data.G).astype(x.dtype), jnp.asarray(data.h).astype(x.dtype)
+            real = h != jnp.inf
+            G, h = jnp.where(real[:, None], G, 0), jnp.where(real, h, 0)
+            slope = slope + G.T @ z
+            rows = jnp.where(real, z * (G @ x - h) - near * (z - z_), z)
+        below = jnp.where(has_low, low * (jnp.where(has_low, lower, 0) - x) - near * (low - low_), low)
+        above = jnp.where(has_high, high * (x - jnp.where(has_high, upper, 0)) - near * (high - high_), high)
+        below = jnp.where(fixed, jnp.where(fixed, lower, 0) - x, below)
+        above = jnp.where(fixed, high - high_, above)
+        return slope, equal, rows, below, above
+
+    return equations
+
+
+def _gradient(x: Array, data: _Data) -> Array:
+    """Q x + c."""
+    c = tree.ravel(data.c)[0].astype(x.dtype)
+    if data.Q is None:
+        return c
+    Q = jnp.asarray(data.Q).astype(x.dtype)
+    return 0.5 * (Q @ x + Q.T @ x) + c
+
+
+def _value(solution: tuple[Params, Multipliers], data: _Data) -> Array:
+    """x'Qx/2 + c'x."""
+    x, _ = tree.ravel(solution[0])
+    return 0.5 * x @ (_gradient(x, data) + tree.ravel(data.c)[0].astype(x.dtype))
+
+
+def _vectors(solution: tuple[Params, Multipliers]) -> tuple[Array, Array, Array, Array, Array]:
+    x, (y, z, low, high) = solution
+    return tree.ravel(x)[0], y, z, tree.ravel(low)[0], tree.ravel(high)[0]
+
+
+def _array(value: Any) -> Any:
+    """A nest of lists as an array."""
+    return np.asarray(value) if isinstance(value, list | tuple | int | float) else value
+
+
+def _floating(given: PyTree) -> PyTree:
+    """A tree with integers made floating; a list of plain numbers as an array."""
+    if isinstance(given, list | tuple) and given and all(isinstance(v, int | float) for v in given):
+        given = np.asarray(given)
+
+    def leaf(value: Any) -> Any:
+        whole = jnp.issubdtype(jnp.result_type(value), jnp.integer)
+        return (value if hasattr(value, "astype") else np.asarray(value)).astype(scalar_dtype()) if whole else value
+
+    return jax.tree.map(leaf, given)
