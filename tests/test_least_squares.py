@@ -1,11 +1,13 @@
 """Levenberg-Marquardt on NIST's and More, Garbow and Hillstrom's problems; lanes, derivatives, errors."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.optimize
-from data import mgh_problems, nist_problems
+from data import mgh_more, mgh_problems, nist_problems
 
 import jaxopt_ko as jo
 from jaxopt_ko.solve import least_squares
@@ -25,14 +27,38 @@ def test_nist_parameters_to_eight_digits_with_default_settings(name):
         assert int(solution.evaluations.function) <= 800  # Bennett5, the longest; 15 is the median
 
 
+@functools.cache
+def minimizer(name):
+    problem = (mgh_problems.BY_NAME | mgh_more.BY_NAME)[name]
+    return jax.jit(lambda x: least_squares(lambda x: problem["r"](x, jnp), x))
+
+
+def end(problem, times=1):
+    """(is it the minimum, or another published one? evaluations) of one More-Garbow-Hillstrom problem."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # the problems' code is NumPy's
+        solution = minimizer(problem["name"])(jnp.asarray(times * problem["x0"]))
+    value, known = 2 * float(solution.value), [problem["fopt"], *problem["alt"]]
+    found = [abs(value - f) <= 1e-6 * max(abs(f), 1e-4) for f in known]
+    assert bool(solution.status.success) or not any(found), solution.status.sentence
+    return found[0], any(found), int(solution.evaluations.function)
+
+
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("problem", mgh_problems.PROBLEMS, ids=lambda p: p["name"])
 def test_more_garbow_hillstrom_from_the_standard_start(problem):
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # the problems' code is NumPy's
-        solution = jax.jit(lambda x: least_squares(lambda x: problem["r"](x, jnp), x))(jnp.asarray(problem["x0"]))
-    value = 2 * float(solution.value)
-    known = [problem["fopt"], *problem["alt"]]
-    assert any(abs(value - f) <= 1e-6 * max(abs(f), 1e-4) for f in known), (value, known)
+    assert end(problem)[1]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("x64")
+def test_more_garbow_hillstrom_from_the_standard_start_and_ten_times_it():
+    problems = mgh_problems.PROBLEMS + mgh_more.PROBLEMS
+    best, known, evaluations = zip(*map(end, problems), strict=True)
+    assert (len(problems), sum(known)) == (44, 44) and sum(best) >= 42
+    assert np.median(evaluations) <= 21
+    far = [end(p, 10) for p in problems if np.any(p["x0"])]
+    best, known, _ = zip(*far, strict=True)
+    assert len(far) == 41 and sum(known) >= 37 and sum(best) >= 33  # 38 and 34 reached
 
 
 def decay(b, x):
@@ -78,7 +104,7 @@ def test_single_precision_reaches_its_digits():
     start = {"scale": jnp.ones(()), "rate": jnp.ones(())}
     solution = least_squares(lambda b: decay(b, x) - y, start)
     assert solution.value.dtype == jnp.float32 and bool(solution.status.success)
-    np.testing.assert_allclose(solution.params["rate"], 0.5, rtol=1e-5)
+    np.testing.assert_allclose(solution.params["rate"], 0.5, rtol=6e-5)  # 500 eps, xtol
 
 
 def test_a_budget_that_is_spent_is_a_status():
@@ -157,7 +183,8 @@ def test_bounds_end_where_scipys_do_and_have_no_derivative(x64):
 
     y, direction = jnp.asarray(Y), jnp.asarray(np.cos(X))
     slope, d = jax.jvp(end, (y,), (direction,))[1], 1e-4
-    np.testing.assert_allclose(slope, (end(y + d * direction) - end(y - d * direction)) / (2 * d), atol=3e-6)
+    quotient = (end(y + d * direction) - end(y - d * direction)) / (2 * d)
+    np.testing.assert_allclose(slope, quotient, atol=1e-5)  # the ends are right to 1e-9 or so
     assert float(slope[0]) == 0.0
 
 

@@ -35,7 +35,10 @@ from jaxopt_ko.types import Code, Evaluations, GradientTransformation, Hyper, In
 
 ACCEPT, POOR, GOOD = 1e-4, 0.25, 0.75  # bounds on rho: x + p is taken; Delta shrinks; Delta grows
 GROWTH = 4  # times |D p|, what Delta grows to
+REACH = 0.7  # times |D x|, what Delta is kept to unless the last step found r linear
+LINEAR = 0.2  # times |J p|, how far r may be from r + J p to be linear
 ROUND_OFF = 100  # times eps (f + |r| |J| |x|), f's own rounding: a smaller decrease cannot be trusted
+ZERO = 10  # times that, what f is no more than where r vanishes
 NEAR = 0.1  # of the length of x: only closer than that to a solution a step is judged by the next one's length
 
 
@@ -77,13 +80,14 @@ class _Point(NamedTuple):
 @once
 @once
 def levenberg_marquardt(
-    factor: Hyper = 1.0, *, gtol: Hyper | None = None, xtol: Hyper | None = None, linear_solver: str = "svd"
+    factor: Hyper = 0.3, *, gtol: Hyper | None = None, xtol: Hyper | None = None, linear_solver: str = "svd"
 ) -> GradientTransformation:
     """One trial step of Levenberg-Marquardt an update: r and J at one new point, kept if f falls.
 
     min |r + J p|  subject to  |D p| <= Delta:   p = -(J'J + lambda D**2)^-1 J'r,  lambda = 0 or |D p| = Delta
     rho = (f(x) - f(x + p)) / (f(x) - |r + J p|**2 / 2)
-    x + p is taken if rho > 1e-4; Delta is halved or worse if rho < 1/4, and 4 |D p| if rho > 3/4
+    x + p is taken if rho > 1e-4; Delta is halved or worse if rho < 1/4, and 4 |D p| if rho > 3/4, but no more than
+    0.7 |D x| unless r(x + p) was within 0.2 |J p| of r + J p: a fall of f alone does not show that r is linear
 
     D: the largest norm so far of each column of J, and enough of it to keep each x_j near its size (`scale`). Once
     the predicted decrease is lost in f's rounding, steps are judged by the length of the next Gauss-Newton step
@@ -281,6 +285,10 @@ def _method(
                 ],
                 bound,
             )
+            change, whole = J @ p, safe_sqrt(jnp.sum((D * jnp.where(taken, x_new, x)) ** 2))
+            linear = jnp.linalg.norm(r_new - r - change) <= LINEAR * jnp.linalg.norm(change)
+            far = ~(over | lost | linear) & (whole > 0)
+            radius = jnp.where(far, jnp.minimum(radius, REACH * whole), radius)
         else:
             radius = jnp.where(taken, jnp.inf, cut * length)
 
@@ -291,7 +299,7 @@ def _method(
         norms, sizes = jnp.maximum(norms, here), jnp.maximum(sizes, jnp.abs(x))
         optimality = cosine(q @ R, here, f, x, problem.box)
         stuck = (lost & ~taken) | (radius <= eps * jnp.linalg.norm(scale(norms, sizes) * x))
-        flat = (cosine(q @ R, norms, f, x, problem.box) <= eps ** (1 / 3)) | (f <= ROUND_OFF * rounding)
+        flat = (cosine(q @ R, norms, f, x, problem.box) <= eps ** (1 / 3)) | (f <= ZERO * ROUND_OFF * rounding)
         code = jnp.select(
             [over, optimality <= gtol_, error <= xtol_, stuck & flat, stuck],
             [info.status.code]

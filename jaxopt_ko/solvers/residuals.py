@@ -19,7 +19,7 @@ from jaxopt_ko.solvers.robust import Rho, robust
 from jaxopt_ko.types import Params, PyTree, Updates
 
 Box = tuple[Array, Array]  # lower float[n], upper float[n]
-SHARE = 0.1  # of |D x|, at least, for each D_j |x_j|
+SHARE = 0.2  # of |D x|, at least, for each D_j |x_j|
 
 
 class Residuals(NamedTuple):
