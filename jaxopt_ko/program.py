@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -128,42 +127,40 @@ def _solved(setting: _Setting, params: Params, data: _Data, tol: Any, max_steps:
     solution = solve(METHOD, params, METHOD.init(params, **words), words, max_steps, setting.verbose, False)
     end = (solution.params, solution.multipliers)
     failed = jnp.broadcast_to(~solution.status.success, tree.ravel(end)[0].shape)
-    conditions = _conditions(setting.who, frozen(end))
-    (x, multipliers), value = implicit(conditions, _value, frozen((end, solution.value)), data, failed)
+    found = frozen((end, solution.value))
+    (x, multipliers), value = implicit(_conditions, _value, found, (data, found[0]), failed)
     return solution._replace(params=x, value=value, multipliers=multipliers)
 
 
-def _conditions(who: str, end: tuple[Params, Multipliers]) -> Callable[[Any, _Data], PyTree]:
-    """Those of Karush, Kuhn and Tucker, as equations of the solution and its multipliers, which `end` solves.
+def _conditions(solution: tuple[Params, Multipliers], problem: tuple[_Data, tuple[Params, Multipliers]]) -> PyTree:
+    """Those of Karush, Kuhn and Tucker, as equations of the solution and its multipliers.
 
-    Terms of eps**0.6 times the distance from `end` tie down what they leave free (multipliers of redundant rows, an
-    edge of solutions of a linear program), where the equations would be singular.
+    problem: the data, and the solution once more as a constant. Terms of eps**0.6 times the distance from it tie down
+    what the conditions leave free (multipliers of redundant rows, an edge of solutions of a linear program), where the
+    equations would be singular.
     """
-
-    def equations(solution: tuple[Params, Multipliers], data: _Data) -> PyTree:
-        (x, y, z, low, high), (x_, y_, z_, low_, high_) = map(_vectors, (solution, end))
-        near = float(np.finfo(x.dtype).eps ** NEARNESS)
-        lower, upper = sides(who, solution[0], data.bounds)
-        fixed, has_low, has_high = lower == upper, lower != -jnp.inf, upper != jnp.inf
-        slope = _gradient(x, data) + near * (x - x_) - low + high
-        equal, rows = jnp.zeros_like(y), jnp.zeros_like(z)
-        if data.A is not None:
-            A = jnp.asarray(data.A).astype(x.dtype)
-            slope = slope + A.T @ y
-            equal = A @ x - jnp.asarray(data.b).astype(x.dtype) - near * (y - y_)
-        if data.G is not None:
-            G, h = jnp.asarray(data.G).astype(x.dtype), jnp.asarray(data.h).astype(x.dtype)
-            real = h != jnp.inf
-            G, h = jnp.where(real[:, None], G, 0), jnp.where(real, h, 0)
-            slope = slope + G.T @ z
-            rows = jnp.where(real, z * (G @ x - h) - near * (z - z_), z)
-        below = jnp.where(has_low, low * (jnp.where(has_low, lower, 0) - x) - near * (low - low_), low)
-        above = jnp.where(has_high, high * (x - jnp.where(has_high, upper, 0)) - near * (high - high_), high)
-        below = jnp.where(fixed, jnp.where(fixed, lower, 0) - x, below)
-        above = jnp.where(fixed, high - high_, above)
-        return slope, equal, rows, below, above
-
-    return equations
+    data, end = problem
+    (x, y, z, low, high), (x_, y_, z_, low_, high_) = map(_vectors, (solution, end))
+    near = float(np.finfo(x.dtype).eps ** NEARNESS)
+    lower, upper = sides("quadratic_program", solution[0], data.bounds)
+    fixed, has_low, has_high = lower == upper, lower != -jnp.inf, upper != jnp.inf
+    slope = _gradient(x, data) + near * (x - x_) - low + high
+    equal, rows = jnp.zeros_like(y), jnp.zeros_like(z)
+    if data.A is not None:
+        A = jnp.asarray(data.A).astype(x.dtype)
+        slope = slope + A.T @ y
+        equal = A @ x - jnp.asarray(data.b).astype(x.dtype) - near * (y - y_)
+    if data.G is not None:
+        G, h = jnp.asarray(data.G).astype(x.dtype), jnp.asarray(data.h).astype(x.dtype)
+        real = h != jnp.inf
+        G, h = jnp.where(real[:, None], G, 0), jnp.where(real, h, 0)
+        slope = slope + G.T @ z
+        rows = jnp.where(real, z * (G @ x - h) - near * (z - z_), z)
+    below = jnp.where(has_low, low * (jnp.where(has_low, lower, 0) - x) - near * (low - low_), low)
+    above = jnp.where(has_high, high * (x - jnp.where(has_high, upper, 0)) - near * (high - high_), high)
+    below = jnp.where(fixed, jnp.where(fixed, lower, 0) - x, below)
+    above = jnp.where(fixed, high - high_, above)
+    return slope, equal, rows, below, above
 
 
 def _gradient(x: Array, data: _Data) -> Array:
@@ -175,8 +172,9 @@ def _gradient(x: Array, data: _Data) -> Array:
     return 0.5 * (Q @ x + Q.T @ x) + c
 
 
-def _value(solution: tuple[Params, Multipliers], data: _Data) -> Array:
+def _value(solution: tuple[Params, Multipliers], problem: tuple[_Data, Any]) -> Array:
     """x'Qx/2 + c'x."""
+    data, _ = problem
     x, _ = tree.ravel(solution[0])
     return 0.5 * x @ (_gradient(x, data) + tree.ravel(data.c)[0].astype(x.dtype))
 

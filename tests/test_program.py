@@ -66,7 +66,7 @@ def test_published_optima_and_infeasible_problems(x64, which, name):
 def problem(seed, n=8, equations=2, rows=10, lower=-np.inf):
     """A random quadratic program with a point inside: (Q, c), and the words."""
     rng = np.random.default_rng(seed)
-    half, inside = rng.normal(size=(n, n)), rng.normal(size=n)
+    half, inside = rng.normal(size=(n, n)), rng.uniform(-0.3, 0.3, size=n)
     A, G = rng.normal(size=(equations, n)), rng.normal(size=(rows, n))
     words = {"A": A, "b": A @ inside, "G": G, "h": G @ inside + rng.uniform(size=rows)}
     return (half @ half.T / n + 0.01 * np.eye(n), rng.normal(size=n)), words

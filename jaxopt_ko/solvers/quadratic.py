@@ -45,10 +45,14 @@ from jaxopt_ko.types import (
 RUIZ = 10  # rounds of equilibration
 EXTREME = 1e4  # scalings stay between this and its inverse
 REFINEMENTS = 3  # rounds on every linear system
+HALF = 0.5  # to which a refinement must bring the residual to be kept
 FRACTION = 0.99  # of the way to the boundary
 PATIENCE = 12  # updates without progress before the run is stuck
 PROGRESS = 0.9  # the part to which the residuals fall in an update that is any
-LOOSE = 0.45  # eps to this power: what is near enough when rounding ends a run
+LOOSE = 0.5  # eps to this power: what is near enough when rounding ends a run
+DELTA = 0.75  # eps to this power: regularization of the factorized matrices at first, refined away
+GROWTH = 100.0  # of the regularization when a factorization fails
+MOST = 0.35  # eps to this power: where that ends
 RHO = 1.0  # weight of A'A, which makes Q regular where A x = b leaves freedom to few
 TOL = 4 / 7  # eps to this power: 1e-9 in float64, 1e-4 in float32
 
@@ -79,6 +83,7 @@ class QuadraticState(NamedTuple):
     count: Array  # int32[]       updates made
     point: Point  # of the scaled problem
     scaling: Scaling  # of the problem
+    delta: Array  # float[]       regularization of the factorized matrices
     merit: Array  # float[]       the least so far of the largest relative residual, of the best point
     progress: Array  # float[]    the least so far of merit and the certificates' residuals
     stalled: Array  # int32[]     updates since that fell
@@ -147,7 +152,7 @@ def quadratic_interior_point(*, tol: Hyper | None = None) -> GradientTransformat
     and of the gap between primal and dual value over 1 + |value| is at most tol (eps**(4/7) by default: 1e-9 in
     float64); `best`, `multipliers` and `kkt` in the state are those of the best point so far. INFEASIBLE and
     UNBOUNDED are said with a certificate, a combination of the rows that no x satisfies or a ray, to within tol.
-    DECREASE_SMALL: rounding ended the run within eps**0.45. STUCK: before that, or Q is not positive semidefinite.
+    DECREASE_SMALL: rounding ended the run within eps**0.5. STUCK: before that, or Q is not positive semidefinite.
 
     Raises MissingArgumentError without c, or a matrix without its right-hand side; TreeError where shapes do not fit
     or bounds leave no room. Not for large sparse problems: the matrices are dense; nor to start from a good guess.
@@ -161,15 +166,16 @@ def quadratic_interior_point(*, tol: Hyper | None = None) -> GradientTransformat
         given = _given(who, params, **words)
         scaling = _equilibrated(given.free)
         program = _scaled(given.free, scaling)
-        point = _start(program)
         x, full = given.x, given.full
+        delta = jnp.asarray(np.finfo(x.dtype).eps ** DELTA, x.dtype)
+        point = _start(program, delta ** (2 / 3))
         code = first_true([~given.sound, ~_is_convex(program)], [Code.NOT_FINITE, Code.STUCK], Code.RUNNING)
         inf, nil, none = jnp.asarray(jnp.inf, x.dtype), zero_count(), given.unravel(jnp.zeros_like(x))
         value = 0.5 * x @ full.curve(x) + full.c @ x
         info = Info(value, inf, jnp.zeros_like(inf), jnp.zeros((), bool), Evaluations(nil, nil, nil), Status(code))
         multipliers = Multipliers(jnp.zeros_like(full.b), jnp.zeros_like(full.G[:, 0]), none, none)
         kkt = KKT(inf, inf, inf)
-        state = QuadraticState(nil, point, scaling, inf, inf, nil, params, multipliers, kkt, info)
+        state = QuadraticState(nil, point, scaling, delta, inf, inf, nil, params, multipliers, kkt, info)
         return jax.tree.map(jnp.array, state)  # type: ignore[no-any-return]  # no buffer twice: they may be donated
 
     def update(
@@ -182,10 +188,11 @@ def quadratic_interior_point(*, tol: Hyper | None = None) -> GradientTransformat
         bound = jnp.asarray(eps**TOL if asked is None else value_at(asked, state.count), given.x.dtype)
         over = state.info.status.code != np.int32(Code.RUNNING)
 
-        new, length = _step(program, state.point)
+        new, length = _step(program, state.point, state.delta)
         finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(new)]))
         moved = finite & (length > 0) & ~over
         point = jax.tree.map(lambda new, old: jnp.where(moved, new, old), new, state.point)
+        delta = jnp.where(finite | over, state.delta, GROWTH * state.delta)
         found = _judged(given, state.scaling, point)
         better = moved & (found.merit < state.merit)
 
@@ -201,7 +208,7 @@ def quadratic_interior_point(*, tol: Hyper | None = None) -> GradientTransformat
         now = jnp.minimum(found.merit, jnp.minimum(found.infeasible, found.unbounded))
         falls = moved & (now < PROGRESS * state.progress)
         stalled = jnp.where(falls, 0, next_count(state.stalled))
-        stuck = ~moved | (stalled >= PATIENCE)
+        stuck = jnp.where(finite, ~moved, state.delta >= eps**MOST) | (stalled >= PATIENCE)
         code = first_true(
             [found.merit <= bound, found.infeasible <= bound, found.unbounded <= bound,
              stuck & (merit <= eps**LOOSE), stuck],
@@ -216,7 +223,7 @@ def quadratic_interior_point(*, tol: Hyper | None = None) -> GradientTransformat
         evaluations = Evaluations(calls, calls, zero_count())
         info = Info(value, optimality, norm(dx), moved, evaluations, Status(code))
         return given.unravel(dx), QuadraticState(
-            next_count(state.count), point, state.scaling, merit, jnp.where(falls, now, state.progress),
+            next_count(state.count), point, state.scaling, delta, merit, jnp.where(falls, now, state.progress),
             jnp.where(over, state.stalled, stalled), best, multipliers, kkt, info,
         )  # fmt: skip
 
@@ -226,12 +233,12 @@ def quadratic_interior_point(*, tol: Hyper | None = None) -> GradientTransformat
 # ---- the step -------------------------------------------------------------------------------------------
 
 
-def _step(program: _Program, point: Point) -> tuple[Point, Array]:
+def _step(program: _Program, point: Point, delta: Array) -> tuple[Point, Array]:
     """One predictor-corrector step, and its length."""
     p, (x, y, z, s, tau, kappa) = program, point
     has = p.has
     t = jnp.where(has, s / z, 1)
-    solve = _system(p, t)
+    solve = _system(p, t, delta)
     xi = x / tau
     Qxi = p.curve(xi)
     f1 = tau * Qxi + p.A.T @ y + p.columns(z) + p.c * tau
@@ -273,10 +280,9 @@ def _step(program: _Program, point: Point) -> tuple[Point, Array]:
     return new._replace(s=jnp.where(has, new.s, 1), z=jnp.where(has, new.z, 0)), alpha
 
 
-def _system(p: _Program, t: Array) -> System:
+def _system(p: _Program, t: Array, delta: Array) -> System:
     """The solution of   [Q A' N'; A 0 0; N 0 -T] [dx; dy; dz] = [r1; r2; r3],   T = s/z diagonal."""
     n, m, k = p.c.size, p.b.size, p.G.shape[0]
-    delta = _regularization(p.c.dtype)
     w = jnp.where(p.has, 1 / (t + delta), 0)
     wg, wl, wu = jnp.split(w, [k, k + n])
     Q = jnp.zeros((n, n), p.c.dtype) if p.Q is None else p.Q
@@ -304,11 +310,11 @@ def _system(p: _Program, t: Array) -> System:
         def size(e: Vectors) -> Array:
             return jnp.max(jnp.stack([largest(part) for part in e]))
 
-        def refine(_: Any, carry: tuple[Vectors, Vectors]) -> tuple[Vectors, Vectors]:
+        def refine(i: Any, carry: tuple[Vectors, Vectors]) -> tuple[Vectors, Vectors]:
             d, e = carry
             nearer = jax.tree.map(jnp.add, d, near(*e))
             left = missed(nearer)
-            falls = size(left) < size(e)
+            falls = (i == 0) | (size(left) < HALF * size(e))  # not where the equations contradict each other
             d, e = jax.tree.map(lambda new, old: jnp.where(falls, new, old), (nearer, left), (d, e))
             return d, e
 
@@ -317,10 +323,6 @@ def _system(p: _Program, t: Array) -> System:
         return d
 
     return solve
-
-
-def _regularization(dtype: Any) -> float:
-    return float(np.finfo(dtype).eps ** 0.5)
 
 
 def _lower(L: Array, b: Array) -> Array:
@@ -333,10 +335,10 @@ def _upper(L: Array, b: Array) -> Array:
     return jax.scipy.linalg.solve_triangular(L, b, lower=True, trans=1) if L.size else b
 
 
-def _start(p: _Program) -> Point:
+def _start(p: _Program, delta: Array) -> Point:
     """Where x and s miss the rows least, and z the stationarity, moved inside."""
     has = p.has
-    solve = _system(p, jnp.ones_like(p.k))
+    solve = _system(p, jnp.ones_like(p.k), delta)
     rights = (jnp.stack([jnp.zeros_like(p.c), -p.c]), jnp.stack([p.b, 0 * p.b]), jnp.stack([p.k, 0 * p.k]))
     (x, x2), (_, y), (s, z) = jax.vmap(solve)(*rights)
     if p.Q is not None:
@@ -503,5 +505,5 @@ def _is_convex(p: _Program) -> Array:
     if p.Q is None:
         return jnp.ones((), bool)
     n = p.c.size
-    delta = _regularization(p.c.dtype)
-    return jnp.all(jnp.isfinite(jnp.linalg.cholesky(p.Q + delta * jnp.eye(n, dtype=p.c.dtype))))
+    small = float(np.finfo(p.c.dtype).eps ** 0.5)
+    return jnp.all(jnp.isfinite(jnp.linalg.cholesky(p.Q + small * jnp.eye(n, dtype=p.c.dtype))))
