@@ -63,6 +63,7 @@ from jaxopt_ko.solve import least_squares, minimize, root
 from jaxopt_ko.solvers import projections
 from jaxopt_ko.solvers.conjugate_gradient import ScaleByNonlinearCgState, nonlinear_cg, scale_by_nonlinear_cg
 from jaxopt_ko.solvers.descent import DescentState, descent
+from jaxopt_ko.solvers.interior_point import InteriorPointState, interior_point
 from jaxopt_ko.solvers.lbfgsb import LBFGSBState, lbfgsb
 from jaxopt_ko.solvers.least_squares import LeastSquaresState, gauss_newton, levenberg_marquardt
 from jaxopt_ko.solvers.linear import LinearCgState, cg
@@ -154,6 +155,7 @@ __all__ = [
     "Hyper",
     "Info",
     "InjectStatefulHyperparamsState",
+    "InteriorPointState",
     "LBFGSBState",
     "LeastSquaresState",
     "LinearCgState",
@@ -215,6 +217,7 @@ __all__ = [
     "global_norm",
     "identity",
     "inject_hyperparams",
+    "interior_point",
     "inverse_sqrt_schedule",
     "inverse_time_decay",
     "join_schedules",

@@ -515,6 +515,23 @@ def check_residuals(who: str, residuals: PyTree, n: int) -> None:
             "Add data, or a term such as sqrt(weight) * params that ties the parameters down")  # fmt: skip
 
 
+def check_constraint(who: str, name: str, constraint: PyTree) -> None:
+    """Constraints are real arrays, in any tree."""
+    for index, leaf in enumerate(jax.tree.leaves(constraint)):
+        dtype = getattr(leaf, "dtype", None)
+        if isinstance(leaf, float) or (dtype is not None and jnp.issubdtype(dtype, jnp.floating)):
+            continue
+        say(TreeError, who, f"the leaf {path_of(constraint, index)} of {name}(params) must be a real floating-point "
+            "array", describe(leaf), "Return the values themselves, not whether they hold")  # fmt: skip
+
+
+def check_constrained(who: str, method: str, words: Sequence[str], takes: bool) -> None:
+    """Constraints are for a method that heeds them."""
+    if words and not takes:
+        say(TransformationError, who, f"the method {method} takes no {' or '.join(words)} constraints",
+            f"{', '.join(words)}", "Pass method=interior_point(), or leave them out")  # fmt: skip
+
+
 def jacobian_structure(who: str, jacobian: Any, m: int, n: int) -> NoReturn:
     """A user's Jacobian that is neither a matrix nor a tree of trees."""
     got = describe(jacobian) if jax.tree_util.all_leaves([jacobian]) else _short(jax.tree.structure(jacobian))

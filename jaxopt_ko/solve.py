@@ -22,14 +22,14 @@ from jaxopt_ko.drive import (
     solve,
     start_of,
 )
-from jaxopt_ko.lift import taking
+from jaxopt_ko.lift import name_of, taking
 from jaxopt_ko.solvers.bounds import box
 from jaxopt_ko.solvers.first_order import first_order
 from jaxopt_ko.solvers.least_squares import levenberg_marquardt
 from jaxopt_ko.solvers.quasi_newton import lbfgs
 from jaxopt_ko.solvers.residuals import residuals
 from jaxopt_ko.solvers.robust import LOSSES
-from jaxopt_ko.types import Code, GradientTransformation, Hyper, Params, PyTree, Solution, Status
+from jaxopt_ko.types import Code, GradientTransformation, Hyper, Multipliers, Params, PyTree, Solution, Status
 
 DEFAULT_METHOD, DEFAULT_FIT = lbfgs(), levenberg_marquardt()
 
@@ -55,6 +55,8 @@ def minimize(
     max_steps: int | None = None,
     has_aux: bool = False,
     verbose: bool = False,
+    equality: Callable[..., PyTree] | None = None,
+    inequality: Callable[..., PyTree] | None = None,
     bounds: tuple[PyTree, PyTree] | None = None,
     derivative: str = "implicit",
 ) -> Solution:
@@ -64,15 +66,19 @@ def minimize(
     lbfgsb, ...) runs one evaluation an update; of any other transformation (sgd, adam) the best point seen is kept.
     tol: bound on the gradient, max|g| <= tol max(1, |f|); by default from the dtype, see each method.
     max_steps: updates, 10,000 by default. bounds: (lower, upper) for the methods that take them (lbfgsb).
+    equality, inequality: subject to equality(params, *args) = 0 and inequality(params, *args) <= 0, trees of arrays,
+    for the methods that take them (interior_point); the solution then has multipliers and kkt.
     verbose: print a row for every update.
 
     Pure: jitted inside, so that a second call with the same fun and new data compiles nothing; it may be vmapped (each
     lane stops by itself) and differentiated by `args` and what fun closes over, in forward and reverse mode, again and
     again. derivative: "implicit" by the equation gradient = 0, with a dense Hessian; "implicit-cg" the same by
     conjugate gradients on Hessian-vector products; "unrolled" through all updates, as a scan of max_steps, with
-    respect to `params`, too.
+    respect to `params`, too. With constraints it is the conditions of Karush, Kuhn and Tucker that are differentiated,
+    always densely, with the constraints that are active at the solution; the multipliers have derivatives, too.
 
-    Raises, when traced, TreeError if fun returns no real number, MissingArgumentError or what the method raises.
+    Raises, when traced, TransformationError for constraints that the method does not take, TreeError if fun returns no
+    real number, MissingArgumentError or what the method raises.
     A run that fails says so in `status`; the params are then the best seen. Not for sums of squares: least_squares
     needs a third of the evaluations.
     """
@@ -83,18 +89,36 @@ def minimize(
     check_derivative(who, derivative, max_steps)
     if bounds is not None:
         box(who, params, bounds)  # once where its numbers can be seen
+    for name, constraint in (("equality", equality), ("inequality", inequality)):
+        if constraint is not None:
+            errors.check_function(who, name, constraint)
     length = max_steps if derivative == "unrolled" else None
     setting = _Setting(fun, method, has_aux, verbose, derivative, length)
-    solution: Solution = _minimize(setting, settled(params), args, tol, _steps(max_steps), bounds)
+    constraints = _Constraints(equality, inequality)
+    run = (setting, constraints)
+    solution: Solution = _minimize(run, settled(params), args, tol, _steps(max_steps), bounds)
     return solution
+
+
+class _Constraints(NamedTuple):
+    """Functions of (params, *args), or None."""
+
+    equality: Callable[..., PyTree] | None
+    inequality: Callable[..., PyTree] | None
 
 
 @jitted
 def _minimize(
-    setting: _Setting, params: Params, args: tuple[Any, ...], tol: Any, max_steps: Any, bounds: Any
+    run: tuple[_Setting, _Constraints],
+    params: Params,
+    args: tuple[Any, ...],
+    tol: Any,
+    max_steps: Any,
+    bounds: Any,
 ) -> Solution:
-    fun, method, has_aux, verbose, derivative, length = setting
-    fun, args = in_this_trace(fun, params, args)
+    (fun, method, has_aux, verbose, derivative, length), constraints = run
+    (fun, *limits), args = _in_this_trace([fun, *constraints], params, args)
+    functions = {name: limit for name, limit in zip(constraints._fields, limits, strict=True) if limit is not None}
     words: dict[str, Any] = {"has_aux": has_aux}
     if tol is not None:
         words["tol"] = tol
@@ -104,7 +128,11 @@ def _minimize(
     still: Callable[[Any], Any] = (lambda x: x) if unrolled else frozen  # where it starts is not what it finds
     start, given = still(params), still(args)
     words["value_fn"] = lambda p: fun(p, *given)
-    if (state := start_of(method, start, words)) is None:
+    for name, function in functions.items():
+        words[name] = lambda p, function=function: function(p, *given)
+    state = start_of(method, start, words)
+    errors.check_constrained("minimize", name_of(method), list(functions), hasattr(state, "multipliers"))
+    if state is None:
         method = first_order(method)
         state = method.init(start, **words)
     solution = solve(method, start, state, words, length if unrolled else max_steps, verbose, unrolled)
@@ -115,6 +143,8 @@ def _minimize(
         result: Any = fun(p, *args)
         return result[0] if has_aux else result  # type: ignore[no-any-return]
 
+    if solution.multipliers is not None:
+        return _constrained(solution, value, functions, args, bounds)
     fixed = _at_bounds("minimize", solution.params, bounds)
     found = frozen((solution.params, solution.value))
     condition, prox = jax.grad(value), getattr(method.update, "prox", None)
@@ -127,6 +157,68 @@ def _minimize(
 
 def _less(a: PyTree, b: PyTree) -> PyTree:
     return jax.tree.map(lambda x, y: x - y.astype(x.dtype), a, b)
+
+
+def _constrained(
+    solution: Solution,
+    value: Callable[[Params, Any], Array],
+    functions: dict[str, Callable[..., PyTree]],
+    args: tuple[Any, ...],
+    bounds: Any,
+) -> Solution:
+    """The solution with the derivatives that the conditions of Karush, Kuhn and Tucker give it:
+
+    grad f + J_e'y + J_i'z = 0 for x off its bounds    c_e = 0    c_i = 0 where it is active, elsewhere z = 0
+
+    Active: z larger than what is left of c_i, a bound's multiplier larger than what is left to it.
+    """
+    none: Callable[..., PyTree] = lambda p, *args: None  # noqa: E731
+    c_e, c_i = functions.get("equality", none), functions.get("inequality", none)
+    x, multipliers = frozen((solution.params, solution.multipliers))
+    y, z, lower, upper = multipliers
+    dtype = solution.value.dtype
+    active = jax.tree.map(lambda z, c: z > -c, z, frozen(c_i(x, *args)))
+
+    def product(y: PyTree, c: PyTree) -> Array:
+        terms = jax.tree.leaves(jax.tree.map(lambda y, c: jnp.sum(y * c), y, c))
+        return sum((term.astype(dtype) for term in terms), start=jnp.zeros((), dtype))
+
+    def lagrangian(x: Params, y: PyTree, z: PyTree, args: Any) -> Array:
+        return value(x, args).astype(dtype) + product(y, c_e(x, *args)) + product(z, c_i(x, *args))
+
+    def conditions(found: Any, args: Any) -> Any:
+        x, y, z = found
+        held = jax.tree.map(jnp.where, active, c_i(x, *args), z)
+        return jax.grad(lagrangian)(x, y, z, args), c_e(x, *args), held
+
+    found = (x, y, z)
+    at, low, high = (tree.ravel(part)[0] for part in (x, lower, upper))
+    least, most = box("minimize", solution.params, frozen(bounds))
+    held = (low > at - least) | (high > most - at)
+    fixed = jnp.concatenate([held, jnp.zeros(tree.ravel((y, z))[0].size, bool)])
+    (x, y, z), best = implicit(
+        conditions, lambda found, args: value(found[0], args), (found, frozen(solution.value)), args, fixed,
+    )  # fmt: skip
+    return solution._replace(params=x, value=best, multipliers=Multipliers(y, z, lower, upper))
+
+
+def _in_this_trace(functions: list[Any], params: Params, args: tuple[Any, ...]) -> tuple[list[Any], tuple[Any, ...]]:
+    """`in_this_trace` for several functions of the same args; None stays None."""
+    made: list[Any] = []
+    whole = args
+    for function in functions:
+        if function is None:
+            made.append(None)
+            continue
+        converted, extended = in_this_trace(function, params, args)
+        own, foreign = len(args), slice(len(whole), len(whole) + len(extended) - len(args))
+        whole = (*whole, *extended[own:])
+
+        def call(p: Params, *given: Any, converted: Any = converted, own: int = own, foreign: slice = foreign) -> Any:
+            return converted(p, *given[:own], *given[foreign])
+
+        made.append(call)
+    return made, whole
 
 
 class _Fit(NamedTuple):

@@ -192,6 +192,7 @@ CASES = [
     Case("bfgs", jo.bfgs, words="flat", vector=True, lacks=STARTS),
     Case("nonlinear_cg", jo.nonlinear_cg, words="flat", vector=True, lacks=STARTS),
     Case("lbfgsb", jo.lbfgsb, options={"memory_size": 3}, words="flat", vector=True, lacks=STARTS),
+    Case("interior_point", jo.interior_point, words="flat", vector=True, lacks=STARTS),
     Case("newton", jo.newton, words="flat", vector=True, lacks=STARTS),
     Case("newton_cg", jo.newton_cg, words="flat", vector=True, lacks=STARTS),
     Case("cg", jo.cg, words="flat", vector=True, lacks=STARTS),

@@ -31,6 +31,7 @@ WITHIN = {"transforms.scaling"} | {
     f"solvers.{piece}"
     for piece in (
         *("objective", "bounds", "search", "linesearch", "descent", "trust_region"),
+        *("program", "condensed"),
         *("robust", "residuals", "damped", "lsmr", "matrix_free"),
     )
 }

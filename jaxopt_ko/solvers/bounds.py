@@ -10,7 +10,8 @@ import numpy as np
 from jax import Array
 
 from jaxopt_ko import errors, tree
-from jaxopt_ko.types import Params, PyTree
+from jaxopt_ko.compose import apply_updates
+from jaxopt_ko.types import Params, PyTree, Updates
 
 
 def box(who: str, params: Params, bounds: tuple[PyTree, PyTree] | None) -> tuple[Array, Array]:
@@ -38,6 +39,15 @@ def box(who: str, params: Params, bounds: tuple[PyTree, PyTree] | None) -> tuple
     a, b = vector(low), vector(high)
     room = (a <= b) & (a < jnp.inf) & (b > -jnp.inf)
     return jnp.where(room, a, jnp.nan), jnp.where(room, b, jnp.nan)
+
+
+def move(problem: Any, params: Params, to: Array, lower: Array, upper: Array) -> tuple[Updates, Array]:
+    """The step to add to params for P(to), and where it leads: params + step, never outside for its rounding."""
+    step = problem.unravel(jnp.clip(to, lower, upper) - problem.x)
+    at, _ = tree.ravel(apply_updates(params, step))
+    back = problem.unravel((at < lower).astype(at.dtype) - (at > upper).astype(at.dtype))
+    step = jax.tree.map(lambda s, b: s + b * jnp.abs(s) * jnp.finfo(s.dtype).eps, step, back)  # type: ignore[no-untyped-call]
+    return step, jnp.clip(tree.ravel(apply_updates(params, step))[0], lower, upper)
 
 
 def _spread(who: str, side: str, prefix: PyTree, params: Params, none: float) -> list[Any]:

@@ -14,13 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko import tree
-from jaxopt_ko.compose import apply_updates
 from jaxopt_ko.errors import NONNEGATIVE, check_hyper, check_size
 from jaxopt_ko.lift import once, transform
 from jaxopt_ko.numerics import next_count, safe_sqrt, value_at, zero_count
-from jaxopt_ko.solvers.bounds import box
-from jaxopt_ko.solvers.objective import Objective, objective
+from jaxopt_ko.solvers.bounds import box, move
+from jaxopt_ko.solvers.objective import objective
 from jaxopt_ko.solvers.search import Line, Reached, pick, takes_last, zoom
 from jaxopt_ko.types import Code, Evaluations, GradientTransformation, Hyper, Info, Params, PyTree, Status, Updates
 
@@ -203,15 +201,6 @@ def length(x: Array) -> Array:
 
 
 # ---- the box ------------------------------------------------------------------------------------------------
-
-
-def move(problem: Objective, params: Params, to: Array, lower: Array, upper: Array) -> tuple[Updates, Array]:
-    """The step to add to params for P(to), and where it leads: params + step, never outside for its rounding."""
-    step = problem.unravel(jnp.clip(to, lower, upper) - problem.x)
-    at, _ = tree.ravel(apply_updates(params, step))
-    back = problem.unravel((at < lower).astype(at.dtype) - (at > upper).astype(at.dtype))
-    step = jax.tree.map(lambda s, b: s + b * jnp.abs(s) * jnp.finfo(s.dtype).eps, step, back)  # type: ignore[no-untyped-call]
-    return step, jnp.clip(tree.ravel(apply_updates(params, step))[0], lower, upper)
 
 
 def projected_gradient(x: Array, g: Array, lower: Array, upper: Array) -> Array:

@@ -22,6 +22,7 @@ class Objective(NamedTuple):
     x: Array  # float[n]  the parameters
     unravel: Callable[[Array], Params]  # a vector as parameters
     value: Callable[[Array], Array]  # f(x), float[]
+    full: Callable[[Array], tuple[Array, PyTree]]  # f(x) and what else the function returns
     evaluate: Callable[[Array], Evaluation]  # f(x), what else the function returns, and f's gradient
     linearize: Callable[[Array], tuple[Array, PyTree, Callable[[], Array]]]  # the gradient only when called for
 
@@ -52,4 +53,4 @@ def objective(
         value, pull, aux = jax.vjp(full, x, has_aux=True)
         return value, aux, lambda: pull(jnp.ones_like(value))[0]
 
-    return Objective(x, unravel, lambda x: full(x)[0], evaluate, linearize)
+    return Objective(x, unravel, lambda x: full(x)[0], full, evaluate, linearize)
