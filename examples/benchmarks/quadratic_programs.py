@@ -6,8 +6,11 @@ Each has 50 parameters between -5 and 5 and 100 constraints, 20 equations and 80
 """
 
 import importlib.util
+import os
 import sys
 import time
+
+os.environ.setdefault("NPROC", "16")  # with a pool of two threads, XLA's batched factorizations on CPU may wait forever
 
 import jax
 import jax.numpy as jnp
