@@ -61,6 +61,7 @@ from jaxopt_ko.schedules import (
 )
 from jaxopt_ko.solve import least_squares, minimize, root
 from jaxopt_ko.solvers import projections
+from jaxopt_ko.solvers.augmented import AugmentedLagrangianState, augmented_lagrangian
 from jaxopt_ko.solvers.conjugate_gradient import ScaleByNonlinearCgState, nonlinear_cg, scale_by_nonlinear_cg
 from jaxopt_ko.solvers.descent import DescentState, descent
 from jaxopt_ko.solvers.interior_point import InteriorPointState, interior_point
@@ -144,6 +145,7 @@ from jaxopt_ko.types import (
 __all__ = [
     "KKT",
     "AddNoiseState",
+    "AugmentedLagrangianState",
     "BacktrackingLinesearchInfo",
     "Code",
     "DescentState",
@@ -198,6 +200,7 @@ __all__ = [
     "add_noise",
     "amsgrad",
     "apply_updates",
+    "augmented_lagrangian",
     "bfgs",
     "cg",
     "chain",

@@ -532,6 +532,13 @@ def check_constrained(who: str, method: str, words: Sequence[str], takes: bool) 
             f"{', '.join(words)}", "Pass method=interior_point(), or leave them out")  # fmt: skip
 
 
+def check_solver(who: str, name: str, state: Any, fits: bool) -> None:
+    """A method that reports how it stands."""
+    if not fits:
+        say(TransformationError, who, f"{name} must be a solver such as lbfgs(), newton() or lbfgsb(), whose state "
+            "reports how it stands", f"the state {type(state).__name__}")  # fmt: skip
+
+
 def jacobian_structure(who: str, jacobian: Any, m: int, n: int) -> NoReturn:
     """A user's Jacobian that is neither a matrix nor a tree of trees."""
     got = describe(jacobian) if jax.tree_util.all_leaves([jacobian]) else _short(jax.tree.structure(jacobian))

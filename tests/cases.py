@@ -217,6 +217,15 @@ CASES = [
         lacks=STARTS,
     ),
     Case(
+        "augmented_lagrangian",
+        jo.augmented_lagrangian,
+        {"penalty": 10.0},
+        {"inner": jo.lbfgs()},
+        words="flat",
+        vector=True,
+        lacks=STARTS,
+    ),
+    Case(
         "keep_in",
         jo.keep_in,
         make=lambda: jo.chain(jo.sgd(0.1), jo.keep_in(lambda p: jo.projections.projection_linf_ball(p, 2.0))),

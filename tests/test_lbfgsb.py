@@ -461,3 +461,9 @@ def test_what_is_refused():
         lbfgsb(memory_size=0)
     with pytest.raises(HyperparameterError, match="gtol"):
         lbfgsb(gtol=-1.0)
+
+
+def test_aux_is_that_of_the_solution(x64):
+    fun = lambda x: (jnp.sum((x - 3.0) ** 2), {"where": 2.0 * x})  # noqa: E731
+    solution = jo.minimize(fun, jnp.zeros(2), jo.lbfgsb(), bounds=(None, 2.0), has_aux=True)
+    np.testing.assert_array_equal(solution.aux["where"], 4.0)

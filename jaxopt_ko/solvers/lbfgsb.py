@@ -48,6 +48,11 @@ class LBFGSBState(NamedTuple):
     restarts: Array  # int32[]    times that a search or a direction failed and the memory was emptied
     info: Info  # of the last update
 
+    @property
+    def aux(self) -> PyTree:
+        """What the function returned beside its value, at the parameters as they now are."""
+        return self.here.aux
+
 
 @once
 def lbfgsb(

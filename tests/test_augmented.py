@@ -1,0 +1,79 @@
+"""The augmented Lagrangian over several methods: Hock and Schittkowski's problems, statuses, derivatives, lanes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from data import hs_problems
+
+import jaxopt_ko as jo
+
+HS = {problem["name"]: problem for problem in hs_problems.HS}
+SMALL = ("HS7", "HS11", "HS28", "HS40", "HS100")
+
+
+def solve(problem, inner, bounds=None):
+    def stacked(name, sign):
+        function = problem[name]
+        return None if function is None else lambda x: sign * jnp.stack([jnp.asarray(v) for v in function(x, jnp)])
+
+    with jax.numpy_dtype_promotion("standard"):
+        return jo.minimize(
+            lambda x: problem["f"](x, jnp), jnp.asarray(problem["x0"]), jo.augmented_lagrangian(inner),
+            equality=stacked("eq", 1), inequality=stacked("ineq", -1), bounds=bounds,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_with_lbfgs_inside(x64, name):
+    solution = solve(HS[name], jo.lbfgs())
+    assert bool(solution.status.success), solution.status.sentence
+    np.testing.assert_allclose(solution.value, HS[name]["fopt"], rtol=1e-6, atol=1e-6)
+    assert float(solution.kkt.feasibility) < 1e-6 and float(solution.kkt.complementarity) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["HS17", "HS76"])
+def test_with_bounds_for_the_inner_method(x64, name):
+    box = tuple(
+        jnp.array([s * np.inf if b is None else float(b) for b in HS[name][k]]) for k, s in (("lb", -1), ("ub", 1))
+    )
+    solution = solve(HS[name], jo.lbfgsb(), box)
+    assert bool(solution.status.success), solution.status.sentence
+    np.testing.assert_allclose(solution.value, HS[name]["fopt"], rtol=1e-6)
+    assert bool(jnp.all((solution.params >= box[0]) & (solution.params <= box[1])))
+
+
+def fun(x, a):
+    return jnp.sum((x - a) ** 2) + x[0] ** 4
+
+
+def on_the_circle(x, a):
+    return x @ x - 1.0
+
+
+def test_derivatives_multipliers_and_lanes(x64):
+    method = jo.augmented_lagrangian(jo.newton())
+    find = lambda a: jo.minimize(fun, jnp.array([0.5, 0.5]), method, args=(a,), equality=on_the_circle, tol=1e-11)  # noqa: E731
+    a, d = jnp.array([1.0, 2.0]), jnp.array([0.3, -0.2])
+    found = find(a)
+    x, y = found.params, found.multipliers.equality
+    np.testing.assert_allclose(jax.grad(fun)(x, a) + 2 * y * x, 0, atol=1e-8)
+    slope = jax.jvp(lambda a: find(a).params, (a,), (d,))[1]
+    np.testing.assert_allclose(slope, (find(a + 1e-5 * d).params - find(a - 1e-5 * d).params) / 2e-5, atol=1e-6)
+    lanes = jax.vmap(find)(jnp.stack([a, a * jnp.nan, 2 * a]))
+    assert list(lanes.status.success) == [True, False, True]
+    np.testing.assert_allclose(lanes.params[0], x, atol=1e-9)
+
+
+def test_what_cannot_be_and_what_is_refused():
+    nowhere = jo.minimize(
+        lambda x: jnp.sum(x**2),
+        jnp.ones(2),
+        jo.augmented_lagrangian(jo.lbfgs()),
+        equality=lambda x: jnp.sum(x**2) + 1.0,
+    )
+    assert not bool(nowhere.status.success)
+    with pytest.raises(jo.errors.TransformationError, match="must be a solver"):
+        jo.minimize(lambda x: jnp.sum(x**2), jnp.ones(2), jo.augmented_lagrangian(jo.sgd(0.1)), equality=jnp.sum)
+    with pytest.raises(jo.errors.HyperparameterError, match="penalty"):
+        jo.augmented_lagrangian(jo.lbfgs(), penalty=-1.0)
