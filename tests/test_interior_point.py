@@ -83,6 +83,16 @@ def test_hock_schittkowski_from_the_standard_start():
     assert np.median(list(iterations.values())) <= 12
 
 
+def test_a_step_that_only_a_restoration_can_help(x64):
+    """Newton's steps with fraction to the boundary stall here: Waechter & Biegler 2000, doi:10.1007/PL00011386."""
+    solution = jo.minimize(
+        lambda x: x[0], jnp.array([-2.0, 3.0, 1.0]), METHOD, bounds=(jnp.array([-jnp.inf, 0.0, 0.0]), None),
+        equality=lambda x: jnp.stack([x[0] ** 2 - x[1] - 1, x[0] - x[2] - 0.5]), max_steps=300,
+    )  # fmt: skip
+    assert bool(solution.status.success), solution.status.sentence
+    np.testing.assert_allclose(solution.params, [1.0, 0.0, 0.5], atol=1e-6)
+
+
 def test_the_multipliers_satisfy_the_conditions(x64):
     problem = PROBLEMS["HS71"]
     solution, words = run(problem), words_of(problem)

@@ -19,7 +19,7 @@ import numpy as np
 from jax import Array
 from jax.scipy.linalg import cho_solve, solve_triangular
 
-FIRST, LEAST, MOST = 1e-4, 1e-20, 1e40  # of the deltas that are not 0
+FIRST, LEAST, MOST = 1e-4, 1e-20, 1e30  # of the deltas that are not 0
 GROW_FIRST, GROW, SHRINK = 100.0, 8.0, 3.0
 PENALTY = 10.0  # rho over |H|
 ROUNDS = 3  # of solving; all but the first refine
@@ -66,17 +66,19 @@ def solve(A: System, b: Parts, last: Array) -> Solved:
     s and y_i are eliminated, rho E'E is added, and E x = L^-1 b_e restored by a Schur complement:
     K = H + Sx + delta + Ji' omega Ji + rho E'E     omega = (Ss + delta) / (1 + gamma (Ss + delta))
     E = L^-1 Je, L L' = Je Je':  its length is 1 in every direction, so that one rho does for all of them.
-    A Cholesky factor of K stands for the inertia. The solution is refined on the system as it was.
+    A Cholesky factor of K stands for the inertia. Both L L' and the complement get sqrt(eps) more on their diagonals,
+    for equations that depend on each other. The solution is refined on the system as it was.
     """
     H, sx, ss, Je, Ji, gamma = A
     n, p, dtype = H.shape[0], Je.shape[0], H.dtype
-    eps = float(np.finfo(dtype).eps)
+    eps, tiny = float(np.finfo(dtype).eps), float(np.finfo(dtype).tiny)
     soft = gamma > 0
-    one, diagonal = jnp.ones((), dtype), jnp.eye(n, dtype=dtype)
-    rho = jnp.where(soft, 1 / jnp.where(soft, gamma, 1), PENALTY * jnp.maximum(jnp.max(jnp.sum(jnp.abs(H), 0)), 1))
+    one = jnp.ones((), dtype)
+    size = jnp.maximum(jnp.max(jnp.sum(jnp.abs(H), 0), initial=0.0), 1)
+    rho = jnp.where(soft, 1 / jnp.where(soft, gamma, 1), PENALTY * size)
     if p:
         G = Je @ Je.T
-        G = G + (10 * p * eps * jnp.trace(G) + float(np.finfo(dtype).tiny)) * jnp.eye(p, dtype=dtype)
+        G = G + jnp.diag(eps**0.5 * jnp.diagonal(G) + tiny)
         L = jnp.where(soft, jnp.eye(p, dtype=dtype), jnp.linalg.cholesky(G))
         E = solve_triangular(L, Je, lower=True)
         H = H + rho * (E.T @ E)
@@ -90,7 +92,7 @@ def solve(A: System, b: Parts, last: Array) -> Solved:
         first = jnp.where(last == 0, FIRST, jnp.maximum(LEAST, last / SHRINK)).astype(dtype)
         grown = delta * jnp.where(last == 0, GROW_FIRST, GROW).astype(dtype)
         delta = jnp.where(delta < 0, 0, jnp.where(delta == 0, first, grown))
-        K = H + (sx + delta) * diagonal + (Ji.T * omega(delta)) @ Ji
+        K = H + jnp.diag(sx + delta) + (Ji.T * omega(delta)[None]) @ Ji
         factor = jnp.linalg.cholesky(K, symmetrize_input=False)
         return delta, factor, jnp.all(jnp.diagonal(factor) ** 2 > n * eps * jnp.diagonal(K))
 
@@ -101,7 +103,7 @@ def solve(A: System, b: Parts, last: Array) -> Solved:
     if p:
         V = cho_solve((factor, True), E.T)
         S = jnp.where(soft, 0, E @ V)
-        least = jnp.where(soft, gamma, 10 * p * eps * jnp.trace(S) + float(np.finfo(dtype).tiny))
+        least = jnp.where(soft, gamma, eps**0.5 * jnp.trace(S) + tiny)
         schur = jnp.linalg.cholesky(S + least * jnp.eye(p, dtype=dtype))
 
     def once(r: Parts) -> Parts:

@@ -363,11 +363,11 @@ def _turn(
     # The filter: (22), or where a restoration begins
     adds = ((event == BY_FILTER) & ~restoring) | enters
     emptied = (mu < before) & ~restores
-    row, rows = 1 + counts.entries % (ENTRIES - 1), jnp.arange(ENTRIES)[:, None]
+    row, rows = 1 + counts.entries % np.int32(ENTRIES - 1), jnp.arange(ENTRIES, dtype=jnp.int32)[:, None]
     pair = jnp.stack([theta, phi - G_PHI * theta])
     barred = jnp.stack([THETA_MAX * jnp.maximum(1, jnp.sum(jnp.abs(c))), jnp.asarray(-jnp.inf, dtype)])
-    filter_ = jnp.where(adds & (rows == row), pair, state.filter)
-    filter_ = jnp.where(emptied & (rows > 0), jnp.inf, jnp.where(first & (rows == 0), barred, filter_))
+    filter_ = jnp.where(adds & (rows == row), pair[None], state.filter)
+    filter_ = jnp.where(emptied & (rows > 0), jnp.inf, jnp.where(first & (rows == 0), barred[None], filter_))
 
     # The next step: (13), (11); section 3.6 for the multipliers alone
     alone, free = first | leaves, ~space.fixed
@@ -375,8 +375,8 @@ def _turn(
     b = space.residual(J, jnp.where(alone, 0, y), jnp.where(alone, z, mu / r), restores)
     b_c = jnp.where(corrects, alpha * c + c_trial, jnp.where(restores | alone, 0, c))
     q = jnp.where(alone, jnp.where(jnp.arange(q.size) < n, 0, 1), q)
-    H_aim = jnp.where(alone | ~(free[:, None] & free), jnp.eye(n, dtype=dtype), H)
-    J_aim = jnp.where(free, J[1:], 0)
+    H_aim = jnp.where(alone | ~(free[:, None] & free[None]), jnp.eye(n, dtype=dtype), H)
+    J_aim = jnp.where(free[None], J[1:], 0)
     gamma = jnp.where(restores, 1 / jnp.where(restores, weight, 1), 0)
     found = solve(
         System(H_aim, q[:n], q[n:], J_aim[:p], J_aim[p:], gamma), Parts(-b[:n], -b[n:], -b_c[:p], -b_c[p:]), old.delta
@@ -422,7 +422,7 @@ def _turn(
     # Without scaling
     y_raw, c_raw, z_x = y * scale[1:] / scale[0], values[1:] / scale[1:], z[: 2 * n].reshape(2, n) / scale[0]
     g = (J[0] + y @ J[1:]) / scale[0]
-    z_x = jnp.where(space.fixed, jnp.maximum(0, jnp.stack([g, -g])), z_x)
+    z_x = jnp.where(space.fixed[None], jnp.maximum(0, jnp.stack([g, -g])), z_x)
     kkt = KKT(
         largest(g - z_x[0] + z_x[1]),
         jnp.maximum(largest(c_raw[:p]), jnp.max(c_raw[p:], initial=0.0)),
