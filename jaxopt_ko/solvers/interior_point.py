@@ -235,9 +235,9 @@ def _advance(
             by_phi, falls <= ARMIJO * alpha * jnp.minimum(slope, 0),
             (theta_new <= (1 - G_THETA) * theta) | (falls <= -G_PHI * theta),
         )  # fmt: skip
-        tiny = size < 10 * eps
+        tiny, broken = size < 10 * eps, ~restoring & (theta > gtol)
         finite = jnp.all(jnp.isfinite(raw))
-        taken = finite & jnp.isfinite(merit_new) & ((enough & (restoring | fits)) | tiny)
+        taken = finite & jnp.isfinite(merit_new) & ((enough & (restoring | fits)) | (tiny & ~broken))
         leaves = restoring & (theta_new <= left) & fits
         corrects = (kind == LINE) & (alpha == longest) & (theta_new >= theta) & ~restoring & finite
         returns = kind == CORRECTION
@@ -246,9 +246,9 @@ def _advance(
         shortest = jnp.minimum(shortest, jnp.where(down & flat, theta**S_THETA / descent**S_PHI, jnp.inf))
         lost = halved < jnp.maximum(jnp.where(restoring, 0, G_ALPHA * shortest), eps)
         event = first_true(
-            [fresh & ~finite, first, fresh, taken & leaves, taken & by_phi, taken, corrects,
-             lost & ~restoring & (theta > gtol), lost, returns],
-            [BROKEN, FIRST, STARTED, LEAVES, BY_PHI, BY_FILTER, CORRECTS, ENTERS, LOST, RETURNS],
+            [fresh & ~finite, first, fresh, taken & leaves, taken & by_phi, taken, tiny & broken, corrects,
+             lost & broken, lost, returns],
+            [BROKEN, FIRST, STARTED, LEAVES, BY_PHI, BY_FILTER, ENTERS, CORRECTS, ENTERS, LOST, RETURNS],
             np.int32(HALVED),
         )  # fmt: skip
         return event, jnp.stack([theta, phi, alpha, halved, size])
