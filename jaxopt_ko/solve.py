@@ -177,7 +177,7 @@ def _constrained(
     x, multipliers = frozen((solution.params, solution.multipliers))
     y, z, lower, upper = multipliers
     dtype = solution.value.dtype
-    active = jax.tree.map(lambda z, c: z > -c, z, frozen(c_i(x, *args)))
+    active = jax.tree.map(lambda z, c: (z > -c).astype(z.dtype), z, frozen(c_i(x, *args)))
 
     def product(y: PyTree, c: PyTree) -> Array:
         terms = jax.tree.leaves(jax.tree.map(lambda y, c: jnp.sum(y * c), y, c))
@@ -186,10 +186,10 @@ def _constrained(
     def lagrangian(x: Params, y: PyTree, z: PyTree, args: Any) -> Array:
         return value(x, args).astype(dtype) + product(y, c_e(x, *args)) + product(z, c_i(x, *args))
 
-    def conditions(found: Any, args: Any) -> Any:
-        x, y, z = found
-        held = jax.tree.map(jnp.where, active, c_i(x, *args), z)
-        return jax.grad(lagrangian)(x, y, z, args), c_e(x, *args), held
+    def conditions(found: Any, given: Any) -> Any:
+        (x, y, z), (args, active) = found, given
+        limits = jax.tree.map(lambda on, c, z: jnp.where(on > 0, c, z), active, c_i(x, *args), z)
+        return jax.grad(lagrangian)(x, y, z, args), c_e(x, *args), limits
 
     found = (x, y, z)
     at, low, high = (tree.ravel(part)[0] for part in (x, lower, upper))
@@ -197,8 +197,12 @@ def _constrained(
     held = (low > at - least) | (high > most - at)
     fixed = jnp.concatenate([held, jnp.zeros(tree.ravel((y, z))[0].size, bool)])
     (x, y, z), best = implicit(
-        conditions, lambda found, args: value(found[0], args), (found, frozen(solution.value)), args, fixed,
-    )  # fmt: skip
+        conditions,
+        lambda found, given: value(found[0], given[0]),
+        (found, frozen(solution.value)),
+        (args, active),
+        fixed,
+    )
     return solution._replace(params=x, value=best, multipliers=Multipliers(y, z, lower, upper))
 
 

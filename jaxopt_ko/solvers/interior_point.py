@@ -156,7 +156,7 @@ def interior_point(*, gtol: Hyper | None = None) -> GradientTransformation:
         state = InteriorPointState(
             no, scalars, jnp.zeros(4, jnp.int32), jnp.ones(1 + p + q, dtype), jnp.zeros(1 + p + q, dtype),
             jnp.zeros((1 + p + q, n), dtype), jnp.zeros((n, n), dtype), s, y, z, jnp.zeros(n + q, dtype), y,
-            jnp.full((ENTRIES, 2), jnp.inf, dtype),
+            jnp.full((ENTRIES, 2), _most(dtype), dtype),
             Multipliers(*problem.unstack(y), problem.unravel(nil), problem.unravel(nil)),
             KKT(zero, zero, zero), aux, info,
         )  # fmt: skip
@@ -183,7 +183,10 @@ def interior_point(*, gtol: Hyper | None = None) -> GradientTransformation:
         return jax.lax.cond(  # type: ignore[no-any-return]
             state.info.status.code == np.int32(Code.RUNNING),
             lambda: _advance(problem, params, state._replace(count=count), gtol_),
-            lambda: (jax.tree.map(jnp.zeros_like, params), state._replace(count=count)),
+            lambda: (
+                jax.tree.map(jnp.zeros_like, params),
+                state._replace(count=count, info=state.info._replace(accepted=jnp.zeros((), bool))),
+            ),
         )
 
     return transform(who, init, update, needs_params=True, state_type=InteriorPointState)
@@ -365,9 +368,9 @@ def _turn(
     emptied = (mu < before) & ~restores
     row, rows = 1 + counts.entries % np.int32(ENTRIES - 1), jnp.arange(ENTRIES, dtype=jnp.int32)[:, None]
     pair = jnp.stack([theta, phi - G_PHI * theta])
-    barred = jnp.stack([THETA_MAX * jnp.maximum(1, jnp.sum(jnp.abs(c))), jnp.asarray(-jnp.inf, dtype)])
+    barred = jnp.stack([THETA_MAX * jnp.maximum(1, jnp.sum(jnp.abs(c))), jnp.asarray(-_most(dtype), dtype)])
     filter_ = jnp.where(adds & (rows == row), pair[None], state.filter)
-    filter_ = jnp.where(emptied & (rows > 0), jnp.inf, jnp.where(first & (rows == 0), barred[None], filter_))
+    filter_ = jnp.where(emptied & (rows > 0), _most(dtype), jnp.where(first & (rows == 0), barred[None], filter_))
 
     # The next step: (13), (11); section 3.6 for the multipliers alone
     alone, free = first | leaves, ~space.fixed
@@ -391,7 +394,7 @@ def _turn(
     # Is it over?
     now = jnp.maximum(error(jnp.zeros_like(mu)), 0)
     known = jnp.all(jnp.isfinite(J)) & jnp.all(jnp.isfinite(H))
-    optimality = jnp.where(first, jnp.inf, jnp.where(restores, jnp.maximum(now, missed), now))
+    optimality = jnp.where(restores, jnp.maximum(now, missed), now)
     close = jnp.where(moves & (optimality <= 100 * gtol), counts.close + 1, np.int32(0))
     f = values[0] / scale[0]
     far = jnp.maximum(largest(x), jnp.where(missed <= gtol, -f, 0)) > eps**-1.25
@@ -498,6 +501,11 @@ def _share(r: Array, d: Array, tau: Array) -> Array:
     """(15): the largest alpha <= 1 with r + alpha d >= (1 - tau) r."""
     falls = d < 0
     return jnp.minimum(1, jnp.min(jnp.where(falls, -tau * r / jnp.where(falls, d, 1), jnp.inf), initial=jnp.inf))
+
+
+def _most(dtype: Any) -> float:
+    """What no theta or phi exceeds."""
+    return float(np.finfo(dtype).max)
 
 
 def _pick(condition: Array, yes: Any, no: Any) -> Any:
