@@ -79,7 +79,7 @@ def test_hock_schittkowski_from_the_standard_start():
         solution = run(problem)
         if bool(solution.status.success) and solved(problem, solution):
             iterations[name] = int(solution.state.iterations)
-    assert set(PROBLEMS) - set(iterations) <= {"HS13", "HS25"}
+    assert set(PROBLEMS) - set(iterations) <= {"HS13"}  # no constraint qualification holds there
     assert np.median(list(iterations.values())) <= 12
 
 

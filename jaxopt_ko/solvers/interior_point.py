@@ -77,7 +77,8 @@ class Counts(NamedTuple):
 
 
 class InteriorPointState(NamedTuple):
-    """State of `interior_point`, at the parameters as they now are, after scaling; m = p + q."""
+    """State of `interior_point`, at the parameters as they now are, after scaling; p equations, q inequalities, m in
+    all."""
 
     count: Array  # int32[]           updates made
     scalars: Array  # float[8]        see Scalars
@@ -126,8 +127,9 @@ def interior_point(*, gtol: Hyper | None = None) -> GradientTransformation:
     Status: INFEASIBLE where the violation has a minimum that is not 0; UNBOUNDED, NOT_FINITE, STUCK.
 
     Raises MissingArgumentError without value_fn; TreeError for a value that is not one number, constraints that are
-    no real floating arrays and bounds that do not fit. Not for more than some thousand parameters or constraints: all
-    is dense. With no constraints but bounds, lbfgsb needs no Hessian.
+    no real floating arrays and bounds that do not fit. An inner loop finds the regularization, so updates have
+    forward-mode derivatives only; minimize's own are of either mode. Not for more than some thousand parameters or
+    constraints: all is dense. With no constraints but bounds, lbfgsb needs no Hessian.
     """
     who = "interior_point"
     if gtol is not None:
@@ -404,7 +406,7 @@ def _turn(
         [
             (event == BROKEN) | (derives & ~known),
             derived & ~restores & ~leaves & (now <= gtol),
-            derived & restores & (now <= 100 * gtol),
+            restores & ((derived & (now <= 100 * gtol)) | ((event == LOST) & (now <= jnp.sqrt(gtol)))),
             far,
             (stuck & ~restores & (optimality <= 100 * gtol)) | (close >= PATIENCE),
             stuck & ~enters,
