@@ -78,7 +78,6 @@ class _Point(NamedTuple):
 
 
 @once
-@once
 def levenberg_marquardt(
     factor: Hyper = 0.3, *, gtol: Hyper | None = None, xtol: Hyper | None = None, linear_solver: str = "svd"
 ) -> GradientTransformation:
@@ -120,7 +119,6 @@ def levenberg_marquardt(
     return _method(who, Way(in_ball, True), linear_solver, factor, gtol, xtol)
 
 
-@once
 @once
 def gauss_newton(
     search: str = "dogleg",
