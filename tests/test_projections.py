@@ -146,13 +146,14 @@ def test_positive_semidefinite_matrices(x64):
 
 @pytest.mark.parametrize("shape", [(3, 4), (6, 2), (1, 3)])
 def test_the_transport_polytope(x64, shape):
-    X = RNG.normal(size=shape) * 2
-    r, c = RNG.random(shape[0]), RNG.random(shape[1])
-    c *= r.sum() / c.sum()
-    p = np.asarray(jax.jit(P.projection_transport)(X, r, c))
-    np.testing.assert_allclose(p.sum(1), r, atol=1e-12)
-    np.testing.assert_allclose(p.sum(0), c, atol=1e-12)
-    assert p.min() >= 0
+    Xs = RNG.normal(size=(100, *shape)) * np.exp(2 * RNG.normal(size=(100, 1, 1)))
+    rs, cs = RNG.random((100, shape[0])), RNG.random((100, shape[1]))
+    cs *= (rs.sum(1) / cs.sum(1))[:, None]
+    ps = np.asarray(jax.jit(jax.vmap(P.projection_transport))(Xs, rs, cs))
+    np.testing.assert_allclose(ps.sum(2), rs, atol=1e-12)
+    np.testing.assert_allclose(ps.sum(1), cs, atol=1e-12)
+    assert ps.min() >= 0
+    X, r, c, p = Xs[0], rs[0], cs[0], ps[0]
     for _ in range(20):
         q = np.outer(r, c) / r.sum() + 0.0  # and moves along the polytope
         i, j, k, l = (RNG.integers(n) for n in (shape[0], shape[0], shape[1], shape[1]))  # noqa: E741

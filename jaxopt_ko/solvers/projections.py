@@ -18,10 +18,10 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko import tree as trees
-from jaxopt_ko.numerics import norm, zero_count
+from jaxopt_ko.numerics import largest, norm, zero_count
 from jaxopt_ko.types import PyTree
 
-MOST_STEPS = 100  # to the nearest point of the transport polytope; some fifteen are made
+MOST_STEPS = 200  # to the nearest point of the transport polytope; some ten are made
 
 
 def projection_non_negative(tree: PyTree) -> PyTree:
@@ -148,9 +148,9 @@ def projection_psd_cone(tree: PyTree) -> PyTree:
 def projection_transport(X: Array, row_sums: Array, column_sums: Array) -> Array:
     """On the transport polytope P >= 0, P 1 = row_sums float[r], P'1 = column_sums float[c], for X float[r,c].
 
-    P = max(X + u 1' + 1 v', 0), by a primal-dual interior-point method with a system of r + c equations.
+    P = max(X + u 1' + 1 v', 0), u and v by a semismooth Newton method, damped, with systems of r + c equations.
 
-    The two must have the same total, and no negative elements. Mehrotra 1992, SIAM J. Optim. 2, for the method.
+    The two must have the same total, and no negative elements. Li, Sun & Toh, arXiv 1702.05934, algorithm 1.
     """
     who = "projection_transport"
     errors.check_shape(who, "row_sums", row_sums, (np.shape(X)[0],))
@@ -191,66 +191,47 @@ def _psd_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Arra
     return _psd(S), Q @ (gamma * (Qt @ dS @ Q)) @ Qt
 
 
-class _Inner(NamedTuple):
-    """An interior point of the transport polytope, on its way."""
+class _Dual(NamedTuple):
+    """Multipliers of the sums, on their way to where P has them."""
 
-    P: Array  # float[r,c]  positive
-    Z: Array  # float[r,c]  positive: the multipliers of P >= 0
-    w: Array  # float[r+c]  u and v, the multipliers of the sums
-    error: Array  # float[]  in the conditions below, and P Z
+    w: Array  # float[r+c]  u of the rows, and v of the columns
+    g: Array  # float[r+c]  the sums of P(w), less what they must be: the gradient of phi
     k: Array  # int32[]
-    stuck: Array  # bool[]
+    stuck: Array  # bool[]  no step along the last direction was better
 
 
 @jax.custom_jvp
 def _transport(X: Array, rows: Array, columns: Array) -> Array:
-    """P - X - u 1' - 1 v' = Z,  P 1 = rows,  P'1 = columns,  P Z = 0: by Mehrotra's predictor and corrector."""
+    """P(w) = max(X + u 1' + 1 v', 0) for the w = (u, v) that minimizes phi(w) = |P(w)|**2 / 2 - rows'u - columns'v."""
     r, wanted, eps = len(rows), jnp.concatenate([rows, columns]), float(np.finfo(X.dtype).eps)
-    on = (rows > 0)[:, None] & (columns > 0)[None]
-    count = jnp.maximum(jnp.sum(on), 1).astype(X.dtype)
-    unit = jnp.sum(rows) / count + float(np.finfo(X.dtype).tiny)
+    total = jnp.sum(rows)
+    unit = jnp.where(total > 0, total, 1)
+    rounding = 4 * eps * (unit + jnp.where(total > 0, jnp.max(jnp.abs(X), initial=0.0), 0))
 
-    def step(s: _Inner) -> _Inner:
-        P, Z, w = s.P, s.Z, s.w
-        missed = jnp.where(on, P - X - w[:r, None] - w[None, r:] - Z, 0)
-        gap = _sums(P) - wanted
-        D = jnp.where(on, P / jnp.where(on, P + Z, 1), 0)
-        solve = _sums_solver(D)
+    def before(w: Array) -> Array:
+        return X + w[:r, None] + w[None, r:]
 
-        def direction(product: Array) -> tuple[Array, Array, Array]:
-            """What brings P Z to 0, as P dZ + Z dP = -product, and the rest to its place."""
-            pull = missed + jnp.where(on, product / jnp.where(on, P, 1), 0)
-            dw = solve(_sums(D * pull) - gap)
-            dP = D * (dw[:r, None] + dw[None, r:] - pull)
-            return dP, jnp.where(on, -(product + Z * dP) / jnp.where(on, P, 1), 0), dw
+    def gradient(w: Array) -> Array:
+        return _sums(jnp.maximum(before(w), 0)) - wanted
 
-        def longest(x: Array, dx: Array) -> Array:
-            down = on & (dx < 0)
-            return jnp.minimum(1, jnp.min(jnp.where(down, -x / jnp.where(down, dx, -1), jnp.inf)))
+    def phi(w: Array) -> Array:
+        return jnp.sum(jnp.maximum(before(w), 0) ** 2) / 2 - wanted @ w
 
-        mu = jnp.sum(P * Z) / count
-        dP, dZ, _ = direction(P * Z)
-        left = jnp.sum((P + longest(P, dP) * dP) * (Z + longest(Z, dZ) * dZ)) / count
-        center = jnp.clip(left / jnp.where(mu > 0, mu, 1), 0, 1) ** 3 * mu
-        dP, dZ, dw = direction(jnp.where(on, P * Z + dP * dZ - center, 0))
-        a = jnp.minimum(longest(P, dP), longest(Z, dZ))
-        a = jnp.where(a < 1, jnp.maximum(0.99, 1 - mu / unit**2) * a, 1)
-        P, Z, w = P + a * dP, Z + a * dZ, w + a * dw
-        error = jnp.max(jnp.abs(_sums(P) - wanted)) / unit + jnp.sum(P * Z) / count / unit**2
-        return _Inner(P, Z, w, error, s.k + 1, ~(error < s.error) & (s.k > 8))
+    def step(s: _Dual) -> _Dual:
+        w, g, height = s.w, s.g, phi(s.w)
+        damping = jnp.minimum(0.1 * largest(g) / unit, 1e-3)
+        d = -_sums_solver((before(w) > 0).astype(X.dtype), damping)(g)
+        blur = 4 * eps * (jnp.abs(height) + jnp.abs(wanted) @ jnp.abs(w))
+        too_far = lambda a: phi(w + a * d) > height + 1e-4 * a * (g @ d) + blur  # noqa: E731
+        a = jax.lax.while_loop(lambda a: too_far(a) & (a > eps), lambda a: a / 2, jnp.ones_like(unit))
+        to = gradient(w + a * d)
+        better = (largest(to) < largest(g)) | (phi(w + a * d) < height - blur)
+        return _Dual(jnp.where(better, w + a * d, w), jnp.where(better, to, g), s.k + 1, ~better)
 
-    one = jnp.where(on, unit, 0)
-    size = jnp.max(jnp.where(on, jnp.abs(X), 0), initial=0.0) + unit
-    start = _Inner(one, jnp.where(on, size, 0), jnp.zeros_like(wanted), jnp.full_like(unit, jnp.inf), zero_count(),
-                   jnp.zeros((), bool))  # fmt: skip
-    end = jax.lax.while_loop(lambda s: (s.error > 4 * eps) & (s.k < MOST_STEPS) & ~s.stuck, step, start)
-
-    # The face that it has led to, and the nearest point of that
-    face = on & (end.P > end.Z)
-    X = jnp.where(face, X, 0)
-    w = _sums_solver(face.astype(X.dtype))(wanted - _sums(X))
-    exact = jnp.where(face, X + w[:r, None] + w[None, r:], 0)
-    return jnp.where(jnp.min(exact) >= -1e3 * eps * unit, jnp.maximum(exact, 0), end.P)
+    start = _sums_solver(jnp.ones_like(X))(wanted - _sums(X))  # every row and column begins with positive elements
+    first = _Dual(start, gradient(start), zero_count(), jnp.zeros((), bool))
+    end = jax.lax.while_loop(lambda s: (largest(s.g) > rounding) & (s.k < MOST_STEPS) & ~s.stuck, step, first)
+    return jnp.maximum(before(end.w), 0)
 
 
 @_transport.defjvp
@@ -269,11 +250,11 @@ def _sums(P: Array) -> Array:
     return jnp.concatenate([P.sum(1), P.sum(0)])
 
 
-def _sums_solver(D: Array) -> Callable[[Array], Array]:
+def _sums_solver(D: Array, damping: Any = 0.0) -> Callable[[Array], Array]:
     """b -> the w with the sums b of D (u 1' + 1 v'), as near as can be: it is open by a constant, at least."""
     M = jnp.block([[jnp.diag(D.sum(1)), D], [D.T, jnp.diag(D.sum(0))]])
     scale = jax.lax.rsqrt(jnp.where(jnp.diagonal(M) > 0, jnp.diagonal(M), 1))
-    M = scale[:, None] * M * scale[None]
+    M = scale[:, None] * M * scale[None] + damping * jnp.eye(len(M), dtype=M.dtype)
     small = 100 * len(M) * float(np.finfo(M.dtype).eps)
     L = jnp.linalg.cholesky(M + small * jnp.eye(len(M), dtype=M.dtype))
 
