@@ -525,11 +525,11 @@ def check_constraint(who: str, name: str, constraint: PyTree) -> None:
             "array", describe(leaf), "Return the values themselves, not whether they hold")  # fmt: skip
 
 
-def check_constrained(who: str, method: str, words: Sequence[str], takes: bool) -> None:
+def check_heeded(who: str, ignored: Sequence[str]) -> None:
     """Constraints are for a method that heeds them."""
-    if words and not takes:
-        say(TransformationError, who, f"the method {method} takes no {' or '.join(words)} constraints",
-            f"{', '.join(words)}", "Pass method=interior_point(), or leave them out")  # fmt: skip
+    if ignored:
+        say(TransformationError, who, f"it takes no {' or '.join(ignored)} constraints", ", ".join(ignored),
+            "Use interior_point(), for bounds alone lbfgsb() or projected_gradient(...), or leave them out")  # fmt: skip
 
 
 def check_solver(who: str, name: str, state: Any, fits: bool) -> None:

@@ -122,6 +122,14 @@ def taking(function: Callable[..., Any], positional: int) -> Callable[..., Any]:
     return selected
 
 
+def takes(function: Callable[..., Any], word: str) -> bool:
+    """Does its signature name this argument?"""
+    try:
+        return word in inspect.signature(function).parameters
+    except (TypeError, ValueError):  # a builtin
+        return False
+
+
 def _check_leaves(who: str, what: str, full: PyTree) -> None:
     for index, leaf in enumerate(jax.tree.leaves(full)):
         errors.check_leaf(who, what, full, index, leaf)

@@ -22,7 +22,7 @@ from jaxopt_ko.drive import (
     solve,
     start_of,
 )
-from jaxopt_ko.lift import name_of, taking
+from jaxopt_ko.lift import taking
 from jaxopt_ko.solvers.bounds import box
 from jaxopt_ko.solvers.first_order import first_order
 from jaxopt_ko.solvers.least_squares import levenberg_marquardt
@@ -77,7 +77,7 @@ def minimize(
     respect to `params`, too. With constraints it is the conditions of Karush, Kuhn and Tucker that are differentiated,
     always densely, with the constraints that are active at the solution; the multipliers have derivatives, too.
 
-    Raises, when traced, TransformationError for constraints that the method does not take, TreeError if fun returns no
+    Raises, when traced, TransformationError for constraints or bounds that the method does not take, TreeError if fun returns no
     real number, MissingArgumentError or what the method raises.
     A run that fails says so in `status`; the params are then the best seen. Not for sums of squares: least_squares
     needs a third of the evaluations.
@@ -131,7 +131,6 @@ def _minimize(
     for name, function in functions.items():
         words[name] = lambda p, function=function: function(p, *given)
     state = start_of(method, start, words)
-    errors.check_constrained("minimize", name_of(method), list(functions), hasattr(state, "multipliers"))
     if state is None:
         method = first_order(method)
         state = method.init(start, **words)

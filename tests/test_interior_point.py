@@ -325,8 +325,13 @@ def test_what_is_refused():
         METHOD.init(x)
     with pytest.raises(jo.errors.HyperparameterError, match="gtol"):
         jo.interior_point(gtol=0.0)
-    with pytest.raises(jo.errors.TransformationError, match="takes no equality constraints"):
+    with pytest.raises(jo.errors.TransformationError, match="lbfgs: it takes no equality constraints"):
         jo.minimize(square, x, jo.lbfgs(), equality=lambda x: x)
+    for method in (jo.lbfgs(), jo.newton(), jo.newton_cg(), jo.nonlinear_cg(), jo.sgd(0.1), jo.augmented_lagrangian(jo.bfgs())):
+        with pytest.raises(jo.errors.TransformationError, match="it takes no bounds constraints. .*lbfgsb"):
+            jo.minimize(square, x, method, bounds=(0.0, 2.0))
+    with pytest.raises(jo.errors.TransformationError, match="it takes no bounds"):
+        jo.least_squares(lambda x: x - 3, x, jo.lbfgs(), bounds=(0.0, 2.0))
     with pytest.raises(jo.errors.TransformationError, match="inequality must be a function"):
         jo.minimize(square, x, METHOD, inequality=3.0)
     with pytest.raises(jo.errors.TreeError, match="must be a real floating-point array"):

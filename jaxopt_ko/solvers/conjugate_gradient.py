@@ -85,7 +85,7 @@ def nonlinear_cg(
     one (curv_rtol 0.1, from the last step and the ratio of the slopes). Not where lbfgs has room for its memory: it
     needs a third of the evaluations.
     """
-    return searched(chain(scale_by_nonlinear_cg(beta), DOWNHILL), linesearch, gtol, ftol)
+    return searched("nonlinear_cg", chain(scale_by_nonlinear_cg(beta), DOWNHILL), linesearch, gtol, ftol)
 
 
 def _beta(kind: str, g: Array, g_old: Array, p: Array) -> Array:

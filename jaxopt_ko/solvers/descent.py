@@ -70,6 +70,7 @@ def descent(
     *,
     gtol: Hyper | None = None,
     ftol: Hyper | None = None,
+    name: str | None = None,
 ) -> GradientTransformation:
     """Steps along `direction`, as long as `linesearch` finds them; `minimize` takes it flat.
 
@@ -86,11 +87,12 @@ def descent(
     begin with the full step, max|g| <= eps**0.38 max(1, |f|) and the next one is to lower f by no more than
     eps**(5/6) max(1, |f|); there max|g| <= eps**(1/4) |f|, too, unless |f| <= eps**(5/6).
     ftol: converged when f falls, and was to fall, by no more than ftol |f|, and |g| not by half; eps by default.
+    name: how errors call it.
     """
     direction = errors.check_pair("descent", "direction", direction)
     searching: Any = errors.check_pair("descent", "linesearch", linesearch).update
     errors.check_search("descent", searching, isinstance(searching, SearchUpdate))
-    who = f"descent({name_of(direction)}, {name_of(linesearch)})"
+    who = name or f"descent({name_of(direction)}, {name_of(linesearch)})"
     for name, tolerance in (("gtol", gtol), ("ftol", ftol)):
         if tolerance is not None:
             check_hyper("descent", name, tolerance, NONNEGATIVE)
@@ -113,6 +115,7 @@ DOWNHILL = transform("downhill", lambda params: EmptyState(), lambda g, state: (
 
 
 def searched(
+    name: str,
     direction: GradientTransformation,
     linesearch: GradientTransformation | None,
     gtol: Hyper | None,
@@ -123,7 +126,7 @@ def searched(
         return direction
     if not isinstance(linesearch.update, SearchUpdate):
         return chain(direction, linesearch)
-    return descent(direction, linesearch, gtol=gtol, ftol=ftol)
+    return descent(direction, linesearch, gtol=gtol, ftol=ftol, name=name)
 
 
 def _nested(who: str, direction: GradientTransformation, linesearch: GradientTransformation) -> GradientTransformation:

@@ -62,7 +62,7 @@ def newton(
     """
 
     if linesearch is not None:
-        return searched(chain(scale_by_newton(), DOWNHILL), linesearch, gtol, ftol)
+        return searched("newton", chain(scale_by_newton(), DOWNHILL), linesearch, gtol, ftol)
 
     def renew(problem: Objective, memory: NewtonMemoryState | None = None) -> NewtonMemoryState:
         H = hessian(problem)
@@ -208,7 +208,7 @@ def newton_cg(
     who = "newton_cg"
     if linesearch is not None:
         direction = scale_by_newton_cg(forcing, max_products=max_products)
-        return searched(chain(direction, DOWNHILL), linesearch, gtol, ftol)
+        return searched("newton_cg", chain(direction, DOWNHILL), linesearch, gtol, ftol)
     check_hyper(who, "forcing", forcing, FRACTION)
     if max_products is not None:
         errors.check_size(who, "max_products", max_products)

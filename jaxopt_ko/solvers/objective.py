@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko import errors, tree
-from jaxopt_ko.lift import taking
+from jaxopt_ko.lift import takes, taking
 from jaxopt_ko.types import Params, PyTree
 
+CONSTRAINTS = ("equality", "inequality", "bounds")
 Evaluation = tuple[Array, PyTree, Array]  # value float[], aux, gradient float[n]
 
 
@@ -32,13 +33,16 @@ def objective(
 ) -> Objective:
     """`value_fn(params, **words)` as an Objective; of `words` it gets those that it takes.
 
-    Raises MissingArgumentError without value_fn; TreeError if its value is not one real number.
+    Raises MissingArgumentError without value_fn; TreeError if its value is not one real number; TransformationError
+    for constraints among the words: who takes some does not hand them on.
     """
     if value_fn is None:
         errors.missing_argument(who, "value_fn", "Pass value_fn=..., the function of the parameters to minimize")
     function = errors.check_function(who, "value_fn", value_fn)
     x, unravel = tree.ravel(params)
     call = taking(function, 1)
+    given = [name for name in CONSTRAINTS if (words or {}).get(name) is not None]
+    errors.check_heeded(who, [name for name in given if not takes(function, name)])
 
     def full(x: Array) -> tuple[Array, PyTree]:
         result = call(unravel(x), **(words or {}))

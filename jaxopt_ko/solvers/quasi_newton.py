@@ -113,7 +113,7 @@ def lbfgs(
     """
     step = DOWNHILL if learning_rate is None else scale_by_learning_rate(learning_rate)
     direction = chain(scale_by_lbfgs(memory_size, scale_init_precond, memory_dtype=memory_dtype), step)
-    return searched(direction, linesearch, gtol, ftol)
+    return searched("lbfgs", direction, linesearch, gtol, ftol)
 
 
 def at(M: Array, row: Array) -> Array:
@@ -206,4 +206,4 @@ def bfgs(
     See `descent` for the two readings, gtol and ftol, `scale_by_bfgs` for H. Not for more: H takes n**2 numbers, and
     as many operations an update; lbfgs takes 20 n.
     """
-    return searched(chain(scale_by_bfgs(), DOWNHILL), linesearch, gtol, ftol)
+    return searched("bfgs", chain(scale_by_bfgs(), DOWNHILL), linesearch, gtol, ftol)
