@@ -441,6 +441,25 @@ def check_program(who: str, params: PyTree, n: int, c: PyTree, Q: Any, *pairs: t
             say(TreeError, who, f"{name} must be real numbers", describe(array), "Give a floating-point array")
 
 
+def check_band(who: str, bandwidth: Any, Q: Any, *matrices: Any) -> None:
+    """A whole number, and no concrete matrix with elements further apart."""
+    check_size(who, "bandwidth", bandwidth)
+    for name, matrix in zip("QAG", (Q, *matrices), strict=True):
+        if matrix is None or isinstance(matrix, jax.core.Tracer):
+            continue
+        rows, columns = np.nonzero(np.asarray(matrix))
+        width = max(np.abs(rows - columns), default=0) if name == "Q" else 0
+        if name != "Q" and rows.size:
+            first = np.full(len(matrix), np.iinfo(np.int64).max)
+            last = np.zeros(len(matrix), np.int64)
+            np.minimum.at(first, rows, columns)
+            np.maximum.at(last, rows, columns)
+            width = np.max((last - first)[np.unique(rows)])
+        if width > bandwidth:
+            say(HyperparameterError, who, f"bandwidth must cover {name}", f"{bandwidth}, and {name} needs {width}",
+                "Order the parameters so that those which meet are neighbours, or leave it out")  # fmt: skip
+
+
 def check_convex(who: str, Q: Any) -> None:
     """A concrete Q must be positive semidefinite, but for rounding; a traced one shows itself by its status."""
     if isinstance(Q, jax.core.Tracer):
@@ -529,7 +548,7 @@ def check_heeded(who: str, ignored: Sequence[str]) -> None:
     """Constraints are for a method that heeds them."""
     if ignored:
         say(TransformationError, who, f"it takes no {' or '.join(ignored)} constraints", ", ".join(ignored),
-            "Use interior_point(), for bounds alone lbfgsb() or projected_gradient(...), or leave them out")  # fmt: skip
+            "Use interior_point(), for bounds alone lbfgsb() or projected_gradient(), or leave them out")  # fmt: skip
 
 
 def check_solver(who: str, name: str, state: Any, fits: bool) -> None:

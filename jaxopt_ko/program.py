@@ -15,7 +15,6 @@ from jaxopt_ko.numerics import scalar_dtype
 from jaxopt_ko.solvers.quadratic import quadratic_interior_point, sides
 from jaxopt_ko.types import Hyper, Multipliers, Params, PyTree, Solution
 
-METHOD = quadratic_interior_point()
 MAX_STEPS = 200
 NEARNESS = 0.6  # eps to this power: weight of the terms that tie down what the conditions leave free
 
@@ -25,6 +24,7 @@ class _Setting(NamedTuple):
 
     who: str
     verbose: bool
+    bandwidth: int | None
 
 
 class _Data(NamedTuple):
@@ -50,6 +50,7 @@ def linear_program(
     params: Params = None,
     tol: Hyper | None = None,
     max_steps: int | None = None,
+    bandwidth: int | None = None,
     verbose: bool = False,
 ) -> Solution:
     """min c'x   with   A x = b,   G x <= h,   lower <= x <= upper.
@@ -57,7 +58,7 @@ def linear_program(
     The solution is a point inside the set of solutions if there is more than one. For the arguments, what may be done
     with it, derivatives and what it raises see `quadratic_program`. Not for large sparse problems: A and G are dense.
     """
-    return _program("linear_program", _Data(None, c, A, b, G, h, bounds), params, tol, max_steps, verbose)
+    return _program("linear_program", _Data(None, c, A, b, G, h, bounds), params, tol, max_steps, bandwidth, verbose)
 
 
 def quadratic_program(
@@ -72,6 +73,7 @@ def quadratic_program(
     params: Params = None,
     tol: Hyper | None = None,
     max_steps: int | None = None,
+    bandwidth: int | None = None,
     verbose: bool = False,
 ) -> Solution:
     """min x'Qx/2 + c'x   with   A x = b,   G x <= h,   lower <= x <= upper; Q positive semidefinite.
@@ -81,6 +83,8 @@ def quadratic_program(
     bounds: (lower, upper), each None, a number or a tree like c; free by default, and equal ones fix a parameter.
     tol and the status: see `quadratic_interior_point`, whose update is run, 200 times at most by default. params: a
     tree like c that takes its place for structure and dtype; where the run starts does not depend on it.
+    bandwidth: how far apart, at most, two parameters are that are together in an element of Q or a row of A or G, as
+    in optimal control, stage after stage; an update then takes n bandwidth**2 operations for its factors, not n**3.
     verbose: print a row for every update.
 
     multipliers and kkt of the Solution are those of Q x + c + A'y + G'z - z_lower + z_upper = 0 and its residuals.
@@ -91,16 +95,19 @@ def quadratic_program(
     failed, zero.
 
     Raises MissingArgumentError for a matrix without its right-hand side; TreeError where shapes do not fit or bounds
-    leave no room; HyperparameterError if Q's numbers can be seen and one of its eigenvalues is negative. Traced, the
-    last two are the statuses INFEASIBLE and STUCK. Not for large sparse problems: the matrices are dense.
+    leave no room; HyperparameterError if Q's numbers can be seen and one of its eigenvalues is negative, or the
+    matrices' and they leave the band. Traced, those are the statuses INFEASIBLE and STUCK. Not for large sparse
+    problems: the matrices are dense, and only a band shortens the work.
     """
     who = "quadratic_program"
     if Q is None:
         errors.missing_argument(who, "Q", "Pass the matrix, or use linear_program")
-    return _program(who, _Data(Q, c, A, b, G, h, bounds), params, tol, max_steps, verbose)
+    return _program(who, _Data(Q, c, A, b, G, h, bounds), params, tol, max_steps, bandwidth, verbose)
 
 
-def _program(who: str, data: _Data, params: Params, tol: Any, max_steps: Any, verbose: bool) -> Solution:
+def _program(
+    who: str, data: _Data, params: Params, tol: Any, max_steps: Any, bandwidth: Any, verbose: bool
+) -> Solution:
     data = data._replace(
         c=_floating(data.c),
         bounds=None if data.bounds is None else tuple(map(_floating, errors.check_bound_pair(who, data.bounds))),
@@ -114,17 +121,20 @@ def _program(who: str, data: _Data, params: Params, tol: Any, max_steps: Any, ve
     n = sum(np.size(leaf) for leaf in jax.tree.leaves(params))
     errors.check_program(who, params, n, data.c, data.Q, (data.A, data.b), (data.G, data.h))
     sides(who, params, data.bounds)
+    if bandwidth is not None:
+        errors.check_band(who, bandwidth, data.Q, data.A, data.G)
     if data.Q is not None:
         errors.check_convex(who, data.Q)
     most = np.int32(MAX_STEPS if max_steps is None else max_steps)
-    solution: Solution = _solved(_Setting(who, verbose), params, settled(data), tol, most)
+    solution: Solution = _solved(_Setting(who, verbose, bandwidth), params, settled(data), tol, most)
     return solution
 
 
 @jitted
 def _solved(setting: _Setting, params: Params, data: _Data, tol: Any, max_steps: Any) -> Solution:
     words = {**frozen(data)._asdict(), "tol": tol}
-    solution = solve(METHOD, params, METHOD.init(params, **words), words, max_steps, setting.verbose, False)
+    method = quadratic_interior_point(bandwidth=setting.bandwidth)
+    solution = solve(method, params, method.init(params, **words), words, max_steps, setting.verbose, False)
     end = (solution.params, solution.multipliers)
     failed = jnp.broadcast_to(~solution.status.success, tree.ravel(end)[0].shape)
     found = frozen((end, solution.value))

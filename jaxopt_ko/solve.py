@@ -77,8 +77,8 @@ def minimize(
     respect to `params`, too. With constraints it is the conditions of Karush, Kuhn and Tucker that are differentiated,
     always densely, with the constraints that are active at the solution; the multipliers have derivatives, too.
 
-    Raises, when traced, TransformationError for constraints or bounds that the method does not take, TreeError if fun returns no
-    real number, MissingArgumentError or what the method raises.
+    Raises, when traced, TransformationError for constraints or bounds that the method does not take, TreeError if fun
+    returns no real number, MissingArgumentError or what the method raises.
     A run that fails says so in `status`; the params are then the best seen. Not for sums of squares: least_squares
     needs a third of the evaluations.
     """

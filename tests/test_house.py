@@ -31,7 +31,7 @@ WITHIN = {"transforms.scaling"} | {
     f"solvers.{piece}"
     for piece in (
         *("objective", "bounds", "search", "linesearch", "descent", "trust_region"),
-        *("program", "condensed"),
+        *("program", "condensed", "banded"),
         *("robust", "residuals", "damped", "lsmr", "matrix_free"),
     )
 }

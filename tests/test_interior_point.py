@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from data import hs_more, hs_problems
+from data.families import one_of
 
 import jaxopt_ko as jo
 from jaxopt_ko.solvers.condensed import Parts, System, solve, times
@@ -71,14 +72,39 @@ def test_hock_schittkowski(x64, name):
     assert int(solution.state.iterations) <= 15 and int(solution.evaluations.function) <= 20
 
 
+def hock_schittkowski():
+    """The problems in families of as many equations and inequalities: held parameters fill up the smaller ones."""
+    kinds = {}
+    for problem in PROBLEMS.values():
+        x = np.array(problem["x0"])
+        p, q = (len((problem[side] or (lambda x, m: []))(x, np)) for side in ("eq", "ineq"))
+        kinds.setdefault((p, q), []).append(problem)
+    for (p, q), problems in kinds.items():
+        size = max(problem["n"] for problem in problems)
+        words = {}
+        for word, there in (("fun", True), ("equality", p), ("inequality", q)):
+            if there:
+                plain = [(words_of(problem)[word], problem["n"]) for problem in problems]
+                words[word] = one_of([lambda x, f=f, n=n: f(x[:n]) for f, n in plain])
+        for which, problem in enumerate(problems):
+            filled = np.zeros(size)
+            filled[: problem["n"]] = problem["x0"]
+            bounds = np.zeros((2, size))
+            bounds[:, : problem["n"]] = [[np.nan if v is None else v for v in problem[side]] for side in ("lb", "ub")]
+            bounds = np.where(np.isnan(bounds), [[-np.inf], [np.inf]], bounds)
+            solution = jo.minimize(
+                params=filled, method=METHOD, max_steps=400, args=(np.int32(which),), bounds=tuple(bounds), **words
+            )
+            yield problem, solution._replace(params=solution.params[: problem["n"]])
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_hock_schittkowski_from_the_standard_start():
     iterations = {}
-    for name, problem in PROBLEMS.items():
-        solution = run(problem)
+    for problem, solution in hock_schittkowski():
         if bool(solution.status.success) and solved(problem, solution):
-            iterations[name] = int(solution.state.iterations)
+            iterations[problem["name"]] = int(solution.state.iterations)
     assert set(PROBLEMS) - set(iterations) <= {"HS13"}  # no constraint qualification holds there
     assert np.median(list(iterations.values())) <= 12
 
@@ -327,8 +353,15 @@ def test_what_is_refused():
         jo.interior_point(gtol=0.0)
     with pytest.raises(jo.errors.TransformationError, match="lbfgs: it takes no equality constraints"):
         jo.minimize(square, x, jo.lbfgs(), equality=lambda x: x)
-    for method in (jo.lbfgs(), jo.newton(), jo.newton_cg(), jo.nonlinear_cg(), jo.sgd(0.1), jo.augmented_lagrangian(jo.bfgs())):
-        with pytest.raises(jo.errors.TransformationError, match="it takes no bounds constraints. .*lbfgsb"):
+    for method in (
+        jo.lbfgs(),
+        jo.newton(),
+        jo.newton_cg(),
+        jo.nonlinear_cg(),
+        jo.sgd(0.1),
+        jo.augmented_lagrangian(jo.bfgs()),
+    ):
+        with pytest.raises(jo.errors.TransformationError, match=r"it takes no bounds constraints\. .*lbfgsb"):
             jo.minimize(square, x, method, bounds=(0.0, 2.0))
     with pytest.raises(jo.errors.TransformationError, match="it takes no bounds"):
         jo.least_squares(lambda x: x - 3, x, jo.lbfgs(), bounds=(0.0, 2.0))

@@ -93,9 +93,9 @@ def descent(
     searching: Any = errors.check_pair("descent", "linesearch", linesearch).update
     errors.check_search("descent", searching, isinstance(searching, SearchUpdate))
     who = name or f"descent({name_of(direction)}, {name_of(linesearch)})"
-    for name, tolerance in (("gtol", gtol), ("ftol", ftol)):
+    for word, tolerance in (("gtol", gtol), ("ftol", ftol)):
         if tolerance is not None:
-            check_hyper("descent", name, tolerance, NONNEGATIVE)
+            check_hyper("descent", word, tolerance, NONNEGATIVE)
     nested, flat = _nested(who, direction, linesearch), _flat(who, direction, searching.flat, gtol, ftol)
 
     def init(params: Params, **problem: Any) -> State:

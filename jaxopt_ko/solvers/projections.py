@@ -222,8 +222,11 @@ def _transport(X: Array, rows: Array, columns: Array) -> Array:
         damping = jnp.minimum(0.1 * largest(g) / unit, 1e-3)
         d = -_sums_solver((before(w) > 0).astype(X.dtype), damping)(g)
         blur = 4 * eps * (jnp.abs(height) + jnp.abs(wanted) @ jnp.abs(w))
-        too_far = lambda a: phi(w + a * d) > height + 1e-4 * a * (g @ d) + blur  # noqa: E731
-        a = jax.lax.while_loop(lambda a: too_far(a) & (a > eps), lambda a: a / 2, jnp.ones_like(unit))
+
+        def too_far(a: Array) -> Array:
+            return (phi(w + a * d) > height + 1e-4 * a * (g @ d) + blur) & (a > eps)
+
+        a = jax.lax.while_loop(too_far, lambda a: a / 2, jnp.ones_like(unit))
         to = gradient(w + a * d)
         better = (largest(to) < largest(g)) | (phi(w + a * d) < height - blur)
         return _Dual(jnp.where(better, w + a * d, w), jnp.where(better, to, g), s.k + 1, ~better)

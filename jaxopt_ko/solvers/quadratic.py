@@ -24,9 +24,10 @@ import numpy as np
 from jax import Array
 
 from jaxopt_ko import errors, tree
-from jaxopt_ko.errors import NONNEGATIVE, check_hyper
+from jaxopt_ko.errors import NONNEGATIVE, check_hyper, check_size
 from jaxopt_ko.lift import once, transform
 from jaxopt_ko.numerics import first_true, largest, next_count, norm, value_at, zero_count
+from jaxopt_ko.solvers.banded import blocks, factor, gram, substitute, total
 from jaxopt_ko.solvers.bounds import box
 from jaxopt_ko.types import (
     KKT,
@@ -54,6 +55,7 @@ DELTA = 0.75  # eps to this power: regularization of the factorized matrices at 
 GROWTH = 100.0  # of the regularization when a factorization fails
 MOST = 0.35  # eps to this power: where that ends
 RHO = 1.0  # weight of A'A, which makes Q regular where A x = b leaves freedom to few
+SOFT = 0.5  # eps to this power: what banded systems put beside the equations, refined away
 TOL = 4 / 7  # eps to this power: 1e-9 in float64, 1e-4 in float32
 
 
@@ -137,7 +139,7 @@ System = Callable[[Array, Array, Array], Vectors]
 
 
 @once
-def quadratic_interior_point(*, tol: Hyper | None = None) -> GradientTransformation:
+def quadratic_interior_point(*, tol: Hyper | None = None, bandwidth: int | None = None) -> GradientTransformation:
     """One predictor-corrector step of a primal-dual interior-point method an update, for a linear or quadratic program.
 
     min x'Qx/2 + c'x   with   A x = b,   G x <= h,   lower <= x <= upper
@@ -146,7 +148,8 @@ def quadratic_interior_point(*, tol: Hyper | None = None) -> GradientTransformat
     ...) with the same words: c a tree like params, Q float[n,n], A float[m,n], b float[m], G float[k,n], h float[k]
     (inf for a row that is none), bounds (lower, upper) as in `lbfgsb`; n is the number of elements of params. Q
     counts by its symmetric part. After an update params are its point, inside the bounds, wherever they started; what
-    comes in as updates is not read. An update factorizes two matrices, float[n,n] and float[m,m], by Cholesky.
+    comes in as updates is not read. An update factorizes two matrices, float[n,n] and float[m,m], by Cholesky; with
+    bandwidth, the largest distance of two parameters that meet in Q or in a row of A or G, one with that band.
 
     Converged when the largest of |A x - b| and G x - h, over 1 + |(b, h, bounds)|, of the stationarity over 1 + |c|
     and of the gap between primal and dual value over 1 + |value| is at most tol (eps**(4/7) by default: 1e-9 in
@@ -160,6 +163,8 @@ def quadratic_interior_point(*, tol: Hyper | None = None) -> GradientTransformat
     who = "quadratic_interior_point"
     if tol is not None:
         check_hyper(who, "tol", tol, NONNEGATIVE)
+    if bandwidth is not None:
+        check_size(who, "bandwidth", bandwidth)
     default = tol
 
     def init(params: Params, *, tol: Any = None, **words: Any) -> QuadraticState:
@@ -168,8 +173,8 @@ def quadratic_interior_point(*, tol: Hyper | None = None) -> GradientTransformat
         program = _scaled(given.free, scaling)
         x, full = given.x, given.full
         delta = jnp.asarray(np.finfo(x.dtype).eps ** DELTA, x.dtype)
-        point = _start(program, delta ** (2 / 3))
-        code = first_true([~given.sound, ~_is_convex(program)], [Code.NOT_FINITE, Code.STUCK], Code.RUNNING)
+        point = _start(program, delta ** (2 / 3), bandwidth)
+        code = first_true([~given.sound, ~_is_convex(program, bandwidth)], [Code.NOT_FINITE, Code.STUCK], Code.RUNNING)
         inf, nil, none = jnp.asarray(jnp.inf, x.dtype), zero_count(), given.unravel(jnp.zeros_like(x))
         value = 0.5 * x @ full.curve(x) + full.c @ x
         info = Info(value, inf, jnp.zeros_like(inf), jnp.zeros((), bool), Evaluations(nil, nil, nil), Status(code))
@@ -188,7 +193,7 @@ def quadratic_interior_point(*, tol: Hyper | None = None) -> GradientTransformat
         bound = jnp.asarray(eps**TOL if asked is None else value_at(asked, state.count), given.x.dtype)
         over = state.info.status.code != np.int32(Code.RUNNING)
 
-        new, length = _step(program, state.point, state.delta)
+        new, length = _step(program, state.point, state.delta, bandwidth)
         finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(new)]))
         moved = finite & (length > 0) & ~over
         point = jax.tree.map(lambda new, old: jnp.where(moved, new, old), new, state.point)
@@ -233,12 +238,12 @@ def quadratic_interior_point(*, tol: Hyper | None = None) -> GradientTransformat
 # ---- the step -------------------------------------------------------------------------------------------
 
 
-def _step(program: _Program, point: Point, delta: Array) -> tuple[Point, Array]:
+def _step(program: _Program, point: Point, delta: Array, bandwidth: int | None) -> tuple[Point, Array]:
     """One predictor-corrector step, and its length."""
     p, (x, y, z, s, tau, kappa) = program, point
     has = p.has
     t = jnp.where(has, s / z, 1)
-    solve = _system(p, t, delta)
+    solve = _system(p, t, delta, bandwidth)
     xi = x / tau
     Qxi = p.curve(xi)
     f1 = tau * Qxi + p.A.T @ y + p.columns(z) + p.c * tau
@@ -280,23 +285,10 @@ def _step(program: _Program, point: Point, delta: Array) -> tuple[Point, Array]:
     return new._replace(s=jnp.where(has, new.s, 1), z=jnp.where(has, new.z, 0)), alpha
 
 
-def _system(p: _Program, t: Array, delta: Array) -> System:
+def _system(p: _Program, t: Array, delta: Array, bandwidth: int | None) -> System:
     """The solution of   [Q A' N'; A 0 0; N 0 -T] [dx; dy; dz] = [r1; r2; r3],   T = s/z diagonal."""
-    n, m, k = p.c.size, p.b.size, p.G.shape[0]
     w = jnp.where(p.has, 1 / (t + delta), 0)
-    wg, wl, wu = jnp.split(w, [k, k + n])
-    Q = jnp.zeros((n, n), p.c.dtype) if p.Q is None else p.Q
-    M = Q + jnp.diag(wl + wu + delta)
-
-    L = jnp.linalg.cholesky(M + p.G.T @ (wg[:, None] * p.G) + RHO * (p.A.T @ p.A))
-    V = _lower(L, p.A.T)
-    S = jnp.linalg.cholesky(V.T @ V + delta * jnp.eye(m, dtype=V.dtype)) if m else V.T @ V
-
-    def near(r1: Array, r2: Array, r3: Array) -> Vectors:
-        v = _lower(L, r1 + p.columns(w * r3) + RHO * (p.A.T @ r2))
-        dy = _upper(S, _lower(S, V.T @ v - r2))
-        dx = _upper(L, v - V @ dy)
-        return dx, dy, w * (p.rows(dx) - r3)
+    near = _dense(p, w, delta) if bandwidth is None else _banded(p, w, delta, bandwidth)
 
     def solve(r1: Array, r2: Array, r3: Array) -> Vectors:
         def missed(d: Vectors) -> Vectors:
@@ -325,6 +317,41 @@ def _system(p: _Program, t: Array, delta: Array) -> System:
     return solve
 
 
+def _dense(p: _Program, w: Array, delta: Array) -> System:
+    """Nearly that solution: K = Q + N'wN + rho A'A + delta, and A K^-1 A' + delta for dy."""
+    n, m, k = p.c.size, p.b.size, p.G.shape[0]
+    wg, wl, wu = jnp.split(w, [k, k + n])
+    Q = jnp.zeros((n, n), p.c.dtype) if p.Q is None else p.Q
+    L = jnp.linalg.cholesky(Q + jnp.diag(wl + wu + delta) + p.G.T @ (wg[:, None] * p.G) + RHO * (p.A.T @ p.A))
+    V = _lower(L, p.A.T)
+    S = jnp.linalg.cholesky(V.T @ V + delta * jnp.eye(m, dtype=V.dtype)) if m else V.T @ V
+
+    def near(r1: Array, r2: Array, r3: Array) -> Vectors:
+        v = _lower(L, r1 + p.columns(w * r3) + RHO * (p.A.T @ r2))
+        dy = _upper(S, _lower(S, V.T @ v - r2))
+        dx = _upper(L, v - V @ dy)
+        return dx, dy, w * (p.rows(dx) - r3)
+
+    return near
+
+
+def _banded(p: _Program, w: Array, delta: Array, bandwidth: int) -> System:
+    """Nearly that solution, with -soft dy beside A dx, so that K = Q + N'wN + A'A / soft + delta has a band alone."""
+    n, k = p.c.size, p.G.shape[0]
+    wg, wl, wu = jnp.split(w, [k, k + n])
+    soft = jnp.maximum(delta, float(np.finfo(delta.dtype).eps) ** SOFT)
+    ones = jnp.ones_like(p.b)
+    parts = [gram(p.G, wg, bandwidth), gram(p.A, ones / soft, bandwidth)]
+    parts.append(blocks(jnp.diag(wl + wu + delta) + (0 if p.Q is None else p.Q), bandwidth))
+    K = factor(total(*parts))
+
+    def near(r1: Array, r2: Array, r3: Array) -> Vectors:
+        dx = substitute(K, r1 + p.columns(w * r3) + p.A.T @ r2 / soft)
+        return dx, (p.A @ dx - r2) / soft, w * (p.rows(dx) - r3)
+
+    return near
+
+
 def _lower(L: Array, b: Array) -> Array:
     """L^-1 b."""
     return jax.scipy.linalg.solve_triangular(L, b, lower=True) if L.size else b
@@ -335,10 +362,10 @@ def _upper(L: Array, b: Array) -> Array:
     return jax.scipy.linalg.solve_triangular(L, b, lower=True, trans=1) if L.size else b
 
 
-def _start(p: _Program, delta: Array) -> Point:
+def _start(p: _Program, delta: Array, bandwidth: int | None) -> Point:
     """Where x and s miss the rows least, and z the stationarity, moved inside."""
     has = p.has
-    solve = _system(p, jnp.ones_like(p.k), delta)
+    solve = _system(p, jnp.ones_like(p.k), delta, bandwidth)
     rights = (jnp.stack([jnp.zeros_like(p.c), -p.c]), jnp.stack([p.b, 0 * p.b]), jnp.stack([p.k, 0 * p.k]))
     (x, x2), (_, y), (s, z) = jax.vmap(solve)(*rights)
     if p.Q is not None:
@@ -501,9 +528,10 @@ def _scaled(p: _Program, scaling: Scaling) -> _Program:
                     rows * p.k, p.has)  # fmt: skip
 
 
-def _is_convex(p: _Program) -> Array:
+def _is_convex(p: _Program, bandwidth: int | None) -> Array:
     if p.Q is None:
         return jnp.ones((), bool)
     n = p.c.size
-    small = float(np.finfo(p.c.dtype).eps ** 0.5)
-    return jnp.all(jnp.isfinite(jnp.linalg.cholesky(p.Q + small * jnp.eye(n, dtype=p.c.dtype))))
+    K = p.Q + float(np.finfo(p.c.dtype).eps ** 0.5) * jnp.eye(n, dtype=p.c.dtype)
+    L = jnp.linalg.cholesky(K) if bandwidth is None else factor(blocks(K, bandwidth)).D
+    return jnp.all(jnp.isfinite(L))
