@@ -1,13 +1,12 @@
 """Levenberg-Marquardt on NIST's and More, Garbow and Hillstrom's problems; lanes, derivatives, errors."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.optimize
 from data import mgh_more, mgh_problems, nist_problems
+from data.families import families
 
 import jaxopt_ko as jo
 from jaxopt_ko.solve import least_squares
@@ -27,37 +26,26 @@ def test_nist_parameters_to_eight_digits_with_default_settings(name):
         assert int(solution.evaluations.function) <= 800  # Bennett5, the longest; 15 is the median
 
 
-@functools.cache
-def minimizer(name):
-    problem = (mgh_problems.BY_NAME | mgh_more.BY_NAME)[name]
-    return jax.jit(lambda x: least_squares(lambda x: problem["r"](x, jnp), x))
-
-
-def end(problem, times=1):
-    """(is it the minimum, or another published one? evaluations) of one More-Garbow-Hillstrom problem."""
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # the problems' code is NumPy's
-        solution = minimizer(problem["name"])(jnp.asarray(times * problem["x0"]))
-    value, known = 2 * float(solution.value), [problem["fopt"], *problem["alt"]]
-    found = [abs(value - f) <= 1e-6 * max(abs(f), 1e-4) for f in known]
-    assert bool(solution.status.success) or not any(found), solution.status.sentence
-    return found[0], any(found), int(solution.evaluations.function)
-
-
-@pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("problem", mgh_problems.PROBLEMS, ids=lambda p: p["name"])
-def test_more_garbow_hillstrom_from_the_standard_start(problem):
-    assert end(problem)[1]
+def ends(problems, times=1):
+    """Of each: (is it the minimum, or another published one? evaluations)."""
+    for family in families(problems, sorted({p["n"] for p in problems})):
+        for which, (problem, start) in enumerate(zip(family.problems, family.starts, strict=True)):
+            solution = least_squares(family.function, jnp.asarray(times * start), args=(np.int32(which),))
+            value, known = 2 * float(solution.value), [problem["fopt"], *problem["alt"]]
+            found = [abs(value - f) <= 1e-6 * max(abs(f), 1e-4) for f in known]
+            assert bool(solution.status.success) or not any(found), (problem["name"], solution.status.sentence)
+            yield found[0], any(found), int(solution.evaluations.function)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_more_garbow_hillstrom_from_the_standard_start_and_ten_times_it():
     problems = mgh_problems.PROBLEMS + mgh_more.PROBLEMS
-    best, known, evaluations = zip(*map(end, problems), strict=True)
+    best, known, evaluations = zip(*ends(problems), strict=True)
     assert (len(problems), sum(known)) == (44, 44) and sum(best) >= 42
     assert np.median(evaluations) <= 21
-    far = [end(p, 10) for p in problems if np.any(p["x0"])]
-    best, known, _ = zip(*far, strict=True)
+    far = [p for p in problems if np.any(p["x0"])]
+    best, known, _ = zip(*ends(far, 10), strict=True)
     assert len(far) == 41 and sum(known) >= 37 and sum(best) >= 33  # 38 and 34 reached
 
 

@@ -7,6 +7,7 @@ import optax
 import pytest
 import scipy.optimize
 from data import mgh_more, mgh_problems
+from data.families import families
 
 import jaxopt_ko as jo
 
@@ -53,18 +54,14 @@ def test_every_method_finds_the_minimum_of_the_valley(x64, name):
 @pytest.mark.parametrize(("name", "solved", "median"), [("lbfgs", 44, 36), ("bfgs", 44, 36), ("hager-zhang", 38, 100)])
 def test_more_garbow_hillstrom_from_the_standard_start(name, solved, median):
     """Solved: to 1e-6 of the minimum, or of a published local one; the value's unit is 1 where it is smaller."""
-    good, counts = [], []
-    for problem in MGH:
-
-        def fun(x, r=problem["r"]):
-            with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # NumPy's code
-                return jnp.sum(jnp.square(r(x, jnp)))
-
-        solution = jo.minimize(fun, jnp.asarray(problem["x0"]), METHODS[name])
-        known = [problem["fopt"], *problem["alt"]]
-        good.append(min(abs(float(solution.value) - f) / max(abs(f), 1.0) for f in known) <= 1e-6)
-        counts.append(int(solution.evaluations.function))
-    assert sum(good) >= solved, [p["name"] for p, ok in zip(MGH, good, strict=True) if not ok]
+    good, counts = {}, []
+    for family in families(MGH, (20, 100), residuals=False):
+        for which, (problem, start) in enumerate(zip(family.problems, family.starts, strict=True)):
+            solution = jo.minimize(family.function, jnp.asarray(start), METHODS[name], args=(np.int32(which),))
+            known = [problem["fopt"], *problem["alt"]]
+            good[problem["name"]] = min(abs(float(solution.value) - f) / max(abs(f), 1.0) for f in known) <= 1e-6
+            counts.append(int(solution.evaluations.function))
+    assert len(good) == 44 and sum(good.values()) >= solved, [name for name, ok in good.items() if not ok]
     assert np.median(counts) <= median
 
 

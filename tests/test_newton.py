@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 from data import mgh_more, mgh_problems
+from data.families import families
 
 import jaxopt_ko as jo
 from jaxopt_ko.solvers.newton import newton, newton_cg, scale_by_newton, scale_by_newton_cg
@@ -169,9 +170,19 @@ def test_newton_cg_solves_more_garbow_hillstrom(name):
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @METHODS
-@pytest.mark.parametrize("name", sorted(PROBLEMS))
-def test_more_garbow_hillstrom_from_the_standard_start(method, name):
-    check_mgh(method, PROBLEMS[name], 420)
+def test_more_garbow_hillstrom_from_the_standard_start(method):
+    """Each ends at the minimum or a published local one, and nearly all at the minimum."""
+    best, counts = [], []
+    for family in families(PROBLEMS.values(), sorted({p["n"] for p in PROBLEMS.values()}), residuals=False):
+        for which, (problem, start) in enumerate(zip(family.problems, family.starts, strict=True)):
+            solution = jo.minimize(family.function, jnp.asarray(start), method, args=(np.int32(which),))
+            value, known = float(solution.value), [problem["fopt"], *problem["alt"]]
+            found = [abs(value - f) <= 2e-6 * max(abs(f), 1e-4) for f in known]
+            assert any(found) and bool(solution.status.success), (problem["name"], value, known)
+            best.append(found[0])
+            counts.append(int(solution.evaluations.function))
+    assert len(best) == 44 and sum(best) >= 41
+    assert np.median(counts) <= 28 and max(counts) <= 420
 
 
 @METHODS

@@ -1,6 +1,8 @@
 """More of Hock and Schittkowski (LNEMS 187, 1981), in the form of hs_problems.py: ineq >= 0, best known optima."""
 
-from math import log, sqrt
+from math import sqrt
+
+import numpy as np
 
 HS = []
 
@@ -44,11 +46,9 @@ add("HS24", lambda x, m: ((x[0] - 3) ** 2 - 9) * x[1] ** 3 / (27 * sqrt(3)), [1,
 
 
 def _f25(x, m):
-    total = 0.0
-    for i in range(1, 100):
-        u = 25 + (-50 * log(0.01 * i)) ** (2 / 3)
-        total = total + (-0.01 * i + m.exp(-((u - x[1]) ** x[2]) / x[0])) ** 2
-    return total
+    part = 0.01 * np.arange(1, 100)
+    u = 25 + (-50 * np.log(part)) ** (2 / 3)
+    return m.sum((-part + m.exp(-((u - x[1]) ** x[2]) / x[0])) ** 2)
 
 
 add("HS25", _f25, [100, 12.5, 3], 0, lb=[0.1, 0, 0], ub=[100, 25.6, 5], note="flat at the start, f = 32.835 there")
