@@ -14,7 +14,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import apply_updates
 from jaxopt_ko.lift import taking
-from jaxopt_ko.types import Code, GradientTransformation, Info, Params, PyTree, Solution, State, Status
+from jaxopt_ko.types import Code, GradientTransformation, Hyper, Info, Params, PyTree, Solution, State, Status
 
 DERIVATIVES = ("implicit", "implicit-cg", "unrolled")
 MAX_STEPS = 10_000
@@ -197,6 +197,17 @@ def settled(params: Params) -> Params:
 def frozen(x: PyTree) -> PyTree:
     """Without derivatives."""
     return jax.tree.map(jax.lax.stop_gradient, x)
+
+
+def check_run(who: str, tol: Hyper | None, max_steps: Any, most: int) -> Any:
+    """The largest number of updates; tol and it may be traced."""
+    if tol is not None:
+        errors.check_hyper(who, "tol", tol, errors.NONNEGATIVE)
+    if max_steps is None:
+        return np.int32(most)
+    if isinstance(max_steps, jax.Array):
+        return max_steps
+    return np.int32(errors.check_size(who, "max_steps", max_steps, 0))
 
 
 def check_derivative(who: str, derivative: str, max_steps: Any) -> None:

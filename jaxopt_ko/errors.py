@@ -699,7 +699,7 @@ def check_leaf(who: str, what: str, tree: PyTree, index: int, leaf: Any, none_is
         say(TreeError, who, f"the {what} leaf {path} is complex, which is not supported", describe(leaf),
             "Optimize its real and imaginary parts as two leaves")  # fmt: skip
     say(TreeError, who, f"the {what} leaf {path} is not a floating-point array of 16 bits or more", describe(leaf),
-        "Leave it out: masked(transformation, mask) with False there, partition({...}, labels), "
+        "Write 1.0 for 1, or leave it out: masked(transformation, mask) with False there, partition({...}, labels), "
         "or None in its place")  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from jaxopt_ko import errors, tree
-from jaxopt_ko.drive import frozen, implicit, jitted, settled, solve
+from jaxopt_ko.drive import check_run, frozen, implicit, jitted, settled, solve
 from jaxopt_ko.numerics import scalar_dtype
 from jaxopt_ko.solvers.quadratic import quadratic_interior_point, sides
 from jaxopt_ko.types import Hyper, Multipliers, Params, PyTree, Solution
@@ -125,7 +125,7 @@ def _program(
         errors.check_band(who, bandwidth, data.Q, data.A, data.G)
     if data.Q is not None:
         errors.check_convex(who, data.Q)
-    most = np.int32(MAX_STEPS if max_steps is None else max_steps)
+    most = check_run(who, tol, max_steps, MAX_STEPS)
     solution: Solution = _solved(_Setting(who, verbose, bandwidth), params, settled(data), tol, most)
     return solution
 

@@ -14,6 +14,7 @@ from jaxopt_ko import errors, tree
 from jaxopt_ko.drive import (
     MAX_STEPS,
     check_derivative,
+    check_run,
     frozen,
     implicit,
     in_this_trace,
@@ -96,7 +97,8 @@ def minimize(
     setting = _Setting(fun, method, has_aux, verbose, derivative, length)
     constraints = _Constraints(equality, inequality)
     run = (setting, constraints)
-    solution: Solution = _minimize(run, settled(params), args, tol, _steps(max_steps), bounds)
+    most = check_run(who, tol, max_steps, MAX_STEPS)
+    solution: Solution = _minimize(run, settled(params), args, tol, most, bounds)
     return solution
 
 
@@ -273,14 +275,9 @@ def least_squares(
         box(who, params, bounds)  # once where its numbers can be seen
     length = max_steps if derivative == "unrolled" else None
     setting = _Fit(residual_fn, jacobian_fn, method, loss, has_aux, verbose, derivative, length)
-    most = _steps(max_steps)
+    most = check_run(who, tol, max_steps, MAX_STEPS)
     solution: Solution = _least_squares(setting, settled(params), args, tol, most, bounds, loss_scale)
     return solution
-
-
-def _steps(max_steps: Any) -> Any:
-    most = MAX_STEPS if max_steps is None else max_steps
-    return np.int32(most) if isinstance(most, int) else most
 
 
 @jitted
@@ -357,7 +354,8 @@ def root(
         box(who, params, bounds)
     length = max_steps if derivative == "unrolled" else None
     setting = _Setting(fn, method, has_aux, verbose, derivative, length)
-    solution: Solution = _root(setting, settled(params), args, tol, _steps(max_steps), bounds)
+    most = check_run(who, tol, max_steps, MAX_STEPS)
+    solution: Solution = _root(setting, settled(params), args, tol, most, bounds)
     return solution
 
 

@@ -389,6 +389,10 @@ def test_what_is_refused():
         jo.value_and_grad_from_state(jnp.sum)(x, state=jo.adam(0.1).init(x))
     with pytest.raises(jo.errors.TransformationError, match=r"scale_by_.*_linesearch"):
         jo.descent(jo.sgd(1.0), jo.adam(0.1))
+    with pytest.raises(jo.errors.HyperparameterError, match="max_steps must be an integer of at least 0"):
+        jo.minimize(rosenbrock, valley(2), max_steps=-1)
+    with pytest.raises(jo.errors.HyperparameterError, match="minimize: tol must be"):
+        jo.minimize(rosenbrock, valley(2), tol=-1.0)
     opt = jo.scale_by_lbfgs()
     with pytest.raises(jo.errors.StateError, match=r"3 elements in all.*gradients of 4"):
         opt.update(jnp.ones(4), opt.init(x), jnp.ones(4))
