@@ -103,6 +103,13 @@ def largest(x: jax.Array) -> jax.Array:
     return jnp.max(jnp.abs(x)) if x.size else jnp.zeros((), x.dtype)
 
 
+def joined(parts: Sequence[jax.Array]) -> jax.Array:
+    """Vectors, one after the other, the empty ones left out: XLA on CPU (jaxlib 0.10.2) aborts on an empty slice of a
+    concatenation that has one."""
+    full = [part for part in parts if part.size]
+    return jnp.concatenate(full) if len(full) > 1 else (full or list(parts))[0]
+
+
 def first_true(conditions: Sequence[jax.Array], codes: Sequence[Any], otherwise: Any) -> jax.Array:
     """int32[]: the code of the first condition that holds."""
     code = jnp.asarray(otherwise, jnp.int32)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_ko.numerics import safe_sqrt
+from jaxopt_ko.numerics import joined, safe_sqrt
 from jaxopt_ko.types import DType, PyTree
 
 
@@ -75,7 +75,7 @@ def ravel(tree: PyTree) -> tuple[jax.Array, Callable[[jax.Array], PyTree]]:
     vectors = [jnp.asarray(leaf).astype(wide).reshape(-1) for leaf in leaves]
     if not vectors:
         return jnp.zeros(0, wide), lambda _: treedef.unflatten([])
-    return vectors[0] if len(vectors) == 1 else jnp.concatenate(vectors), unravel
+    return joined(vectors), unravel
 
 
 def sum_of_squares(tree: PyTree) -> jax.Array:

@@ -19,7 +19,7 @@ from jax import Array
 from jaxopt_ko import errors, tree
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, check_hyper
 from jaxopt_ko.lift import name_of, once, taking, transform
-from jaxopt_ko.numerics import first_true, largest, next_count, value_at, zero_count
+from jaxopt_ko.numerics import first_true, joined, largest, next_count, value_at, zero_count
 from jaxopt_ko.solvers.program import Program, program
 from jaxopt_ko.types import (
     KKT,
@@ -118,7 +118,7 @@ def augmented_lagrangian(
         errors.check_solver(who, "inner", state, hasattr(state, "info") and hasattr(state, "aux"))
         _, aux = state.aux
         nil = jnp.zeros_like(x)
-        trees = problem.unstack(jnp.concatenate([y, z]))
+        trees = problem.unstack(joined([y, z]))
         multipliers = Multipliers(*trees, problem.unravel(nil), problem.unravel(nil))
         inf = jnp.full_like(rho, jnp.inf)
         zero = Evaluations(zero_count(), zero_count(), zero_count())
@@ -206,8 +206,8 @@ def _multipliers(problem: Program, bounds: Any, x: Array, y: Array, z: Array) ->
     """y and z, and those of the bounds from the gradient that these leave."""
     low = high = jnp.zeros_like(x)
     if bounds is not None:
-        weights = jnp.concatenate([jnp.ones(1, x.dtype), y, z])
+        weights = joined([jnp.ones(1, x.dtype), y, z])
         g = jax.grad(lambda x: weights @ problem.evaluate(x)[0])(x)
         low = jnp.where(x <= problem.lower, jnp.maximum(g, 0), 0)
         high = jnp.where(x >= problem.upper, jnp.maximum(-g, 0), 0)
-    return Multipliers(*problem.unstack(jnp.concatenate([y, z])), problem.unravel(low), problem.unravel(high))
+    return Multipliers(*problem.unstack(joined([y, z])), problem.unravel(low), problem.unravel(high))

@@ -19,6 +19,8 @@ import numpy as np
 from jax import Array
 from jax.scipy.linalg import cho_solve, solve_triangular
 
+from jaxopt_ko.numerics import joined
+
 FIRST, LEAST, MOST = 1e-4, 1e-20, 1e30  # of the deltas that are not 0
 GROW_FIRST, GROW, SHRINK = 100.0, 8.0, 3.0
 PENALTY = 10.0  # rho over |H|
@@ -121,7 +123,7 @@ def solve(A: System, b: Parts, last: Array) -> Solved:
         return Parts(x, r.i - Ji @ x + gamma * i, y, i)
 
     def largest(r: Parts) -> Array:
-        return jnp.max(jnp.abs(jnp.concatenate(r)), initial=0.0)
+        return jnp.max(jnp.abs(joined(r)), initial=0.0)
 
     def refine(_: Array, carry: tuple[Parts, Parts]) -> tuple[Parts, Parts]:
         v, r = carry

@@ -17,7 +17,7 @@ from jax import Array
 
 from jaxopt_ko.errors import POSITIVE, check_hyper
 from jaxopt_ko.lift import once, transform
-from jaxopt_ko.numerics import first_true, largest, next_count, norm, value_at, zero_count
+from jaxopt_ko.numerics import first_true, joined, largest, next_count, norm, value_at, zero_count
 from jaxopt_ko.solvers.bounds import move
 from jaxopt_ko.solvers.condensed import Parts, System, solve
 from jaxopt_ko.solvers.program import Program, program
@@ -221,7 +221,7 @@ def _advance(
         return jnp.stack([jnp.sum(jnp.abs(c)), phi, weight / 2 * jnp.sum(c * c) - mu * logs])
 
     both = jax.vmap(measures)(jnp.stack([state.values, F]), jnp.stack([x, x_new]), jnp.stack([s, s_new]))
-    size = largest(state.step / (1 + jnp.abs(jnp.concatenate([x, s]))))
+    size = largest(state.step / (1 + jnp.abs(joined([x, s]))))
     dominated = jnp.any(
         (both[1, 0] > (1 - G_THETA) * state.filter[:, 0])
         & (both[1, 1] > state.filter[:, 1] + 10 * eps * jnp.abs(both[0, 1]))
@@ -328,7 +328,7 @@ def _turn(
     def derive() -> tuple[Array, Array, Array, Array, Array]:
         by_step = y + alpha * state.step_y
         y_new = jnp.where(restores, weight * c_trial, by_step)
-        v = jnp.concatenate([jnp.where(restores, 0, 1)[None].astype(dtype), y_new]) * state.scale
+        v = joined([jnp.where(restores, 0, 1)[None].astype(dtype), y_new]) * state.scale
         J, H = problem.derive(x_new, v)
         steep = jnp.max(jnp.abs(J), axis=1, initial=0.0)
         scale = jnp.where(first, STEEPEST / jnp.maximum(steep, STEEPEST), state.scale)
@@ -386,7 +386,7 @@ def _turn(
     found = solve(
         System(H_aim, q[:n], q[n:], J_aim[:p], J_aim[p:], gamma), Parts(-b[:n], -b[n:], -b_c[:p], -b_c[p:]), old.delta
     )
-    step, step_y = jnp.concatenate(found.parts[:2]), jnp.concatenate(found.parts[2:])
+    step, step_y = joined(found.parts[:2]), joined(found.parts[2:])
     dr = space.change(step)
     longest = _share(r, dr, jnp.maximum(TAU, 1 - mu))
     g = jnp.where(restores, weight * c @ space.along(J_aim, step), jnp.where(free, J[0], 0) @ step[:n])
@@ -431,7 +431,7 @@ def _turn(
     kkt = KKT(
         largest(g - z_x[0] + z_x[1]),
         jnp.maximum(largest(c_raw[:p]), jnp.max(c_raw[p:], initial=0.0)),
-        largest(jnp.concatenate([(r * z)[: 2 * n] / scale[0], c_raw[p:] * y_raw[p:]])),
+        largest(joined([(r * z)[: 2 * n] / scale[0], c_raw[p:] * y_raw[p:]])),
     )
     multipliers = Multipliers(*problem.unstack(y_raw), problem.unravel(z_x[0]), problem.unravel(z_x[1]))
     new = InteriorPointState(
@@ -449,8 +449,8 @@ class Space:
         lower, upper = problem.lower, problem.upper
         self.fixed = lower >= upper
         slack = jnp.ones(problem.q, bool)
-        self.there = jnp.concatenate([jnp.isfinite(lower) & ~self.fixed, jnp.isfinite(upper) & ~self.fixed, slack])
-        bounds = jnp.concatenate([lower, upper, jnp.zeros(problem.q, lower.dtype)])
+        self.there = joined([jnp.isfinite(lower) & ~self.fixed, jnp.isfinite(upper) & ~self.fixed, slack])
+        bounds = joined([lower, upper, jnp.zeros(problem.q, lower.dtype)])
         eps = float(np.finfo(lower.dtype).eps)
         self.least = eps * jnp.maximum(1, jnp.where(self.there, jnp.abs(bounds), 0))
 
@@ -465,34 +465,34 @@ class Space:
 
     def rooms(self, x: Array, s: Array) -> Array:
         """float[2n+q]: r, 1 where there is no bound."""
-        r = jnp.concatenate([x - self.problem.lower, self.problem.upper - x, s])
+        r = joined([x - self.problem.lower, self.problem.upper - x, s])
         return jnp.where(self.there, jnp.maximum(r, self.least), 1)
 
     def change(self, step: Array) -> Array:
         """float[2n+q]: of r along (dx, ds)."""
-        return jnp.where(self.there, jnp.concatenate([step[: self.n], -step[: self.n], step[self.n :]]), 0)
+        return jnp.where(self.there, joined([step[: self.n], -step[: self.n], step[self.n :]]), 0)
 
     def fold(self, q: Array) -> Array:
         """float[n+q]: from a diagonal by r to that by (x, s)."""
         q = jnp.where(self.there, q, 0)
-        return jnp.concatenate([q[: self.n] + q[self.n : 2 * self.n], q[2 * self.n :]])
+        return joined([q[: self.n] + q[self.n : 2 * self.n], q[2 * self.n :]])
 
     def violation(self, F: Array, s: Array) -> Array:
         """float[p+q]: c."""
         c = F[1:]
-        return jnp.concatenate([c[: self.p], c[self.p :] + s])
+        return joined([c[: self.p], c[self.p :] + s])
 
     def residual(self, J: Array, y: Array, z: Array, restores: Array) -> Array:
         """float[n+q]: the gradient of the Lagrangian by x and s."""
         g = jnp.where(restores, 0, J[0])
         z = jnp.where(self.there, z, 0)
         by_x = g + y @ J[1:] - z[: self.n] + z[self.n : 2 * self.n]
-        return jnp.concatenate([jnp.where(self.fixed, 0, by_x), y[self.p :] - z[2 * self.n :]])
+        return joined([jnp.where(self.fixed, 0, by_x), y[self.p :] - z[2 * self.n :]])
 
     def along(self, J: Array, step: Array) -> Array:
         """float[p+q]: the derivative of c along (dx, ds)."""
         Jd = J @ step[: self.n]
-        return jnp.concatenate([Jd[: self.p], Jd[self.p :] + step[self.n :]])
+        return joined([Jd[: self.p], Jd[self.p :] + step[self.n :]])
 
     def dual_step(self, r: Array, z: Array, mu: Array, step: Array) -> Array:
         """float[2n+q]: dz of (12)."""

@@ -14,6 +14,7 @@ from jax import Array
 
 from jaxopt_ko import errors, tree
 from jaxopt_ko.lift import taking
+from jaxopt_ko.numerics import joined
 from jaxopt_ko.solvers.bounds import box
 from jaxopt_ko.solvers.objective import objective
 from jaxopt_ko.types import Params, PyTree
@@ -72,7 +73,7 @@ def program(
     def evaluate(x: Array) -> tuple[Array, PyTree]:
         f, aux = made.full(x)
         parts = [f[None], *(tree.ravel(c(x))[0].astype(x.dtype) for c in (c_e, c_i))]
-        return jnp.concatenate([part for part in parts if part.size]), aux
+        return joined(parts), aux
 
     def derive(x: Array, v: Array) -> tuple[Array, Array]:
         def both(x: Array) -> tuple[Array, Array]:

@@ -26,7 +26,7 @@ from jax import Array
 from jaxopt_ko import errors, tree
 from jaxopt_ko.errors import NONNEGATIVE, check_hyper, check_size
 from jaxopt_ko.lift import once, transform
-from jaxopt_ko.numerics import first_true, largest, next_count, norm, value_at, zero_count
+from jaxopt_ko.numerics import first_true, joined, largest, next_count, norm, value_at, zero_count
 from jaxopt_ko.solvers.banded import blocks, factor, gram, substitute, total
 from jaxopt_ko.solvers.bounds import box
 from jaxopt_ko.types import (
@@ -108,7 +108,7 @@ class _Program(NamedTuple):
 
     def rows(self, x: Array) -> Array:
         """N x."""
-        return jnp.where(self.has, jnp.concatenate([self.G @ x, -x, x]), 0)
+        return jnp.where(self.has, joined([self.G @ x, -x, x]), 0)
 
     def columns(self, z: Array) -> Array:
         """N'z, z being zero where there is no row."""
@@ -401,12 +401,12 @@ class _Judged(NamedTuple):
 def _judged(given: _Given, scaling: Scaling, point: Point) -> _Judged:
     p, fixed, tau = given.full, given.fixed, point.tau
     (D, E, F, cost), k, n = scaling, scaling.F.size, scaling.D.size
-    ray, y, z = D * point.x, E * point.y / cost, jnp.concatenate([F, 1 / D, 1 / D]) * point.z / cost
+    ray, y, z = D * point.x, E * point.y / cost, joined([F, 1 / D, 1 / D]) * point.z / cost
 
     def with_fixed(g: Array, z: Array) -> tuple[Array, Array]:
         """All of g + N'z, and z with the multipliers of fixed parameters, which take up what is left there."""
         left = jnp.where(fixed, g + p.columns(z), 0)
-        z = z + jnp.concatenate([jnp.zeros_like(F), jnp.maximum(left, 0), jnp.maximum(-left, 0)])
+        z = z + joined([jnp.zeros_like(F), jnp.maximum(left, 0), jnp.maximum(-left, 0)])
         return g + p.columns(z), z
 
     # As a solution, (x, y, z) / tau
@@ -471,14 +471,14 @@ def _given(
         Q = 0.5 * (Q + Q.T)
 
     real = h != jnp.inf
-    has = jnp.concatenate([real, lower != -jnp.inf, upper != jnp.inf])
-    G, k = jnp.where(real[:, None], G, 0), jnp.where(has, jnp.concatenate([h, -lower, upper]), 0)
+    has = joined([real, lower != -jnp.inf, upper != jnp.inf])
+    G, k = jnp.where(real[:, None], G, 0), jnp.where(has, joined([h, -lower, upper]), 0)
     full = _Program(Q, c, A, b, G, k, has)
     sound = jnp.all(jnp.stack([jnp.all(jnp.isfinite(v)) for v in jax.tree.leaves(full)]))
 
     fixed = lower == upper
     free, at = ~fixed, jnp.where(fixed, lower, 0)
-    has = has & jnp.concatenate([jnp.ones_like(real), free, free])
+    has = has & joined([jnp.ones_like(real), free, free])
     without = _Program(
         None if Q is None else jnp.where(free[:, None] & free[None, :], Q, 0),
         jnp.where(free, c + full.curve(at), 0),
@@ -523,7 +523,7 @@ def _equilibrated(p: _Program) -> Scaling:
 def _scaled(p: _Program, scaling: Scaling) -> _Program:
     D, E, F, cost = scaling
     Q = None if p.Q is None else cost * D[:, None] * p.Q * D[None, :]
-    rows = jnp.concatenate([F, 1 / D, 1 / D])
+    rows = joined([F, 1 / D, 1 / D])
     return _Program(Q, cost * D * p.c, E[:, None] * p.A * D[None, :], E * p.b, F[:, None] * p.G * D[None, :],
                     rows * p.k, p.has)  # fmt: skip
 
