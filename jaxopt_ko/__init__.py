@@ -1,6 +1,6 @@
 """Functional optimizers for JAX: every method one (init, update) pair over pytrees."""
 
-from jaxopt_ko import data, debug, errors, loop, losses, numerics, schedules, solve, tree, types
+from jaxopt_ko import catalog, data, debug, errors, loop, losses, numerics, schedules, solve, tree, types
 from jaxopt_ko.compose import (
     InjectStatefulHyperparamsState,
     MaskedState,
@@ -202,6 +202,7 @@ __all__ = [
     "apply_updates",
     "augmented_lagrangian",
     "bfgs",
+    "catalog",
     "cg",
     "chain",
     "clip",

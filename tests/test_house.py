@@ -24,6 +24,7 @@ FLOORS = [
     {"transforms"},
     {"optimizers", "solvers"},
     {"solve", "program"},
+    {"catalog"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # inside a room of several files: pieces that others of the same room stand on

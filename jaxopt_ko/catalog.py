@@ -1,0 +1,582 @@
+"""A catalogue: one row per method, in English and in Korean, with its ancestors and the measured bytes of its state.
+
+Equations are in the letters of the method's page; upright words are its keywords. Of optimizers g is the gradient, p
+the parameters and u the update; of solvers p is the step, and p' its transpose.
+"""
+
+from __future__ import annotations
+
+import functools
+import html
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxopt_ko import errors
+from jaxopt_ko.lift import name_of
+from jaxopt_ko.optimizers.adadelta import adadelta
+from jaxopt_ko.optimizers.adagrad import adagrad
+from jaxopt_ko.optimizers.adam import adam, adamax, adamaxw, adamw, nadam, nadamw
+from jaxopt_ko.optimizers.amsgrad import amsgrad
+from jaxopt_ko.optimizers.rmsprop import rmsprop
+from jaxopt_ko.optimizers.sgd import sgd
+from jaxopt_ko.solvers.augmented import augmented_lagrangian
+from jaxopt_ko.solvers.conjugate_gradient import nonlinear_cg
+from jaxopt_ko.solvers.interior_point import interior_point
+from jaxopt_ko.solvers.lbfgsb import lbfgsb
+from jaxopt_ko.solvers.least_squares import gauss_newton, levenberg_marquardt
+from jaxopt_ko.solvers.linear import cg
+from jaxopt_ko.solvers.newton import newton, newton_cg
+from jaxopt_ko.solvers.projections import projection_non_negative
+from jaxopt_ko.solvers.proximal import projected_gradient, prox_lasso, proximal_gradient
+from jaxopt_ko.solvers.quadratic import quadratic_interior_point
+from jaxopt_ko.solvers.quasi_newton import bfgs, lbfgs
+from jaxopt_ko.types import GradientTransformation
+
+LANGUAGES = ("en", "ko")
+Text = tuple[str, str]  # in each of the languages
+
+FAMILIES: dict[str, Text] = {
+    "descent": ("gradient descent", "경사 하강법"),
+    "adaptive": ("adaptive learning rates", "적응적 학습률"),
+    "conjugate": ("conjugate gradients", "켤레 기울기"),
+    "quasi-newton": ("quasi-Newton", "준뉴턴"),
+    "newton": ("Newton", "뉴턴"),
+    "squares": ("least squares", "최소제곱"),
+    "composite": ("sets and penalties", "집합과 벌점"),
+    "constrained": ("constraints", "제약"),
+}
+NEEDS: dict[str, Text] = {
+    "gradient": ("gradient", "기울기"),
+    "params": ("parameters", "매개변수"),
+    "value_fn": ("value_fn", "함수 value_fn"),
+    "residual_fn": ("residual_fn", "잔차 residual_fn"),
+    "operator": ("operator and b", "연산자 operator와 b"),
+    "products": ("Hessian products", "헤세 행렬-벡터 곱"),
+    "hessian": ("Hessian", "헤세 행렬"),
+    "bounds": ("bounds", "경계 bounds"),
+    "projection": ("a projection", "사영"),
+    "prox": ("a prox", "근접 연산자"),
+    "constraints": ("equality, inequality", "제약식 equality, inequality"),
+    "solver": ("a solver", "안쪽 풀이기"),
+    "matrices": ("vectors and matrices", "벡터와 행렬"),
+}
+
+METHODS: dict[str, Callable[..., GradientTransformation]] = {
+    factory.__name__: factory
+    for factory in (
+        *(sgd, adagrad, rmsprop, adadelta, adam, adamw, adamax, adamaxw, nadam, nadamw, amsgrad),
+        *(cg, nonlinear_cg, bfgs, lbfgs, lbfgsb, newton, newton_cg, gauss_newton, levenberg_marquardt),
+        *(projected_gradient, proximal_gradient, augmented_lagrangian, interior_point),
+    )
+} | dict.fromkeys(("linear_program", "quadratic_program"), quadratic_interior_point)
+
+
+class Memory(NamedTuple):
+    """Bytes of a state over n float32 parameters, with m residuals or inequalities: a polynomial of the two."""
+
+    mn: int
+    nn: int  # n**2
+    m: int
+    n: int
+    rest: int  # counts, and what is as long for any problem
+
+    @property
+    def per_parameter(self) -> int:
+        """Bytes that a parameter adds, where none of them adds more than another (nn and mn are 0)."""
+        return self.n
+
+    def __str__(self) -> str:
+        """Without the rest."""
+        terms = ((self.mn, "mn"), (self.nn, "n²"), (self.m, "m"), (self.n, "n"))
+        return " + ".join(f"{size}{letter}" for size, letter in terms if size) or "0"
+
+
+class Row(NamedTuple):
+    """A method."""
+
+    name: str  # the public one, unless there are several rows of one factory
+    title: Text
+    family: str
+    year: int
+    paper: str
+    equation: str  # LaTeX
+    needs: tuple[str, ...]
+    parents: tuple[str, ...]  # names of the rows that it grew out of
+    sentence: Text
+    strengths: Text
+    not_for: Text
+    factory: str = ""  # the public name, if it is another
+    options: Mapping[str, Any] = {}
+
+    @property
+    def call(self) -> str:
+        """How the method is written, but for the learning rate."""
+        options = ", ".join(_shown(name, value) for name, value in self.options.items())
+        return (self.factory or self.name) + (f"({options})" if options else "")
+
+    @property
+    def memory(self) -> Memory:
+        """That of a state, measured."""
+        return _measured(self.name)
+
+    def make(self) -> GradientTransformation:
+        """The method, with a learning rate of 0.1 if it takes one."""
+        rate = {"learning_rate": 0.1} if self.needs[0] == "gradient" else {}
+        return METHODS[self.factory or self.name](**rate, **self.options)
+
+
+# fmt: off
+ROWS = (
+    Row("gradient_descent", ("Gradient descent", "경사 하강법"), "descent", 1847, "Cauchy 1847",
+        r"u = -\mathrm{lr}\, g, \quad g = \nabla f(x)", ("gradient",), (),
+        ("Steps down the gradient of the loss over all the data.",
+         "모든 데이터에 대한 손실 함수의 기울기를 따라 내려갑니다."),
+        ("simple; the loss never rises if the learning rate is small enough",
+         "단순하고, 학습률이 충분히 작으면 손실이 늘지 않음"),
+        ("a large condition number, where it zig-zags across the valley; many data",
+         "조건수가 커서 좁은 계곡을 지그재그로 오가는 문제, 데이터가 많은 문제"),
+        factory="sgd"),
+    Row("sgd", ("Stochastic gradient descent", "확률적 경사 하강법"), "descent", 1951, "Robbins & Monro 1951",
+        r"u = -\mathrm{lr}\, g, \quad g = \nabla f_{\mathrm{batch}}(x)", ("gradient",), ("gradient_descent",),
+        ("Gradient descent by the gradient of one mini-batch at a time: noisy steps, but cheap ones.",
+         "미니배치 하나의 기울기로 한 걸음씩 내려갑니다. 경로는 흔들리지만 걸음마다 드는 비용이 적습니다."),
+        ("any amount of data; no state", "데이터가 아무리 많아도 되고, 상태가 없음"),
+        ("narrow valleys, saddle points: momentum gets out of them sooner",
+         "좁은 계곡과 안장점: 모멘텀이 더 빨리 벗어남")),
+    Row("momentum", ("Momentum", "모멘텀"), "descent", 1964, "Polyak 1964",
+        r"v \leftarrow \mathrm{momentum}\, v + g, \quad u = -\mathrm{lr}\, v", ("gradient",), ("sgd",),
+        ("A velocity, the decaying sum of the gradients, damps the zig-zag and carries the step over flat places.",
+         "공이 구르듯 기울기를 속도에 쌓아 지그재그를 줄이고, 평평한 곳을 관성으로 지나갑니다."),
+        ("long valleys, saddle points; networks, once the learning rate is tuned",
+         "긴 계곡과 안장점, 학습률을 잘 맞춘 신경망"),
+        ("a learning rate that is too large: it overshoots the minimum", "큰 학습률: 최소점을 지나침(overshooting)"),
+        factory="sgd", options={"momentum": 0.9}),
+    Row("momentum_lr_inside", ("Momentum, learning rate inside", "모멘텀(학습률이 속도 안에)"), "descent", 2013,
+        "Sutskever, Martens, Dahl & Hinton 2013",
+        r"v \leftarrow \mathrm{momentum}\, v - \mathrm{lr}\, g, \quad u = v", ("gradient",), ("momentum",),
+        ("Momentum with the learning rate inside the velocity: under a schedule old steps keep their old length.",
+         "학습률을 속도 안에 넣은 모멘텀으로, 학습률을 줄여도 지난 걸음은 원래의 길이를 지킵니다."),
+        ("the form of textbooks; the same as the other while the learning rate is constant",
+         "교과서의 형태이며, 학습률이 일정하면 모멘텀과 같음"),
+        ("runs to be compared with optax or torch under a schedule: theirs is the other form",
+         "스케줄을 쓰며 optax, torch와 비교할 때: 두 라이브러리는 다른 형태임"),
+        factory="sgd", options={"momentum": 0.9, "lr_in_velocity": True}),
+    Row("nesterov", ("Nesterov's accelerated gradient", "네스테로프 가속 경사(NAG)"), "descent", 1983,
+        "Nesterov 1983; in this form Sutskever, Martens, Dahl & Hinton 2013",
+        r"v \leftarrow \mathrm{momentum}\, v + g, \quad u = -\mathrm{lr}\,(g + \mathrm{momentum}\, v)",
+        ("gradient",), ("momentum",),
+        ("Momentum that looks a step ahead, and so brakes sooner where the ground rises.",
+         "속도를 따라 한 걸음 앞을 내다보므로, 오르막을 만나면 모멘텀보다 일찍 속도를 줄입니다."),
+        ("smooth convex functions: with the right momentum optimal, but for a constant, among methods of gradients",
+         "매끄러운 볼록 함수: 모멘텀을 잘 정하면 기울기만 쓰는 방법 가운데 상수배를 빼고 최적"),
+        ("gradients of much noise, in which a look ahead shows little", "잡음이 많은 기울기: 내다봐도 얻는 것이 적음"),
+        factory="sgd", options={"momentum": 0.9, "nesterov": True}),
+    Row("adagrad", ("AdaGrad", "AdaGrad(매개변수별 학습률)"), "adaptive", 2011,
+        "Duchi, Hazan & Singer 2011, JMLR 12, Figure 1",
+        r"h \leftarrow h + g^2, \quad u = -\mathrm{lr}\, \frac{g}{\sqrt{h + \epsilon}}", ("gradient",), ("sgd",),
+        ("A learning rate of its own for each parameter: small for those whose gradients were large.",
+         "매개변수마다 학습률을 따로 두어, 많이 변한 것은 적게, 적게 변한 것은 많이 움직입니다."),
+        ("convex problems, sparse gradients", "볼록(convex) 문제, 희소한 기울기"),
+        ("long training of networks: the steps only shrink", "신경망의 긴 학습: 걸음이 줄어들기만 함")),
+    Row("rmsprop", ("RMSProp", "RMSProp(잊어 가는 AdaGrad)"), "adaptive", 2012, "Tieleman & Hinton 2012, lecture 6e",
+        r"v \leftarrow \mathrm{decay}\, v + (1 - \mathrm{decay})\, g^2, \quad "
+        r"u = -\mathrm{lr}\, \frac{g}{\sqrt{v + \epsilon}}", ("gradient",), ("adagrad",),
+        ("AdaGrad that forgets: a moving average of the squares in the place of their sum.",
+         "제곱의 합 대신 지수이동평균을 써서, 먼 과거의 기울기를 서서히 잊는 AdaGrad입니다."),
+        ("losses that keep changing, recurrent networks", "계속 변하는 손실 함수, 순환 신경망"),
+        ("a start that must be careful: without bias_correction the first steps are too long",
+         "조심스러운 출발이 필요한 경우: bias_correction이 없으면 첫 걸음들이 너무 김")),
+    Row("rmsprop_centered", ("RMSProp, centered", "RMSProp(표준편차로 나누기)"), "adaptive", 2013,
+        "Graves 2013, arXiv:1308.0850, equations 38-45",
+        r"m \leftarrow \mathrm{decay}\, m + (1 - \mathrm{decay})\, g, \quad "
+        r"u = -\mathrm{lr}\, \frac{g}{\sqrt{v - m^2 + \epsilon}}", ("gradient",), ("rmsprop",),
+        ("RMSProp over the gradient's standard deviation: the steadier the gradient, the longer the step.",
+         "기울기의 표준편차로 나누는 RMSProp으로, 기울기가 한결같을수록 걸음이 길어집니다."),
+        ("long slopes of little noise", "잡음이 적은 긴 비탈"),
+        ("a small eps: where the gradient hardly varies the step explodes",
+         "eps가 작은 경우: 기울기가 거의 변하지 않는 곳에서 걸음이 폭발함"),
+        factory="rmsprop", options={"centered": True}),
+    Row("adadelta", ("AdaDelta", "AdaDelta(학습률이 필요 없음)"), "adaptive", 2012,
+        "Zeiler 2012, arXiv:1212.5701, Algorithm 1",
+        r"u = -\mathrm{lr}\, \frac{\sqrt{E[\Delta x^2] + \epsilon}}{\sqrt{E[g^2] + \epsilon}}\, g, \quad "
+        r"\mathrm{lr} = 1", ("gradient", "params"), ("rmsprop",),
+        ("The root mean square of past steps takes the learning rate's place, so the step has the parameters' units.",
+         "학습률 자리에 지난 걸음의 제곱평균제곱근을 두어, 걸음이 매개변수와 같은 단위를 갖습니다."),
+        ("no learning rate to tune", "맞출 학습률이 없음"),
+        ("short runs: the first steps have the length sqrt(eps), and grow slowly",
+         "짧은 학습: 첫 걸음의 길이가 sqrt(eps)이고 천천히 늘어남")),
+    Row("adam", ("Adam", "Adam(적응적 모멘트 추정)"), "adaptive", 2015,
+        "Kingma & Ba 2015, arXiv:1412.6980, Algorithm 1",
+        r"m \leftarrow b_1 m + (1 - b_1)\, g, \quad v \leftarrow b_2 v + (1 - b_2)\, g^2, \quad "
+        r"u = -\mathrm{lr}\, \frac{\hat{m}}{\sqrt{\hat{v}} + \epsilon}", ("gradient",), ("momentum", "rmsprop"),
+        ("Momentum and RMSProp in one, both averages corrected for the bias of their start.",
+         "모멘텀과 RMSProp을 합치고, 두 지수이동평균의 초반 편향을 보정합니다."),
+        ("a sound first choice for networks, whatever the gradients' scale",
+         "기울기의 크기가 어떻든 신경망에 먼저 써 볼 것"),
+        ("a minimum to many digits: the steps do not shrink with the gradient",
+         "최소점을 여러 자리까지 구할 때: 걸음이 기울기를 따라 줄지 않음")),
+    Row("adamw", ("AdamW", "AdamW(분리된 가중치 감쇠)"), "adaptive", 2019,
+        "Loshchilov & Hutter 2019, arXiv:1711.05101, Algorithm 2",
+        r"u = -\mathrm{lr}\, \left(\frac{\hat{m}}{\sqrt{\hat{v}} + \epsilon} + \mathrm{weight\_decay}\, p\right)",
+        ("gradient", "params"), ("adam",),
+        ("Adam with weight decay beside the gradient, not in it: all weights decay at one rate.",
+         "가중치 감쇠를 기울기에 섞지 않고 따로 더해, 모든 가중치가 같은 비율로 줄어드는 Adam입니다."),
+        ("networks that need regularization", "정규화(regularization)가 필요한 신경망"),
+        ("biases and scales that should not decay, without a mask", "줄면 안 되는 편향이나 배율에 mask가 없을 때")),
+    Row("adamax", ("AdaMax", "AdaMax(무한대 노름의 Adam)"), "adaptive", 2015,
+        "Kingma & Ba 2015, arXiv:1412.6980, Algorithm 2",
+        r"u_t = \max(b_2 u_{t-1}, \vert g \vert + \epsilon), \quad u = -\mathrm{lr}\, \frac{\hat{m}}{u_t}",
+        ("gradient",), ("adam",),
+        ("Adam with a decaying maximum of the gradients in the place of their root mean square.",
+         "제곱평균제곱근 대신 서서히 줄어드는 최댓값으로 나누는 Adam입니다."),
+        ("gradients that are zero most of the time, such as those of embeddings", "임베딩처럼 대부분 0인 기울기"),
+        ("gradients with outliers: one of them shortens many steps", "이상치가 있는 기울기: 걸음이 오래 짧아짐")),
+    Row("adamaxw", ("AdaMaxW", "AdaMaxW(가중치 감쇠를 분리한 AdaMax)"), "adaptive", 2019,
+        "Kingma & Ba 2015, arXiv:1412.6980; Loshchilov & Hutter 2019, arXiv:1711.05101",
+        r"u = -\mathrm{lr}\, \left(\frac{\hat{m}}{u_t} + \mathrm{weight\_decay}\, p\right)",
+        ("gradient", "params"), ("adamax", "adamw"),
+        ("AdaMax with the decoupled weight decay of AdamW.", "AdamW처럼 가중치 감쇠를 분리한 AdaMax입니다."),
+        ("embeddings that need regularization", "정규화(regularization)가 필요한 임베딩"),
+        ("gradients with outliers, as AdaMax", "AdaMax와 마찬가지로 이상치가 있는 기울기")),
+    Row("nadam", ("NAdam", "NAdam(네스테로프 모멘텀의 Adam)"), "adaptive", 2016,
+        "Dozat 2016, ICLR workshop, Algorithm 2",
+        r"\hat{m} = \frac{b_1 m}{1 - b_1^{t+1}} + \frac{(1 - b_1)\, g}{1 - b_1^t}, \quad "
+        r"u = -\mathrm{lr}\, \frac{\hat{m}}{\sqrt{\hat{v}} + \epsilon}", ("gradient",), ("adam", "nesterov"),
+        ("Adam whose mean gradient looks a step ahead, as Nesterov's does.",
+         "네스테로프처럼 한 걸음 앞의 평균 기울기를 쓰는 Adam입니다."),
+        ("where Adam is good, often in fewer steps", "Adam이 잘 맞는 곳, 흔히 더 적은 걸음으로"),
+        ("runs to be compared with torch: give momentum_decay=4e-3 there",
+         "torch와 비교할 때: momentum_decay=4e-3을 주어야 같음")),
+    Row("nadamw", ("NAdamW", "NAdamW(가중치 감쇠를 분리한 NAdam)"), "adaptive", 2019,
+        "Dozat 2016, ICLR workshop; Loshchilov & Hutter 2019, arXiv:1711.05101",
+        r"u = -\mathrm{lr}\, \left(\frac{\hat{m}}{\sqrt{\hat{v}} + \epsilon} + \mathrm{weight\_decay}\, p\right)",
+        ("gradient", "params"), ("nadam", "adamw"),
+        ("NAdam with the decoupled weight decay of AdamW.", "AdamW처럼 가중치 감쇠를 분리한 NAdam입니다."),
+        ("where AdamW is good, often in fewer steps", "AdamW가 잘 맞는 곳, 흔히 더 적은 걸음으로"),
+        ("biases and scales that should not decay, without a mask", "줄면 안 되는 편향이나 배율에 mask가 없을 때")),
+    Row("amsgrad", ("AMSGrad", "AMSGrad(분모가 줄지 않는 Adam)"), "adaptive", 2018,
+        "Reddi, Kale & Kumar 2018, arXiv:1904.09237, Algorithm 2",
+        r"w \leftarrow \max(w, \hat{v}), \quad u = -\mathrm{lr}\, \frac{\hat{m}}{\sqrt{w} + \epsilon}",
+        ("gradient",), ("adam",),
+        ("Adam over the largest mean square so far, so that no learning rate ever rises again.",
+         "지금까지 가장 큰 제곱평균으로 나누어, 매개변수의 학습률이 다시 커지지 않는 Adam입니다."),
+        ("a proof of convergence where Adam has none", "Adam과 달리 수렴이 증명됨"),
+        ("scarce memory: one vector more than Adam, and seldom better",
+         "메모리가 귀할 때: Adam보다 벡터 하나가 더 들지만 더 나은 경우는 드묾")),
+    Row("cg", ("Conjugate gradients", "켤레 기울기법"), "conjugate", 1952,
+        "Hestenes & Stiefel 1952; Nocedal & Wright 2006, algorithm 5.3",
+        r"\alpha = \frac{r'z}{d'Ad}, \quad x \leftarrow x + \alpha d, \quad r \leftarrow r - \alpha A d, \quad z = M r",
+        ("operator",), ("gradient_descent",),
+        ("Solves A x = b, A positive definite, by products with A: n steps at most, but for rounding.",
+         "양의 정부호인 A와의 곱만으로 A x = b를 풉니다. 반올림 오차가 없다면 많아야 n걸음입니다."),
+        ("large linear systems and quadratics, with a preconditioner", "큰 연립 일차방정식과 이차함수, 전처리 가능"),
+        ("functions that are not quadratic: newton_cg", "이차함수가 아닌 함수: newton_cg가 나음")),
+    Row("nonlinear_cg", ("Nonlinear conjugate gradients", "비선형 켤레 기울기법"), "conjugate", 1964,
+        "Fletcher & Reeves 1964; Hager & Zhang 2006, Pacific J. Optim. 2",
+        r"p = -g + \beta\, p_{\mathrm{old}}, \quad x \leftarrow x + a\, p", ("value_fn",), ("cg",),
+        ("Conjugate gradients for any smooth function, along a line search.",
+         "켤레 기울기를 매끄러운 함수로 넓혀, 직선 탐색으로 나아갑니다."),
+        ("smooth functions of very many parameters", "매개변수가 아주 많은 매끄러운 함수"),
+        ("where lbfgs has room for its memory: it needs a third of the evaluations",
+         "lbfgs를 쓸 메모리가 있을 때: 함수 평가가 3분의 1로 충분함")),
+    Row("newton", ("Newton's method", "뉴턴법"), "newton", 1740,
+        "Simpson 1740; in a trust region Moré & Sorensen 1983, doi:10.1137/0904038",
+        r"(H + \lambda I)\, p = -g, \quad \vert p \vert \leq \Delta", ("value_fn", "hessian"), (),
+        ("Steps to the minimum of the quadratic model, within a trust region that leads out of saddle points.",
+         "이차 근사의 최소점으로 나아갑니다. 신뢰 영역 덕분에 안장점에서도 벗어납니다."),
+        ("the fewest evaluations; ill-conditioned functions, saddle points", "적은 함수 평가, 큰 조건수, 안장점"),
+        ("more than some thousand parameters: the Hessian is dense", "수천 개가 넘는 매개변수: 헤세 행렬이 조밀함")),
+    Row("newton_cg", ("Newton-CG", "뉴턴-켤레 기울기법"), "newton", 1983,
+        "Steihaug 1983, doi:10.1137/0720042; Nocedal & Wright 2006, algorithm 7.2",
+        r"\vert H p + g \vert \leq \min(\mathrm{forcing}, \sqrt{\vert g \vert / \vert g \vert_{\max}})\, \vert g \vert",
+        ("value_fn", "products"), ("newton", "cg"),
+        ("Newton's step by conjugate gradients, as exactly as it is worth: the Hessian is never formed.",
+         "뉴턴 걸음을 켤레 기울기로 필요한 만큼만 정확히 구하며, 헤세 행렬을 만들지 않습니다."),
+        ("large smooth functions; saddle points", "매개변수가 많은 매끄러운 함수, 안장점"),
+        ("few parameters and a dear function: newton takes fewer evaluations",
+         "매개변수가 적고 함수가 비쌀 때: newton의 함수 평가가 더 적음")),
+    Row("bfgs", ("BFGS", "BFGS(준뉴턴법)"), "quasi-newton", 1970,
+        "Broyden, Fletcher, Goldfarb & Shanno 1970; Nocedal & Wright 2006, algorithm 6.1",
+        r"H_{\mathrm{new}} = (I - \rho s y') H (I - \rho y s') + \rho s s', \quad p = -H g", ("value_fn",), ("newton",),
+        ("Learns the inverse Hessian from the differences of successive gradients.",
+         "잇따른 기울기의 차이로 헤세 행렬의 역행렬을 배워 갑니다."),
+        ("smooth functions of up to some hundred parameters", "매개변수가 수백 개까지인 매끄러운 함수"),
+        ("more parameters: n² numbers, and as many operations an update; lbfgs",
+         "매개변수가 더 많을 때: 한 걸음에 수 n²개와 그만큼의 연산이 듦")),
+    Row("lbfgs", ("L-BFGS", "L-BFGS(기억을 줄인 BFGS)"), "quasi-newton", 1989,
+        "Liu & Nocedal 1989; Nocedal & Wright 2006, algorithms 7.4 and 7.5",
+        r"H_{i+1} = (I - \rho_i s_i y_i') H_i (I - \rho_i y_i s_i') + \rho_i s_i s_i', \quad "
+        r"H_0 = \gamma I, \quad p = -H g", ("value_fn",), ("bfgs",),
+        ("BFGS from the last ten pairs of differences alone: the first choice for a smooth function.",
+         "최근 열 쌍의 차이만 기억하는 BFGS로, 매끄러운 함수에 먼저 써 볼 방법입니다."),
+        ("smooth functions of any size", "크기를 가리지 않는 매끄러운 함수"),
+        ("gradients of mini-batches: the pairs would measure the noise", "미니배치의 기울기: 차이가 잡음을 재게 됨")),
+    Row("lbfgsb", ("L-BFGS-B", "L-BFGS-B(상자 안의 L-BFGS)"), "quasi-newton", 1995,
+        "Byrd, Lu, Nocedal & Zhu 1995, doi:10.1137/0916069; Morales & Nocedal 2011, doi:10.1145/2049662.2049669",
+        r"q(x + z) = f + g'z + \frac{1}{2}\, z'Bz, \quad p = P(x_s) - x", ("value_fn", "bounds"),
+        ("lbfgs", "projected_gradient"),
+        ("L-BFGS between bounds: the quadratic model is minimized along the projected gradient, then over the rest.",
+         "경계 안의 L-BFGS로, 이차 근사를 사영된 기울기를 따라 줄인 뒤 남은 변수에서 마저 줄입니다."),
+        ("smooth functions in a box; never evaluated outside", "상자 안의 매끄러운 함수, 상자 밖에서는 평가하지 않음"),
+        ("constraints other than bounds; no bounds: lbfgs is cheaper", "경계가 아닌 제약, 경계 없는 문제(lbfgs)")),
+    Row("gauss_newton", ("Gauss-Newton", "가우스-뉴턴법"), "squares", 1809, "Gauss 1809; its dogleg Powell 1970",
+        r"p_n = \arg\min_p\, \vert r + J p \vert, \quad \vert D p \vert \leq \Delta", ("residual_fn",), ("newton",),
+        ("Least squares by the linearized residuals, on the dogleg path within a trust region.",
+         "잔차를 일차로 근사해 최소제곱을 풀고, 신뢰 영역 안의 꺾인 길(dogleg)로 나아갑니다."),
+        ("small residuals and a well-conditioned Jacobian", "잔차가 작고 야코비 행렬의 조건수가 작은 문제"),
+        ("a Jacobian near losing its rank: levenberg_marquardt",
+         "야코비 행렬의 계수(rank)가 모자라려 할 때: levenberg_marquardt가 나음")),
+    Row("levenberg_marquardt", ("Levenberg-Marquardt", "레벤버그-마쿼트법"), "squares", 1944,
+        "Levenberg 1944; Marquardt 1963; as Moré 1978, Lecture Notes in Mathematics 630",
+        r"p = -(J'J + \lambda D^2)^{-1} J'r, \quad \lambda = 0\ \mathrm{or}\ \vert D p \vert = \Delta",
+        ("residual_fn",), ("gauss_newton", "gradient_descent"),
+        ("Between Gauss-Newton and gradient descent, by a damping that follows how linear the residuals prove.",
+         "잔차가 얼마나 일차에 가까운지에 따라 감쇠를 조절해, 가우스-뉴턴과 경사 하강법 사이를 오갑니다."),
+        ("sums of squares: curve fitting, bounds, robust losses", "제곱합: 곡선 맞춤, 경계, 강건 손실"),
+        ("more than some thousand parameters, unless linear_solver is lsmr",
+         "매개변수가 수천 개를 넘을 때 (linear_solver가 lsmr이면 가능)")),
+    Row("projected_gradient", ("Projected gradient", "사영 경사 하강법"), "composite", 1964,
+        "Goldstein 1964; accelerated as Beck & Teboulle 2009, SIAM J. Imaging Sciences 2",
+        r"x_{\mathrm{new}} = P(y - s\, g(y))", ("value_fn", "projection"), ("gradient_descent",),
+        ("Gradient steps, each projected back into the set.", "기울기를 따라 내려간 뒤 집합 안으로 사영합니다."),
+        ("sets with a cheap projection: simplex, balls, cones", "사영이 쉬운 집합: 심플렉스, 공, 원뿔"),
+        ("an ill-conditioned function in a box: lbfgsb", "상자 안의 조건수가 큰 함수: lbfgsb가 나음"),
+        options={"projection": projection_non_negative}),
+    Row("proximal_gradient", ("Proximal gradient, accelerated", "가속 근접 경사 하강법"), "composite", 2009,
+        "Beck & Teboulle 2009, SIAM J. Imaging Sciences 2; restarts of O'Donoghue & Candès 2015",
+        r"x_{\mathrm{new}} = \mathrm{prox}(y - s\, g(y), s), \quad "
+        r"y = x_{\mathrm{new}} + \frac{t - 1}{t_{\mathrm{new}}} (x_{\mathrm{new}} - x)",
+        ("value_fn", "prox"), ("projected_gradient", "nesterov"),
+        ("Gradient steps on the smooth part, the penalty's prox on the rest, with Nesterov's momentum.",
+         "매끄러운 부분은 기울기로, 벌점은 근접 연산자로 줄이며 네스테로프 모멘텀을 씁니다."),
+        ("penalties with a kink: lasso, group lasso, nuclear norm", "꺾인 벌점: lasso, 그룹 lasso, 핵 노름"),
+        ("ill-conditioned functions", "조건수가 큰 함수"),
+        options={"prox": prox_lasso}),
+    Row("augmented_lagrangian", ("Augmented Lagrangian", "증강 라그랑주법"), "constrained", 1969,
+        "Hestenes 1969; Powell 1969; Birgin & Martínez 2014, algorithm 4.1, doi:10.1137/1.9781611973365",
+        r"L = f + y'c_e + \frac{\rho}{2} \vert c_e \vert^2 "
+        r"+ \frac{1}{2 \rho} (\vert \max(z + \rho c_i, 0) \vert^2 - \vert z \vert^2)",
+        ("value_fn", "constraints", "solver"), ("gradient_descent",),
+        ("A penalty and multipliers for the constraints: any solver minimizes, the multipliers follow the violation.",
+         "제약을 벌점과 승수로 바꾸어 아무 풀이기로나 최소화하고, 어긋난 만큼 승수를 고칩니다."),
+        ("constraints where the parameters are many", "매개변수가 많은 제약 문제"),
+        ("few parameters and high accuracy: interior_point takes a tenth of the evaluations",
+         "매개변수가 적고 정확해야 할 때: interior_point의 함수 평가가 10분의 1"),
+        options={"inner": lbfgs()}),
+    Row("linear_program", ("Linear program", "선형 계획"), "constrained", 1992,
+        "Mehrotra 1992, SIAM J. Optim. 2; Nocedal & Wright 2006, algorithm 14.3; Xu, Hung & Ye 1996",
+        r"\min\, c'x, \quad A x = b, \quad G x \leq h, \quad z s = \mu \to 0", ("matrices",), ("newton",),
+        ("Mehrotra's predictor and corrector through the inside; infeasible and unbounded programs are recognized.",
+         "메로트라의 예측자-수정자 내부점법으로 풀며, 해가 없거나 한없이 작아지는 문제를 알아봅니다."),
+        ("dense linear programs, batches of them", "조밀한 선형 계획, 한꺼번에 푸는 여러 개"),
+        ("large sparse programs; a good guess to start from", "크고 희소한 문제, 좋은 출발점을 살리고 싶을 때")),
+    Row("quadratic_program", ("Quadratic program", "이차 계획"), "constrained", 2024,
+        "Goulart & Chen 2024, arXiv:2405.12762; Nocedal & Wright 2006, algorithm 16.4",
+        r"\min\, \frac{1}{2}\, x'Qx + c'x, \quad A x = b, \quad G x \leq h, \quad z s = \mu \to 0",
+        ("matrices",), ("linear_program",),
+        ("The same for convex quadratics, by the homogeneous embedding of the optimality conditions.",
+         "최적 조건을 동차형으로 바꾸어(homogeneous embedding) 볼록한 이차 계획까지 풉니다."),
+        ("dense convex programs, batches of them; derivatives by all data",
+         "조밀한 볼록 이차 계획, 한꺼번에 푸는 여러 개, 모든 자료에 대한 미분"),
+        ("large sparse programs, unless banded; a good guess to start from",
+         "크고 희소한 문제(띠 행렬은 가능), 좋은 출발점을 살리고 싶을 때")),
+    Row("interior_point", ("Interior point", "내부점법"), "constrained", 2006,
+        "Wächter & Biegler 2006, doi:10.1007/s10107-004-0559-y",
+        r"\varphi = f - \mu \sum \log r, \quad \mu \to 0", ("value_fn", "hessian", "constraints", "bounds"),
+        ("newton", "linear_program"),
+        ("Newton's method, with a filter line search, on a barrier inside the constraints that is let down to nothing.",
+         "제약 안쪽에 세운 장벽을 점점 낮추면서, 필터 직선 탐색을 쓰는 뉴턴법으로 풉니다."),
+        ("smooth equalities, inequalities and bounds, to high accuracy", "매끄러운 등식, 부등식, 경계를 정확하게"),
+        ("more than some thousand parameters or constraints: all is dense",
+         "매개변수나 제약이 수천 개를 넘을 때: 모두 조밀한 행렬")),
+)
+# fmt: on
+BY_NAME = {row.name: row for row in ROWS}
+
+TITLES: dict[str, Text] = {
+    "name": ("name", "이름"),
+    "title": ("method", "방법"),
+    "call": ("call", "호출"),
+    "family": ("family", "계열"),
+    "year": ("year", "연도"),
+    "paper": ("source", "출처"),
+    "equation": ("equation", "수식"),
+    "memory": ("state, bytes", "상태(바이트)"),
+    "needs": ("needs", "필요한 것"),
+    "parents": ("grew out of", "바탕이 된 방법"),
+    "sentence": ("in a sentence", "한마디로"),
+    "strengths": ("good for", "잘 맞는 곳"),
+    "not_for": ("not for", "쓰지 말아야 할 때"),
+}
+COLUMNS = ("name", "title", "year", "memory", "needs", "parents")
+SHORT = ("title", "call", "year", "memory", "needs", "sentence")  # for a README
+KEY: Text = (
+    "Bytes of the state as measured, but for counts: n parameters in float32, m residuals or inequalities; solvers as "
+    "`minimize` runs them.",
+    "상태의 바이트는 걸음 수 따위를 빼고 실제로 잰 값입니다. 매개변수는 float32로 n개, 잔차나 부등식은 m개이며, "
+    "풀이기는 `minimize`가 돌리는 대로입니다.",
+)
+
+
+class Table(NamedTuple):
+    """Rows of a catalogue as text; notebooks show it as HTML, with equations."""
+
+    columns: tuple[str, ...]
+    head: tuple[str, ...]
+    body: tuple[tuple[str, ...], ...]
+
+    def __str__(self) -> str:
+        """Columns aligned as a terminal shows them, where a Korean letter is two wide."""
+        widths = [max(map(width, column)) for column in zip(self.head, *self.body, strict=True)]
+        lines = (self.head, tuple("-" * size for size in widths), *self.body)
+        return "\n".join(
+            "  ".join(cell + " " * (size - width(cell)) for cell, size in zip(line, widths, strict=True)).rstrip()
+            for line in lines
+        )
+
+    def _repr_markdown_(self) -> str:
+        lines = (self.head, ("---",) * len(self.head), *(self._marked(line, "`", "`") for line in self.body))
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+    def _repr_html_(self) -> str:
+        def line(cells: Iterable[str], tag: str) -> str:
+            return f"<tr>{''.join(f'<{tag}>{cell}</{tag}>' for cell in cells)}</tr>"
+
+        body = (self._marked(map(html.escape, cells), "<code>", "</code>") for cells in self.body)
+        rows = "\n".join(line(cells, "td") for cells in body)
+        return f"<table>\n{line(map(html.escape, self.head), 'th')}\n{rows}\n</table>"
+
+    def _marked(self, cells: Iterable[str], begin: str, end: str) -> tuple[str, ...]:
+        """Code as code, and equations as equations."""
+        marks = {"name": (begin, end), "call": (begin, end), "equation": ("$", "$")}
+        around = (marks.get(column, ("", "")) for column in self.columns)
+        return tuple(before + cell + after for (before, after), cell in zip(around, cells, strict=True))
+
+
+def catalog(language: str = "en", columns: Sequence[str] = COLUMNS) -> Table:
+    """A table of all methods; columns: any of TITLES, such as ("name", "equation", "paper")."""
+    errors.check_choice("catalog", "language", language, LANGUAGES)
+    for column in columns:
+        errors.check_choice("catalog", "column", column, tuple(TITLES))
+    i = LANGUAGES.index(language)
+    body = tuple(tuple(_cell(row, column, i) for column in columns) for row in ROWS)
+    return Table(tuple(columns), tuple(TITLES[column][i] for column in columns), body)
+
+
+def page(name: str, language: str = "en") -> str:
+    """All that the catalogue says of one method, a line each."""
+    errors.check_choice("page", "name", name, tuple(BY_NAME))
+    errors.check_choice("page", "language", language, LANGUAGES)
+    i = LANGUAGES.index(language)
+    size = max(width(title[i]) for title in TITLES.values())
+    return "\n".join(
+        title[i] + " " * (size + 2 - width(title[i])) + _cell(BY_NAME[name], column, i)
+        for column, title in TITLES.items()
+    )
+
+
+class Node(NamedTuple):
+    """A method in the family tree."""
+
+    name: str
+    title: str
+    family: str
+    year: int
+    parents: tuple[str, ...]
+
+
+class Tree(NamedTuple):
+    """Which method grew out of which."""
+
+    nodes: tuple[Node, ...]
+    edges: tuple[tuple[str, str], ...]  # (parent, child)
+
+
+def family_tree(language: str = "en") -> Tree:
+    """Nodes and edges, for drawing."""
+    errors.check_choice("family_tree", "language", language, LANGUAGES)
+    i = LANGUAGES.index(language)
+    nodes = tuple(Node(row.name, row.title[i], row.family, row.year, row.parents) for row in ROWS)
+    return Tree(nodes, tuple((parent, row.name) for row in ROWS for parent in row.parents))
+
+
+def mermaid(language: str = "en") -> str:
+    """The family tree as a graph in Mermaid's words, which GitHub draws."""
+    nodes, edges = family_tree(language)
+    titles = (node.title.replace("(", "<br/>(") for node in nodes)
+    lines = [f'  {node.name}["{title}<br/>{node.year}"]' for node, title in zip(nodes, titles, strict=True)]
+    return "\n".join(["graph LR", *lines, *(f"  {parent} --> {child}" for parent, child in edges)])
+
+
+def markdown(language: str = "en") -> str:
+    """The short table and the family tree, for a README."""
+    table = catalog(language, SHORT)._repr_markdown_()
+    key = KEY[LANGUAGES.index(language)]
+    return f"{table}\n\n{key}\n\n```mermaid\n{mermaid(language)}\n```"
+
+
+def width(text: str) -> int:
+    """Of a line in a terminal."""
+    return sum(
+        0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        for letter in text
+    )
+
+
+def _cell(row: Row, column: str, i: int) -> str:
+    if column == "family":
+        return FAMILIES[row.family][i]
+    if column == "needs":
+        return ", ".join(NEEDS[need][i] for need in row.needs)
+    if column == "parents":
+        return ", ".join(row.parents)
+    value = getattr(row, column)
+    return str(value[i] if isinstance(value, tuple) and not isinstance(value, Memory) else value)
+
+
+def _shown(name: str, value: Any) -> str:
+    """An option as it is written; a function, which is the user's, by its part."""
+    if isinstance(value, GradientTransformation):
+        return f"{name_of(value)}()"
+    return name if callable(value) else f"{name}={value!r}"
+
+
+# ---- the size of a state --------------------------------------------------------------------------------
+
+SIZES = ((4, 8), (6, 8), (8, 8), (4, 10), (6, 10))  # (n, m) where a polynomial of Memory's terms has one fit
+
+
+@functools.cache
+def _measured(name: str) -> Memory:
+    row = BY_NAME[name]
+    terms = [(m * n, n * n, m, n, 1) for n, m in SIZES]
+    sizes = [state_bytes(row, n, m) for n, m in SIZES]
+    return Memory(*(round(size) for size in np.linalg.solve(np.array(terms, float), np.array(sizes, float))))
+
+
+def state_bytes(row: Row, n: int, m: int) -> int:
+    """Of the state over n float32 parameters, with m residuals or inequalities where the method has such."""
+
+    def start(params: jax.Array) -> Any:
+        return row.make().init(params, **_problem(row, params, m))
+
+    state = jax.eval_shape(start, np.zeros(n, np.float32))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+
+
+def _problem(row: Row, x: jax.Array, m: int) -> dict[str, Any]:
+    """The words that the method's init takes."""
+    rows = jnp.ones((m, x.size), x.dtype)
+    words: dict[str, dict[str, Any]] = {
+        "value_fn": {"value_fn": lambda p: jnp.sum(p * p)},
+        "residual_fn": {"residual_fn": lambda p: rows @ p},
+        "operator": {"operator": lambda p: p, "b": x},
+        "constraints": {"inequality": lambda p: rows @ p},
+        "matrices": {"c": x, "G": rows, "h": rows[:, 0]},
+    }
+    return {name: word for need in row.needs for name, word in words.get(need, {}).items()}
