@@ -1,9 +1,12 @@
-"""The catalogue: a row for every method, true of it, in both languages."""
+"""The catalogue: a row for every method, true of it, in both languages, and the READMEs' copies of it."""
 
 import graphlib
+import importlib.util
 import inspect
 import itertools
+import pathlib
 import re
+import sys
 import unicodedata
 import xml.etree.ElementTree as ET
 
@@ -15,6 +18,7 @@ from matplotlib.mathtext import MathTextParser
 import jaxopt_ko as jo
 from jaxopt_ko import catalog
 
+ROOT = pathlib.Path(__file__).parents[1]
 PIECES = {"descent", "keep_in"}  # to be put together with others
 HANGUL = re.compile("[가-힣]")
 every_row = pytest.mark.parametrize("row", catalog.ROWS, ids=lambda row: row.name)
@@ -30,6 +34,13 @@ def methods():
             room = thing.__module__.split(".")[1]
             if room == "program" or (makes and room in ("optimizers", "solvers")):
                 yield name
+
+
+def example():
+    spec = importlib.util.spec_from_file_location("catalogue", ROOT / "examples" / "catalogue.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_every_method_has_a_row_and_every_row_a_method():
@@ -210,3 +221,28 @@ def test_unknown_words_are_refused():
         catalog.catalog(columns=["colour"])
     with pytest.raises(jo.errors.HyperparameterError, match="name must be one of"):
         catalog.page("muon?")
+
+
+# ---- READMEs --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "language"), [("README.md", "en"), ("README.ko.md", "ko")])
+def test_readmes_are_current(name, language):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    now = example().renewed(text, language)
+    assert text == now, "run: python examples/catalogue.py --write README.md README.ko.md"
+
+
+def test_the_example_prints_and_writes(tmp_path, capsys, monkeypatch):
+    module = example()
+    stale = tmp_path / "README.ko.md"
+    stale.write_text(f"before\n{module.BEGIN}\nold\n{module.END}\nafter\n", encoding="utf-8")
+    for args in (["ko"], ["--page", "adam"], ["--columns", "name", "equation"], ["--write", str(stale)]):
+        monkeypatch.setattr(sys, "argv", ["catalogue.py", *args])
+        module.main()
+    out = capsys.readouterr().out
+    assert "확률적 경사 하강법" in out and "Kingma & Ba" in out and r"\hat{m}" in out
+    written = stale.read_text(encoding="utf-8")
+    assert written.startswith("before\n") and written.endswith("\nafter\n") and "old\n" not in written
+    with pytest.raises(SystemExit, match="not both there"):
+        module.renewed("no markers", "en")
