@@ -21,7 +21,7 @@ from jaxopt_ko.compose import apply_updates
 from jaxopt_ko.errors import NONNEGATIVE, Domain, HyperparameterError, MissingArgumentError, TreeError, describe, say
 from jaxopt_ko.lift import taking
 from jaxopt_ko.numerics import scalar_dtype, zero_count
-from jaxopt_ko.tree import compute_dtype
+from jaxopt_ko.tree import compute_dtype, pick
 from jaxopt_ko.types import GradientTransformation, Params, PyTree, State
 
 LossFn = Callable[..., Any]  # (params, batch) -> float[], or (float[], aux)
@@ -150,15 +150,11 @@ def early_stopping(
         value = jnp.asarray(value).astype(state.best.dtype)
         better = sign * (state.best - value) > jnp.asarray(min_delta).astype(value.dtype)
         wait = jnp.where(better, jnp.zeros_like(state.wait), state.wait + np.int32(1))
-        best_params = _select(better, params, state.best_params) if keeps else state.best_params
+        best_params = pick(better, params, state.best_params) if keeps else state.best_params
         stop = state.should_stop | (wait >= jnp.asarray(patience).astype(wait.dtype))
         return EarlyStoppingState(jnp.where(better, value, state.best), best_params, wait, stop)
 
     return EarlyStopping(init, update)
-
-
-def _select(which: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
-    return jax.tree.map(lambda a, b: jnp.where(which, a, b), yes, no)
 
 
 # ---- whole runs -----------------------------------------------------------------------------------------

@@ -78,6 +78,11 @@ def ravel(tree: PyTree) -> tuple[jax.Array, Callable[[jax.Array], PyTree]]:
     return joined(vectors), unravel
 
 
+def pick(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
+    """`where`, for trees."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+
+
 def sum_of_squares(tree: PyTree) -> jax.Array:
     """The sum of |x|**2 over every element of every leaf; float32[] at least, 0 for an empty tree."""
     terms = [_leaf_square(leaf) for leaf in jax.tree.leaves(tree)]

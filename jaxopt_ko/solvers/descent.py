@@ -21,7 +21,8 @@ from jaxopt_ko.lift import name_of, named, once, taking, transform
 from jaxopt_ko.numerics import first_true, largest, next_count, norm, value_at, zero_count
 from jaxopt_ko.solvers.linesearch import SearchUpdate
 from jaxopt_ko.solvers.objective import Objective, objective
-from jaxopt_ko.solvers.search import Line, LineSearch, Reached, pick, takes_last, try_one
+from jaxopt_ko.solvers.search import Line, LineSearch, Reached, takes_last, try_one
+from jaxopt_ko.tree import pick
 from jaxopt_ko.types import (
     Code,
     EmptyState,

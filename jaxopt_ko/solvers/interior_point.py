@@ -21,6 +21,7 @@ from jaxopt_ko.numerics import first_true, joined, largest, next_count, norm, va
 from jaxopt_ko.solvers.bounds import move
 from jaxopt_ko.solvers.condensed import Parts, System, solve
 from jaxopt_ko.solvers.program import Program, program
+from jaxopt_ko.tree import pick
 from jaxopt_ko.types import (
     KKT,
     Code,
@@ -436,9 +437,9 @@ def _turn(
     multipliers = Multipliers(*problem.unstack(y_raw), problem.unravel(z_x[0]), problem.unravel(z_x[1]))
     new = InteriorPointState(
         state.count, scalars, counts_, scale, values, J, H, s, y, z, step, step_y, filter_, multipliers, kkt,
-        _pick(derives, aux, state.aux), _told(info, f, optimality, event, measured, state.step[:n], code),
+        pick(derives, aux, state.aux), _told(info, f, optimality, event, measured, state.step[:n], code),
     )  # fmt: skip
-    return _pick(derives, move_to, jax.tree.map(jnp.zeros_like, move_to)), new
+    return pick(derives, move_to, jax.tree.map(jnp.zeros_like, move_to)), new
 
 
 class Space:
@@ -508,7 +509,3 @@ def _share(r: Array, d: Array, tau: Array) -> Array:
 def _most(dtype: Any) -> float:
     """What no theta or phi exceeds."""
     return float(np.finfo(dtype).max)
-
-
-def _pick(condition: Array, yes: Any, no: Any) -> Any:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

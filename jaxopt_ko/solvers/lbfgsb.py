@@ -19,7 +19,8 @@ from jaxopt_ko.lift import once, transform
 from jaxopt_ko.numerics import next_count, safe_sqrt, value_at, zero_count
 from jaxopt_ko.solvers.bounds import box, move
 from jaxopt_ko.solvers.objective import objective
-from jaxopt_ko.solvers.search import Line, Reached, pick, takes_last, zoom
+from jaxopt_ko.solvers.search import Line, Reached, takes_last, zoom
+from jaxopt_ko.tree import pick
 from jaxopt_ko.types import Code, Evaluations, GradientTransformation, Hyper, Info, Params, PyTree, Status, Updates
 
 CURVATURE = 1e-10  # a pair with s'y <= max(CURVATURE, eps) |s| |y| is left out

@@ -25,12 +25,12 @@ from jaxopt_ko.solvers.residuals import (
     at_most,
     column_norms,
     cosine,
-    pick,
     positive,
     residuals,
     scale,
     tolerance,
 )
+from jaxopt_ko.tree import pick
 from jaxopt_ko.types import Code, Evaluations, GradientTransformation, Hyper, Info, Params, PyTree, Status, Updates
 
 ACCEPT, POOR, GOOD = 1e-4, 0.25, 0.75  # bounds on rho: x + p is taken; Delta shrinks; Delta grows

@@ -25,11 +25,11 @@ from jaxopt_ko.solvers.search import (
     Reached,
     backtracking,
     hager_zhang,
-    pick,
     takes_last,
     try_one,
     zoom,
 )
+from jaxopt_ko.tree import pick
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, State, Updates
 
 

@@ -20,7 +20,8 @@ from jaxopt_ko.lift import transform
 from jaxopt_ko.numerics import next_count, safe_sqrt, value_at, zero_count
 from jaxopt_ko.solvers.damped import Face, in_box
 from jaxopt_ko.solvers.lsmr import lsmr
-from jaxopt_ko.solvers.residuals import Residuals, active, cosine, pick, positive, residuals, scale, tolerance
+from jaxopt_ko.solvers.residuals import Residuals, active, cosine, positive, residuals, scale, tolerance
+from jaxopt_ko.tree import pick
 from jaxopt_ko.types import Code, Evaluations, GradientTransformation, Hyper, Info, Params, PyTree, Status, Updates
 
 ACCEPT = 1e-4  # bound on rho: x + p is taken

@@ -178,8 +178,3 @@ def positive(x: Array) -> Array:
 def at_most(radius: Array, length: Array) -> Array:
     """What to shorten a step of this length with."""
     return jnp.where(length > radius, radius, 1) / jnp.where(length > radius, length, 1)
-
-
-def pick(condition: Array, yes: PyTree, no: PyTree) -> PyTree:
-    """`where`, for trees."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

@@ -19,6 +19,7 @@ from jax import Array
 
 from jaxopt_ko.numerics import next_count, safe_rsqrt, zero_count
 from jaxopt_ko.solvers.objective import Objective
+from jaxopt_ko.tree import pick
 from jaxopt_ko.types import Hyper, PyTree
 
 GUESSES = ("one", "keep", "slope")
@@ -410,8 +411,3 @@ def try_one(
         grad = jax.lax.cond(taken, gradient, lambda: jnp.zeros_like(p))
     last = Reached(grad, aux)
     return line, last, pick(line.safe.stepsize == a, last, safe), taken
-
-
-def pick(condition: Array, yes: PyTree, no: PyTree) -> PyTree:
-    """`where`, for trees."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

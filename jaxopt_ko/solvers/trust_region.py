@@ -18,6 +18,7 @@ from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, check_hyper
 from jaxopt_ko.lift import transform
 from jaxopt_ko.numerics import next_count, safe_sqrt, value_at, zero_count
 from jaxopt_ko.solvers.objective import Objective, objective
+from jaxopt_ko.tree import pick
 from jaxopt_ko.types import (
     Code,
     Evaluations,
@@ -171,7 +172,7 @@ def trust_region(
 
         # Is it over?
         x_size, used = jnp.linalg.norm(x), jnp.where(taken, f_new, f)
-        g, aux, memory = (_pick(taken, new, old) for new, old in ((g_new, g), (aux_new, aux), (renewed, memory)))
+        g, aux, memory = (pick(taken, new, old) for new, old in ((g_new, g), (aux_new, aux), (renewed, memory)))
         small = taken & free & (count > 0) & (jnp.maximum(actual, predicted) <= ftol_ * jnp.abs(f))
         stuck = (lost | (doubtful & free)) & ~taken
         still = jnp.all(jnp.abs(p) <= eps * jnp.abs(x)) | (length <= eps**2 * x_size)
@@ -206,11 +207,6 @@ def _eps(x: Array) -> float:
 
 def _largest(g: Array) -> Array:
     return jnp.max(jnp.abs(g), initial=0.0)
-
-
-def _pick(condition: Array, yes: PyTree, no: PyTree) -> PyTree:
-    """`where`, for trees."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
 
 
 def _finite(tree: PyTree) -> Array:
