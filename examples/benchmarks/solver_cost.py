@@ -86,13 +86,19 @@ def one_update(leaves=50):
     return count, median_of(steps, 200)
 
 
-def compiling(rounds):
-    """Seconds of tracing and compiling a run in ten dimensions, and the kernels in it."""
+# XLA's older way to make kernels on CPU: a program of many small ones, as a solver is, compiles in half the time;
+# large elementwise functions may then run a sixth slower.
+OLDER = {"xla_cpu_use_fusion_emitters": False}
+
+
+def compiling(rounds, ours=None):
+    """Seconds of tracing and compiling a run in ten dimensions, and the kernels in it; ours: our compiler options."""
     start, kernels = jnp.array([-1.2, 1.0] * 5), {}
 
     def compile_(name):
         jax.clear_caches()
-        program = jax.jit(lambda x: RUNS[name](valley, x)).lower(start).compile()
+        options = ours if name == "ours" else None
+        program = jax.jit(lambda x: RUNS[name](valley, x), compiler_options=options).lower(start).compile()
         kernels[name] = program.as_text().count(" fusion(")
         return 0
 
@@ -157,6 +163,8 @@ def main():
     seconds, kernels = compiling(args.rounds)
     row("a run in ten dimensions: trace and compile, s", seconds)
     row("a run in ten dimensions: kernels", kernels, "{:d}")
+    if jax.default_backend() == "cpu":
+        row("trace and compile, s; ours by XLA's older emitters", compiling(args.rounds, OLDER)[0])
     if args.lanes:
         row(f"{args.lanes} lanes: evaluations / (lanes x slowest lane's)", lanes(args.lanes), "{:.2f}")
     first, again, compiled = second_call()
