@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import quick
 from data import hs_more, hs_problems
 from data.families import one_of
 
@@ -86,15 +87,18 @@ def hock_schittkowski():
             if there:
                 plain = [(words_of(problem)[word], problem["n"]) for problem in problems]
                 words[word] = one_of([lambda x, f=f, n=n: f(x[:n]) for f, n in plain])
+        solve = quick.jit(
+            lambda x, k, bounds, words=words: jo.minimize(
+                params=x, method=METHOD, max_steps=400, args=(k,), bounds=bounds, **words
+            )
+        )
         for which, problem in enumerate(problems):
             filled = np.zeros(size)
             filled[: problem["n"]] = problem["x0"]
             bounds = np.zeros((2, size))
             bounds[:, : problem["n"]] = [[np.nan if v is None else v for v in problem[side]] for side in ("lb", "ub")]
             bounds = np.where(np.isnan(bounds), [[-np.inf], [np.inf]], bounds)
-            solution = jo.minimize(
-                params=filled, method=METHOD, max_steps=400, args=(np.int32(which),), bounds=tuple(bounds), **words
-            )
+            solution = solve(filled, np.int32(which), tuple(bounds))
             yield problem, solution._replace(params=solution.params[: problem["n"]])
 
 

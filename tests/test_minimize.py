@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import quick
 import scipy.optimize
 from data import mgh_more, mgh_problems
 from data.families import families
@@ -56,8 +57,9 @@ def test_more_garbow_hillstrom_from_the_standard_start(name, solved, median):
     """Solved: to 1e-6 of the minimum, or of a published local one; the value's unit is 1 where it is smaller."""
     good, counts = {}, []
     for family in families(MGH, (20, 100), residuals=False):
+        solve = quick.jit(lambda x, k, f=family.function: jo.minimize(f, x, METHODS[name], args=(k,)))
         for which, (problem, start) in enumerate(zip(family.problems, family.starts, strict=True)):
-            solution = jo.minimize(family.function, jnp.asarray(start), METHODS[name], args=(np.int32(which),))
+            solution = solve(jnp.asarray(start), np.int32(which))
             known = [problem["fopt"], *problem["alt"]]
             good[problem["name"]] = min(abs(float(solution.value) - f) / max(abs(f), 1.0) for f in known) <= 1e-6
             counts.append(int(solution.evaluations.function))

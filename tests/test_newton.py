@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import quick
 import scipy.optimize
 from data import mgh_more, mgh_problems
 from data.families import families
@@ -174,8 +175,9 @@ def test_more_garbow_hillstrom_from_the_standard_start(method):
     """Each ends at the minimum or a published local one, and nearly all at the minimum."""
     best, counts = [], []
     for family in families(PROBLEMS.values(), sorted({p["n"] for p in PROBLEMS.values()}), residuals=False):
+        run = quick.jit(lambda x, k, f=family.function: jo.minimize(f, x, method, args=(k,)))
         for which, (problem, start) in enumerate(zip(family.problems, family.starts, strict=True)):
-            solution = jo.minimize(family.function, jnp.asarray(start), method, args=(np.int32(which),))
+            solution = run(jnp.asarray(start), np.int32(which))
             value, known = float(solution.value), [problem["fopt"], *problem["alt"]]
             found = [abs(value - f) <= 2e-6 * max(abs(f), 1e-4) for f in known]
             assert any(found) and bool(solution.status.success), (problem["name"], value, known)

@@ -4,13 +4,12 @@ Every run is 60 steps on one nested tree of three shapes. Both sides of a compar
 those met by the reference on its own way. An error is relative to the reference's value, element by element.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import quick
 from references import record
 from references.record import AWAKE, CASES, NOISE, SHAPES, SIZE, START, STEPS, call, gradient, make
 
@@ -35,21 +34,10 @@ def flatten(tree, lead=()):
     return jnp.concatenate([leaf.reshape(*lead, -1) for leaf in leaves], axis=-1)
 
 
-@functools.cache
-def quick_to_compile():
-    """What makes XLA compile a small program three times faster, where it knows the option."""
-    options = {"xla_cpu_use_fusion_emitters": False}
-    try:
-        jax.jit(jnp.negative, compiler_options=options)(1.0)
-    except jax.errors.JaxRuntimeError:
-        return None
-    return options
-
-
 def run(pair, gradients_of, xs, apply_updates=jo.apply_updates):
     """Params, updates and gradients of every step, (60, 20) each, as one jitted scan over `xs`."""
 
-    @functools.partial(jax.jit, compiler_options=quick_to_compile())
+    @quick.jit
     def scan(params, xs):
         def step(carry, x):
             params, state = carry

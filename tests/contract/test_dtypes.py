@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import quick
 
 import jaxopt_ko as jo
 from cases import assert_close, every, loss, params_like, whole
@@ -31,7 +32,7 @@ def test_state_and_params_keep_their_dtypes(case):
         assert s == jax.eval_shape(lambda state=state: state)
         assert p == jax.eval_shape(lambda params=params: params)
         assert jax.tree.structure(u) == jax.tree.structure(grads)
-    run = jax.jit(step)  # float16, float16
+    run = quick.jit(step)  # float16, float16
     for _ in range(2):
         u, state, params = run(grads, state, params)
     assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves((u, state, params)) if x.dtype != jnp.uint32)
@@ -44,7 +45,7 @@ def test_half_precision_steps_are_the_full_precision_ones_rounded(case, dtype):
     opt = whole(case)
     half = params_like(dtype)
     full = jax.tree.map(lambda p: p.astype(jnp.float32), half)
-    update = jax.jit(lambda g, s, p: opt.update(g, s, p))
+    update = quick.jit(lambda g, s, p: opt.update(g, s, p))
     s_half, s_full = opt.init(half), opt.init(full)
     for k in (1.0, 0.5, -0.25):
         g_half = jax.tree.map(lambda g, k=k: (k * g).astype(dtype), jax.grad(loss)(full))

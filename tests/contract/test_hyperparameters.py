@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import quick
 
 import jaxopt_ko as jo
 from cases import BY_NAME, assert_close, assert_same_bits, descend, every, loss, params_like, whole
@@ -22,11 +23,11 @@ def run(case, params, steps=3, **hypers):
 @every("hyperparameters", has_hypers)
 def test_number_traced_schedule_and_vmap_agree(case):
     params, hypers = params_like(), dict(case.hypers)
-    number = jax.jit(lambda: run(case, params))()
-    traced = jax.jit(lambda h: run(case, params, **h))
+    number = quick.jit(lambda: run(case, params))()
+    traced = quick.jit(lambda h: run(case, params, **h))
     arrays = {k: jnp.asarray(v) for k, v in hypers.items()}
     assert_close(traced(arrays), number)  # structure, too
-    scheduled = jax.jit(
+    scheduled = quick.jit(
         lambda: run(case, params, **{k: (lambda count, v=v: jnp.asarray(v)) for k, v in hypers.items()})
     )()
     if case.name != "inject_hyperparams":
@@ -46,7 +47,7 @@ def test_gradients_through_five_steps_are_finite(case):
 
     params = params_like()
     params["w"] = params["w"].at[0, 0].set(0.3)  # the minimum: its gradient is exactly zero
-    slopes = jax.jit(jax.grad(end, argnums=(0, 1)))(params, {k: jnp.asarray(v) for k, v in case.hypers.items()})
+    slopes = quick.jit(jax.grad(end, argnums=(0, 1)))(params, {k: jnp.asarray(v) for k, v in case.hypers.items()})
     assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(slopes))
 
 
@@ -57,7 +58,7 @@ def test_gradient_through_hyperparameters_is_the_difference_quotient(case, x64):
     params = params_like(jnp.float64)
     end = jax.jit(lambda h: loss(run(case, params, **h)[0]))
     h = {k: jnp.asarray(v) for k, v in case.hypers.items()}
-    slopes = jax.jit(jax.grad(end))(h)
+    slopes = quick.jit(jax.grad(end))(h)
     for name, value in h.items():
         if name in ("eps", "eps_root"):
             continue
@@ -69,7 +70,7 @@ def test_gradient_through_hyperparameters_is_the_difference_quotient(case, x64):
 def test_twenty_learning_rates_through_one_compiled_step():
     traces = []
 
-    @jax.jit
+    @quick.jit
     def step(lr, carry):
         traces.append(1)
         return descend(jo.adam(lr))(carry)[0]

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import quick
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -15,7 +16,7 @@ NORMS = ("clip_by_global_norm", "chain", "add_noise")  # rules whose leaves do n
 @every("trees")
 def test_empty_none_scalar_and_python_float(case):
     opt = whole(case)
-    update = jax.jit(opt.update) if case.vector else opt.update  # a solver's many small parts compile once that way
+    update = quick.jit(opt.update) if case.vector else opt.update  # a solver's many small parts compile once that way
     for empty in ({}, (), None, {"a": None, "b": [{}]}):
         state = opt.init(empty)
         updates, new = update(empty, state, empty)
@@ -59,10 +60,11 @@ def rounding(case):
 @every("vmap")
 def test_vmap_over_parameters(case):
     opt = whole(case)
-    step = jax.jit(lambda c: jax.lax.fori_loop(0, 2, lambda _, c: descend(opt)(c)[0], c))
+    two = lambda c: jax.lax.fori_loop(0, 2, lambda _, c: descend(opt)(c)[0], c)  # noqa: E731
+    step = quick.jit(two)
     one, two = params_like(), jax.tree.map(lambda p: p * 0.5 - 1, params_like())
     both = jax.tree.map(lambda a, b: jnp.stack([a, b]), one, two)
-    lanes = jax.jit(jax.vmap(lambda p: step((p, opt.init(p)))))(both)
+    lanes = quick.jit(jax.vmap(lambda p: two((p, opt.init(p)))))(both)
     for i, params in enumerate((one, two)):
         assert_close(jax.tree.map(lambda x, i=i: x[i], lanes), step((params, opt.init(params))), **rounding(case))
 
@@ -74,7 +76,7 @@ def test_sharded_parameters_keep_their_sharding(case):
     opt = whole(case)
     params = {"w": jax.device_put(jnp.arange(8.0).reshape(4, 2), split)}
     state = opt.init(params)
-    step = jax.jit(lambda c: descend(opt)(c)[0])
+    step = quick.jit(lambda c: descend(opt)(c)[0])
     after, new = step((params, state))
     assert after["w"].sharding.is_equivalent_to(split, 2)
     moments = [x for x in jax.tree.leaves(new) if x.shape == (4, 2)]
@@ -86,7 +88,7 @@ def test_sharded_parameters_keep_their_sharding(case):
 @every("convergence")
 def test_reaches_the_minimum(case):
     opt, params = whole(case), params_like()
-    (end, _), _ = jax.jit(lambda c: jax.lax.scan(descend(opt), c, None, 400))((params, opt.init(params)))
+    (end, _), _ = quick.jit(lambda c: jax.lax.scan(descend(opt), c, None, 400))((params, opt.init(params)))
     assert float(loss(end)) < 0.02 * float(loss(params))
 
 
