@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxopt_ko as jo
+from jaxopt_ko.landscapes import long_valley, parabola, quintic, saddle
 
 REGRESSION_X = (np.arange(1.0, 11.0, dtype=np.float32) - 5.5) / 2.8722813  # 1 to 10, in units of their deviation
 REGRESSION_Y = np.array([0.94, 1.98, 2.88, 3.92, 3.96, 4.55, 5.64, 6.3, 7.44, 9.1], np.float32)
@@ -90,30 +91,9 @@ def rates_for(method: str, fun: Callable, starts: np.ndarray, width: float) -> n
 # ---- the scenes -----------------------------------------------------------------------------------------
 
 
-def valley(x: jax.Array, condition: float = 10.0) -> jax.Array:
-    """(x1**2 + condition x2**2) / 2."""
-    return 0.5 * (x[0] ** 2 + condition * x[1] ** 2)
-
-
-def saddle(x: jax.Array) -> jax.Array:
-    """x**2 - y**2."""
-    return x[0] ** 2 - x[1] ** 2
-
-
-def quintic(x: jax.Array) -> jax.Array:
-    """x**5 - 2 x**4 - 3 x**3 + 6 x**2 + x, on [-1, 2.5]."""
-    x = x[0]
-    return x**5 - 2 * x**4 - 3 * x**3 + 6 * x**2 + x
-
-
-def parabola(x: jax.Array) -> jax.Array:
-    """x**2."""
-    return x[0] ** 2
-
-
 def zig_zag(condition: float = 10.0, steps: int = 40) -> dict[str, np.ndarray]:
     """Paths float[steps+1,2] in a long valley, from (-condition, 1): SGD crosses it at every step, near 2 / L."""
-    fun = partial(valley, condition=condition)
+    fun = partial(long_valley, condition=condition)
     start = np.array([[-condition, 1.0]])
     rates = {"sgd": 1.9, "momentum": 0.1, "nesterov": 0.1, "adagrad": 7.0, "rmsprop": 1.5, "adam": 6.0}
     return {m: paths(m, fun, start, np.array([r / condition]), steps)[0, 0] for m, r in rates.items()}
@@ -183,7 +163,7 @@ def batches(epochs: int = 30, seed: int = 0) -> dict[str, np.ndarray]:
 def bias_correction(steps: int = 200, rate: float = 0.01) -> dict[str, np.ndarray]:
     """|step| float[steps] of Adam with and without its correction on the valley: 3.2 times as long at first."""
     start = np.array([[-10.0, 1.0]])
-    runs = {m: paths(m, valley, start, np.array([rate]), steps)[0, 0] for m in ("adam", "adam_uncorrected")}
+    runs = {m: paths(m, long_valley, start, np.array([rate]), steps)[0, 0] for m in ("adam", "adam_uncorrected")}
     return {m: np.linalg.norm(np.diff(run, axis=0), axis=1) for m, run in runs.items()}
 
 
@@ -203,7 +183,7 @@ def condition_numbers(conditions: np.ndarray | None = None, most: int = 20_000) 
 
         def step(carry):
             x, state, t = carry
-            updates, state = optimizer.update(jax.grad(lambda x: valley(x, k))(x), state, x)
+            updates, state = optimizer.update(jax.grad(lambda x: long_valley(x, k))(x), state, x)
             return jo.apply_updates(x, updates), state, t + 1
 
         far = lambda carry: (jnp.max(jnp.abs(carry[0])) > 1e-3) & (carry[2] < most)  # noqa: E731

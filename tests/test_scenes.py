@@ -11,6 +11,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 import scenes
 
+import jaxopt_ko as jo
+
 GLOBAL, LOCAL = -0.078998, 1.836141  # the minima of the quintic
 
 
@@ -73,3 +75,11 @@ def test_steps_grow_with_the_condition_number_and_its_root():
     counts = scenes.condition_numbers(np.array([10.0, 1000.0]))
     assert 60 < counts["sgd"][1] / counts["sgd"][0] < 140
     assert 6 < counts["momentum"][1] / counts["momentum"][0] < 16
+
+
+@pytest.mark.parametrize("name", ["beale", "long_valley", "saddle"])
+def test_a_race_goes_down(name):
+    fun = jo.landscapes.LANDSCAPES[name].fun
+    for method, path in scenes.race(name).items():
+        values = np.asarray(jax.vmap(fun)(jnp.asarray(path)))
+        assert path.shape == (151, 2) and values[-1] < values[0], method
