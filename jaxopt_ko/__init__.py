@@ -15,6 +15,7 @@ from jaxopt_ko.compose import (
 )
 from jaxopt_ko.lift import leafwise, transform
 from jaxopt_ko.losses import l2_loss, mean_squared_error, softmax_cross_entropy_with_integer_labels, squared_error
+from jaxopt_ko.optimizers.adabelief import ScaleByBeliefState, adabelief, scale_by_belief
 from jaxopt_ko.optimizers.adadelta import ScaleByAdaDeltaState, adadelta, scale_by_adadelta
 from jaxopt_ko.optimizers.adagrad import ScaleByRssState, adagrad, scale_by_rss
 from jaxopt_ko.optimizers.adam import (
@@ -30,7 +31,10 @@ from jaxopt_ko.optimizers.adam import (
     scale_by_adamax,
     scale_by_nadam,
 )
+from jaxopt_ko.optimizers.adan import ScaleByAdanState, adan, scale_by_adan
 from jaxopt_ko.optimizers.amsgrad import ScaleByAmsgradState, amsgrad, scale_by_amsgrad
+from jaxopt_ko.optimizers.lion import ScaleByLionState, lion, scale_by_lion
+from jaxopt_ko.optimizers.radam import radam, scale_by_radam
 from jaxopt_ko.optimizers.rmsprop import (
     ScaleByRmsState,
     ScaleByRStdDevState,
@@ -38,7 +42,10 @@ from jaxopt_ko.optimizers.rmsprop import (
     scale_by_rms,
     scale_by_stddev,
 )
+from jaxopt_ko.optimizers.rprop import ScaleByRpropState, rprop, scale_by_rprop
 from jaxopt_ko.optimizers.sgd import sgd
+from jaxopt_ko.optimizers.sign import scale_by_sign, sign_sgd, signum
+from jaxopt_ko.optimizers.yogi import scale_by_yogi, yogi
 from jaxopt_ko.program import linear_program, quadratic_program
 from jaxopt_ko.schedules import (
     constant_schedule,
@@ -170,16 +177,20 @@ __all__ = [
     "QuadraticState",
     "ScaleByAdaDeltaState",
     "ScaleByAdamState",
+    "ScaleByAdanState",
     "ScaleByAmsgradState",
     "ScaleByBacktrackingLinesearchState",
+    "ScaleByBeliefState",
     "ScaleByBfgsState",
     "ScaleByLBFGSState",
+    "ScaleByLionState",
     "ScaleByNadamState",
     "ScaleByNewtonCgState",
     "ScaleByNewtonState",
     "ScaleByNonlinearCgState",
     "ScaleByRStdDevState",
     "ScaleByRmsState",
+    "ScaleByRpropState",
     "ScaleByRssState",
     "ScaleByScheduleState",
     "ScaleByZoomLinesearchState",
@@ -190,12 +201,14 @@ __all__ = [
     "TrustRegionState",
     "Updates",
     "ZoomLinesearchInfo",
+    "adabelief",
     "adadelta",
     "adagrad",
     "adam",
     "adamax",
     "adamaxw",
     "adamw",
+    "adan",
     "add_decayed_weights",
     "add_noise",
     "amsgrad",
@@ -236,6 +249,7 @@ __all__ = [
     "linear_onecycle_schedule",
     "linear_program",
     "linear_schedule",
+    "lion",
     "loop",
     "losses",
     "masked",
@@ -264,32 +278,43 @@ __all__ = [
     "prox_ridge",
     "proximal_gradient",
     "quadratic_program",
+    "radam",
     "rmsprop",
     "root",
+    "rprop",
     "scale",
     "scale_by_adadelta",
     "scale_by_adam",
     "scale_by_adamax",
+    "scale_by_adan",
     "scale_by_amsgrad",
     "scale_by_backtracking_linesearch",
+    "scale_by_belief",
     "scale_by_bfgs",
     "scale_by_group",
     "scale_by_hager_zhang_linesearch",
     "scale_by_lbfgs",
     "scale_by_learning_rate",
+    "scale_by_lion",
     "scale_by_nadam",
     "scale_by_newton",
     "scale_by_newton_cg",
     "scale_by_nonlinear_cg",
+    "scale_by_radam",
     "scale_by_rms",
+    "scale_by_rprop",
     "scale_by_rss",
     "scale_by_schedule",
+    "scale_by_sign",
     "scale_by_stddev",
+    "scale_by_yogi",
     "scale_by_zoom_linesearch",
     "schedules",
     "set_to_zero",
     "sgd",
     "sgdr_schedule",
+    "sign_sgd",
+    "signum",
     "softmax_cross_entropy_with_integer_labels",
     "solve",
     "squared_error",
@@ -302,4 +327,5 @@ __all__ = [
     "warmup_cosine_decay_schedule",
     "warmup_exponential_decay_schedule",
     "warmup_stable_decay_schedule",
+    "yogi",
 ]

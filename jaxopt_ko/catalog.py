@@ -18,12 +18,19 @@ import numpy as np
 
 from jaxopt_ko import errors
 from jaxopt_ko.lift import name_of
+from jaxopt_ko.optimizers.adabelief import adabelief
 from jaxopt_ko.optimizers.adadelta import adadelta
 from jaxopt_ko.optimizers.adagrad import adagrad
 from jaxopt_ko.optimizers.adam import adam, adamax, adamaxw, adamw, nadam, nadamw
+from jaxopt_ko.optimizers.adan import adan
 from jaxopt_ko.optimizers.amsgrad import amsgrad
+from jaxopt_ko.optimizers.lion import lion
+from jaxopt_ko.optimizers.radam import radam
 from jaxopt_ko.optimizers.rmsprop import rmsprop
+from jaxopt_ko.optimizers.rprop import rprop
 from jaxopt_ko.optimizers.sgd import sgd
+from jaxopt_ko.optimizers.sign import sign_sgd, signum
+from jaxopt_ko.optimizers.yogi import yogi
 from jaxopt_ko.solvers.augmented import augmented_lagrangian
 from jaxopt_ko.solvers.conjugate_gradient import nonlinear_cg
 from jaxopt_ko.solvers.interior_point import interior_point
@@ -43,6 +50,7 @@ Text = tuple[str, str]  # in each of the languages
 FAMILIES: dict[str, Text] = {
     "descent": ("gradient descent", "경사 하강법"),
     "adaptive": ("adaptive learning rates", "적응적 학습률"),
+    "sign": ("steps by sign", "부호 걸음"),
     "conjugate": ("conjugate gradients", "켤레 기울기"),
     "quasi-newton": ("quasi-Newton", "준뉴턴"),
     "newton": ("Newton", "뉴턴"),
@@ -70,6 +78,7 @@ METHODS: dict[str, Callable[..., GradientTransformation]] = {
     factory.__name__: factory
     for factory in (
         *(sgd, adagrad, rmsprop, adadelta, adam, adamw, adamax, adamaxw, nadam, nadamw, amsgrad),
+        *(rprop, sign_sgd, signum, lion, yogi, radam, adabelief, adan),
         *(cg, nonlinear_cg, bfgs, lbfgs, lbfgsb, newton, newton_cg, gauss_newton, levenberg_marquardt),
         *(projected_gradient, proximal_gradient, augmented_lagrangian, interior_point),
     )
@@ -268,6 +277,81 @@ ROWS = (
         ("a proof of convergence where Adam has none", "Adam과 달리 수렴이 증명됨"),
         ("scarce memory: one vector more than Adam, and seldom better",
          "메모리가 귀할 때: Adam보다 벡터 하나가 더 들지만 더 나은 경우는 드묾")),
+    Row("rprop", ("Rprop", "Rprop(부호로 걸음을 조절)"), "sign", 1993,
+        "Riedmiller & Braun 1993; Igel & Hüsken 2003, Neurocomputing 50",
+        r"d \leftarrow d\, (1.2 \; \mathrm{or} \; 0.5), \quad u = -d\, \mathrm{sign}(g)",
+        ("gradient",), ("gradient_descent",),
+        ("A step size for each parameter, longer while its gradient keeps its sign and shorter when that turns.",
+         "기울기의 부호가 그대로면 걸음을 늘리고 바뀌면 줄입니다. 걸음의 크기는 매개변수마다 따로입니다."),
+        ("no learning rate to tune; the gradient's size does not matter",
+         "학습률을 조정할 필요가 없고 기울기의 크기와 무관함"),
+        ("mini-batches: their noise turns the signs", "미니배치: 잡음 때문에 부호가 바뀜")),
+    Row("sign_sgd", ("signSGD", "signSGD(부호 경사 하강법)"), "sign", 2018,
+        "Bernstein et al. 2018, arXiv:1802.04434, Algorithm 1",
+        r"u = -\mathrm{lr}\, \mathrm{sign}(g)",
+        ("gradient",), ("sgd",),
+        ("The sign of the gradient alone: every parameter moves by the learning rate.",
+         "기울기의 부호만 씁니다. 모든 매개변수가 학습률만큼 움직입니다."),
+        ("one bit a parameter to send between machines", "기계 사이에 매개변수마다 1비트만 보내면 됨"),
+        ("small batches, whose noise it does not average", "배치가 작을 때: 잡음을 평균 내지 못함")),
+    Row("signum", ("Signum", "Signum(평균의 부호)"), "sign", 2018,
+        "Bernstein et al. 2018, arXiv:1802.04434, Algorithm 2",
+        r"m \leftarrow \beta m + (1 - \beta)\, g, \quad u = -\mathrm{lr}\, \mathrm{sign}(m)",
+        ("gradient",), ("sign_sgd", "momentum"),
+        ("The sign of the gradients' running mean: signSGD with momentum.",
+         "기울기 이동평균의 부호로 움직입니다. 모멘텀이 있는 signSGD입니다."),
+        ("as signSGD, with the noise averaged; one vector of memory",
+         "signSGD와 같지만 잡음이 평균됨. 메모리는 벡터 하나"),
+        ("a minimum to many digits: steps keep their size", "여러 자리까지 정확한 최솟값: 걸음이 작아지지 않음")),
+    Row("lion", ("Lion", "Lion(진화로 찾은 부호 모멘텀)"), "sign", 2023,
+        "Chen et al. 2023, arXiv:2302.06675, Algorithm 2",
+        r"u = -\mathrm{lr}\, (\mathrm{sign}(\beta_1 m + (1 - \beta_1)\, g) + \lambda x), \quad "
+        r"m \leftarrow \beta_2 m + (1 - \beta_2)\, g",
+        ("gradient", "params"), ("signum", "adamw"),
+        ("Signum that leans on the newest gradient, with decoupled weight decay; found by a search over programs.",
+         "가장 새로운 기울기에 무게를 더 둔 Signum에 분리된 가중치 감쇠를 더한 것으로, 프로그램 탐색으로 찾았습니다."),
+        ("half the memory of AdamW", "메모리가 AdamW의 절반"),
+        ("small batches; a learning rate copied from AdamW: it needs one 3 to 10 times smaller",
+         "배치가 작을 때. AdamW의 학습률을 그대로 쓰면 안 되고 3~10배 작아야 함")),
+    Row("yogi", ("Yogi", "Yogi(천천히 변하는 제곱평균)"), "adaptive", 2018,
+        "Zaheer et al. 2018, NeurIPS, Algorithm 2",
+        r"v \leftarrow v - (1 - \beta_2)\, \mathrm{sign}(v - g^2)\, g^2, \quad "
+        r"u = -\mathrm{lr}\, \frac{\hat{m}}{\sqrt{\hat{v}} + \epsilon}",
+        ("gradient",), ("adam",),
+        ("Adam whose mean square moves by at most the new square, so that it does not forget a rare gradient at once.",
+         "제곱평균이 새 제곱보다 더 많이 변하지 않는 Adam이라, 드문 기울기를 금방 잊지 않습니다."),
+        ("sparse gradients", "드물게 나타나는(희소한) 기울기"),
+        ("a quick fall of the gradients' size, which it follows slowly", "기울기가 급히 작아지는 문제: 천천히 따라감")),
+    Row("radam", ("RAdam", "RAdam(분산을 바로잡은 Adam)"), "adaptive", 2020,
+        "Liu et al. 2020, arXiv:1908.03265, Algorithm 2",
+        r"u = -\mathrm{lr}\, r_t \frac{\hat{m}}{\sqrt{\hat{v}} + \epsilon}, \quad "
+        r"r_t^2 = \frac{(\rho_t - 4)(\rho_t - 2)\, \rho_\infty}{(\rho_\infty - 4)(\rho_\infty - 2)\, \rho_t}",
+        ("gradient",), ("adam",),
+        ("Adam that holds its steps back until the mean square is known from enough gradients.",
+         "제곱평균이 믿을 만해질 때까지 걸음을 줄이는 Adam입니다. 워밍업이 들어 있는 셈입니다."),
+        ("no warm-up schedule to choose", "워밍업 스케줄을 따로 정하지 않아도 됨"),
+        ("its first steps are plain momentum, as long as the gradient is",
+         "처음 몇 걸음은 모멘텀이라 기울기만큼 길어짐")),
+    Row("adabelief", ("AdaBelief", "AdaBelief(기울기를 믿는 정도)"), "adaptive", 2020,
+        "Zhuang et al. 2020, arXiv:2010.07468, Algorithm 2",
+        r"s \leftarrow \beta_2 s + (1 - \beta_2)(g - m)^2 + \epsilon, \quad "
+        r"u = -\mathrm{lr}\, \frac{\hat{m}}{\sqrt{\hat{s}} + \epsilon}",
+        ("gradient",), ("adam",),
+        ("Adam that divides by how far gradients are from their mean: long steps where they are as expected.",
+         "기울기가 평균에서 벗어난 정도로 나누는 Adam이라, 예상과 같은 방향으로는 크게 걷습니다."),
+        ("generalizes nearer to SGD than Adam does, in its authors' experiments",
+         "저자들의 실험에서 Adam보다 SGD에 가깝게 일반화함"),
+        ("an untuned eps: results change with it", "ε을 조정하지 않을 때: 결과가 크게 달라짐")),
+    Row("adan", ("Adan", "Adan(기울기의 변화를 쓰는 네스테로프)"), "adaptive", 2022,
+        "Xie et al. 2022, arXiv:2208.06677, Algorithm 1",
+        r"n \leftarrow \beta_3 n + (1 - \beta_3)(g + \beta_2 d)^2, \quad "
+        r"u = -\mathrm{lr}\, \frac{\hat{m} + \beta_2 \hat{v}}{\sqrt{\hat{n}} + \epsilon}, "
+        r"\quad d = g - g_{\mathrm{old}}",
+        ("gradient", "params"), ("adam", "nadam"),
+        ("Adam with Nesterov's look ahead, made from the change between two gradients.",
+         "두 기울기의 차이로 한 걸음 앞을 내다보는, 네스테로프 방식의 Adam입니다."),
+        ("stands learning rates 5 to 10 times Adam's", "Adam보다 5~10배 큰 학습률을 견딤"),
+        ("scarce memory: four vectors", "메모리가 귀할 때: 벡터 네 개")),
     Row("cg", ("Conjugate gradients", "켤레 기울기법"), "conjugate", 1952,
         "Hestenes & Stiefel 1952; Nocedal & Wright 2006, algorithm 5.3",
         r"\alpha = \frac{r'z}{d'Ad}, \quad x \leftarrow x + \alpha d, \quad r \leftarrow r - \alpha A d, \quad z = M r",

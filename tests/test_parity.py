@@ -251,6 +251,20 @@ OPTAX = {
     "adamax-betas_eps_schedule": [call("adamax", learning_rate=halving, **FAR)],
     "adamaxw-defaults": [call("adamaxw", learning_rate=1e-3)],
     "adamaxw-betas_eps_decay_mask": [call("adamaxw", learning_rate=0.05, weight_decay=0.1, mask=matrices, **FAR)],
+    "sign_sgd-schedule": [call("sign_sgd", learning_rate=halving)],
+    "signum-beta": [call("signum", learning_rate=0.01, beta=0.8)],
+    "lion-defaults": [call("lion", learning_rate=0.01)],
+    "lion-betas_decay_mask": [call("lion", learning_rate=halving, b1=0.8, b2=0.95, weight_decay=0.1, mask=MASK)],
+    "scale_by_lion-smooth": [call("scale_by_lion", mode="smooth", smooth_beta=0.1), SGD],
+    "scale_by_lion-refined": [call("scale_by_lion", mode="refined"), SGD],
+    "adabelief-defaults": [call("adabelief", learning_rate=1e-3)],
+    "adabelief-betas_eps_nesterov": [call("adabelief", learning_rate=0.05, eps_root=1e-6, nesterov=True, **FAR)],
+    "yogi-defaults": [call("yogi", learning_rate=0.01)],
+    "yogi-betas_eps_schedule": [call("yogi", learning_rate=halving, **FAR)],
+    "scale_by_yogi-eps_root_start": [call("scale_by_yogi", eps_root=1e-4, initial_accumulator_value=0.1), SGD],
+    "radam-defaults": [call("radam", learning_rate=1e-3)],
+    "radam-betas_eps": [call("radam", learning_rate=0.05, eps_root=1e-4, threshold=4.5, **FAR)],
+    "radam-nesterov_schedule": [call("radam", learning_rate=halving, nesterov=True)],
     "clip-sgd": [call("clip", max_delta=0.5), SGD],
     "clip_by_global_norm-small": [call("clip_by_global_norm", max_norm=5.0), SGD],
     "clip_by_global_norm-between": [call("clip_by_global_norm", max_norm=60.0), SGD],
@@ -403,6 +417,56 @@ def nadam_schedule(x, g, t, m=0.0, n=0.0, product=1.0):
     return x - 0.03 * m_hat / (np.sqrt(n / (1 - 0.95**t)) + 1e-5), m, n, product
 
 
+def rprop(x, g, t, step=0.02, last=0.0):
+    """Igel & Huesken 2003, iRprop-: after a change of sign the gradient counts as zero."""
+    step = np.where(g * last > 0, np.minimum(step * 1.2, 50.0), step * np.where(g * last < 0, 0.5, 1.0))
+    step = np.maximum(step, 1e-6)
+    g = np.where(g * last < 0, 0.0, g)
+    return x - np.sign(g) * step, step, g
+
+
+def adan(x, g, t, m=0.0, v=0.0, n=0.0, last=None):
+    """Xie et al. 2022, Algorithm 1 with beta = (0.1, 0.2, 0.05), and the bias corrections of its authors' code."""
+    d = 0.0 if last is None else g - last
+    m = (1 - 0.1) * m + 0.1 * g
+    v = (1 - 0.2) * v + 0.2 * d
+    n = (1 - 0.05) * n + 0.05 * (g + (1 - 0.2) * d) ** 2
+    c1, c2, c3 = 1 - 0.9**t, 1 - 0.8**t, 1 - 0.95**t
+    return x - 0.03 * (m / c1 + (1 - 0.2) * v / c2) / (np.sqrt(n / c3) + 1e-5), m, v, n, g
+
+
+def radam(x, g, t, m=0.0, v=0.0):
+    """Liu et al. 2020, Algorithm 2, with optax's and torch's threshold of 5 in the place of 4."""
+    m = 0.8 * m + 0.2 * g
+    v = 0.95 * v + 0.05 * g**2
+    most = 2 / (1 - 0.95) - 1
+    rho = most - 2 * t * 0.95**t / (1 - 0.95**t)
+    if rho < 5:
+        return x - 0.03 * m / (1 - 0.8**t), m, v
+    r = np.sqrt((rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho))
+    return x - 0.03 * r * m / (1 - 0.8**t) / (np.sqrt(v / (1 - 0.95**t)) + 1e-5), m, v
+
+
+def yogi(x, g, t, m=1e-6, v=1e-6):
+    """Zaheer et al. 2018, Algorithm 2, with optax's starts and bias corrections."""
+    m = 0.8 * m + 0.2 * g
+    v = v - 0.05 * np.sign(v - g**2) * g**2
+    return x - 0.03 * m / (1 - 0.8**t) / (np.sqrt(v / (1 - 0.95**t)) + 1e-5), m, v
+
+
+def adabelief(x, g, t, m=0.0, s=0.0):
+    """Zhuang et al. 2020, Algorithm 2: epsilon is added to s at every step, and outside the root."""
+    m = 0.8 * m + 0.2 * g
+    s = 0.95 * s + 0.05 * (g - m) ** 2 + 1e-4
+    return x - 0.03 * m / (1 - 0.8**t) / (np.sqrt(s / (1 - 0.95**t)) + 1e-5), m, s
+
+
+def lion(x, g, t, m=0.0):
+    """Chen et al. 2023, Algorithm 2."""
+    update = np.sign(0.9 * m + 0.1 * g)
+    return x - 0.01 * (update + 0.1 * x), 0.99 * m + 0.01 * g
+
+
 def adagrad(x, g, t, s=0.0):
     """Duchi, Hazan & Singer 2011, Figure 1, diagonal: H = delta + sqrt(sum of g**2)."""
     s = s + g**2
@@ -484,6 +548,12 @@ REDDI = {
 }
 
 PAPERS = {
+    "rprop-igel_huesken": (rprop, call("rprop", learning_rate=0.02)),
+    "adan-algorithm_1": (adan, call("adan", learning_rate=0.03, b1=0.9, b2=0.8, b3=0.95, eps=1e-5, eps_root=0.0)),
+    "radam-algorithm_2": (radam, call("radam", **LETTERS)),
+    "yogi-algorithm_2_corrected": (yogi, call("yogi", **LETTERS)),
+    "adabelief-algorithm_2": (adabelief, call("adabelief", eps_root=1e-4, **LETTERS)),
+    "lion-algorithm_2": (lion, call("lion", learning_rate=0.01, weight_decay=0.1)),
     "adam-algorithm_1": (adam, call("adam", **LETTERS)),
     "adam-uncorrected": (adam_uncorrected, call("adam", bias_correction=False, **LETTERS)),
     "adamw-algorithm_2": (adamw, call("adamw", weight_decay=0.1, **LETTERS | {"learning_rate": stairs})),

@@ -291,6 +291,13 @@ CASES = (
         {"lr": 0.02, "weight_decay": 0.1},
         (DECAY, call("adamax", learning_rate=0.02)),
     ),
+    Case("Rprop", "defaults", {}, (call("rprop", learning_rate=1e-2),)),
+    Case(
+        "Rprop",
+        "etas_and_bounds",
+        {"lr": 0.05, "etas": (0.7, 1.5), "step_sizes": (1e-3, 0.1)},
+        (call("rprop", learning_rate=0.05, eta_minus=0.7, eta_plus=1.5, min_step_size=1e-3, max_step_size=0.1),),
+    ),
 )
 
 # ---- recording ------------------------------------------------------------------------------------------

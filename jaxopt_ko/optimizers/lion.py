@@ -1,0 +1,77 @@
+"""Lion. Chen et al. 2023, arXiv:2302.06675, Algorithm 2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko.compose import chain, leafwise
+from jaxopt_ko.errors import FRACTION, POSITIVE, check_choice
+from jaxopt_ko.lift import Memory, Scalars, Step, recipe
+from jaxopt_ko.transforms.decay import add_decayed_weights
+from jaxopt_ko.transforms.scaling import scale_by_learning_rate
+from jaxopt_ko.tree import wide_like
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, Updates
+
+MODES = ("hard", "smooth", "refined")
+
+
+class ScaleByLionState(NamedTuple):
+    """State of `scale_by_lion`."""
+
+    count: Array  # int32[]           t, steps taken
+    mu: Updates  # like params, f32+  m_t, mean of g
+
+
+def scale_by_lion(
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.99,
+    mu_dtype: DType | None = None,
+    *,
+    mode: str = "hard",
+    smooth_beta: Hyper = 1.0,
+) -> GradientTransformation:
+    """The sign of a mean that leans on the new gradient.
+
+    c   = b1 m + (1 - b1) g
+    u   = sign(c)                  "hard", the paper's;  "smooth": tanh(smooth_beta c);  "refined": c within [-1, 1]
+    m_t = b2 m + (1 - b2) g
+    """
+    check_choice("scale_by_lion", "mode", mode, MODES)
+
+    def init(p: Array) -> Memory:
+        return (wide_like(p, 0, mu_dtype),)
+
+    def rule(g: Array, p: Array, m: Array, h: Scalars) -> Step:
+        c = h.b1 * m + (1 - h.b1) * g
+        m = h.b2 * m + (1 - h.b2) * g
+        if mode == "smooth":
+            return jnp.tanh(h.smooth_beta * c), m
+        return jnp.sign(c) if mode == "hard" else jnp.clip(c, -1, 1), m
+
+    hypers = {"b1": (b1, FRACTION), "b2": (b2, FRACTION), "smooth_beta": (smooth_beta, POSITIVE)}
+    dtypes = {"mu_dtype": mu_dtype}
+    return leafwise("scale_by_lion", ScaleByLionState, init=init, rule=rule, hypers=hypers, dtypes=dtypes)
+
+
+@recipe
+def lion(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.99,
+    mu_dtype: DType | None = None,
+    weight_decay: Hyper = 1e-3,
+    mask: PyTree | Callable[[Params], PyTree] | None = None,
+    *,
+    mode: str = "hard",
+    smooth_beta: Hyper = 1.0,
+) -> GradientTransformation:
+    """The step -lr (u + weight_decay p) of `scale_by_lion`: half the memory of AdamW. Needs params.
+
+    Its learning rate is 3 to 10 times smaller than AdamW's, and its decay as much larger. Not for small batches.
+    """
+    rule = scale_by_lion(b1, b2, mu_dtype, mode=mode, smooth_beta=smooth_beta)
+    return chain(rule, add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate))

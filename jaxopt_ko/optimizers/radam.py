@@ -1,0 +1,79 @@
+"""RAdam. Liu et al. 2020, arXiv:1908.03265, Algorithm 2."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko.compose import chain, leafwise
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE
+from jaxopt_ko.lift import Memory, Scalars, Step, recipe
+from jaxopt_ko.numerics import bias_correction as debias
+from jaxopt_ko.numerics import next_count, ratio, safe_sqrt
+from jaxopt_ko.optimizers.adam import ScaleByAdamState
+from jaxopt_ko.transforms.scaling import scale_by_learning_rate
+from jaxopt_ko.tree import wide_like
+from jaxopt_ko.types import GradientTransformation, Hyper
+
+
+def scale_by_radam(
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    eps_root: Hyper = 0.0,
+    threshold: Hyper = 5.0,
+    *,
+    nesterov: bool = False,
+) -> GradientTransformation:
+    """Adam that divides by its second moment only once that is known from enough gradients.
+
+    m_hat, v_hat as in `scale_by_adam`
+    rho_oo = 2 / (1 - b2) - 1        rho_t = rho_oo - 2 t b2**t / (1 - b2**t)
+    r_t**2 = (rho_t - 4) (rho_t - 2) rho_oo / ((rho_oo - 4) (rho_oo - 2) rho_t)
+    u = r_t m_hat / (sqrt(v_hat + eps_root) + eps) if rho_t >= threshold, else m_hat
+    """
+
+    def init(p: Array) -> Memory:
+        return wide_like(p), wide_like(p)
+
+    def shared(t: Array, h: Scalars) -> dict[str, Array]:
+        c2, steps = debias(h.b2, t), t.astype(h.b2.dtype)
+        most = 2 / (1 - h.b2) - 1
+        rho = most - 2 * steps * (1 - c2) / c2
+        square = (rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho)
+        known = rho >= h.threshold
+        r = safe_sqrt(jnp.where(known, square, 0))
+        next_ = {"c1_next": debias(h.b1, next_count(t))} if nesterov else {}
+        return {"c1": debias(h.b1, t), "c2": c2, "r": r, "known": known.astype(r.dtype), **next_}
+
+    def rule(g: Array, p: Array, m: Array, v: Array, h: Scalars) -> Step:
+        m = h.b1 * m + (1 - h.b1) * g
+        v = h.b2 * v + (1 - h.b2) * g * g
+        m_hat = h.b1 * m / h.c1_next + (1 - h.b1) * g / h.c1 if nesterov else m / h.c1
+        u = h.r * ratio(m_hat, safe_sqrt(v / h.c2 + h.eps_root) + h.eps)
+        return jnp.where(h.known > 0, u, m_hat), m, v
+
+    hypers = {
+        "b1": (b1, FRACTION),
+        "b2": (b2, FRACTION),
+        "eps": (eps, NONNEGATIVE),
+        "eps_root": (eps_root, NONNEGATIVE),
+        "threshold": (threshold, NONNEGATIVE),
+    }
+    return leafwise("scale_by_radam", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers)
+
+
+@recipe
+def radam(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    eps_root: Hyper = 0.0,
+    threshold: Hyper = 5.0,
+    *,
+    nesterov: bool = False,
+) -> GradientTransformation:
+    """The step -lr u of `scale_by_radam`: Adam with a warm-up of its own, of some five steps at the default b2."""
+    rule = scale_by_radam(b1, b2, eps, eps_root, threshold, nesterov=nesterov)
+    return chain(rule, scale_by_learning_rate(learning_rate))

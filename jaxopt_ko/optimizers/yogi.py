@@ -1,0 +1,60 @@
+"""Yogi. Zaheer, Reddi, Sachan, Kale & Kumar 2018, NeurIPS, Algorithm 2."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko.compose import chain, leafwise
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_hyper
+from jaxopt_ko.lift import Memory, Scalars, Step, recipe
+from jaxopt_ko.numerics import bias_correction as debias
+from jaxopt_ko.numerics import ratio, safe_sqrt, value_at, zero_count
+from jaxopt_ko.optimizers.adam import ScaleByAdamState
+from jaxopt_ko.transforms.scaling import scale_by_learning_rate
+from jaxopt_ko.tree import wide_like
+from jaxopt_ko.types import GradientTransformation, Hyper
+
+
+def scale_by_yogi(
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-3,
+    eps_root: Hyper = 0.0,
+    initial_accumulator_value: Hyper = 1e-6,
+) -> GradientTransformation:
+    """Adam whose second moment moves by no more than (1 - b2) g**2 a step, up or down.
+
+    m_t = b1 m + (1 - b1) g                            m_hat = m_t / (1 - b1**t)
+    v_t = v - (1 - b2) sign(v - g**2) g**2             v_hat = v_t / (1 - b2**t)
+    u   = m_hat / (sqrt(v_hat + eps_root) + eps)
+
+    Both moments begin at initial_accumulator_value, as in optax; the paper has no bias correction.
+    """
+    start = check_hyper("scale_by_yogi", "initial_accumulator_value", initial_accumulator_value, NONNEGATIVE)
+
+    def init(p: Array) -> Memory:
+        return wide_like(p, value_at(start, zero_count())), wide_like(p, value_at(start, zero_count()))
+
+    def shared(t: Array, h: Scalars) -> dict[str, Array]:
+        return {"c1": debias(h.b1, t), "c2": debias(h.b2, t)}
+
+    def rule(g: Array, p: Array, m: Array, v: Array, h: Scalars) -> Step:
+        m = h.b1 * m + (1 - h.b1) * g
+        square = g * g
+        v = v - (1 - h.b2) * jnp.sign(v - square) * square
+        return ratio(m / h.c1, safe_sqrt(v / h.c2 + h.eps_root) + h.eps), m, v
+
+    hypers = {
+        "b1": (b1, FRACTION),
+        "b2": (b2, FRACTION),
+        "eps": (eps, NONNEGATIVE),
+        "eps_root": (eps_root, NONNEGATIVE),
+    }
+    return leafwise("scale_by_yogi", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers)
+
+
+@recipe
+def yogi(learning_rate: Hyper, b1: Hyper = 0.9, b2: Hyper = 0.999, eps: Hyper = 1e-3) -> GradientTransformation:
+    """The step -lr u of `scale_by_yogi`: for sparse gradients, after which Adam's rate would rise too fast."""
+    return chain(scale_by_yogi(b1, b2, eps), scale_by_learning_rate(learning_rate))
