@@ -60,11 +60,11 @@ def rounding(case):
 @every("vmap")
 def test_vmap_over_parameters(case):
     opt = whole(case)
-    two = lambda c: jax.lax.fori_loop(0, 2, lambda _, c: descend(opt)(c)[0], c)  # noqa: E731
-    step = quick.jit(two)
+    twice = lambda c: jax.lax.fori_loop(0, 2, lambda _, c: descend(opt)(c)[0], c)  # noqa: E731
+    step = quick.jit(twice)
     one, two = params_like(), jax.tree.map(lambda p: p * 0.5 - 1, params_like())
     both = jax.tree.map(lambda a, b: jnp.stack([a, b]), one, two)
-    lanes = quick.jit(jax.vmap(lambda p: two((p, opt.init(p)))))(both)
+    lanes = quick.jit(jax.vmap(lambda p: twice((p, opt.init(p)))))(both)
     for i, params in enumerate((one, two)):
         assert_close(jax.tree.map(lambda x, i=i: x[i], lanes), step((params, opt.init(params))), **rounding(case))
 
