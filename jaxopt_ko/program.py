@@ -94,6 +94,10 @@ def quadratic_program(
     arXiv:1703.00443, equation 6). Where the solution is not unique or has a kink that is one of several; where a run
     failed, zero.
 
+    On CPU, jaxlib 0.10.2's batched factorizations may wait for ever on a pool of few threads, and matrices of some
+    hundred rows on LAPACK's: for many lanes set the environment's NPROC=16 and OPENBLAS_NUM_THREADS=1 before jax
+    starts, or use lax.map.
+
     Raises MissingArgumentError for a matrix without its right-hand side; TreeError where shapes do not fit or bounds
     leave no room; HyperparameterError if Q's numbers can be seen and one of its eigenvalues is negative, or the
     matrices' and they leave the band. Traced, those are the statuses INFEASIBLE and STUCK. Not for large sparse

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("NPROC", "16")  # with a pool of two threads, XLA's batched factorizations on CPU may wait forever
 
 import jax
