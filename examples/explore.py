@@ -96,10 +96,10 @@ def around(landscape: jo.landscapes.Landscape) -> tuple[np.ndarray, np.ndarray]:
 
 
 def runs_of(landscape: jo.landscapes.Landscape, method: str) -> tuple[np.ndarray, np.ndarray]:
-    """The method's rates, float[r], and its paths, float[starts,r,STEPS+1,2]."""
-    starts, width = starts_of(landscape), float(np.max(np.diff(landscape.domain, axis=0)))
-    rates = scenes.rates_for(method, landscape.fun, starts, width)
-    return rates, scenes.paths(method, landscape.fun, starts, rates, STEPS)
+    """The method's rates, float[r], for the usual starts, and its paths, float[starts,r,STEPS+1,2]."""
+    width = float(np.max(np.diff(landscape.domain, axis=0)))
+    rates = scenes.rates_for(method, landscape.fun, np.asarray(landscape.starts), width)
+    return rates, scenes.paths(method, landscape.fun, starts_of(landscape), rates, STEPS)
 
 
 def heights(fun: Callable, low: np.ndarray, high: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -201,7 +201,7 @@ def scene_data() -> dict:
         "zigzag": {
             "paths": {name: short(path.T) for name, path in zig_zag.items()},
             "crossings": {name: scenes.crossings(path) for name, path in zig_zag.items()},
-            "ground": surface(scenes.valley, (-11, -4), (11, 4)),
+            "ground": surface(scenes.valley, (-11, -3.5), (4, 3.5)),
         },
         "rates": {
             "runs": {name: short(run) for name, run in rates.items()},
@@ -231,7 +231,7 @@ def scene_data() -> dict:
 
 
 def places() -> dict[str, tuple[int, int]]:
-    """(column, line) of each method: the column is its generation, and a family has lines of its own."""
+    """(column, line) of each method: the column is its generation, and a family stands below those before it."""
     rows, column = jo.catalog.ROWS, {}
     while len(column) < len(rows):
         column |= {
@@ -239,13 +239,14 @@ def places() -> dict[str, tuple[int, int]]:
             for row in rows
             if all(p in column for p in row.parents)
         }
-    place, line = {}, 0
+    place: dict[str, tuple[int, int]] = {}
     for family in jo.catalog.FAMILIES:
-        used: dict[int, int] = {}
-        for row in (row for row in rows if row.family == family):
-            at = used[column[row.name]] = used.get(column[row.name], -1) + 1
-            place[row.name] = (column[row.name], line + at)
-        line += 1 + max(used.values())
+        names = [row.name for row in rows if row.family == family]
+        columns = [column[name] for name in names]
+        first = 1 + max((line for at, line in place.values() if at <= max(columns)), default=-1)
+        place |= {
+            name: (at, first + columns[:i].count(at)) for i, (name, at) in enumerate(zip(names, columns, strict=True))
+        }
     return place
 
 

@@ -39,15 +39,15 @@ function translate() {
 const STYLES = {
   sgd: ["ink", "solid", "circle"], momentum: ["orange", "solid", "square"], nesterov: ["orange", "dash", "diamond"],
   adagrad: ["green", "solid", "triangle-up"], rmsprop: ["purple", "solid", "triangle-down"],
-  adadelta: ["purple", "dot", "pentagon"], adam: ["red", "solid", "star"], adam_uncorrected: ["red", "dash", "x"],
-  nadam: ["red", "dot", "hexagon"], lbfgs: ["blue", "dashdot", "cross"],
+  adadelta: ["purple", "dot", "pentagon"], adam: ["blue", "solid", "star"], adam_uncorrected: ["blue", "dash", "x"],
+  nadam: ["blue", "dot", "hexagon"], lbfgs: ["red", "dashdot", "cross"],
   "batch": ["ink", "solid", "circle"], "mini-batch": ["orange", "solid", "square"],
   "stochastic": ["blue", "solid", "diamond"],
   "low": ["blue", "solid", "circle"], "right": ["green", "dash", "square"], "high": ["orange", "dashdot", "diamond"],
   "too high": ["red", "dot", "triangle-up"],
 };
 const COLOURS = {
-  light: { ink: "#000000", orange: "#c27c00", green: "#009e73", purple: "#b0508a", red: "#d55e00", blue: "#0072b2",
+  light: { ink: "#000000", orange: "#e69f00", green: "#009e73", purple: "#b8568f", red: "#d55e00", blue: "#0072b2",
     text: "#1b1f24", grid: "#dfe3e8", page: "#ffffff", panel: "#f5f6f8",
     scale: [[0, "#ffffff"], [0.5, "#d9e3ee"], [1, "#a3b6cb"]] },
   dark: { ink: "#ffffff", orange: "#e69f00", green: "#2fc79a", purple: "#e09cc3", red: "#ff8a3d", blue: "#56b4e9",
@@ -70,6 +70,10 @@ function swatch(name) {
   const [, dash] = STYLES[name];
   return `<svg class="swatch" viewBox="0 0 35 16" aria-hidden="true"><line x1="1" y1="8" x2="34" y2="8"
     stroke="${colour(name)}" stroke-width="3.5" stroke-dasharray="${DASHES[dash]}"/></svg>`;
+}
+
+function drawLegend(id, names, title) {
+  $(`${id}-legend`).innerHTML = names.map((name) => `<span>${swatch(name)}${title(name)}</span>`).join("");
 }
 
 // ---- plots -----------------------------------------------------------------------------------------------
@@ -96,18 +100,17 @@ function ground(x, y, z, more = {}) {
     ...more };
 }
 
-const trail = (name, more = {}) => ({ type: "scatter", mode: "lines", line: line(name), hoverinfo: "skip", x: [], y: [],
-  ...more });
+const trail = (name, more = {}) => ({ type: "scatter", mode: "lines", line: line(name), hoverinfo: "skip",
+  x: [null], y: [null], ...more });
 const balls = (names, more = {}) => ({ type: "scatter", mode: "markers", marker: marker(names), hoverinfo: "skip",
   showlegend: false, x: [], y: [], cliponaxis: false, ...more });
 const marks = (points, name, symbol) => ({ type: "scatter", mode: "markers", name, x: points.map((p) => p[0]),
   y: points.map((p) => p[1]), hovertemplate: `${name}<extra></extra>`, showlegend: points.length > 0,
   marker: { symbol, size: 13, color: colours().page, line: { color: colours().text, width: 2 } } });
 
-/** New data for some traces of a plot, without drawing its ground again. */
+/** New points for some traces of a plot. */
 function move(plot, traces, data) {
-  const now = { frame: { duration: 0, redraw: false }, transition: { duration: 0 }, mode: "immediate" };
-  Plotly.animate(plot, { data, traces }, now).catch(() => {}); // a later frame has taken this one's place
+  Plotly.restyle(plot, { x: data.map(({ x }) => x), y: data.map(({ y }) => y) }, traces);
 }
 
 // ---- players ---------------------------------------------------------------------------------------------
@@ -217,7 +220,7 @@ const race = {
   land: null, // the landscape, with its runs unpacked
   start: 0,
   chosen: new Map(Object.keys(DATA.methods).map((name) => [name, ["sgd", "momentum", "rmsprop", "adam"].includes(name)])),
-  rate: new Map(Object.keys(DATA.methods).map((name) => [name, 1])),
+  rate: new Map(Object.keys(DATA.methods).map((name) => [name, ["momentum", "nesterov"].includes(name) ? 2 : 1])),
   cache: new Map(),
   solid: hasWebGL(),
   drawn: 0, // when the surface was
@@ -373,7 +376,7 @@ function drawContour() {
 
 function drawSurface() {
   const { land, runs } = race;
-  const flat = { showscale: false, colorscale: colours().scale, hoverinfo: "skip", opacity: 0.9,
+  const flat = { showscale: false, colorscale: colours().scale, hoverinfo: "skip", lighting: { ambient: 0.85, diffuse: 0.3, specular: 0 },
     contours: { z: { show: true, start: land.span[0], end: land.span[1], size: (land.span[1] - land.span[0]) / 16, width: 1,
       color: theme === "dark" ? "#6b7f94" : "#8fa3b8", highlight: false }, x: { highlight: false }, y: { highlight: false } } };
   const solid = (run) => ({ type: "scatter3d", mode: "lines", hoverinfo: "skip", x: [], y: [], z: [], line: { ...line(run.method, 6) } });
@@ -382,10 +385,10 @@ function drawSurface() {
       symbol: runs.map((run) => SOLID_SYMBOLS[STYLES[run.method][2]] ?? STYLES[run.method][2]) } };
   const wall = (title, more = {}) => ({ title: { text: title }, gridcolor: colours().grid, showspikes: false, exponentformat: "power",
     ...more });
-  const name = land.steep ? text("axis_log") : text("axis_loss");
+  $("height").textContent = text("height", { what: text(land.steep ? "axis_log" : "axis_loss") });
   const scene = { xaxis: wall("x", { range: [land.low[0], land.high[0]] }), yaxis: wall("y", { range: [land.low[1], land.high[1]] }),
-    zaxis: wall(name, { title: { text: name, font: { size: 11 } } }), aspectmode: "manual", aspectratio: { x: 1, y: 1, z: 0.7 },
-    camera: { eye: { x: -1.25, y: -1.35, z: 1.05 } }, dragmode: "turntable" };
+    zaxis: wall(""), aspectmode: "manual", aspectratio: { x: 1, y: 1, z: 0.7 },
+    camera: { eye: { x: -1.4, y: -1.5, z: 1.2 }, center: { x: 0, y: 0, z: -0.15 } }, dragmode: "turntable" };
   Plotly.react("surface", [{ type: "surface", x: land.x, y: land.y, z: land.z, ...flat }, ...runs.map(solid), tops],
     layout(null, null, { margin: { l: 0, r: 0, t: 0, b: 0 }, uirevision: land.name, scene }), CONFIG);
   race.drawn = 0;
@@ -432,7 +435,8 @@ function showRace(t) {
 function showSurface(t) {
   if (!race.solid || (racePlayer.playing && performance.now() - race.drawn < 250)) return;
   const { runs } = race;
-  const keep = (values, heights) => values.map((value, i) => (heights[i] === null ? null : value));
+  const lift = 0.012 * (race.land.span[1] - race.land.span[0]); // to be seen, above the surface
+  const keep = (values, heights) => values.map((value, i) => (heights[i] === null ? null : values === heights ? value + lift : value));
   const part = (key) => runs.map((run) => cut(keep(run[key], run.height), t)).concat([runs.map((run) => keep(run[key], run.height)[t])]);
   Plotly.restyle("surface", { x: part("x"), y: part("y"), z: part("height") }, runs.map((_, i) => i + 1).concat(runs.length + 1));
   race.drawn = performance.now();
@@ -474,8 +478,9 @@ function pathScene(id, { paths, ground: { x, y, z }, axes, name, extra = () => [
   const range = (values) => ({ range: [values[0], values.at(-1)], zeroline: false });
   return () => {
     const [xTitle, yTitle] = axes();
-    const traces = [ground(x, y, z), ...names.map((each) => trail(each, { name: name(each) })), balls(names, { cliponaxis: true }), ...extra()];
+    const traces = [ground(x, y, z), ...names.map((each) => trail(each, { showlegend: false })), balls(names, { cliponaxis: true }), ...extra()];
     Plotly.react(`${id}-plot`, traces, layout(axis(xTitle, range(x)), axis(yTitle, range(y)), { showlegend: true }), CONFIG);
+    drawLegend(id, names, name);
     if (note) $(`${id}-note`).textContent = note(steps);
     player.label();
     show(player.t);
@@ -520,10 +525,10 @@ function rateScene() {
   return () => {
     const parabola = { type: "scatter", mode: "lines", x: curve.x, y: curve.y, line: { color: colours().text, width: 1.5 }, hoverinfo: "skip",
       showlegend: false };
-    const entries = names.map((name) => ({ type: "scatter", mode: "markers", x: [null], y: [null], name: named(name), marker: marker([name], 11) }));
-    Plotly.react("rates-plot", [parabola, balls(names, { marker: marker(names, 14) }), ...entries],
-      layout(axis("x", { range: [-1.6, 1.6] }), axis("x²", { range: [-0.15, 2.6] }), { showlegend: true }), CONFIG);
-    Plotly.react("rates-lines", names.map((name) => trail(name, { name: named(name) })),
+    Plotly.react("rates-plot", [parabola, balls(names, { marker: marker(names, 14) })],
+      layout(axis("x", { range: [-1.6, 1.6] }), axis("x²", { range: [-0.15, 2.6] })), CONFIG);
+    drawLegend("rates", names, named);
+    Plotly.react("rates-lines", names.map((name) => trail(name)),
       layout(axis(text("axis_step"), { range: [0, steps] }), axis("x", { range: [-1.6, 1.6] })), CONFIG);
     player.label();
     show(player.t);
@@ -555,12 +560,13 @@ function minimaScene() {
   };
   slider.addEventListener("input", () => { note(); show(player.t); });
   return () => {
-    const ground = { type: "scatter", mode: "lines", x: curve.x, y: curve.y, name: text("curve"), hoverinfo: "skip",
+    const ground = { type: "scatter", mode: "lines", x: curve.x, y: curve.y, hoverinfo: "skip",
       line: { color: colours().text, width: 1.5 } };
-    const trails = names.map((name) => trail(name, { mode: "lines+markers", name: titleOf(name), marker: { ...marker([name], 6), symbol: STYLES[name][2],
+    const trails = names.map((name) => trail(name, { mode: "lines+markers", line: line(name, 1.2), marker: { ...marker([name], 6), symbol: STYLES[name][2],
       color: colour(name), line: { width: 0 } } }));
     Plotly.react("minima-plot", [ground, ...trails, balls(names, { marker: marker(names, 15) })],
-      layout(axis("x", { range: [-1.05, 2.55] }), axis(text("axis_loss")), { showlegend: true }), CONFIG);
+      layout(axis("x", { range: [-1.05, 2.55] }), axis(text("axis_loss"))), CONFIG);
+    drawLegend("minima", names, titleOf);
     note();
     player.label();
     show(player.t);
@@ -572,8 +578,10 @@ function drawBias() {
   const lines = [["adam", adam, "bias_on"], ["adam_uncorrected", off, "bias_off"]].map(([name, y, key]) =>
     ({ type: "scatter", mode: "lines", x: y.map((_, t) => t + 1), y, line: line(name), name: text(key), hovertemplate: "%{y:.3~g}" }));
   Plotly.react("bias-plot", lines, layout(axis(text("axis_step")), axis(text("axis_length"), { rangemode: "tozero" }),
-    { showlegend: true, hovermode: "x unified" }), CONFIG);
-  $("bias-text").textContent = text("bias_text", { ratio: number(off[0] / adam[0]) });
+    { hovermode: "x unified" }), CONFIG);
+  drawLegend("bias", ["adam", "adam_uncorrected"], (name) => text(name === "adam" ? "bias_on" : "bias_off"));
+  const ratios = off.map((length, t) => length / adam[t]);
+  $("bias-text").textContent = text("bias_text", { ratio: number(ratios[0]), most: number(Math.max(...ratios), 2) });
 }
 
 function drawConditions() {
@@ -581,16 +589,17 @@ function drawConditions() {
   const lines = Object.entries(counts).map(([name, y]) => ({ type: "scatter", mode: "lines+markers", x: condition, y, name: titleOf(name),
     line: line(name), marker: { symbol: STYLES[name][2], size: 8 }, hovertemplate: "%{y}" }));
   Plotly.react("conditions-plot", lines, layout(axis(text("axis_condition"), { type: "log", dtick: 1 }),
-    axis(text("axis_needed"), { type: "log", dtick: 1 }), { showlegend: true, hovermode: "x unified" }), CONFIG);
+    axis(text("axis_needed"), { type: "log", dtick: 1 }), { hovermode: "x unified" }), CONFIG);
+  drawLegend("conditions", Object.keys(counts), titleOf);
   const [sgd, momentum] = [counts.sgd.at(-1), counts.momentum.at(-1)];
   $("conditions-text").textContent = text("conditions_text", { condition: number(condition.at(-1)), sgd, momentum });
 }
 
 // ---- the family tree -------------------------------------------------------------------------------------
 
-const HUES = { descent: "orange", adaptive: "red", conjugate: "green", "quasi-newton": "blue", newton: "ink", squares: "purple",
-  composite: "green", constrained: "blue" };
-const CELL = [11, 4.1]; // rem
+const HUES = { descent: "orange", adaptive: "blue", conjugate: "green", "quasi-newton": "red", newton: "ink", squares: "orange",
+  composite: "green", constrained: "purple" };
+const CELL = [11.7, 4.2]; // rem
 let selected = "adam";
 
 const nodeOf = (name) => DATA.tree.nodes.find((node) => node.name === name);
@@ -600,14 +609,14 @@ function drawTree() {
   const { nodes, edges } = DATA.tree;
   const [columns, rows] = [0, 1].map((i) => 1 + Math.max(...nodes.map((node) => node.place[i])));
   const family = new Set([selected, ...ancestors(selected)]);
-  const spot = (name, side) => [nodeOf(name).place[0] * CELL[0] + side, nodeOf(name).place[1] * CELL[1] + 1.7];
+  const spot = (name, side) => [nodeOf(name).place[0] * CELL[0] + side, nodeOf(name).place[1] * CELL[1] + 1.75];
   const edge = ([parent, child]) => {
-    const [[x0, y0], [x1, y1]] = [spot(parent, 9.6), spot(child, 0)];
+    const [[x0, y0], [x1, y1]] = [spot(parent, 10.4), spot(child, 0)];
     return `<path class="${family.has(parent) && family.has(child) ? "on" : ""}" d="M${x0},${y0} C${x0 + 1},${y0} ${x1 - 1},${y1} ${x1},${y1}"/>`;
   };
   const box = $("nodes");
-  box.style.cssText = `width:${columns * CELL[0] - 1.2}rem;height:${rows * CELL[1]}rem`;
-  box.innerHTML = `<svg viewBox="0 0 ${columns * CELL[0] - 1.2} ${rows * CELL[1]}" aria-hidden="true">${edges.map(edge).join("")}</svg>`;
+  box.style.cssText = `width:${columns * CELL[0] - 1.3}rem;height:${rows * CELL[1]}rem`;
+  box.innerHTML = `<svg viewBox="0 0 ${columns * CELL[0] - 1.3} ${rows * CELL[1]}" aria-hidden="true">${edges.map(edge).join("")}</svg>`;
   box.append(...nodes.map((node) => nodeButton(node, family)));
   drawDetail();
 }
