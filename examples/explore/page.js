@@ -388,7 +388,7 @@ function drawSurface() {
   $("height").textContent = text("height", { what: text(land.steep ? "axis_log" : "axis_loss") });
   const scene = { xaxis: wall("x", { range: [land.low[0], land.high[0]] }), yaxis: wall("y", { range: [land.low[1], land.high[1]] }),
     zaxis: wall(""), aspectmode: "manual", aspectratio: { x: 1, y: 1, z: 0.7 },
-    camera: { eye: { x: -1.4, y: -1.5, z: 1.2 }, center: { x: 0, y: 0, z: -0.15 } }, dragmode: "turntable" };
+    camera: { eye: { x: -1.2, y: -1.3, z: 1.7 }, center: { x: 0, y: 0, z: -0.15 } }, dragmode: "turntable" };
   Plotly.react("surface", [{ type: "surface", x: land.x, y: land.y, z: land.z, ...flat }, ...runs.map(solid), tops],
     layout(null, null, { margin: { l: 0, r: 0, t: 0, b: 0 }, uirevision: land.name, scene }), CONFIG);
   race.drawn = 0;
