@@ -77,7 +77,7 @@ def rates_for(method: str, fun: Callable, starts: np.ndarray, width: float) -> n
     unit = METHODS[method].unit
     scale = 1.0
     if unit == "curvature":
-        H = jax.vmap(jax.hessian(fun))(jnp.asarray(starts, jnp.float32))
+        H = jax.jit(jax.vmap(jax.hessian(fun)))(jnp.asarray(starts, jnp.float32))
         scale = 1 / float(np.median(np.linalg.norm(np.asarray(H), 2, axis=(1, 2))))
     if unit == "width":
         scale = width
