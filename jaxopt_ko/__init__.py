@@ -1,6 +1,6 @@
 """Functional optimizers for JAX: every method one (init, update) pair over pytrees."""
 
-from jaxopt_ko import catalog, data, debug, errors, loop, losses, numerics, schedules, solve, tree, types
+from jaxopt_ko import catalog, data, debug, errors, landscapes, loop, losses, numerics, schedules, solve, tree, types
 from jaxopt_ko.compose import (
     InjectStatefulHyperparamsState,
     MaskedState,
@@ -227,6 +227,7 @@ __all__ = [
     "join_schedules",
     "keep_in",
     "l2_loss",
+    "landscapes",
     "lbfgs",
     "lbfgsb",
     "leafwise",

@@ -613,6 +613,24 @@ def check_params(who: str, updates: PyTree, params: PyTree) -> None:
         missing_argument(who, "params", "this rule reads the parameters")
 
 
+def check_variables(who: str, x: Any, least: int, most: int | None) -> None:
+    """The argument of a test function: one vector, of floating numbers."""
+    dtype, shape = getattr(x, "dtype", None), np.shape(x)
+    if len(shape) != 1 or shape[0] < least or (most is not None and shape[0] > most) or dtype is None:
+        size = f"({least},)" if most is not None else f"(n,), n >= {least}"
+        say(TreeError, who, f"x must be an array of shape {size}", describe(x),
+            "Put the variables into one array; for many points, jax.vmap")  # fmt: skip
+    if not jnp.issubdtype(dtype, jnp.floating):
+        say(TreeError, who, "x must be real floating-point numbers", describe(x), "Convert it: x.astype(jnp.float32)")
+
+
+def check_condition(who: str, condition: Any) -> None:
+    """A condition number."""
+    if not _is_number(condition) or np.shape(condition) != () or not 1 <= condition < math.inf:
+        say(HyperparameterError, who, "condition must be a finite number >= 1", describe(condition),
+            "It is the ratio of the largest to the smallest singular value")  # fmt: skip
+
+
 # ---- trees ----------------------------------------------------------------------------------------------
 
 

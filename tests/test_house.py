@@ -20,7 +20,7 @@ FLOORS = [
     {"tree"},
     {"lift"},
     {"compose"},
-    {"schedules", "losses", "data", "loop", "debug", "drive"},
+    {"schedules", "losses", "landscapes", "data", "loop", "debug", "drive"},
     {"transforms"},
     {"optimizers", "solvers"},
     {"solve", "program"},
