@@ -4,7 +4,8 @@ python examples/explore.py [--out explore.html]
 
 The page is one file and needs no network: plotly.js is in it, and so are all paths, which the library computes here.
 They are kept as deflated 16-bit integers: positions in 65,535 steps over the landscape's box and a margin around it,
-losses and step lengths in 4,000 steps of their range; what is not finite or lies outside is marked as missing.
+losses and step lengths in 4,000 steps of their logarithms' range, the least of which stands for all that is less (the
+saddles' losses, which have no minimum, as they are). What is not finite or lies outside is marked as missing.
 """
 
 import argparse
@@ -122,9 +123,11 @@ def codes_of(landscape: jo.landscapes.Landscape, paths: np.ndarray) -> np.ndarra
     low, high = around(landscape)
     values = np.asarray(jax.jit(jax.vmap(landscape.fun))(jnp.asarray(paths.reshape(-1, 2)))).reshape(paths.shape[:-1])
     with np.errstate(all="ignore"):
-        lengths = np.log10(np.maximum(np.linalg.norm(np.diff(paths.astype(np.float64), axis=-2), axis=-1), 1e-7))
+        lengths = np.log10(np.linalg.norm(np.diff(paths.astype(np.float64), axis=-2), axis=-1))
+        lengths = np.maximum(lengths, LENGTH[0])
         if landscape.minima:
-            values = np.log10(np.maximum(values - landscape.minima[0].value, 10.0 ** GAP[0]))
+            above = np.maximum(values.astype(np.float64) - landscape.minima[0].value, 0)
+            values = np.maximum(np.log10(above), GAP[0])
     lengths = np.concatenate([lengths, np.full_like(lengths[..., :1], np.nan)], -1)
     where = quantized(paths, low, high, POSITIONS)
     loss, length = quantized(values, *loss_range(landscape), LEVELS), quantized(lengths, *LENGTH, LEVELS)
@@ -201,7 +204,7 @@ def scene_data() -> dict:
         "zigzag": {
             "paths": {name: short(path.T) for name, path in zig_zag.items()},
             "crossings": {name: scenes.crossings(path) for name, path in zig_zag.items()},
-            "ground": surface(scenes.valley, (-11, -3.5), (4, 3.5)),
+            "ground": surface(scenes.long_valley, (-11, -3.5), (4, 3.5)),
         },
         "rates": {
             "runs": {name: short(run) for name, run in rates.items()},

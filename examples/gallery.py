@@ -124,7 +124,7 @@ def zig_zag(say: Say) -> Figure:
         )
     )
     for ax, (method, path) in zip(figure.subplots(3, 2, sharex=True, sharey=True).T.flat, runs.items(), strict=True):
-        ground(ax, scenes.valley, ((-11, -1.6), (3, 1.6)))
+        ground(ax, scenes.long_valley, ((-11, -1.6), (3, 1.6)))
         star(ax, 0, 0)
         ax.plot(*path.T, **LINES[method], marker="o", markersize=3, linewidth=1.5)
         count = scenes.crossings(path[np.abs(path[:, 1]) > 0.01])  # those that can be seen
@@ -196,8 +196,8 @@ def condition_number(say: Say) -> Figure:
     )
     left, middle, right = figure.subplots(1, 3, width_ratios=(4, 4, 4))
 
-    singular = np.linalg.svd(np.asarray(jax.hessian(scenes.valley)(jnp.zeros(2))), compute_uv=False)
-    ground(left, scenes.valley, ((-4, -4), (4, 4)), LogNorm(0.01, 3000), np.geomspace(0.1, 90, 12))
+    singular = np.linalg.svd(np.asarray(jax.hessian(scenes.long_valley)(jnp.zeros(2))), compute_uv=False)
+    ground(left, scenes.long_valley, ((-4, -4), (4, 4)), LogNorm(0.01, 3000), np.geomspace(0.1, 90, 12))
     angle = np.linspace(0, 2 * np.pi, 200)
     left.plot(3.4 * np.cos(angle), 3.4 * np.sin(angle) / np.sqrt(10), color=BLUE, linewidth=2)
     for x, y in ((3.4, 0), (0, 3.4 / np.sqrt(10))):
@@ -223,7 +223,7 @@ def condition_number(say: Say) -> Figure:
     counts = scenes.condition_numbers()
     k = counts["condition"]
     newton = jax.jit(
-        jax.vmap(lambda k: jo.minimize(partial(scenes.valley, condition=k), jnp.ones(2), jo.newton()).steps)
+        jax.vmap(lambda k: jo.minimize(partial(scenes.long_valley, condition=k), jnp.ones(2), jo.newton()).steps)
     )
     right.plot(
         k, counts["sgd"], **LINES["sgd"], marker="o", label=say("gradient descent: ∝ κ", "경사 하강법: κ에 비례")

@@ -21,7 +21,7 @@ function number(value, digits = 3) {
   if (value === null || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
   const plain = size === 0 || (size >= 1e-3 && size < 1e5);
-  const shown = plain ? String(Number(value.toPrecision(digits))) : value.toExponential(digits - 2);
+  const shown = plain ? String(Number(value.toPrecision(digits))) : value.toExponential(digits - 1);
   return shown.replace("-", "−").replace("e+", "e");
 }
 
@@ -383,7 +383,7 @@ function drawSurface() {
   const tops = { type: "scatter3d", mode: "markers", hoverinfo: "skip", x: [], y: [], z: [],
     marker: { ...marker(runs.map((run) => run.method), 6),
       symbol: runs.map((run) => SOLID_SYMBOLS[STYLES[run.method][2]] ?? STYLES[run.method][2]) } };
-  const wall = (title, more = {}) => ({ title: { text: title }, gridcolor: colours().grid, showspikes: false, exponentformat: "power",
+  const wall = (title, more = {}) => ({ title: { text: title }, gridcolor: colours().grid, showspikes: false, exponentformat: "power", nticks: 5,
     ...more });
   $("height").textContent = text("height", { what: text(land.steep ? "axis_log" : "axis_loss") });
   const scene = { xaxis: wall("x", { range: [land.low[0], land.high[0]] }), yaxis: wall("y", { range: [land.low[1], land.high[1]] }),
@@ -637,8 +637,12 @@ function nodeButton(node, family) {
   return button;
 }
 
-/** A title without what it has in brackets. */
-const brief = (node) => pick(node.title).replace(/\(.*\)$/, "").trim();
+/** A title without what it has in brackets, unless that tells it from another. */
+function brief(node) {
+  const cutTitle = (each) => pick(each.title).replace(/\(.*\)$/, "").trim();
+  const alike = DATA.tree.nodes.filter((each) => cutTitle(each) === cutTitle(node));
+  return node === alike[0] ? cutTitle(node) : pick(node.title);
+}
 
 function drawDetail() {
   const node = nodeOf(selected);
