@@ -401,19 +401,18 @@ function drawCurves() {
     name: titleOf(run.method), hovertemplate: hover(run) }));
   const cursor = { shapes: [{ type: "line", x0: 0, x1: 0, y0: 0, y1: 1, yref: "paper", line: { color: colours().text, width: 1 } }] };
   const x = axis(text("axis_step"), { range: [0, DATA.steps] });
-  const logs = { type: "log", dtick: 1 };
-  const loss = race.land.floor === null ? axis(text("axis_loss")) : axis(text("axis_gap"), logs);
-  const few = (key) => (tooTall(key) ? { dtick: 2 } : {});
-  if (loss.type === "log") Object.assign(loss, few("loss"));
+  const logs = (key) => ({ type: "log", ...ticks(key) });
+  const loss = race.land.floor === null ? axis(text("axis_loss")) : axis(text("axis_gap"), logs("loss"));
   Plotly.react("loss", lines("loss"), layout(x, loss, { ...cursor, hovermode: "x unified" }), CONFIG);
-  Plotly.react("length", lines("length"), layout(x, axis(text("axis_length"), { ...logs, ...few("length") }),
+  Plotly.react("length", lines("length"), layout(x, axis(text("axis_length"), logs("length")),
     { ...cursor, hovermode: "x unified" }), CONFIG);
 }
 
-/** Whether the curves go over more than six decades. */
-function tooTall(key) {
+/** A tick for each decade, for every other one where there are many, or within decades where there are few. */
+function ticks(key) {
   const logs = race.runs.flatMap((run) => run[key]).filter((value) => value > 0).map(Math.log10);
-  return Math.max(...logs) - Math.min(...logs) > 6;
+  const decades = Math.max(...logs) - Math.min(...logs);
+  return decades < 2 ? {} : { dtick: decades > 6 ? 2 : 1 };
 }
 
 function showRace(t) {
