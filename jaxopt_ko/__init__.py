@@ -1,6 +1,6 @@
 """Functional optimizers for JAX: every method one (init, update) pair over pytrees."""
 
-from jaxopt_ko import data, debug, errors, landscapes, loop, losses, numerics, schedules, solve, tree, types
+from jaxopt_ko import data, debug, diagnose, errors, landscapes, loop, losses, numerics, schedules, solve, tree, types
 from jaxopt_ko.compose import (
     InjectStatefulHyperparamsState,
     MaskedState,
@@ -213,6 +213,7 @@ __all__ = [
     "data",
     "debug",
     "descent",
+    "diagnose",
     "ema",
     "errors",
     "exponential_decay",

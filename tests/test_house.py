@@ -23,7 +23,7 @@ FLOORS = [
     {"schedules", "losses", "landscapes", "data", "loop", "debug", "drive"},
     {"transforms"},
     {"optimizers", "solvers"},
-    {"solve", "program"},
+    {"solve", "program", "diagnose"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # inside a room of several files: pieces that others of the same room stand on
