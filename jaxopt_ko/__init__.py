@@ -1,6 +1,20 @@
 """Functional optimizers for JAX: every method one (init, update) pair over pytrees."""
 
-from jaxopt_ko import catalog, data, debug, errors, landscapes, loop, losses, numerics, schedules, solve, tree, types
+from jaxopt_ko import (
+    catalog,
+    data,
+    debug,
+    diagnose,
+    errors,
+    landscapes,
+    loop,
+    losses,
+    numerics,
+    schedules,
+    solve,
+    tree,
+    types,
+)
 from jaxopt_ko.compose import (
     InjectStatefulHyperparamsState,
     MaskedState,
@@ -227,6 +241,7 @@ __all__ = [
     "data",
     "debug",
     "descent",
+    "diagnose",
     "ema",
     "errors",
     "exponential_decay",

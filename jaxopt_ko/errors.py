@@ -613,6 +613,36 @@ def check_params(who: str, updates: PyTree, params: PyTree) -> None:
         missing_argument(who, "params", "this rule reads the parameters")
 
 
+def check_some(who: str, params: PyTree) -> int:
+    """Parameters to differentiate by: how many elements they have in all, one at least."""
+    leaves = jax.tree.leaves(params)
+    for index, leaf in enumerate(leaves):
+        check_leaf(who, "params", params, index, leaf)
+    n = sum(math.prod(np.shape(leaf)) for leaf in leaves)
+    if n == 0:
+        say(TreeError, who, "params must have an element", describe(params), "A function of nothing has no curvature")
+    return n
+
+
+def check_batch(who: str, args: PyTree, small: int) -> None:
+    """Arrays with the examples first, which divide into groups of `small`, two at least."""
+    leaves = jax.tree.leaves(args)
+    sizes = sorted({np.shape(leaf)[0] if np.ndim(leaf) else 0 for leaf in leaves})
+    if len(sizes) != 1 or sizes[0] == 0:
+        say(TreeError, who, "args must be arrays with the batch as first axis, of one size", f"sizes {sizes}",
+            "Close over what is no batch: lambda params, x, y: fun(params, x, y, rate)")  # fmt: skip
+    if sizes[0] % small or sizes[0] < 2 * small:
+        say(HyperparameterError, who, "the batch must be a multiple of small, twice at least",
+            f"a batch of {sizes[0]}, small={small}", "Leave some examples out")  # fmt: skip
+
+
+def check_losses(who: str, losses: Any, examples: int) -> None:
+    """One loss for each example."""
+    if np.shape(losses) != (examples,):
+        say(TreeError, who, f"fun must return one loss for each of the {examples} examples it is given",
+            describe(losses), "Leave out the mean over the batch; for a function of one example, jax.vmap")  # fmt: skip
+
+
 def check_variables(who: str, x: Any, least: int, most: int | None) -> None:
     """The argument of a test function: one vector, of floating numbers."""
     dtype, shape = getattr(x, "dtype", None), np.shape(x)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 from jax import Array
 
@@ -38,7 +38,20 @@ class GradientTransformation(NamedTuple):
 GradientTransformationExtraArgs = GradientTransformation  # optax's name: here there is one type
 
 
-class Code(IntEnum):
+class Spoken(IntEnum):
+    """Codes that carry a sentence each."""
+
+    sentence: str
+
+    def __new__(cls, code: int, sentence: str) -> Self:
+        """An integer that carries its sentence."""
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.sentence = sentence
+        return member
+
+
+class Code(Spoken):
     """The codes of a `Status`, with what they mean."""
 
     RUNNING = 0, "The run goes on."
@@ -53,15 +66,6 @@ class Code(IntEnum):
     INFEASIBLE = 9, "Failed: no point satisfies the constraints, or none near here."
     UNBOUNDED = 10, "Failed: the value falls without bound where the constraints hold."
     STUCK = 11, "Stopped: rounding errors keep the method from coming any closer to a solution."
-
-    sentence: str
-
-    def __new__(cls, code: int, sentence: str) -> Code:
-        """An integer that carries its sentence."""
-        member = int.__new__(cls, code)
-        member._value_ = code
-        member.sentence = sentence
-        return member
 
 
 class Status(NamedTuple):

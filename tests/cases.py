@@ -130,6 +130,9 @@ CASES = [
     Case("add_decayed_weights", jo.add_decayed_weights, {"weight_decay": 1e-3}, direction=True),
     Case("add_noise", jo.add_noise, {"eta": 1e-4, "gamma": 0.55}, {"key": 0}, direction=True),
     Case("ema", jo.ema, {"decay": 0.5}, direction=True),
+    # reporters
+    Case("update_ratio", jo.diagnose.update_ratio, direction=True),
+    Case("lost_updates", jo.diagnose.lost_updates, direction=True),
     # combinators
     Case(
         "chain",

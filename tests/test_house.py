@@ -23,7 +23,7 @@ FLOORS = [
     {"schedules", "losses", "landscapes", "data", "loop", "debug", "drive"},
     {"transforms"},
     {"optimizers", "solvers"},
-    {"solve", "program"},
+    {"solve", "program", "diagnose"},
     {"catalog"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
