@@ -279,7 +279,7 @@ ROWS = (
          "메모리가 귀할 때: Adam보다 벡터 하나가 더 들지만 더 나은 경우는 드묾")),
     Row("rprop", ("Rprop", "Rprop(부호로 걸음을 조절)"), "sign", 1993,
         "Riedmiller & Braun 1993; Igel & Hüsken 2003, Neurocomputing 50",
-        r"d \leftarrow d\, (1.2 \; \mathrm{or} \; 0.5), \quad u = -d\, \mathrm{sign}(g)",
+        r"d \leftarrow d\, (1.2\, \mathrm{or}\, 0.5), \quad u = -d\, \mathrm{sign}(g)",
         ("gradient",), ("gradient_descent",),
         ("A step size for each parameter, longer while its gradient keeps its sign and shorter when that turns.",
          "기울기의 부호가 그대로면 걸음을 늘리고 바뀌면 줄입니다. 걸음의 크기는 매개변수마다 따로입니다."),
