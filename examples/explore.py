@@ -271,7 +271,8 @@ def tree_data() -> dict:
 
 
 SIGNS = {
-    r"\leftarrow": "←", r"\infty": "∞", r"\nabla": "∇", r"\epsilon": "ε", r"\Delta": "Δ", r"\lambda": "λ", r"\alpha": "α",
+    r"\infty": "∞",
+    r"\leftarrow": "←", r"\nabla": "∇", r"\epsilon": "ε", r"\Delta": "Δ", r"\lambda": "λ", r"\alpha": "α",
     r"\beta": "β", r"\rho": "ρ", r"\gamma": "γ", r"\varphi": "φ", r"\mu": "μ", r"\sum": "Σ", r"\leq": "≤", r"\to": "→",
     r"\min": "min", r"\max": "max", r"\arg": "arg ", r"\log": "log", r"\left": "", r"\right": "",
     r"\quad": " ", r"\,": " ", r"\ ": " ", r"\_": "_",

@@ -25,7 +25,8 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 HANGUL, LATIN = re.compile("[가-힣]"), re.compile("[A-Za-z]{2,}")
 PROPER = {  # names that Korean leaves in Latin letters
     "SGD", "AdaGrad", "RMSProp", "AdaDelta", "Adam", "Nadam", "NAdam", "AdamW", "AdaMax", "AdaMaxW", "NAdamW",
-    "AMSGrad", "Rprop", "signSGD", "Signum", "Lion", "Yogi", "RAdam", "AdaBelief", "Adan", "BFGS", "L-BFGS", "L-BFGS-B", "RMSProp, centered", "English",
+    "AMSGrad", "Rprop", "signSGD", "Signum", "Lion", "Yogi", "RAdam", "AdaBelief", "Adan",
+    "BFGS", "L-BFGS", "L-BFGS-B", "RMSProp, centered", "English",
 }  # fmt: skip
 HINTS = ("GL Driver Message", "willReadFrequently")  # the browser's own on the speed of software rendering
 
