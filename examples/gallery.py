@@ -531,8 +531,8 @@ def layout(tree, seed: int = 0) -> tuple[dict, list]:
 
 
 FAMILY_COLORS = {
-    "descent": "#FFFFFF", "adaptive": SKY, "conjugate": "#F0E442", "quasi-newton": ORANGE, "newton": RED,
-    "squares": PINK, "composite": GREEN, "constrained": "#BBBBBB",
+    "descent": "#FFFFFF", "adaptive": SKY, "sign": "#56B4E9", "conjugate": "#F0E442", "quasi-newton": ORANGE,
+    "newton": RED, "squares": PINK, "composite": GREEN, "constrained": "#BBBBBB",
 }  # fmt: skip
 
 

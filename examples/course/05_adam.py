@@ -41,7 +41,7 @@ def main():
         ),
     }  # fmt: skip
     corrected, uncorrected = (path for path, _, _ in runs.values())
-    print(f"손으로 쓴 Adam과의 차이 / difference from Adam by hand: {np.abs(corrected - by_hand).max():.0e}")
+    print(f"손으로 쓴 Adam과의 차이 / difference from Adam by hand: {np.abs(corrected - np.array(by_hand)).max():.0e}")
 
     # 걸음의 길이를 견줍니다.
     # The lengths of the steps, compared.
