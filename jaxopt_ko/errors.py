@@ -160,6 +160,33 @@ def check_size(who: str, name: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
+def check_period(who: str, name: str, value: Any, least: int = 1) -> Any:
+    """A count of steps, an integer of `least` or more; it may be traced."""
+    dtype = getattr(value, "dtype", None)
+    whole = jnp.issubdtype(dtype, jnp.integer) if dtype is not None else isinstance(value, int)
+    if isinstance(value, bool) or not whole or np.shape(value) != ():
+        say(HyperparameterTypeError, who, f"{name} must be an integer of at least {least}", describe(value),
+            "Give a Python int or an int32 array of shape ()")  # fmt: skip
+    if not isinstance(value, jax.core.Tracer) and int(value) < least:
+        say(HyperparameterError, who, f"{name} must be an integer of at least {least}", f"{name}={value}",
+            "It counts steps")  # fmt: skip
+    return value if isinstance(value, jax.core.Tracer) else int(value)
+
+
+def check_flag(who: str, what: str, value: Any) -> None:
+    """One truth value, traced or not."""
+    dtype = getattr(value, "dtype", None)
+    if not isinstance(value, bool) and (dtype != np.bool_ or np.shape(value) != ()):
+        say(TransformationError, who, f"{what} must be one bool (shape ())", describe(value),
+            "Compare numbers to make one; jnp.all or jnp.any of several")  # fmt: skip
+
+
+def check_leaves(who: str, what: str, tree: PyTree) -> None:
+    """Every leaf must be a real floating array."""
+    for index, leaf in enumerate(jax.tree.leaves(tree)):
+        check_leaf(who, what, tree, index, leaf)
+
+
 def check_choice(who: str, name: str, value: Any, choices: Sequence[str]) -> None:
     """A keyword that names a variant."""
     if value not in choices:
