@@ -17,7 +17,7 @@ from jaxopt_ko.numerics import next_count, scalar_dtype, value_at, zero_count
 from jaxopt_ko.types import DType, EmptyState, GradientTransformation, MaskedNode, Params, PyTree, State, Updates
 
 __all__ = [
-    "apply_updates", "as_steps", "chain", "identity", "init_empty_state", "inject_hyperparams",
+    "apply_updates", "as_steps", "chain", "either", "identity", "init_empty_state", "inject_hyperparams",
     "inject_stateful_hyperparams", "leafwise", "masked", "multi_transform", "named_chain", "no_steps", "opened",
     "partition", "run_if", "stateless", "stateless_with_tree_map", "transform", "tree_map_params",
     "with_extra_args_support",
@@ -98,10 +98,15 @@ def run_if(
         errors.check_carry(name_of(inner), state, new)
         return jax.tree.map(lambda u, o: jnp.asarray(u).astype(o.dtype), steps, otherwise), new
 
-    if not isinstance(condition, jax.core.Tracer):  # step by step: no need to compile both
-        return take() if condition else (otherwise, state)
-    result: tuple[Updates, State] = jax.lax.cond(condition, take, lambda: (otherwise, state))
+    result: tuple[Updates, State] = either(condition, take, lambda: (otherwise, state))
     return result
+
+
+def either(condition: Any, yes: Callable[[], PyTree], no: Callable[[], PyTree]) -> PyTree:
+    """`lax.cond`; where the condition is known, step by step, the one function alone, with nothing to compile."""
+    if isinstance(condition, jax.core.Tracer):
+        return jax.lax.cond(condition, yes, no)
+    return yes() if condition else no()
 
 
 def as_steps(values: Updates, g: Updates, p: Params) -> Updates:

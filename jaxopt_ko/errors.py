@@ -663,6 +663,34 @@ def check_batch(who: str, args: PyTree, small: int) -> None:
             f"a batch of {sizes[0]}, small={small}", "Leave some examples out")  # fmt: skip
 
 
+def check_examples(who: str, leaves: Sequence[Any]) -> None:
+    """Gradients of several examples: the same number of them, first, in each leaf."""
+    sizes = [np.shape(leaf)[0] if np.ndim(leaf) else None for leaf in leaves]
+    if len(set(sizes)) > 1 or None in sizes or 0 in sizes:
+        say(TreeError, who, "every gradient must have the examples as its first axis",
+            ", ".join(map(describe, leaves[:4])), "Take them with jax.vmap(jax.grad(loss), (None, 0))")  # fmt: skip
+
+
+def check_parts(who: str, sizes: Sequence[int], size: int) -> None:
+    """Batches of one size, divided by that of their parts."""
+    if len(set(sizes)) != 1 or sizes[0] % size or not sizes[0]:
+        say(TreeError, who, f"the batch axes must have one size, a multiple of {size}", f"sizes {sorted(set(sizes))}",
+            "See argnums, argnames and in_axes; leave some examples out, or fill the batch up")  # fmt: skip
+
+
+def check_accumulator(who: str, kind: Any, kinds: tuple[type, ...]) -> None:
+    """How results of parts become one."""
+    if not isinstance(kind, kinds):
+        say(HyperparameterTypeError, who, "accumulator must be an AccumulationType or Accumulator, or a tree of them",
+            describe(kind), "Give AccumulationType.SUM for one")  # fmt: skip
+
+
+def check_first_axis(who: str, name: str, axis: Any) -> None:
+    """An axis that must be the first."""
+    if isinstance(axis, bool) or axis != 0:
+        say(HyperparameterError, who, f"{name} must be 0", repr(axis), "Move the axis afterwards: jnp.moveaxis")
+
+
 def check_losses(who: str, losses: Any, examples: int) -> None:
     """One loss for each example."""
     if np.shape(losses) != (examples,):

@@ -154,7 +154,8 @@ class MultiSteps:
         return (state.mini_step == 0) & (state.gradient_step > 0)
 
     def _init(self, params: Params, **problem: Any) -> MultiStepsState:
-        told = jax.eval_shape(lambda p: self._skip(p, zero_count(), p)[1], params)
+        with jax.numpy_dtype_promotion("standard"):
+            told = jax.eval_shape(lambda p: self._skip(p, zero_count(), p)[1], params)
         notes = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), told)
         acc = jax.tree.map(lambda p: tree.wide_like(p, 0, self._dtype), params)
         return MultiStepsState(zero_count(), zero_count(), self._opt.init(params, **problem), acc, notes)
@@ -162,11 +163,12 @@ class MultiSteps:
     def _update(
         self, updates: Updates, state: MultiStepsState, params: Params = None, **extra: Any
     ) -> tuple[Updates, MultiStepsState]:
-        skip, notes = self._skip(updates, state.gradient_step, params)
+        with jax.numpy_dtype_promotion("standard"):  # the user's functions may mix integers and floats
+            skip, notes = self._skip(updates, state.gradient_step, params)
+            k = self._k if self._k is not None else self._schedule(state.gradient_step)  # type: ignore[operator]
         errors.check_flag(self._who, "should_skip_update_fn must return (flag, notes): the flag", skip)
-        k = self._k
-        if k is None:
-            k = jnp.asarray(self._schedule(state.gradient_step), jnp.int32)  # type: ignore[operator]
+        errors.check_schedule_value(self._who, "every_k_schedule", k)
+        k = jnp.asarray(k).astype(jnp.int32)
         gathered, (n, acc) = self._gather(skip).update(updates, _Gathered(state.mini_step, state.acc_grads))
         ready = ~skip & (n >= k)
         # One buffer for both: the step where there is one, else the sum that goes on.

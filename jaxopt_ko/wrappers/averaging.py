@@ -31,9 +31,7 @@ def incremental_update(new_tensors: Params, old_tensors: Params, step_size: floa
     return jax.tree.map(mixed, new_tensors, old_tensors)
 
 
-def periodic_update(
-    new_tensors: Params, old_tensors: Params, steps: int | Array, update_period: int | Array
-) -> Params:
+def periodic_update(new_tensors: Params, old_tensors: Params, steps: int | Array, update_period: int | Array) -> Params:
     """The new tensors if `steps` is a multiple of update_period, else the old ones; in old's dtype."""
     errors.check_same_trees("periodic_update", "new tensors", new_tensors, "old tensors", old_tensors)
     period = errors.check_period("periodic_update", "update_period", update_period)

@@ -124,7 +124,8 @@ def _condition(who: str, function: ConditionFn, forward: bool) -> Any:
     errors.check_function(who, "should_transform_fn", function)
 
     def holds(step: Array, extra: dict[str, Any]) -> Any:
-        flag = function(step, **(extra if forward else {}))
+        with jax.numpy_dtype_promotion("standard"):
+            flag = function(step, **(extra if forward else {}))
         errors.check_flag(who, "what should_transform_fn returns", flag)
         return flag
 

@@ -77,13 +77,14 @@ def _split(full: PyTree) -> PyTree:
         if dtype is None or not jnp.issubdtype(dtype, jnp.complexfloating):
             return x
         if isinstance(x, jax.ShapeDtypeStruct):
-            part = jax.ShapeDtypeStruct(x.shape, np.zeros(0, x.dtype).real.dtype)
-            return SplitRealAndImaginaryArrays(part, part)
+            return jax.eval_shape(one, x)
         return SplitRealAndImaginaryArrays(jnp.real(x), jnp.imag(x))
 
     return jax.tree.map(one, full)
 
 
 def _joined(full: PyTree) -> PyTree:
-    pairs = lambda x: isinstance(x, SplitRealAndImaginaryArrays)  # noqa: E731
-    return jax.tree.map(lambda x: jax.lax.complex(*x) if pairs(x) else x, full, is_leaf=pairs)
+    def is_pair(x: Any) -> bool:
+        return isinstance(x, SplitRealAndImaginaryArrays)
+
+    return jax.tree.map(lambda x: jax.lax.complex(*x) if is_pair(x) else x, full, is_leaf=is_pair)

@@ -36,4 +36,4 @@ def _bools(mask: Mask) -> Mask:
     """The mask with arrays of one bool as Python's."""
     if callable(mask):
         return lambda params: _bools(mask(params))
-    return jax.tree.map(lambda m: bool(m) if getattr(m, "dtype", None) == bool else m, mask)
+    return jax.tree.map(lambda m: bool(m) if hasattr(m, "dtype") and m.dtype == "bool" else m, mask)

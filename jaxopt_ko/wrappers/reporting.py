@@ -88,7 +88,7 @@ def measure_with_ema(
     mean = ema(decay, debias, accumulator_dtype)
 
     def numbers(updates: Updates) -> PyTree:
-        wide = tree.compute_dtype(*(x.dtype for x in jax.tree.leaves(updates) if jnp.issubdtype(x.dtype, jnp.floating)))
+        wide = tree.compute_dtype(*map(tree.dtype_of, jax.tree.leaves(updates)))
         return jax.tree.map(lambda x: jnp.asarray(x).astype(wide), measure(updates))
 
     def init(params: Params) -> tuple[EmptyState, EmaState]:
@@ -103,15 +103,18 @@ def measure_with_ema(
 
 
 def _stateless(measure: Measure) -> GradientTransformation:
-    return GradientTransformation(lambda params, **_: EmptyState(), lambda g, state, params=None, **_: (measure(g), state))
+    return GradientTransformation(
+        lambda params, **_: EmptyState(), lambda g, state, params=None, **_: (measure(g), state)
+    )
 
 
 def _measured(measure: Measure, params: Params) -> PyTree:
     """The shapes of a measurement of such updates in float32 at least."""
-    wide = jax.tree.map(
-        lambda p: jax.ShapeDtypeStruct(jnp.shape(p), tree.compute_dtype(tree.dtype_of(p))), params
-    )
-    return jax.eval_shape(measure, wide)
+
+    def wide(full: Params) -> PyTree:
+        return measure(jax.tree.map(lambda p: jnp.asarray(p).astype(tree.compute_dtype(tree.dtype_of(p))), full))
+
+    return jax.eval_shape(wide, params)
 
 
 def _blank(shapes: PyTree) -> PyTree:
