@@ -320,7 +320,8 @@ class _Groups:
         leaves, treedef = tree.flatten(updates, none_is_leaf=True)
         if params is not None and not self._fits(params, treedef):
             errors.structure_mismatch(self.who, "gradients", updates, "params", params)
-        updates_of, params_of = self._dealer(updates, owned), self._dealer(params, owned)
+        updates_of = self._dealer(updates, owned)
+        params_of = _all_of(None) if params is None else self._dealer(params, owned)
         extra_of = {
             key: self._dealer(value, owned) if self.deal_extra and self._fits(value, treedef) else _all_of(value)
             for key, value in extra.items()
@@ -358,9 +359,7 @@ class _Groups:
 
     @staticmethod
     def _dealer(full: PyTree, owned: Mapping[Hashable, Sequence[int]]) -> Callable[[Hashable], PyTree]:
-        """label -> the tree with its leaves alone; None stays None."""
-        if full is None:
-            return _all_of(None)
+        """label -> the tree with its leaves alone."""
         leaves, treedef = tree.flatten(full, none_is_leaf=True)
 
         def part_of(label: Hashable) -> PyTree:
