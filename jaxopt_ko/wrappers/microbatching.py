@@ -232,10 +232,10 @@ def _usual(kind: AccumulationType, like: PyTree, parts: int, seen: Any) -> Accum
 
     def add(c: Array, x: Array, i: Any) -> Array:
         x = _wide(x)
-        return c + (x - c) / (i + 1) if kind is AccumulationType.RUNNING_MEAN else c + x
+        return c + (x - c) / jnp.asarray(i + 1).astype(c.dtype) if kind is AccumulationType.RUNNING_MEAN else c + x
 
     def end(c: Array, x: Any) -> Array:
-        return (c / seen if kind is AccumulationType.MEAN else c).astype(x.dtype)
+        return (c / jnp.asarray(seen).astype(c.dtype) if kind is AccumulationType.MEAN else c).astype(x.dtype)
 
     reduce = jnp.sum if kind is AccumulationType.SUM else jnp.mean
     return Accumulator(
