@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +17,10 @@ from jaxopt_ko.numerics import next_count, scalar_dtype, value_at, zero_count
 from jaxopt_ko.types import DType, EmptyState, GradientTransformation, MaskedNode, Params, PyTree, State, Updates
 
 __all__ = [
-    "apply_updates", "chain", "identity", "inject_hyperparams", "leafwise", "masked", "named_chain", "partition",
-    "transform",
+    "apply_updates", "as_steps", "chain", "either", "identity", "init_empty_state", "inject_hyperparams",
+    "inject_stateful_hyperparams", "leafwise", "masked", "multi_transform", "named_chain", "no_steps", "opened",
+    "partition", "run_if", "stateless", "stateless_with_tree_map", "transform", "tree_map_params",
+    "with_extra_args_support",
 ]  # fmt: skip
 
 
@@ -28,7 +31,96 @@ def identity() -> GradientTransformation:
         errors.check_state_type("identity", state, EmptyState)
         return updates, state
 
-    return GradientTransformation(lambda params: EmptyState(), named(update, "identity"))
+    return GradientTransformation(init_empty_state, named(update, "identity"))
+
+
+def init_empty_state(params: Params) -> EmptyState:
+    """The init of a rule that remembers nothing."""
+    return EmptyState()
+
+
+def stateless(f: Callable[[Updates, Params | None], Updates]) -> GradientTransformation:
+    """A rule without memory: u = f(g, p), on whole trees; f gets None for the params where none are given.
+
+    f may change shapes (a mean over the batch, say); to have them checked, use `transform`.
+    """
+
+    def update(updates: Updates, state: State, params: Params = None, **_: Any) -> tuple[Updates, State]:
+        errors.check_state_type("stateless", state, EmptyState)
+        return f(updates, params), state
+
+    return GradientTransformation(init_empty_state, named(update, "stateless"))
+
+
+def stateless_with_tree_map(f: Callable[[jax.Array, jax.Array | None], jax.Array]) -> GradientTransformation:
+    """A rule without memory for one array: u = f(g, p) leaf by leaf, p None where no params are given."""
+
+    def update(updates: Updates, state: State, params: Params = None, **_: Any) -> tuple[Updates, State]:
+        if params is None:
+            return jax.tree.map(lambda g: f(g, None), updates), state
+        return jax.tree.map(f, updates, params), state
+
+    return transform("stateless_with_tree_map", init_empty_state, update, state_type=EmptyState)
+
+
+def opened(who: str, where: str, pair: Any) -> GradientTransformation:
+    """An argument that must be a transformation, as one that takes any extra arguments, foreign or ours."""
+    pair = errors.check_pair(who, where, pair)
+    return GradientTransformation(taking(pair.init, 1), named(_any_extra(pair.update), name_of(pair)))
+
+
+def _any_extra(update: Callable[..., Any]) -> Callable[..., Any]:
+    given = taking(update, 3)
+
+    def passing(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
+        result: tuple[Updates, State] = given(updates, state, params, **extra)
+        return result
+
+    return passing
+
+
+def with_extra_args_support(tx: GradientTransformation) -> GradientTransformation:
+    """`tx` as one whose update takes any extra arguments and passes on those that tx knows; ours all do already."""
+    return opened("with_extra_args_support", "tx", tx)
+
+
+def run_if(
+    condition: Any, inner: GradientTransformation, g: Updates, state: State, p: Params, extra: Any, otherwise: Updates
+) -> tuple[Updates, State]:
+    """One step of `inner` if the condition holds, else `otherwise` and the state as it was; only one of them runs.
+
+    condition: bool[]. Under jax.vmap both run and each lane takes its own. The steps take the dtypes of `otherwise`.
+    """
+
+    def take() -> tuple[Updates, State]:
+        steps, new = inner.update(g, state, p, **extra)
+        errors.check_same_trees(name_of(inner), "updates", steps, "gradients", g)
+        errors.check_carry(name_of(inner), state, new)
+        return jax.tree.map(lambda u, o: jnp.asarray(u).astype(o.dtype), steps, otherwise), new
+
+    result: tuple[Updates, State] = either(condition, take, lambda: (otherwise, state))
+    return result
+
+
+def either(condition: Any, yes: Callable[[], PyTree], no: Callable[[], PyTree]) -> PyTree:
+    """`lax.cond`; where the condition is known, step by step, the one function alone, with nothing to compile."""
+    if isinstance(condition, jax.core.Tracer):
+        return jax.lax.cond(condition, yes, no)
+    return yes() if condition else no()
+
+
+def as_steps(values: Updates, g: Updates, p: Params) -> Updates:
+    """Values like the gradients, in the dtypes that steps have: those that hold gradient and parameter both."""
+    if p is None:
+        return jax.tree.map(lambda v, g: jnp.asarray(v).astype(tree.dtype_of(g)), values, g)
+    return jax.tree.map(
+        lambda v, g, p: jnp.asarray(v).astype(tree.common_dtype(tree.dtype_of(g), tree.dtype_of(p))), values, g, p
+    )
+
+
+def no_steps(g: Updates, p: Params) -> Updates:
+    """Zeros, as steps."""
+    return as_steps(jax.tree.map(jnp.zeros_like, g), g, p)
 
 
 def chain(*args: GradientTransformation) -> GradientTransformation:
@@ -197,6 +289,9 @@ def partition(
     return GradientTransformation(init, named(update, who))
 
 
+multi_transform, MultiTransformState = partition, PartitionState  # optax's older names
+
+
 class _Groups:
     """Leaves dealt out by label; a leaf whose label has no transformation (a mask's False) passes unchanged."""
 
@@ -208,60 +303,69 @@ class _Groups:
         deal_extra: bool,
         labels: tuple[Hashable, ...],
     ) -> None:
-        self.labels_of, self.who, self.deal_extra, self.allowed = labels_of, who, deal_extra, labels
+        self.labels_of, self.who, self.deal_extra, self.allowed = labels_of, who, deal_extra, dict.fromkeys(labels)
         self.inits = {label: taking(pair.init, 1) for label, pair in pairs.items()}
         self.updates = {label: taking(pair.update, 3) for label, pair in pairs.items()}
 
     def init(self, params: Params, **problem: Any) -> dict[Hashable, MaskedState]:
-        part_of = self._dealer(params, self._labels(params))
-        return {label: MaskedState(init(part_of(label), **problem)) for label, init in self.inits.items()}
+        if isinstance(params, AnyParams):
+            return {label: MaskedState(init(params, **problem)) for label, init in self.inits.items()}
+        deal = self._dealer(params, self._owned(params))
+        return {label: MaskedState(init(deal(label), **problem)) for label, init in self.inits.items()}
 
     def update(
         self, updates: Updates, states: Mapping[Hashable, MaskedState], params: Params, **extra: Any
     ) -> tuple[Updates, dict[Hashable, MaskedState]]:
-        labels = self._labels(updates if params is None else params)
+        owned = self._owned(updates if params is None else params)
         leaves, treedef = tree.flatten(updates, none_is_leaf=True)
         if params is not None and not self._fits(params, treedef):
             errors.structure_mismatch(self.who, "gradients", updates, "params", params)
-        updates_of, params_of = self._dealer(updates, labels), self._dealer(params, labels)
+        updates_of = self._dealer(updates, owned)
+        params_of = _all_of(None) if params is None else self._dealer(params, owned)
         extra_of = {
-            key: self._dealer(value, labels) if self.deal_extra and self._fits(value, treedef) else _all_of(value)
+            key: self._dealer(value, owned) if self.deal_extra and self._fits(value, treedef) else _all_of(value)
             for key, value in extra.items()
         }
         new: dict[Hashable, MaskedState] = {}
         for label, update in self.updates.items():
-            mine = {key: of(label) for key, of in extra_of.items()}
-            part, state = update(updates_of(label), states[label].inner_state, params_of(label), **mine)
+            mine, indices = {key: of(label) for key, of in extra_of.items()}, owned.get(label, ())
+            part = updates_of(label)
+            steps, state = update(part, states[label].inner_state, params_of(label), **mine)
             new[label] = MaskedState(state)
-            for index, leaf in enumerate(treedef.flatten_up_to(part)):
-                if labels[index] == label:
-                    leaves[index] = leaf
+            dealt, structure = tree.flatten(steps, none_is_leaf=True)
+            if structure != tree.structure(part, none_is_leaf=True):
+                errors.structure_mismatch(self.who, f"updates of {label!r}", steps, "gradients", part)
+            for index, leaf in zip(indices, dealt, strict=True):
+                leaves[index] = leaf
         return treedef.unflatten(leaves), new
 
-    def _labels(self, params: Params) -> list[Hashable]:
-        """The label of each leaf, None leaves counted."""
+    def _owned(self, params: Params) -> dict[Hashable, list[int]]:
+        """label -> the numbers of its leaves, None leaves counted; one pass over the tree for all labels."""
         labels = self.labels_of(params) if callable(self.labels_of) else self.labels_of
         try:
             full = jax.tree.broadcast(labels, params, is_leaf=tree.is_none)
         except ValueError:
             errors.structure_mismatch(self.who, "labels", labels, "params (or a prefix of them)", params)
-        flat = tree.flatten(full, none_is_leaf=True)[0]
+        owned: dict[Hashable, list[int]] = {}
         leaves = tree.flatten(params, none_is_leaf=True)[0]
-        for index, (label, leaf) in enumerate(zip(flat, leaves, strict=True)):
-            if leaf is not None and not (isinstance(label, Hashable) and label in self.allowed):
+        for index, (label, leaf) in enumerate(zip(tree.flatten(full, none_is_leaf=True)[0], leaves, strict=True)):
+            known = isinstance(label, Hashable) and label in self.allowed
+            if not known and leaf is not None:
                 path = errors.path_of(params, index, none_is_leaf=True)
-                errors.unknown_label(self.who, path, label, self.allowed)
-        return flat
+                errors.unknown_label(self.who, path, label, tuple(self.allowed))
+            if known:
+                owned.setdefault(label, []).append(index)
+        return owned
 
     @staticmethod
-    def _dealer(full: PyTree, labels: Sequence[Hashable]) -> Callable[[Hashable], PyTree]:
-        """label -> the tree with its leaves alone; None stays None."""
-        if full is None:
-            return _all_of(None)
+    def _dealer(full: PyTree, owned: Mapping[Hashable, Sequence[int]]) -> Callable[[Hashable], PyTree]:
+        """label -> the tree with its leaves alone."""
         leaves, treedef = tree.flatten(full, none_is_leaf=True)
 
         def part_of(label: Hashable) -> PyTree:
-            dealt = [leaf if own == label else MaskedNode() for leaf, own in zip(leaves, labels, strict=True)]
+            dealt: list[Any] = [MaskedNode()] * len(leaves)
+            for index in owned.get(label, ()):
+                dealt[index] = leaves[index]
             return treedef.unflatten(dealt)
 
         return part_of
@@ -275,6 +379,50 @@ def _all_of(value: Any) -> Callable[[Hashable], Any]:
     return lambda label: value
 
 
+# ---- states as trees of parameters ----------------------------------------------------------------------
+
+
+@jax.tree_util.register_pytree_node_class
+class AnyParams:
+    """Stands for parameters of any structure: a tree of no leaves, which a state keeps wherever it is like them."""
+
+    def tree_flatten(self) -> tuple[tuple[()], None]:
+        """No leaves."""
+        return (), None
+
+    @classmethod
+    def tree_unflatten(cls, _: None, __: tuple[()]) -> AnyParams:
+        """Itself again."""
+        return cls()
+
+
+def tree_map_params(
+    initable: Any,
+    f: Callable[..., Any],
+    state: State,
+    /,
+    *rest: Any,
+    transform_non_params: Callable[..., Any] | None = None,
+    is_leaf: Callable[[Any], bool] | None = None,
+) -> State:
+    """f(leaf, *leaves of rest) on every part of a state that is a tree like the parameters, moments say.
+
+    initable: the transformation, or its init. rest: trees like the parameters: their shardings, for instance.
+    transform_non_params: for all other leaves, counts say; they stay as they are without it.
+    is_leaf: as in jax.tree.map; where a state was masked, lambda x: isinstance(x, MaskedNode).
+    """
+    init = initable.init if hasattr(initable, "init") else initable
+    if not callable(init):
+        errors.check_pair("tree_map_params", "initable", initable)
+
+    def each(place: Any, value: Any) -> Any:
+        if isinstance(place, AnyParams):
+            return jax.tree.map(f, value, *rest, is_leaf=is_leaf)
+        return value if transform_non_params is None else transform_non_params(value)
+
+    return jax.tree.map(each, init(AnyParams()), state, is_leaf=lambda x: isinstance(x, AnyParams))
+
+
 # ---- hyperparameters in the state -----------------------------------------------------------------------
 
 
@@ -283,8 +431,55 @@ class InjectStatefulHyperparamsState(NamedTuple):
 
     count: jax.Array  # type: ignore[assignment]  # int32[]  steps taken
     hyperparams: dict[str, jax.Array]  # name -> float[], read, and free to be set, between steps
-    hyperparams_states: dict[str, Any]  # kept for its name: a schedule here needs the count alone
+    hyperparams_states: dict[str, Any]  # name -> state of its StatefulSchedule; a plain schedule needs the count alone
     inner_state: State  # of what the factory makes
+
+
+class InjectHyperparamsState(NamedTuple):
+    """What optax's `inject_hyperparams` had before 0.1.9; for old checkpoints."""
+
+    count: jax.Array  # type: ignore[assignment]  # int32[]  steps taken
+    hyperparams: dict[str, jax.Array]  # name -> float[]
+    inner_state: State  # of what the factory makes
+
+
+@runtime_checkable
+class StatefulSchedule(Protocol):
+    """A schedule that keeps a state of its own and may read the extra arguments of update, a loss say."""
+
+    def init(self) -> Any:
+        """The state before the first step."""
+
+    def update(self, state: Any, **extra_args: Any) -> Any:
+        """The state after a step."""
+
+    def __call__(self, state: Any, **extra_args: Any) -> Any:
+        """The value at this step, a number."""
+
+
+class WrappedScheduleState(NamedTuple):
+    """State of a `WrappedSchedule`."""
+
+    count: jax.Array  # type: ignore[assignment]  # int32[]  steps taken
+
+
+class WrappedSchedule:
+    """A plain schedule as a `StatefulSchedule`."""
+
+    def __init__(self, schedule_fn: Callable[[jax.Array], Any]) -> None:
+        self.schedule_fn = schedule_fn
+
+    def init(self) -> WrappedScheduleState:
+        """At step 0."""
+        return WrappedScheduleState(zero_count())
+
+    def update(self, state: WrappedScheduleState, **_: Any) -> WrappedScheduleState:
+        """One step on."""
+        return WrappedScheduleState(next_count(state.count))
+
+    def __call__(self, state: WrappedScheduleState, **_: Any) -> Any:
+        """The schedule's value."""
+        return self.schedule_fn(state.count)
 
 
 def inject_hyperparams(
@@ -295,8 +490,9 @@ def inject_hyperparams(
     """`inner_factory` with its numeric arguments kept in the state, where they can be read and set.
 
     opt = inject_hyperparams(adam)(1e-3); state.hyperparams["learning_rate"] = jnp.asarray(1e-4) between steps.
-    Numbers and arrays are kept, schedules read at each step (for our own factories: those of the parameters that
-    take a Hyper); the rest, and `static_args`, go to the factory as they are.
+    Numbers and arrays are kept, schedules read at each step, a `StatefulSchedule` with the extra arguments of update
+    (for our own factories: those of the parameters that take a Hyper); the rest, and `static_args`, go to the factory
+    as they are.
 
     Every hyperparameter here may be traced or scheduled without this wrapper; use it to see or change one from
     outside a compiled step. Raises HyperparameterError for a static argument that the factory does not have.
@@ -313,6 +509,7 @@ def inject_hyperparams(
             return False
         return callable(value) or isinstance(value, int | float | np.ndarray | np.number | jax.Array)
 
+    @functools.wraps(inner_factory)
     def factory(*args: Any, **kwargs: Any) -> GradientTransformation:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
@@ -321,30 +518,52 @@ def inject_hyperparams(
             if parameter.kind is parameter.VAR_KEYWORD:
                 arguments |= arguments.pop(parameter.name, {})
         hypers = {key: value for key, value in arguments.items() if injectable(key, value)}
-        schedules = {key: value for key, value in hypers.items() if callable(value)}
+        stateful = {key: value for key, value in hypers.items() if isinstance(value, StatefulSchedule)}
+        schedules = {key: value for key, value in hypers.items() if callable(value) and key not in stateful}
         dtype = scalar_dtype() if hyperparam_dtype is None else hyperparam_dtype
-        made = inner_factory(*bound.args, **bound.kwargs)  # bad values are refused now, not when traced
 
-        def inner(hyperparams: Mapping[str, jax.Array]) -> GradientTransformation:
+        def inner(hyperparams: Mapping[str, Any]) -> GradientTransformation:
             named_ = {key: value for key, value in hyperparams.items() if key in bound.arguments}
             again = inspect.BoundArguments(signature, {**bound.arguments, **named_})
             rest = {key: value for key, value in hyperparams.items() if key not in bound.arguments}
             return inner_factory(*again.args, **{**again.kwargs, **rest})
 
+        # Bad values are refused now, not when traced.
+        made = inner({key: lambda _, s=value: s(s.init()) for key, value in stateful.items()})
+
+        def now(states: Mapping[str, Any], count: jax.Array, **extra: Any) -> dict[str, jax.Array]:
+            """The values of all schedules."""
+            values = {key: value_at(value, count, who, key) for key, value in schedules.items()}
+            for key, schedule in stateful.items():
+                value = taking(schedule, 1)(states[key], **extra)
+                errors.check_schedule_value(who, key, value)
+                values[key] = jnp.asarray(value)
+            return {key: value.astype(dtype) for key, value in values.items()}
+
         def init(params: Params, **problem: Any) -> InjectStatefulHyperparamsState:
-            count = zero_count()
-            values = {key: value_at(value, count, who, key).astype(dtype) for key, value in hypers.items()}
+            count, states = zero_count(), {key: schedule.init() for key, schedule in stateful.items()}
+            plain = {key: value for key, value in hypers.items() if not callable(value)}
+            values = {key: value_at(value, count, who, key).astype(dtype) for key, value in plain.items()}
+            values |= now(states, count)
+            values = {key: values[key] for key in hypers}
             state = taking(inner(values).init, 1)(params, **problem)
-            return InjectStatefulHyperparamsState(count, values, {}, state)
+            return InjectStatefulHyperparamsState(count, values, states, state)
 
         def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
             errors.check_state_type(who, state, InjectStatefulHyperparamsState)
             errors.check_state_keys(who, state.hyperparams, tuple(hypers))
             values = {key: jnp.asarray(value, dtype) for key, value in state.hyperparams.items()}
-            values |= {key: value_at(value, state.count, who, key).astype(dtype) for key, value in schedules.items()}
+            values |= now(state.hyperparams_states, state.count, **extra)
+            states = {
+                key: taking(schedule.update, 1)(state.hyperparams_states[key], **extra)
+                for key, schedule in stateful.items()
+            }
             updates, new = taking(inner(values).update, 3)(updates, state.inner_state, params, **extra)
-            return updates, InjectStatefulHyperparamsState(next_count(state.count), values, {}, new)
+            return updates, InjectStatefulHyperparamsState(next_count(state.count), values, states, new)
 
         return GradientTransformation(init, named(update, f"inject_hyperparams({name_of(made)})"))
 
     return factory
+
+
+inject_stateful_hyperparams = inject_hyperparams  # optax's older name

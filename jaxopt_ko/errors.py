@@ -160,6 +160,33 @@ def check_size(who: str, name: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
+def check_period(who: str, name: str, value: Any, least: int = 1) -> Any:
+    """A count of steps, an integer of `least` or more; it may be traced."""
+    dtype = getattr(value, "dtype", None)
+    whole = jnp.issubdtype(dtype, jnp.integer) if dtype is not None else isinstance(value, int)
+    if isinstance(value, bool) or not whole or np.shape(value) != ():
+        say(HyperparameterTypeError, who, f"{name} must be an integer of at least {least}", describe(value),
+            "Give a Python int or an int32 array of shape ()")  # fmt: skip
+    if not isinstance(value, jax.core.Tracer) and int(value) < least:
+        say(HyperparameterError, who, f"{name} must be an integer of at least {least}", f"{name}={value}",
+            "It counts steps")  # fmt: skip
+    return value if isinstance(value, jax.core.Tracer) else int(value)
+
+
+def check_flag(who: str, what: str, value: Any) -> None:
+    """One truth value, traced or not."""
+    dtype = getattr(value, "dtype", None)
+    if not isinstance(value, bool) and (dtype != np.bool_ or np.shape(value) != ()):
+        say(TransformationError, who, f"{what} must be one bool (shape ())", describe(value),
+            "Compare numbers to make one; jnp.all or jnp.any of several")  # fmt: skip
+
+
+def check_leaves(who: str, what: str, tree: PyTree) -> None:
+    """Every leaf must be a real floating array."""
+    for index, leaf in enumerate(jax.tree.leaves(tree)):
+        check_leaf(who, what, tree, index, leaf)
+
+
 def check_choice(who: str, name: str, value: Any, choices: Sequence[str]) -> None:
     """A keyword that names a variant."""
     if value not in choices:
@@ -634,6 +661,34 @@ def check_batch(who: str, args: PyTree, small: int) -> None:
     if sizes[0] % small or sizes[0] < 2 * small:
         say(HyperparameterError, who, "the batch must be a multiple of small, twice at least",
             f"a batch of {sizes[0]}, small={small}", "Leave some examples out")  # fmt: skip
+
+
+def check_examples(who: str, leaves: Sequence[Any]) -> None:
+    """Gradients of several examples: the same number of them, first, in each leaf."""
+    sizes = [np.shape(leaf)[0] if np.ndim(leaf) else None for leaf in leaves]
+    if len(set(sizes)) > 1 or None in sizes or 0 in sizes:
+        say(TreeError, who, "every gradient must have the examples as its first axis",
+            ", ".join(map(describe, leaves[:4])), "Take them with jax.vmap(jax.grad(loss), (None, 0))")  # fmt: skip
+
+
+def check_parts(who: str, sizes: Sequence[int], size: int) -> None:
+    """Batches of one size, divided by that of their parts."""
+    if len(set(sizes)) != 1 or sizes[0] % size or not sizes[0]:
+        say(TreeError, who, f"the batch axes must have one size, a multiple of {size}", f"sizes {sorted(set(sizes))}",
+            "See argnums, argnames and in_axes; leave some examples out, or fill the batch up")  # fmt: skip
+
+
+def check_accumulator(who: str, kind: Any, kinds: tuple[type, ...]) -> None:
+    """How results of parts become one."""
+    if not isinstance(kind, kinds):
+        say(HyperparameterTypeError, who, "accumulator must be an AccumulationType or Accumulator, or a tree of them",
+            describe(kind), "Give AccumulationType.SUM for one")  # fmt: skip
+
+
+def check_first_axis(who: str, name: str, axis: Any) -> None:
+    """An axis that must be the first."""
+    if isinstance(axis, bool) or axis != 0:
+        say(HyperparameterError, who, f"{name} must be 0", repr(axis), "Move the axis afterwards: jnp.moveaxis")
 
 
 def check_losses(who: str, losses: Any, examples: int) -> None:

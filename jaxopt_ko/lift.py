@@ -70,11 +70,11 @@ def transform(
             errors.check_params(name, updates, params)
         if state_type is not None:
             errors.check_state_type(name, state, state_type)
-        _check_leaves(name, "gradients", updates)
-        if params is not None:
-            params = _where_updated(updates, params)
-            errors.check_same_trees(name, "gradients", updates, "params", params)
         try:
+            _check_leaves(name, "gradients", updates)
+            if params is not None:
+                params = _where_updated(updates, params)
+                errors.check_same_trees(name, "gradients", updates, "params", params)
             result = update_(updates, state, params, **extra)
         except Exception:
             if params is not None:  # was it the state? Only now is it worth asking
@@ -219,6 +219,11 @@ class _Piece:
     reduce: Callable[..., Mapping[str, jax.Array]] | None
     needs_params: bool
 
+    @functools.cached_property
+    def follows(self) -> Rule | None:
+        """`shared`, equal to that of the same code over the same options."""
+        return None if self.shared is None else Rule(self.shared)
+
     def init_state(self, params: Params) -> State:
         _check_leaves(self.name, "params", params)
         leaves, treedef = tree.flatten(params)
@@ -238,14 +243,8 @@ class _Piece:
         """What all leaves share at this step: scalars, those that are constants; and the state's new scalars."""
         count, *old = state[: 1 + len(self.scalars)]
         errors.check_count(self.name, count)
-        t = next_count(count)
         values = {key: value_at(hyper, count, self.name, key) for key, hyper in self.hypers.items()}
-        # What follows from them is not folded, even from constants: the same to the bit for a number, a traced
-        # value and a schedule.
-        shared = jax.lax.optimization_barrier(values)  # type: ignore[no-untyped-call]
-        shared |= {key: value.astype(scalar_dtype()) for key, value in zip(self.scalars, old, strict=True)}
-        if self.shared is not None:
-            shared |= self.shared(t, Scalars(**shared))
+        t, shared = _scalar_function(self.follows)(count, values, dict(zip(self.scalars, old, strict=True)))
         if self.reduce is not None:
             shared |= self.reduce(updates, Scalars(**shared))
         # A compiled step has its constants as constants; steps one by one share a program over all values.
@@ -285,7 +284,7 @@ class LeafUpdate:
         shared, names, scalars = zip(*(piece.begin(updates, s) for piece, s in work), strict=True)
         varying = [own[key] for own, keys in zip(shared, names, strict=True) for key, value in keys if value is None]
         # One operand of each leaf's call, and of each kernel, instead of one per scalar.
-        table = jax.lax.optimization_barrier(jnp.stack(varying)) if varying else None  # type: ignore[no-untyped-call]
+        table = _table(*varying) if varying else None
         aligned.run(functools.partial(self.leaf, table, names=names), self.needs_params)
         columns = iter(aligned.columns())
         new = (
@@ -307,6 +306,31 @@ class LeafUpdate:
 
     def _join(self, states: Iterator[State]) -> State:
         return next(states) if self.piece is not None else tuple(part._join(states) for part in self.parts)
+
+
+@functools.lru_cache(maxsize=4096)
+def _scalar_function(follows: Rule | None) -> Callable[..., tuple[jax.Array, dict[str, jax.Array]]]:
+    """(count, hyperparameters, scalar state) -> (t, all scalars of a step), jitted: one equation for a group."""
+
+    def scalars(
+        count: jax.Array, values: dict[str, jax.Array], old: dict[str, jax.Array]
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        t = next_count(count)
+        # What follows from them is not folded, even from constants: the same to the bit for a number, a traced
+        # value and a schedule.
+        shared = dict(jax.lax.optimization_barrier(values))  # type: ignore[no-untyped-call]
+        shared |= {key: value.astype(scalar_dtype()) for key, value in old.items()}
+        if follows is not None:
+            shared |= follows.function(t, Scalars(**shared))
+        return t, shared
+
+    return jax.jit(scalars)
+
+
+@jax.jit
+def _table(*scalars: jax.Array) -> jax.Array:
+    table: jax.Array = jax.lax.optimization_barrier(jnp.stack(scalars))  # type: ignore[no-untyped-call]
+    return table
 
 
 @functools.lru_cache(maxsize=4096)

@@ -30,6 +30,8 @@ def next_count(count: jax.Array) -> jax.Array:
 
 def value_at(hyper: Hyper, count: jax.Array, who: str = "value_at", name: str = "the value") -> jax.Array:
     """The hyperparameter at step `count` (from 0): itself, or its schedule's value; float[] in scalar_dtype."""
+    if isinstance(hyper, int | float):
+        return jnp.asarray(np.asarray(hyper, scalar_dtype()))
     with jax.numpy_dtype_promotion("standard"):  # a schedule is free to mix its step with floats
         value = hyper(count) if callable(hyper) else hyper
     if callable(hyper):

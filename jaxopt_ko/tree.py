@@ -105,3 +105,17 @@ def zeros_vector(tree: PyTree) -> jax.Array:
     """The vector that `ravel` makes of such a tree, all zero; its leaves may be abstract."""
     leaves = jax.tree.leaves(tree)
     return jnp.zeros(sum(math.prod(np.shape(leaf)) for leaf in leaves), compute_dtype(*map(dtype_of, leaves)))
+
+
+def where_given(updates: PyTree, full: PyTree) -> PyTree:
+    """`full` with None wherever `updates` has None."""
+    leaves, treedef = flatten(updates, none_is_leaf=True)
+    others = treedef.flatten_up_to(full)
+    return treedef.unflatten([None if u is None else x for u, x in zip(leaves, others, strict=True)])
+
+
+def filled(updates: PyTree, full: PyTree) -> PyTree:
+    """`updates`, with the leaves of `full` where it has None."""
+    leaves, treedef = flatten(updates, none_is_leaf=True)
+    others = treedef.flatten_up_to(full)
+    return treedef.unflatten([x if u is None else u for u, x in zip(leaves, others, strict=True)])

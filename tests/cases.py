@@ -33,9 +33,31 @@ def labels(params):
     return jax.tree.map(lambda p: "matrix" if jnp.ndim(p) == 2 else "rest", params)
 
 
+def scalars(params):
+    return jax.tree.map(lambda p: jnp.issubdtype(getattr(p, "dtype", int), jnp.floating) and p.shape == (), params)
+
+
 def matrices(params):
     return jax.tree.map(lambda p: jnp.ndim(p) == 2, params)
 
+
+def told(opt, **words):
+    """The transformation with these extra arguments at each update."""
+    return jo.GradientTransformation(opt.init, lambda g, s, p=None: opt.update(g, s, p, **words))
+
+
+def by_curvature(estimator):
+    """Newton's step where the Hessian is diagonal."""
+
+    def update(g, state, params=None):
+        h, state = estimator.update(g, state, params, obj_fn=loss)
+        return jax.tree.map(lambda g, h: (jnp.float32(g) / jnp.float32(h)).astype(jnp.asarray(g).dtype), g, h), state
+
+    return jo.GradientTransformation(estimator.init, update)
+
+
+HALVING = jo.stateless_with_tree_map(lambda g, p: 0.5 * jnp.asarray(g))
+PER_EXAMPLE = jo.stateless(lambda g, p: jax.tree.map(lambda x: jnp.stack([jnp.asarray(x)] * 2), g))  # two alike
 
 ADAM = {"b1": 0.9, "b2": 0.99, "eps": 1e-8}
 ROOT = {**ADAM, "eps_root": 0.0}
@@ -133,6 +155,141 @@ CASES = [
     # reporters
     Case("update_ratio", jo.diagnose.update_ratio, direction=True),
     Case("lost_updates", jo.diagnose.lost_updates, direction=True),
+    Case("snapshot", jo.snapshot, {}, {"measure_name": "norm", "measure": jo.global_norm}, direction=True),
+    Case(
+        "monitor",
+        jo.monitor,
+        options={"measures": {"norm": jo.global_norm}},
+        direction=True,
+    ),
+    Case(
+        "measure_with_ema",
+        jo.measure_with_ema,
+        {"decay": 0.5},
+        make=lambda decay: jo.monitor({"large": jo.measure_with_ema(lambda g: jo.global_norm(g) > 1, decay)}),
+        direction=True,
+    ),
+    # wrappers
+    Case(
+        "multi_steps",
+        jo.MultiSteps,
+        {"learning_rate": 0.125, "momentum": 0.5},
+        make=lambda **h: jo.MultiSteps(jo.sgd(**h), 2).gradient_transformation(),
+    ),
+    Case(
+        "multi_steps-skip",
+        jo.MultiSteps,
+        {"learning_rate": 0.1},
+        make=lambda **h: jo.MultiSteps(
+            jo.adam(**h), lambda t: 1 + (t > 2), False, jo.skip_not_finite
+        ).gradient_transformation(),
+    ),
+    Case("apply_every", jo.apply_every, options={"k": 2}, direction=True),
+    Case(
+        "apply_if_finite",
+        jo.apply_if_finite,
+        {"learning_rate": 0.1},
+        make=lambda **h: jo.apply_if_finite(jo.adam(**h), 3),
+    ),
+    Case(
+        "conditionally_transform",
+        jo.conditionally_transform,
+        {"decay": 0.5},
+        make=lambda decay: jo.conditionally_transform(jo.trace(decay), lambda step: step % 2 == 0),
+        direction=True,
+    ),
+    Case(
+        "conditionally_mask",
+        jo.conditionally_mask,
+        {"learning_rate": 0.1, "momentum": 0.5},
+        make=lambda **h: jo.conditionally_mask(jo.sgd(**h), lambda step: step % 2 == 0),
+    ),
+    Case(
+        "freeze",
+        jo.freeze,
+        {"learning_rate": 0.1},
+        make=lambda learning_rate: jo.chain(jo.adam(learning_rate), jo.freeze(matrices)),
+        lacks={"convergence": "it freezes"},
+    ),
+    Case(
+        "selective_transform",
+        jo.selective_transform,
+        {"learning_rate": 0.1},
+        make=lambda learning_rate: jo.selective_transform(jo.adam(learning_rate), freeze_mask=scalars),
+    ),
+    Case("flatten", jo.flatten, {"learning_rate": 0.1}, make=lambda **h: jo.flatten(jo.adam(**h)), vector=True),
+    Case(
+        "split_real_and_imaginary",
+        jo.split_real_and_imaginary,
+        {"learning_rate": 0.1},
+        make=lambda **h: jo.split_real_and_imaginary(jo.adam(**h)),
+    ),
+    Case(
+        "with_extra_args_support",
+        jo.with_extra_args_support,
+        {"learning_rate": 0.1},
+        make=lambda **h: jo.with_extra_args_support(jo.adam(**h)),
+    ),
+    Case("zero_nans", jo.zero_nans, direction=True),
+    Case(
+        "keep_params_nonnegative",
+        jo.keep_params_nonnegative,
+        {"learning_rate": 0.1},
+        make=lambda **h: jo.chain(jo.sgd(**h), jo.keep_params_nonnegative()),
+    ),
+    Case(
+        "stateless",
+        jo.stateless,
+        make=lambda: jo.stateless(lambda g, p: jax.tree.map(lambda x: x + x, g)),
+        direction=True,
+    ),
+    Case("stateless_with_tree_map", jo.stateless_with_tree_map, make=lambda: HALVING, direction=True),
+    Case(
+        "reduce_on_plateau",
+        jo.reduce_on_plateau,
+        {"factor": 0.5, "rtol": 1e-4, "atol": 0.0, "min_scale": 0.25},
+        {"patience": 2, "cooldown": 1},
+        direction=True,
+        words="search",
+        vector=True,
+    ),
+    Case(
+        "differentially_private_aggregate",
+        jo.differentially_private_aggregate,
+        {"l2_norm_clip": 1.0, "noise_multiplier": 1e-3},
+        make=lambda **h: jo.chain(PER_EXAMPLE, jo.differentially_private_aggregate(**h, key=0)),
+        direction=True,
+        vector=True,
+    ),
+    Case(
+        "dpsgd",
+        jo.dpsgd,
+        {"learning_rate": 0.1, "l2_norm_clip": 2.0, "noise_multiplier": 1e-3, "momentum": 0.5},
+        make=lambda **h: jo.chain(PER_EXAMPLE, jo.dpsgd(**h, seed=0)),
+        vector=True,
+    ),
+    Case(
+        "sam",
+        jo.sam,
+        {"learning_rate": 0.125, "rho": 0.0625},
+        make=lambda learning_rate, rho: jo.sam(jo.sgd(learning_rate, 0.5), jo.sgd(rho)),
+    ),
+    Case(
+        "sam-opaque",
+        jo.sam,
+        {"learning_rate": 0.125, "rho": 0.0625},
+        make=lambda learning_rate, rho: told(
+            jo.sam(jo.sgd(learning_rate, 0.5), jo.sgd(rho), opaque_mode=True),
+            grad_fn=lambda params, _: jax.grad(loss)(params),
+        ),
+    ),
+    Case(
+        "hutchinson_estimator_diag_hessian",
+        jo.hutchinson_estimator_diag_hessian,
+        make=lambda: by_curvature(jo.hutchinson_estimator_diag_hessian(0)),
+        direction=True,
+        vector=True,
+    ),
     # combinators
     Case(
         "chain",
@@ -168,6 +325,11 @@ CASES = [
         jo.inject_hyperparams,
         {"learning_rate": 0.1, "b1": 0.9},
         make=lambda **h: jo.inject_hyperparams(jo.adam)(**h),
+    ),
+    Case(
+        "inject_hyperparams-stateful",
+        jo.inject_hyperparams,
+        make=lambda: jo.inject_hyperparams(jo.sgd)(jo.WrappedSchedule(lambda t: 0.1 / (1 + t / 100)), 0.5),
     ),
     Case(
         "transform",

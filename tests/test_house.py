@@ -23,6 +23,7 @@ FLOORS = [
     {"schedules", "losses", "landscapes", "data", "loop", "debug", "drive"},
     {"transforms"},
     {"optimizers", "solvers"},
+    {"wrappers"},
     {"solve", "program", "diagnose"},
     {"catalog"},
 ]

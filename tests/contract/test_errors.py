@@ -194,7 +194,12 @@ def test_missing_params(name):
         opt.update(G, opt.init(G))
 
 
-@every("errors", lambda case: case.factory not in (jo.identity, jo.masked, jo.partition, jo.scale_by_group))
+@every(
+    "errors",
+    lambda case: (
+        case.factory not in (jo.identity, jo.masked, jo.partition, jo.scale_by_group, jo.split_real_and_imaginary)
+    ),
+)
 def test_leaves_that_cannot_be_optimized(case):
     opt = whole(case)
     for bad in (jnp.ones(3, jnp.int32), jnp.tanh, jnp.ones(2, jnp.complex64), "text", jax.random.key(0), 3):

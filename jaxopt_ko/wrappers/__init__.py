@@ -1,0 +1,1 @@
+"""Around any transformation: accumulation, guards, masks, layouts, averages, reports, privacy, sharpness."""

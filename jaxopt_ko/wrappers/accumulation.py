@@ -1,0 +1,200 @@
+"""Gradients gathered over several steps: a large batch in small parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko import errors, tree
+from jaxopt_ko.compose import as_steps, leafwise, opened, run_if, transform
+from jaxopt_ko.lift import Memory, Scalars, Step, name_of
+from jaxopt_ko.numerics import next_count, scalar_dtype, zero_count
+from jaxopt_ko.types import DType, GradientTransformation, Params, PyTree, State, Updates
+
+
+class ApplyEvery(NamedTuple):
+    """State of `apply_every`."""
+
+    count: Array  # int32[]                 t, steps taken
+    grad_acc: Updates  # like params, f32+  s_t, sum since the last step that was passed on
+
+
+class MultiStepsState(NamedTuple):
+    """State of `MultiSteps`."""
+
+    mini_step: Array  # int32[]              n, gradients in the accumulator, 0 after a step
+    gradient_step: Array  # int32[]          t, steps of the inner optimizer
+    inner_opt_state: State  # of the inner optimizer
+    acc_grads: Updates  # like params, f32+  a_n, mean or sum of the n gradients
+    skip_state: PyTree = ()  # what should_skip_update_fn told last
+
+
+class _Gathered(NamedTuple):
+    """The accumulator as a leafwise rule's state."""
+
+    count: Array  # int32[]            n, gradients gathered
+    acc: Updates  # like params, f32+  a_n
+
+
+class ShouldSkipUpdateFunction(Protocol):
+    """Says whether `MultiSteps` leaves a gradient out, and what to note in its skip_state."""
+
+    def __call__(
+        self, updates: Updates, gradient_step: Array, params: Params | None
+    ) -> tuple[Array, PyTree]:  # (bool[], notes)
+        """(leave it out?, notes for the state)."""
+
+
+def apply_every(k: int | Array = 1) -> GradientTransformation:
+    """Passes on the sum of k updates every k-th step, and zeros in between.
+
+    s_t = g for t = 1, k + 1, 2 k + 1, …, else s + g
+    u   = s_t  for t = k, 2 k, …,            else 0
+
+    The parts before it in a chain still run at every step; `MultiSteps` runs a whole optimizer once every k.
+    """
+    k = errors.check_period("apply_every", "k", k)
+
+    def init(p: Array) -> Memory:
+        return (tree.wide_like(p),)
+
+    def shared(t: Array, h: Scalars) -> dict[str, Array]:
+        place = (t - 1) % k
+        return {"first": (place == 0).astype(scalar_dtype()), "last": (place == k - 1).astype(scalar_dtype())}
+
+    def rule(g: Array, p: Array, s: Array, h: Scalars) -> Step:
+        s = jnp.where(h.first > 0, g, s + g)  # by selection: 0 times NaN is NaN
+        return jnp.where(h.last > 0, s, jnp.zeros_like(s)), s
+
+    return leafwise("apply_every", ApplyEvery, init=init, shared=shared, rule=rule)
+
+
+def skip_not_finite(updates: Updates, gradient_step: Array, params: Params | None) -> tuple[Array, dict[str, Array]]:
+    """For `MultiSteps`: leave out gradients with an infinity or NaN in them."""
+    counts = [jnp.sum(~jnp.isfinite(g), dtype=jnp.int32) for g in jax.tree.leaves(updates)]
+    number = sum(counts, start=jnp.zeros((), jnp.int32))
+    return number > 0, {"should_skip": number > 0, "num_not_finite": number}
+
+
+def skip_large_updates(
+    updates: Updates, gradient_step: Array, params: Params | None, max_squared_norm: float | Array
+) -> tuple[Array, dict[str, Array]]:
+    """For `MultiSteps`, with functools.partial: leave out gradients with |g|**2 >= max_squared_norm, or NaN in them.
+
+    The square is summed in float32 at least: a gradient of 300 overflows float16.
+    """
+    square = tree.sum_of_squares(updates)
+    skip = ~(square < jnp.asarray(max_squared_norm, square.dtype))
+    return skip, {"should_skip": skip, "norm_squared": square}
+
+
+def _never(updates: Updates, gradient_step: Array, params: Params | None) -> tuple[Array, PyTree]:
+    return jnp.zeros((), bool), ()
+
+
+class MultiSteps:
+    """The inner optimizer's step once every k gradients, on their mean; zeros in between.
+
+    a_1 = g;   a_n = a + (g - a) / n       (use_grad_mean=False: a + g)
+    u   = the inner optimizer's step for a_k, at n = k;   else 0
+
+    k = every_k_schedule, an integer, or a function of gradient_step: an accumulation that has begun with a larger k
+    ends as soon as the new k is reached. A gradient that `should_skip_update_fn` leaves out changes nothing but
+    skip_state. The inner optimizer runs once every k calls (under jax.vmap it runs at each and is selected from).
+    accumulator_dtype: float32 stands for float32 at least. Raises what the inner optimizer raises.
+
+    optimizer = MultiSteps(adam(1e-3), 4); state = optimizer.init(params); updates, state = optimizer.update(...)
+    """
+
+    def __init__(
+        self,
+        opt: GradientTransformation,
+        every_k_schedule: int | Array | Callable[[Array], Any],
+        use_grad_mean: bool = True,
+        should_skip_update_fn: ShouldSkipUpdateFunction | None = None,
+        accumulator_dtype: DType = jnp.float32,
+    ) -> None:
+        self._opt = opened("MultiSteps", "opt", opt)
+        self._who = f"MultiSteps({name_of(opt)})"
+        constant = not callable(every_k_schedule)
+        self._k = errors.check_period("MultiSteps", "every_k_schedule", every_k_schedule) if constant else None
+        self._schedule = every_k_schedule
+        self._skip = errors.check_function("MultiSteps", "should_skip_update_fn", should_skip_update_fn or _never)
+        errors.check_dtype("MultiSteps", "accumulator_dtype", accumulator_dtype)
+        wide = accumulator_dtype is None or jnp.dtype(accumulator_dtype) == jnp.float32
+        self._dtype, self._mean = None if wide else accumulator_dtype, use_grad_mean
+        self._pair = transform(self._who, self._init, self._update, state_type=MultiStepsState)
+
+    @property
+    def inner_opt(self) -> GradientTransformation:
+        """The inner optimizer."""
+        return self._opt
+
+    def gradient_transformation(self) -> GradientTransformation:
+        """The (init, update) pair, to be chained."""
+        return self._pair
+
+    def init(self, params: Params, **problem: Any) -> MultiStepsState:
+        """The state before the first gradient."""
+        state: MultiStepsState = self._pair.init(params, **problem)
+        return state
+
+    def update(
+        self, updates: Updates, state: MultiStepsState, params: Params = None, **extra: Any
+    ) -> tuple[Updates, MultiStepsState]:
+        """Take one gradient in; the step, zeros where more are awaited."""
+        return self._pair.update(updates, state, params, **extra)
+
+    def has_updated(self, state: MultiStepsState) -> Array:
+        """bool[]: the inner optimizer made a step at the last gradient that was not left out."""
+        return (state.mini_step == 0) & (state.gradient_step > 0)
+
+    def _init(self, params: Params, **problem: Any) -> MultiStepsState:
+        with jax.numpy_dtype_promotion("standard"):
+            told = jax.eval_shape(lambda p: self._skip(p, zero_count(), p)[1], params)
+        notes = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), told)
+        acc = jax.tree.map(lambda p: tree.wide_like(p, 0, self._dtype), params)
+        return MultiStepsState(zero_count(), zero_count(), self._opt.init(params, **problem), acc, notes)
+
+    def _update(
+        self, updates: Updates, state: MultiStepsState, params: Params = None, **extra: Any
+    ) -> tuple[Updates, MultiStepsState]:
+        with jax.numpy_dtype_promotion("standard"):  # the user's functions may mix integers and floats
+            skip, notes = self._skip(updates, state.gradient_step, params)
+            k = self._k if self._k is not None else self._schedule(state.gradient_step)  # type: ignore[operator]
+        errors.check_flag(self._who, "should_skip_update_fn must return (flag, notes): the flag", skip)
+        errors.check_schedule_value(self._who, "every_k_schedule", k)
+        k = jnp.asarray(k).astype(jnp.int32)
+        gathered, (n, acc) = self._gather(skip).update(updates, _Gathered(state.mini_step, state.acc_grads))
+        ready = ~skip & (n >= k)
+        # One buffer for both: the step where there is one, else the sum that goes on.
+        wide = jax.tree.map(lambda a: a.astype(tree.compute_dtype(a.dtype)), tree.where_given(updates, acc))
+        both, inner = run_if(ready, self._opt, gathered, state.inner_opt_state, params, extra, wide)
+        none = jax.tree.map(jnp.zeros_like, both)
+        left = tree.filled(tree.pick(ready, none, both), acc)
+        return as_steps(tree.pick(ready, both, none), updates, params), MultiStepsState(
+            jnp.where(ready, zero_count(), jnp.where(skip, state.mini_step, n)),
+            jnp.where(ready, next_count(state.gradient_step), state.gradient_step),
+            inner,
+            jax.tree.map(lambda x, a: x.astype(a.dtype), left, acc),
+            notes,
+        )
+
+    def _gather(self, skip: Array) -> GradientTransformation:
+        """The accumulator's rule for one gradient."""
+        mean = self._mean
+
+        def shared(t: Array, h: Scalars) -> dict[str, Array]:
+            flags = {"first": t == 1, "skip": skip}
+            return {"n": t.astype(scalar_dtype())} | {k: v.astype(scalar_dtype()) for k, v in flags.items()}
+
+        def rule(g: Array, p: Array, a: Array, h: Scalars) -> Step:
+            new = jnp.where(h.first > 0, g, a + (g - a) / h.n if mean else a + g)  # by selection: 0 times NaN is NaN
+            new = jnp.where(h.skip > 0, a, new)
+            return new, new
+
+        return leafwise(self._who, _Gathered, shared=shared, rule=rule)

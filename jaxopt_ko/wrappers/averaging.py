@@ -1,0 +1,40 @@
+"""Slow copies of parameters, kept beside the training: Polyak averages and targets that lag behind.
+
+Polyak & Juditsky 1992, SIAM J. Control Optim. 30(4); Mnih et al. 2015 for the periodic copy.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko import errors, tree
+from jaxopt_ko.types import Params
+
+
+def incremental_update(new_tensors: Params, old_tensors: Params, step_size: float | Array) -> Params:
+    """step_size new + (1 - step_size) old, computed in float32 at least, kept in old's dtype.
+
+    Keep the average in float32: bfloat16 cannot hold a change of less than a 256th. Raises TreeError if the trees
+    differ. A tensor that is None stays None.
+    """
+    errors.check_same_trees("incremental_update", "new tensors", new_tensors, "old tensors", old_tensors)
+
+    def mixed(new: Any, old: Any) -> Array:
+        wide = tree.compute_dtype(tree.dtype_of(new), tree.dtype_of(old))
+        rate, new_, old_ = (jnp.asarray(x).astype(wide) for x in (step_size, new, old))
+        return (rate * new_ + (1 - rate) * old_).astype(tree.dtype_of(old))
+
+    return jax.tree.map(mixed, new_tensors, old_tensors)
+
+
+def periodic_update(new_tensors: Params, old_tensors: Params, steps: int | Array, update_period: int | Array) -> Params:
+    """The new tensors if `steps` is a multiple of update_period, else the old ones; in old's dtype."""
+    errors.check_same_trees("periodic_update", "new tensors", new_tensors, "old tensors", old_tensors)
+    period = errors.check_period("periodic_update", "update_period", update_period)
+    new = jax.tree.map(lambda new, old: jnp.asarray(new).astype(tree.dtype_of(old)), new_tensors, old_tensors)
+    old = jax.tree.map(jnp.asarray, old_tensors)
+    return jax.lax.cond(jnp.asarray(steps) % period == 0, lambda: new, lambda: old)

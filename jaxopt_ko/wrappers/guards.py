@@ -1,0 +1,132 @@
+"""Steps that are made only if a condition holds: by lax.cond, so that what is not made costs nothing."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko import errors
+from jaxopt_ko.compose import as_steps, no_steps, opened, run_if, transform
+from jaxopt_ko.lift import name_of
+from jaxopt_ko.numerics import next_count, zero_count
+from jaxopt_ko.types import GradientTransformation, Params, State, Updates
+
+
+class ApplyIfFiniteState(NamedTuple):
+    """State of `apply_if_finite`."""
+
+    notfinite_count: Array  # int32[]  gradients left out in a row up to now
+    last_finite: Array  # bool[]       was the last gradient finite?
+    total_notfinite: Array  # int32[]  gradients that were not, in all
+    inner_state: State  # of the inner transformation
+
+
+class ConditionallyTransformState(NamedTuple):
+    """State of `conditionally_transform`."""
+
+    inner_state: State  # of the inner transformation
+    step: Array  # int32[]  calls so far
+
+
+class ConditionallyMaskState(NamedTuple):
+    """State of `conditionally_mask`."""
+
+    step: Array  # int32[]  calls so far
+    inner_state: State  # of the inner transformation
+
+
+class ConditionFn(Protocol):
+    """Says whether the inner transformation runs at this step, from 0."""
+
+    def __call__(self, step: Array, **extra_args: Any) -> Array:
+        """bool[]."""
+
+
+def apply_if_finite(inner: GradientTransformation, max_consecutive_errors: int | Array) -> GradientTransformation:
+    """`inner` for finite gradients; for others no step, and the state as it was.
+
+    After max_consecutive_errors of them in a row it gives up: the next one is let through, so that the trouble is
+    seen, and counting begins anew. Raises what the inner transformation raises.
+    """
+    most = errors.check_period("apply_if_finite", "max_consecutive_errors", max_consecutive_errors, least=0)
+    pair = opened("apply_if_finite", "inner", inner)
+
+    def init(params: Params, **problem: Any) -> ApplyIfFiniteState:
+        return ApplyIfFiniteState(zero_count(), jnp.ones((), bool), zero_count(), pair.init(params, **problem))
+
+    def update(
+        updates: Updates, state: ApplyIfFiniteState, params: Params = None, **extra: Any
+    ) -> tuple[Updates, ApplyIfFiniteState]:
+        finite = jnp.ones((), bool)
+        for g in jax.tree.leaves(updates):
+            finite &= jnp.all(jnp.isfinite(g))
+        given_up = ~finite & (state.notfinite_count >= most)
+        steps, new = run_if(
+            finite | given_up, pair, updates, state.inner_state, params, extra, no_steps(updates, params)
+        )
+        left_out = jnp.where(finite | given_up, zero_count(), next_count(state.notfinite_count))
+        total = jnp.where(finite, state.total_notfinite, next_count(state.total_notfinite))
+        return steps, ApplyIfFiniteState(left_out, finite, total, new)
+
+    return transform(f"apply_if_finite({name_of(pair)})", init, update, state_type=ApplyIfFiniteState)
+
+
+def conditionally_transform(
+    inner: GradientTransformation, should_transform_fn: ConditionFn, forward_extra_args: bool = False
+) -> GradientTransformation:
+    """`inner` at the steps where should_transform_fn(step) holds; at the others the updates pass as they are.
+
+    forward_extra_args: the condition gets the extra arguments of update, too.
+    """
+    who = "conditionally_transform"
+    pair, holds = opened(who, "inner", inner), _condition(who, should_transform_fn, forward_extra_args)
+
+    def init(params: Params, **problem: Any) -> ConditionallyTransformState:
+        return ConditionallyTransformState(pair.init(params, **problem), zero_count())
+
+    def update(
+        updates: Updates, state: ConditionallyTransformState, params: Params = None, **extra: Any
+    ) -> tuple[Updates, ConditionallyTransformState]:
+        unchanged = as_steps(updates, updates, params)
+        steps, new = run_if(holds(state.step, extra), pair, updates, state.inner_state, params, extra, unchanged)
+        return steps, ConditionallyTransformState(new, next_count(state.step))
+
+    return transform(f"{who}({name_of(pair)})", init, update, state_type=ConditionallyTransformState)
+
+
+def conditionally_mask(
+    inner: GradientTransformation, should_transform_fn: ConditionFn, forward_extra_args: bool = False
+) -> GradientTransformation:
+    """`inner` at the steps where should_transform_fn(step) holds; at the others no step.
+
+    forward_extra_args: the condition gets the extra arguments of update, too.
+    """
+    who = "conditionally_mask"
+    pair, holds = opened(who, "inner", inner), _condition(who, should_transform_fn, forward_extra_args)
+
+    def init(params: Params, **problem: Any) -> ConditionallyMaskState:
+        return ConditionallyMaskState(zero_count(), pair.init(params, **problem))
+
+    def update(
+        updates: Updates, state: ConditionallyMaskState, params: Params = None, **extra: Any
+    ) -> tuple[Updates, ConditionallyMaskState]:
+        none = no_steps(updates, params)
+        steps, new = run_if(holds(state.step, extra), pair, updates, state.inner_state, params, extra, none)
+        return steps, ConditionallyMaskState(next_count(state.step), new)
+
+    return transform(f"{who}({name_of(pair)})", init, update, state_type=ConditionallyMaskState)
+
+
+def _condition(who: str, function: ConditionFn, forward: bool) -> Any:
+    errors.check_function(who, "should_transform_fn", function)
+
+    def holds(step: Array, extra: dict[str, Any]) -> Any:
+        with jax.numpy_dtype_promotion("standard"):
+            flag = function(step, **(extra if forward else {}))
+        errors.check_flag(who, "what should_transform_fn returns", flag)
+        return flag
+
+    return holds

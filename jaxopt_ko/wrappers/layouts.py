@@ -1,0 +1,90 @@
+"""Parameters shown to the inner transformation in another layout: as one vector, or with complex numbers split."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxopt_ko import errors, tree
+from jaxopt_ko.compose import opened, transform
+from jaxopt_ko.lift import name_of, named
+from jaxopt_ko.types import GradientTransformation, Params, PyTree, State, Updates
+
+
+class SplitRealAndImaginaryState(NamedTuple):
+    """State of `split_real_and_imaginary`."""
+
+    inner_state: State  # of the inner transformation, over pairs
+
+
+class SplitRealAndImaginaryArrays(NamedTuple):
+    """A complex array as two real ones."""
+
+    real: Array  # like the leaf
+    imaginary: Array  # like the leaf
+
+
+def flatten(inner: GradientTransformation) -> GradientTransformation:
+    """`inner` on all leaves as one vector, float32 at least: for many small leaves, at the cost of two copies.
+
+    Norms of leaves become norms of all, and sharded leaves are gathered. Here many leaves of one shape already
+    share their compilation without it.
+    """
+    pair = opened("flatten", "inner", inner)
+    who = f"flatten({name_of(pair)})"
+
+    def init(params: Params, **problem: Any) -> State:
+        abstract = any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params))
+        made = jax.eval_shape(lambda p: tree.ravel(p)[0], params) if abstract else tree.ravel(params)[0]
+        return pair.init(made, **problem)
+
+    def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
+        vector, unravel = tree.ravel(updates)
+        steps, new = pair.update(vector, state, None if params is None else tree.ravel(params)[0], **extra)
+        if np.shape(steps) != vector.shape:
+            errors.shape_mismatch(who, "updates", "(root)", steps, "vector of all leaves", vector.shape)
+        return unravel(steps), new
+
+    return transform(who, init, update)
+
+
+def split_real_and_imaginary(inner: GradientTransformation) -> GradientTransformation:
+    """`inner` on complex leaves as pairs of real ones; real leaves pass to it as they are.
+
+    jax.grad of a real function gives the conjugate of the direction of ascent: conjugate it before update.
+    """
+    pair = opened("split_real_and_imaginary", "inner", inner)
+    who = f"split_real_and_imaginary({name_of(pair)})"
+
+    def init(params: Params, **problem: Any) -> SplitRealAndImaginaryState:
+        return SplitRealAndImaginaryState(pair.init(_split(params), **problem))
+
+    def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
+        errors.check_state_type(who, state, SplitRealAndImaginaryState)
+        steps, new = pair.update(_split(updates), state.inner_state, _split(params), **extra)
+        return _joined(steps), SplitRealAndImaginaryState(new)
+
+    return GradientTransformation(init, named(update, who))
+
+
+def _split(full: PyTree) -> PyTree:
+    def one(x: Any) -> Any:
+        dtype = getattr(x, "dtype", np.dtype(type(x)) if isinstance(x, complex) else None)
+        if dtype is None or not jnp.issubdtype(dtype, jnp.complexfloating):
+            return x
+        if isinstance(x, jax.ShapeDtypeStruct):
+            return jax.eval_shape(one, x)
+        return SplitRealAndImaginaryArrays(jnp.real(x), jnp.imag(x))
+
+    return jax.tree.map(one, full)
+
+
+def _joined(full: PyTree) -> PyTree:
+    def is_pair(x: Any) -> bool:
+        return isinstance(x, SplitRealAndImaginaryArrays)
+
+    return jax.tree.map(lambda x: jax.lax.complex(*x) if is_pair(x) else x, full, is_leaf=is_pair)

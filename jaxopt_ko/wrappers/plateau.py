@@ -1,0 +1,104 @@
+"""Smaller steps once a value stops falling. After Keras's and torch's ReduceLROnPlateau."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko import errors, tree
+from jaxopt_ko.compose import transform
+from jaxopt_ko.errors import NONNEGATIVE, Domain
+from jaxopt_ko.numerics import next_count, scalar_dtype, value_at, zero_count
+from jaxopt_ko.types import GradientTransformation, Hyper, Params, Updates
+
+FACTOR = Domain(0.0, 1.0, "in (0, 1)", low_open=True)
+SHARE = Domain(0.0, 1.0, "in [0, 1]", infinite=True)
+
+
+class ReduceLROnPlateauState(NamedTuple):
+    """State of `reduce_on_plateau`."""
+
+    scale: Array  # float[]         s, what updates are multiplied by
+    best_value: Array  # float[]    v*, the smallest mean seen
+    plateau_count: Array  # int32[] means in a row that were no better
+    cooldown_count: Array  # int32[] means to wait before counting again
+    count: Array  # int32[]         values in the mean that is being taken
+    avg_value: Array  # float[]     v, that mean
+    step: Array  # int32[]          steps taken, at which schedules are read
+
+
+def reduce_on_plateau(
+    factor: Hyper = 0.1,
+    patience: int | Array = 10,
+    rtol: Hyper = 1e-4,
+    atol: Hyper = 0.0,
+    cooldown: int | Array = 0,
+    accumulation_size: int | Array = 1,
+    min_scale: Hyper = 0.0,
+) -> GradientTransformation:
+    """u = s g; s becomes max(factor s, min_scale) when `patience` means in a row were no better than the best.
+
+    v   = mean of the last accumulation_size values, update(..., value=loss)
+    better:  v < v* - rtol |v*| - atol
+    After a reduction, `cooldown` means are waited for. Put it behind the optimizer. Raises MissingArgumentError
+    without value. All scalars are float32 at least. rtol |v*|, not rtol v*: a value may be below zero.
+    """
+    who = "reduce_on_plateau"
+    specs = {
+        "factor": (factor, FACTOR),
+        "rtol": (rtol, SHARE),
+        "atol": (atol, NONNEGATIVE),
+        "min_scale": (min_scale, NONNEGATIVE),
+    }
+    hypers = {name: errors.check_hyper(who, name, *spec) for name, spec in specs.items()}
+    patience = errors.check_period(who, "patience", patience, least=0)
+    cooldown = errors.check_period(who, "cooldown", cooldown, least=0)
+    size = errors.check_period(who, "accumulation_size", accumulation_size)
+
+    def init(params: Params) -> ReduceLROnPlateauState:
+        float_ = scalar_dtype()
+        scale, best, mean = jnp.ones((), float_), jnp.full((), jnp.inf, float_), jnp.zeros((), float_)
+        return ReduceLROnPlateauState(scale, best, zero_count(), zero_count(), zero_count(), mean, zero_count())
+
+    def update(
+        updates: Updates, state: ReduceLROnPlateauState, params: Params = None, *, value: Any = None, **_: Any
+    ) -> tuple[Updates, ReduceLROnPlateauState]:
+        if value is None:
+            errors.missing_argument(who, "value", "Call update(updates, state, params, value=loss)")
+        errors.check_objective(who, value)
+        h = {name: value_at(hyper, state.step, who, name) for name, hyper in hypers.items()}
+        scale, best, waited, rest, n, mean, step = state
+        n = next_count(n)
+        mean = mean + (jnp.asarray(value).astype(mean.dtype) - mean) / n.astype(mean.dtype)
+        mean = jnp.where(n == 1, jnp.asarray(value).astype(mean.dtype), mean)
+        full = n >= size
+        bar = jnp.where(jnp.isfinite(best), best - h["rtol"] * jnp.abs(best) - h["atol"], best)
+        better = mean < bar
+        waiting = rest > 0
+        worse = jnp.where(better | waiting, zero_count(), next_count(waited))
+        reduced = (worse > 0) & (worse >= patience)
+        smaller = jnp.maximum(scale * h["factor"], h["min_scale"])
+        pause = jnp.where(reduced, jnp.asarray(cooldown, jnp.int32), jnp.maximum(rest - 1, zero_count()))
+        after = ReduceLROnPlateauState(
+            jnp.where(reduced, smaller, scale),
+            jnp.where(better, mean, best),
+            jnp.where(reduced, zero_count(), worse),
+            pause,
+            zero_count(),
+            jnp.zeros_like(mean),
+            step,
+        )
+        new = tree.pick(full, after, ReduceLROnPlateauState(scale, best, waited, rest, n, mean, step))
+        steps = jax.tree.map(lambda g: _times(new.scale, g), updates)
+        return steps, new._replace(step=next_count(step))
+
+    return transform(who, init, update, state_type=ReduceLROnPlateauState)
+
+
+@jax.jit
+def _times(scale: Array, g: Array) -> Array:
+    wide = tree.compute_dtype(g.dtype)
+    return (scale.astype(wide) * g.astype(wide)).astype(g.dtype)

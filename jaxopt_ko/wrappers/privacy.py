@@ -1,0 +1,96 @@
+"""Differential privacy. Abadi et al. 2016, arXiv:1607.00133, Algorithm 1."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko import errors, tree
+from jaxopt_ko.compose import chain, identity
+from jaxopt_ko.errors import NONNEGATIVE, POSITIVE
+from jaxopt_ko.lift import named, recipe
+from jaxopt_ko.numerics import next_count, safe_sqrt, value_at, zero_count
+from jaxopt_ko.transforms.momentum import trace
+from jaxopt_ko.transforms.scaling import scale_by_learning_rate
+from jaxopt_ko.types import GradientTransformation, Hyper, Params, Updates
+
+
+class DifferentiallyPrivateAggregateState(NamedTuple):
+    """State of `differentially_private_aggregate`."""
+
+    count: Array  # int32[]  steps taken, at which schedules are read
+    rng_key: Array  # a PRNG key, new at each step
+
+
+def differentially_private_aggregate(
+    l2_norm_clip: Hyper, noise_multiplier: Hyper, key: Array | int | None = None, *, seed: int | None = None
+) -> GradientTransformation:
+    """The noisy mean of the gradients g_i of B examples, each of norm l2_norm_clip = C at most.
+
+    u = (sum_i g_i min(1, C / |g_i|) + C noise_multiplier N(0, 1)) / B
+
+    The updates that go in have the examples as first axis (jax.vmap of a gradient), those that come out have not:
+    first in a chain, and not within `MultiSteps`. |g_i| is over all leaves, without overflow; sum and noise are
+    in float32 at least. seed: optax's older word for key. Raises HyperparameterTypeError without a key: a
+    known noise protects nobody.
+    """
+    who = "differentially_private_aggregate"
+    clip = errors.check_hyper(who, "l2_norm_clip", l2_norm_clip, POSITIVE)
+    noise = errors.check_hyper(who, "noise_multiplier", noise_multiplier, NONNEGATIVE)
+    start = errors.check_key(who, seed if key is None else key)
+
+    def init(params: Params) -> DifferentiallyPrivateAggregateState:
+        errors.check_leaves(who, "params", params)
+        return DifferentiallyPrivateAggregateState(zero_count(), jnp.copy(start))  # a copy: the state may be donated
+
+    def update(
+        updates: Updates, state: DifferentiallyPrivateAggregateState, params: Params = None, **_: Any
+    ) -> tuple[Updates, DifferentiallyPrivateAggregateState]:
+        errors.check_state_type(who, state, DifferentiallyPrivateAggregateState)
+        errors.check_leaves(who, "gradients", updates)
+        leaves, treedef = tree.flatten(updates)
+        c, z = value_at(clip, state.count, who, "l2_norm_clip"), value_at(noise, state.count, who, "noise_multiplier")
+        rng_key, *keys = jax.random.split(state.rng_key, 1 + len(leaves))
+        shares = _shares(who, leaves, c) if leaves else None
+        steps = [_noisy_mean(g, shares, c * z, k) for g, k in zip(leaves, keys, strict=True)]
+        return treedef.unflatten(steps), DifferentiallyPrivateAggregateState(next_count(state.count), rng_key)
+
+    return GradientTransformation(init, named(update, who))
+
+
+@recipe
+def dpsgd(
+    learning_rate: Hyper,
+    l2_norm_clip: Hyper,
+    noise_multiplier: Hyper,
+    seed: int | Array,
+    momentum: Hyper | None = None,
+    nesterov: bool = False,
+) -> GradientTransformation:
+    """SGD on `differentially_private_aggregate`: the gradients that go in have the examples as first axis."""
+    aggregate = differentially_private_aggregate(l2_norm_clip, noise_multiplier, seed)
+    velocity = identity() if momentum is None else trace(momentum, nesterov)
+    return chain(aggregate, velocity, scale_by_learning_rate(learning_rate))
+
+
+def _shares(who: str, leaves: list[Array], c: Array) -> Array:
+    """float[B]: min(1, C / |g_i|) of each example; its largest element is divided out before squaring."""
+    errors.check_examples(who, leaves)
+    wide = tree.compute_dtype(*(g.dtype for g in leaves))
+    rows = [jnp.abs(g.reshape(g.shape[0], -1).astype(wide)) for g in leaves]
+    top = jnp.stack([jnp.max(row, axis=1, initial=0.0) for row in rows]).max(axis=0)
+    unit = jnp.where(top > 0, top, jnp.ones_like(top))
+    r = safe_sqrt(sum(jnp.sum(jnp.square(row / unit[:, None]), axis=1) for row in rows))  # |g_i| = unit r
+    one, c = jnp.ones_like(r), c.astype(wide)
+    within = unit * r <= c
+    return jnp.where(within, one, c / unit / jnp.where(within, one, r))
+
+
+@jax.jit
+def _noisy_mean(g: Array, shares: Array, sigma: Array, key: Array) -> Array:
+    wide = tree.compute_dtype(g.dtype)
+    total = jnp.tensordot(shares.astype(wide), g.astype(wide), axes=1)
+    return ((total + sigma.astype(wide) * jax.random.normal(key, total.shape, wide)) / g.shape[0]).astype(g.dtype)

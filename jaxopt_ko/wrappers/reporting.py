@@ -1,0 +1,128 @@
+"""What passes through a chain, measured and kept in the state; the updates themselves are not changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxopt_ko import errors, tree
+from jaxopt_ko.compose import opened, transform
+from jaxopt_ko.lift import named
+from jaxopt_ko.transforms.averaging import EmaState, ema
+from jaxopt_ko.types import DType, EmptyState, GradientTransformation, Hyper, Params, PyTree, State, Updates
+
+Measure = Callable[[Updates], PyTree]
+
+
+class SnapshotState(NamedTuple):
+    """State of `snapshot`."""
+
+    measurement: dict[str, PyTree]  # its name -> what was measured at the last step, zeros before the first
+
+
+class MonitorState(NamedTuple):
+    """State of `monitor`."""
+
+    measurements: dict[str, PyTree]  # name -> what was measured at the last step, zeros before the first
+    measure_states: tuple[State, ...]  # of the measures, in their order
+
+
+def snapshot(measure_name: str, measure: Measure) -> GradientTransformation:
+    """Keeps measure(updates) in the state, under its name: chain(snapshot("norm", global_norm), adam(1e-3)).
+
+    measure must return arrays of the same shapes at each step; numbers are kept in float32 at least.
+    """
+    errors.check_function("snapshot", "measure", measure)
+
+    def init(params: Params) -> SnapshotState:
+        return SnapshotState({measure_name: _blank(_measured(measure, params))})
+
+    def update(updates: Updates, state: SnapshotState, params: Params = None, **_: Any) -> tuple[Updates, State]:
+        return updates, SnapshotState({measure_name: _like(state.measurement[measure_name], measure(updates))})
+
+    return transform(f"snapshot({measure_name})", init, update, state_type=SnapshotState)
+
+
+def monitor(measures: Mapping[str, GradientTransformation | Measure]) -> GradientTransformation:
+    """Keeps several measurements in the state, those with a memory too.
+
+    measures: name -> a function of the updates, or a transformation whose updates are the measurement
+    (`measure_with_ema`).
+    """
+    opened_ = {
+        name: _stateless(measure) if callable(measure) else opened("monitor", f"measures[{name!r}]", measure)
+        for name, measure in measures.items()
+    }
+
+    def init(params: Params, **problem: Any) -> MonitorState:
+        def first(params: Params) -> dict[str, PyTree]:
+            return {name: m.update(params, m.init(params, **problem), params)[0] for name, m in opened_.items()}
+
+        states = tuple(measure.init(params, **problem) for measure in opened_.values())
+        return MonitorState(_blank(_measured(first, params)), states)
+
+    def update(
+        updates: Updates, state: MonitorState, params: Params = None, **extra: Any
+    ) -> tuple[Updates, MonitorState]:
+        seen, states = {}, []
+        for (name, measure), own in zip(opened_.items(), state.measure_states, strict=True):
+            measurement, new = measure.update(updates, own, params, **extra)
+            seen[name] = _like(state.measurements[name], measurement)
+            states.append(new)
+        return updates, MonitorState(seen, tuple(states))
+
+    return transform("monitor", init, update, state_type=MonitorState)
+
+
+def measure_with_ema(
+    measure: Measure, decay: Hyper, debias: bool = True, accumulator_dtype: DType | None = None
+) -> GradientTransformation:
+    """For `monitor`: the exponential moving average of a measurement, as `ema` has it.
+
+    The state is that of a chain, (EmptyState(), EmaState). Truth values count as 0 and 1.
+    """
+    errors.check_function("measure_with_ema", "measure", measure)
+    mean = ema(decay, debias, accumulator_dtype)
+
+    def numbers(updates: Updates) -> PyTree:
+        wide = tree.compute_dtype(*map(tree.dtype_of, jax.tree.leaves(updates)))
+        return jax.tree.map(lambda x: jnp.asarray(x).astype(wide), measure(updates))
+
+    def init(params: Params) -> tuple[EmptyState, EmaState]:
+        return EmptyState(), mean.init(jax.eval_shape(numbers, params))
+
+    def update(updates: Updates, state: State, params: Params = None, **_: Any) -> tuple[PyTree, State]:
+        errors.check_state_tuple("measure_with_ema", state, ["measure", "ema"])
+        measurement, new = mean.update(numbers(updates), state[1])
+        return measurement, (state[0], new)
+
+    return GradientTransformation(init, named(update, "measure_with_ema"))
+
+
+def _stateless(measure: Measure) -> GradientTransformation:
+    return GradientTransformation(
+        lambda params, **_: EmptyState(), lambda g, state, params=None, **_: (measure(g), state)
+    )
+
+
+def _measured(measure: Measure, params: Params) -> PyTree:
+    """The shapes of a measurement of such updates in float32 at least."""
+
+    def wide(full: Params) -> PyTree:
+        return measure(jax.tree.map(lambda p: jnp.asarray(p).astype(tree.compute_dtype(tree.dtype_of(p))), full))
+
+    return jax.eval_shape(wide, params)
+
+
+def _blank(shapes: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+
+def _like(old: PyTree, new: PyTree) -> PyTree:
+    """The measurement in the dtypes that the state keeps."""
+    if tree.structure(old) != tree.structure(new):
+        return new  # which the checks will refuse
+    return jax.tree.map(lambda a, b: jnp.asarray(b).astype(a.dtype), old, new)
