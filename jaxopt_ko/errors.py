@@ -729,6 +729,27 @@ def shape_mismatch(who: str, what: str, path: str, got: Any, like: str, want: tu
         "Shapes are never broadcast here: reshape the leaf, or make the state anew with init")  # fmt: skip
 
 
+def memory_mismatch(who: str, memory: Any, path: str, got: Any) -> NoReturn:
+    """A gradient whose leaf remembers what was made for another one."""
+    say(TreeError, who, f"the gradients leaf {path} must have the shape of the leaf that its state was made for",
+        f"{describe(got)} with the state {', '.join(map(describe, memory))}",
+        "Shapes are never broadcast here: reshape the leaf, or make the state anew with init")  # fmt: skip
+
+
+def check_stack_axes(who: str, stack_axes: Any) -> None:
+    """How many leading axes of a leaf are stacks."""
+    for leaf in jax.tree.leaves(stack_axes, is_leaf=_is_none):
+        if not isinstance(leaf, int) or isinstance(leaf, bool) or leaf < 0:
+            say(HyperparameterTypeError, who, "stack_axes must be an integer >= 0 or a tree of such", describe(leaf),
+                "Give 1 for leaves [layers, m, n], 0 for leaves [m, n]")  # fmt: skip
+
+
+def too_few_axes(who: str, path: str, leaf: Any, stack: int) -> NoReturn:
+    """A leaf that cannot be a stack of others."""
+    say(TreeError, who, f"the leaf {path} must have the {stack} leading axes that stack_axes says are stacks",
+        describe(leaf), "Give a tree: stack_axes={'layers': 1, 'head': 0}")  # fmt: skip
+
+
 def rule_shapes(who: str, went_in: Sequence[Any], came_out: Sequence[Any]) -> NoReturn:
     """A leafwise rule whose step or memory changed its shape."""
     say(TreeError, who, f"the rule must return a step and memory shaped {', '.join(map(describe, went_in))}",
