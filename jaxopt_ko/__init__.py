@@ -31,6 +31,7 @@ from jaxopt_ko.lift import leafwise, transform
 from jaxopt_ko.losses import l2_loss, mean_squared_error, softmax_cross_entropy_with_integer_labels, squared_error
 from jaxopt_ko.optimizers.adabelief import ScaleByBeliefState, adabelief, scale_by_belief
 from jaxopt_ko.optimizers.adadelta import ScaleByAdaDeltaState, adadelta, scale_by_adadelta
+from jaxopt_ko.optimizers.adafactor import FactoredState, adafactor, scale_by_factored_rms
 from jaxopt_ko.optimizers.adagrad import ScaleByRssState, adagrad, scale_by_rss
 from jaxopt_ko.optimizers.adam import (
     ScaleByAdamState,
@@ -47,7 +48,12 @@ from jaxopt_ko.optimizers.adam import (
 )
 from jaxopt_ko.optimizers.adan import ScaleByAdanState, adan, scale_by_adan
 from jaxopt_ko.optimizers.amsgrad import ScaleByAmsgradState, amsgrad, scale_by_amsgrad
+from jaxopt_ko.optimizers.fromage import fromage
+from jaxopt_ko.optimizers.galore import GaLoreDimensionNumbers, GaLoreState, galore, scale_by_galore
+from jaxopt_ko.optimizers.lamb import lamb
+from jaxopt_ko.optimizers.lars import lars
 from jaxopt_ko.optimizers.lion import ScaleByLionState, lion, scale_by_lion
+from jaxopt_ko.optimizers.novograd import ScaleByNovogradState, novograd, scale_by_novograd
 from jaxopt_ko.optimizers.radam import radam, scale_by_radam
 from jaxopt_ko.optimizers.rmsprop import (
     ScaleByRmsState,
@@ -59,6 +65,7 @@ from jaxopt_ko.optimizers.rmsprop import (
 from jaxopt_ko.optimizers.rprop import ScaleByRpropState, rprop, scale_by_rprop
 from jaxopt_ko.optimizers.sgd import sgd
 from jaxopt_ko.optimizers.sign import scale_by_sign, sign_sgd, signum
+from jaxopt_ko.optimizers.sm3 import ScaleBySM3State, scale_by_sm3, sm3
 from jaxopt_ko.optimizers.yogi import scale_by_yogi, yogi
 from jaxopt_ko.program import linear_program, quadratic_program
 from jaxopt_ko.schedules import (
@@ -132,10 +139,23 @@ from jaxopt_ko.solvers.quasi_newton import (
 )
 from jaxopt_ko.solvers.trust_region import TrustRegionState
 from jaxopt_ko.transforms.averaging import EmaState, ema
-from jaxopt_ko.transforms.clipping import clip, clip_by_global_norm, clip_by_norm
+from jaxopt_ko.transforms.centering import centralize
+from jaxopt_ko.transforms.clipping import (
+    AdaptiveGradClipState,
+    adaptive_grad_clip,
+    clip,
+    clip_by_block_rms,
+    clip_by_global_norm,
+    clip_by_norm,
+    per_example_global_norm_clip,
+    per_example_layer_norm_clip,
+    unitwise_clip,
+    unitwise_norm,
+)
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.momentum import TraceState, trace
 from jaxopt_ko.transforms.noise import AddNoiseState, add_noise
+from jaxopt_ko.transforms.normalizing import NormalizeState, normalize, normalize_by_update_norm
 from jaxopt_ko.transforms.scaling import (
     ScaleByScheduleState,
     scale,
@@ -143,6 +163,12 @@ from jaxopt_ko.transforms.scaling import (
     scale_by_learning_rate,
     scale_by_schedule,
     set_to_zero,
+)
+from jaxopt_ko.transforms.trust_ratio import (
+    ScaleByTrustRatioState,
+    scale_by_param_block_norm,
+    scale_by_param_block_rms,
+    scale_by_trust_ratio,
 )
 from jaxopt_ko.tree import global_norm
 from jaxopt_ko.types import (
@@ -165,6 +191,7 @@ from jaxopt_ko.types import (
 
 __all__ = [
     "KKT",
+    "AdaptiveGradClipState",
     "AddNoiseState",
     "AugmentedLagrangianState",
     "BacktrackingLinesearchInfo",
@@ -173,6 +200,9 @@ __all__ = [
     "EmaState",
     "EmptyState",
     "Evaluations",
+    "FactoredState",
+    "GaLoreDimensionNumbers",
+    "GaLoreState",
     "GradientTransformation",
     "GradientTransformationExtraArgs",
     "Hyper",
@@ -185,6 +215,7 @@ __all__ = [
     "MaskedNode",
     "MaskedState",
     "Multipliers",
+    "NormalizeState",
     "Params",
     "PartitionState",
     "ProximalGradientState",
@@ -202,11 +233,14 @@ __all__ = [
     "ScaleByNewtonCgState",
     "ScaleByNewtonState",
     "ScaleByNonlinearCgState",
+    "ScaleByNovogradState",
     "ScaleByRStdDevState",
     "ScaleByRmsState",
     "ScaleByRpropState",
     "ScaleByRssState",
+    "ScaleBySM3State",
     "ScaleByScheduleState",
+    "ScaleByTrustRatioState",
     "ScaleByZoomLinesearchState",
     "Schedule",
     "Solution",
@@ -217,12 +251,14 @@ __all__ = [
     "ZoomLinesearchInfo",
     "adabelief",
     "adadelta",
+    "adafactor",
     "adagrad",
     "adam",
     "adamax",
     "adamaxw",
     "adamw",
     "adan",
+    "adaptive_grad_clip",
     "add_decayed_weights",
     "add_noise",
     "amsgrad",
@@ -230,9 +266,11 @@ __all__ = [
     "augmented_lagrangian",
     "bfgs",
     "catalog",
+    "centralize",
     "cg",
     "chain",
     "clip",
+    "clip_by_block_rms",
     "clip_by_global_norm",
     "clip_by_norm",
     "constant_schedule",
@@ -245,6 +283,8 @@ __all__ = [
     "ema",
     "errors",
     "exponential_decay",
+    "fromage",
+    "galore",
     "gauss_newton",
     "global_norm",
     "identity",
@@ -255,7 +295,9 @@ __all__ = [
     "join_schedules",
     "keep_in",
     "l2_loss",
+    "lamb",
     "landscapes",
+    "lars",
     "lbfgs",
     "lbfgsb",
     "leafwise",
@@ -276,8 +318,13 @@ __all__ = [
     "newton",
     "newton_cg",
     "nonlinear_cg",
+    "normalize",
+    "normalize_by_update_norm",
+    "novograd",
     "numerics",
     "partition",
+    "per_example_global_norm_clip",
+    "per_example_layer_norm_clip",
     "piecewise_constant_schedule",
     "piecewise_interpolate_schedule",
     "polynomial_schedule",
@@ -306,6 +353,8 @@ __all__ = [
     "scale_by_backtracking_linesearch",
     "scale_by_belief",
     "scale_by_bfgs",
+    "scale_by_factored_rms",
+    "scale_by_galore",
     "scale_by_group",
     "scale_by_hager_zhang_linesearch",
     "scale_by_lbfgs",
@@ -315,13 +364,18 @@ __all__ = [
     "scale_by_newton",
     "scale_by_newton_cg",
     "scale_by_nonlinear_cg",
+    "scale_by_novograd",
+    "scale_by_param_block_norm",
+    "scale_by_param_block_rms",
     "scale_by_radam",
     "scale_by_rms",
     "scale_by_rprop",
     "scale_by_rss",
     "scale_by_schedule",
     "scale_by_sign",
+    "scale_by_sm3",
     "scale_by_stddev",
+    "scale_by_trust_ratio",
     "scale_by_yogi",
     "scale_by_zoom_linesearch",
     "schedules",
@@ -330,6 +384,7 @@ __all__ = [
     "sgdr_schedule",
     "sign_sgd",
     "signum",
+    "sm3",
     "softmax_cross_entropy_with_integer_labels",
     "solve",
     "squared_error",
@@ -337,6 +392,8 @@ __all__ = [
     "transform",
     "tree",
     "types",
+    "unitwise_clip",
+    "unitwise_norm",
     "value_and_grad_from_state",
     "warmup_constant_schedule",
     "warmup_cosine_decay_schedule",

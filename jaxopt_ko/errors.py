@@ -63,7 +63,7 @@ class Domain(NamedTuple):
     high: float  # excluded unless infinite
     words: str
     low_open: bool = False
-    infinite: bool = False  # may the value itself be infinite?
+    infinite: bool = False  # is the upper end itself included, infinity say?
 
     def holds(self, value: float) -> bool:
         """Whether a concrete number lies inside; NaN never does."""
@@ -75,6 +75,7 @@ NONNEGATIVE = Domain(0.0, math.inf, "a finite number >= 0")
 POSITIVE = Domain(0.0, math.inf, "a finite number > 0", low_open=True)
 THRESHOLD = Domain(0.0, math.inf, "a number > 0 (infinity switches it off)", low_open=True, infinite=True)
 FRACTION = Domain(0.0, 1.0, "in [0, 1)")
+UNIT = Domain(0.0, 1.0, "in [0, 1]", infinite=True)
 FINITE = Domain(-math.inf, math.inf, "a finite number", low_open=True)
 
 
@@ -634,6 +635,28 @@ def check_batch(who: str, args: PyTree, small: int) -> None:
     if sizes[0] % small or sizes[0] < 2 * small:
         say(HyperparameterError, who, "the batch must be a multiple of small, twice at least",
             f"a batch of {sizes[0]}, small={small}", "Leave some examples out")  # fmt: skip
+
+
+def check_examples(who: str, grads: PyTree) -> None:
+    """Gradients of one batch, each example by itself."""
+    sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(grads)}
+    if len(sizes) > 1 or () in sizes:
+        say(TreeError, who, "the leaves of grads must have the examples as first axis, as many each",
+            f"first axes {sorted(sizes)}", "Make them with jax.vmap(jax.grad(loss), in_axes=(None, 0))")  # fmt: skip
+
+
+def check_rank(who: str, shape: tuple[int, ...], most: int) -> None:
+    """An array with no more axes than there is a rule for."""
+    if len(shape) > most:
+        say(TreeError, who, f"there is a rule for {most} axes at most", f"shape {shape}",
+            "Say with axis which belong to a unit, or with stack_axes how many leading ones are stacks")  # fmt: skip
+
+
+def check_axes(who: str, shape: tuple[int, ...], numbers: Any, fits: bool) -> None:
+    """Each axis of a leaf is one of the rows or of the columns of a matrix."""
+    if not fits:
+        say(TreeError, who, f"each axis of a leaf must be one of rows or columns, of the shape {shape} here",
+            repr(numbers), "Give None for the leaf to leave it as it is")  # fmt: skip
 
 
 def check_losses(who: str, losses: Any, examples: int) -> None:

@@ -107,6 +107,12 @@ def length(x: jax.Array, axis: int | tuple[int, ...] | None = None, keepdims: bo
     return jnp.where(jnp.isinf(plain), safe_sqrt(scaled) / low, safe_sqrt(plain))
 
 
+def root_mean_square(x: jax.Array) -> jax.Array:
+    """The square root of the mean square of an array; 0 if it is empty."""
+    root: jax.Array = length(x) / np.sqrt(max(x.size, 1)).astype(x.dtype)
+    return root
+
+
 def largest(x: jax.Array) -> jax.Array:
     """max|x|, 0 if x is empty."""
     return jnp.max(jnp.abs(x)) if x.size else jnp.zeros((), x.dtype)

@@ -88,7 +88,7 @@ def stacks(who: str, stack_axes: PyTree, tree: PyTree, none_is_leaf: bool = Fals
             spread = jax.tree.broadcast(stack_axes, tree, is_leaf=is_none if none_is_leaf else None)
         except ValueError:
             errors.structure_mismatch(who, "stack_axes", stack_axes, "params (or a prefix of them)", tree)
-        counts = jax.tree.leaves(spread)
+        counts = [count or 0 for count in flatten(spread, none_is_leaf)[0]]  # None where the leaf is
     for index, (leaf, count) in enumerate(zip(leaves, counts, strict=True)):
         if count and leaf is not None and np.ndim(leaf) < count:
             errors.too_few_axes(who, errors.path_of(tree, index, none_is_leaf), leaf, count)
