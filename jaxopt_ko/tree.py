@@ -95,6 +95,14 @@ def stacks(who: str, stack_axes: PyTree, tree: PyTree, none_is_leaf: bool = Fals
     return counts
 
 
+def in_order(who: str, what: str, other: PyTree, tree: PyTree, treedef: Any) -> list[Any]:
+    """What another tree has at each leaf of `tree`, whose structure is `treedef`."""
+    try:
+        return list(treedef.flatten_up_to(other))
+    except ValueError:
+        errors.structure_mismatch(who, what, other, "gradients", tree)
+
+
 def ravel(tree: PyTree) -> tuple[jax.Array, Callable[[jax.Array], PyTree]]:
     """All leaves as one vector, float32 at least, and the function that makes trees like this one of such vectors."""
     leaves, treedef = flatten(tree)

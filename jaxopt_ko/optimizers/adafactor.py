@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 
 from jaxopt_ko.compose import chain, leafwise
-from jaxopt_ko.errors import NONNEGATIVE, check_size
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE, THRESHOLD, check_hyper, check_size
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.numerics import ratio, safe_sqrt
 from jaxopt_ko.transforms.averaging import ema
@@ -136,17 +136,21 @@ def adafactor(
     The paper's learning rate is min(1e-2, 1 / sqrt(t)); without one a step is as large as the parameters. Not where
     memory is no concern: AdamW keeps the whole of v. Needs params.
     """
+    check_hyper("adafactor", "decay_offset", decay_offset, NONNEGATIVE)
     rules = [
         scale_by_factored_rms(factored, decay_rate, decay_offset, min_dim_size_to_factor, eps, stack_axes=stack_axes)
     ]
     if clipping_threshold is not None:
+        check_hyper("adafactor", "clipping_threshold", clipping_threshold, THRESHOLD)
         rules.append(clip_by_block_rms(clipping_threshold, stack_axes=stack_axes))
     if learning_rate is not None:
         rules.append(scale_by_learning_rate(learning_rate, flip_sign=False))
     if multiply_by_parameter_scale:
         rules.append(scale_by_param_block_rms(stack_axes=stack_axes))
     if momentum is not None:
+        check_hyper("adafactor", "momentum", momentum, FRACTION)
         rules.append(ema(momentum, debias=False, accumulator_dtype=dtype_momentum))
     if weight_decay_rate is not None:
+        check_hyper("adafactor", "weight_decay_rate", weight_decay_rate, NONNEGATIVE)
         rules.append(add_decayed_weights(weight_decay_rate, weight_decay_mask))
     return chain(*rules, scale(-1))

@@ -114,27 +114,33 @@ def scale_by_galore(
     def on_left(one: _Matrix) -> bool:
         return one.m >= one.n if keeps == "short" else one.m <= one.n
 
+    def shapes(one: _Matrix) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Of P and R."""
+        stack, r = one.shape[: one.stack], min(rank, one.m, one.n)
+        return ((*stack, one.m, r), (*stack, r, one.n)) if on_left(one) else ((*stack, one.n, r), (*stack, one.m, r))
+
     def init(params: Params) -> GaLoreState:
         leaves, treedef, seen = matrices(params)
         small, projectors = list(leaves), list[Any]([None] * len(leaves))
         for index, (leaf, one) in enumerate(zip(leaves, seen, strict=True)):
             if one is not None:
-                r, stack, dtype = min(rank, one.m, one.n), one.shape[: one.stack], tree.dtype_of(leaf)
-                left = on_left(one)
-                P, R = (one.m if left else one.n, r), (r, one.n) if left else (one.m, r)
-                projectors[index] = tree.wide_like(tree.abstract((*stack, *P), dtype))
-                small[index] = tree.wide_like(tree.abstract((*stack, *R), dtype))
+                P, R = (tree.wide_like(tree.abstract(shape, tree.dtype_of(leaf))) for shape in shapes(one))
+                projectors[index], small[index] = P, R
         return GaLoreState(zero_count(), base.init(treedef.unflatten(small)), treedef.unflatten(projectors))
 
     def update(updates: Updates, state: GaLoreState, params: Params = None, **_: Any) -> tuple[Updates, GaLoreState]:
         leaves, treedef, seen = matrices(updates)
         due = state.count % update_proj_gap == 0
-        small, projectors = list(leaves), treedef.flatten_up_to(state.projector)
+        small, projectors = list(leaves), tree.in_order(who, "state", state.projector, updates, treedef)
         for index, (g, one) in enumerate(zip(leaves, seen, strict=True)):
             if one is not None:
+                if np.shape(projectors[index]) != shapes(one)[0]:
+                    path = errors.path_of(updates, index, none_is_leaf=True)
+                    errors.memory_mismatch(who, [projectors[index]], path, g)
                 small[index], projectors[index] = _project(g, projectors[index], due, one, on_left(one))
         steps, base_state = base.update(treedef.unflatten(small), state.base_optimizer_state, None)
-        factor, full = value_at(scale, state.count), treedef.flatten_up_to(steps)
+        factor = value_at(scale, state.count)
+        full = tree.in_order(who, "updates of the base optimizer", steps, updates, treedef)
         for index, (u, one) in enumerate(zip(full, seen, strict=True)):
             if one is not None:
                 full[index] = _restore(u, projectors[index], factor, one, on_left(one)).astype(leaves[index].dtype)

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from jaxopt_ko.compose import chain, leafwise
-from jaxopt_ko.errors import FRACTION, NONNEGATIVE, UNIT
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE, UNIT, check_hyper
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.numerics import ratio, safe_sqrt
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
@@ -71,4 +71,5 @@ def sm3(learning_rate: Hyper, momentum: Hyper = 0.9, *, stack_axes: PyTree = 0) 
 
     As AdaGrad's, its steps shrink for good; not for long runs without a warm start of the learning rate.
     """
+    check_hyper("sm3", "momentum", momentum, FRACTION)
     return chain(scale_by_sm3(momentum, stack_axes=stack_axes), scale_by_learning_rate(learning_rate))
