@@ -729,7 +729,7 @@ def structure_mismatch(who: str, what: str, tree: PyTree, like: str, reference: 
     """Say where two trees part: missing leaves, extra ones, or other containers."""
     have, want = (
         {
-            _spell(path): isinstance(leaf, MaskedNode)
+            _spell(path): type(leaf) if _stands_for_a_leaf(leaf) else None
             for path, leaf in flatten_with_path(t, is_leaf=_stands_for_a_leaf)[0]
         }
         for t in (tree, reference)
@@ -738,7 +738,7 @@ def structure_mismatch(who: str, what: str, tree: PyTree, like: str, reference: 
     masked = sorted(path for path in have.keys() & want.keys() if have[path] != want[path])
     parts = [f"no leaf at {', '.join(missing[:3])}"] if missing else []
     parts += [f"an extra leaf at {', '.join(extra[:3])}"] if extra else []
-    parts += [f"a leaf masked out in one of them at {', '.join(masked[:3])}"] if masked else []
+    parts += [f"a leaf left out, masked or None, in one of them at {', '.join(masked[:3])}"] if masked else []
     if not parts:
         parts = [f"the same leaves in other containers: {_short(jax.tree.structure(tree))}"]
     say(TreeError, who, f"the {what} must have the structure of the {like}", " and ".join(parts),
