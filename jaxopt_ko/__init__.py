@@ -42,6 +42,7 @@ from jaxopt_ko.lift import leafwise, transform
 from jaxopt_ko.losses import l2_loss, mean_squared_error, softmax_cross_entropy_with_integer_labels, squared_error
 from jaxopt_ko.optimizers.adabelief import ScaleByBeliefState, adabelief, scale_by_belief
 from jaxopt_ko.optimizers.adadelta import ScaleByAdaDeltaState, adadelta, scale_by_adadelta
+from jaxopt_ko.optimizers.adafactor import FactoredState, adafactor, scale_by_factored_rms
 from jaxopt_ko.optimizers.adagrad import ScaleByRssState, adagrad, scale_by_rss
 from jaxopt_ko.optimizers.adam import (
     ScaleByAdamState,
@@ -58,7 +59,12 @@ from jaxopt_ko.optimizers.adam import (
 )
 from jaxopt_ko.optimizers.adan import ScaleByAdanState, adan, scale_by_adan
 from jaxopt_ko.optimizers.amsgrad import ScaleByAmsgradState, amsgrad, scale_by_amsgrad
+from jaxopt_ko.optimizers.fromage import fromage
+from jaxopt_ko.optimizers.galore import GaLoreDimensionNumbers, GaLoreState, galore, scale_by_galore
+from jaxopt_ko.optimizers.lamb import lamb
+from jaxopt_ko.optimizers.lars import lars
 from jaxopt_ko.optimizers.lion import ScaleByLionState, lion, scale_by_lion
+from jaxopt_ko.optimizers.novograd import ScaleByNovogradState, novograd, scale_by_novograd
 from jaxopt_ko.optimizers.radam import radam, scale_by_radam
 from jaxopt_ko.optimizers.rmsprop import (
     ScaleByRmsState,
@@ -70,6 +76,7 @@ from jaxopt_ko.optimizers.rmsprop import (
 from jaxopt_ko.optimizers.rprop import ScaleByRpropState, rprop, scale_by_rprop
 from jaxopt_ko.optimizers.sgd import sgd
 from jaxopt_ko.optimizers.sign import scale_by_sign, sign_sgd, signum
+from jaxopt_ko.optimizers.sm3 import ScaleBySM3State, scale_by_sm3, sm3
 from jaxopt_ko.optimizers.yogi import scale_by_yogi, yogi
 from jaxopt_ko.program import linear_program, quadratic_program
 from jaxopt_ko.schedules import (
@@ -153,10 +160,23 @@ from jaxopt_ko.transforms.constraints import (
 from jaxopt_ko.transforms.curvature import (
     HutchinsonState,
     hutchinson_estimator_diag_hessian,
+from jaxopt_ko.transforms.centering import centralize
+from jaxopt_ko.transforms.clipping import (
+    AdaptiveGradClipState,
+    adaptive_grad_clip,
+    clip,
+    clip_by_block_rms,
+    clip_by_global_norm,
+    clip_by_norm,
+    per_example_global_norm_clip,
+    per_example_layer_norm_clip,
+    unitwise_clip,
+    unitwise_norm,
 )
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.momentum import TraceState, trace
 from jaxopt_ko.transforms.noise import AddNoiseState, add_noise
+from jaxopt_ko.transforms.normalizing import NormalizeState, normalize, normalize_by_update_norm
 from jaxopt_ko.transforms.scaling import (
     ScaleByScheduleState,
     scale,
@@ -164,6 +184,12 @@ from jaxopt_ko.transforms.scaling import (
     scale_by_learning_rate,
     scale_by_schedule,
     set_to_zero,
+)
+from jaxopt_ko.transforms.trust_ratio import (
+    ScaleByTrustRatioState,
+    scale_by_param_block_norm,
+    scale_by_param_block_rms,
+    scale_by_trust_ratio,
 )
 from jaxopt_ko.tree import global_norm
 from jaxopt_ko.types import (
@@ -244,6 +270,7 @@ from jaxopt_ko.wrappers.sharpness import (
 
 __all__ = [
     "KKT",
+    "AdaptiveGradClipState",
     "AddNoiseState",
     "ApplyEvery",
     "ApplyIfFiniteState",
@@ -258,6 +285,9 @@ __all__ = [
     "EmaState",
     "EmptyState",
     "Evaluations",
+    "FactoredState",
+    "GaLoreDimensionNumbers",
+    "GaLoreState",
     "GradientTransformation",
     "GradientTransformationExtraArgs",
     "HutchinsonState",
@@ -277,6 +307,7 @@ __all__ = [
     "MultiTransformState",
     "Multipliers",
     "NonNegativeParamsState",
+    "NormalizeState",
     "Params",
     "PartitionState",
     "ProximalGradientState",
@@ -296,11 +327,14 @@ __all__ = [
     "ScaleByNewtonCgState",
     "ScaleByNewtonState",
     "ScaleByNonlinearCgState",
+    "ScaleByNovogradState",
     "ScaleByRStdDevState",
     "ScaleByRmsState",
     "ScaleByRpropState",
     "ScaleByRssState",
+    "ScaleBySM3State",
     "ScaleByScheduleState",
+    "ScaleByTrustRatioState",
     "ScaleByZoomLinesearchState",
     "Schedule",
     "ShouldSkipUpdateFunction",
@@ -317,12 +351,14 @@ __all__ = [
     "ZoomLinesearchInfo",
     "adabelief",
     "adadelta",
+    "adafactor",
     "adagrad",
     "adam",
     "adamax",
     "adamaxw",
     "adamw",
     "adan",
+    "adaptive_grad_clip",
     "add_decayed_weights",
     "add_noise",
     "amsgrad",
@@ -332,9 +368,11 @@ __all__ = [
     "augmented_lagrangian",
     "bfgs",
     "catalog",
+    "centralize",
     "cg",
     "chain",
     "clip",
+    "clip_by_block_rms",
     "clip_by_global_norm",
     "clip_by_norm",
     "conditionally_mask",
@@ -353,6 +391,8 @@ __all__ = [
     "exponential_decay",
     "flatten",
     "freeze",
+    "fromage",
+    "galore",
     "gauss_newton",
     "global_norm",
     "hutchinson_estimator_diag_hessian",
@@ -368,7 +408,9 @@ __all__ = [
     "keep_in",
     "keep_params_nonnegative",
     "l2_loss",
+    "lamb",
     "landscapes",
+    "lars",
     "lbfgs",
     "lbfgsb",
     "leafwise",
@@ -394,9 +436,14 @@ __all__ = [
     "newton",
     "newton_cg",
     "nonlinear_cg",
+    "normalize",
+    "normalize_by_update_norm",
+    "novograd",
     "numerics",
     "partition",
     "periodic_update",
+    "per_example_global_norm_clip",
+    "per_example_layer_norm_clip",
     "piecewise_constant_schedule",
     "piecewise_interpolate_schedule",
     "polynomial_schedule",
@@ -427,6 +474,8 @@ __all__ = [
     "scale_by_backtracking_linesearch",
     "scale_by_belief",
     "scale_by_bfgs",
+    "scale_by_factored_rms",
+    "scale_by_galore",
     "scale_by_group",
     "scale_by_hager_zhang_linesearch",
     "scale_by_lbfgs",
@@ -436,13 +485,18 @@ __all__ = [
     "scale_by_newton",
     "scale_by_newton_cg",
     "scale_by_nonlinear_cg",
+    "scale_by_novograd",
+    "scale_by_param_block_norm",
+    "scale_by_param_block_rms",
     "scale_by_radam",
     "scale_by_rms",
     "scale_by_rprop",
     "scale_by_rss",
     "scale_by_schedule",
     "scale_by_sign",
+    "scale_by_sm3",
     "scale_by_stddev",
+    "scale_by_trust_ratio",
     "scale_by_yogi",
     "scale_by_zoom_linesearch",
     "scale_gradient",
@@ -456,6 +510,7 @@ __all__ = [
     "skip_large_updates",
     "skip_not_finite",
     "snapshot",
+    "sm3",
     "softmax_cross_entropy_with_integer_labels",
     "solve",
     "split_real_and_imaginary",
@@ -467,6 +522,8 @@ __all__ = [
     "tree",
     "tree_map_params",
     "types",
+    "unitwise_clip",
+    "unitwise_norm",
     "value_and_grad_from_state",
     "warmup_constant_schedule",
     "warmup_cosine_decay_schedule",

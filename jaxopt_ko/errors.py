@@ -63,7 +63,7 @@ class Domain(NamedTuple):
     high: float  # excluded unless infinite
     words: str
     low_open: bool = False
-    infinite: bool = False  # may the value itself be infinite?
+    infinite: bool = False  # is the upper end itself included, infinity say?
 
     def holds(self, value: float) -> bool:
         """Whether a concrete number lies inside; NaN never does."""
@@ -75,6 +75,7 @@ NONNEGATIVE = Domain(0.0, math.inf, "a finite number >= 0")
 POSITIVE = Domain(0.0, math.inf, "a finite number > 0", low_open=True)
 THRESHOLD = Domain(0.0, math.inf, "a number > 0 (infinity switches it off)", low_open=True, infinite=True)
 FRACTION = Domain(0.0, 1.0, "in [0, 1)")
+UNIT = Domain(0.0, 1.0, "in [0, 1]", infinite=True)
 FINITE = Domain(-math.inf, math.inf, "a finite number", low_open=True)
 
 
@@ -663,8 +664,9 @@ def check_batch(who: str, args: PyTree, small: int) -> None:
             f"a batch of {sizes[0]}, small={small}", "Leave some examples out")  # fmt: skip
 
 
-def check_examples(who: str, leaves: Sequence[Any]) -> None:
+def check_examples(who: str, grads: PyTree) -> None:
     """Gradients of several examples: the same number of them, first, in each leaf."""
+    leaves = jax.tree.leaves(grads)
     sizes = [np.shape(leaf)[0] if np.ndim(leaf) else None for leaf in leaves]
     if len(set(sizes)) > 1 or None in sizes or 0 in sizes:
         say(TreeError, who, "every gradient must have the examples as its first axis",
@@ -689,6 +691,20 @@ def check_first_axis(who: str, name: str, axis: Any) -> None:
     """An axis that must be the first."""
     if isinstance(axis, bool) or axis != 0:
         say(HyperparameterError, who, f"{name} must be 0", repr(axis), "Move the axis afterwards: jnp.moveaxis")
+
+
+def check_rank(who: str, shape: tuple[int, ...], most: int) -> None:
+    """An array with no more axes than there is a rule for."""
+    if len(shape) > most:
+        say(TreeError, who, f"there is a rule for {most} axes at most", f"shape {shape}",
+            "Say with axis which belong to a unit, or with stack_axes how many leading ones are stacks")  # fmt: skip
+
+
+def check_axes(who: str, shape: tuple[int, ...], numbers: Any, fits: bool) -> None:
+    """Each axis of a leaf is one of the rows or of the columns of a matrix."""
+    if not fits:
+        say(TreeError, who, f"each axis of a leaf must be one of rows or columns, of the shape {shape} here",
+            repr(numbers), "Give None for the leaf to leave it as it is")  # fmt: skip
 
 
 def check_losses(who: str, losses: Any, examples: int) -> None:
@@ -761,7 +777,7 @@ def structure_mismatch(who: str, what: str, tree: PyTree, like: str, reference: 
     """Say where two trees part: missing leaves, extra ones, or other containers."""
     have, want = (
         {
-            _spell(path): isinstance(leaf, MaskedNode)
+            _spell(path): type(leaf) if _stands_for_a_leaf(leaf) else None
             for path, leaf in flatten_with_path(t, is_leaf=_stands_for_a_leaf)[0]
         }
         for t in (tree, reference)
@@ -770,7 +786,7 @@ def structure_mismatch(who: str, what: str, tree: PyTree, like: str, reference: 
     masked = sorted(path for path in have.keys() & want.keys() if have[path] != want[path])
     parts = [f"no leaf at {', '.join(missing[:3])}"] if missing else []
     parts += [f"an extra leaf at {', '.join(extra[:3])}"] if extra else []
-    parts += [f"a leaf masked out in one of them at {', '.join(masked[:3])}"] if masked else []
+    parts += [f"a leaf left out, masked or None, in one of them at {', '.join(masked[:3])}"] if masked else []
     if not parts:
         parts = [f"the same leaves in other containers: {_short(jax.tree.structure(tree))}"]
     say(TreeError, who, f"the {what} must have the structure of the {like}", " and ".join(parts),
@@ -782,6 +798,27 @@ def shape_mismatch(who: str, what: str, path: str, got: Any, like: str, want: tu
     """A leaf of another shape, broadcastable or not."""
     say(TreeError, who, f"the {what} leaf {path} must have the shape {want} of the {like}", describe(got),
         "Shapes are never broadcast here: reshape the leaf, or make the state anew with init")  # fmt: skip
+
+
+def memory_mismatch(who: str, memory: Any, path: str, got: Any) -> NoReturn:
+    """A gradient whose leaf remembers what was made for another one."""
+    say(TreeError, who, f"the gradients leaf {path} must have the shape of the leaf that its state was made for",
+        f"{describe(got)} with the state {', '.join(map(describe, memory))}",
+        "Shapes are never broadcast here: reshape the leaf, or make the state anew with init")  # fmt: skip
+
+
+def check_stack_axes(who: str, stack_axes: Any) -> None:
+    """How many leading axes of a leaf are stacks."""
+    for leaf in jax.tree.leaves(stack_axes, is_leaf=_is_none):
+        if not isinstance(leaf, int) or isinstance(leaf, bool) or leaf < 0:
+            say(HyperparameterTypeError, who, "stack_axes must be an integer >= 0 or a tree of such", describe(leaf),
+                "Give 1 for leaves [layers, m, n], 0 for leaves [m, n]")  # fmt: skip
+
+
+def too_few_axes(who: str, path: str, leaf: Any, stack: int) -> NoReturn:
+    """A leaf that cannot be a stack of others."""
+    say(TreeError, who, f"the leaf {path} must have the {stack} leading axes that stack_axes says are stacks",
+        describe(leaf), "Give a tree: stack_axes={'layers': 1, 'head': 0}")  # fmt: skip
 
 
 def rule_shapes(who: str, went_in: Sequence[Any], came_out: Sequence[Any]) -> NoReturn:

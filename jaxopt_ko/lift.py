@@ -23,9 +23,9 @@ from jaxopt_ko.numerics import next_count, scalar_dtype, value_at, zero_count
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
 P = ParamSpec("P")
-Memory = tuple[jax.Array, ...]  # what one leaf remembers
+Memory = tuple[Any, ...]  # what one leaf remembers: an array, or a nest of them, for each field of the state
 Constants = tuple[tuple[str, float | None], ...]  # (name, value) of each scalar, None for one that varies
-Step = jax.Array | tuple[jax.Array, ...]  # what a rule returns: the step, then the new memory if it has one
+Step = jax.Array | tuple[Any, ...]  # what a rule returns: the step, then the new memory if it has one
 
 
 class Scalars:
@@ -218,6 +218,7 @@ class _Piece:
     shared: Callable[..., Mapping[str, jax.Array]] | None
     reduce: Callable[..., Mapping[str, jax.Array]] | None
     needs_params: bool
+    stack_axes: PyTree
 
     @functools.cached_property
     def follows(self) -> Rule | None:
@@ -228,15 +229,29 @@ class _Piece:
         _check_leaves(self.name, "params", params)
         leaves, treedef = tree.flatten(params)
         start = [value_at(value, zero_count()) for value in self.scalars.values()]
-        memory = [self.init(leaf) for leaf in leaves]
-        for made in memory:
-            errors.check_memory(self.name, made, self.width)
+        stacks = tree.stacks(self.name, self.stack_axes, params)
+        memory = [self.memory(leaf, stack) for leaf, stack in zip(leaves, stacks, strict=True)]
         columns = [treedef.unflatten([m[i] for m in memory]) for i in range(self.width)]
         return self.state_type(zero_count(), *start, *columns)
 
+    def memory(self, leaf: Any, stack: int) -> Memory:
+        """What a leaf remembers, whose first `stack` axes count leaves of one shape."""
+        init = self.init
+        if stack and isinstance(leaf, jax.Array):
+            for _ in range(stack):
+                init = jax.vmap(init)
+            made = init(leaf)
+        else:
+            shape = np.shape(leaf)
+            made = init(tree.abstract(shape[stack:], tree.dtype_of(leaf)) if stack else leaf)
+            if stack:
+                made = jax.tree.map(lambda m: jnp.broadcast_to(m, (*shape[:stack], *m.shape)), made)
+        errors.check_memory(self.name, made, self.width)
+        return made
+
     @property
     def width(self) -> int:
-        """How many arrays each leaf remembers."""
+        """How many things each leaf remembers."""
         return len(self.state_type._fields) - 1 - len(self.scalars)  # type: ignore[attr-defined]
 
     def begin(self, updates: Updates, state: State) -> tuple[dict[str, jax.Array], Constants, Memory]:
@@ -269,6 +284,7 @@ class LeafUpdate:
             self.pieces = (piece,)
         self.leaf = _leaf_function(tuple((q.name, q.rule, q.width) for q in self.pieces))
         self.needs_params = any(q.needs_params for q in self.pieces)
+        self._expected: dict[Any, Any] = {}  # (rule, shape, stack) -> the shapes of what such a leaf remembers
 
     def __call__(self, updates: Updates, state: State, params: Params = None, **_: Any) -> tuple[Updates, State]:
         """One step of every rule in turn."""
@@ -285,7 +301,8 @@ class LeafUpdate:
         varying = [own[key] for own, keys in zip(shared, names, strict=True) for key, value in keys if value is None]
         # One operand of each leaf's call, and of each kernel, instead of one per scalar.
         table = _table(*varying) if varying else None
-        aligned.run(functools.partial(self.leaf, table, names=names), self.needs_params)
+        stacks = [tree.stacks(q.name, q.stack_axes, updates, aligned.sparse) for q in self.pieces]
+        aligned.run(functools.partial(self.leaf, table, names=names), self.needs_params, stacks, self._stranger)
         columns = iter(aligned.columns())
         new = (
             piece.state_type(*head, *(next(columns) for _ in range(piece.width)))
@@ -295,6 +312,21 @@ class LeafUpdate:
 
     def __repr__(self) -> str:
         return self.__name__
+
+    def _stranger(self, g: Any, memory: Memory, stacks: Sequence[int]) -> tuple[str, Memory] | None:
+        """The rule whose memory was made for another leaf, and that memory."""
+        shape, rest = np.shape(g), memory
+        if all(getattr(m, "shape", None) == shape for m in memory):
+            return None
+        for index, (piece, stack) in enumerate(zip(self.pieces, stacks, strict=True)):
+            mine, rest = rest[: piece.width], rest[piece.width :]
+            key = index, shape, stack
+            if key not in self._expected:
+                leaf = tree.abstract(shape, tree.dtype_of(g))
+                self._expected[key] = _shapes(jax.eval_shape(lambda q=piece, k=stack, leaf=leaf: q.memory(leaf, k)))
+            if _shapes(mine) != self._expected[key]:
+                return piece.name, mine
+        return None
 
     def _split(self, state: State) -> list[State]:
         """The states of the rules, in order."""
@@ -306,6 +338,11 @@ class LeafUpdate:
 
     def _join(self, states: Iterator[State]) -> State:
         return next(states) if self.piece is not None else tuple(part._join(states) for part in self.parts)
+
+
+def _shapes(memory: Memory) -> tuple[Any, list[tuple[int, ...]]]:
+    leaves, treedef = jax.tree.flatten(memory)
+    return treedef, [np.shape(leaf) for leaf in leaves]
 
 
 @functools.lru_cache(maxsize=4096)
@@ -344,39 +381,47 @@ def _leaf_function(rules: tuple[tuple[str, Rule, int], ...]) -> Callable[..., An
         fields: Memory,
         *,
         names: tuple[Constants, ...],  # of the scalars, rule by rule
+        stacks: tuple[int, ...],  # how many leading axes are stacks, rule by rule
         out: np.dtype[Any],
     ) -> tuple[jax.Array, Memory]:
-        wide = tree.compute_dtype(out, g.dtype, *(f.dtype for f in fields))
+        wide = tree.compute_dtype(out, g.dtype, *(f.dtype for f in jax.tree.leaves(fields)))
         entries = iter(() if table is None else table.astype(wide))
 
         def widen(x: jax.Array) -> jax.Array:
             return x.astype(wide) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
         u, rest, stored = widen(g), list(fields), []
-        for (name, rule, width), keys in zip(rules, names, strict=True):
+        for (name, rule, width), keys, stack in zip(rules, names, stacks, strict=True):
             mine, rest = rest[:width], rest[width:]
             h = Scalars(**{k: next(entries) if v is None else jnp.asarray(v, wide) for k, v in keys})
-            try:
-                result = rule.function(u, None if p is None else widen(p), *map(widen, mine), h)
-            except (TypeError, ValueError) as error:
-                if any(m.shape != g.shape for m in mine):
-                    raise _LeafShapeError(name, mine) from error
-                raise
+            apply = rule.function if not stack else _stacked(rule.function, stack)
+            result = apply(u, None if p is None else widen(p), *jax.tree.map(widen, mine), h)
             u, *new = result if isinstance(result, tuple) else (result,)
             try:
                 chex.assert_trees_all_equal_shapes([g, *mine], [u, *new])
-            except AssertionError as error:
-                if any(m.shape != g.shape for m in mine):
-                    raise _LeafShapeError(name, mine) from error
-                errors.rule_shapes(name, [g, *mine], [u, *new])
-            stored += [now.astype(was.dtype) for was, now in zip(mine, new, strict=True)]
+            except AssertionError:
+                errors.rule_shapes(name, jax.tree.leaves([g, *mine]), jax.tree.leaves([u, *new]))
+            stored += jax.tree.map(_stored, mine, new)
         return u.astype(out), tuple(stored)
 
-    return jax.jit(leaf, static_argnames=("names", "out"))
+    return jax.jit(leaf, static_argnames=("names", "stacks", "out"))
 
 
-class _LeafShapeError(Exception):
-    """A gradient does not fit what its leaf remembers: (rule, memory)."""
+def _stored(was: jax.Array, now: jax.Array) -> jax.Array:
+    return now.astype(was.dtype)
+
+
+def _stacked(rule: Callable[..., Any], stack: int) -> Callable[..., Any]:
+    """The rule on each of the leaves that the first `stack` axes count; they share h."""
+
+    def apply(*args: Any) -> Any:
+        *of_leaf, h = args
+        one: Callable[..., Any] = lambda *of_leaf: rule(*of_leaf, h)  # noqa: E731
+        for _ in range(stack):
+            one = jax.vmap(one)
+        return one(*of_leaf)
+
+    return apply
 
 
 class _Aligned:
@@ -384,45 +429,55 @@ class _Aligned:
 
     def __init__(self, who: str, updates: Updates, params: Params, fields: Sequence[PyTree]) -> None:
         self.who, self.tree = who, updates
-        self.g, self.treedef = tree.flatten(updates)
-        others = [("params", params)] if params is not None else []
+        others = [] if params is None else [("params", params)]
         others += [("state", field) for field in fields]
-        self.sparse = any(tree.structure(other) != self.treedef for _, other in others)
-        if self.sparse:  # None in the gradients is no gradient; anything else is a mistake
-            self.g, self.treedef = tree.flatten(updates, none_is_leaf=True)
-            for what, other in others:
-                if tree.structure(other, none_is_leaf=True) != self.treedef:
-                    errors.structure_mismatch(who, "gradients", updates, what, other)
-        flat = [jax.tree.leaves(other, is_leaf=tree.is_none if self.sparse else None) for _, other in others]
+        for sparse in (False, True):  # None in the gradients is no gradient; anything else is a mistake
+            self.sparse = sparse
+            self.g, self.treedef = tree.flatten(updates, none_is_leaf=sparse)
+            flat = [self._in_order(what, other) for what, other in others]
+            if all(leaves is not None for leaves in flat):
+                break
+        else:
+            what, other = others[flat.index(None)]
+            errors.structure_mismatch(who, "gradients", updates, what, other)
         self.p = flat.pop(0) if params is not None else [None] * len(self.g)
-        self.fields = flat
+        self.fields: list[list[Any]] = flat
         for index, (g, p) in enumerate(zip(self.g, self.p, strict=True)):
             if g is not None:
-                self._check(index, g, p)
+                errors.check_leaf(who, "gradients", updates, index, g, none_is_leaf=self.sparse)
+                if p is not None and np.shape(p) != np.shape(g):
+                    errors.shape_mismatch(who, "gradients", self._path(index), g, "params", np.shape(p))
 
-    def run(self, leaf: Callable[..., Any], with_params: bool) -> None:
-        """Call leaf(gradient, parameter, memory, dtype of the step) for each leaf."""
+    def _in_order(self, what: str, other: PyTree) -> Any:
+        """What another tree has for each leaf, None if it does not fit; in a state that may be a nest of arrays."""
+        leaves, treedef = tree.flatten(other, none_is_leaf=self.sparse)
+        if treedef == self.treedef:
+            return leaves
+        try:
+            return self.treedef.flatten_up_to(other) if what == "state" else None
+        except ValueError:
+            return None
+
+    def run(
+        self,
+        leaf: Callable[..., Any],
+        with_params: bool,
+        stacks: Sequence[Sequence[int]],
+        stranger: Callable[..., tuple[str, Memory] | None],
+    ) -> None:
+        """Call leaf(gradient, parameter, memory, dtype of the step, stacks of each rule) for each leaf."""
         for index, (g, p) in enumerate(zip(self.g, self.p, strict=True)):
             if g is None:
                 continue
-            memory = tuple(column[index] for column in self.fields)
+            memory, stack = tuple(column[index] for column in self.fields), tuple(own[index] for own in stacks)
+            misfit = stranger(g, memory, stack)
+            if misfit is not None:
+                errors.memory_mismatch(*misfit, self._path(index), g)
             out = tree.dtype_of(g) if p is None else tree.common_dtype(tree.dtype_of(g), tree.dtype_of(p))
-            try:
-                self.g[index], new = leaf(jnp.asarray(g), p if with_params else None, memory, out=out)
-            except _LeafShapeError as error:
-                name, mine = error.args
-                got = ", ".join(map(errors.describe, mine))
-                errors.shape_mismatch(name, "gradients", self._path(index), g, f"state ({got})", np.shape(mine[0]))
+            own = p if with_params else None
+            self.g[index], new = leaf(jnp.asarray(g), own, memory, out=out, stacks=stack)
             for column, value in zip(self.fields, new, strict=True):
                 column[index] = value
-
-    def _check(self, index: int, g: Any, p: Any) -> None:
-        errors.check_leaf(self.who, "gradients", self.tree, index, g, none_is_leaf=self.sparse)
-        if p is not None and np.shape(p) != np.shape(g):
-            errors.shape_mismatch(self.who, "gradients", self._path(index), g, "params", np.shape(p))
-        for column in self.fields:
-            if not hasattr(column[index], "dtype"):
-                errors.structure_mismatch(self.who, "gradients", self.tree, "state", self.treedef.unflatten(column))
 
     def _path(self, index: int) -> str:
         return errors.path_of(self.tree, index, none_is_leaf=self.sparse)
@@ -446,11 +501,12 @@ def leafwise(
     scalars: Mapping[str, float] | None = None,
     dtypes: Mapping[str, DType | None] | None = None,
     needs_params: bool = False,
+    stack_axes: PyTree = 0,
 ) -> GradientTransformation:
     """A transformation from a rule for one array.
 
     state_type: a NamedTuple whose fields are `count`, then the `scalars`, then one tree per array of memory.
-    init(p) -> memory of one leaf, a tuple in the order of the fields.
+    init(p) -> memory of one leaf, a tuple in the order of the fields: arrays of any shape, or nests of them.
     rule(g, p, *memory, h) -> (step, *memory), in float32 at least; stored in the memory's own dtypes. `p` is None
         unless `needs_params`.
     hypers: name -> (number, array or schedule; its domain), checked now and handed on as h.name at each step.
@@ -458,6 +514,8 @@ def leafwise(
     reduce(updates, h) -> more scalars that depend on all leaves together, a norm say.
     scalars: state that is one number for all leaves, with its start; `shared` returns its new value by name.
     dtypes: arguments that name the dtype of some memory, to be checked now.
+    stack_axes: how many leading axes of a leaf count leaves of one shape, as for a scan over layers: an integer, or
+        integers in a prefix of the params' tree. init and rule see one of those leaves.
     The rule must not close over arrays: what varies comes through hypers.
 
     Raises, when made: HyperparameterError. When traced: what `transform` says.
@@ -465,5 +523,7 @@ def leafwise(
     for key, dtype in (dtypes or {}).items():
         errors.check_dtype(name, key, dtype)
     checked = {key: errors.check_hyper(name, key, *spec) for key, spec in (hypers or {}).items()}
-    piece = _Piece(name, state_type, init, Rule(rule), checked, scalars or {}, shared, reduce, needs_params)
+    errors.check_stack_axes(name, stack_axes)
+    whole = (shared, reduce, needs_params, stack_axes)
+    piece = _Piece(name, state_type, init, Rule(rule), checked, scalars or {}, *whole)
     return GradientTransformation(piece.init_state, LeafUpdate(name, (), piece))

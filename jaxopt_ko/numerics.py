@@ -100,6 +100,21 @@ def norm(x: jax.Array) -> jax.Array:
     return length
 
 
+def length(x: jax.Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> jax.Array:
+    """The Euclidean length of an array, or of its slices along some axes, also where the squares overflow (from 2e19
+    in float32); its derivative at 0 is 0. Both sums are one pass over x, where XLA fuses them."""
+    low = 2.0 ** -(5 * np.finfo(x.dtype).maxexp // 8)
+    plain = jnp.sum(jnp.square(x), axis, keepdims=keepdims)
+    scaled = jnp.sum(jnp.square(x * low), axis, keepdims=keepdims)
+    return jnp.where(jnp.isinf(plain), safe_sqrt(scaled) / low, safe_sqrt(plain))
+
+
+def root_mean_square(x: jax.Array) -> jax.Array:
+    """The square root of the mean square of an array; 0 if it is empty."""
+    root: jax.Array = length(x) / np.sqrt(max(x.size, 1)).astype(x.dtype)
+    return root
+
+
 def largest(x: jax.Array) -> jax.Array:
     """max|x|, 0 if x is empty."""
     return jnp.max(jnp.abs(x)) if x.size else jnp.zeros((), x.dtype)

@@ -10,8 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.shard_alike import shard_alike
 
-from jaxopt_ko.numerics import joined, safe_sqrt
+from jaxopt_ko import errors
+from jaxopt_ko.numerics import joined, length
 from jaxopt_ko.types import DType, PyTree
 
 
@@ -36,6 +38,18 @@ def dtype_of(leaf: Any) -> np.dtype[Any]:
     return np.dtype(jax.dtypes.canonicalize_dtype(dtype))
 
 
+def abstract(shape: tuple[int, ...], dtype: DType) -> jax.ShapeDtypeStruct:
+    """A leaf without values."""
+    return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
+
+
+def summed(leaf: Any, axes: int | tuple[int, ...]) -> Any:
+    """A leaf without some of its axes, to make memory like: placed as the others are, abstract if the leaf is."""
+    if isinstance(leaf, jax.Array):
+        return jnp.sum(leaf, axes)
+    return jax.eval_shape(lambda x: jnp.sum(x, axes), abstract(np.shape(leaf), dtype_of(leaf)))
+
+
 @functools.cache
 def common_dtype(*dtypes: DType) -> jnp.dtype:
     """The smallest dtype that holds all of `dtypes`, whatever promotion mode the user has set."""
@@ -51,14 +65,42 @@ def compute_dtype(*dtypes: DType) -> jnp.dtype:
 def full_like(leaf: Any, value: Any = 0.0, dtype: DType | None = None) -> jax.Array:
     """A new array with the shape of one leaf, abstract or not, and `dtype` or the leaf's own."""
     dtype = dtype_of(leaf) if dtype is None else dtype
-    if isinstance(leaf, jax.Array):
-        return jax.lax.full_like(leaf, value, dtype=dtype)  # on the leaf's own devices, varying as it does
-    return jnp.full(np.shape(leaf), value, dtype)
+    if not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
+        return jnp.full(np.shape(leaf), value, dtype)
+    full: jax.Array = jax.lax.full_like(leaf, value, dtype=dtype)  # on the leaf's own devices, varying as it does
+    if isinstance(leaf, jax.core.Tracer):  # which are not known yet: a constant alone would end on the first device
+        full = shard_alike(leaf, full)[1]  # type: ignore[no-untyped-call]
+    return full
 
 
 def wide_like(leaf: Any, value: Any = 0.0, dtype: DType | None = None) -> jax.Array:
     """`full_like` in float32 at least: for sums and slow averages, which bfloat16 would bring to a halt."""
     return full_like(leaf, value, compute_dtype(dtype_of(leaf)) if dtype is None else dtype)
+
+
+def stacks(who: str, stack_axes: PyTree, tree: PyTree, none_is_leaf: bool = False) -> list[int]:
+    """How many leading axes of each leaf are stacks, said for all by an integer or by a prefix of the tree."""
+    leaves, _ = flatten(tree, none_is_leaf)
+    if isinstance(stack_axes, int):
+        counts = [stack_axes] * len(leaves)
+    else:
+        try:
+            spread = jax.tree.broadcast(stack_axes, tree, is_leaf=is_none if none_is_leaf else None)
+        except ValueError:
+            errors.structure_mismatch(who, "stack_axes", stack_axes, "params (or a prefix of them)", tree)
+        counts = [count or 0 for count in flatten(spread, none_is_leaf)[0]]  # None where the leaf is
+    for index, (leaf, count) in enumerate(zip(leaves, counts, strict=True)):
+        if count and leaf is not None and np.ndim(leaf) < count:
+            errors.too_few_axes(who, errors.path_of(tree, index, none_is_leaf), leaf, count)
+    return counts
+
+
+def in_order(who: str, what: str, other: PyTree, tree: PyTree, treedef: Any) -> list[Any]:
+    """What another tree has at each leaf of `tree`, whose structure is `treedef`."""
+    try:
+        return list(treedef.flatten_up_to(other))
+    except ValueError:
+        errors.structure_mismatch(who, what, other, "gradients", tree)
 
 
 def ravel(tree: PyTree) -> tuple[jax.Array, Callable[[jax.Array], PyTree]]:
@@ -96,9 +138,16 @@ def _leaf_square(x: jax.Array) -> jax.Array:
 
 
 def global_norm(tree: PyTree) -> jax.Array:
-    """The Euclidean norm of all leaves taken as one vector; float32[] at least."""
-    norm: jax.Array = safe_sqrt(sum_of_squares(tree))
-    return norm
+    """The Euclidean norm of all leaves taken as one vector; float32[] at least, 0 for an empty tree."""
+    lengths = [_leaf_length(leaf) for leaf in jax.tree.leaves(tree)]
+    wide = compute_dtype(*(one.dtype for one in lengths))
+    vector = jnp.stack([one.astype(wide) for one in lengths]) if lengths else jnp.zeros(0, wide)
+    return length(vector)
+
+
+@jax.jit
+def _leaf_length(x: jax.Array) -> jax.Array:
+    return length(x.astype(compute_dtype(x.dtype)))
 
 
 def zeros_vector(tree: PyTree) -> jax.Array:

@@ -1,16 +1,23 @@
-"""Bounds on an update: by value, by the norm of each leaf, by the norm of all."""
+"""Bounds on an update: by value, by the norm of each leaf or unit, by the norm of all, by that of each example."""
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
+import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko import tree
 from jaxopt_ko.compose import leafwise
-from jaxopt_ko.errors import THRESHOLD
+from jaxopt_ko.errors import NONNEGATIVE, THRESHOLD, check_examples, check_rank, check_same_trees
 from jaxopt_ko.lift import Scalars
+from jaxopt_ko.numerics import length, root_mean_square
 from jaxopt_ko.transforms.scaling import ScaleByScheduleState
-from jaxopt_ko.types import GradientTransformation, Hyper, Updates
+from jaxopt_ko.types import GradientTransformation, Hyper, PyTree, Updates
+
+Axes = int | tuple[int, ...]
 
 
 def clip(max_delta: Hyper) -> GradientTransformation:
@@ -22,13 +29,27 @@ def clip(max_delta: Hyper) -> GradientTransformation:
     return leafwise("clip", ScaleByScheduleState, rule=rule, hypers={"max_delta": (max_delta, THRESHOLD)})
 
 
-def clip_by_norm(max_norm: Hyper) -> GradientTransformation:
-    """u = g min(1, max_norm / |g|), with |g| the Euclidean norm of each leaf by itself."""
+def clip_by_norm(max_norm: Hyper, *, stack_axes: PyTree = 0) -> GradientTransformation:
+    """u = g min(1, max_norm / |g|), with |g| the Euclidean norm of each leaf by itself.
+
+    stack_axes: leading axes of a leaf that count leaves of one shape, an integer or a prefix tree.
+    """
 
     def rule(g: Array, p: Array, h: Scalars) -> Array:
-        return _shrink(tree.global_norm(g), h.max_norm) * g
+        return _shrink(length(g), h.max_norm) * g
 
-    return leafwise("clip_by_norm", ScaleByScheduleState, rule=rule, hypers={"max_norm": (max_norm, THRESHOLD)})
+    hypers = {"max_norm": (max_norm, THRESHOLD)}
+    return leafwise("clip_by_norm", ScaleByScheduleState, rule=rule, hypers=hypers, stack_axes=stack_axes)
+
+
+def clip_by_block_rms(threshold: Hyper, *, stack_axes: PyTree = 0) -> GradientTransformation:
+    """u = g min(1, threshold / rms(g)), with rms the root mean square of each leaf by itself."""
+
+    def rule(g: Array, p: Array, h: Scalars) -> Array:
+        return _shrink(root_mean_square(g), h.threshold) * g
+
+    hypers = {"threshold": (threshold, THRESHOLD)}
+    return leafwise("clip_by_block_rms", ScaleByScheduleState, rule=rule, hypers=hypers, stack_axes=stack_axes)
 
 
 def clip_by_global_norm(max_norm: Hyper) -> GradientTransformation:
@@ -48,7 +69,120 @@ def clip_by_global_norm(max_norm: Hyper) -> GradientTransformation:
     return leafwise("clip_by_global_norm", ScaleByScheduleState, rule=rule, reduce=norm, hypers=hypers)
 
 
-def _shrink(norm: Array, max_norm: Array) -> Array:
+class AdaptiveGradClipState(NamedTuple):
+    """State of `adaptive_grad_clip`."""
+
+    count: Array  # int32[]  steps taken, at which a schedule is read
+
+
+def adaptive_grad_clip(
+    clipping: Hyper, eps: Hyper = 1e-3, axis: Axes | None = None, *, stack_axes: PyTree = 0
+) -> GradientTransformation:
+    """Gradients clipped unit by unit, at a part of the norm of the unit's parameters.
+
+    u = g min(1, clipping max(|p|, eps) / |g|), with norms over the axes of `unitwise_norm`
+
+    Brock, De, Smith & Simonyan 2021, arXiv:2102.06171, equation 3, which leaves out the last layer (`masked`).
+    Needs params.
+    """
+
+    def rule(g: Array, p: Array, h: Scalars) -> Array:
+        max_norm = h.clipping * jnp.maximum(unitwise_norm(p, axis), h.eps)
+        return unitwise_clip(unitwise_norm(g, axis), max_norm, g)
+
+    return leafwise(
+        "adaptive_grad_clip",
+        AdaptiveGradClipState,
+        rule=rule,
+        hypers={"clipping": (clipping, THRESHOLD), "eps": (eps, NONNEGATIVE)},
+        needs_params=True,
+        stack_axes=stack_axes,
+    )
+
+
+def unitwise_norm(x: Array, axis: Axes | None = None, *, stack_axes: int = 0) -> Array:
+    """The Euclidean norm of each unit of one array, as often as the unit has elements: float32[x.shape] at least.
+
+    axis: the axes within a unit. By default all for a scalar, a vector and what has one axis longer than 1; 0 for two
+    and three axes, [in, out] and [in, heads, out]; all but the last for four and five, kernels of convolutions.
+    stack_axes: leading axes that count arrays of one shape; `axis` is of one of them.
+    """
+    if stack_axes:
+        return jax.vmap(lambda one: unitwise_norm(one, axis, stack_axes=stack_axes - 1))(x)
+    wide = x.astype(tree.compute_dtype(x.dtype))
+    norm = length(wide, _within_unit(x.shape) if axis is None else axis, keepdims=True)
+    return jnp.broadcast_to(norm, x.shape)
+
+
+def _within_unit(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if sum(n != 1 for n in shape) <= 1:
+        return tuple(range(len(shape)))
+    check_rank("unitwise_norm", shape, 5)
+    return (0,) if len(shape) in (2, 3) else tuple(range(len(shape) - 1))
+
+
+def unitwise_clip(g_norm: Array, max_norm: Array, grad: Array, div_eps: Array | float = 1e-6) -> Array:
+    """grad min(1, max_norm / max(g_norm, div_eps)), element by element: three arrays of one shape."""
+    check_same_trees("unitwise_clip", "g_norm", g_norm, "grad", grad)
+    check_same_trees("unitwise_clip", "max_norm", max_norm, "grad", grad)
+    wide = tree.compute_dtype(g_norm.dtype, max_norm.dtype, grad.dtype)
+    norm, most, least = g_norm.astype(wide), max_norm.astype(wide), jnp.asarray(div_eps, wide)
+    shrink = jnp.where(norm < most, jnp.ones_like(norm), most / jnp.maximum(norm, least))
+    return (shrink * grad.astype(wide)).astype(grad.dtype)
+
+
+def per_example_global_norm_clip(grads: PyTree, l2_norm_clip: Array | float) -> tuple[PyTree, Array]:
+    """The sum over examples of g min(1, l2_norm_clip / |g|), and int32[], how many were clipped.
+
+    grads: a tree whose leaves have the examples as first axis; |g| is the norm of one example's leaves together.
+    Abadi et al. 2016, arXiv:1607.00133, Algorithm 1.
+    """
+    check_examples("per_example_global_norm_clip", grads)
+    shrink = _shrink(jax.vmap(tree.global_norm)(grads), l2_norm_clip)
+    return jax.tree.map(lambda g: _weighted_sum(shrink, g), grads), _clipped(shrink)
+
+
+def per_example_layer_norm_clip(
+    grads: PyTree, global_l2_norm_clip: Array | float, uniform: bool = True, *, stack_axes: PyTree = 0
+) -> tuple[PyTree, PyTree]:
+    """The same with a bound for each of the K leaves, whose squares add up to global_l2_norm_clip**2.
+
+    uniform: the bound global_l2_norm_clip / sqrt(K); else global_l2_norm_clip sqrt(D_i / D), with D_i elements of D.
+    stack_axes: axes after the first that count leaves of one shape; the numbers clipped are int32[those axes].
+    McMahan et al. 2018, arXiv:1710.06963, section 2.
+    """
+    check_examples("per_example_layer_norm_clip", grads)
+    leaves, treedef = tree.flatten(grads)
+    one = jax.tree.map(lambda g: g[0], grads)
+    stacks = tree.stacks("per_example_layer_norm_clip", stack_axes, one)
+    layers = [math.prod(g.shape[1 : 1 + stack]) for g, stack in zip(leaves, stacks, strict=True)]
+    elements = [math.prod(g.shape[1:]) for g in leaves]
+    sums, counts = [], []
+    for g, stack, layer, size in zip(leaves, stacks, layers, elements, strict=True):
+        share = 1 / sum(layers) if uniform else size / max(layer, 1) / max(sum(elements), 1)
+
+        def clipped(g: Array, share: float = share) -> tuple[Array, Array]:
+            return per_example_global_norm_clip(g, global_l2_norm_clip * share**0.5)
+
+        for _ in range(stack):
+            clipped = jax.vmap(clipped, in_axes=1, out_axes=0)
+        total, count = clipped(g)
+        sums.append(total)
+        counts.append(count)
+    return treedef.unflatten(sums), treedef.unflatten(counts)
+
+
+def _weighted_sum(weights: Array, g: Array) -> Array:
+    wide = tree.common_dtype(weights.dtype, g.dtype)
+    return jnp.tensordot(weights.astype(wide), g.astype(wide), axes=1).astype(g.dtype)
+
+
+def _clipped(shrink: Array) -> Array:
+    return jnp.sum(shrink < 1, dtype=jnp.int32)
+
+
+def _shrink(norm: Array, max_norm: Array | float) -> Array:
     """min(1, max_norm / norm), and 1 for a norm of 0; NaN for NaN, which must not pass unseen."""
+    max_norm = jnp.asarray(max_norm).astype(norm.dtype)
     within = norm <= max_norm
     return jnp.where(within, jnp.ones_like(norm), max_norm / jnp.where(within, jnp.ones_like(norm), norm))

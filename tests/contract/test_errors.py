@@ -51,6 +51,8 @@ OPTIMIZERS = sorted({case.factory for case in CASES if "learning_rate" in case.h
     ids=repr,
 )
 def test_bad_learning_rates(factory, bad):
+    if bad is None and factory is jo.adafactor:
+        return  # its steps are in proportion to the parameters
     with refuses("learning_rate", "Got"):
         factory(bad)
 
@@ -66,10 +68,13 @@ def bad_values(key):
         "initial_accumulator_value",
         "momentum_decay",
         "eta",
+        "weight_decay_rate",
     ):
         return [-1e-8, float("nan"), float("inf"), "x", jnp.ones(2)]
     if key in ("max_delta", "max_norm"):
         return [0.0, -1.0, float("nan"), None, "x"]
+    if key == "clipping_threshold":  # None is none
+        return [0.0, -1.0, float("nan"), "x"]
     return [float("nan"), None, "x", jnp.ones(2)]
 
 
@@ -79,6 +84,8 @@ def bad_values(key):
 )
 def test_bad_hyperparameters(case, key):
     for bad in bad_values(key):
+        if case.factory is jo.scale_by_sm3 and key == "b2" and isinstance(bad, float) and 0.9 < bad < 1.1:
+            continue  # 1 is a sum
         with refuses(key, "Got"):
             case(**{key: bad})
     case(**{key: lambda count: jnp.float32(0.5)})  # a schedule is fine, and so is what is traced:

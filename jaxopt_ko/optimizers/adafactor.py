@@ -1,0 +1,156 @@
+"""Adafactor. Shazeer & Stern 2018, arXiv:1804.04235, Algorithms 4 and 5."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxopt_ko.compose import chain, leafwise
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE, THRESHOLD, check_hyper, check_size
+from jaxopt_ko.lift import Memory, Scalars, Step, recipe
+from jaxopt_ko.numerics import ratio, safe_sqrt
+from jaxopt_ko.transforms.averaging import ema
+from jaxopt_ko.transforms.clipping import clip_by_block_rms
+from jaxopt_ko.transforms.decay import add_decayed_weights
+from jaxopt_ko.transforms.scaling import scale, scale_by_learning_rate
+from jaxopt_ko.transforms.trust_ratio import scale_by_param_block_rms
+from jaxopt_ko.tree import abstract, dtype_of, summed, wide_like
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, Updates
+
+
+class FactoredState(NamedTuple):
+    """State of `scale_by_factored_rms`. What a leaf has no use for is one 0."""
+
+    count: Array  # int32[]              t, steps taken
+    v_row: Updates  # leaf without its longest axis, f32+         R, mean of g**2 over that
+    v_col: Updates  # leaf without its second longest axis, f32+  C, mean of g**2 over that
+    v: Updates  # like params, f32+      V, mean of g**2, of a leaf that is not factored
+
+
+def decay_rate_pow(i: Array, exponent: Array) -> Array:
+    """1 - (i + 1)**-exponent for the steps i = 0, 1, …: what Adafactor keeps of the past."""
+    return 1 - jnp.power(i + 1, -exponent)
+
+
+def scale_by_factored_rms(
+    factored: bool = True,
+    decay_rate: Hyper = 0.8,
+    step_offset: Hyper = 0,
+    min_dim_size_to_factor: int = 128,
+    epsilon: Hyper = 1e-30,
+    decay_rate_fn: Callable[[Array, Array], Array] = decay_rate_pow,
+    *,
+    stack_axes: PyTree = 0,
+) -> GradientTransformation:
+    """The gradient over its root mean square, of which a matrix keeps the means of rows and columns alone.
+
+    b_t = decay_rate_fn(t - 1 - step_offset, decay_rate) = 1 - (t - step_offset)**-decay_rate
+    R_t = b_t R + (1 - b_t) mean over the longest axis of (g**2 + epsilon);   C_t over the second longest
+    u   = g / sqrt(R_t C_t / mean(R_t))
+
+    A leaf whose second longest axis is shorter than min_dim_size_to_factor has the whole V instead: u = g / sqrt(V_t).
+    stack_axes: leading axes of a leaf that count leaves of one shape, and are not factored.
+    """
+    check_size("scale_by_factored_rms", "min_dim_size_to_factor", min_dim_size_to_factor, 0)
+
+    def axes_of(shape: tuple[int, ...]) -> tuple[int, int] | None:
+        """The longest axis and the second longest, if the leaf is to be factored."""
+        order = np.argsort(shape, kind="stable")
+        if not factored or len(shape) < 2 or shape[order[-2]] < min_dim_size_to_factor:
+            return None
+        return int(order[-1]), int(order[-2])
+
+    def init(p: Array) -> Memory:
+        axes = axes_of(np.shape(p))
+        unused = abstract((1,), dtype_of(p))
+        if axes is None:
+            return wide_like(unused), wide_like(unused), wide_like(p)
+        longest, second = axes
+        return wide_like(summed(p, longest)), wide_like(summed(p, second)), wide_like(unused)
+
+    def shared(t: Array, h: Scalars) -> dict[str, Array]:
+        i = jnp.maximum(t.astype(h.decay_rate.dtype) - 1 - h.step_offset, 0)
+        with jax.numpy_dtype_promotion("standard"):  # a schedule is free to mix its step with floats
+            return {"b": jnp.asarray(decay_rate_fn(i, h.decay_rate)).astype(h.decay_rate.dtype)}
+
+    def rule(g: Array, p: Array, R: Array, C: Array, V: Array, h: Scalars) -> Step:
+        square, axes = g * g + h.epsilon, axes_of(g.shape)
+        if axes is None:
+            V = h.b * V + (1 - h.b) * square
+            return ratio(g, safe_sqrt(V)), R, C, V
+        longest, second = axes
+        R = h.b * R + (1 - h.b) * jnp.mean(square, longest)
+        C = h.b * C + (1 - h.b) * jnp.mean(square, second)
+        rows, columns = jnp.expand_dims(R, longest), jnp.expand_dims(C, second)
+        root = safe_sqrt(ratio(rows, jnp.mean(rows, second, keepdims=True))) * safe_sqrt(columns)
+        return ratio(g, root), R, C, V
+
+    hypers = {
+        "decay_rate": (decay_rate, NONNEGATIVE),
+        "step_offset": (step_offset, NONNEGATIVE),
+        "epsilon": (epsilon, NONNEGATIVE),
+    }
+    return leafwise(
+        "scale_by_factored_rms",
+        FactoredState,
+        init=init,
+        shared=shared,
+        rule=rule,
+        hypers=hypers,
+        stack_axes=stack_axes,
+    )
+
+
+@recipe
+def adafactor(
+    learning_rate: Hyper | None = None,
+    min_dim_size_to_factor: int = 128,
+    decay_rate: Hyper = 0.8,
+    decay_offset: Hyper = 0,
+    multiply_by_parameter_scale: bool = True,
+    clipping_threshold: Hyper | None = 1.0,
+    momentum: Hyper | None = None,
+    dtype_momentum: DType = jnp.float32,
+    weight_decay_rate: Hyper | None = None,
+    eps: Hyper = 1e-30,
+    factored: bool = True,
+    weight_decay_mask: PyTree | Callable[[Params], PyTree] | None = None,
+    *,
+    stack_axes: PyTree = 0,
+) -> GradientTransformation:
+    """Adam's scaling with the memory of rows and columns, and steps in proportion to the parameters of their leaf.
+
+    u, from `scale_by_factored_rms`; then in this order, each unless it is switched off by None or False:
+    u <- u / max(1, rms(u) / clipping_threshold)
+    u <- learning_rate u
+    u <- max(rms(p), 1e-3) u                            multiply_by_parameter_scale
+    u <- momentum m + (1 - momentum) u = m              kept in dtype_momentum
+    u <- u + weight_decay_rate p                        of which learning_rate is no factor
+    step = -u
+
+    The paper's learning rate is min(1e-2, 1 / sqrt(t)); without one a step is as large as the parameters. Not where
+    memory is no concern: AdamW keeps the whole of v. Needs params.
+    """
+    check_hyper("adafactor", "decay_offset", decay_offset, NONNEGATIVE)
+    rules = [
+        scale_by_factored_rms(factored, decay_rate, decay_offset, min_dim_size_to_factor, eps, stack_axes=stack_axes)
+    ]
+    if clipping_threshold is not None:
+        check_hyper("adafactor", "clipping_threshold", clipping_threshold, THRESHOLD)
+        rules.append(clip_by_block_rms(clipping_threshold, stack_axes=stack_axes))
+    if learning_rate is not None:
+        rules.append(scale_by_learning_rate(learning_rate, flip_sign=False))
+    if multiply_by_parameter_scale:
+        rules.append(scale_by_param_block_rms(stack_axes=stack_axes))
+    if momentum is not None:
+        check_hyper("adafactor", "momentum", momentum, FRACTION)
+        rules.append(ema(momentum, debias=False, accumulator_dtype=dtype_momentum))
+    if weight_decay_rate is not None:
+        check_hyper("adafactor", "weight_decay_rate", weight_decay_rate, NONNEGATIVE)
+        rules.append(add_decayed_weights(weight_decay_rate, weight_decay_mask))
+    return chain(*rules, scale(-1))

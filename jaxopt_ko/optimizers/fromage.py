@@ -1,0 +1,39 @@
+"""Fromage. Bernstein, Vahdat, Yue & Liu 2020, arXiv:2002.03432, Algorithm 1."""
+
+from __future__ import annotations
+
+from jax import Array
+
+from jaxopt_ko.compose import chain, leafwise
+from jaxopt_ko.errors import NONNEGATIVE
+from jaxopt_ko.lift import Scalars, recipe
+from jaxopt_ko.numerics import safe_sqrt
+from jaxopt_ko.transforms.scaling import ScaleByScheduleState
+from jaxopt_ko.transforms.trust_ratio import scale_by_trust_ratio
+from jaxopt_ko.types import GradientTransformation, Hyper, PyTree
+
+
+@recipe
+def fromage(learning_rate: Hyper, min_norm: Hyper = 1e-6, *, stack_axes: PyTree = 0) -> GradientTransformation:
+    """Each leaf turned by an angle, atan(lr), towards -g: no other hyperparameter, and the weights do not grow.
+
+    p_t = (p - lr |p| / |g| g) / sqrt(1 + lr**2)
+
+    Norms are over a leaf, or over each of those it stacks (`stack_axes`), and min_norm at least. Not for leaves that
+    start at 0, which grow from min_norm on only. Needs params.
+    """
+    return chain(scale_by_trust_ratio(min_norm, stack_axes=stack_axes), _turn(learning_rate))
+
+
+def _turn(learning_rate: Hyper) -> GradientTransformation:
+    """The step from p to p_t, with |p| / |g| g for g."""
+
+    def shared(t: Array, h: Scalars) -> dict[str, Array]:
+        root = safe_sqrt(1 + h.learning_rate * h.learning_rate)
+        return {"shrink": h.learning_rate * h.learning_rate / (root * (1 + root)), "rate": h.learning_rate / root}
+
+    def rule(g: Array, p: Array, h: Scalars) -> Array:
+        return -h.rate * g - h.shrink * p  # shrink = 1 - 1 / root
+
+    hypers = {"learning_rate": (learning_rate, NONNEGATIVE)}
+    return leafwise("fromage", ScaleByScheduleState, rule=rule, shared=shared, hypers=hypers, needs_params=True)

@@ -1,0 +1,43 @@
+"""LAMB. You et al. 2020, arXiv:1904.00962, Algorithm 2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from jaxopt_ko.compose import chain
+from jaxopt_ko.lift import recipe
+from jaxopt_ko.optimizers.adam import scale_by_adam
+from jaxopt_ko.transforms.decay import add_decayed_weights
+from jaxopt_ko.transforms.scaling import scale_by_learning_rate
+from jaxopt_ko.transforms.trust_ratio import scale_by_trust_ratio
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree
+
+
+@recipe
+def lamb(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-6,
+    eps_root: Hyper = 0.0,
+    weight_decay: Hyper = 0.0,
+    mask: PyTree | Callable[[Params], PyTree] | None = None,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
+    stack_axes: PyTree = 0,
+) -> GradientTransformation:
+    """AdamW's direction, in each leaf as long as its parameters: for batches of thousands.
+
+    a = u + weight_decay p, with u of `scale_by_adam`
+    step = -lr |p| / |a| a
+
+    Norms are over a leaf, or over each of those it stacks (`stack_axes`). Not for small batches, where AdamW needs no
+    norms. Needs params.
+    """
+    return chain(
+        scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nu_dtype=nu_dtype),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_trust_ratio(stack_axes=stack_axes),
+        scale_by_learning_rate(learning_rate),
+    )

@@ -1,0 +1,98 @@
+"""NovoGrad. Ginsburg et al. 2019, arXiv:1905.11286, Algorithm 1."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxopt_ko.compose import chain, leafwise
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE
+from jaxopt_ko.lift import Memory, Scalars, Step, recipe
+from jaxopt_ko.numerics import ratio, safe_sqrt
+from jaxopt_ko.transforms.scaling import scale_by_learning_rate
+from jaxopt_ko.tree import summed, wide_like
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, PyTree, Updates
+
+
+class ScaleByNovogradState(NamedTuple):
+    """State of `scale_by_novograd`."""
+
+    count: Array  # int32[]             t, steps taken
+    mu: Updates  # like params, f32+    m_t, decaying sum of what is left of g
+    nu: Updates  # float[] a leaf, f32+  v_t, mean of |g|**2
+
+
+def scale_by_novograd(
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.25,
+    eps: Hyper = 1e-8,
+    eps_root: Hyper = 0.0,
+    weight_decay: Hyper = 0.0,
+    mu_dtype: DType | None = None,
+    *,
+    nu_dtype: DType | None = None,
+    stack_axes: PyTree = 0,
+) -> GradientTransformation:
+    """Momentum of gradients that are divided by the mean norm of their leaf.
+
+    v_1 = |g_1|**2,  v_t = b2 v + (1 - b2) |g|**2
+    m_t = b1 m + g / (sqrt(v_t + eps_root) + eps) + weight_decay p
+    u   = m_t
+
+    Needs params. stack_axes: leading axes of a leaf that count leaves of one shape, with a v each.
+    """
+
+    def init(p: Array) -> Memory:
+        return wide_like(p, 0, mu_dtype), wide_like(summed(p, tuple(range(np.ndim(p)))), 0, nu_dtype)
+
+    def shared(t: Array, h: Scalars) -> dict[str, Array]:
+        return {"d2": jnp.where(t == 1, jnp.zeros_like(h.b2), h.b2)}
+
+    def rule(g: Array, p: Array, m: Array, v: Array, h: Scalars) -> Step:
+        v = h.d2 * v + (1 - h.d2) * jnp.sum(g * g)
+        m = h.b1 * m + ratio(g, safe_sqrt(v + h.eps_root) + h.eps) + h.weight_decay * p
+        return m, m, v
+
+    hypers = {
+        "b1": (b1, FRACTION),
+        "b2": (b2, FRACTION),
+        "eps": (eps, NONNEGATIVE),
+        "eps_root": (eps_root, NONNEGATIVE),
+        "weight_decay": (weight_decay, NONNEGATIVE),
+    }
+    return leafwise(
+        "scale_by_novograd",
+        ScaleByNovogradState,
+        init=init,
+        shared=shared,
+        rule=rule,
+        hypers=hypers,
+        dtypes={"mu_dtype": mu_dtype, "nu_dtype": nu_dtype},
+        needs_params=True,
+        stack_axes=stack_axes,
+    )
+
+
+@recipe
+def novograd(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.25,
+    eps: Hyper = 1e-6,
+    eps_root: Hyper = 0.0,
+    weight_decay: Hyper = 0.0,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
+    stack_axes: PyTree = 0,
+) -> GradientTransformation:
+    """The step -lr m_t of `scale_by_novograd`: the memory of momentum and one number a leaf. Needs params.
+
+    Its steps are 1 / (1 - b1) times as long as normalized ones: take a learning rate ten times smaller than LAMB's.
+    Not where the coordinates of one leaf are of different scales, which it leaves as they are.
+    """
+    rule = scale_by_novograd(b1, b2, eps, eps_root, weight_decay, mu_dtype, nu_dtype=nu_dtype, stack_axes=stack_axes)
+    return chain(rule, scale_by_learning_rate(learning_rate))

@@ -1,0 +1,46 @@
+"""Updates of one length, all leaves taken as one vector: stacked leaves and separate ones are the same here."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from jax import Array
+
+from jaxopt_ko import tree
+from jaxopt_ko.compose import leafwise
+from jaxopt_ko.errors import FINITE, NONNEGATIVE
+from jaxopt_ko.lift import Scalars
+from jaxopt_ko.numerics import ratio
+from jaxopt_ko.transforms.scaling import ScaleByScheduleState
+from jaxopt_ko.types import GradientTransformation, Hyper, Updates
+
+
+class NormalizeState(NamedTuple):
+    """State of `normalize`."""
+
+    count: Array  # int32[]  steps taken
+
+
+def normalize() -> GradientTransformation:
+    """u = g / |g|, with |g| the Euclidean norm of all leaves; 0 for a gradient of 0, where optax divides by it."""
+
+    def norm(updates: Updates, h: Scalars) -> dict[str, Array]:
+        return {"norm": tree.global_norm(updates)}
+
+    def rule(g: Array, p: Array, h: Scalars) -> Array:
+        return ratio(g, h.norm)
+
+    return leafwise("normalize", NormalizeState, rule=rule, reduce=norm)
+
+
+def normalize_by_update_norm(scale_factor: Hyper = 1.0, eps: Hyper = 1e-6) -> GradientTransformation:
+    """u = scale_factor g / (|g| + eps), with |g| the Euclidean norm of all leaves."""
+
+    def norm(updates: Updates, h: Scalars) -> dict[str, Array]:
+        return {"norm": tree.global_norm(updates).astype(h.eps.dtype) + h.eps}
+
+    def rule(g: Array, p: Array, h: Scalars) -> Array:
+        return h.scale_factor * ratio(g, h.norm)
+
+    hypers = {"scale_factor": (scale_factor, FINITE), "eps": (eps, NONNEGATIVE)}
+    return leafwise("normalize_by_update_norm", ScaleByScheduleState, rule=rule, reduce=norm, hypers=hypers)

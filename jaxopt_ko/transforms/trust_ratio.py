@@ -1,0 +1,88 @@
+"""Updates in proportion to the size of the parameters of their leaf.
+
+Trust ratio: You, Gitman & Ginsburg 2017, arXiv:1708.03888, equation 6; You et al. 2020, arXiv:1904.00962, Algorithm 2.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko.compose import leafwise
+from jaxopt_ko.errors import NONNEGATIVE
+from jaxopt_ko.lift import Scalars
+from jaxopt_ko.numerics import length, root_mean_square
+from jaxopt_ko.transforms.scaling import ScaleByScheduleState
+from jaxopt_ko.types import GradientTransformation, Hyper, PyTree
+
+
+class ScaleByTrustRatioState(NamedTuple):
+    """State of `scale_by_trust_ratio`."""
+
+    count: Array  # int32[]  steps taken, at which a schedule is read
+
+
+def scale_by_trust_ratio(
+    min_norm: Hyper = 0.0, trust_coefficient: Hyper = 1.0, eps: Hyper = 0.0, *, stack_axes: PyTree = 0
+) -> GradientTransformation:
+    """Steps as long as the leaf's parameters, but for a factor.
+
+    |p|, |g| = max(norm of the leaf, min_norm)
+    u = trust_coefficient |p| / (|g| + eps) g;   u = g where either norm is 0
+
+    Needs params. stack_axes: leading axes of a leaf that count leaves of one shape, an integer or a prefix tree.
+    """
+
+    def rule(g: Array, p: Array, h: Scalars) -> Array:
+        p_norm, g_norm = jnp.maximum(length(p), h.min_norm), jnp.maximum(length(g), h.min_norm)
+        zero = (p_norm == 0) | (g_norm == 0)
+        one = jnp.ones_like(g_norm)
+        return jnp.where(zero, one, h.trust_coefficient * p_norm / jnp.where(zero, one, g_norm + h.eps)) * g
+
+    hypers = {
+        "min_norm": (min_norm, NONNEGATIVE),
+        "trust_coefficient": (trust_coefficient, NONNEGATIVE),
+        "eps": (eps, NONNEGATIVE),
+    }
+    return leafwise(
+        "scale_by_trust_ratio",
+        ScaleByTrustRatioState,
+        rule=rule,
+        hypers=hypers,
+        needs_params=True,
+        stack_axes=stack_axes,
+    )
+
+
+def scale_by_param_block_norm(min_scale: Hyper = 1e-3, *, stack_axes: PyTree = 0) -> GradientTransformation:
+    """u = max(|p|, min_scale) g, with |p| the Euclidean norm of the leaf's parameters. Needs params."""
+
+    def rule(g: Array, p: Array, h: Scalars) -> Array:
+        return jnp.maximum(length(p), h.min_scale) * g
+
+    return leafwise(
+        "scale_by_param_block_norm",
+        ScaleByScheduleState,
+        rule=rule,
+        hypers={"min_scale": (min_scale, NONNEGATIVE)},
+        needs_params=True,
+        stack_axes=stack_axes,
+    )
+
+
+def scale_by_param_block_rms(min_scale: Hyper = 1e-3, *, stack_axes: PyTree = 0) -> GradientTransformation:
+    """u = max(rms(p), min_scale) g, with rms(p) the root mean square of the leaf's parameters. Needs params."""
+
+    def rule(g: Array, p: Array, h: Scalars) -> Array:
+        return jnp.maximum(root_mean_square(p), h.min_scale) * g
+
+    return leafwise(
+        "scale_by_param_block_rms",
+        ScaleByScheduleState,
+        rule=rule,
+        hypers={"min_scale": (min_scale, NONNEGATIVE)},
+        needs_params=True,
+        stack_axes=stack_axes,
+    )
