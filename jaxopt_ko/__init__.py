@@ -29,7 +29,7 @@ from jaxopt_ko.compose import (
 )
 from jaxopt_ko.lift import leafwise, transform
 from jaxopt_ko.losses import l2_loss, mean_squared_error, softmax_cross_entropy_with_integer_labels, squared_error
-from jaxopt_ko.optimizers.adabelief import ScaleByBeliefState, adabelief, scale_by_belief
+from jaxopt_ko.optimizers.adabelief import ScaleByBeliefState, acprop, adabelief, scale_by_acprop, scale_by_belief
 from jaxopt_ko.optimizers.adadelta import ScaleByAdaDeltaState, adadelta, scale_by_adadelta
 from jaxopt_ko.optimizers.adagrad import ScaleByRssState, adagrad, scale_by_rss
 from jaxopt_ko.optimizers.adam import (
@@ -46,8 +46,26 @@ from jaxopt_ko.optimizers.adam import (
     scale_by_nadam,
 )
 from jaxopt_ko.optimizers.adan import ScaleByAdanState, adan, scale_by_adan
+from jaxopt_ko.optimizers.ademamix import (
+    ScaleByAdemamixState,
+    ScaleBySimplifiedAdEMAMixState,
+    ademamix,
+    scale_by_ademamix,
+    scale_by_simplified_ademamix,
+    simplified_ademamix,
+)
+from jaxopt_ko.optimizers.adopt import adopt, scale_by_adopt
 from jaxopt_ko.optimizers.amsgrad import ScaleByAmsgradState, amsgrad, scale_by_amsgrad
 from jaxopt_ko.optimizers.lion import ScaleByLionState, lion, scale_by_lion
+from jaxopt_ko.optimizers.madgrad import MadgradState, madgrad, scale_by_madgrad
+from jaxopt_ko.optimizers.noisy_sgd import noisy_sgd
+from jaxopt_ko.optimizers.optimistic import (
+    ScaleByOptimisticGradientState,
+    optimistic_adam,
+    optimistic_adam_v2,
+    optimistic_gradient_descent,
+    scale_by_optimistic_gradient,
+)
 from jaxopt_ko.optimizers.radam import radam, scale_by_radam
 from jaxopt_ko.optimizers.rmsprop import (
     ScaleByRmsState,
@@ -59,6 +77,7 @@ from jaxopt_ko.optimizers.rmsprop import (
 from jaxopt_ko.optimizers.rprop import ScaleByRpropState, rprop, scale_by_rprop
 from jaxopt_ko.optimizers.sgd import sgd
 from jaxopt_ko.optimizers.sign import scale_by_sign, sign_sgd, signum
+from jaxopt_ko.optimizers.sophia import SophiaState, scale_by_sophia, sophia
 from jaxopt_ko.optimizers.yogi import scale_by_yogi, yogi
 from jaxopt_ko.program import linear_program, quadratic_program
 from jaxopt_ko.schedules import (
@@ -134,6 +153,7 @@ from jaxopt_ko.solvers.trust_region import TrustRegionState
 from jaxopt_ko.transforms.averaging import EmaState, ema
 from jaxopt_ko.transforms.clipping import clip, clip_by_global_norm, clip_by_norm
 from jaxopt_ko.transforms.decay import add_decayed_weights
+from jaxopt_ko.transforms.hutchinson import HutchinsonState, hutchinson_estimator_diag_hessian
 from jaxopt_ko.transforms.momentum import TraceState, trace
 from jaxopt_ko.transforms.noise import AddNoiseState, add_noise
 from jaxopt_ko.transforms.scaling import (
@@ -175,6 +195,7 @@ __all__ = [
     "Evaluations",
     "GradientTransformation",
     "GradientTransformationExtraArgs",
+    "HutchinsonState",
     "Hyper",
     "Info",
     "InjectStatefulHyperparamsState",
@@ -182,6 +203,7 @@ __all__ = [
     "LBFGSBState",
     "LeastSquaresState",
     "LinearCgState",
+    "MadgradState",
     "MaskedNode",
     "MaskedState",
     "Multipliers",
@@ -192,6 +214,7 @@ __all__ = [
     "ScaleByAdaDeltaState",
     "ScaleByAdamState",
     "ScaleByAdanState",
+    "ScaleByAdemamixState",
     "ScaleByAmsgradState",
     "ScaleByBacktrackingLinesearchState",
     "ScaleByBeliefState",
@@ -202,19 +225,23 @@ __all__ = [
     "ScaleByNewtonCgState",
     "ScaleByNewtonState",
     "ScaleByNonlinearCgState",
+    "ScaleByOptimisticGradientState",
     "ScaleByRStdDevState",
     "ScaleByRmsState",
     "ScaleByRpropState",
     "ScaleByRssState",
     "ScaleByScheduleState",
+    "ScaleBySimplifiedAdEMAMixState",
     "ScaleByZoomLinesearchState",
     "Schedule",
     "Solution",
+    "SophiaState",
     "Status",
     "TraceState",
     "TrustRegionState",
     "Updates",
     "ZoomLinesearchInfo",
+    "acprop",
     "adabelief",
     "adadelta",
     "adagrad",
@@ -225,6 +252,8 @@ __all__ = [
     "adan",
     "add_decayed_weights",
     "add_noise",
+    "ademamix",
+    "adopt",
     "amsgrad",
     "apply_updates",
     "augmented_lagrangian",
@@ -247,6 +276,7 @@ __all__ = [
     "exponential_decay",
     "gauss_newton",
     "global_norm",
+    "hutchinson_estimator_diag_hessian",
     "identity",
     "inject_hyperparams",
     "interior_point",
@@ -267,6 +297,7 @@ __all__ = [
     "lion",
     "loop",
     "losses",
+    "madgrad",
     "masked",
     "mean_squared_error",
     "minimize",
@@ -275,8 +306,12 @@ __all__ = [
     "named_chain",
     "newton",
     "newton_cg",
+    "noisy_sgd",
     "nonlinear_cg",
     "numerics",
+    "optimistic_adam",
+    "optimistic_adam_v2",
+    "optimistic_gradient_descent",
     "partition",
     "piecewise_constant_schedule",
     "piecewise_interpolate_schedule",
@@ -298,10 +333,13 @@ __all__ = [
     "root",
     "rprop",
     "scale",
+    "scale_by_acprop",
     "scale_by_adadelta",
     "scale_by_adam",
     "scale_by_adamax",
     "scale_by_adan",
+    "scale_by_ademamix",
+    "scale_by_adopt",
     "scale_by_amsgrad",
     "scale_by_backtracking_linesearch",
     "scale_by_belief",
@@ -311,16 +349,20 @@ __all__ = [
     "scale_by_lbfgs",
     "scale_by_learning_rate",
     "scale_by_lion",
+    "scale_by_madgrad",
     "scale_by_nadam",
     "scale_by_newton",
     "scale_by_newton_cg",
     "scale_by_nonlinear_cg",
+    "scale_by_optimistic_gradient",
     "scale_by_radam",
     "scale_by_rms",
     "scale_by_rprop",
     "scale_by_rss",
     "scale_by_schedule",
     "scale_by_sign",
+    "scale_by_simplified_ademamix",
+    "scale_by_sophia",
     "scale_by_stddev",
     "scale_by_yogi",
     "scale_by_zoom_linesearch",
@@ -330,8 +372,10 @@ __all__ = [
     "sgdr_schedule",
     "sign_sgd",
     "signum",
+    "simplified_ademamix",
     "softmax_cross_entropy_with_integer_labels",
     "solve",
+    "sophia",
     "squared_error",
     "trace",
     "transform",

@@ -222,7 +222,7 @@ class _Piece:
     def init_state(self, params: Params) -> State:
         _check_leaves(self.name, "params", params)
         leaves, treedef = tree.flatten(params)
-        start = [value_at(value, zero_count()) for value in self.scalars.values()]
+        start = [_started(value) for value in self.scalars.values()]
         memory = [self.init(leaf) for leaf in leaves]
         for made in memory:
             errors.check_memory(self.name, made, self.width)
@@ -243,7 +243,7 @@ class _Piece:
         # What follows from them is not folded, even from constants: the same to the bit for a number, a traced
         # value and a schedule.
         shared = jax.lax.optimization_barrier(values)  # type: ignore[no-untyped-call]
-        shared |= {key: value.astype(scalar_dtype()) for key, value in zip(self.scalars, old, strict=True)}
+        shared |= {key: _widened(value) for key, value in zip(self.scalars, old, strict=True)}
         if self.shared is not None:
             shared |= self.shared(t, Scalars(**shared))
         if self.reduce is not None:
@@ -253,6 +253,17 @@ class _Piece:
         constants = {k: float(v) for k, v in self.hypers.items() if compiled and isinstance(v, int | float)}
         new = (shared[key].astype(value.dtype) for key, value in zip(self.scalars, old, strict=True))
         return shared, tuple((key, constants.get(key)) for key in shared), (t, *new)
+
+
+def _started(value: float) -> jax.Array:
+    """The first value of a scalar of the state: float[]; int32[] of an int, bool[] of a bool."""
+    if isinstance(value, int):
+        return jnp.asarray(value, bool if isinstance(value, bool) else jnp.int32)
+    return value_at(value, zero_count())
+
+
+def _widened(value: jax.Array) -> jax.Array:
+    return value.astype(scalar_dtype()) if jnp.issubdtype(value.dtype, jnp.floating) else value
 
 
 class LeafUpdate:
@@ -285,7 +296,8 @@ class LeafUpdate:
         shared, names, scalars = zip(*(piece.begin(updates, s) for piece, s in work), strict=True)
         varying = [own[key] for own, keys in zip(shared, names, strict=True) for key, value in keys if value is None]
         # One operand of each leaf's call, and of each kernel, instead of one per scalar.
-        table = jax.lax.optimization_barrier(jnp.stack(varying)) if varying else None  # type: ignore[no-untyped-call]
+        numbers = [value.astype(scalar_dtype()) for value in varying]
+        table = jax.lax.optimization_barrier(jnp.stack(numbers)) if numbers else None  # type: ignore[no-untyped-call]
         aligned.run(functools.partial(self.leaf, table, names=names), self.needs_params)
         columns = iter(aligned.columns())
         new = (
@@ -432,7 +444,8 @@ def leafwise(
     hypers: name -> (number, array or schedule; its domain), checked now and handed on as h.name at each step.
     shared(t, h) -> more scalars for h, made once a step; t = 1, 2, … is its number.
     reduce(updates, h) -> more scalars that depend on all leaves together, a norm say.
-    scalars: state that is one number for all leaves, with its start; `shared` returns its new value by name.
+    scalars: state that is one number for all leaves, with its start, a float, an int or a bool; `shared` gets it as
+        it is and returns its new value by name.
     dtypes: arguments that name the dtype of some memory, to be checked now.
     The rule must not close over arrays: what varies comes through hypers.
 

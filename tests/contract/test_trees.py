@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 import jaxopt_ko as jo
 from cases import assert_close, assert_same_bits, descend, every, loss, params_like, whole
 
-NORMS = ("clip_by_global_norm", "chain", "add_noise")  # rules whose leaves do not stand alone
+NORMS = ("clip_by_global_norm", "chain", "add_noise", "noisy_sgd")  # rules whose leaves do not stand alone
 
 
 @every("trees")
