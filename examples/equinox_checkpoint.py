@@ -1,4 +1,4 @@
-"""An equinox network trained, saved by orbax in mid-run, restored and trained on: `python examples/equinox_checkpoint.py`.
+"""An equinox network trained, saved by orbax in mid-run, restored, trained on: `python examples/equinox_checkpoint.py`.
 
 The program is written for optax. It runs with either library, the import swapped and nothing else:
 `--library jaxopt_ko` (the default) or `--library optax`. The restored run ends where the uninterrupted one does.

@@ -38,12 +38,38 @@ from jaxopt_ko.compose import (
     tree_map_params,
     with_extra_args_support,
 )
-from jaxopt_ko.lift import leafwise, transform
-from jaxopt_ko.losses import l2_loss, mean_squared_error, softmax_cross_entropy_with_integer_labels, squared_error
-from jaxopt_ko.optimizers.adabelief import ScaleByBeliefState, adabelief, scale_by_belief
-from jaxopt_ko.optimizers.adadelta import ScaleByAdaDeltaState, adadelta, scale_by_adadelta
-from jaxopt_ko.optimizers.adafactor import FactoredState, adafactor, scale_by_factored_rms
-from jaxopt_ko.optimizers.adagrad import ScaleByRssState, adagrad, scale_by_rss
+from jaxopt_ko.lift import (
+    leafwise,
+    transform,
+)
+from jaxopt_ko.losses import (
+    l2_loss,
+    mean_squared_error,
+    softmax_cross_entropy_with_integer_labels,
+    squared_error,
+)
+from jaxopt_ko.optimizers.adabelief import (
+    ScaleByBeliefState,
+    acprop,
+    adabelief,
+    scale_by_acprop,
+    scale_by_belief,
+)
+from jaxopt_ko.optimizers.adadelta import (
+    ScaleByAdaDeltaState,
+    adadelta,
+    scale_by_adadelta,
+)
+from jaxopt_ko.optimizers.adafactor import (
+    FactoredState,
+    adafactor,
+    scale_by_factored_rms,
+)
+from jaxopt_ko.optimizers.adagrad import (
+    ScaleByRssState,
+    adagrad,
+    scale_by_rss,
+)
 from jaxopt_ko.optimizers.adam import (
     ScaleByAdamState,
     ScaleByNadamState,
@@ -57,15 +83,72 @@ from jaxopt_ko.optimizers.adam import (
     scale_by_adamax,
     scale_by_nadam,
 )
-from jaxopt_ko.optimizers.adan import ScaleByAdanState, adan, scale_by_adan
-from jaxopt_ko.optimizers.amsgrad import ScaleByAmsgradState, amsgrad, scale_by_amsgrad
-from jaxopt_ko.optimizers.fromage import fromage
-from jaxopt_ko.optimizers.galore import GaLoreDimensionNumbers, GaLoreState, galore, scale_by_galore
-from jaxopt_ko.optimizers.lamb import lamb
-from jaxopt_ko.optimizers.lars import lars
-from jaxopt_ko.optimizers.lion import ScaleByLionState, lion, scale_by_lion
-from jaxopt_ko.optimizers.novograd import ScaleByNovogradState, novograd, scale_by_novograd
-from jaxopt_ko.optimizers.radam import radam, scale_by_radam
+from jaxopt_ko.optimizers.adan import (
+    ScaleByAdanState,
+    adan,
+    scale_by_adan,
+)
+from jaxopt_ko.optimizers.ademamix import (
+    ScaleByAdemamixState,
+    ScaleBySimplifiedAdEMAMixState,
+    ademamix,
+    scale_by_ademamix,
+    scale_by_simplified_ademamix,
+    simplified_ademamix,
+)
+from jaxopt_ko.optimizers.adopt import (
+    adopt,
+    scale_by_adopt,
+)
+from jaxopt_ko.optimizers.amsgrad import (
+    ScaleByAmsgradState,
+    amsgrad,
+    scale_by_amsgrad,
+)
+from jaxopt_ko.optimizers.fromage import (
+    fromage,
+)
+from jaxopt_ko.optimizers.galore import (
+    GaLoreDimensionNumbers,
+    GaLoreState,
+    galore,
+    scale_by_galore,
+)
+from jaxopt_ko.optimizers.lamb import (
+    lamb,
+)
+from jaxopt_ko.optimizers.lars import (
+    lars,
+)
+from jaxopt_ko.optimizers.lion import (
+    ScaleByLionState,
+    lion,
+    scale_by_lion,
+)
+from jaxopt_ko.optimizers.madgrad import (
+    MadgradState,
+    madgrad,
+    scale_by_madgrad,
+)
+from jaxopt_ko.optimizers.noisy_sgd import (
+    noisy_sgd,
+)
+from jaxopt_ko.optimizers.novograd import (
+    ScaleByNovogradState,
+    novograd,
+    scale_by_novograd,
+)
+from jaxopt_ko.optimizers.optimistic import (
+    ScaleByOptimisticGradientState,
+    optimistic_adam,
+    optimistic_adam_v2,
+    optimistic_gradient_descent,
+    scale_by_optimistic_gradient,
+)
+from jaxopt_ko.optimizers.radam import (
+    radam,
+    scale_by_radam,
+)
 from jaxopt_ko.optimizers.rmsprop import (
     ScaleByRmsState,
     ScaleByRStdDevState,
@@ -73,12 +156,37 @@ from jaxopt_ko.optimizers.rmsprop import (
     scale_by_rms,
     scale_by_stddev,
 )
-from jaxopt_ko.optimizers.rprop import ScaleByRpropState, rprop, scale_by_rprop
-from jaxopt_ko.optimizers.sgd import sgd
-from jaxopt_ko.optimizers.sign import scale_by_sign, sign_sgd, signum
-from jaxopt_ko.optimizers.sm3 import ScaleBySM3State, scale_by_sm3, sm3
-from jaxopt_ko.optimizers.yogi import scale_by_yogi, yogi
-from jaxopt_ko.program import linear_program, quadratic_program
+from jaxopt_ko.optimizers.rprop import (
+    ScaleByRpropState,
+    rprop,
+    scale_by_rprop,
+)
+from jaxopt_ko.optimizers.sgd import (
+    sgd,
+)
+from jaxopt_ko.optimizers.sign import (
+    scale_by_sign,
+    sign_sgd,
+    signum,
+)
+from jaxopt_ko.optimizers.sm3 import (
+    ScaleBySM3State,
+    scale_by_sm3,
+    sm3,
+)
+from jaxopt_ko.optimizers.sophia import (
+    SophiaState,
+    scale_by_sophia,
+    sophia,
+)
+from jaxopt_ko.optimizers.yogi import (
+    scale_by_yogi,
+    yogi,
+)
+from jaxopt_ko.program import (
+    linear_program,
+    quadratic_program,
+)
 from jaxopt_ko.schedules import (
     constant_schedule,
     cosine_decay_schedule,
@@ -98,15 +206,44 @@ from jaxopt_ko.schedules import (
     warmup_exponential_decay_schedule,
     warmup_stable_decay_schedule,
 )
-from jaxopt_ko.solve import least_squares, minimize, root
-from jaxopt_ko.solvers import projections
-from jaxopt_ko.solvers.augmented import AugmentedLagrangianState, augmented_lagrangian
-from jaxopt_ko.solvers.conjugate_gradient import ScaleByNonlinearCgState, nonlinear_cg, scale_by_nonlinear_cg
-from jaxopt_ko.solvers.descent import DescentState, descent
-from jaxopt_ko.solvers.interior_point import InteriorPointState, interior_point
-from jaxopt_ko.solvers.lbfgsb import LBFGSBState, lbfgsb
-from jaxopt_ko.solvers.least_squares import LeastSquaresState, gauss_newton, levenberg_marquardt
-from jaxopt_ko.solvers.linear import LinearCgState, cg
+from jaxopt_ko.solve import (
+    least_squares,
+    minimize,
+    root,
+)
+from jaxopt_ko.solvers import (
+    projections,
+)
+from jaxopt_ko.solvers.augmented import (
+    AugmentedLagrangianState,
+    augmented_lagrangian,
+)
+from jaxopt_ko.solvers.conjugate_gradient import (
+    ScaleByNonlinearCgState,
+    nonlinear_cg,
+    scale_by_nonlinear_cg,
+)
+from jaxopt_ko.solvers.descent import (
+    DescentState,
+    descent,
+)
+from jaxopt_ko.solvers.interior_point import (
+    InteriorPointState,
+    interior_point,
+)
+from jaxopt_ko.solvers.lbfgsb import (
+    LBFGSBState,
+    lbfgsb,
+)
+from jaxopt_ko.solvers.least_squares import (
+    LeastSquaresState,
+    gauss_newton,
+    levenberg_marquardt,
+)
+from jaxopt_ko.solvers.linear import (
+    LinearCgState,
+    cg,
+)
 from jaxopt_ko.solvers.linesearch import (
     BacktrackingLinesearchInfo,
     ScaleByBacktrackingLinesearchState,
@@ -139,7 +276,9 @@ from jaxopt_ko.solvers.proximal import (
     prox_ridge,
     proximal_gradient,
 )
-from jaxopt_ko.solvers.quadratic import QuadraticState
+from jaxopt_ko.solvers.quadratic import (
+    QuadraticState,
+)
 from jaxopt_ko.solvers.quasi_newton import (
     ScaleByBfgsState,
     ScaleByLBFGSState,
@@ -148,19 +287,16 @@ from jaxopt_ko.solvers.quasi_newton import (
     scale_by_bfgs,
     scale_by_lbfgs,
 )
-from jaxopt_ko.solvers.trust_region import TrustRegionState
-from jaxopt_ko.transforms.averaging import EmaState, ema
-from jaxopt_ko.transforms.clipping import clip, clip_by_global_norm, clip_by_norm
-from jaxopt_ko.transforms.constraints import (
-    NonNegativeParamsState,
-    ZeroNansState,
-    keep_params_nonnegative,
-    zero_nans,
+from jaxopt_ko.solvers.trust_region import (
+    TrustRegionState,
 )
-from jaxopt_ko.transforms.curvature import (
-    HutchinsonState,
-    hutchinson_estimator_diag_hessian,
-from jaxopt_ko.transforms.centering import centralize
+from jaxopt_ko.transforms.averaging import (
+    EmaState,
+    ema,
+)
+from jaxopt_ko.transforms.centering import (
+    centralize,
+)
 from jaxopt_ko.transforms.clipping import (
     AdaptiveGradClipState,
     adaptive_grad_clip,
@@ -173,10 +309,32 @@ from jaxopt_ko.transforms.clipping import (
     unitwise_clip,
     unitwise_norm,
 )
-from jaxopt_ko.transforms.decay import add_decayed_weights
-from jaxopt_ko.transforms.momentum import TraceState, trace
-from jaxopt_ko.transforms.noise import AddNoiseState, add_noise
-from jaxopt_ko.transforms.normalizing import NormalizeState, normalize, normalize_by_update_norm
+from jaxopt_ko.transforms.constraints import (
+    NonNegativeParamsState,
+    ZeroNansState,
+    keep_params_nonnegative,
+    zero_nans,
+)
+from jaxopt_ko.transforms.decay import (
+    add_decayed_weights,
+)
+from jaxopt_ko.transforms.hutchinson import (
+    HutchinsonState,
+    hutchinson_estimator_diag_hessian,
+)
+from jaxopt_ko.transforms.momentum import (
+    TraceState,
+    trace,
+)
+from jaxopt_ko.transforms.noise import (
+    AddNoiseState,
+    add_noise,
+)
+from jaxopt_ko.transforms.normalizing import (
+    NormalizeState,
+    normalize,
+    normalize_by_update_norm,
+)
 from jaxopt_ko.transforms.scaling import (
     ScaleByScheduleState,
     scale,
@@ -191,7 +349,9 @@ from jaxopt_ko.transforms.trust_ratio import (
     scale_by_param_block_rms,
     scale_by_trust_ratio,
 )
-from jaxopt_ko.tree import global_norm
+from jaxopt_ko.tree import (
+    global_norm,
+)
 from jaxopt_ko.types import (
     KKT,
     Code,
@@ -209,7 +369,9 @@ from jaxopt_ko.types import (
     Status,
     Updates,
 )
-from jaxopt_ko.wrappers import microbatching
+from jaxopt_ko.wrappers import (
+    microbatching,
+)
 from jaxopt_ko.wrappers.accumulation import (
     ApplyEvery,
     MultiSteps,
@@ -299,6 +461,7 @@ __all__ = [
     "LBFGSBState",
     "LeastSquaresState",
     "LinearCgState",
+    "MadgradState",
     "MaskedNode",
     "MaskedState",
     "MonitorState",
@@ -317,6 +480,7 @@ __all__ = [
     "ScaleByAdaDeltaState",
     "ScaleByAdamState",
     "ScaleByAdanState",
+    "ScaleByAdemamixState",
     "ScaleByAmsgradState",
     "ScaleByBacktrackingLinesearchState",
     "ScaleByBeliefState",
@@ -328,18 +492,21 @@ __all__ = [
     "ScaleByNewtonState",
     "ScaleByNonlinearCgState",
     "ScaleByNovogradState",
+    "ScaleByOptimisticGradientState",
     "ScaleByRStdDevState",
     "ScaleByRmsState",
     "ScaleByRpropState",
     "ScaleByRssState",
     "ScaleBySM3State",
     "ScaleByScheduleState",
+    "ScaleBySimplifiedAdEMAMixState",
     "ScaleByTrustRatioState",
     "ScaleByZoomLinesearchState",
     "Schedule",
     "ShouldSkipUpdateFunction",
     "SnapshotState",
     "Solution",
+    "SophiaState",
     "SplitRealAndImaginaryState",
     "StatefulSchedule",
     "Status",
@@ -349,6 +516,7 @@ __all__ = [
     "WrappedSchedule",
     "ZeroNansState",
     "ZoomLinesearchInfo",
+    "acprop",
     "adabelief",
     "adadelta",
     "adafactor",
@@ -361,6 +529,8 @@ __all__ = [
     "adaptive_grad_clip",
     "add_decayed_weights",
     "add_noise",
+    "ademamix",
+    "adopt",
     "amsgrad",
     "apply_every",
     "apply_if_finite",
@@ -422,6 +592,7 @@ __all__ = [
     "lion",
     "loop",
     "losses",
+    "madgrad",
     "masked",
     "mean_squared_error",
     "measure_with_ema",
@@ -435,15 +606,19 @@ __all__ = [
     "named_chain",
     "newton",
     "newton_cg",
+    "noisy_sgd",
     "nonlinear_cg",
     "normalize",
     "normalize_by_update_norm",
     "novograd",
     "numerics",
+    "optimistic_adam",
+    "optimistic_adam_v2",
+    "optimistic_gradient_descent",
     "partition",
-    "periodic_update",
     "per_example_global_norm_clip",
     "per_example_layer_norm_clip",
+    "periodic_update",
     "piecewise_constant_schedule",
     "piecewise_interpolate_schedule",
     "polynomial_schedule",
@@ -466,10 +641,13 @@ __all__ = [
     "rprop",
     "sam",
     "scale",
+    "scale_by_acprop",
     "scale_by_adadelta",
     "scale_by_adam",
     "scale_by_adamax",
     "scale_by_adan",
+    "scale_by_ademamix",
+    "scale_by_adopt",
     "scale_by_amsgrad",
     "scale_by_backtracking_linesearch",
     "scale_by_belief",
@@ -481,11 +659,13 @@ __all__ = [
     "scale_by_lbfgs",
     "scale_by_learning_rate",
     "scale_by_lion",
+    "scale_by_madgrad",
     "scale_by_nadam",
     "scale_by_newton",
     "scale_by_newton_cg",
     "scale_by_nonlinear_cg",
     "scale_by_novograd",
+    "scale_by_optimistic_gradient",
     "scale_by_param_block_norm",
     "scale_by_param_block_rms",
     "scale_by_radam",
@@ -494,7 +674,9 @@ __all__ = [
     "scale_by_rss",
     "scale_by_schedule",
     "scale_by_sign",
+    "scale_by_simplified_ademamix",
     "scale_by_sm3",
+    "scale_by_sophia",
     "scale_by_stddev",
     "scale_by_trust_ratio",
     "scale_by_yogi",
@@ -507,12 +689,14 @@ __all__ = [
     "sgdr_schedule",
     "sign_sgd",
     "signum",
+    "simplified_ademamix",
     "skip_large_updates",
     "skip_not_finite",
-    "snapshot",
     "sm3",
+    "snapshot",
     "softmax_cross_entropy_with_integer_labels",
     "solve",
+    "sophia",
     "split_real_and_imaginary",
     "squared_error",
     "stateless",

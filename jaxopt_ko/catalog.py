@@ -213,7 +213,7 @@ ROWS = (
     Row("adadelta", ("AdaDelta", "AdaDelta(학습률이 필요 없음)"), "adaptive", 2012,
         "Zeiler 2012, arXiv:1212.5701, Algorithm 1",
         r"u = -\mathrm{lr}\, \frac{\sqrt{E[\Delta x^2] + \epsilon}}{\sqrt{E[g^2] + \epsilon}}\, g, \quad "
-        r"\mathrm{lr} = 1", ("gradient", "params"), ("rmsprop",),
+        r"\mathrm{lr} = 1", ("gradient",), ("rmsprop",),
         ("The root mean square of past steps takes the learning rate's place, so the step has the parameters' units.",
          "학습률 자리에 지난 걸음의 제곱평균제곱근을 두어, 걸음이 매개변수와 같은 단위를 갖습니다."),
         ("no learning rate to tune", "맞출 학습률이 없음"),
@@ -347,7 +347,7 @@ ROWS = (
         r"n \leftarrow \beta_3 n + (1 - \beta_3)(g + \beta_2 d)^2, \quad "
         r"u = -\mathrm{lr}\, \frac{\hat{m} + \beta_2 \hat{v}}{\sqrt{\hat{n}} + \epsilon}, "
         r"\quad d = g - g_{\mathrm{old}}",
-        ("gradient", "params"), ("adam", "nadam"),
+        ("gradient",), ("adam", "nadam"),
         ("Adam with Nesterov's look ahead, made from the change between two gradients.",
          "두 기울기의 차이로 한 걸음 앞을 내다보는, 네스테로프 방식의 Adam입니다."),
         ("stands learning rates 5 to 10 times Adam's", "Adam보다 5~10배 큰 학습률을 견딤"),

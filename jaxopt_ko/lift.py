@@ -228,7 +228,7 @@ class _Piece:
     def init_state(self, params: Params) -> State:
         _check_leaves(self.name, "params", params)
         leaves, treedef = tree.flatten(params)
-        start = [value_at(value, zero_count()) for value in self.scalars.values()]
+        start = [_started(value) for value in self.scalars.values()]
         stacks = tree.stacks(self.name, self.stack_axes, params)
         memory = [self.memory(leaf, stack) for leaf, stack in zip(leaves, stacks, strict=True)]
         columns = [treedef.unflatten([m[i] for m in memory]) for i in range(self.width)]
@@ -269,6 +269,17 @@ class _Piece:
         return shared, tuple((key, constants.get(key)) for key in shared), (t, *new)
 
 
+def _started(value: float) -> jax.Array:
+    """The first value of a scalar of the state: float[]; int32[] of an int, bool[] of a bool."""
+    if isinstance(value, int):
+        return jnp.asarray(value, bool if isinstance(value, bool) else jnp.int32)
+    return value_at(value, zero_count())
+
+
+def _widened(value: jax.Array) -> jax.Array:
+    return value.astype(scalar_dtype()) if jnp.issubdtype(value.dtype, jnp.floating) else value
+
+
 class LeafUpdate:
     """The update of leafwise rules in a row: one jitted call for each leaf.
 
@@ -300,7 +311,7 @@ class LeafUpdate:
         shared, names, scalars = zip(*(piece.begin(updates, s) for piece, s in work), strict=True)
         varying = [own[key] for own, keys in zip(shared, names, strict=True) for key, value in keys if value is None]
         # One operand of each leaf's call, and of each kernel, instead of one per scalar.
-        table = _table(*varying) if varying else None
+        table = _table(*(value.astype(scalar_dtype()) for value in varying)) if varying else None
         stacks = [tree.stacks(q.name, q.stack_axes, updates, aligned.sparse) for q in self.pieces]
         aligned.run(functools.partial(self.leaf, table, names=names), self.needs_params, stacks, self._stranger)
         columns = iter(aligned.columns())
@@ -356,7 +367,7 @@ def _scalar_function(follows: Rule | None) -> Callable[..., tuple[jax.Array, dic
         # What follows from them is not folded, even from constants: the same to the bit for a number, a traced
         # value and a schedule.
         shared = dict(jax.lax.optimization_barrier(values))  # type: ignore[no-untyped-call]
-        shared |= {key: value.astype(scalar_dtype()) for key, value in old.items()}
+        shared |= {key: _widened(value) for key, value in old.items()}
         if follows is not None:
             shared |= follows.function(t, Scalars(**shared))
         return t, shared
@@ -512,7 +523,8 @@ def leafwise(
     hypers: name -> (number, array or schedule; its domain), checked now and handed on as h.name at each step.
     shared(t, h) -> more scalars for h, made once a step; t = 1, 2, … is its number.
     reduce(updates, h) -> more scalars that depend on all leaves together, a norm say.
-    scalars: state that is one number for all leaves, with its start; `shared` returns its new value by name.
+    scalars: state that is one number for all leaves, with its start, a float, an int or a bool; `shared` gets it as
+        it is and returns its new value by name.
     dtypes: arguments that name the dtype of some memory, to be checked now.
     stack_axes: how many leading axes of a leaf count leaves of one shape, as for a scan over layers: an integer, or
         integers in a prefix of the params' tree. init and rule see one of those leaves.

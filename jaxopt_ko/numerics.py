@@ -147,3 +147,18 @@ def _safe_rsqrt_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tu
     y = safe_rsqrt(x)
     finite = jnp.where(x > 0, y, jnp.zeros_like(y))
     return y, -0.5 * finite * finite * finite * dx
+
+
+@jax.custom_jvp
+def safe_cbrt(x: jax.Array) -> jax.Array:
+    """The cube root of x, with derivative 0 instead of infinity at x = 0."""
+    return jnp.cbrt(x)
+
+
+@safe_cbrt.defjvp
+def _safe_cbrt_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    (x,), (dx,) = primals, tangents
+    y = safe_cbrt(x)
+    nonzero = y != 0
+    slope = jnp.where(nonzero, 1 / (3 * jnp.square(jnp.where(nonzero, y, jnp.ones_like(y)))), jnp.zeros_like(y))
+    return y, slope * dx

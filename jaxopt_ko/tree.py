@@ -103,6 +103,12 @@ def in_order(who: str, what: str, other: PyTree, tree: PyTree, treedef: Any) -> 
         errors.structure_mismatch(who, what, other, "gradients", tree)
 
 
+def wide_copy(leaf: Any) -> jax.Array:
+    """A copy of a leaf in float32 at least, in memory of its own; zeros of an abstract one."""
+    new = wide_like(leaf)
+    return new if isinstance(leaf, jax.ShapeDtypeStruct) else new + jnp.asarray(leaf).astype(new.dtype)
+
+
 def ravel(tree: PyTree) -> tuple[jax.Array, Callable[[jax.Array], PyTree]]:
     """All leaves as one vector, float32 at least, and the function that makes trees like this one of such vectors."""
     leaves, treedef = flatten(tree)

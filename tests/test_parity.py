@@ -2,12 +2,17 @@
 
 Every run is 60 steps on one nested tree of three shapes. Both sides of a comparison get the same gradients:
 those met by the reference on its own way. An error is relative to the reference's value, element by element.
+
+The tables OPTAX and PAPERS, here and in tests/parity/, are what `examples/parity_table.py` reads, too:
+    OPTAX   "method-variant": [calls]          ours as optax, called alike (from optax or optax.contrib)
+    PAPERS  "method-variant": (rule, call)     ours as rule(x, g, t, *memory) -> (x, *memory); a list of calls: a chain
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 import pytest
 import quick
 from references import record
@@ -58,11 +63,21 @@ def ours(recipe, gradients):
     return run(make(jo, recipe), lambda params, gradient: gradient, xs)[:2]
 
 
+class _Optax:
+    """The names of optax and of optax.contrib."""
+
+    def __getattr__(self, name):
+        return getattr(optax if hasattr(optax, name) else optax.contrib, name)
+
+
+THEIRS = _Optax()
+
+
 def from_optax(recipe):
     """Optax's params, updates and the gradients at its own params."""
     with jax.numpy_dtype_promotion("standard"):
         return run(
-            make(optax, recipe),
+            make(THEIRS, recipe),
             lambda params, x: unflatten(gradient(flatten(params), *x)),
             (jnp.asarray(NOISE), jnp.asarray(AWAKE)),
             optax.apply_updates,

@@ -1,27 +1,34 @@
-"""AdaBelief. Zhuang et al. 2020, arXiv:2010.07468, Algorithm 2."""
+"""AdaBelief, and its asynchronous form ACProp.
+
+AdaBelief: Zhuang et al. 2020, arXiv:2010.07468, Algorithm 2. ACProp: Zhuang et al. 2021, arXiv:2110.05454,
+Algorithm 2.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko.compose import chain, leafwise
-from jaxopt_ko.errors import FRACTION, NONNEGATIVE
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_choice
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import next_count, ratio, safe_sqrt
+from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.tree import wide_like
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, Updates
 
 
 class ScaleByBeliefState(NamedTuple):
-    """State of `scale_by_belief`."""
+    """State of `scale_by_belief` and `scale_by_acprop`."""
 
     count: Array  # int32[]           t, steps taken
     mu: Updates  # like params, f32+  m_t, mean of g
-    nu: Updates  # like params, f32+  s_t, mean of (g - m_t)**2
+    nu: Updates  # like params, f32+  s_t, mean of (g - m)**2
 
 
 def scale_by_belief(
@@ -81,3 +88,71 @@ def adabelief(
     """The step -lr u of `scale_by_belief`. Sensitive to eps_root, which is added at every step: try 1e-8 to 1e-16."""
     rule = scale_by_belief(b1, b2, eps, eps_root, nesterov=nesterov, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
     return chain(rule, scale_by_learning_rate(learning_rate))
+
+
+def scale_by_acprop(
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-16,
+    eps_root: Hyper = 1e-16,
+    *,
+    centre: str = "previous",
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
+) -> GradientTransformation:
+    """The gradient over AdaBelief's deviation one step before, of which it is independent; the first step is u = g.
+
+    u   = g / (sqrt(s / (1 - b2**(t - 1))) + eps)
+    m_t = b1 m + (1 - b1) g
+    s_t = b2 s + (1 - b2) (g - c)**2 + eps_root
+
+    centre="previous": c = m, as optax computes it; "current": c = m_t, the paper's and optax's docstring: as
+    g - m_t = b1 (g - m), its steps are 1 / b1 times as long.
+    """
+    check_choice("scale_by_acprop", "centre", centre, ("previous", "current"))
+
+    def init(p: Array) -> Memory:
+        return wide_like(p, 0, mu_dtype), wide_like(p, 0, nu_dtype)
+
+    def shared(t: Array, h: Scalars) -> dict[str, Array]:
+        return {"first": (t == 1).astype(h.b2.dtype), "c2": debias(h.b2, jnp.maximum(t - 1, 1))}
+
+    def rule(g: Array, p: Array, m: Array, s: Array, h: Scalars) -> Step:
+        u = ratio(g, jnp.where(h.first > 0, 1, safe_sqrt(s / h.c2)) + h.eps)
+        c, m = m, h.b1 * m + (1 - h.b1) * g
+        d = g - (c if centre == "previous" else m)
+        return u, m, h.b2 * s + (1 - h.b2) * d * d + h.eps_root
+
+    hypers = {
+        "b1": (b1, FRACTION),
+        "b2": (b2, FRACTION),
+        "eps": (eps, NONNEGATIVE),
+        "eps_root": (eps_root, NONNEGATIVE),
+    }
+    dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
+    return leafwise(
+        "scale_by_acprop", ScaleByBeliefState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes
+    )
+
+
+@recipe
+def acprop(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-16,
+    eps_root: Hyper = 1e-16,
+    weight_decay: Hyper = 0.0,
+    mask: PyTree | Callable[[Params], PyTree] | None = None,
+    *,
+    centre: str = "previous",
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
+) -> GradientTransformation:
+    """The step -lr (u + weight_decay p) of `scale_by_acprop`. Its first step is as long as the gradient: warm up.
+
+    Converges where Adam's step, bound to the gradient that scales it, can go the wrong way. Needs params if it decays
+    them.
+    """
+    rule = scale_by_acprop(b1, b2, eps, eps_root, centre=centre, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
+    return chain(rule, add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate))

@@ -57,7 +57,7 @@ def adadelta(
     """Adaptive steps that need no learning rate: the paper's is 1, the default here and in torch.
 
     optax's default, None, adds the step instead of subtracting it; here None is refused. weight_decay is an L2
-    penalty, added to the gradient: needs params. Slow at the start: the first steps have the length sqrt(eps).
+    penalty, added to the gradient: it alone needs params. Slow at the start: the first steps have the length sqrt(eps).
     """
     return chain(
         add_decayed_weights(weight_decay, weight_decay_mask),

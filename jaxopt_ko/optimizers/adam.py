@@ -27,11 +27,11 @@ Mask = PyTree | Callable[[Params], PyTree]
 
 
 class ScaleByAdamState(NamedTuple):
-    """State of `scale_by_adam`."""
+    """State of `scale_by_adam`, and by its name in optax of AdaMax, ADOPT, RAdam and Yogi."""
 
     count: Array  # int32[]           t, steps taken
     mu: Updates  # like params, f32+  m_t, mean of g
-    nu: Updates  # like params, f32+  v_t, mean of g**2
+    nu: Updates  # like params, f32+  v_t, mean of g**2; in AdaMax u_t, a decaying maximum of |g|
 
 
 class ScaleByNadamState(NamedTuple):
@@ -41,14 +41,6 @@ class ScaleByNadamState(NamedTuple):
     mu_product: Array  # float[]      mu_1 ... mu_t, product of the momentum schedule
     mu: Updates  # like params, f32+  m_t, mean of g
     nu: Updates  # like params, f32+  n_t, mean of g**2
-
-
-class ScaleByAdamaxState(NamedTuple):
-    """State of `scale_by_adamax`: of a class of its own, for its nu is no mean of squares."""
-
-    count: Array  # int32[]           t, steps taken
-    mu: Updates  # like params, f32+  m_t, mean of g
-    nu: Updates  # like params, f32+  u_t, decaying maximum of |g|
 
 
 def scale_by_adam(
@@ -169,7 +161,7 @@ def scale_by_adamax(b1: Hyper = 0.9, b2: Hyper = 0.999, eps: Hyper = 1e-8) -> Gr
     u_t = max(b2 u, |g| + eps)
     u   = m_t / (1 - b1**t) / u_t
 
-    The paper has no eps; optax and torch add it to |g|, as here.
+    The paper has no eps; optax and torch add it to |g|, as here. The state is Adam's, as in optax, with u_t as nu.
     """
 
     def init(p: Array) -> Memory:
@@ -184,7 +176,7 @@ def scale_by_adamax(b1: Hyper = 0.9, b2: Hyper = 0.999, eps: Hyper = 1e-8) -> Gr
         return ratio(m / h.c1, u), m, u
 
     hypers = {"b1": (b1, FRACTION), "b2": (b2, FRACTION), "eps": (eps, NONNEGATIVE)}
-    return leafwise("scale_by_adamax", ScaleByAdamaxState, init=init, shared=shared, rule=rule, hypers=hypers)
+    return leafwise("scale_by_adamax", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers)
 
 
 @recipe

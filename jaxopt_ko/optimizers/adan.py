@@ -22,7 +22,7 @@ from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree, Updat
 class ScaleByAdanState(NamedTuple):
     """State of `scale_by_adan`."""
 
-    count: Array  # int32[]          t, steps taken
+    t: Array  # int32[]              steps taken
     m: Updates  # like params, f32+  m_t, mean of g
     v: Updates  # like params, f32+  v_t, mean of the gradient's change
     n: Updates  # like params, f32+  n_t, mean of the squared gradient, a step ahead
@@ -80,7 +80,7 @@ def adan(
 ) -> GradientTransformation:
     """The step -lr (u + weight_decay p) of `scale_by_adan`; stands learning rates 5 to 10 times those of Adam.
 
-    Four arrays of memory for each parameter. Needs params.
+    Four arrays of memory for each parameter. Needs params if it decays them.
     """
     rule = scale_by_adan(b1, b2, b3, eps, eps_root)
     return chain(rule, add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate))

@@ -22,7 +22,7 @@ class AddNoiseState(NamedTuple):
     rng_key: Array  # a PRNG key, new at each step
 
 
-def add_noise(eta: Hyper, gamma: Hyper, key: Array | int) -> GradientTransformation:
+def add_noise(eta: Hyper, gamma: Hyper, key: Array | int | None = None) -> GradientTransformation:
     """u = g + noise of mean 0 and variance eta / t**gamma, t = 1, 2, …
 
     eta: 0.01, 0.3 or 1 in the paper; gamma: 0.55; key: a JAX PRNG key or an integer seed. Raises

@@ -16,7 +16,7 @@ from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, Params, P
 
 
 class ScaleByScheduleState(NamedTuple):
-    """State of every rule here."""
+    """State of every rule here, also where optax has EmptyState: a number and a schedule make the same structure."""
 
     count: Array  # int32[]  steps taken, at which a schedule is read
 

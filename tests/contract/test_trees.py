@@ -14,6 +14,7 @@ NORMS = (
     "clip_by_global_norm",
     "chain",
     "add_noise",
+    "noisy_sgd",
     "normalize",
     "normalize_by_update_norm",
 )  # rules whose leaves do not stand alone

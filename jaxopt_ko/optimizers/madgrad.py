@@ -1,0 +1,80 @@
+"""MADGRAD. Defazio & Jelassi 2021, arXiv:2101.11075, Algorithm 1."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko.compose import chain, leafwise
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE
+from jaxopt_ko.lift import Memory, Scalars, Step, recipe
+from jaxopt_ko.numerics import ratio, safe_cbrt
+from jaxopt_ko.transforms.decay import add_decayed_weights
+from jaxopt_ko.tree import wide_copy, wide_like
+from jaxopt_ko.types import GradientTransformation, Hyper, Params, Updates
+
+
+class MadgradState(NamedTuple):
+    """State of `scale_by_madgrad`."""
+
+    count: Array  # int32[]                    t, steps taken
+    grad_sum_sq: Updates  # like params, f32+  v_t, weighted sum of g**2
+    s: Updates  # like params, f32+            s_t, weighted sum of g
+    x0: Params  # like params, f32+            the parameters at the start
+
+
+def scale_by_madgrad(
+    learning_rate: Hyper, momentum: Hyper = 0.9, eps: Hyper = 1e-6, *, eps_in_rate: bool = True
+) -> GradientTransformation:
+    """Dual averaging: from the start by the sum of all gradients, over the cube root of the sum of their squares.
+
+    a_t = lr sqrt(t)          eps_in_rate: (lr + eps) sqrt(t), as in optax and the authors' code; the paper has no eps
+    s_t = s + a_t g;          v_t = v + a_t g**2
+    z   = x_0 - s_t / (cbrt(v_t) + eps)
+    u   = (1 - momentum) (z - p)
+
+    u is the whole step, learning rate and sign included. Needs params.
+    """
+
+    def init(p: Array) -> Memory:
+        return wide_like(p), wide_like(p), wide_copy(p)
+
+    def shared(t: Array, h: Scalars) -> dict[str, Array]:
+        rate = h.learning_rate + h.eps if eps_in_rate else h.learning_rate
+        return {"a": rate * jnp.sqrt(t.astype(rate.dtype))}
+
+    def rule(g: Array, p: Array, v: Array, s: Array, x_0: Array, h: Scalars) -> Step:
+        a_g = h.a * g
+        v = v + a_g * g
+        s = s + a_g
+        z = x_0 - ratio(s, safe_cbrt(v) + h.eps)
+        return (1 - h.momentum) * (z - p), v, s, x_0
+
+    hypers = {
+        "learning_rate": (learning_rate, NONNEGATIVE),
+        "momentum": (momentum, FRACTION),
+        "eps": (eps, NONNEGATIVE),
+    }
+    return leafwise(
+        "scale_by_madgrad", MadgradState, init=init, shared=shared, rule=rule, hypers=hypers, needs_params=True
+    )
+
+
+@recipe
+def madgrad(
+    learning_rate: Hyper,
+    momentum: Hyper = 0.9,
+    weight_decay: Hyper = 0.0,
+    eps: Hyper = 1e-6,
+    *,
+    eps_in_rate: bool = True,
+) -> GradientTransformation:
+    """The step of `scale_by_madgrad`, with a weight decay that is added to the gradient (L2). Needs params.
+
+    Generalizes like SGD with momentum; wants less weight decay than that, often none, and a learning rate of its own.
+    Not to be continued from other parameters than those of init: it remembers them.
+    """
+    rule = scale_by_madgrad(learning_rate, momentum, eps, eps_in_rate=eps_in_rate)
+    return chain(add_decayed_weights(weight_decay), rule)

@@ -1,0 +1,111 @@
+"""Optimistic methods, for games. Daskalakis, Ilyas, Syrgkanis & Zeng 2018, arXiv:1711.00141, section 2, Algorithm 1."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko.compose import chain, leafwise
+from jaxopt_ko.errors import NONNEGATIVE, check_hyper
+from jaxopt_ko.lift import Memory, Scalars, Step, recipe
+from jaxopt_ko.optimizers.adam import scale_by_adam
+from jaxopt_ko.transforms.scaling import scale, scale_by_learning_rate
+from jaxopt_ko.tree import wide_like
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
+
+
+class ScaleByOptimisticGradientState(NamedTuple):
+    """State of `scale_by_optimistic_gradient`."""
+
+    count: Array  # int32[]                          t, steps taken
+    is_initial_step: Array  # bool[]                 is there no gradient before yet?
+    previous_gradient: Updates  # like params, f32+  g of the step before
+
+
+def scale_by_optimistic_gradient(
+    alpha: Hyper = 1.0, beta: Hyper = 1.0, *, from_zero: bool = False
+) -> GradientTransformation:
+    """The gradient, and its change once more: u = alpha g_t + beta (g_t - g_{t-1}).
+
+    At first there is no change: g_0 = g_1, as in optax; from_zero: g_0 = 0, as the paper's Algorithm 1 starts.
+    """
+
+    def init(p: Array) -> Memory:
+        return (wide_like(p),)
+
+    def shared(t: Array, h: Scalars) -> dict[str, Array]:
+        missing = h.is_initial_step & (not from_zero)
+        return {"missing": missing.astype(h.beta.dtype), "is_initial_step": jnp.zeros_like(h.is_initial_step)}
+
+    def rule(g: Array, p: Array, old: Array, h: Scalars) -> Step:
+        return h.alpha * g + h.beta * (g - jnp.where(h.missing > 0, g, old)), g
+
+    return leafwise(
+        "scale_by_optimistic_gradient",
+        ScaleByOptimisticGradientState,
+        init=init,
+        shared=shared,
+        rule=rule,
+        hypers={"alpha": (alpha, NONNEGATIVE), "beta": (beta, NONNEGATIVE)},
+        scalars={"is_initial_step": True},
+    )
+
+
+@recipe
+def optimistic_gradient_descent(
+    learning_rate: Hyper, alpha: Hyper = 1.0, beta: Hyper = 1.0, *, from_zero: bool = False
+) -> GradientTransformation:
+    """The step -lr u of `scale_by_optimistic_gradient`: converges in games where gradient descent circles.
+
+    Two players each descend a loss of their own, or one ascends the other's: f(x, y) = x y. Mokhtari et al. 2019,
+    arXiv:1901.08511, have alpha and beta. Not for plain minimization: it gains nothing there.
+    """
+    rule = scale_by_optimistic_gradient(alpha, beta, from_zero=from_zero)
+    return chain(rule, scale_by_learning_rate(learning_rate))
+
+
+@recipe
+def optimistic_adam_v2(
+    learning_rate: Hyper,
+    *,
+    alpha: Hyper = 1.0,
+    beta: Hyper = 1.0,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    eps_root: Hyper = 0.0,
+    mu_dtype: DType | None = None,
+    nesterov: bool = True,
+    from_zero: bool = False,
+    nu_dtype: DType | None = None,
+) -> GradientTransformation:
+    """Adam's direction r in the place of the gradient: -lr (alpha r_t + beta (r_t - r_{t-1})).
+
+    The paper's Algorithm 1 has nesterov=False and from_zero=True.
+    """
+    rule = scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov, nu_dtype=nu_dtype)
+    optimism = scale_by_optimistic_gradient(alpha, beta, from_zero=from_zero)
+    return chain(rule, optimism, scale_by_learning_rate(learning_rate))
+
+
+@recipe
+def optimistic_adam(
+    learning_rate: Hyper,
+    optimism: Hyper | None = None,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    eps_root: Hyper = 0.0,
+    mu_dtype: DType | None = None,
+    *,
+    nesterov: bool = True,
+    from_zero: bool = False,
+    nu_dtype: DType | None = None,
+) -> GradientTransformation:
+    """`optimistic_adam_v2` in optax's older words: -lr r_t - optimism (r_t - r_{t-1}), optimism = lr if None."""
+    check_hyper("optimistic_adam", "learning_rate", learning_rate, NONNEGATIVE)
+    rule = scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov, nu_dtype=nu_dtype)
+    beta = learning_rate if optimism is None else check_hyper("optimistic_adam", "optimism", optimism, NONNEGATIVE)
+    return chain(rule, scale_by_optimistic_gradient(learning_rate, beta, from_zero=from_zero), scale(-1.0))

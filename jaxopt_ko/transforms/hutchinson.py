@@ -1,0 +1,69 @@
+"""The diagonal of the Hessian, by products with random signs. Hutchinson 1990, doi:10.1080/03610919008812866."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko import errors, tree
+from jaxopt_ko.compose import transform
+from jaxopt_ko.lift import taking
+from jaxopt_ko.types import GradientTransformation, Params, Updates
+
+
+class HutchinsonState(NamedTuple):
+    """State of `hutchinson_estimator_diag_hessian`."""
+
+    key: Array  # a PRNG key, new at each estimate
+
+
+def hutchinson_estimator_diag_hessian(random_seed: Array | int | None = None) -> GradientTransformation:
+    """u = r * (H r), signs r drawn anew: its mean is the diagonal of the Hessian H, exact if H is diagonal.
+
+    Takes from update the function whose Hessian it is, `obj_fn(params)`, or else `value_fn(params, **words)`; one
+    product is two to three gradients. random_seed: a PRNG key or an integer, 0 if None. The updates that come in are
+    not used. Needs params; MissingArgumentError without a function.
+    """
+    who = "hutchinson_estimator_diag_hessian"
+    seed = 0 if random_seed is None else random_seed
+    start = seed if isinstance(seed, int) else errors.check_key(who, seed)
+
+    def init(params: Params) -> HutchinsonState:
+        return HutchinsonState(jnp.copy(errors.check_key(who, start)))
+
+    def update(
+        updates: Updates,
+        state: HutchinsonState,
+        params: Params = None,
+        *,
+        obj_fn: Callable[..., Any] | None = None,
+        value_fn: Callable[..., Any] | None = None,
+        **words: Any,
+    ) -> tuple[Updates, HutchinsonState]:
+        leaves, treedef = tree.flatten(jax.tree.map(jnp.asarray, params))
+        if not leaves:
+            return updates, state
+        if obj_fn is None and value_fn is None:
+            errors.missing_argument(who, "obj_fn", "Pass obj_fn=..., the loss as a function of the parameters alone")
+        f = value_fn if obj_fn is None else obj_fn
+        call = taking(errors.check_function(who, "obj_fn", f), 1)
+
+        def loss(p: Params) -> Any:
+            return errors.check_objective(who, call(p, **words))
+
+        key, *keys = jax.random.split(state.key, 1 + len(leaves))
+        signs = [jax.random.rademacher(k, p.shape, p.dtype) for k, p in zip(keys, leaves, strict=True)]
+        _, products = jax.jvp(lambda *p: jax.grad(loss)(treedef.unflatten(p)), tuple(leaves), tuple(signs))
+        diagonal = [_times(a, b) for a, b in zip(jax.tree.leaves(products), signs, strict=True)]
+        return treedef.unflatten(diagonal), HutchinsonState(key)
+
+    return transform(who, init, update, needs_params=True, state_type=HutchinsonState)
+
+
+def _times(a: Array, b: Array) -> Array:
+    wide = tree.compute_dtype(a.dtype, b.dtype)
+    return a.astype(wide) * b.astype(wide)
