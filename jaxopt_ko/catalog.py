@@ -369,7 +369,7 @@ ROWS = (
         ("gradient", "params"), ("adam",),
         ("Adam without momentum, whose mean square is kept for rows and columns of a matrix alone; steps are in "
          "proportion to the parameters.",
-         "모멘텀 없는 Adam으로, 제곱평균을 행렬의 행과 열마다 하나씩만 기억합니다. 걸음은 매개변수의 크기에 비례합니다."),
+         "모멘텀 없는 Adam으로, 행과 열마다 제곱평균 하나만 기억합니다. 걸음은 매개변수의 크기에 비례합니다."),
         ("large matrices: m + n numbers for m n weights", "큰 행렬: 가중치 m n개에 숫자 m + n개만 기억"),
         ("leaves with only one axis of 128 or more, which keep the whole of it: lower min_dim_size_to_factor",
          "두 번째로 긴 축이 128보다 짧은 텐서: 제곱평균을 다 기억하므로 min_dim_size_to_factor를 낮출 것")),
