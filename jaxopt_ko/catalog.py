@@ -20,16 +20,23 @@ from jaxopt_ko import errors
 from jaxopt_ko.lift import name_of
 from jaxopt_ko.optimizers.adabelief import adabelief
 from jaxopt_ko.optimizers.adadelta import adadelta
+from jaxopt_ko.optimizers.adafactor import adafactor
 from jaxopt_ko.optimizers.adagrad import adagrad
 from jaxopt_ko.optimizers.adam import adam, adamax, adamaxw, adamw, nadam, nadamw
 from jaxopt_ko.optimizers.adan import adan
 from jaxopt_ko.optimizers.amsgrad import amsgrad
+from jaxopt_ko.optimizers.fromage import fromage
+from jaxopt_ko.optimizers.galore import galore
+from jaxopt_ko.optimizers.lamb import lamb
+from jaxopt_ko.optimizers.lars import lars
 from jaxopt_ko.optimizers.lion import lion
+from jaxopt_ko.optimizers.novograd import novograd
 from jaxopt_ko.optimizers.radam import radam
 from jaxopt_ko.optimizers.rmsprop import rmsprop
 from jaxopt_ko.optimizers.rprop import rprop
 from jaxopt_ko.optimizers.sgd import sgd
 from jaxopt_ko.optimizers.sign import sign_sgd, signum
+from jaxopt_ko.optimizers.sm3 import sm3
 from jaxopt_ko.optimizers.yogi import yogi
 from jaxopt_ko.solvers.augmented import augmented_lagrangian
 from jaxopt_ko.solvers.conjugate_gradient import nonlinear_cg
@@ -51,6 +58,7 @@ FAMILIES: dict[str, Text] = {
     "descent": ("gradient descent", "경사 하강법"),
     "adaptive": ("adaptive learning rates", "적응적 학습률"),
     "sign": ("steps by sign", "부호 걸음"),
+    "layers": ("steps as large as the layer", "층의 크기에 맞춘 걸음"),
     "conjugate": ("conjugate gradients", "켤레 기울기"),
     "quasi-newton": ("quasi-Newton", "준뉴턴"),
     "newton": ("Newton", "뉴턴"),
@@ -79,6 +87,7 @@ METHODS: dict[str, Callable[..., GradientTransformation]] = {
     for factory in (
         *(sgd, adagrad, rmsprop, adadelta, adam, adamw, adamax, adamaxw, nadam, nadamw, amsgrad),
         *(rprop, sign_sgd, signum, lion, yogi, radam, adabelief, adan),
+        *(adafactor, sm3, galore, lars, novograd, lamb, fromage),
         *(cg, nonlinear_cg, bfgs, lbfgs, lbfgsb, newton, newton_cg, gauss_newton, levenberg_marquardt),
         *(projected_gradient, proximal_gradient, augmented_lagrangian, interior_point),
     )
@@ -352,6 +361,76 @@ ROWS = (
          "두 기울기의 차이로 한 걸음 앞을 내다보는, 네스테로프 방식의 Adam입니다."),
         ("stands learning rates 5 to 10 times Adam's", "Adam보다 5~10배 큰 학습률을 견딤"),
         ("scarce memory: four vectors", "메모리가 귀할 때: 벡터 네 개")),
+    Row("adafactor", ("Adafactor", "Adafactor(제곱평균을 행과 열로 나누어 기억)"), "adaptive", 2018,
+        "Shazeer & Stern 2018, arXiv:1804.04235, Algorithms 4 and 5",
+        r"R \leftarrow b_t R + (1 - b_t)\, \overline{g^2}^{\,\mathrm{row}}, \quad "
+        r"C \leftarrow b_t C + (1 - b_t)\, \overline{g^2}^{\,\mathrm{col}}, \quad "
+        r"u = -\mathrm{lr}\; \mathrm{rms}(p)\, \frac{g}{\sqrt{R C / \bar{R}}}",
+        ("gradient", "params"), ("adam",),
+        ("Adam without momentum, whose mean square is kept for rows and columns of a matrix alone; steps are in "
+         "proportion to the parameters.",
+         "모멘텀 없는 Adam으로, 행과 열마다 제곱평균 하나만 기억합니다. 걸음은 매개변수의 크기에 비례합니다."),
+        ("large matrices: m + n numbers for m n weights", "큰 행렬: 가중치 m n개에 숫자 m + n개만 기억"),
+        ("leaves with only one axis of 128 or more, which keep the whole of it: lower min_dim_size_to_factor",
+         "두 번째로 긴 축이 128보다 짧은 텐서: 제곱평균을 다 기억하므로 min_dim_size_to_factor를 낮출 것")),
+    Row("sm3", ("SM3", "SM3(행과 열의 최댓값으로 어림하는 AdaGrad)"), "adaptive", 2019,
+        "Anil, Gupta, Koren & Singer 2019, arXiv:1901.11150, Algorithm SM3-II",
+        r"v = \min_a \mu_a + g^2, \quad \mu_a \leftarrow \max v, \quad "
+        r"m \leftarrow b_1 m + (1 - b_1) \frac{g}{\sqrt{v}}, \quad u = -\mathrm{lr}\, m",
+        ("gradient",), ("adagrad", "momentum"),
+        ("AdaGrad whose sums are bounded by one number for each row and one for each column.",
+         "제곱의 합을 행마다 하나, 열마다 하나의 상한으로 어림하는 AdaGrad입니다."),
+        ("large embeddings, sparse gradients", "큰 임베딩, 희소한 기울기"),
+        ("long runs: as AdaGrad's, its steps only shrink", "긴 학습: AdaGrad처럼 걸음이 줄어들기만 함")),
+    Row("galore", ("GaLore", "GaLore(기울기를 저차원으로 사영)"), "adaptive", 2024,
+        "Zhao et al. 2024, arXiv:2403.03507, Algorithm 2",
+        r"R = P' g, \quad u = -\mathrm{lr}\; \mathrm{scale}\; P\, \mathrm{adam}(R), \quad "
+        r"P = \mathrm{svd}_{\mathrm{rank}}(g)",
+        ("gradient", "params"), ("adam",),
+        ("Adam on gradients that are projected to their first singular vectors, found anew every 200 steps.",
+         "기울기를 큰 특이벡터 몇 개에 사영하고 그 안에서 Adam을 씁니다. 특이벡터는 200걸음마다 새로 구합니다."),
+        ("wide matrices: moments as small as a low-rank adapter's, while all weights are trained",
+         "큰 행렬: 모든 가중치를 학습하면서도 모멘트는 저계수(low-rank) 어댑터만큼 작음"),
+        ("small matrices; wherever a singular value decomposition is slow", "작은 행렬, 특이값 분해가 느린 장치")),
+    Row("lars", ("LARS", "LARS(층별 적응 학습률)"), "layers", 2017,
+        "You, Gitman & Ginsburg 2017, arXiv:1708.03888, Algorithm 1",
+        r"d = g + \lambda p, \quad v \leftarrow \mathrm{momentum}\, v - "
+        r"\mathrm{lr}\, \frac{\eta \Vert p \Vert}{\Vert d \Vert}\, d, \quad u = v",
+        ("gradient", "params"), ("momentum",),
+        ("Momentum whose steps are, in each layer, in proportion to the layer's weights.",
+         "층마다 그 가중치의 크기에 비례하는 걸음을 딛는 모멘텀입니다."),
+        ("convolutional networks with batches of thousands", "배치가 수천인 합성곱 신경망"),
+        ("small batches; biases and norms, which trust_ratio_mask leaves out",
+         "작은 배치. 편향과 정규화 계수는 trust_ratio_mask로 빼 둘 것")),
+    Row("novograd", ("NovoGrad", "NovoGrad(층별로 정규화한 모멘텀)"), "layers", 2019,
+        "Ginsburg et al. 2019, arXiv:1905.11286, Algorithm 1",
+        r"v \leftarrow b_2 v + (1 - b_2) \Vert g \Vert^2, \quad "
+        r"m \leftarrow b_1 m + \frac{g}{\sqrt{v} + \epsilon} + \lambda p, \quad u = -\mathrm{lr}\, m",
+        ("gradient", "params"), ("momentum", "adam"),
+        ("Momentum of gradients divided by the mean norm of their layer: Adam with one second moment a layer.",
+         "층별 평균 크기로 나눈 기울기의 모멘텀입니다. 2차 모멘트를 층마다 하나만 두는 Adam인 셈입니다."),
+        ("the memory of momentum; speech and language models", "메모리가 모멘텀과 같음. 음성과 언어 모델"),
+        ("coordinates of different scales within a layer", "한 층 안에서 좌표마다 크기가 크게 다를 때")),
+    Row("lamb", ("LAMB", "LAMB(층별 적응 모멘트)"), "layers", 2020,
+        "You et al. 2020, arXiv:1904.00962, Algorithm 2",
+        r"a = \frac{\hat{m}}{\sqrt{\hat{v}} + \epsilon} + \lambda p, \quad "
+        r"u = -\mathrm{lr}\, \frac{\Vert p \Vert}{\Vert a \Vert}\, a",
+        ("gradient", "params"), ("adamw", "lars"),
+        ("AdamW whose steps are, in each layer, in proportion to the layer's weights.",
+         "층마다 그 가중치의 크기에 비례하는 걸음을 딛는 AdamW입니다."),
+        ("batches of tens of thousands", "배치가 수만일 때"),
+        ("small batches, where AdamW does as well", "작은 배치: AdamW로 충분함")),
+    Row("fromage", ("Fromage", "Fromage(층을 정해진 각도만큼 돌리기)"), "layers", 2020,
+        "Bernstein, Vahdat, Yue & Liu 2020, arXiv:2002.03432, Algorithm 1",
+        r"p_t = \frac{1}{\sqrt{1 + \mathrm{lr}^2}} "
+        r"\left(p - \mathrm{lr}\, \frac{\Vert p \Vert}{\Vert g \Vert}\, g\right)",
+        ("gradient", "params"), ("lars",),
+        ("Each layer is turned towards its gradient by an angle that the learning rate alone decides.",
+         "층마다 학습률이 정하는 각도만큼 가중치를 기울기 쪽으로 돌립니다."),
+        ("no state, one hyperparameter, weights that do not grow",
+         "상태가 없고, 초매개변수가 하나이며, 가중치가 커지지 않음"),
+        ("weights that start at 0, and steps that are to end: it never rests",
+         "0에서 시작하는 가중치, 걸음이 줄어야 하는 문제: 학습률을 줄이지 않으면 멈추지 않음")),
     Row("cg", ("Conjugate gradients", "켤레 기울기법"), "conjugate", 1952,
         "Hestenes & Stiefel 1952; Nocedal & Wright 2006, algorithm 5.3",
         r"\alpha = \frac{r'z}{d'Ad}, \quad x \leftarrow x + \alpha d, \quad r \leftarrow r - \alpha A d, \quad z = M r",

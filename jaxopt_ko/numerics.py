@@ -103,9 +103,12 @@ def norm(x: jax.Array) -> jax.Array:
 def length(x: jax.Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> jax.Array:
     """The Euclidean length of an array, or of its slices along some axes, also where the squares overflow (from 2e19
     in float32); its derivative at 0 is 0. Both sums are one pass over x, where XLA fuses them."""
-    low = 2.0 ** -(5 * np.finfo(x.dtype).maxexp // 8)
+    top = np.finfo(x.dtype).maxexp
+    low = 2.0 ** -(5 * top // 8)
+    # Where the squares overflow, what is left out counts for nothing; and XLA would make x**2 low**2 of (x low)**2.
+    large = jnp.where(jnp.abs(x) > 2.0 ** (top // 4), x * low, jnp.zeros_like(x))
     plain = jnp.sum(jnp.square(x), axis, keepdims=keepdims)
-    scaled = jnp.sum(jnp.square(x * low), axis, keepdims=keepdims)
+    scaled = jnp.sum(jnp.square(large), axis, keepdims=keepdims)
     return jnp.where(jnp.isinf(plain), safe_sqrt(scaled) / low, safe_sqrt(plain))
 
 

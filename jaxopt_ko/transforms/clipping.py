@@ -138,6 +138,8 @@ def per_example_global_norm_clip(grads: PyTree, l2_norm_clip: Array | float) -> 
     Abadi et al. 2016, arXiv:1607.00133, Algorithm 1.
     """
     check_examples("per_example_global_norm_clip", grads)
+    if not jax.tree.leaves(grads):
+        return grads, jnp.zeros((), jnp.int32)
     shrink = _shrink(jax.vmap(tree.global_norm)(grads), l2_norm_clip)
     return jax.tree.map(lambda g: _weighted_sum(shrink, g), grads), _clipped(shrink)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko import tree
@@ -25,10 +26,11 @@ def normalize() -> GradientTransformation:
     """u = g / |g|, with |g| the Euclidean norm of all leaves; 0 for a gradient of 0, where optax divides by it."""
 
     def norm(updates: Updates, h: Scalars) -> dict[str, Array]:
-        return {"norm": tree.global_norm(updates)}
+        norm = tree.global_norm(updates)
+        return {"norm": jnp.where(norm == 0, jnp.ones_like(norm), norm)}
 
     def rule(g: Array, p: Array, h: Scalars) -> Array:
-        return ratio(g, h.norm)
+        return g / h.norm
 
     return leafwise("normalize", NormalizeState, rule=rule, reduce=norm)
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import quick
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -90,6 +91,37 @@ def test_sharded_parameters_keep_their_sharding(case):
     assert all(m.sharding.is_equivalent_to(split, 2) for m in moments)
     single = {"w": jnp.arange(8.0).reshape(4, 2)}
     assert_close(after, step((single, opt.init(single)))[0], **rounding(case))
+
+
+@every("sharding", lambda case: not case.vector)
+def test_init_places_what_is_like_the_parameters_as_they_are(case):
+    """Called as it is, and compiled, where optax leaves all of the state on the first device."""
+    mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ("a", "b"))
+    split = NamedSharding(mesh, P("a", "b"))
+    opt, params = whole(case), {"w": jax.device_put(jnp.ones((8, 6)), split)}
+    for init in (opt.init, jax.jit(opt.init)):
+        moments = [x for x in jax.tree.leaves(init(params)) if x.shape == (8, 6)]
+        assert all(x.sharding.is_equivalent_to(split, 2) for x in moments)
+
+
+def test_optax_compiles_moments_onto_one_device():
+    """And ours, of stacks, of other dtypes and from abstract leaves, are where the parameters are."""
+    mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ("a", "b"))
+    params = {
+        "w": jax.device_put(jnp.ones((2, 8, 6), jnp.bfloat16), NamedSharding(mesh, P(None, "a", "b"))),
+        "v": jax.device_put(jnp.ones(8), NamedSharding(mesh, P("b"))),
+    }
+    with jax.numpy_dtype_promotion("standard"):
+        theirs = jax.jit(optax.adam(0.1).init)(params)
+    assert all(len(x.sharding.device_set) == 1 for x in jax.tree.leaves(theirs))
+    shapes = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=p.sharding), params)
+    novograd = jo.novograd(0.1, stack_axes={"w": 1, "v": 0})
+    states = [jo.adam(0.1).init(shapes)[0], jax.jit(jo.adam(0.1).init)(params)[0], jax.jit(novograd.init)(params)[0]]
+    states += [jax.jit(jax.vmap(lambda p: jo.adam(0.1).init(p)[0].mu))({"w": params["w"]})]
+    for state in states:
+        for key, moment in (state if isinstance(state, dict) else state.mu).items():
+            assert moment.dtype == jnp.float32
+            assert moment.sharding.is_equivalent_to(params[key].sharding, moment.ndim)
 
 
 @every("convergence")
