@@ -364,7 +364,7 @@ def test_sharing_of_states_by_tree_map_params():
 
 @every(
     "inject",
-    lambda case: case.make is None and case.hypers and not case.words and "learning_rate" in case.hypers,
+    lambda case: case.make is None and not case.direction and not case.words and "learning_rate" in case.hypers,
 )
 def test_injected_is_plain_bit_for_bit(case):
     params = params_like()

@@ -52,13 +52,13 @@ def scale_by_belief(
         return wide_like(p, 0, mu_dtype), wide_like(p, 0, nu_dtype)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        next_ = {"c1_next": debias(h.b1, next_count(t))} if nesterov else {}
-        return {"c1": debias(h.b1, t), "c2": debias(h.b2, t), **next_}
+        next_ = {"weight_m": h.b1 / debias(h.b1, next_count(t)), "weight_g": (1 - h.b1) / debias(h.b1, t)}
+        return {"c1": debias(h.b1, t), "c2": debias(h.b2, t), **(next_ if nesterov else {})}
 
     def rule(g: Array, p: Array, m: Array, s: Array, h: Scalars) -> Step:
         m = h.b1 * m + (1 - h.b1) * g
         s = h.b2 * s + (1 - h.b2) * (g - m) * (g - m) + h.eps_root
-        m_hat = h.b1 * m / h.c1_next + (1 - h.b1) * g / h.c1 if nesterov else m / h.c1
+        m_hat = h.weight_m * m + h.weight_g * g if nesterov else m / h.c1
         return ratio(m_hat, safe_sqrt(s / h.c2) + h.eps), m, s
 
     hypers = {

@@ -72,14 +72,14 @@ def scale_by_adam(
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         if not bias_correction:
-            return {name: jnp.ones_like(h.b1) for name in ("c1", "c1_next", "c2")}
-        next_ = {"c1_next": debias(h.b1, next_count(t))} if nesterov else {}
-        return {"c1": debias(h.b1, t), "c2": debias(h.b2, t), **next_}
+            return {"c1": jnp.ones_like(h.b1), "c2": jnp.ones_like(h.b1), "weight_m": h.b1, "weight_g": 1 - h.b1}
+        next_ = {"weight_m": h.b1 / debias(h.b1, next_count(t)), "weight_g": (1 - h.b1) / debias(h.b1, t)}
+        return {"c1": debias(h.b1, t), "c2": debias(h.b2, t), **(next_ if nesterov else {})}
 
     def rule(g: Array, p: Array, m: Array, v: Array, h: Scalars) -> Step:
         m = h.b1 * m + (1 - h.b1) * g
         v = h.b2 * v + (1 - h.b2) * g * g
-        m_hat = h.b1 * m / h.c1_next + (1 - h.b1) * g / h.c1 if nesterov else m / h.c1
+        m_hat = h.weight_m * m + h.weight_g * g if nesterov else m / h.c1
         v_hat = v / h.c2
         return ratio(m_hat, safe_sqrt(v_hat + h.eps_root) + h.eps), m, v
 

@@ -43,13 +43,13 @@ def scale_by_radam(
         square = (rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho)
         known = rho >= h.threshold
         r = safe_sqrt(jnp.where(known, square, 0))
-        next_ = {"c1_next": debias(h.b1, next_count(t))} if nesterov else {}
-        return {"c1": debias(h.b1, t), "c2": c2, "r": r, "known": known.astype(r.dtype), **next_}
+        next_ = {"weight_m": h.b1 / debias(h.b1, next_count(t)), "weight_g": (1 - h.b1) / debias(h.b1, t)}
+        return {"c1": debias(h.b1, t), "c2": c2, "r": r, "known": known.astype(r.dtype), **(next_ if nesterov else {})}
 
     def rule(g: Array, p: Array, m: Array, v: Array, h: Scalars) -> Step:
         m = h.b1 * m + (1 - h.b1) * g
         v = h.b2 * v + (1 - h.b2) * g * g
-        m_hat = h.b1 * m / h.c1_next + (1 - h.b1) * g / h.c1 if nesterov else m / h.c1
+        m_hat = h.weight_m * m + h.weight_g * g if nesterov else m / h.c1
         u = h.r * ratio(m_hat, safe_sqrt(v / h.c2 + h.eps_root) + h.eps)
         return jnp.where(h.known > 0, u, m_hat), m, v
 
