@@ -18,12 +18,14 @@ import numpy as np
 
 from jaxopt_ko import errors
 from jaxopt_ko.lift import name_of
-from jaxopt_ko.optimizers.adabelief import adabelief
+from jaxopt_ko.optimizers.adabelief import acprop, adabelief
 from jaxopt_ko.optimizers.adadelta import adadelta
 from jaxopt_ko.optimizers.adafactor import adafactor
 from jaxopt_ko.optimizers.adagrad import adagrad
 from jaxopt_ko.optimizers.adam import adam, adamax, adamaxw, adamw, nadam, nadamw
 from jaxopt_ko.optimizers.adan import adan
+from jaxopt_ko.optimizers.ademamix import ademamix, simplified_ademamix
+from jaxopt_ko.optimizers.adopt import adopt
 from jaxopt_ko.optimizers.amsgrad import amsgrad
 from jaxopt_ko.optimizers.fromage import fromage
 from jaxopt_ko.optimizers.galore import galore
@@ -31,12 +33,16 @@ from jaxopt_ko.optimizers.lamb import lamb
 from jaxopt_ko.optimizers.lars import lars
 from jaxopt_ko.optimizers.lion import lion
 from jaxopt_ko.optimizers.novograd import novograd
+from jaxopt_ko.optimizers.madgrad import madgrad
+from jaxopt_ko.optimizers.noisy_sgd import noisy_sgd
+from jaxopt_ko.optimizers.optimistic import optimistic_adam, optimistic_adam_v2, optimistic_gradient_descent
 from jaxopt_ko.optimizers.radam import radam
 from jaxopt_ko.optimizers.rmsprop import rmsprop
 from jaxopt_ko.optimizers.rprop import rprop
 from jaxopt_ko.optimizers.sgd import sgd
 from jaxopt_ko.optimizers.sign import sign_sgd, signum
 from jaxopt_ko.optimizers.sm3 import sm3
+from jaxopt_ko.optimizers.sophia import sophia
 from jaxopt_ko.optimizers.yogi import yogi
 from jaxopt_ko.solvers.augmented import augmented_lagrangian
 from jaxopt_ko.solvers.conjugate_gradient import nonlinear_cg
@@ -88,6 +94,8 @@ METHODS: dict[str, Callable[..., GradientTransformation]] = {
         *(sgd, adagrad, rmsprop, adadelta, adam, adamw, adamax, adamaxw, nadam, nadamw, amsgrad),
         *(rprop, sign_sgd, signum, lion, yogi, radam, adabelief, adan),
         *(adafactor, sm3, galore, lars, novograd, lamb, fromage),
+        *(ademamix, simplified_ademamix, adopt, acprop, madgrad, noisy_sgd, sophia),
+        *(optimistic_gradient_descent, optimistic_adam, optimistic_adam_v2),
         *(cg, nonlinear_cg, bfgs, lbfgs, lbfgsb, newton, newton_cg, gauss_newton, levenberg_marquardt),
         *(projected_gradient, proximal_gradient, augmented_lagrangian, interior_point),
     )
@@ -431,6 +439,92 @@ ROWS = (
          "상태가 없고, 초매개변수가 하나이며, 가중치가 커지지 않음"),
         ("weights that start at 0, and steps that are to end: it never rests",
          "0에서 시작하는 가중치, 걸음이 줄어야 하는 문제: 학습률을 줄이지 않으면 멈추지 않음")),
+    Row("ademamix", ("AdEMAMix", "AdEMAMix(빠른 평균과 느린 평균)"), "adaptive", 2024,
+        "Pagliardini, Ablin & Grangier 2024, arXiv:2409.03137, Algorithm 1",
+        r"m_2 \leftarrow b_3 m_2 + (1 - b_3)\, g, \quad "
+        r"u = -\mathrm{lr}\, \frac{\hat{m}_1 + \alpha m_2}{\sqrt{\hat{v}} + \epsilon}",
+        ("gradient",), ("adam",),
+        ("Adam with a second mean of the gradients, so slow that gradients of ten thousand steps ago still count.",
+         "아주 느린 두 번째 지수이동평균을 더해, 만 걸음 전의 기울기까지 기억하는 Adam입니다."),
+        ("long training of language models", "언어 모델의 긴 학습"),
+        ("short runs, data that change", "짧은 학습, 분포가 변하는 데이터")),
+    Row("simplified_ademamix", ("Simplified AdEMAMix", "단순화한 AdEMAMix"), "adaptive", 2025,
+        "Morwani, Vyas, Zhang & Kakade 2025, arXiv:2502.02431, Algorithm 1",
+        r"m \leftarrow b_1 m + g, \quad u = -\mathrm{lr}\, \frac{m + \alpha g}{\sqrt{\hat{n}} + \epsilon}",
+        ("gradient",), ("ademamix",),
+        ("AdEMAMix with the gradient itself in the place of the fast mean: one vector of memory less.",
+         "빠른 평균 자리에 기울기를 그대로 써서 벡터 하나를 아낀 AdEMAMix입니다."),
+        ("large alpha for small batches, alpha = 0 for large ones", "배치가 작으면 큰 α, 배치가 크면 α = 0"),
+        ("a learning rate copied from Adam: m is a sum, so it needs 1 - b1 times that",
+         "Adam의 학습률을 그대로 쓸 때: m이 합이므로 1 - b1배로 줄여야 함")),
+    Row("adopt", ("ADOPT", "ADOPT(β2를 가리지 않는 Adam)"), "adaptive", 2024,
+        "Taniguchi et al. 2024, arXiv:2411.02853, Algorithm 2",
+        r"r = \frac{g}{\max(\sqrt{v_{t-1}}, \epsilon)}, \quad m \leftarrow b_1 m + (1 - b_1)\, r, \quad "
+        r"u = -\mathrm{lr}\, m", ("gradient",), ("adam",),
+        ("Adam that divides by the mean square before this gradient, and averages only then.",
+         "이번 기울기를 넣기 전의 제곱평균으로 먼저 나누고, 그 뒤에 평균을 내는 Adam입니다."),
+        ("converges whatever b2 is", "b2를 어떻게 정해도 수렴함"),
+        ("runs of a few steps: the first one only measures", "몇 걸음뿐인 학습: 첫 걸음은 재기만 함")),
+    Row("acprop", ("ACProp", "ACProp(한 걸음 늦은 AdaBelief)"), "adaptive", 2021,
+        "Zhuang et al. 2021, arXiv:2110.05454, Algorithm 2",
+        r"s_t = b_2 s_{t-1} + (1 - b_2)(g - m)^2 + \epsilon, \quad "
+        r"u = -\mathrm{lr}\, \frac{g}{\sqrt{\hat{s}_{t-1}} + \epsilon}", ("gradient",), ("adabelief",),
+        ("The gradient over AdaBelief's deviation of one step ago, of which it is independent.",
+         "한 걸음 전까지의 편차로 기울기를 나눕니다. 나누는 수가 이번 기울기와 무관합니다."),
+        ("converges where Adam does not", "Adam이 수렴하지 않는 문제에서도 수렴함"),
+        ("a large first gradient, which it takes as it is: warm up",
+         "첫 기울기가 클 때: 그대로 움직이므로 워밍업이 필요함")),
+    Row("madgrad", ("MADGRAD", "MADGRAD(쌍대 평균)"), "adaptive", 2021,
+        "Defazio & Jelassi 2021, arXiv:2101.11075, Algorithm 1",
+        r"z = x_0 - \frac{s}{\sqrt[3]{v} + \epsilon}, \quad u = (1 - \mathrm{momentum})\, (z - p)",
+        ("gradient", "params"), ("adagrad", "momentum"),
+        ("From the start by the sum of all gradients, over the cube root of the sum of their squares.",
+         "출발점에서 모든 기울기의 합만큼 움직이되, 제곱합의 세제곱근으로 나눕니다."),
+        ("generalizes like SGD, adapts like Adam", "SGD처럼 일반화하고 Adam처럼 적응함"),
+        ("scarce memory: three vectors; a weight decay copied from SGD: it needs less",
+         "메모리가 귀할 때: 벡터 세 개. SGD의 가중치 감쇠는 너무 큼")),
+    Row("noisy_sgd", ("Noisy SGD", "잡음을 더한 SGD"), "descent", 2015,
+        "Neelakantan et al. 2015, arXiv:1511.06807, section 3",
+        r"u = -\mathrm{lr}\, (g + \sigma_t z), \quad \sigma_t^2 = \frac{\eta}{t^\gamma}, \quad z \sim N(0, I)",
+        ("gradient",), ("sgd",),
+        ("SGD with Gaussian noise added to the gradient, less of it from step to step.",
+         "기울기에 정규분포 잡음을 더하고 그 크기를 차츰 줄이는 SGD입니다."),
+        ("very deep networks that start badly", "초깃값이 나쁜 아주 깊은 신경망"),
+        ("a minimum to many digits", "여러 자리까지 정확한 최솟값"),
+        options={"key": 0}),
+    Row("optimistic_gradient_descent", ("Optimistic gradient descent", "낙관적 경사 하강법"), "descent", 2018,
+        "Daskalakis, Ilyas, Syrgkanis & Zeng 2018, arXiv:1711.00141, equation 3",
+        r"u = -\mathrm{lr}\, (\alpha g_t + \beta\, (g_t - g_{t-1}))", ("gradient",), ("sgd",),
+        ("Counts the gradient's change once more, as if the next step would bring it again.",
+         "기울기의 변화를 한 번 더 더해, 다음에도 그만큼 변할 것처럼 미리 움직입니다."),
+        ("games of two players, where gradient descent circles", "두 참가자의 게임: 경사 하강법은 맴돌기만 함"),
+        ("plain minimization: it gains nothing", "단순한 최소화: 이득이 없음")),
+    Row("optimistic_adam_v2", ("Optimistic Adam", "낙관적 Adam"), "adaptive", 2018,
+        "Daskalakis, Ilyas, Syrgkanis & Zeng 2018, arXiv:1711.00141, Algorithm 1",
+        r"r = \frac{\hat{m}}{\sqrt{\hat{v}} + \epsilon}, \quad "
+        r"u = -\mathrm{lr}\, (\alpha r_t + \beta\, (r_t - r_{t-1}))",
+        ("gradient",), ("adam", "optimistic_gradient_descent"),
+        ("Optimistic gradient descent along Adam's direction.", "Adam의 방향에 낙관적 경사 하강법을 씁니다."),
+        ("generative adversarial networks", "생성적 적대 신경망(GAN)"),
+        ("plain minimization: Adam does it with a vector less", "단순한 최소화: Adam이 메모리를 덜 씀")),
+    Row("optimistic_adam", ("Optimistic Adam, the older words", "낙관적 Adam(예전 인자)"), "adaptive", 2018,
+        "Daskalakis, Ilyas, Syrgkanis & Zeng 2018, arXiv:1711.00141, Algorithm 1",
+        r"u = -\mathrm{lr}\, r_t - \mathrm{optimism}\, (r_t - r_{t-1})",
+        ("gradient",), ("optimistic_adam_v2",),
+        ("The same with a rate of its own for the change, which a schedule of the learning rate leaves as it is.",
+         "변화에 곱하는 비율을 학습률과 따로 정하므로, 학습률 스케줄이 그 비율을 바꾸지 않습니다."),
+        ("programs written for optax's older name", "optax의 예전 이름으로 쓴 프로그램"),
+        ("new programs: optimistic_adam_v2", "새 프로그램: optimistic_adam_v2를 쓸 것")),
+    Row("sophia", ("Sophia", "Sophia(대각 헤세 행렬로 나누기)"), "newton", 2023,
+        "Liu, Li, Hall, Liang & Ma 2023, arXiv:2305.14342, Algorithm 3",
+        r"h \leftarrow b_2 h + (1 - b_2)\, r \odot H r, \quad "
+        r"u = -\mathrm{lr}\, \mathrm{clip}\left(\frac{\hat{m}}{\max(\gamma h, \epsilon)}, 1\right)",
+        ("value_fn", "params", "products"), ("newton", "signum"),
+        ("The mean gradient over a mean diagonal of the Hessian, estimated every ten steps, each element clipped.",
+         "열 걸음마다 추정한 헤세 행렬의 대각으로 평균 기울기를 나누고, 성분마다 크기를 제한합니다."),
+        ("language models", "언어 모델"),
+        ("losses that are dear to differentiate twice", "두 번 미분하기 비싼 손실 함수"),
+        options={"learning_rate": 0.1}),
     Row("cg", ("Conjugate gradients", "켤레 기울기법"), "conjugate", 1952,
         "Hestenes & Stiefel 1952; Nocedal & Wright 2006, algorithm 5.3",
         r"\alpha = \frac{r'z}{d'Ad}, \quad x \leftarrow x + \alpha d, \quad r \leftarrow r - \alpha A d, \quad z = M r",

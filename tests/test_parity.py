@@ -73,6 +73,13 @@ class _Optax:
 THEIRS = _Optax()
 
 
+def theirs(recipe, gradients):
+    """Optax's params and updates, fed with these gradients."""
+    with jax.numpy_dtype_promotion("standard"):
+        xs = jax.tree.map(jnp.asarray, unflatten(gradients))
+        return run(make(THEIRS, recipe), lambda params, gradient: gradient, xs, optax.apply_updates)[:2]
+
+
 def from_optax(recipe):
     """Optax's params, updates and the gradients at its own params."""
     with jax.numpy_dtype_promotion("standard"):

@@ -156,6 +156,13 @@ def test_every_schedule_has_a_case():
     assert public == IN_OPTAX.keys() | OURS.keys() | EDGES.keys()
 
 
+def test_every_name_of_optax_is_here():
+    names = {name for name in dir(optax.schedules) if not name.startswith("_")}
+    old = {"InjectHyperparamsState", "inject_stateful_hyperparams"}  # deprecated there
+    stateful = {"StatefulSchedule", "WrappedSchedule"}
+    assert {name for name in names if not hasattr(jo, name)} <= old | stateful
+
+
 @pytest.mark.parametrize("name", [*IN_OPTAX, "join_schedules"])
 def test_signature_is_optax(name):
     ours, theirs = (
