@@ -48,6 +48,7 @@ from jaxopt_ko.optimizers.adam import (
 from jaxopt_ko.optimizers.adan import ScaleByAdanState, adan, scale_by_adan
 from jaxopt_ko.optimizers.amsgrad import ScaleByAmsgradState, amsgrad, scale_by_amsgrad
 from jaxopt_ko.optimizers.lion import ScaleByLionState, lion, scale_by_lion
+from jaxopt_ko.optimizers.muon import MuonDimensionNumbers, MuonState, muon, scale_by_muon
 from jaxopt_ko.optimizers.radam import radam, scale_by_radam
 from jaxopt_ko.optimizers.rmsprop import (
     ScaleByRmsState,
@@ -185,6 +186,8 @@ __all__ = [
     "MaskedNode",
     "MaskedState",
     "Multipliers",
+    "MuonDimensionNumbers",
+    "MuonState",
     "Params",
     "PartitionState",
     "ProximalGradientState",
@@ -270,6 +273,7 @@ __all__ = [
     "masked",
     "mean_squared_error",
     "minimize",
+    "muon",
     "nadam",
     "nadamw",
     "named_chain",
@@ -311,6 +315,7 @@ __all__ = [
     "scale_by_lbfgs",
     "scale_by_learning_rate",
     "scale_by_lion",
+    "scale_by_muon",
     "scale_by_nadam",
     "scale_by_newton",
     "scale_by_newton_cg",

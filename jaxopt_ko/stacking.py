@@ -1,0 +1,133 @@
+"""Leaves taken as matrices, those of one shape stacked: a rule runs once for each distinct shape."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxopt_ko import errors, tree
+from jaxopt_ko.types import PyTree
+
+Stacks = dict[str, jax.Array]  # "256x1024 float32" -> [N, 256, 1024], all matrices of that shape
+
+
+class MatrixAxes(NamedTuple):
+    """How a leaf is read as a stack of matrices: the axes named here make rows and columns, the rest is the stack."""
+
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+
+    def shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
+        """(N, rows, columns) of a leaf of this shape."""
+        rows, columns = (math.prod(shape[axis] for axis in axes) for axes in self)
+        return math.prod(shape) // max(rows * columns, 1), rows, columns
+
+
+def trailing(ndim: int) -> MatrixAxes:
+    """The last two axes of a leaf are its matrices."""
+    return MatrixAxes((ndim - 2,), (ndim - 1,))
+
+
+def prefix_of(
+    who: str, name: str, prefix: PyTree, full: PyTree, is_leaf: Callable[[Any], bool] = tree.is_none
+) -> list[Any]:
+    """The value of `prefix`, a tree or one value, for each leaf of `full`."""
+    values: list[Any] = []
+    try:
+        jax.tree.map(lambda own, part: values.extend([own] * len(jax.tree.leaves(part))), prefix, full, is_leaf=is_leaf)
+        return values
+    except ValueError:
+        errors.structure_mismatch(who, name, prefix, "params (or a prefix of them)", full)
+
+
+def stack_like_shapes(
+    leaves: Sequence[Any], axes: Sequence[MatrixAxes]
+) -> tuple[Stacks, Callable[[Stacks], list[jax.Array]]]:
+    """Every matrix of every leaf, one array [N, m, n] for each distinct shape and dtype; and the way back.
+
+    The leaves may be abstract: the stacks then are.
+    """
+    groups: dict[str, list[int]] = {}
+    shapes = [own.shape(np.shape(leaf)) for leaf, own in zip(leaves, axes, strict=True)]
+    for i, key in enumerate(_keys(leaves, axes)):
+        groups.setdefault(key, []).append(i)
+
+    def stacked(members: list[int]) -> Any:
+        views = [_matrices(leaves[i], axes[i]) for i in members]
+        return views[0] if len(views) == 1 else jnp.concatenate(views)
+
+    def unstack(stacks: Stacks) -> list[jax.Array]:
+        apart: list[Any] = [None] * len(leaves)
+        for key, members in groups.items():
+            ends = np.cumsum([shapes[i][0] for i in members])
+            for i, part in zip(members, jnp.split(stacks[key], ends[:-1]), strict=True):
+                apart[i] = _leaf(part, np.shape(leaves[i]), axes[i])
+        return apart
+
+    if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves):
+        return {
+            key: jax.ShapeDtypeStruct(
+                (sum(shapes[i][0] for i in members), *shapes[members[0]][1:]), tree.dtype_of(leaves[members[0]])
+            )
+            for key, members in groups.items()
+        }, unstack
+    return {key: stacked(members) for key, members in groups.items()}, unstack
+
+
+def on_stacks(
+    function: Callable[..., jax.Array], axes: Sequence[MatrixAxes], *trees: Sequence[jax.Array], when: jax.Array
+) -> list[jax.Array]:
+    """The leaves of function(stack of each of the trees' leaves, …), [N, m, n] each; one call for each distinct shape.
+
+    when: bool[], zeros where it is False. As a branch each stack is worked off before the next: left to itself XLA
+    on CPU goes at all stacks at a time, with the memory of all.
+    """
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for i, key in enumerate(zip(*(_keys(leaves, axes) for leaves in trees), strict=True)):
+        groups.setdefault(key, []).append(i)
+    result: list[Any] = [None] * len(axes)
+    for members in groups.values():
+        own = [axes[i] for i in members]
+
+        def made(*parts: list[jax.Array], own: Sequence[MatrixAxes] = own) -> jax.Array:
+            return function(*(stack for leaves in parts for stack in stack_like_shapes(leaves, own)[0].values()))
+
+        parts = [[leaves[i] for i in members] for leaves in trees]
+        shape = jax.eval_shape(made, *parts)
+        stack = jax.lax.cond(when, made, lambda *_, shape=shape: jnp.zeros(shape.shape, shape.dtype), *parts)
+        _, unstack = stack_like_shapes([jax.ShapeDtypeStruct(np.shape(x), stack.dtype) for x in parts[0]], own)
+        for i, leaf in zip(members, unstack({_key(own[0], parts[0][0], stack.dtype): stack}), strict=True):
+            result[i] = leaf
+    return result
+
+
+def _key(axes: MatrixAxes, leaf: Any, dtype: Any = None) -> str:
+    """The stack that a leaf belongs to."""
+    _, rows, columns = axes.shape(np.shape(leaf))
+    return f"{rows}x{columns} {tree.dtype_of(leaf) if dtype is None else dtype}"
+
+
+def _keys(leaves: Sequence[Any], axes: Sequence[MatrixAxes]) -> list[str]:
+    return [_key(own, leaf) for leaf, own in zip(leaves, axes, strict=True)]
+
+
+def _order(ndim: int, axes: MatrixAxes) -> tuple[int, ...]:
+    """The axes of a leaf, those of the stack first, then rows, then columns."""
+    stack = tuple(axis for axis in range(ndim) if axis not in (*axes.rows, *axes.columns))
+    return (*stack, *axes.rows, *axes.columns)
+
+
+def _matrices(leaf: jax.Array, axes: MatrixAxes) -> jax.Array:
+    """A leaf -> [N, m, n]."""
+    return leaf.transpose(_order(leaf.ndim, axes)).reshape(axes.shape(leaf.shape))
+
+
+def _leaf(matrices: jax.Array, shape: tuple[int, ...], axes: MatrixAxes) -> jax.Array:
+    """[N, m, n] -> the leaf."""
+    order = _order(len(shape), axes)
+    return matrices.reshape([shape[axis] for axis in order]).transpose(np.argsort(order))
