@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_ko.numerics import safe_sqrt
+from jaxopt_ko.tree import compute_dtype as wide_dtype
 from jaxopt_ko.types import DType
 
 Coefficients = tuple[float, float, float]  # a, b, c of one step
@@ -66,7 +67,8 @@ def orthogonalized(
         (Boissin et al. 2025, arXiv:2512.04632); "schatten": x / |A|_F**0.5 (Grishina et al. 2025, arXiv:2506.10935).
     compute_dtype: of the products; None: bfloat16 on accelerators, x's own on CPU. Sums and norms: float32 at least.
     gram: iterate on A alone, and multiply x once at the end; None: where one side is more than twice the other and
-        the dtype is no 16-bit one, in which A loses the small singular values.
+        the dtype is no 16-bit one, in which A loses the small singular values. In float32 it is within 1e-6 of the
+        plain form for singular values within a factor of ten, within 4e-4 whatever they are.
     """
     dtype = jnp.dtype(_default_dtype(x) if compute_dtype is None else compute_dtype)
     small, large = sorted(x.shape[-2:])
@@ -156,7 +158,7 @@ def _segments(coefficients: Sequence[Coefficients], dtype: jnp.dtype) -> list[li
 
 def product(x: jax.Array, y: jax.Array) -> jax.Array:
     """x @ y for stacks, added up in float32 at least, in full precision unless they are 16-bit numbers."""
-    wide = jnp.promote_types(x.dtype, jnp.float32)
+    wide = wide_dtype(x.dtype)
     precision = None if x.dtype.itemsize < 4 else jax.lax.Precision.HIGHEST
     return jnp.matmul(x, y, precision=precision, preferred_element_type=wide).astype(x.dtype)
 
@@ -165,7 +167,7 @@ def _preconditioned(
     x: jax.Array, how: str, eps: Any, dtype: jnp.dtype
 ) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
     """x in `dtype`; A and a factor s where they are known: s x has singular values of about 1 at most, and A is its."""
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    x = x.astype(wide_dtype(x.dtype))
     if how == "spectral":
         norm = jnp.linalg.norm(x, ord=2, axis=(-2, -1), keepdims=True)
         return (x * _inverse(norm + eps)).astype(dtype), None, None
@@ -191,10 +193,10 @@ def _inverse(x: jax.Array) -> jax.Array:
 
 def polar_factor(x: jax.Array) -> jax.Array:
     """float[…, m, n] -> U V' of x = U S V', by SVD: what the iterations come near; in float32 at least."""
-    u, _, vt = jnp.linalg.svd(x.astype(jnp.promote_types(x.dtype, jnp.float32)), full_matrices=False)
+    u, _, vt = jnp.linalg.svd(x.astype(wide_dtype(x.dtype)), full_matrices=False)
     return product(u, vt)
 
 
 def _default_dtype(x: jax.Array) -> DType:
     accelerated = jax.default_backend() in ("gpu", "tpu")
-    return jnp.bfloat16 if accelerated else jnp.promote_types(x.dtype, jnp.float32)
+    return jnp.bfloat16 if accelerated else wide_dtype(x.dtype)

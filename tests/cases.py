@@ -30,11 +30,11 @@ class Case(NamedTuple):
 
 
 def labels(params):
-    return jax.tree.map(lambda p: "matrix" if jnp.ndim(p) == 2 else "rest", params)
+    return jax.tree.map(lambda p: "matrix" if np.ndim(p) == 2 else "rest", params)
 
 
 def matrices(params):
-    return jax.tree.map(lambda p: jnp.ndim(p) == 2, params)
+    return jax.tree.map(lambda p: np.ndim(p) == 2, params)
 
 
 ADAM = {"b1": 0.9, "b2": 0.99, "eps": 1e-8}
@@ -85,6 +85,12 @@ CASES = [
         {"learning_rate": 0.05, "eta_minus": 0.5, "eta_plus": 1.2, "min_step_size": 1e-6, "max_step_size": 1.0},
     ),
     Case("adan", jo.adan, {"learning_rate": 0.05, "b1": 0.9, "b2": 0.9, "b3": 0.99, "weight_decay": 1e-3}),
+    Case(
+        "muon",
+        jo.muon,
+        {"learning_rate": 0.05, "beta": 0.9, "eps": 1e-8, "weight_decay": 1e-3, "adam_b1": 0.9, "adam_b2": 0.99},
+    ),
+    Case("muon-aol", jo.muon, {"learning_rate": 0.05, "beta": 0.9}, {"preconditioning": "aol", "nesterov": False}),
     # their rules
     Case("trace", jo.trace, {"decay": 0.8, "dampening": 0.5}, {"nesterov": True}, direction=True),
     Case("scale_by_rss", jo.scale_by_rss, {"initial_accumulator_value": 0.1, "eps": 1e-7}, direction=True),
@@ -108,6 +114,14 @@ CASES = [
         direction=True,
     ),
     Case("scale_by_adan", jo.scale_by_adan, {"b1": 0.9, "b2": 0.9, "b3": 0.99, "eps": 1e-8}, direction=True),
+    Case(
+        "scale_by_muon",
+        jo.scale_by_muon,
+        {"beta": 0.9, "eps": 1e-8},
+        {"ns_coeffs": "cubic"},
+        make=lambda **h: jo.partition({"matrix": jo.scale_by_muon(**h), "rest": jo.identity()}, labels),
+        direction=True,
+    ),
     # pieces
     Case("identity", jo.identity, direction=True),
     Case("scale", jo.scale, {"step_size": -0.1}),

@@ -3,7 +3,6 @@
     python examples/benchmarks/muon_cost.py                     # 48 matrices
     python examples/benchmarks/muon_cost.py --tree gpt2         # a tree shaped like GPT-2 small's
     python examples/benchmarks/muon_cost.py --devices 8         # every matrix sharded on its rows
-    python examples/benchmarks/muon_cost.py --rate              # the share of the device's rate at matrix products
 
 One step is update + apply_updates, jitted, its arguments donated. Counted: lines of optimized HLO, temporary memory,
 and, over several devices, collectives and the bytes they move on each device. Timed: compiling, and the compiled
@@ -11,12 +10,17 @@ step, the median of several runs taken in random order.
 """
 
 import argparse
-import os
 import random
 import re
 import statistics
 import time
 from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import optax.contrib
+
+import jaxopt_ko as jo
 
 WIDTH, LAYERS = 256, 8
 DTYPES = {"f32": 4, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "pred": 1, "f64": 8}
@@ -39,11 +43,6 @@ def shapes_of(name):
 
 
 def optimizers(args, mesh):
-    import jax
-    import optax.contrib
-
-    import jaxopt_ko as jo
-
     options = {"ns_coeffs": args.preset} if args.preset != "standard" else {}
     sharding = {"stack_sharding": jax.sharding.NamedSharding(mesh, jax.P("x"))} if args.devices > 1 else {}
     makers = {"ours": lambda: jo.muon(0.02, **options, **sharding)}
@@ -73,16 +72,11 @@ def main():
     parser.add_argument("--devices", type=int, default=1, help="host devices (default: %(default)s)")
     parser.add_argument("--preset", default="standard", help="Newton-Schulz coefficients (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--rate", action="store_true", help="time our step alone, in float32 and bfloat16")
     parser.add_argument("--out", type=Path, help="append the table to this file")
     args = parser.parse_args()
     if args.devices > 1:
-        os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={args.devices}"
-        os.environ["JAX_PLATFORMS"] = "cpu"
-
-    import jax
-    import jax.numpy as jnp
-
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", args.devices)
     mesh = jax.make_mesh((args.devices,), ("x",), (jax.sharding.AxisType.Auto,))
     keys = iter(jax.random.split(jax.random.key(0), 1000))
 

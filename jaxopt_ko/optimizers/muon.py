@@ -109,7 +109,12 @@ def scale_by_muon(
         c, c_next = debias(b, t), debias(b, next_count(t))
         weights = (b / c_next, (1 - b) / c) if nesterov else (1 / c,)
         leaves, treedef = tree.flatten(updates)
-        terms = [jax.tree.leaves(state.mu), leaves] if nesterov else [jax.tree.leaves(state.mu)]
+        mu = [
+            m
+            for m, g in zip(*(tree.flatten(x, none_is_leaf=True)[0] for x in (state.mu, updates)), strict=True)
+            if g is not None
+        ]
+        terms = [mu, leaves] if nesterov else [mu]
         u = stacking.on_stacks(functools.partial(orthogonalize, weights, e), axes, *terms, when=t > 0)
         s = [scale_of(*own.shape(leaf.shape)[1:]) for leaf, own in zip(leaves, axes, strict=True)]
         steps = [(x if k == 1 else k * x).astype(g.dtype) for x, k, g in zip(u, s, leaves, strict=True)]
@@ -171,7 +176,9 @@ def _axes(who: str, updates: Updates, numbers: Any, stack_axes: PyTree) -> list[
             if leaf.ndim != count + 2:
                 errors.no_matrix(who, updates, i, leaf, f"{count} stack axes and a matrix behind them")
         return [stacking.trailing(leaf.ndim) for leaf in leaves]
-    wanted = stacking.prefix_of(who, "weight_dimension_numbers", numbers, updates, is_leaf=_is_numbers)
+    wanted = stacking.prefix_of(
+        who, "weight_dimension_numbers", numbers, updates, is_leaf=lambda x: x is None or _is_numbers(x)
+    )
     axes = []
     for i, (leaf, own) in enumerate(zip(leaves, wanted, strict=True)):
         sets = (
@@ -230,8 +237,12 @@ def muon(
     gives axes, not None. Embeddings and heads are two-dimensional, too: leave them to `rest` by such a tree.
     Needs params for decay.
     """
-    check = errors.check_hyper
-    check("muon", "learning_rate", learning_rate, NONNEGATIVE)
+    for name, value in (("adam_b1", adam_b1), ("adam_b2", adam_b2)):
+        errors.check_hyper("muon", name, value, FRACTION)
+    for name, value in (("adam_eps_root", adam_eps_root), ("adam_weight_decay", adam_weight_decay)):
+        errors.check_hyper("muon", name, value, NONNEGATIVE)
+    if adam_learning_rate is not None:
+        errors.check_hyper("muon", "adam_learning_rate", adam_learning_rate, NONNEGATIVE)
 
     def scale_of(fan_in: int, fan_out: int) -> float:
         if consistent_rms is None:
@@ -254,7 +265,8 @@ def muon(
     matrices = scale_by_muon(
         ns_coeffs, ns_steps, beta, eps, mu_dtype, nesterov=nesterov, adaptive=adaptive,
         preconditioning=preconditioning, weight_dimension_numbers=muon_weight_dimension_numbers,
-        stack_axes=stack_axes, compute_dtype=compute_dtype, gram=gram, shape_scale=scale_of, stack_sharding=stack_sharding,
+        stack_axes=stack_axes, compute_dtype=compute_dtype, gram=gram, shape_scale=scale_of,
+        stack_sharding=stack_sharding,
     )  # fmt: skip
     decay = (
         []
