@@ -60,6 +60,7 @@ from jaxopt_ko.optimizers.rmsprop import (
 from jaxopt_ko.optimizers.rprop import ScaleByRpropState, rprop, scale_by_rprop
 from jaxopt_ko.optimizers.sgd import sgd
 from jaxopt_ko.optimizers.sign import scale_by_sign, sign_sgd, signum
+from jaxopt_ko.optimizers.soap import ScaleBySoapState, scale_by_soap, soap
 from jaxopt_ko.optimizers.yogi import scale_by_yogi, yogi
 from jaxopt_ko.program import linear_program, quadratic_program
 from jaxopt_ko.schedules import (
@@ -210,6 +211,7 @@ __all__ = [
     "ScaleByRpropState",
     "ScaleByRssState",
     "ScaleByScheduleState",
+    "ScaleBySoapState",
     "ScaleByZoomLinesearchState",
     "Schedule",
     "Solution",
@@ -326,6 +328,7 @@ __all__ = [
     "scale_by_rss",
     "scale_by_schedule",
     "scale_by_sign",
+    "scale_by_soap",
     "scale_by_stddev",
     "scale_by_yogi",
     "scale_by_zoom_linesearch",
@@ -335,6 +338,7 @@ __all__ = [
     "sgdr_schedule",
     "sign_sgd",
     "signum",
+    "soap",
     "softmax_cross_entropy_with_integer_labels",
     "solve",
     "squared_error",

@@ -197,6 +197,21 @@ def polar_factor(x: jax.Array) -> jax.Array:
     return product(u, vt)
 
 
+def eigenvectors(x: jax.Array) -> jax.Array:
+    """float[N, m, m] symmetric -> its eigenvectors as columns, those of the largest eigenvalues first."""
+    return _one_by_one(lambda a: jnp.linalg.eigh(a)[1], x)[..., ::-1]
+
+
+def orthonormal(x: jax.Array) -> jax.Array:
+    """float[N, m, m] -> Q of x = Q R."""
+    return _one_by_one(lambda a: jnp.linalg.qr(a)[0], x)
+
+
+def _one_by_one(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    """A factorization of every matrix; on CPU a loop: there a batched one can wait for ever on a small thread pool."""
+    return jax.lax.map(function, x) if jax.default_backend() == "cpu" else jax.vmap(function)(x)
+
+
 def _default_dtype(x: jax.Array) -> DType:
     accelerated = jax.default_backend() in ("gpu", "tpu")
     return jnp.bfloat16 if accelerated else wide_dtype(x.dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -43,6 +43,49 @@ def prefix_of(
         return values
     except ValueError:
         errors.structure_mismatch(who, name, prefix, "params (or a prefix of them)", full)
+
+
+def count_stack_axes(who: str, full: PyTree, stack_axes: PyTree) -> list[int]:
+    """How many axes of each leaf stand before its matrices. Raises TreeError for a leaf that is no matrix behind."""
+    leaves = jax.tree.leaves(full)
+    counts = prefix_of(who, "stack_axes", stack_axes, full)
+    for i, (leaf, count) in enumerate(zip(leaves, counts, strict=True)):
+        if np.ndim(leaf) != count + 2:
+            errors.no_matrix(who, full, i, leaf, f"{count} stack axes and a matrix behind them")
+    return counts
+
+
+def matrix_labels(who: str, stack_axes: PyTree) -> Callable[[PyTree], PyTree]:
+    """params -> "matrix" where a leaf has two axes behind its stack axes, else "rest"."""
+
+    def labels(params: PyTree) -> PyTree:
+        leaves, treedef = tree.flatten(params)
+        counts = prefix_of(who, "stack_axes", stack_axes, params)
+        matrix = [np.ndim(leaf) == count + 2 for leaf, count in zip(leaves, counts, strict=True)]
+        return treedef.unflatten(["matrix" if flag else "rest" for flag in matrix])
+
+    return labels
+
+
+def grouped(keys: Sequence[Hashable]) -> list[list[int]]:
+    """The places of equal keys, together."""
+    groups: dict[Hashable, list[int]] = {}
+    for i, key in enumerate(keys):
+        groups.setdefault(key, []).append(i)
+    return list(groups.values())
+
+
+def joined(leaves: Sequence[jax.Array], where: Sequence[tuple[int, tuple[int, ...]]]) -> jax.Array:
+    """Leaves [*stack, …] -> [N, …]; where: (index, shape of the stack) of each."""
+    flat = [x.reshape(math.prod(lead), *x.shape[len(lead) :]) for x, (_, lead) in zip(leaves, where, strict=True)]
+    return flat[0] if len(flat) == 1 else jnp.concatenate(flat)
+
+
+def parted(stack: jax.Array, where: Sequence[tuple[int, tuple[int, ...]]]) -> list[jax.Array]:
+    """The way back from `joined`."""
+    sizes = [math.prod(lead) for _, lead in where]
+    parts = jnp.split(stack, np.cumsum(sizes)[:-1]) if len(sizes) > 1 else [stack]
+    return [part.reshape(*lead, *stack.shape[1:]) for part, (_, lead) in zip(parts, where, strict=True)]
 
 
 def stack_like_shapes(

@@ -91,6 +91,12 @@ CASES = [
         {"learning_rate": 0.05, "beta": 0.9, "eps": 1e-8, "weight_decay": 1e-3, "adam_b1": 0.9, "adam_b2": 0.99},
     ),
     Case("muon-aol", jo.muon, {"learning_rate": 0.05, "beta": 0.9}, {"preconditioning": "aol", "nesterov": False}),
+    Case(
+        "soap",
+        jo.soap,
+        {"learning_rate": 0.1, "b1": 0.9, "b2": 0.95, "eps": 1e-8, "shampoo_beta": 0.9, "weight_decay": 1e-3},
+        {"precondition_frequency": 2},
+    ),
     # their rules
     Case("trace", jo.trace, {"decay": 0.8, "dampening": 0.5}, {"nesterov": True}, direction=True),
     Case("scale_by_rss", jo.scale_by_rss, {"initial_accumulator_value": 0.1, "eps": 1e-7}, direction=True),
@@ -120,6 +126,14 @@ CASES = [
         {"beta": 0.9, "eps": 1e-8},
         {"ns_coeffs": "cubic"},
         make=lambda **h: jo.partition({"matrix": jo.scale_by_muon(**h), "rest": jo.identity()}, labels),
+        direction=True,
+    ),
+    Case(
+        "scale_by_soap",
+        jo.scale_by_soap,
+        {"b1": 0.9, "b2": 0.95, "eps": 1e-8, "shampoo_beta": 0.9},
+        {"precondition_frequency": 2, "max_precondition_dim": 2},
+        make=lambda **h: jo.partition({"matrix": jo.scale_by_soap(**h), "rest": jo.identity()}, labels),
         direction=True,
     ),
     # pieces

@@ -20,6 +20,7 @@ FLOORS = [
     {"tree"},
     {"matrices", "stacking"},
     {"lift"},
+    {"matrixwise"},
     {"compose"},
     {"schedules", "losses", "landscapes", "data", "loop", "debug", "drive"},
     {"transforms"},

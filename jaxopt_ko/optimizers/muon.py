@@ -171,10 +171,7 @@ def _axes(who: str, updates: Updates, numbers: Any, stack_axes: PyTree) -> list[
     leaves = jax.tree.leaves(updates)
     numbers = numbers(updates) if callable(numbers) else numbers
     if numbers is None:
-        counts = stacking.prefix_of(who, "stack_axes", stack_axes, updates)
-        for i, (leaf, count) in enumerate(zip(leaves, counts, strict=True)):
-            if leaf.ndim != count + 2:
-                errors.no_matrix(who, updates, i, leaf, f"{count} stack axes and a matrix behind them")
+        stacking.count_stack_axes(who, updates, stack_axes)
         return [stacking.trailing(leaf.ndim) for leaf in leaves]
     wanted = stacking.prefix_of(
         who, "weight_dimension_numbers", numbers, updates, is_leaf=lambda x: x is None or _is_numbers(x)
