@@ -59,6 +59,7 @@ from jaxopt_ko.optimizers.rmsprop import (
 )
 from jaxopt_ko.optimizers.rprop import ScaleByRpropState, rprop, scale_by_rprop
 from jaxopt_ko.optimizers.sgd import sgd
+from jaxopt_ko.optimizers.shampoo import ScaleByShampooState, scale_by_shampoo, shampoo
 from jaxopt_ko.optimizers.sign import scale_by_sign, sign_sgd, signum
 from jaxopt_ko.optimizers.soap import ScaleBySoapState, scale_by_soap, soap
 from jaxopt_ko.optimizers.yogi import scale_by_yogi, yogi
@@ -211,6 +212,7 @@ __all__ = [
     "ScaleByRpropState",
     "ScaleByRssState",
     "ScaleByScheduleState",
+    "ScaleByShampooState",
     "ScaleBySoapState",
     "ScaleByZoomLinesearchState",
     "Schedule",
@@ -327,6 +329,7 @@ __all__ = [
     "scale_by_rprop",
     "scale_by_rss",
     "scale_by_schedule",
+    "scale_by_shampoo",
     "scale_by_sign",
     "scale_by_soap",
     "scale_by_stddev",
@@ -336,6 +339,7 @@ __all__ = [
     "set_to_zero",
     "sgd",
     "sgdr_schedule",
+    "shampoo",
     "sign_sgd",
     "signum",
     "soap",

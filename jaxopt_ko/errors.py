@@ -518,6 +518,12 @@ def check_coefficients(who: str, name: str, value: Any) -> Any:
     return value
 
 
+def check_newton_exponent(who: str, exponent: Any) -> NoReturn:
+    """Products alone make roots of whole degree."""
+    say(HyperparameterError, who, "exponent must be 1, 1/2, 1/3, 1/4, … as a Python number with root='newton'",
+        describe(exponent), "root='eigh' takes any")  # fmt: skip
+
+
 def check_square(who: str, equations: PyTree, params: PyTree) -> None:
     """As many equations as unknowns."""
     for index, leaf in enumerate(jax.tree.leaves(equations)):

@@ -5,12 +5,14 @@ Newton-Schulz: X <- a X + (b A + c A**2) X with A = XX', an odd polynomial of th
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxopt_ko.numerics import safe_sqrt
 from jaxopt_ko.tree import compute_dtype as wide_dtype
@@ -102,21 +104,22 @@ def _iterated(x: jax.Array, A: jax.Array | None, s: jax.Array | None, steps: Seq
     """x <- (a I + b A + c A**2) x for every step; of the first, A and a factor s to x may be known."""
     quintic = any(c for _, _, c in steps)
 
-    def step(x: jax.Array, A: jax.Array, a: Any, b: Any, c: Any, s: Any = 1) -> jax.Array:
+    def step(x: jax.Array, A: jax.Array, s: Any, a: Any, b: Any, c: Any) -> jax.Array:
         P = a * _identity(A) + b * A + (c * product(A, A) if quintic else 0)
         return _applied(P if s is None else s * P, x)
 
     if A is not None:
-        x, steps = step(x, A, *steps[0], s), steps[1:]
+        x, steps = step(x, A, s, *steps[0]), steps[1:]
     table = jnp.asarray(steps, x.dtype).reshape(-1, 3)
-    return jax.lax.scan(lambda x, abc: (step(x, _gram(x), *abc, None), None), x, table)[0]
+    return jax.lax.scan(lambda x, abc: (step(x, _gram(x), None, *abc), None), x, table)[0]
 
 
-def _iterated_short(x: jax.Array, A: jax.Array | None, s: None, steps: Sequence[Coefficients]) -> jax.Array:
-    """The same in 16 bits: x <- a x + (b A + c A**2) x, for a I + b A would lose A's digits."""
+def _iterated_short(x: jax.Array, A: jax.Array | None, s: Any, steps: Sequence[Coefficients]) -> jax.Array:
+    """The same in 16 bits, sums in 32: x <- a x + (b A + c A**2) x, for a I + b A would lose A's digits."""
     for a, b, c in steps:
-        A = _gram(x) if A is None else A
-        x, A = a * x + _applied(b * A + c * product(A, A) if c else b * A, x), None
+        A = wide_product(x.mT, x) if _is_tall(x) else wide_product(x, x.mT)
+        B = (b * A + c * wide_product(A.astype(x.dtype), A.astype(x.dtype)) if c else b * A).astype(x.dtype)
+        x = (a * x.astype(A.dtype) + (wide_product(x, B) if _is_tall(x) else wide_product(B, x))).astype(x.dtype)
     return x
 
 
@@ -128,23 +131,23 @@ def _polynomial(A: jax.Array, steps: Sequence[Coefficients]) -> jax.Array:
     """Q with x <- Q x the steps on x: P = a I + b A + c A**2, Q <- P Q, A <- P A P."""
     quintic = any(c for _, _, c in steps)
 
-    def of(A: jax.Array, a: Any, b: Any, c: Any) -> jax.Array:
+    def of(A: jax.Array, a: Any, b: Any, c: Any) -> Any:
         return a * _identity(A) + b * A + (c * product(A, A) if quintic else 0)
 
-    def step(carry: tuple[jax.Array, ...], abc: jax.Array) -> tuple[tuple[jax.Array, ...], None]:
+    def step(carry: Any, abc: jax.Array) -> tuple[Any, None]:
         A, P, Q = carry
         A = product(product(P, A), P)
         P = of(A, *abc)
         return (A, P, product(P, Q)), None
 
     P = of(A, *steps[0])
-    (_, _, Q), _ = jax.lax.scan(step, (A, P, P), jnp.asarray(steps[1:], A.dtype).reshape(-1, 3))
+    Q: jax.Array = jax.lax.scan(step, (A, P, P), jnp.asarray(steps[1:], A.dtype).reshape(-1, 3))[0][2]
     return Q
 
 
 def _segments(coefficients: Sequence[Coefficients], dtype: jnp.dtype) -> list[list[Coefficients]]:
     """Steps that one Gram matrix is good for: for small singular values its rounding error grows by a**2 in each."""
-    most = 3e-2 / float(jnp.finfo(dtype).eps)
+    most = 3e-2 / float(jnp.finfo(dtype).eps)  # type: ignore[no-untyped-call]
     segments: list[list[Coefficients]] = []
     grown = math.inf
     for abc in coefficients:
@@ -156,11 +159,15 @@ def _segments(coefficients: Sequence[Coefficients], dtype: jnp.dtype) -> list[li
     return segments
 
 
-def product(x: jax.Array, y: jax.Array) -> jax.Array:
-    """x @ y for stacks, added up in float32 at least, in full precision unless they are 16-bit numbers."""
-    wide = wide_dtype(x.dtype)
+def wide_product(x: jax.Array, y: jax.Array) -> jax.Array:
+    """x @ y for stacks, in float32 at least; in full precision unless they are 16-bit numbers."""
     precision = None if x.dtype.itemsize < 4 else jax.lax.Precision.HIGHEST
-    return jnp.matmul(x, y, precision=precision, preferred_element_type=wide).astype(x.dtype)
+    return jnp.matmul(x, y, precision=precision, preferred_element_type=wide_dtype(x.dtype))
+
+
+def product(x: jax.Array, y: jax.Array) -> jax.Array:
+    """The same, in x's dtype."""
+    return wide_product(x, y).astype(x.dtype)
 
 
 def _preconditioned(
@@ -199,17 +206,72 @@ def polar_factor(x: jax.Array) -> jax.Array:
 
 def eigenvectors(x: jax.Array) -> jax.Array:
     """float[N, m, m] symmetric -> its eigenvectors as columns, those of the largest eigenvalues first."""
-    return _one_by_one(lambda a: jnp.linalg.eigh(a)[1], x)[..., ::-1]
+    return _pairs(x)[1][..., ::-1]
 
 
 def orthonormal(x: jax.Array) -> jax.Array:
     """float[N, m, m] -> Q of x = Q R."""
-    return _one_by_one(lambda a: jnp.linalg.qr(a)[0], x)
+
+    def factor(a: jax.Array) -> jax.Array:
+        q: jax.Array = jnp.linalg.qr(a)[0]
+        return q
+
+    return jax.lax.map(factor, x) if jax.default_backend() == "cpu" else jax.vmap(factor)(x)
 
 
-def _one_by_one(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
-    """A factorization of every matrix; on CPU a loop: there a batched one can wait for ever on a small thread pool."""
-    return jax.lax.map(function, x) if jax.default_backend() == "cpu" else jax.vmap(function)(x)
+def _pairs(A: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Eigenvalues and eigenvectors of a stack of symmetric matrices.
+
+    On CPU in a loop: there a batched factorization can wait for ever on a small thread pool.
+    """
+
+    def pair(a: jax.Array) -> tuple[jax.Array, jax.Array]:
+        w, v = jnp.linalg.eigh(a)
+        return w, v
+
+    return jax.lax.map(pair, A) if jax.default_backend() == "cpu" else jax.vmap(pair)(A)
+
+
+def inverse_root(A: jax.Array, exponent: Any, eps: Any, how: str = "eigh") -> jax.Array:
+    """float[…, m, m] positive semidefinite -> (A + eps I)**-exponent; 0 for A = 0 and eps = 0.
+
+    how: "eigh", by eigenvalues; "newton", for exponent = 1 / p with p = 1, 2, … by products alone:
+        M_0 = z A, X_0 = z**(1/p) I, z = (p + 1) / (2 |A|_F);  T = ((p + 1) I - M) / p, X <- X T, M <- T**p M
+        until M is I (Guo & Higham 2006, SIAM J. Matrix Anal. Appl. 28, 788); no reverse-mode derivative.
+    """
+    if how == "newton":
+        return _newton_root(A, round(1 / exponent), eps)
+    flat = A.reshape(-1, *A.shape[-2:])
+    w, v = _pairs(flat)
+    raised = jnp.maximum(w, 0) + eps
+    positive = raised > 0
+    one = jnp.ones_like(raised)
+    power = jnp.where(positive, jnp.exp(-exponent * jnp.log(jnp.where(positive, raised, one))), jnp.zeros_like(raised))
+    return product(v * power[:, None, :], v.mT).reshape(A.shape)
+
+
+def _newton_root(A: jax.Array, p: int, eps: Any) -> jax.Array:
+    identity = _identity(A)
+    A = A + eps * identity
+    size = safe_sqrt(jnp.sum(A * A, axis=(-2, -1), keepdims=True))
+    z = (p + 1) / 2 * _inverse(size)
+    near = 10 * A.shape[-1] * float(np.finfo(A.dtype).eps)
+
+    def apart(M: jax.Array) -> jax.Array:
+        return jnp.max(jnp.where(size > 0, jnp.abs(M - identity), jnp.zeros_like(M)))
+
+    def advance(carry: Any) -> Any:
+        X, M, _, k = carry
+        T = ((p + 1) * identity - M) / p
+        M = product(functools.reduce(product, [T] * p), M)
+        return product(X, T), M, apart(M), k + 1
+
+    def goes_on(carry: Any) -> Any:
+        return (carry[2] > near) & (carry[3] < 100)
+
+    start = (z ** (1 / p) * identity, z * A)
+    X: jax.Array = jax.lax.while_loop(goes_on, advance, (*start, apart(start[1]), jnp.zeros((), jnp.int32)))[0]
+    return X
 
 
 def _default_dtype(x: jax.Array) -> DType:

@@ -31,6 +31,7 @@ def matrixwise(
     shared: Callable[[jax.Array, Scalars], Mapping[str, jax.Array]] | None = None,
     refresh: Callable[..., Memory] | None = None,
     interval: int = 1,
+    lag: int = 0,
     stack_axes: PyTree = 0,
     dtypes: Mapping[str, DType | None] | None = None,
 ) -> GradientTransformation:
@@ -39,8 +40,8 @@ def matrixwise(
     state_type: a NamedTuple of `count` and one tree like the parameters for each array of memory.
     init((m, n), dtype) -> memory of one matrix, dtype float32 at least; a leaf's has its stack axes in front.
     rule(G, *memory, h) -> (step, *memory) of N matrices of one shape, G float[N, m, n].
-    refresh(G, *memory, h) -> memory: what is done before the rule on the first step and then behind every
-        `interval`-th, and costs nothing between. Stacks take turns, so that no step does all.
+    refresh(G, *memory, h) -> memory: what is done before the rule on the first step and then on every `interval`-th,
+        `lag` steps later, and costs nothing between. Stacks take turns, so that no step does all.
     hypers, shared, dtypes: as of `lift.leafwise`.
     stack_axes: how many leading axes of a leaf are stacks; an integer, or a prefix of integers.
 
@@ -48,7 +49,7 @@ def matrixwise(
     """
     for key, dtype in (dtypes or {}).items():
         errors.check_dtype(name, key, dtype)
-    errors.check_size(name, "interval", interval)
+    errors.check_size(name, "precondition_frequency", interval)
     checked = {key: errors.check_hyper(name, key, *spec) for key, spec in (hypers or {}).items()}
     once = _compiled(Rule(rule), None if refresh is None else Rule(refresh))
 
@@ -79,7 +80,7 @@ def matrixwise(
         groups = stacking.grouped(kinds)
         for turn, members in enumerate(groups):
             where = [(present[j], leaves[present[j]].shape[: stacks[j]]) for j in members]
-            late = count - np.int32(1 + turn * interval // len(groups))
+            late = count - np.int32(lag + turn * interval // len(groups))
             due = (count == 0) | (late > 0) & (late % np.int32(interval) == 0)
             G = stacking.joined([leaves[i] for i, _ in where], where)
             memory = tuple(stacking.joined([column[i] for i, _ in where], where) for column in columns)
@@ -103,7 +104,8 @@ def _initial(init: Callable[..., Memory], leaf: Any, stacks: int) -> Memory:
 
 @functools.lru_cache(maxsize=1024)
 def _shapes(init: Callable[..., Memory], shape: tuple[int, int], dtype: DType) -> Memory:
-    return jax.eval_shape(lambda: init(shape, dtype))  # type: ignore[return-value]
+    made: Memory = jax.eval_shape(lambda: init(shape, dtype))
+    return made
 
 
 @functools.lru_cache(maxsize=1024)

@@ -13,8 +13,6 @@ import numpy as np
 from jaxopt_ko import errors, tree
 from jaxopt_ko.types import PyTree
 
-Stacks = dict[str, jax.Array]  # "256x1024 float32" -> [N, 256, 1024], all matrices of that shape
-
 
 class MatrixAxes(NamedTuple):
     """How a leaf is read as a stack of matrices: the axes named here make rows and columns, the rest is the stack."""
@@ -88,40 +86,6 @@ def parted(stack: jax.Array, where: Sequence[tuple[int, tuple[int, ...]]]) -> li
     return [part.reshape(*lead, *stack.shape[1:]) for part, (_, lead) in zip(parts, where, strict=True)]
 
 
-def stack_like_shapes(
-    leaves: Sequence[Any], axes: Sequence[MatrixAxes]
-) -> tuple[Stacks, Callable[[Stacks], list[jax.Array]]]:
-    """Every matrix of every leaf, one array [N, m, n] for each distinct shape and dtype; and the way back.
-
-    The leaves may be abstract: the stacks then are.
-    """
-    groups: dict[str, list[int]] = {}
-    shapes = [own.shape(np.shape(leaf)) for leaf, own in zip(leaves, axes, strict=True)]
-    for i, key in enumerate(_keys(leaves, axes)):
-        groups.setdefault(key, []).append(i)
-
-    def stacked(members: list[int]) -> Any:
-        views = [_matrices(leaves[i], axes[i]) for i in members]
-        return views[0] if len(views) == 1 else jnp.concatenate(views)
-
-    def unstack(stacks: Stacks) -> list[jax.Array]:
-        apart: list[Any] = [None] * len(leaves)
-        for key, members in groups.items():
-            ends = np.cumsum([shapes[i][0] for i in members])
-            for i, part in zip(members, jnp.split(stacks[key], ends[:-1]), strict=True):
-                apart[i] = _leaf(part, np.shape(leaves[i]), axes[i])
-        return apart
-
-    if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves):
-        return {
-            key: jax.ShapeDtypeStruct(
-                (sum(shapes[i][0] for i in members), *shapes[members[0]][1:]), tree.dtype_of(leaves[members[0]])
-            )
-            for key, members in groups.items()
-        }, unstack
-    return {key: stacked(members) for key, members in groups.items()}, unstack
-
-
 def on_stacks(
     function: Callable[..., jax.Array], axes: Sequence[MatrixAxes], *trees: Sequence[jax.Array], when: jax.Array
 ) -> list[jax.Array]:
@@ -130,33 +94,30 @@ def on_stacks(
     when: bool[], zeros where it is False. As a branch each stack is worked off before the next: left to itself XLA
     on CPU goes at all stacks at a time, with the memory of all.
     """
-    groups: dict[tuple[str, ...], list[int]] = {}
-    for i, key in enumerate(zip(*(_keys(leaves, axes) for leaves in trees), strict=True)):
-        groups.setdefault(key, []).append(i)
+    kinds = [
+        (own.shape(parts[0].shape)[1:], *(x.dtype for x in parts)) for own, *parts in zip(axes, *trees, strict=True)
+    ]
     result: list[Any] = [None] * len(axes)
-    for members in groups.values():
+    for members in grouped(kinds):
         own = [axes[i] for i in members]
+        parts = [[leaves[i] for i in members] for leaves in trees]
 
         def made(*parts: list[jax.Array], own: Sequence[MatrixAxes] = own) -> jax.Array:
-            return function(*(stack for leaves in parts for stack in stack_like_shapes(leaves, own)[0].values()))
+            return function(*(stack_like_shapes(leaves, own) for leaves in parts))
 
-        parts = [[leaves[i] for i in members] for leaves in trees]
         shape = jax.eval_shape(made, *parts)
         stack = jax.lax.cond(when, made, lambda *_, shape=shape: jnp.zeros(shape.shape, shape.dtype), *parts)
-        _, unstack = stack_like_shapes([jax.ShapeDtypeStruct(np.shape(x), stack.dtype) for x in parts[0]], own)
-        for i, leaf in zip(members, unstack({_key(own[0], parts[0][0], stack.dtype): stack}), strict=True):
-            result[i] = leaf
+        shapes = [x.shape for x in parts[0]]
+        ends = np.cumsum([axis.shape(shape)[0] for axis, shape in zip(own, shapes, strict=True)])
+        for i, part, shape in zip(members, jnp.split(stack, ends[:-1]), shapes, strict=True):
+            result[i] = _leaf(part, shape, axes[i])
     return result
 
 
-def _key(axes: MatrixAxes, leaf: Any, dtype: Any = None) -> str:
-    """The stack that a leaf belongs to."""
-    _, rows, columns = axes.shape(np.shape(leaf))
-    return f"{rows}x{columns} {tree.dtype_of(leaf) if dtype is None else dtype}"
-
-
-def _keys(leaves: Sequence[Any], axes: Sequence[MatrixAxes]) -> list[str]:
-    return [_key(own, leaf) for leaf, own in zip(leaves, axes, strict=True)]
+def stack_like_shapes(leaves: Sequence[jax.Array], axes: Sequence[MatrixAxes]) -> jax.Array:
+    """Every matrix of leaves whose matrices have one shape: [N, m, n]."""
+    views = [_matrices(leaf, own) for leaf, own in zip(leaves, axes, strict=True)]
+    return views[0] if len(views) == 1 else jnp.concatenate(views)
 
 
 def _order(ndim: int, axes: MatrixAxes) -> tuple[int, ...]:

@@ -97,6 +97,12 @@ CASES = [
         {"learning_rate": 0.1, "b1": 0.9, "b2": 0.95, "eps": 1e-8, "shampoo_beta": 0.9, "weight_decay": 1e-3},
         {"precondition_frequency": 2},
     ),
+    Case(
+        "shampoo",
+        jo.shampoo,
+        {"learning_rate": 0.1, "b1": 0.8, "b2": 0.9, "eps": 1e-6, "exponent": 0.25, "weight_decay": 1e-3},
+        {"precondition_frequency": 2, "block_size": 2},
+    ),
     # their rules
     Case("trace", jo.trace, {"decay": 0.8, "dampening": 0.5}, {"nesterov": True}, direction=True),
     Case("scale_by_rss", jo.scale_by_rss, {"initial_accumulator_value": 0.1, "eps": 1e-7}, direction=True),
@@ -134,6 +140,14 @@ CASES = [
         {"b1": 0.9, "b2": 0.95, "eps": 1e-8, "shampoo_beta": 0.9},
         {"precondition_frequency": 2, "max_precondition_dim": 2},
         make=lambda **h: jo.partition({"matrix": jo.scale_by_soap(**h), "rest": jo.identity()}, labels),
+        direction=True,
+    ),
+    Case(
+        "scale_by_shampoo",
+        jo.scale_by_shampoo,
+        {"eps": 1e-2},
+        {"b2": None, "precondition_frequency": 1, "graft": "sgd"},
+        make=lambda **h: jo.partition({"matrix": jo.scale_by_shampoo(**h), "rest": jo.identity()}, labels),
         direction=True,
     ),
     # pieces

@@ -9,7 +9,7 @@ import quick
 
 import jaxopt_ko as jo
 from jaxopt_ko import matrices
-from jaxopt_ko.stacking import MatrixAxes, stack_like_shapes
+from jaxopt_ko.stacking import MatrixAxes, on_stacks, stack_like_shapes
 
 # preset -> (steps asked for, how far its singular values are from 1 at most, for a matrix of condition number 3)
 WITHIN = {
@@ -80,16 +80,18 @@ def test_zero_low_rank_and_16_bit_matrices():
 def test_leaves_of_one_shape_are_one_stack_and_come_back():
     leaves = [jnp.ones((3, 4)), 2 * jnp.ones((5, 3, 4)), 3 * jnp.ones((4, 3)), jnp.arange(24.0).reshape(2, 3, 4)]
     axes = [MatrixAxes((0,), (1,)), MatrixAxes((1,), (2,)), MatrixAxes((0,), (1,)), MatrixAxes((2,), (1,))]
-    stacks, unstack = stack_like_shapes(leaves, axes)
-    assert {key: stack.shape for key, stack in stacks.items()} == {
-        "3x4 float32": (6, 3, 4),
-        "4x3 float32": (3, 4, 3),
-    }
-    np.testing.assert_array_equal(stacks["4x3 float32"][1], np.arange(12.0).reshape(3, 4).T)
-    for back, leaf in zip(unstack(stacks), leaves, strict=True):
-        np.testing.assert_array_equal(back, leaf)
-    shapes, _ = stack_like_shapes([jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves], axes)
-    assert {key: s.shape for key, s in shapes.items()} == {key: s.shape for key, s in stacks.items()}
+    seen = []
+
+    def double(stack):
+        seen.append(stack.shape)
+        return 2 * stack
+
+    back = on_stacks(double, axes, leaves, when=jnp.array(True))
+    assert set(seen) == {(6, 3, 4), (3, 4, 3)}
+    for twice, leaf in zip(back, leaves, strict=True):
+        np.testing.assert_array_equal(twice, 2 * leaf)
+    assert not any(np.any(x) for x in on_stacks(double, axes, leaves, when=jnp.array(False)))
+    np.testing.assert_array_equal(stack_like_shapes(leaves[3:], axes[3:])[1], leaves[3][1].T)
 
 
 def test_products_do_not_grow_with_the_leaves():

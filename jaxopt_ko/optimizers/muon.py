@@ -50,7 +50,7 @@ def scale_by_muon(
     ns_coeffs: Coefficients | Sequence[Coefficients] | str = JORDAN,
     ns_steps: int = 5,
     beta: Hyper = 0.95,
-    eps: float = 1e-8,
+    eps: Hyper = 1e-8,
     mu_dtype: DType | None = None,
     *,
     nesterov: bool = True,
@@ -141,9 +141,9 @@ def _orthogonalized(
     parts = [(w.astype(wide), x.astype(wide)) for w, x in zip(weights, terms, strict=True)]
     most = sum(w * jnp.max(jnp.abs(x), axis=(1, 2), keepdims=True) for w, x in parts)
     unit = jnp.where(most > 0, most, jnp.ones_like(most))  # what is squared neither overflows nor vanishes
-    x = sum(w / unit * x for w, x in parts)
+    x: Array = sum(w / unit * x for w, x in parts)
     if sharding is not None:  # one exchange, and each device has matrices of its own
-        x = jax.lax.with_sharding_constraint(x, sharding)
+        x = jax.lax.with_sharding_constraint(x, sharding)  # type: ignore[no-untyped-call]
     u = orthogonalized(
         x,
         coefficients,

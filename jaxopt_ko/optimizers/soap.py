@@ -117,7 +117,7 @@ def scale_by_soap(
     }
     return matrixwise(
         who, ScaleBySoapState, init=init, rule=rule, hypers=hypers, shared=shared, refresh=refresh,
-        interval=precondition_frequency, stack_axes=stack_axes,
+        interval=precondition_frequency, lag=1, stack_axes=stack_axes,
     )  # fmt: skip
 
 
