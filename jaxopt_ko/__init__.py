@@ -149,6 +149,11 @@ from jaxopt_ko.optimizers.radam import (
     radam,
     scale_by_radam,
 )
+from jaxopt_ko.optimizers.adan import ScaleByAdanState, adan, scale_by_adan
+from jaxopt_ko.optimizers.amsgrad import ScaleByAmsgradState, amsgrad, scale_by_amsgrad
+from jaxopt_ko.optimizers.lion import ScaleByLionState, lion, scale_by_lion
+from jaxopt_ko.optimizers.muon import MuonDimensionNumbers, MuonState, muon, scale_by_muon
+from jaxopt_ko.optimizers.radam import radam, scale_by_radam
 from jaxopt_ko.optimizers.rmsprop import (
     ScaleByRmsState,
     ScaleByRStdDevState,
@@ -187,6 +192,13 @@ from jaxopt_ko.program import (
     linear_program,
     quadratic_program,
 )
+from jaxopt_ko.optimizers.rprop import ScaleByRpropState, rprop, scale_by_rprop
+from jaxopt_ko.optimizers.sgd import sgd
+from jaxopt_ko.optimizers.shampoo import ScaleByShampooState, scale_by_shampoo, shampoo
+from jaxopt_ko.optimizers.sign import scale_by_sign, sign_sgd, signum
+from jaxopt_ko.optimizers.soap import ScaleBySoapState, scale_by_soap, soap
+from jaxopt_ko.optimizers.yogi import scale_by_yogi, yogi
+from jaxopt_ko.program import linear_program, quadratic_program
 from jaxopt_ko.schedules import (
     constant_schedule,
     cosine_decay_schedule,
@@ -471,6 +483,8 @@ __all__ = [
     "Multipliers",
     "NonNegativeParamsState",
     "NormalizeState",
+    "MuonDimensionNumbers",
+    "MuonState",
     "Params",
     "PartitionState",
     "ProximalGradientState",
@@ -501,6 +515,8 @@ __all__ = [
     "ScaleByScheduleState",
     "ScaleBySimplifiedAdEMAMixState",
     "ScaleByTrustRatioState",
+    "ScaleByShampooState",
+    "ScaleBySoapState",
     "ScaleByZoomLinesearchState",
     "Schedule",
     "ShouldSkipUpdateFunction",
@@ -601,6 +617,7 @@ __all__ = [
     "minimize",
     "monitor",
     "multi_transform",
+    "muon",
     "nadam",
     "nadamw",
     "named_chain",
@@ -660,6 +677,7 @@ __all__ = [
     "scale_by_learning_rate",
     "scale_by_lion",
     "scale_by_madgrad",
+    "scale_by_muon",
     "scale_by_nadam",
     "scale_by_newton",
     "scale_by_newton_cg",
@@ -673,10 +691,12 @@ __all__ = [
     "scale_by_rprop",
     "scale_by_rss",
     "scale_by_schedule",
+    "scale_by_shampoo",
     "scale_by_sign",
     "scale_by_simplified_ademamix",
     "scale_by_sm3",
     "scale_by_sophia",
+    "scale_by_soap",
     "scale_by_stddev",
     "scale_by_trust_ratio",
     "scale_by_yogi",
@@ -687,6 +707,7 @@ __all__ = [
     "set_to_zero",
     "sgd",
     "sgdr_schedule",
+    "shampoo",
     "sign_sgd",
     "signum",
     "simplified_ademamix",
@@ -694,6 +715,7 @@ __all__ = [
     "skip_not_finite",
     "sm3",
     "snapshot",
+    "soap",
     "softmax_cross_entropy_with_integer_labels",
     "solve",
     "sophia",

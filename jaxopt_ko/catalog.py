@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import html
+import math
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -36,13 +37,16 @@ from jaxopt_ko.optimizers.novograd import novograd
 from jaxopt_ko.optimizers.madgrad import madgrad
 from jaxopt_ko.optimizers.noisy_sgd import noisy_sgd
 from jaxopt_ko.optimizers.optimistic import optimistic_adam, optimistic_adam_v2, optimistic_gradient_descent
+from jaxopt_ko.optimizers.muon import muon
 from jaxopt_ko.optimizers.radam import radam
 from jaxopt_ko.optimizers.rmsprop import rmsprop
 from jaxopt_ko.optimizers.rprop import rprop
 from jaxopt_ko.optimizers.sgd import sgd
+from jaxopt_ko.optimizers.shampoo import shampoo
 from jaxopt_ko.optimizers.sign import sign_sgd, signum
 from jaxopt_ko.optimizers.sm3 import sm3
 from jaxopt_ko.optimizers.sophia import sophia
+from jaxopt_ko.optimizers.soap import soap
 from jaxopt_ko.optimizers.yogi import yogi
 from jaxopt_ko.solvers.augmented import augmented_lagrangian
 from jaxopt_ko.solvers.conjugate_gradient import nonlinear_cg
@@ -65,6 +69,7 @@ FAMILIES: dict[str, Text] = {
     "adaptive": ("adaptive learning rates", "적응적 학습률"),
     "sign": ("steps by sign", "부호 걸음"),
     "layers": ("steps as large as the layer", "층의 크기에 맞춘 걸음"),
+    "matrix": ("matrix preconditioners", "행렬 전처리"),
     "conjugate": ("conjugate gradients", "켤레 기울기"),
     "quasi-newton": ("quasi-Newton", "준뉴턴"),
     "newton": ("Newton", "뉴턴"),
@@ -96,6 +101,7 @@ METHODS: dict[str, Callable[..., GradientTransformation]] = {
         *(adafactor, sm3, galore, lars, novograd, lamb, fromage),
         *(ademamix, simplified_ademamix, adopt, acprop, madgrad, noisy_sgd, sophia),
         *(optimistic_gradient_descent, optimistic_adam, optimistic_adam_v2),
+        *(shampoo, muon, soap),
         *(cg, nonlinear_cg, bfgs, lbfgs, lbfgsb, newton, newton_cg, gauss_newton, levenberg_marquardt),
         *(projected_gradient, proximal_gradient, augmented_lagrangian, interior_point),
     )
@@ -525,6 +531,36 @@ ROWS = (
         ("language models", "언어 모델"),
         ("losses that are dear to differentiate twice", "두 번 미분하기 비싼 손실 함수"),
         options={"learning_rate": 0.1}),
+    Row("shampoo", ("Shampoo", "Shampoo(양쪽 전처리)"), "matrix", 2018,
+        "Gupta et al. 2018, arXiv:1802.09568, Algorithm 1",
+        r"L \leftarrow \beta_2 L + (1 - \beta_2)\, G G', \quad R \leftarrow \beta_2 R + (1 - \beta_2)\, G' G, \quad "
+        r"U = -\mathrm{lr}\, L^{-1/4} G R^{-1/4}",
+        ("gradient", "params"), ("adagrad",),
+        ("Adagrad for matrices: two factors, of the rows' and the columns' gradients so far, turn and scale the new.",
+         "행렬을 위한 Adagrad로, 지난 기울기를 행과 열 방향으로 모아 기울기를 돌리고 늘이고 줄입니다."),
+        ("fewer steps than Adam on large networks", "큰 신경망에서 Adam보다 걸음 수가 적음"),
+        ("where inverse roots are dear: CPUs, sides of many thousands",
+         "역제곱근 계산이 비쌀 때: CPU, 한 변이 수천을 넘을 때")),
+    Row("muon", ("Muon", "Muon(직교화한 모멘텀)"), "matrix", 2024,
+        "Jordan et al. 2024, kellerjordan.github.io/posts/muon",
+        r"M \leftarrow \beta M + (1 - \beta)\, G, \quad M = U \Sigma V', \quad W \leftarrow W - \mathrm{lr}\, U V'",
+        ("gradient", "params"), ("nesterov", "shampoo"),
+        ("Momentum for matrices, with every singular value brought to one by a few matrix products (Newton-Schulz).",
+         "행렬의 모멘텀에서 모든 특잇값을 행렬 곱 몇 번(뉴턴-슐츠 반복)으로 1에 가깝게 만듭니다."),
+        ("the fewest steps for hidden layers, with half of Adam's memory",
+         "은닉층에서 걸음 수가 가장 적고 메모리는 Adam의 절반"),
+        ("embeddings, heads, norms and biases: they go to another method",
+         "임베딩, 출력층, 정규화, 편향: 다른 방법에 맡김")),
+    Row("soap", ("SOAP", "SOAP(Shampoo 고유기저의 Adam)"), "matrix", 2024,
+        "Vyas et al. 2024, arXiv:2409.11321, Algorithm 3",
+        r"G' = Q_L' G Q_R, \quad V \leftarrow \beta_2 V + (1 - \beta_2)\, G'^2, \quad "
+        r"U = -\mathrm{lr}\, Q_L \frac{Q_L' M Q_R}{\sqrt{V} + \epsilon} Q_R'",
+        ("gradient", "params"), ("shampoo", "adam"),
+        ("Adam in the basis in which Shampoo's preconditioner is diagonal; the basis is made anew once in ten steps.",
+         "Shampoo의 전처리 행렬이 대각이 되는 기저에서 도는 Adam이며, 기저는 열 걸음에 한 번 새로 구합니다."),
+        ("fewer steps than Adam and than Shampoo, hardly anything to tune",
+         "Adam이나 Shampoo보다 걸음 수가 적고 조정할 것이 거의 없음"),
+        ("scarce memory: four square matrices a weight matrix", "메모리가 귀할 때: 가중치 행렬마다 정사각 행렬 네 개")),
     Row("cg", ("Conjugate gradients", "켤레 기울기법"), "conjugate", 1952,
         "Hestenes & Stiefel 1952; Nocedal & Wright 2006, algorithm 5.3",
         r"\alpha = \frac{r'z}{d'Ad}, \quad x \leftarrow x + \alpha d, \quad r \leftarrow r - \alpha A d, \quad z = M r",
@@ -811,6 +847,10 @@ SIZES = ((4, 8), (6, 8), (8, 8), (4, 10), (6, 10))  # (n, m) where a polynomial 
 @functools.cache
 def _measured(name: str) -> Memory:
     row = BY_NAME[name]
+    if row.family == "matrix":  # of square matrices of n weights
+        small, large = (state_bytes(row, n, 0) for n in (64**2, 128**2))
+        slope = (large - small) / (128**2 - 64**2)
+        return Memory(0, 0, 0, round(slope), round(small - slope * 64**2))
     terms = [(m * n, n * n, m, n, 1) for n, m in SIZES]
     sizes = [state_bytes(row, n, m) for n, m in SIZES]
     return Memory(*(round(size) for size in np.linalg.solve(np.array(terms, float), np.array(sizes, float))))
@@ -822,7 +862,8 @@ def state_bytes(row: Row, n: int, m: int) -> int:
     def start(params: jax.Array) -> Any:
         return row.make().init(params, **_problem(row, params, m))
 
-    state = jax.eval_shape(start, np.zeros(n, np.float32))
+    shape = (math.isqrt(n),) * 2 if row.family == "matrix" else (n,)
+    state = jax.eval_shape(start, np.zeros(shape, np.float32))
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
 
 

@@ -532,6 +532,26 @@ def check_matrix(who: str, tree: PyTree, index: int, leaf: Any) -> None:
             describe(leaf))  # fmt: skip
 
 
+def no_matrix(who: str, tree: PyTree, index: int, leaf: Any, wanted: str) -> NoReturn:
+    """A leaf without rows and columns."""
+    say(TreeError, who, f"the leaf {path_of(tree, index)} must have {wanted}", describe(leaf),
+        "Say which axes are stacks (stack_axes) or rows and columns, or leave the leaf to another method")  # fmt: skip
+
+
+def check_coefficients(who: str, name: str, value: Any) -> Any:
+    """(a, b, c), or such a triple for each step."""
+    shape = np.shape(value)
+    if not (len(shape) in (1, 2) and shape[-1] == 3 and shape[0] > 0 and np.all(np.isfinite(value))):
+        say(HyperparameterError, who, f"{name} must be three finite numbers, or three for each step", describe(value))
+    return value
+
+
+def check_newton_exponent(who: str, exponent: Any) -> NoReturn:
+    """Products alone make roots of whole degree."""
+    say(HyperparameterError, who, "exponent must be 1, 1/2, 1/3, 1/4, … as a Python number with root='newton'",
+        describe(exponent), "root='eigh' takes any")  # fmt: skip
+
+
 def check_square(who: str, equations: PyTree, params: PyTree) -> None:
     """As many equations as unknowns."""
     for index, leaf in enumerate(jax.tree.leaves(equations)):

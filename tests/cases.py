@@ -30,7 +30,7 @@ class Case(NamedTuple):
 
 
 def labels(params):
-    return jax.tree.map(lambda p: "matrix" if jnp.ndim(p) == 2 else "rest", params)
+    return jax.tree.map(lambda p: "matrix" if np.ndim(p) == 2 else "rest", params)
 
 
 def scalars(params):
@@ -38,7 +38,7 @@ def scalars(params):
 
 
 def matrices(params):
-    return jax.tree.map(lambda p: jnp.ndim(p) == 2, params)
+    return jax.tree.map(lambda p: np.ndim(p) == 2, params)
 
 
 def told(opt, **words):
@@ -172,6 +172,22 @@ CASES = [
         {"update_interval": 2},
         words="search",
         vector=True,
+        "muon",
+        jo.muon,
+        {"learning_rate": 0.05, "beta": 0.9, "eps": 1e-8, "weight_decay": 1e-3, "adam_b1": 0.9, "adam_b2": 0.99},
+    ),
+    Case("muon-aol", jo.muon, {"learning_rate": 0.05, "beta": 0.9}, {"preconditioning": "aol", "nesterov": False}),
+    Case(
+        "soap",
+        jo.soap,
+        {"learning_rate": 0.1, "b1": 0.9, "b2": 0.95, "eps": 1e-8, "shampoo_beta": 0.9, "weight_decay": 1e-3},
+        {"precondition_frequency": 2},
+    ),
+    Case(
+        "shampoo",
+        jo.shampoo,
+        {"learning_rate": 0.1, "b1": 0.8, "b2": 0.9, "eps": 1e-6, "exponent": 0.25, "weight_decay": 1e-3},
+        {"precondition_frequency": 2, "block_size": 2},
     ),
     # their rules
     Case("trace", jo.trace, {"decay": 0.8, "dampening": 0.5}, {"nesterov": True}, direction=True),
@@ -242,6 +258,29 @@ CASES = [
         words="search",
         direction=True,
         vector=True,
+    ),
+        "scale_by_muon",
+        jo.scale_by_muon,
+        {"beta": 0.9, "eps": 1e-8},
+        {"ns_coeffs": "cubic"},
+        make=lambda **h: jo.partition({"matrix": jo.scale_by_muon(**h), "rest": jo.identity()}, labels),
+        direction=True,
+    ),
+    Case(
+        "scale_by_soap",
+        jo.scale_by_soap,
+        {"b1": 0.9, "b2": 0.95, "eps": 1e-8, "shampoo_beta": 0.9},
+        {"precondition_frequency": 2, "max_precondition_dim": 2},
+        make=lambda **h: jo.partition({"matrix": jo.scale_by_soap(**h), "rest": jo.identity()}, labels),
+        direction=True,
+    ),
+    Case(
+        "scale_by_shampoo",
+        jo.scale_by_shampoo,
+        {"eps": 1e-2},
+        {"b2": None, "precondition_frequency": 1, "graft": "sgd"},
+        make=lambda **h: jo.partition({"matrix": jo.scale_by_shampoo(**h), "rest": jo.identity()}, labels),
+        direction=True,
     ),
     # pieces
     Case("identity", jo.identity, direction=True),

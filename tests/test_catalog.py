@@ -78,7 +78,7 @@ def test_lbfgs_keeps_ten_pairs_and_dense_methods_matrices():
 
 @every_row
 def test_bytes_follow_the_polynomial_at_other_sizes(row):
-    n, m = 12, 30
+    n, m = 16, 30
     memory = row.memory
     assert min(memory) >= 0 and memory.rest < 400
     expected = memory.mn * m * n + memory.nn * n * n + memory.m * m + memory.n * n + memory.rest

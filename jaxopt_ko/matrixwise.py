@@ -1,0 +1,129 @@
+"""Transformations from a rule for a stack of matrices: checks, stacking and intervals, once.
+
+`matrixwise` is to matrices what `lift.leafwise` is to arrays. Leaves of one shape are one stack, and the rule is
+called once for each.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxopt_ko import errors, stacking, tree
+from jaxopt_ko.errors import Domain
+from jaxopt_ko.lift import Memory, Rule, Scalars, transform
+from jaxopt_ko.numerics import next_count, value_at, zero_count
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
+
+
+def matrixwise(
+    name: str,
+    state_type: type,
+    *,
+    init: Callable[[tuple[int, int], DType], Memory],
+    rule: Callable[..., Any],
+    hypers: Mapping[str, tuple[Hyper, Domain]] | None = None,
+    shared: Callable[[jax.Array, Scalars], Mapping[str, jax.Array]] | None = None,
+    refresh: Callable[..., Memory] | None = None,
+    interval: int = 1,
+    lag: int = 0,
+    stack_axes: PyTree = 0,
+    dtypes: Mapping[str, DType | None] | None = None,
+) -> GradientTransformation:
+    """A transformation from a rule for stacks of matrices.
+
+    state_type: a NamedTuple of `count` and one tree like the parameters for each array of memory.
+    init((m, n), dtype) -> memory of one matrix, dtype float32 at least; a leaf's has its stack axes in front.
+    rule(G, *memory, h) -> (step, *memory) of N matrices of one shape, G float[N, m, n].
+    refresh(G, *memory, h) -> memory: what is done before the rule on the first step and then on every `interval`-th,
+        `lag` steps later, and costs nothing between. Stacks take turns, so that no step does all.
+    hypers, shared, dtypes: as of `lift.leafwise`.
+    stack_axes: how many leading axes of a leaf are stacks; an integer, or a prefix of integers.
+
+    Raises, when made: HyperparameterError. When traced: TreeError for a leaf that is no matrix; what `transform` says.
+    """
+    for key, dtype in (dtypes or {}).items():
+        errors.check_dtype(name, key, dtype)
+    errors.check_size(name, "precondition_frequency", interval)
+    checked = {key: errors.check_hyper(name, key, *spec) for key, spec in (hypers or {}).items()}
+    once = _compiled(Rule(rule), None if refresh is None else Rule(refresh))
+
+    def initial(params: Params) -> State:
+        leaves, treedef = tree.flatten(params)
+        counts = stacking.count_stack_axes(name, params, stack_axes)
+        memory = [_initial(init, leaf, count) for leaf, count in zip(leaves, counts, strict=True)]
+        width = len(state_type._fields) - 1  # type: ignore[attr-defined]
+        return state_type(zero_count(), *(treedef.unflatten([own[i] for own in memory]) for i in range(width)))
+
+    def update(updates: Updates, state: State) -> tuple[Updates, State]:
+        count, *fields = state
+        t = next_count(count)
+        h = {key: value_at(hyper, count, name, key) for key, hyper in checked.items()}
+        if shared is not None:
+            h |= shared(t, Scalars(**h))
+        stacks = stacking.count_stack_axes(name, updates, stack_axes)
+        leaves, treedef = tree.flatten(updates, none_is_leaf=True)
+        columns = [treedef.flatten_up_to(field) for field in fields]
+        present = [i for i, g in enumerate(leaves) if g is not None]
+        kinds = [(leaves[i].shape[k:], tree.dtype_of(leaves[i])) for i, k in zip(present, stacks, strict=True)]
+        for i, k, (shape, dtype) in zip(present, stacks, kinds, strict=True):
+            fits = [leaves[i].shape[:k] + x.shape for x in _shapes(init, shape, tree.compute_dtype(dtype))]
+            got = [np.shape(column[i]) for column in columns]
+            if got != fits:
+                path = errors.path_of(updates, i, none_is_leaf=True)
+                errors.shape_mismatch(name, "gradients", path, leaves[i], "state", got[0])
+        groups = stacking.grouped(kinds)
+        for turn, members in enumerate(groups):
+            where = [(present[j], leaves[present[j]].shape[: stacks[j]]) for j in members]
+            late = count - np.int32(lag + turn * interval // len(groups))
+            due = (count == 0) | (late > 0) & (late % np.int32(interval) == 0)
+            G = stacking.joined([leaves[i] for i, _ in where], where)
+            memory = tuple(stacking.joined([column[i] for i, _ in where], where) for column in columns)
+            step, memory = once(G, memory, h, due)
+            for column, stack in zip([leaves, *columns], [step, *memory], strict=True):
+                for (i, _), part in zip(where, stacking.parted(stack, where), strict=True):
+                    column[i] = part
+        return treedef.unflatten(leaves), state_type(t, *(treedef.unflatten(column) for column in columns))
+
+    return transform(name, initial, update, state_type=state_type)
+
+
+def _initial(init: Callable[..., Memory], leaf: Any, stacks: int) -> Memory:
+    shape = np.shape(leaf)
+    memory = init(shape[stacks:], tree.compute_dtype(tree.dtype_of(leaf)))
+    full = [jnp.broadcast_to(x, shape[:stacks] + x.shape) for x in memory]
+    return tuple(
+        tree.full_like(leaf, 0, x.dtype) + x if x.shape == shape else x for x in full
+    )  # sharded as the leaf is
+
+
+@functools.lru_cache(maxsize=1024)
+def _shapes(init: Callable[..., Memory], shape: tuple[int, int], dtype: DType) -> Memory:
+    made: Memory = jax.eval_shape(lambda: init(shape, dtype))
+    return made
+
+
+@functools.lru_cache(maxsize=1024)
+def _compiled(rule: Rule, refresh: Rule | None) -> Callable[..., Any]:
+    """The rule on one stack, jitted: computed in float32 at least, the step in the gradient's dtype."""
+
+    @jax.jit
+    def on_stack(
+        G: jax.Array, memory: Memory, scalars: Mapping[str, jax.Array], due: jax.Array
+    ) -> tuple[jax.Array, Memory]:
+        wide = tree.compute_dtype(G.dtype, *(x.dtype for x in memory))
+        h = Scalars(**{key: value.astype(wide) for key, value in scalars.items()})
+        g = G.astype(wide)
+        if refresh is not None:
+            made = jax.lax.cond(due, lambda *m: tuple(refresh.function(g, *m, h)), lambda *m: m, *memory)
+        else:
+            made = memory
+        step, *new = rule.function(g, *made, h)
+        return step.astype(G.dtype), tuple(x.astype(old.dtype) for x, old in zip(new, memory, strict=True))
+
+    return on_stack

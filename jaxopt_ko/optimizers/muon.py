@@ -1,0 +1,278 @@
+"""Muon: momentum, orthogonalized by Newton-Schulz, for the matrices; another method for the rest.
+
+Jordan et al. 2024, kellerjordan.github.io/posts/muon. Its scale to match AdamW's: Liu et al. 2025, arXiv:2502.16982,
+equation 4. Adaptive: Bernstein & Newhouse 2024, arXiv:2409.20325.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxopt_ko import errors, stacking, tree
+from jaxopt_ko.compose import chain, leafwise, partition, transform
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE
+from jaxopt_ko.lift import Memory, Scalars, Step, recipe
+from jaxopt_ko.matrices import JORDAN, PRECONDITIONINGS, PRESETS, Coefficients, orthogonalized
+from jaxopt_ko.numerics import bias_correction as debias
+from jaxopt_ko.numerics import next_count, value_at
+from jaxopt_ko.optimizers.adam import adamw
+from jaxopt_ko.transforms.decay import add_decayed_weights
+from jaxopt_ko.transforms.scaling import scale_by_learning_rate
+from jaxopt_ko.tree import wide_like
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
+
+Mask = PyTree | Callable[[Params], PyTree]
+
+
+class MuonState(NamedTuple):
+    """State of `scale_by_muon`."""
+
+    count: Array  # int32[]           t, steps taken
+    mu: Updates  # like params, f32+  m_t, mean of g
+
+
+class MuonDimensionNumbers(NamedTuple):
+    """Which axes of a leaf are the matrix y = x W: those summed over and those of y; the others are a stack."""
+
+    reduction_axis: Sequence[int] | int = 0
+    output_axis: Sequence[int] | int = 1
+
+
+def scale_by_muon(
+    ns_coeffs: Coefficients | Sequence[Coefficients] | str = JORDAN,
+    ns_steps: int = 5,
+    beta: Hyper = 0.95,
+    eps: Hyper = 1e-8,
+    mu_dtype: DType | None = None,
+    *,
+    nesterov: bool = True,
+    adaptive: bool = False,
+    preconditioning: str = "frobenius",
+    weight_dimension_numbers: MuonDimensionNumbers | PyTree | Callable[[Params], PyTree] | None = None,
+    stack_axes: PyTree = 0,
+    compute_dtype: DType | None = None,
+    gram: bool | None = None,
+    shape_scale: Callable[[int, int], float] | None = None,
+    stack_sharding: jax.sharding.Sharding | None = None,
+) -> GradientTransformation:
+    """The orthogonal matrix nearest to a mean gradient, for every matrix.
+
+    m_t   = beta m + (1 - beta) g
+    m_hat = beta m_t / (1 - beta**(t+1)) + (1 - beta) g / (1 - beta**t)    nesterov;  m_t / (1 - beta**t) without
+    u     = s U V'  of  m_hat = U S V', by `matrices.orthogonalized`;       adaptive: u <m_hat, u>
+
+    ns_coeffs: (a, b, c) for ns_steps steps, one such triple for each step, or a preset: "standard" (singular values
+        within 0.68 and 1.13), "polar_express" (both ns_steps long), "dion", "deepseek", "cubic" (of their own length).
+    weight_dimension_numbers: a `MuonDimensionNumbers` for each leaf, a prefix of such a tree, or a function that
+        makes one; None: the two axes behind the first `stack_axes`.
+    stack_axes: how many leading axes of a leaf are stacks of separate matrices; an integer, or a prefix of integers.
+    compute_dtype, gram: of `matrices.orthogonalized`.
+    shape_scale: s(fan_in, fan_out).
+    stack_sharding: of [N, m, n], to spread the matrices over a mesh, whole: NamedSharding(mesh, PartitionSpec("x")).
+
+    Matrices of one shape, either way round, are one stack and one call. Raises TreeError, when traced, for a leaf
+    that is no matrix. Not for embeddings, heads, norms and biases: see `muon`.
+    """
+    who = "scale_by_muon"
+    schedule = _schedule(who, ns_coeffs, ns_steps)
+    errors.check_choice(who, "preconditioning", preconditioning, PRECONDITIONINGS)
+    errors.check_dtype(who, "compute_dtype", compute_dtype)
+    eps = errors.check_hyper(who, "eps", eps, NONNEGATIVE)
+    scale_of = shape_scale or (lambda fan_in, fan_out: 1.0)
+
+    def init(p: Array) -> Memory:
+        return (wide_like(p, 0, mu_dtype),)
+
+    def rule(g: Array, p: Array, m: Array, h: Scalars) -> Step:
+        return g, h.beta * m + (1 - h.beta) * g
+
+    hypers = {"beta": (beta, FRACTION)}
+    mean = leafwise(who, MuonState, init=init, rule=rule, hypers=hypers, dtypes={"mu_dtype": mu_dtype})
+    orthogonalize = functools.partial(
+        _orthogonalized, coefficients=schedule, preconditioning=preconditioning, adaptive=adaptive,
+        compute_dtype=compute_dtype, gram=gram, sharding=stack_sharding,
+    )  # fmt: skip
+
+    def update(updates: Updates, state: MuonState, params: Params = None) -> tuple[Updates, State]:
+        axes = _axes(who, updates, weight_dimension_numbers, stack_axes)
+        e, b = value_at(eps, state.count, who, "eps"), value_at(beta, state.count, who, "beta")
+        _, state = mean.update(updates, state)
+        t = state.count
+        c, c_next = debias(b, t), debias(b, next_count(t))
+        weights = (b / c_next, (1 - b) / c) if nesterov else (1 / c,)
+        leaves, treedef = tree.flatten(updates)
+        mu = [
+            m
+            for m, g in zip(*(tree.flatten(x, none_is_leaf=True)[0] for x in (state.mu, updates)), strict=True)
+            if g is not None
+        ]
+        terms = [mu, leaves] if nesterov else [mu]
+        u = stacking.on_stacks(functools.partial(orthogonalize, weights, e), axes, *terms, when=t > 0)
+        s = [scale_of(*own.shape(leaf.shape)[1:]) for leaf, own in zip(leaves, axes, strict=True)]
+        steps = [(x if k == 1 else k * x).astype(g.dtype) for x, k, g in zip(u, s, leaves, strict=True)]
+        return treedef.unflatten(steps), state
+
+    return transform(who, mean.init, update, state_type=MuonState)
+
+
+@functools.partial(
+    jax.jit, static_argnames=("coefficients", "preconditioning", "adaptive", "compute_dtype", "gram", "sharding")
+)
+def _orthogonalized(
+    weights: tuple[Array, ...],  # float[]     of m_t and g in m_hat
+    eps: Array,  # float[]
+    *terms: Array,  # [N, m, n]  m_t and g
+    coefficients: tuple[Coefficients, ...],
+    preconditioning: str,
+    adaptive: bool,
+    compute_dtype: DType | None,
+    gram: bool | None,
+    sharding: jax.sharding.Sharding | None,
+) -> Array:
+    wide = tree.compute_dtype(*(x.dtype for x in terms))
+    parts = [(w.astype(wide), x.astype(wide)) for w, x in zip(weights, terms, strict=True)]
+    most = sum(w * jnp.max(jnp.abs(x), axis=(1, 2), keepdims=True) for w, x in parts)
+    unit = jnp.where(most > 0, most, jnp.ones_like(most))  # what is squared neither overflows nor vanishes
+    x: Array = sum(w / unit * x for w, x in parts)
+    if sharding is not None:  # one exchange, and each device has matrices of its own
+        x = jax.lax.with_sharding_constraint(x, sharding)  # type: ignore[no-untyped-call]
+    u = orthogonalized(
+        x,
+        coefficients,
+        eps=eps.astype(wide) / unit,
+        preconditioning=preconditioning,
+        compute_dtype=compute_dtype,
+        gram=gram,
+    ).astype(wide)
+    return unit * u * jnp.sum(x * u, axis=(1, 2), keepdims=True) if adaptive else u
+
+
+def _schedule(who: str, ns_coeffs: Any, ns_steps: int) -> tuple[Coefficients, ...]:
+    """The coefficients of every step."""
+    errors.check_size(who, "ns_steps", ns_steps)
+    if isinstance(ns_coeffs, str):
+        errors.check_choice(who, "ns_coeffs", ns_coeffs, tuple(PRESETS))
+        return PRESETS[ns_coeffs](ns_steps)
+    table = np.asarray(errors.check_coefficients(who, "ns_coeffs", ns_coeffs), float)
+    rows = table.tolist() if table.ndim == 2 else [table.tolist()] * ns_steps
+    return tuple((a, b, c) for a, b, c in rows)
+
+
+def _axes(who: str, updates: Updates, numbers: Any, stack_axes: PyTree) -> list[stacking.MatrixAxes]:
+    """How each leaf is read as matrices."""
+    leaves = jax.tree.leaves(updates)
+    numbers = numbers(updates) if callable(numbers) else numbers
+    if numbers is None:
+        stacking.count_stack_axes(who, updates, stack_axes)
+        return [stacking.trailing(leaf.ndim) for leaf in leaves]
+    wanted = stacking.prefix_of(
+        who, "weight_dimension_numbers", numbers, updates, is_leaf=lambda x: x is None or _is_numbers(x)
+    )
+    axes = []
+    for i, (leaf, own) in enumerate(zip(leaves, wanted, strict=True)):
+        sets = (
+            [tuple(a % leaf.ndim for a in np.atleast_1d(side)) for side in own]
+            if _is_numbers(own) and leaf.ndim
+            else [(), ()]
+        )
+        if not (sets[0] and sets[1]) or len({*sets[0], *sets[1]}) != len(sets[0]) + len(sets[1]):
+            errors.no_matrix(who, updates, i, leaf, f"the separate axes of {own}")
+        axes.append(stacking.MatrixAxes(*(tuple(map(int, side)) for side in sets)))
+    return axes
+
+
+def _is_numbers(x: Any) -> bool:
+    return isinstance(x, MuonDimensionNumbers)
+
+
+def jordan_scale(fan_in: int, fan_out: int) -> float:
+    """sqrt(max(1, fan_out / fan_in)): the spectral norm that a change of the layer's output wants."""
+    return math.sqrt(max(1.0, fan_out / fan_in))
+
+
+@recipe
+def muon(
+    learning_rate: Hyper,
+    ns_coeffs: Coefficients | Sequence[Coefficients] | str = JORDAN,
+    ns_steps: int = 5,
+    beta: Hyper = 0.95,
+    eps: Hyper = 1e-8,
+    weight_decay: Hyper = 0.0,
+    weight_decay_mask: Mask | None = None,
+    mu_dtype: DType | None = None,
+    *,
+    nesterov: bool = True,
+    adaptive: bool = False,
+    preconditioning: str = "frobenius",
+    adam_b1: Hyper = 0.9,
+    adam_b2: Hyper = 0.999,
+    adam_eps_root: Hyper = 0.0,
+    adam_weight_decay: Hyper = 0.0,
+    adam_learning_rate: Hyper | None = None,
+    muon_weight_dimension_numbers: MuonDimensionNumbers | PyTree | Callable[[Params], PyTree] | None = None,
+    consistent_rms: float | None = None,
+    rest: GradientTransformation | None = None,
+    stack_axes: PyTree = 0,
+    compute_dtype: DType | None = None,
+    gram: bool | None = None,
+    stack_sharding: jax.sharding.Sharding | None = None,
+) -> GradientTransformation:
+    """The step -lr (u + weight_decay p), u of `scale_by_muon`, for matrices; `rest`, or AdamW, for what is none.
+
+    s = sqrt(max(1, fan_out / fan_in)) of `scale_by_muon`; with consistent_rms r, s = r sqrt(max(fan_in, fan_out)),
+    which makes a root mean square of r whatever the shape: 0.2 is AdamW's, whose learning rates then do.
+
+    Matrices are the leaves with two axes behind their `stack_axes`, or those that muon_weight_dimension_numbers
+    gives axes, not None. Embeddings and heads are two-dimensional, too: leave them to `rest` by such a tree.
+    Needs params for decay.
+    """
+    for name, value in (("adam_b1", adam_b1), ("adam_b2", adam_b2)):
+        errors.check_hyper("muon", name, value, FRACTION)
+    for name, value in (("adam_eps_root", adam_eps_root), ("adam_weight_decay", adam_weight_decay)):
+        errors.check_hyper("muon", name, value, NONNEGATIVE)
+    if adam_learning_rate is not None:
+        errors.check_hyper("muon", "adam_learning_rate", adam_learning_rate, NONNEGATIVE)
+
+    def scale_of(fan_in: int, fan_out: int) -> float:
+        if consistent_rms is None:
+            return jordan_scale(fan_in, fan_out)
+        return float(consistent_rms) * math.sqrt(max(fan_in, fan_out))
+
+    def labels(params: Params) -> PyTree:
+        numbers = muon_weight_dimension_numbers
+        numbers = numbers(params) if callable(numbers) else numbers
+        if numbers is None:
+            counts = stacking.prefix_of("muon", "stack_axes", stack_axes, params)
+            leaves, treedef = tree.flatten(params)
+            flags = [np.ndim(p) == count + 2 for p, count in zip(leaves, counts, strict=True)]
+            return treedef.unflatten(["muon" if flag else "adam" for flag in flags])
+        return jax.tree.map(
+            lambda own, part: jax.tree.map(lambda _: "adam" if own is None else "muon", part),
+            numbers, params, is_leaf=lambda x: x is None or _is_numbers(x),
+        )  # fmt: skip
+
+    matrices = scale_by_muon(
+        ns_coeffs, ns_steps, beta, eps, mu_dtype, nesterov=nesterov, adaptive=adaptive,
+        preconditioning=preconditioning, weight_dimension_numbers=muon_weight_dimension_numbers,
+        stack_axes=stack_axes, compute_dtype=compute_dtype, gram=gram, shape_scale=scale_of,
+        stack_sharding=stack_sharding,
+    )  # fmt: skip
+    decay = (
+        []
+        if isinstance(weight_decay, int | float) and weight_decay == 0
+        else [add_decayed_weights(weight_decay, weight_decay_mask)]
+    )
+    if rest is None:
+        rest = adamw(
+            learning_rate if adam_learning_rate is None else adam_learning_rate, adam_b1, adam_b2, eps,
+            adam_eps_root, mu_dtype, adam_weight_decay, nesterov=nesterov,
+        )  # fmt: skip
+    return partition({"muon": chain(matrices, *decay, scale_by_learning_rate(learning_rate)), "adam": rest}, labels)

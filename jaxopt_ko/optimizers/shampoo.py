@@ -1,0 +1,175 @@
+"""Shampoo: a preconditioner for each side of a matrix. Gupta, Koren & Singer 2018, arXiv:1802.09568, Algorithm 1.
+
+Averages instead of sums, grafting and blocks: Anil et al. 2020, arXiv:2002.09018; Shi et al. 2023, arXiv:2309.06497.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko import errors
+from jaxopt_ko.compose import chain, partition
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
+from jaxopt_ko.lift import Memory, Scalars, Step, recipe
+from jaxopt_ko.matrices import inverse_root, product
+from jaxopt_ko.matrixwise import matrixwise
+from jaxopt_ko.numerics import bias_correction as debias
+from jaxopt_ko.numerics import ratio, safe_sqrt
+from jaxopt_ko.optimizers.adam import adamw
+from jaxopt_ko.stacking import matrix_labels
+from jaxopt_ko.transforms.decay import add_decayed_weights
+from jaxopt_ko.transforms.momentum import trace
+from jaxopt_ko.transforms.scaling import scale_by_learning_rate
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, Updates
+
+Mask = PyTree | Callable[[Params], PyTree]
+GRAFTS = ("none", "sgd", "adagrad", "rmsprop")
+
+
+class ScaleByShampooState(NamedTuple):
+    """State of `scale_by_shampoo`; b blocks of at most block_size rows and columns, one without block_size."""
+
+    count: Array  # int32[]                 t, steps taken
+    nu: Updates  # like params              of the graft: sum or mean of G**2
+    L: Updates  # float[…, b, m, m]         sum or mean of G G'
+    R: Updates  # float[…, b, n, n]         sum or mean of G' G
+    L_root: Updates  # float[…, b, m, m]    (L + eps I)**(-1/p)
+    R_root: Updates  # float[…, b, n, n]    (R + eps I)**(-1/p)
+
+
+def scale_by_shampoo(
+    b2: Hyper | None = 0.999,
+    eps: Hyper = 1e-8,
+    exponent: Hyper = 0.25,
+    graft: str = "rmsprop",
+    precondition_frequency: int = 10,
+    block_size: int | None = None,
+    root: str = "eigh",
+    *,
+    stack_axes: PyTree = 0,
+) -> GradientTransformation:
+    """Every matrix, and every block of a large one, between two roots of what its gradients have been.
+
+    L_t = b2 L + (1 - b2) G G';   R_t = b2 R + (1 - b2) G' G       b2 None: the paper's sums, L + G G', R + G' G
+    U   = (L_hat + eps I)**-exponent G (R_hat + eps I)**-exponent  L_hat = L / (1 - b2**t), of every f-th step
+    u   = U |D| / |U|                                              D of the graft: what the step's length is taken from
+
+    graft: "none", u = U; "sgd", D = G; "adagrad", D = G / (sqrt(sum of G**2) + eps); "rmsprop", of their mean.
+    precondition_frequency: f, the steps from one pair of roots to the next; matrices of other shapes take other turns.
+    block_size: matrices with a longer side are cut into blocks of that size, and padded with zeros.
+    root: "eigh", by eigenvalues; "newton", by products alone, for accelerators and exponents 1/2, 1/4, …
+    """
+    who = "scale_by_shampoo"
+    errors.check_choice(who, "graft", graft, GRAFTS)
+    errors.check_choice(who, "root", root, ("eigh", "newton"))
+    if block_size is not None:
+        errors.check_size(who, "block_size", block_size)
+
+    if root == "newton" and not (isinstance(exponent, float) and abs(1 / exponent - round(1 / exponent)) < 1e-6):
+        errors.check_newton_exponent(who, exponent)
+
+    def init(shape: tuple[int, int], dtype: DType) -> Memory:
+        count, m, n = _blocks(shape, block_size)
+        zeros = [jnp.zeros((count, k, k), dtype) for k in (m, n)]
+        eyes = [jnp.broadcast_to(jnp.eye(k, dtype=dtype), (count, k, k)) for k in (m, n)]
+        return jnp.zeros(shape if graft in GRAFTS[2:] else (0, 0), dtype), *zeros, *eyes
+
+    def shared(t: Array, h: Scalars) -> dict[str, Array]:
+        one = jnp.ones_like(h.eps)
+        return {"keep": one, "weight": one, "c2": one} if b2 is None else {
+            "keep": h.b2, "weight": 1 - h.b2, "c2": debias(h.b2, t)
+        }  # fmt: skip
+
+    def gathered(G: Array, L: Array, R: Array, h: Scalars) -> tuple[Array, Array]:
+        return h.keep * L + h.weight * product(G, G.mT), h.keep * R + h.weight * product(G.mT, G)
+
+    def refresh(G: Array, V: Array, L: Array, R: Array, L_root: Array, R_root: Array, h: Scalars) -> Memory:
+        sides = gathered(_cut(G, block_size), L, R, h)
+        return (
+            V,
+            L,
+            R,
+            *(inverse_root(side / h.c2, exponent if root == "newton" else h.exponent, h.eps, root) for side in sides),
+        )
+
+    def rule(G: Array, V: Array, L: Array, R: Array, L_root: Array, R_root: Array, h: Scalars) -> Step:
+        blocks = _cut(G, block_size)
+        L, R = gathered(blocks, L, R, h)
+        U = _whole(product(product(L_root, blocks), R_root), G.shape, block_size)
+        if graft == "none":
+            return U, V, L, R, L_root, R_root
+        D = G
+        if graft != "sgd":
+            V = V + G * G if graft == "adagrad" else h.keep * V + h.weight * G * G
+            D = ratio(G, safe_sqrt(V if graft == "adagrad" else V / h.c2) + h.eps)
+        return U * ratio(_length(D), _length(U)), V, L, R, L_root, R_root
+
+    hypers = {"eps": (eps, NONNEGATIVE), "exponent": (exponent, POSITIVE)}
+    hypers |= {} if b2 is None else {"b2": (b2, FRACTION)}
+    return matrixwise(
+        who, ScaleByShampooState, init=init, rule=rule, hypers=hypers, shared=shared, refresh=refresh,
+        interval=precondition_frequency, stack_axes=stack_axes,
+    )  # fmt: skip
+
+
+def _length(x: Array) -> Array:
+    return safe_sqrt(jnp.sum(x * x, axis=(-2, -1), keepdims=True))
+
+
+def _blocks(shape: tuple[int, ...], size: int | None) -> tuple[int, int, int]:
+    """How many blocks, of how many rows and columns."""
+    m, n = shape[-2:]
+    rows, columns = (m, n) if size is None else (min(size, m), min(size, n))
+    return -(-m // rows) * -(-n // columns), rows, columns
+
+
+def _cut(G: Array, size: int | None) -> Array:
+    """[N, m, n] -> [N, b, rows, columns]."""
+    N, m, n = G.shape
+    _, r, c = _blocks(G.shape, size)
+    G = jnp.pad(G, ((0, 0), (0, -m % r), (0, -n % c)))
+    return G.reshape(N, -(-m // r), r, -(-n // c), c).swapaxes(2, 3).reshape(N, -1, r, c)
+
+
+def _whole(blocks: Array, shape: tuple[int, ...], size: int | None) -> Array:
+    """The way back."""
+    N, m, n = shape
+    _, r, c = _blocks(shape, size)
+    i, j = -(-m // r), -(-n // c)
+    return blocks.reshape(N, i, j, r, c).swapaxes(2, 3).reshape(N, i * r, j * c)[:, :m, :n]
+
+
+@recipe
+def shampoo(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper | None = 0.999,
+    eps: Hyper = 1e-8,
+    weight_decay: Hyper = 0.0,
+    mask: Mask | None = None,
+    exponent: Hyper = 0.25,
+    graft: str = "rmsprop",
+    precondition_frequency: int = 10,
+    block_size: int | None = 1024,
+    root: str = "eigh",
+    nesterov: bool = False,
+    *,
+    rest: GradientTransformation | None = None,
+    stack_axes: PyTree = 0,
+) -> GradientTransformation:
+    """The step -lr (v + weight_decay P), v = b1 v + (1 - b1) u, u of `scale_by_shampoo`, for matrices.
+
+    `rest`, or AdamW, for what is none.
+    Not where roots are dear: on CPU those of 1024 x 1024 take most of a second; SOAP needs them more seldom.
+    """
+    errors.check_hyper("shampoo", "b1", b1, FRACTION)
+    rule = scale_by_shampoo(b2, eps, exponent, graft, precondition_frequency, block_size, root, stack_axes=stack_axes)
+    decay = add_decayed_weights(weight_decay, mask)
+    momentum = trace(b1, nesterov, dampening=b1)
+    rest = adamw(learning_rate, b1, eps=eps, weight_decay=weight_decay) if rest is None else rest
+    matrices = chain(rule, momentum, decay, scale_by_learning_rate(learning_rate))
+    return partition({"matrix": matrices, "rest": rest}, matrix_labels("shampoo", stack_axes))

@@ -1,0 +1,154 @@
+"""SOAP: Adam in the eigenbases of Shampoo's factors. Vyas et al. 2024, arXiv:2409.11321, Algorithms 3 and 4."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko import errors
+from jaxopt_ko.compose import chain, partition
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE
+from jaxopt_ko.lift import Memory, Scalars, Step, recipe
+from jaxopt_ko.matrices import eigenvectors, orthonormal, product
+from jaxopt_ko.matrixwise import matrixwise
+from jaxopt_ko.numerics import bias_correction as debias
+from jaxopt_ko.numerics import ratio, safe_sqrt
+from jaxopt_ko.optimizers.adam import adamw
+from jaxopt_ko.stacking import matrix_labels
+from jaxopt_ko.transforms.decay import add_decayed_weights
+from jaxopt_ko.transforms.scaling import scale_by_learning_rate
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, Updates
+
+Mask = PyTree | Callable[[Params], PyTree]
+
+
+class ScaleBySoapState(NamedTuple):
+    """State of `scale_by_soap`."""
+
+    count: Array  # int32[]        t, steps taken
+    mu: Updates  # like params     M, mean of G
+    nu: Updates  # like params     V, mean of the squares of G' = Q_L' G Q_R
+    L: Updates  # float[…, m, m]   mean of G G'; [0, 0] for a side that is too long
+    R: Updates  # float[…, n, n]   mean of G' G
+    Q_L: Updates  # float[…, m, m] eigenvectors of L, by one step of the power method at a time
+    Q_R: Updates  # float[…, n, n] eigenvectors of R
+
+
+def scale_by_soap(
+    b1: Hyper = 0.95,
+    b2: Hyper = 0.95,
+    eps: Hyper = 1e-8,
+    shampoo_beta: Hyper | None = None,
+    precondition_frequency: int = 10,
+    max_precondition_dim: int = 10000,
+    *,
+    stack_axes: PyTree = 0,
+) -> GradientTransformation:
+    """Adam's direction in the basis where Shampoo's preconditioner is diagonal, for every matrix.
+
+    G'   = Q_L' G Q_R
+    M    = b1 M + (1 - b1) G;  V = b2 V + (1 - b2) G'**2
+    U    = Q_L (Q_L' M Q_R / (1 - b1**t) / (sqrt(V / (1 - b2**t)) + eps)) Q_R'
+    L    = b L + (1 - b) G G';  R = b R + (1 - b) G' G               b = shampoo_beta, b2 if None
+    Q_L  = orthogonal factor of L Q_L, and Q_R of R Q_R, every precondition_frequency steps
+
+    The first gradient makes L, R and their eigenvectors, and no step. max_precondition_dim: a longer side is left in
+    its own basis. Three to five times the memory of Adam for square matrices.
+    """
+    who = "scale_by_soap"
+    errors.check_size(who, "max_precondition_dim", max_precondition_dim)
+
+    def init(shape: tuple[int, int], dtype: DType) -> Memory:
+        sides = [size if size <= max_precondition_dim else 0 for size in shape]
+        factors = [jnp.zeros((size, size), dtype) for size in sides]
+        return (
+            jnp.zeros(shape, dtype),
+            jnp.zeros(shape, dtype),
+            *factors,
+            *(jnp.eye(size, dtype=dtype) for size in sides),
+        )
+
+    def shared(t: Array, h: Scalars) -> dict[str, Array]:
+        first = t == 1
+        counted = jnp.maximum(t - 1, 1)
+        d1, d2 = (jnp.where(first, jnp.ones_like(b), b) for b in (h.b1, h.b2))
+        scale = safe_sqrt(debias(h.b2, counted)) / debias(h.b1, counted)
+        return {"d1": d1, "d2": d2, "scale": scale, "first": first.astype(d1.dtype)}
+
+    def refresh(G: Array, M: Array, V: Array, L: Array, R: Array, Q_L: Array, Q_R: Array, h: Scalars) -> Memory:
+        def begin() -> Memory:
+            sides = (product(G, G.mT) if L.size else L, product(G.mT, G) if R.size else R)
+            return V, *(eigenvectors(side) if side.size else side for side in sides)
+
+        def go_on() -> Memory:
+            v, bases = V, [Q_L, Q_R]
+            for axis, side in ((1, L), (2, R)):
+                if side.size:
+                    power = product(side, bases[axis - 1])
+                    order = jnp.argsort(-jnp.sum(bases[axis - 1] * power, axis=1), axis=-1)  # falling eigenvalues
+                    v = jnp.take_along_axis(v, jnp.expand_dims(order, 3 - axis), axis)
+                    bases[axis - 1] = orthonormal(jnp.take_along_axis(power, order[:, None, :], 2))
+            return v, *bases
+
+        v, Q_L, Q_R = jax.lax.cond(h.first > 0, begin, go_on)
+        return M, v, L, R, Q_L, Q_R
+
+    def rule(G: Array, M: Array, V: Array, L: Array, R: Array, Q_L: Array, Q_R: Array, h: Scalars) -> Step:
+        M = h.d1 * M + (1 - h.d1) * G
+        V = h.d2 * V + (1 - h.d2) * jnp.square(_rotated(G, Q_L.mT, Q_R))
+        N = ratio(_rotated(M, Q_L.mT, Q_R), safe_sqrt(V) + h.eps)
+        U = h.scale * _rotated(N, Q_L, Q_R.mT)
+        L = h.b * L + (1 - h.b) * product(G, G.mT) if L.size else L
+        R = h.b * R + (1 - h.b) * product(G.mT, G) if R.size else R
+        return U, M, V, L, R, Q_L, Q_R
+
+    hypers = {
+        "b1": (b1, FRACTION),
+        "b2": (b2, FRACTION),
+        "eps": (eps, NONNEGATIVE),
+        "b": (
+            b2 if shampoo_beta is None else errors.check_hyper(who, "shampoo_beta", shampoo_beta, FRACTION),
+            FRACTION,
+        ),
+    }
+    return matrixwise(
+        who, ScaleBySoapState, init=init, rule=rule, hypers=hypers, shared=shared, refresh=refresh,
+        interval=precondition_frequency, lag=1, stack_axes=stack_axes,
+    )  # fmt: skip
+
+
+def _rotated(X: Array, Q_L: Array, Q_R: Array) -> Array:
+    """Q_L X Q_R; a side without a basis is left as it is."""
+    X = product(Q_L, X) if Q_L.size else X
+    return product(X, Q_R) if Q_R.size else X
+
+
+@recipe
+def soap(
+    learning_rate: Hyper = 3e-3,
+    b1: Hyper = 0.95,
+    b2: Hyper = 0.95,
+    eps: Hyper = 1e-8,
+    shampoo_beta: Hyper | None = None,
+    weight_decay: Hyper = 1e-2,
+    mask: Mask | None = None,
+    precondition_frequency: int = 10,
+    max_precondition_dim: int = 10000,
+    *,
+    rest: GradientTransformation | None = None,
+    stack_axes: PyTree = 0,
+) -> GradientTransformation:
+    """The step -lr (U + weight_decay P), U of `scale_by_soap`, for matrices; `rest`, or AdamW, for what is none.
+
+    Matrices are the leaves with two axes behind their `stack_axes`. Not where the factors, m**2 + n**2 each twice,
+    do not fit beside the weights: Muon keeps one matrix.
+    """
+    rule = scale_by_soap(b1, b2, eps, shampoo_beta, precondition_frequency, max_precondition_dim, stack_axes=stack_axes)
+    decay = add_decayed_weights(weight_decay, mask)
+    rest = adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay) if rest is None else rest
+    matrices = chain(rule, decay, scale_by_learning_rate(learning_rate))
+    return partition({"matrix": matrices, "rest": rest}, matrix_labels("soap", stack_axes))
