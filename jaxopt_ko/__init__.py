@@ -130,6 +130,12 @@ from jaxopt_ko.optimizers.madgrad import (
     madgrad,
     scale_by_madgrad,
 )
+from jaxopt_ko.optimizers.muon import (
+    MuonDimensionNumbers,
+    MuonState,
+    muon,
+    scale_by_muon,
+)
 from jaxopt_ko.optimizers.noisy_sgd import (
     noisy_sgd,
 )
@@ -149,11 +155,6 @@ from jaxopt_ko.optimizers.radam import (
     radam,
     scale_by_radam,
 )
-from jaxopt_ko.optimizers.adan import ScaleByAdanState, adan, scale_by_adan
-from jaxopt_ko.optimizers.amsgrad import ScaleByAmsgradState, amsgrad, scale_by_amsgrad
-from jaxopt_ko.optimizers.lion import ScaleByLionState, lion, scale_by_lion
-from jaxopt_ko.optimizers.muon import MuonDimensionNumbers, MuonState, muon, scale_by_muon
-from jaxopt_ko.optimizers.radam import radam, scale_by_radam
 from jaxopt_ko.optimizers.rmsprop import (
     ScaleByRmsState,
     ScaleByRStdDevState,
@@ -169,6 +170,11 @@ from jaxopt_ko.optimizers.rprop import (
 from jaxopt_ko.optimizers.sgd import (
     sgd,
 )
+from jaxopt_ko.optimizers.shampoo import (
+    ScaleByShampooState,
+    scale_by_shampoo,
+    shampoo,
+)
 from jaxopt_ko.optimizers.sign import (
     scale_by_sign,
     sign_sgd,
@@ -178,6 +184,11 @@ from jaxopt_ko.optimizers.sm3 import (
     ScaleBySM3State,
     scale_by_sm3,
     sm3,
+)
+from jaxopt_ko.optimizers.soap import (
+    ScaleBySoapState,
+    scale_by_soap,
+    soap,
 )
 from jaxopt_ko.optimizers.sophia import (
     SophiaState,
@@ -192,13 +203,6 @@ from jaxopt_ko.program import (
     linear_program,
     quadratic_program,
 )
-from jaxopt_ko.optimizers.rprop import ScaleByRpropState, rprop, scale_by_rprop
-from jaxopt_ko.optimizers.sgd import sgd
-from jaxopt_ko.optimizers.shampoo import ScaleByShampooState, scale_by_shampoo, shampoo
-from jaxopt_ko.optimizers.sign import scale_by_sign, sign_sgd, signum
-from jaxopt_ko.optimizers.soap import ScaleBySoapState, scale_by_soap, soap
-from jaxopt_ko.optimizers.yogi import scale_by_yogi, yogi
-from jaxopt_ko.program import linear_program, quadratic_program
 from jaxopt_ko.schedules import (
     constant_schedule,
     cosine_decay_schedule,
@@ -481,10 +485,10 @@ __all__ = [
     "MultiStepsState",
     "MultiTransformState",
     "Multipliers",
-    "NonNegativeParamsState",
-    "NormalizeState",
     "MuonDimensionNumbers",
     "MuonState",
+    "NonNegativeParamsState",
+    "NormalizeState",
     "Params",
     "PartitionState",
     "ProximalGradientState",
@@ -513,10 +517,10 @@ __all__ = [
     "ScaleByRssState",
     "ScaleBySM3State",
     "ScaleByScheduleState",
-    "ScaleBySimplifiedAdEMAMixState",
-    "ScaleByTrustRatioState",
     "ScaleByShampooState",
+    "ScaleBySimplifiedAdEMAMixState",
     "ScaleBySoapState",
+    "ScaleByTrustRatioState",
     "ScaleByZoomLinesearchState",
     "Schedule",
     "ShouldSkipUpdateFunction",
@@ -695,8 +699,8 @@ __all__ = [
     "scale_by_sign",
     "scale_by_simplified_ademamix",
     "scale_by_sm3",
-    "scale_by_sophia",
     "scale_by_soap",
+    "scale_by_sophia",
     "scale_by_stddev",
     "scale_by_trust_ratio",
     "scale_by_yogi",

@@ -33,11 +33,11 @@ from jaxopt_ko.optimizers.galore import galore
 from jaxopt_ko.optimizers.lamb import lamb
 from jaxopt_ko.optimizers.lars import lars
 from jaxopt_ko.optimizers.lion import lion
-from jaxopt_ko.optimizers.novograd import novograd
 from jaxopt_ko.optimizers.madgrad import madgrad
-from jaxopt_ko.optimizers.noisy_sgd import noisy_sgd
-from jaxopt_ko.optimizers.optimistic import optimistic_adam, optimistic_adam_v2, optimistic_gradient_descent
 from jaxopt_ko.optimizers.muon import muon
+from jaxopt_ko.optimizers.noisy_sgd import noisy_sgd
+from jaxopt_ko.optimizers.novograd import novograd
+from jaxopt_ko.optimizers.optimistic import optimistic_adam, optimistic_adam_v2, optimistic_gradient_descent
 from jaxopt_ko.optimizers.radam import radam
 from jaxopt_ko.optimizers.rmsprop import rmsprop
 from jaxopt_ko.optimizers.rprop import rprop
@@ -45,8 +45,8 @@ from jaxopt_ko.optimizers.sgd import sgd
 from jaxopt_ko.optimizers.shampoo import shampoo
 from jaxopt_ko.optimizers.sign import sign_sgd, signum
 from jaxopt_ko.optimizers.sm3 import sm3
-from jaxopt_ko.optimizers.sophia import sophia
 from jaxopt_ko.optimizers.soap import soap
+from jaxopt_ko.optimizers.sophia import sophia
 from jaxopt_ko.optimizers.yogi import yogi
 from jaxopt_ko.solvers.augmented import augmented_lagrangian
 from jaxopt_ko.solvers.conjugate_gradient import nonlinear_cg

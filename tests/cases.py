@@ -172,6 +172,8 @@ CASES = [
         {"update_interval": 2},
         words="search",
         vector=True,
+    ),
+    Case(
         "muon",
         jo.muon,
         {"learning_rate": 0.05, "beta": 0.9, "eps": 1e-8, "weight_decay": 1e-3, "adam_b1": 0.9, "adam_b2": 0.99},
@@ -259,6 +261,7 @@ CASES = [
         direction=True,
         vector=True,
     ),
+    Case(
         "scale_by_muon",
         jo.scale_by_muon,
         {"beta": 0.9, "eps": 1e-8},
