@@ -105,6 +105,18 @@ from jaxopt_ko.optimizers.amsgrad import (
     amsgrad,
     scale_by_amsgrad,
 )
+from jaxopt_ko.optimizers.cocob import COCOBState, cocob, scale_by_cocob
+from jaxopt_ko.optimizers.dadaptation import DAdaptAdamWState, dadapt_adamw
+from jaxopt_ko.optimizers.dog import (
+    DoGState,
+    DoWGState,
+    ScaleByDistanceOverGradientsState,
+    dog,
+    dowg,
+    scale_by_distance_over_gradients,
+    scale_by_dog,
+    scale_by_dowg,
+)
 from jaxopt_ko.optimizers.fromage import (
     fromage,
 )
@@ -130,6 +142,7 @@ from jaxopt_ko.optimizers.madgrad import (
     madgrad,
     scale_by_madgrad,
 )
+from jaxopt_ko.optimizers.momo import MomoAdamState, MomoState, momo, momo_adam
 from jaxopt_ko.optimizers.muon import (
     MuonDimensionNumbers,
     MuonState,
@@ -151,6 +164,8 @@ from jaxopt_ko.optimizers.optimistic import (
     optimistic_gradient_descent,
     scale_by_optimistic_gradient,
 )
+from jaxopt_ko.optimizers.polyak import polyak_sgd, scale_by_polyak
+from jaxopt_ko.optimizers.prodigy import ProdigyState, prodigy
 from jaxopt_ko.optimizers.radam import (
     radam,
     scale_by_radam,
@@ -418,10 +433,12 @@ from jaxopt_ko.wrappers.layouts import (
     flatten,
     split_real_and_imaginary,
 )
+from jaxopt_ko.wrappers.lookahead import LookaheadParams, LookaheadState, lookahead
 from jaxopt_ko.wrappers.masks import (
     freeze,
     selective_transform,
 )
+from jaxopt_ko.wrappers.mechanic import MechanicState, mechanize
 from jaxopt_ko.wrappers.microbatching import (
     microbatch,
 )
@@ -441,6 +458,13 @@ from jaxopt_ko.wrappers.reporting import (
     monitor,
     snapshot,
 )
+from jaxopt_ko.wrappers.schedule_free import (
+    ScheduleFreeState,
+    schedule_free,
+    schedule_free_adamw,
+    schedule_free_eval_params,
+    schedule_free_sgd,
+)
 from jaxopt_ko.wrappers.sharpness import (
     SAMState,
     sam,
@@ -454,12 +478,16 @@ __all__ = [
     "ApplyIfFiniteState",
     "AugmentedLagrangianState",
     "BacktrackingLinesearchInfo",
+    "COCOBState",
     "Code",
     "ConditionFn",
     "ConditionallyMaskState",
     "ConditionallyTransformState",
+    "DAdaptAdamWState",
     "DescentState",
     "DifferentiallyPrivateAggregateState",
+    "DoGState",
+    "DoWGState",
     "EmaState",
     "EmptyState",
     "Evaluations",
@@ -477,9 +505,14 @@ __all__ = [
     "LBFGSBState",
     "LeastSquaresState",
     "LinearCgState",
+    "LookaheadParams",
+    "LookaheadState",
     "MadgradState",
     "MaskedNode",
     "MaskedState",
+    "MechanicState",
+    "MomoAdamState",
+    "MomoState",
     "MonitorState",
     "MultiSteps",
     "MultiStepsState",
@@ -491,6 +524,7 @@ __all__ = [
     "NormalizeState",
     "Params",
     "PartitionState",
+    "ProdigyState",
     "ProximalGradientState",
     "QuadraticState",
     "ReduceLROnPlateauState",
@@ -503,6 +537,7 @@ __all__ = [
     "ScaleByBacktrackingLinesearchState",
     "ScaleByBeliefState",
     "ScaleByBfgsState",
+    "ScaleByDistanceOverGradientsState",
     "ScaleByLBFGSState",
     "ScaleByLionState",
     "ScaleByNadamState",
@@ -523,6 +558,7 @@ __all__ = [
     "ScaleByTrustRatioState",
     "ScaleByZoomLinesearchState",
     "Schedule",
+    "ScheduleFreeState",
     "ShouldSkipUpdateFunction",
     "SnapshotState",
     "Solution",
@@ -565,16 +601,20 @@ __all__ = [
     "clip_by_block_rms",
     "clip_by_global_norm",
     "clip_by_norm",
+    "cocob",
     "conditionally_mask",
     "conditionally_transform",
     "constant_schedule",
     "cosine_decay_schedule",
     "cosine_onecycle_schedule",
+    "dadapt_adamw",
     "data",
     "debug",
     "descent",
     "diagnose",
     "differentially_private_aggregate",
+    "dog",
+    "dowg",
     "dpsgd",
     "ema",
     "errors",
@@ -610,15 +650,19 @@ __all__ = [
     "linear_program",
     "linear_schedule",
     "lion",
+    "lookahead",
     "loop",
     "losses",
     "madgrad",
     "masked",
     "mean_squared_error",
     "measure_with_ema",
+    "mechanize",
     "microbatch",
     "microbatching",
     "minimize",
+    "momo",
+    "momo_adam",
     "monitor",
     "multi_transform",
     "muon",
@@ -642,7 +686,9 @@ __all__ = [
     "periodic_update",
     "piecewise_constant_schedule",
     "piecewise_interpolate_schedule",
+    "polyak_sgd",
     "polynomial_schedule",
+    "prodigy",
     "projected_gradient",
     "projections",
     "prox_elastic_net",
@@ -673,6 +719,10 @@ __all__ = [
     "scale_by_backtracking_linesearch",
     "scale_by_belief",
     "scale_by_bfgs",
+    "scale_by_cocob",
+    "scale_by_distance_over_gradients",
+    "scale_by_dog",
+    "scale_by_dowg",
     "scale_by_factored_rms",
     "scale_by_galore",
     "scale_by_group",
@@ -690,6 +740,7 @@ __all__ = [
     "scale_by_optimistic_gradient",
     "scale_by_param_block_norm",
     "scale_by_param_block_rms",
+    "scale_by_polyak",
     "scale_by_radam",
     "scale_by_rms",
     "scale_by_rprop",
@@ -706,6 +757,10 @@ __all__ = [
     "scale_by_yogi",
     "scale_by_zoom_linesearch",
     "scale_gradient",
+    "schedule_free",
+    "schedule_free_adamw",
+    "schedule_free_eval_params",
+    "schedule_free_sgd",
     "schedules",
     "selective_transform",
     "set_to_zero",

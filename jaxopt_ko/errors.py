@@ -75,6 +75,7 @@ NONNEGATIVE = Domain(0.0, math.inf, "a finite number >= 0")
 POSITIVE = Domain(0.0, math.inf, "a finite number > 0", low_open=True)
 THRESHOLD = Domain(0.0, math.inf, "a number > 0 (infinity switches it off)", low_open=True, infinite=True)
 FRACTION = Domain(0.0, 1.0, "in [0, 1)")
+OPEN_FRACTION = Domain(0.0, 1.0, "in (0, 1)", low_open=True)
 UNIT = Domain(0.0, 1.0, "in [0, 1]", infinite=True)
 FINITE = Domain(-math.inf, math.inf, "a finite number", low_open=True)
 
@@ -193,6 +194,28 @@ def check_choice(who: str, name: str, value: Any, choices: Sequence[str]) -> Non
     if value not in choices:
         say(HyperparameterError, who, f"{name} must be one of {', '.join(map(repr, choices))}", repr(value),
             "See the docstring for what each variant is")  # fmt: skip
+
+
+def check_kind(who: str, name: str, value: Any) -> tuple[Any, Any]:
+    """(which, how much)."""
+    if not (isinstance(value, tuple | list) and len(value) == 2):
+        say(HyperparameterError, who, f"{name} must be a pair of a name and a number", describe(value))
+    return value[0], value[1]
+
+
+def check_instance(who: str, name: str, value: Any, kind: type) -> None:
+    """An argument of a class of ours."""
+    if not isinstance(value, kind):
+        say(HyperparameterTypeError, who, f"{name} must be {kind.__name__}", describe(value),
+            f"Make them with {kind.__name__}.init_synced(params)")  # fmt: skip
+
+
+def check_one_state(who: str, found: Sequence[Any], kind: type) -> Any:
+    """The one state of a class among those that a tree holds."""
+    if len(found) != 1:
+        say(StateError, who, f"the state must hold one {kind.__name__}", f"{len(found)} of them",
+            "Pass the state of the optimizer, or the part of it that is meant")  # fmt: skip
+    return found[0]
 
 
 def check_key(who: str, key: Any) -> jax.Array:

@@ -39,6 +39,11 @@ def value_at(hyper: Hyper, count: jax.Array, who: str = "value_at", name: str = 
     return jnp.asarray(value).astype(scalar_dtype())
 
 
+def first_value(hyper: Hyper) -> Any:
+    """The hyperparameter before the first step, as it is given or by its schedule."""
+    return hyper(zero_count()) if callable(hyper) else hyper
+
+
 def bias_correction(decay: jax.Array, t: jax.Array) -> jax.Array:
     """1 - decay**t, the weight that an average started at zero has gathered after t steps.
 

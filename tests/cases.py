@@ -59,6 +59,21 @@ def by_curvature(estimator):
 HALVING = jo.stateless_with_tree_map(lambda g, p: 0.5 * jnp.asarray(g))
 PER_EXAMPLE = jo.stateless(lambda g, p: jax.tree.map(lambda x: jnp.stack([jnp.asarray(x)] * 2), g))  # two alike
 
+
+def fast_alone(opt):
+    """Lookahead with the slow parameters in the state, so that it takes parameters as others do."""
+
+    def copy(x):
+        return jnp.zeros(x.shape, x.dtype) if isinstance(x, jax.ShapeDtypeStruct) else jnp.copy(x)
+
+    def update(g, state, p):
+        inner, slow = state
+        u, inner = opt.update(g, inner, jo.LookaheadParams(p, slow))
+        return u.fast, (inner, jo.apply_updates(slow, u.slow))
+
+    return jo.transform("lookahead", lambda p: (opt.init(p), jax.tree.map(copy, p)), update)
+
+
 ADAM = {"b1": 0.9, "b2": 0.99, "eps": 1e-8}
 ROOT = {**ADAM, "eps_root": 0.0}
 
@@ -191,6 +206,59 @@ CASES = [
         {"learning_rate": 0.1, "b1": 0.8, "b2": 0.9, "eps": 1e-6, "exponent": 0.25, "weight_decay": 1e-3},
         {"precondition_frequency": 2, "block_size": 2},
     ),
+    Case(
+        "prodigy",
+        jo.prodigy,
+        {
+            "learning_rate": 1.0,
+            "beta3": 0.9,
+            "eps": 1e-8,
+            "estim_lr0": 1e-2,
+            "estim_lr_coef": 1.0,
+            "weight_decay": 1e-3,
+        },
+        vector=True,
+    ),
+    Case(
+        "dadapt_adamw",
+        jo.dadapt_adamw,
+        {"learning_rate": 1.0, "eps": 1e-8, "weight_decay": 1e-4},
+        {"estim_lr0": 1e-2, "betas": (0.9, 0.99)},
+        vector=True,
+    ),
+    Case("dog", jo.dog, {"learning_rate": 1.0, "eps": 1e-8}, {"init_step": ("heuristic", 1e-2)}, vector=True),
+    Case("dowg", jo.dowg, {"learning_rate": 1.0, "eps": 1e-4}, {"init_estim_sq_dist": 1e-2}, vector=True),
+    Case("cocob", jo.cocob, {"learning_rate": 1.0, "alpha": 10.0, "eps": 1e-8, "weight_decay": 1e-4}),
+    Case(
+        "momo",
+        jo.momo,
+        {"learning_rate": 0.2, "beta": 0.8, "lower_bound": 0.0, "weight_decay": 1e-4},
+        words="search",
+        vector=True,
+    ),
+    Case(
+        "momo-adapting",
+        jo.momo,
+        {"learning_rate": 0.2, "beta": 0.8},
+        {"adapt_lower_bound": True},
+        words="search",
+        vector=True,
+    ),
+    Case(
+        "momo_adam",
+        jo.momo_adam,
+        {"learning_rate": 0.1, "b1": 0.9, "b2": 0.99, "eps": 1e-8, "lower_bound": 0.0, "weight_decay": 1e-4},
+        words="search",
+        vector=True,
+    ),
+    Case(
+        "polyak_sgd",
+        jo.polyak_sgd,
+        {"max_learning_rate": 0.5, "scaling": 0.8, "f_min": 0.0, "eps": 1e-6},
+        {"variant": "sps+"},
+        words="search",
+        vector=True,
+    ),
     # their rules
     Case("trace", jo.trace, {"decay": 0.8, "dampening": 0.5}, {"nesterov": True}, direction=True),
     Case("scale_by_rss", jo.scale_by_rss, {"initial_accumulator_value": 0.1, "eps": 1e-7}, direction=True),
@@ -284,6 +352,24 @@ CASES = [
         {"b2": None, "precondition_frequency": 1, "graft": "sgd"},
         make=lambda **h: jo.partition({"matrix": jo.scale_by_shampoo(**h), "rest": jo.identity()}, labels),
         direction=True,
+    ),
+    Case("scale_by_dog", jo.scale_by_dog, {"eps": 1e-8}, {"init_step": ("distance", 3.0)}, direction=True, vector=True),
+    Case("scale_by_dowg", jo.scale_by_dowg, {"eps": 1e-4}, {"init_estim_sq_dist": 0.01}, direction=True, vector=True),
+    Case(
+        "scale_by_distance_over_gradients",
+        jo.scale_by_distance_over_gradients,
+        {"eps": 1e-8, "global_scale": 5.0},
+        {"reps_rel": 1e-2},
+        direction=True,
+    ),
+    Case("scale_by_cocob", jo.scale_by_cocob, {"alpha": 10.0, "eps": 1e-8}),
+    Case(
+        "scale_by_polyak",
+        jo.scale_by_polyak,
+        {"f_min": 0.0, "max_learning_rate": 2.0, "eps": 1e-6},
+        words="search",
+        direction=True,
+        vector=True,
     ),
     # pieces
     Case("identity", jo.identity, direction=True),
@@ -506,6 +592,37 @@ CASES = [
         {"lr": 0.1},
         make=lambda lr: jo.leafwise(
             "mine", jo.ScaleByScheduleState, rule=lambda g, p, h: -h.lr * g, hypers={"lr": (lr, jo.errors.NONNEGATIVE)}
+        ),
+    ),
+    Case(
+        "schedule_free",
+        jo.schedule_free,
+        {"learning_rate": 0.2, "b1": 0.9, "weight_lr_power": 2.0},
+        make=lambda learning_rate, **h: jo.schedule_free(jo.sgd(learning_rate), learning_rate, **h),
+    ),
+    Case(
+        "schedule_free_sgd",
+        jo.schedule_free_sgd,
+        {"learning_rate": 0.2, "b1": 0.9, "weight_decay": 1e-3, "weight_lr_power": 2.0},
+    ),
+    Case(
+        "schedule_free_adamw",
+        jo.schedule_free_adamw,
+        {"learning_rate": 0.1, "b1": 0.9, "b2": 0.99, "eps": 1e-8, "weight_decay": 1e-3, "weight_lr_power": 1.0},
+    ),
+    Case(
+        "mechanize",
+        jo.mechanize,
+        {"weight_decay": 1e-3, "eps": 1e-8},
+        make=lambda **h: jo.mechanize(jo.sgd(0.1), s_init=0.1, **h),
+        vector=True,
+    ),
+    Case(
+        "lookahead",
+        jo.lookahead,
+        {"learning_rate": 0.2, "slow_step_size": 0.5},
+        make=lambda learning_rate, slow_step_size: fast_alone(
+            jo.lookahead(jo.sgd(learning_rate, 0.5), 3, slow_step_size, reset_state=True)
         ),
     ),
     # line searches, nested and flat; solvers

@@ -20,7 +20,7 @@ FLOORS = [
     {"tree"},
     {"matrices", "stacking"},
     {"lift"},
-    {"matrixwise"},
+    {"matrixwise", "treewise"},
     {"compose"},
     {"schedules", "losses", "landscapes", "data", "loop", "debug", "drive"},
     {"transforms"},

@@ -58,7 +58,7 @@ def test_bad_learning_rates(factory, bad):
 
 
 def bad_values(key):
-    if key in ("b1", "b2", "decay", "rho", "momentum", "dampening", "shampoo_beta"):
+    if key in ("b1", "b2", "decay", "rho", "momentum", "dampening", "shampoo_beta", "beta3"):
         return [1.0, -0.1, 1.5, float("nan"), "x", jnp.ones(2), 0.99999999]  # the last is 1 in float32
     if key in (
         "eps",

@@ -1,0 +1,81 @@
+"""D-Adaptation for AdamW. Defazio & Mishchenko 2023, arXiv:2301.07733, Algorithm 5."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE, check_hyper
+from jaxopt_ko.lift import Scalars, recipe
+from jaxopt_ko.numerics import bias_correction as debias
+from jaxopt_ko.numerics import first_value, ratio, safe_sqrt
+from jaxopt_ko.tree import wide_like
+from jaxopt_ko.treewise import Vector, treewise
+from jaxopt_ko.types import GradientTransformation, Hyper, Updates
+
+
+class DAdaptAdamWState(NamedTuple):
+    """State of `dadapt_adamw`."""
+
+    count: Array  # int32[]                   t, steps taken
+    exp_avg: Updates  # like params, f32+     m_t, mean of a g
+    exp_avg_sq: Updates  # like params, f32+  v_t, mean of g**2
+    grad_sum: Updates  # like params, f32+    s_t, mean of a g, slower
+    estim_lr: Array  # float[]                d_t, a lower bound of the distance from the start to the solution
+    numerator_weighted: Array  # float[]      r_t, mean of a <g, s / (sqrt(v) + eps)>
+
+
+@recipe
+def dadapt_adamw(
+    learning_rate: Hyper = 1.0,
+    betas: tuple[Hyper, Hyper] = (0.9, 0.999),
+    eps: Hyper = 1e-8,
+    estim_lr0: Hyper = 1e-6,
+    weight_decay: Hyper = 0.0,
+    *,
+    bias_correction: bool = True,
+) -> GradientTransformation:
+    """AdamW times an estimate d of the distance to the solution.
+
+    a   = d lr sqrt(1 - b2**t) / (1 - b1**t)         bias_correction=False: a = d lr;   b = sqrt(b2)
+    r_t = b r + (1 - b) a <g, s / (sqrt(v) + eps)>
+    m_t = b1 m + (1 - b1) a g;   v_t = b2 v + (1 - b2) g**2;   s_t = b s + (1 - b) a g
+    u   = -(m_t / (sqrt(v_t) + eps) + weight_decay a x)
+    d  <- max(d, r_t / ((1 - b) |s_t|_1))
+
+    estim_lr0: d_0. Leave learning_rate at 1, or let it be a schedule that falls from there. Needs params. `prodigy`
+    grows its estimate faster.
+    """
+    b1, b2 = (check_hyper("dadapt_adamw", f"betas[{i}]", b, FRACTION) for i, b in enumerate(betas))
+
+    def init(p: Array) -> dict[str, Array]:
+        return {"exp_avg": wide_like(p), "exp_avg_sq": wide_like(p), "grad_sum": wide_like(p)}
+
+    def rule(g: Vector, x: Vector, s: Scalars, h: Scalars, t: Array) -> tuple[Vector, dict[str, Vector | Array]]:
+        b = safe_sqrt(h.b2)
+        a = s.estim_lr * h.learning_rate
+        if bias_correction:
+            a = a * safe_sqrt(debias(h.b2, t)) / debias(h.b1, t)
+        weighted = s.grad_sum.map(ratio, s.exp_avg_sq.map(safe_sqrt) + h.eps)
+        r = b * s.numerator_weighted + (1 - b) * a * g.dot(weighted)
+        m = h.b1 * s.exp_avg + ((1 - h.b1) * a) * g
+        v = h.b2 * s.exp_avg_sq + (1 - h.b2) * (g * g)
+        sum_ = b * s.grad_sum + ((1 - b) * a) * g
+        d = jnp.maximum(s.estim_lr, ratio(r, (1 - b) * sum_.sum_abs()))
+        u = -(m.map(ratio, v.map(safe_sqrt) + h.eps) + (h.weight_decay * a) * x)
+        return u, {
+            "exp_avg": m, "exp_avg_sq": v, "grad_sum": sum_, "estim_lr": d, "numerator_weighted": r,
+        }  # fmt: skip
+
+    hypers = {
+        "learning_rate": (learning_rate, NONNEGATIVE),
+        "b1": (b1, FRACTION),
+        "b2": (b2, FRACTION),
+        "eps": (eps, NONNEGATIVE),
+        "weight_decay": (weight_decay, NONNEGATIVE),
+    }
+    check_hyper("dadapt_adamw", "estim_lr0", estim_lr0, POSITIVE)
+    scalars = {"estim_lr": first_value(estim_lr0), "numerator_weighted": 0.0}
+    return treewise("dadapt_adamw", DAdaptAdamWState, init=init, rule=rule, hypers=hypers, scalars=scalars)

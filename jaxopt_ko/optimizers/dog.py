@@ -1,0 +1,173 @@
+"""Distance over gradients. DoG: Ivgi, Hinder & Carmon 2023, arXiv:2302.12022. DoWG: Khaled, Mishchenko & Jin 2023,
+arXiv:2305.16284, Algorithm 1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko.compose import chain, leafwise
+from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, check_choice, check_hyper, check_kind
+from jaxopt_ko.lift import Memory, Scalars, Step, recipe
+from jaxopt_ko.numerics import first_value, ratio, safe_sqrt, scalar_dtype
+from jaxopt_ko.transforms.decay import add_decayed_weights
+from jaxopt_ko.transforms.scaling import scale_by_learning_rate
+from jaxopt_ko.tree import full_like, summed, wide_copy
+from jaxopt_ko.treewise import Vector, treewise
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, Updates
+
+Mask = PyTree | Callable[[Params], PyTree]
+
+
+class DoGState(NamedTuple):
+    """State of `scale_by_dog`."""
+
+    count: Array  # int32[]                     t, steps taken
+    init_params: Params  # like params, f32+    x_0
+    max_dist: Array  # float[]                  the largest |x - x_0| so far
+    sum_sq_norm_grads: Array  # float[]         G_t, sum of |g|**2
+
+
+class DoWGState(NamedTuple):
+    """State of `scale_by_dowg`."""
+
+    count: Array  # int32[]                     t, steps taken
+    init_params: Params  # like params, f32+    x_0
+    weighted_sq_norm_grads: Array  # float[]    v_t, sum of r**2 |g|**2
+    estim_sq_dist: Array  # float[]             r_t**2, the largest |x - x_0|**2 so far
+
+
+class ScaleByDistanceOverGradientsState(NamedTuple):
+    """State of `scale_by_distance_over_gradients`."""
+
+    count: Array  # int32[]                           t, steps taken
+    max_dist: Updates  # float[…] of each leaf        the largest |x - x_0| so far
+    grad_sum_of_squares: Updates  # float[…] of each  sum of |g|**2
+    init_params: Params  # like params                x_0
+
+
+def scale_by_dog(init_step: tuple[str, Hyper] = ("heuristic", 1e-6), eps: Hyper = 1e-8) -> GradientTransformation:
+    """u = eta g, with eta = max |x - x_0| / sqrt(sum of |g|**2 + eps): the farther the path led, the longer the step.
+
+    init_step: what stands for the distance at first: ("distance", r), r; ("heuristic", a), a (1 + |x_0|);
+        ("learning_rate", eta), which gives the first step's eta itself.
+    Needs params.
+    """
+    who = "scale_by_dog"
+    kind, amount = check_kind(who, "init_step", init_step)
+    check_choice(who, "init_step[0]", kind, ("distance", "heuristic", "learning_rate"))
+
+    def start(x: Vector) -> Array:
+        first = jnp.asarray(first_value(amount)).astype(scalar_dtype())
+        return {"distance": first, "heuristic": first * (1 + x.norm()), "learning_rate": jnp.zeros_like(first)}[kind]
+
+    check_hyper(who, "init_step[1]", amount, POSITIVE)
+
+    def rule(g: Vector, x: Vector, s: Scalars, h: Scalars, t: Array) -> tuple[Vector, dict[str, Vector | Array]]:
+        r = jnp.maximum(s.max_dist, (x - s.init_params).norm())
+        G = s.sum_sq_norm_grads + g.dot(g)
+        eta = ratio(r, safe_sqrt(G + h.eps))
+        if kind == "learning_rate":
+            eta = jnp.where(t == 1, jnp.asarray(first_value(amount)).astype(eta.dtype), eta)
+        return eta * g, {"max_dist": r, "sum_sq_norm_grads": G}
+
+    scalars: dict[str, Any] = {"max_dist": start, "sum_sq_norm_grads": 0.0}
+    return treewise(
+        who, DoGState, init=lambda p: {"init_params": wide_copy(p)}, rule=rule, hypers={"eps": (eps, NONNEGATIVE)},
+        scalars=scalars,
+    )  # fmt: skip
+
+
+@recipe
+def dog(
+    learning_rate: Hyper = 1.0,
+    init_step: tuple[str, Hyper] = ("heuristic", 1e-6),
+    eps: Hyper = 1e-8,
+    weight_decay: Hyper | None = None,
+    mask: Mask | None = None,
+) -> GradientTransformation:
+    """The step -lr u of `scale_by_dog`, no learning rate to tune; weight decay is added to the gradient (L2).
+
+    Its authors average the parameters. Not to be continued from other parameters than those of init.
+    """
+    decay = [] if weight_decay is None else [add_decayed_weights(weight_decay, mask)]
+    return chain(*decay, scale_by_dog(init_step, eps), scale_by_learning_rate(learning_rate))
+
+
+def scale_by_dowg(init_estim_sq_dist: Hyper | None = None, eps: Hyper = 1e-4) -> GradientTransformation:
+    """u = eta g, with eta = r_t**2 / (sqrt(v_t) + eps).
+
+    r_t = max(r, |x - x_0|);   v_t = v + r_t**2 |g|**2;   r_0**2 = init_estim_sq_dist, eps if None. Needs params.
+    """
+    who = "scale_by_dowg"
+    first = check_hyper(who, "init_estim_sq_dist", eps if init_estim_sq_dist is None else init_estim_sq_dist, POSITIVE)
+
+    def rule(g: Vector, x: Vector, s: Scalars, h: Scalars, t: Array) -> tuple[Vector, dict[str, Vector | Array]]:
+        away = x - s.init_params
+        r2 = jnp.maximum(s.estim_sq_dist, away.dot(away))
+        v = s.weighted_sq_norm_grads + r2 * g.dot(g)
+        return ratio(r2, safe_sqrt(v) + h.eps) * g, {"weighted_sq_norm_grads": v, "estim_sq_dist": r2}
+
+    scalars: dict[str, Any] = {"weighted_sq_norm_grads": 0.0, "estim_sq_dist": first_value(first)}
+    return treewise(
+        who, DoWGState, init=lambda p: {"init_params": wide_copy(p)}, rule=rule, hypers={"eps": (eps, NONNEGATIVE)},
+        scalars=scalars,
+    )  # fmt: skip
+
+
+@recipe
+def dowg(
+    learning_rate: Hyper = 1.0,
+    init_estim_sq_dist: Hyper | None = None,
+    eps: Hyper = 1e-4,
+    weight_decay: Hyper | None = None,
+    mask: Mask | None = None,
+) -> GradientTransformation:
+    """The step -lr u of `scale_by_dowg`, no learning rate to tune; weight decay is added to the gradient (L2).
+
+    Gradients on the way count the more the farther they are from the start. Not to be continued from other
+    parameters than those of init.
+    """
+    decay = [] if weight_decay is None else [add_decayed_weights(weight_decay, mask)]
+    return chain(*decay, scale_by_dowg(init_estim_sq_dist, eps), scale_by_learning_rate(learning_rate))
+
+
+def scale_by_distance_over_gradients(
+    reps_rel: Hyper = 1e-6,
+    eps: Hyper = 1e-8,
+    param_dtype: DType | None = jnp.float32,
+    global_scale: Hyper = 1.0,
+    *,
+    stack_axes: PyTree = 0,
+) -> GradientTransformation:
+    """DoG with a rate for each leaf (L-DoG): u = global_scale max |x - x_0| / sqrt(sum of |g|**2 + eps) g.
+
+    reps_rel: the distance at first, times 1 + |x_0|. param_dtype: of x_0, the leaf's if None.
+    stack_axes: how many leading axes of a leaf are stacks. Needs params.
+    """
+    who = "scale_by_distance_over_gradients"
+    check_hyper(who, "reps_rel", reps_rel, POSITIVE)
+
+    def init(p: Array) -> Memory:
+        x = wide_copy(p)
+        square = summed(x * x, tuple(range(x.ndim)))
+        return (
+            reps_rel * (1 + safe_sqrt(square)),
+            full_like(square),
+            x if param_dtype is None else x.astype(param_dtype),
+        )
+
+    def rule(g: Array, p: Array, r: Array, G: Array, x_0: Array, h: Scalars) -> Step:
+        away = p - x_0.astype(p.dtype)
+        r = jnp.maximum(r, safe_sqrt(jnp.sum(away * away)))
+        G = G + jnp.sum(g * g)
+        return h.global_scale * ratio(r, safe_sqrt(G + h.eps)) * g, r, G, x_0
+
+    hypers = {"eps": (eps, NONNEGATIVE), "global_scale": (global_scale, NONNEGATIVE)}
+    return leafwise(
+        who, ScaleByDistanceOverGradientsState, init=init, rule=rule, hypers=hypers,
+        dtypes={"param_dtype": param_dtype}, needs_params=True, stack_axes=stack_axes,
+    )  # fmt: skip

@@ -1,0 +1,54 @@
+"""SGD with Polyak's step size. Loizou et al. 2021, arXiv:2002.10542; the cut at zero: Garrigos et al. 2023,
+arXiv:2307.14528."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko.compose import chain
+from jaxopt_ko.errors import FINITE, NONNEGATIVE, THRESHOLD, check_choice, check_hyper
+from jaxopt_ko.lift import Scalars, recipe
+from jaxopt_ko.numerics import ratio
+from jaxopt_ko.transforms.scaling import ScaleByScheduleState, scale_by_learning_rate
+from jaxopt_ko.treewise import Vector, treewise
+from jaxopt_ko.types import GradientTransformation, Hyper
+
+
+def scale_by_polyak(
+    f_min: Hyper = 0.0, max_learning_rate: Hyper = 1.0, eps: Hyper = 0.0, variant: str = "sps"
+) -> GradientTransformation:
+    """u = min((value - f_min) / (|g|**2 + eps), max_learning_rate) g: as if the loss were a plane down to f_min.
+
+    variant: "sps"; "sps+", 0 where the value is below f_min, and "sps" would climb. Needs update's `value`, the loss.
+    """
+    check_choice("scale_by_polyak", "variant", variant, ("sps", "sps+"))
+
+    def rule(
+        g: Vector, x: Vector, s: Scalars, h: Scalars, t: Array, value: Array
+    ) -> tuple[Vector, dict[str, Vector | Array]]:
+        gap = value - h.f_min
+        gap = jnp.maximum(gap, 0) if variant == "sps+" else gap
+        return jnp.minimum(ratio(gap, g.dot(g) + h.eps), h.max_learning_rate) * g, {}
+
+    hypers = {"f_min": (f_min, FINITE), "max_learning_rate": (max_learning_rate, THRESHOLD), "eps": (eps, NONNEGATIVE)}
+    return treewise(
+        "scale_by_polyak", ScaleByScheduleState, init=lambda p: {}, rule=rule, hypers=hypers, value=True,
+        needs_params=False,
+    )  # fmt: skip
+
+
+@recipe
+def polyak_sgd(
+    max_learning_rate: Hyper = 1.0,
+    scaling: Hyper = 1.0,
+    f_min: Hyper = 0.0,
+    eps: Hyper = 0.0,
+    variant: str = "sps",
+) -> GradientTransformation:
+    """The step -scaling u of `scale_by_polyak`: where the least loss is known, as 0 for a model that fits its data.
+
+    Not where f_min is above the least loss: with "sps" it then climbs, with "sps+" it stands.
+    """
+    check_hyper("polyak_sgd", "scaling", scaling, NONNEGATIVE)
+    return chain(scale_by_polyak(f_min, max_learning_rate, eps, variant), scale_by_learning_rate(scaling))

@@ -1,0 +1,87 @@
+"""Prodigy: Adam that estimates its own learning rate. Mishchenko & Defazio 2023, arXiv:2306.06101, Algorithm 4."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE, check_hyper
+from jaxopt_ko.lift import Scalars, recipe
+from jaxopt_ko.numerics import bias_correction as debias
+from jaxopt_ko.numerics import first_value, ratio, safe_sqrt
+from jaxopt_ko.tree import wide_copy, wide_like
+from jaxopt_ko.treewise import Vector, treewise
+from jaxopt_ko.types import GradientTransformation, Hyper, Params, Updates
+
+
+class ProdigyState(NamedTuple):
+    """State of `prodigy`."""
+
+    count: Array  # int32[]                   t, steps taken
+    exp_avg: Updates  # like params, f32+     m_t, mean of d g
+    exp_avg_sq: Updates  # like params, f32+  v_t, mean of (d g)**2
+    grad_sum: Updates  # like params, f32+    s_t, weighted sum of the gradients
+    params0: Params  # like params, f32+      x_0, the parameters at the start
+    estim_lr: Array  # float[]                d_t, a lower bound of the distance from x_0 to the solution
+    numerator_weighted: Array  # float[]      r_t, weighted sum of <g, x_0 - x>
+
+
+@recipe
+def prodigy(
+    learning_rate: Hyper = 1.0,
+    betas: tuple[Hyper, Hyper] = (0.9, 0.999),
+    beta3: Hyper | None = None,
+    eps: Hyper = 1e-8,
+    estim_lr0: Hyper = 1e-6,
+    estim_lr_coef: Hyper = 1.0,
+    weight_decay: Hyper = 0.0,
+    safeguard_warmup: bool = False,
+    *,
+    bias_correction: bool = True,
+) -> GradientTransformation:
+    """Adam times an estimate d of the distance to the solution, which grows while the path goes straight.
+
+    a   = d lr sqrt(1 - b2**t) / (1 - b1**t)         bias_correction=False: a = d lr
+    m_t = b1 m + (1 - b1) d g;   v_t = b2 v + (1 - b2) d**2 g**2
+    r_t = b3 r + d / d_0 a <g, x_0 - x>;   s_t = b3 s + d / d_0 a g      safeguard_warmup: d in s for a
+    d  <- max(d, estim_lr_coef r_t / |s_t|_1)
+    u   = -a (m_t / (sqrt(v_t) + d eps) + weight_decay x)
+
+    beta3: b3, sqrt(b2) if None. estim_lr0: d_0. Leave learning_rate at 1, or let it be a schedule that falls from
+    there. Needs params. Not to be continued from other parameters than those of init: it remembers them.
+    """
+    b1, b2 = (check_hyper("prodigy", f"betas[{i}]", b, FRACTION) for i, b in enumerate(betas))
+
+    def init(p: Array) -> dict[str, Array]:
+        return {"exp_avg": wide_like(p), "exp_avg_sq": wide_like(p), "grad_sum": wide_like(p), "params0": wide_copy(p)}
+
+    def rule(g: Vector, x: Vector, s: Scalars, h: Scalars, t: Array) -> tuple[Vector, dict[str, Vector | Array]]:
+        d, b3 = s.estim_lr, safe_sqrt(h.b2) if beta3 is None else h.beta3
+        a = d * h.learning_rate
+        if bias_correction:
+            a = a * safe_sqrt(debias(h.b2, t)) / debias(h.b1, t)
+        dg = d * g
+        m = h.b1 * s.exp_avg + (1 - h.b1) * dg
+        v = h.b2 * s.exp_avg_sq + (1 - h.b2) * dg * dg
+        r = b3 * s.numerator_weighted + d / h.estim_lr0 * a * g.dot(s.params0 - x)
+        sum_ = b3 * s.grad_sum + (d if safeguard_warmup else a) * dg / h.estim_lr0
+        d = jnp.maximum(d, h.estim_lr_coef * ratio(r, sum_.sum_abs()))
+        u = -(h.weight_decay * a) * x - (a * m).map(ratio, v.map(safe_sqrt) + d * h.eps)
+        return u, {
+            "exp_avg": m, "exp_avg_sq": v, "grad_sum": sum_, "estim_lr": d, "numerator_weighted": r,
+        }  # fmt: skip
+
+    hypers = {
+        "learning_rate": (learning_rate, NONNEGATIVE),
+        "b1": (b1, FRACTION),
+        "b2": (b2, FRACTION),
+        "eps": (eps, NONNEGATIVE),
+        "estim_lr0": (estim_lr0, POSITIVE),
+        "estim_lr_coef": (estim_lr_coef, POSITIVE),
+        "weight_decay": (weight_decay, NONNEGATIVE),
+    }
+    hypers |= {} if beta3 is None else {"beta3": (beta3, FRACTION)}
+    scalars = {"estim_lr": first_value(estim_lr0), "numerator_weighted": 0.0}
+    return treewise("prodigy", ProdigyState, init=init, rule=rule, hypers=hypers, scalars=scalars)

@@ -1,0 +1,85 @@
+"""Lookahead: k steps forward, one step back. Zhang et al. 2019, arXiv:1907.08610, Algorithm 1."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxopt_ko import errors, tree
+from jaxopt_ko.errors import NONNEGATIVE
+from jaxopt_ko.lift import name_of, named, taking
+from jaxopt_ko.numerics import value_at, zero_count
+from jaxopt_ko.types import GradientTransformation, Hyper, Params, State, Updates
+
+
+class LookaheadParams(NamedTuple):
+    """The parameters of `lookahead`: gradients are taken at the fast ones, the slow ones are those to keep."""
+
+    fast: Params  # phi
+    slow: Params  # theta
+
+    @classmethod
+    def init_synced(cls, params: Params) -> LookaheadParams:
+        """Both the same at first, in memory of their own."""
+        return cls(params, jax.tree.map(jnp.copy, params))
+
+
+class LookaheadState(NamedTuple):
+    """State of `lookahead`."""
+
+    fast_state: State  # of the fast optimizer
+    steps_since_sync: Array  # int32[]  fast steps since the last step of the slow parameters
+
+
+def lookahead(
+    fast_optimizer: GradientTransformation, sync_period: int, slow_step_size: Hyper, reset_state: bool = False
+) -> GradientTransformation:
+    """The fast optimizer's steps, and behind every sync_period-th one of the slow parameters towards the fast.
+
+    phi   <- phi + u(g(phi))                    every step
+    theta <- theta + slow_step_size (phi - theta);  phi <- theta          every sync_period-th
+
+    update takes and returns `LookaheadParams`, but for the gradients, those at params.fast; so does `apply_updates`.
+    reset_state: the fast optimizer begins anew behind each synchronization. Raises TypeError where the parameters are
+    no LookaheadParams.
+    """
+    pair = errors.check_pair("lookahead", "fast_optimizer", fast_optimizer)
+    errors.check_size("lookahead", "sync_period", sync_period)
+    errors.check_hyper("lookahead", "slow_step_size", slow_step_size, NONNEGATIVE)
+    who = f"lookahead({name_of(pair)})"
+    inner_init, inner_update = taking(pair.init, 1), taking(pair.update, 3)
+
+    def init(params: Params) -> LookaheadState:
+        fast = params.fast if isinstance(params, LookaheadParams) else params
+        return LookaheadState(inner_init(fast), zero_count())
+
+    def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
+        errors.check_state_type(who, state, LookaheadState)
+        errors.check_instance(who, "params", params, LookaheadParams)
+        u, inner = inner_update(updates, state.fast_state, params.fast, **extra)
+        syncs = state.steps_since_sync == np.int32(sync_period - 1)
+        alpha = value_at(slow_step_size, state.steps_since_sync, who, "slow_step_size")
+
+        def leaf(u: Array, phi: Array, theta: Array) -> tuple[Array, Array]:
+            wide = tree.compute_dtype(u.dtype, tree.dtype_of(phi), tree.dtype_of(theta))
+            step = u.astype(wide)
+            apart = jnp.asarray(phi).astype(wide) + step - jnp.asarray(theta).astype(wide)
+            a = alpha.astype(wide)
+            fast = jnp.where(syncs, step - (1 - a) * apart, step)
+            slow = jnp.where(syncs, a * apart, jnp.zeros_like(apart))
+            return fast.astype(u.dtype), slow.astype(u.dtype)
+
+        leaves, treedef = tree.flatten(u, none_is_leaf=True)
+        columns = (tree.in_order(who, "params", side, u, treedef) for side in params)
+        made = [(None, None) if one[0] is None else leaf(*one) for one in zip(leaves, *columns, strict=True)]
+        if reset_state:
+            inner = tree.pick(syncs, inner_init(params.fast), inner)
+        steps = LookaheadParams(*(treedef.unflatten([both[i] for both in made]) for i in range(2)))
+        count = jnp.where(syncs, np.int32(0), state.steps_since_sync + np.int32(1))
+        return steps, LookaheadState(inner, count)
+
+    return GradientTransformation(init, named(update, who))

@@ -1,0 +1,103 @@
+"""Mechanic: a learning rate for any optimizer. Cutkosky, Defazio & Mehta 2023, arXiv:2306.00144, Algorithm 1."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko import errors, tree
+from jaxopt_ko.compose import transform
+from jaxopt_ko.errors import NONNEGATIVE, POSITIVE
+from jaxopt_ko.lift import name_of, taking
+from jaxopt_ko.numerics import first_value, next_count, ratio, safe_sqrt, scalar_dtype, value_at, zero_count
+from jaxopt_ko.treewise import Vector
+from jaxopt_ko.types import GradientTransformation, Hyper, Params, State, Updates
+
+
+class MechanicState(NamedTuple):
+    """State of `mechanize`; k = num_betas."""
+
+    base_optimizer_state: State  # of the inner optimizer
+    count: Array  # int32[]         t, steps taken
+    r: Array  # float[k]            what each of the betas has won
+    m: Array  # float[k]            largest |h|, decaying
+    v: Array  # float[k]            sum of h**2, decaying
+    s: Array  # float[k]            scales; their sum multiplies the inner optimizer's path
+    x0: Params  # like params, f32+ the parameters at the first step
+
+
+def mechanize(
+    base_optimizer: GradientTransformation,
+    weight_decay: Hyper = 1e-2,
+    eps: Hyper = 1e-8,
+    s_init: Hyper = 1e-6,
+    num_betas: int = 6,
+) -> GradientTransformation:
+    """The inner optimizer's path from x_0, times a factor that is learned on the way.
+
+    D   = (x_0 - x) / (sum(s) + eps);   D' = D - u            u the inner optimizer's step
+    h   = <g + weight_decay sum(s) |g| x / (|x| + eps), D>
+    for each b = 1 - 0.1**i, i = 1 … num_betas:
+    m   = max(b m, |h| + eps);   v = b**2 v + h**2;   r = b r + s min(max(h, -m_old), m_old)
+    s   = (s_init / num_betas m + max(r, 0)) / (sqrt(v) + eps)
+    x   = x_0 - sum(s) D'
+
+    The inner optimizer keeps its schedule, its learning rate may be of any size. Needs params. Not to be continued
+    from other parameters than those of the first step.
+    """
+    who = "mechanize"
+    pair = errors.check_pair(who, "base_optimizer", base_optimizer)
+    inner_init, inner_update = taking(pair.init, 1), taking(pair.update, 3)
+    errors.check_size(who, "num_betas", num_betas)
+    hypers = {
+        key: errors.check_hyper(who, key, value, domain)
+        for key, value, domain in (
+            ("weight_decay", weight_decay, NONNEGATIVE), ("eps", eps, POSITIVE), ("s_init", s_init, POSITIVE)
+        )
+    }  # fmt: skip
+
+    def init(params: Params) -> MechanicState:
+        zeros = jnp.zeros(num_betas, scalar_dtype())
+        s = zeros + jnp.asarray(first_value(s_init)).astype(zeros.dtype)
+        x0 = tree.flatten(params)
+        copies = x0[1].unflatten([tree.wide_copy(p) for p in x0[0]])
+        return MechanicState(inner_init(params), zero_count(), zeros, zeros + 0, zeros + 0, s, copies)
+
+    def update(updates: Updates, state: MechanicState, params: Params = None, **extra: Any) -> tuple[Updates, State]:
+        steps, inner = inner_update(updates, state.base_optimizer_state, params, **extra)
+        decay, e, first = (value_at(hypers[key], state.count, who, key) for key in ("weight_decay", "eps", "s_init"))
+        leaves, treedef = tree.flatten(updates, none_is_leaf=True)
+        present = [i for i, g in enumerate(leaves) if g is not None]
+        x0s = tree.in_order(who, "state", state.x0, updates, treedef)
+
+        def vector(what: str, full: Any) -> Vector:
+            column = tree.in_order(who, what, full, updates, treedef)
+            return Vector(
+                [
+                    jnp.asarray(column[i]).astype(tree.compute_dtype(tree.dtype_of(leaves[i]), x0s[i].dtype))
+                    for i in present
+                ]
+            )
+
+        g, x, u = vector("gradients", updates), vector("params", params), vector("updates", steps)
+        begins = state.count == 0
+        x0 = x.map(lambda now, then: jnp.where(begins, now, then), vector("state", state.x0))
+        r, m, v, s = (a.astype(scalar_dtype()) for a in (state.r, state.m, state.v, state.s))
+        total = jnp.sum(s)
+        D = (x0 - x) / (total + e)
+        h = (g + (decay * total * ratio(g.norm(), x.norm() + e)) * x).dot(D)
+        b = 1 - jnp.power(jnp.full(num_betas, 0.1, s.dtype), jnp.arange(1, num_betas + 1).astype(s.dtype))
+        clipped = jnp.clip(h, -m, m)
+        m, v, r = jnp.maximum(b * m, jnp.abs(h) + e), b * b * v + h * h, b * r + s * clipped
+        s = (first / num_betas * m + jnp.maximum(r, 0)) / (safe_sqrt(v) + e)
+        step = x0 - jnp.sum(s) * (D - u) - x
+        for i, part, start in zip(present, step.parts, x0.parts, strict=True):
+            leaves[i], x0s[i] = part.astype(tree.dtype_of(leaves[i])), start.astype(x0s[i].dtype)
+        new = MechanicState(inner, next_count(state.count), *(
+            now.astype(old.dtype) for now, old in zip((r, m, v, s), state[2:6], strict=True)
+        ), treedef.unflatten(x0s))  # fmt: skip
+        return treedef.unflatten(leaves), new
+
+    return transform(f"mechanize({name_of(pair)})", init, update, needs_params=True, state_type=MechanicState)

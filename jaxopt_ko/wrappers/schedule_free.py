@@ -1,0 +1,160 @@
+"""Averaging in the place of a schedule. Defazio et al. 2024, arXiv:2405.15682, Algorithm 1 and equations 2 to 4."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko import errors, tree
+from jaxopt_ko.compose import chain, transform
+from jaxopt_ko.errors import NONNEGATIVE, OPEN_FRACTION
+from jaxopt_ko.lift import name_of, recipe, taking
+from jaxopt_ko.numerics import next_count, ratio, scalar_dtype, value_at, zero_count
+from jaxopt_ko.optimizers.rmsprop import scale_by_rms
+from jaxopt_ko.optimizers.sgd import sgd
+from jaxopt_ko.schedules import warmup_constant_schedule
+from jaxopt_ko.transforms.decay import add_decayed_weights
+from jaxopt_ko.transforms.scaling import scale_by_learning_rate
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, State, Updates
+
+
+class ScheduleFreeState(NamedTuple):
+    """State of `schedule_free`."""
+
+    b1: Array  # float[]                 beta_1, to find x from y and z
+    weight_sum: Array  # float[]         sum of the weights
+    step_count: Array  # int32[]         t + 1, steps taken and one
+    max_lr: Array  # float[]             the largest learning rate so far
+    base_optimizer_state: State  # of the inner optimizer
+    z: Params  # like params, f32+       where the inner optimizer is; the parameters are y
+
+
+def schedule_free(
+    base_optimizer: GradientTransformation,
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    weight_lr_power: Hyper = 2.0,
+    state_dtype: DType | None = None,
+) -> GradientTransformation:
+    """The inner optimizer's steps at z, gradients at y between z and the average x: no schedule that ends is needed.
+
+    z_t = z + u(g(y));   c = w_t / (w_1 + … + w_t), w = (largest lr so far)**weight_lr_power
+    x_t = (1 - c) x + c z_t
+    y_t = b1 x_t + (1 - b1) z_t                 the parameters;  x = (y - (1 - b1) z) / b1
+
+    base_optimizer: without momentum of its own. learning_rate: the one that it has, for the weights; a warm-up pays.
+    state_dtype: of z, float32 at least if None. Evaluate at x: `schedule_free_eval_params`. Needs params.
+    """
+    who = "schedule_free"
+    pair = errors.check_pair(who, "base_optimizer", base_optimizer)
+    inner_init, inner_update = taking(pair.init, 1), taking(pair.update, 3)
+    errors.check_hyper(who, "learning_rate", learning_rate, NONNEGATIVE)
+    errors.check_hyper(who, "b1", b1, OPEN_FRACTION)
+    errors.check_hyper(who, "weight_lr_power", weight_lr_power, NONNEGATIVE)
+    errors.check_dtype(who, "state_dtype", state_dtype)
+
+    def init(params: Params) -> ScheduleFreeState:
+        z = jax.tree.map(lambda p: _cast(tree.wide_copy(p), state_dtype), params)
+        beta, dtype = value_at(b1, zero_count(), who, "b1"), scalar_dtype()
+        begun = (jnp.zeros((), dtype), jnp.ones((), jnp.int32), jnp.zeros((), dtype))
+        return ScheduleFreeState(beta, *begun, inner_init(params), z)
+
+    def update(
+        updates: Updates, state: ScheduleFreeState, params: Params = None, **extra: Any
+    ) -> tuple[Updates, State]:
+        count = state.step_count - 1
+        beta, power = value_at(b1, count, who, "b1"), value_at(weight_lr_power, count, who, "weight_lr_power")
+        max_lr = jnp.maximum(state.max_lr.astype(scalar_dtype()), value_at(learning_rate, count, who, "learning_rate"))
+        w = jnp.where(max_lr > 0, jnp.power(jnp.where(max_lr > 0, max_lr, 1.0), power), 0.0)
+        total = state.weight_sum.astype(scalar_dtype()) + w
+        c = ratio(w, total)
+        steps, inner = inner_update(updates, state.base_optimizer_state, params, **extra)
+
+        def leaf(g: Any, y: Any, u: Any, z: Any) -> Any:
+            if g is None:
+                return None, z
+            wide = tree.compute_dtype(tree.dtype_of(y), z.dtype)
+            b, k = beta.astype(wide), c.astype(wide)
+            y, z_old = jnp.asarray(y).astype(wide), z.astype(wide)
+            x = (y - (1 - b) * z_old) / b
+            z_new = z_old + u.astype(wide)
+            x = (1 - k) * x + k * z_new
+            return (b * x + (1 - b) * z_new - y).astype(tree.dtype_of(g)), z_new.astype(z.dtype)
+
+        treedef = tree.structure(updates, none_is_leaf=True)
+        columns = (tree.in_order(who, what, x, updates, treedef) for what, x in (
+            ("gradients", updates), ("params", params), ("updates", steps), ("state", state.z)
+        ))  # fmt: skip
+        made = [leaf(*one) for one in zip(*columns, strict=True)]
+        new = ScheduleFreeState(
+            beta.astype(state.b1.dtype), total.astype(state.weight_sum.dtype), next_count(state.step_count),
+            max_lr.astype(state.max_lr.dtype), inner, treedef.unflatten([z for _, z in made]),
+        )  # fmt: skip
+        return treedef.unflatten([u for u, _ in made]), new
+
+    return transform(f"schedule_free({name_of(pair)})", init, update, needs_params=True, state_type=ScheduleFreeState)
+
+
+def _cast(x: Array, dtype: DType | None) -> Array:
+    return x if dtype is None else x.astype(dtype)
+
+
+def schedule_free_eval_params(state: State, params: Params) -> Params:
+    """x, the average, at which to evaluate, from the parameters y: (y - (1 - b1) z) / b1.
+
+    state: one that holds a `ScheduleFreeState` somewhere. Raises StateError if it holds none, or several.
+    """
+    found = [
+        s
+        for s in jax.tree.leaves(state, is_leaf=lambda s: isinstance(s, ScheduleFreeState))
+        if isinstance(s, ScheduleFreeState)
+    ]
+    own = errors.check_one_state("schedule_free_eval_params", found, ScheduleFreeState)
+
+    def leaf(y: Array, z: Array) -> Array:
+        wide = tree.compute_dtype(tree.dtype_of(y), z.dtype)
+        b = own.b1.astype(wide)
+        return ((jnp.asarray(y).astype(wide) - (1 - b) * z.astype(wide)) / b).astype(tree.dtype_of(y))
+
+    return jax.tree.map(leaf, params, own.z)
+
+
+def _warmed(learning_rate: Hyper, steps: int | None) -> Hyper:
+    return learning_rate if steps is None else warmup_constant_schedule(0.0, learning_rate, steps)  # type: ignore[arg-type]
+
+
+@recipe
+def schedule_free_sgd(
+    learning_rate: Hyper = 1.0,
+    warmup_steps: int | None = None,
+    b1: Hyper = 0.9,
+    weight_decay: Hyper | None = None,
+    weight_lr_power: Hyper = 2.0,
+    state_dtype: DType | None = None,
+) -> GradientTransformation:
+    """`schedule_free` around SGD, weight decay added to the gradient, with a linear warm-up of so many steps."""
+    rate = _warmed(learning_rate, warmup_steps)
+    decay = [] if weight_decay is None else [add_decayed_weights(weight_decay)]
+    return schedule_free(chain(*decay, sgd(rate)), rate, b1, weight_lr_power, state_dtype)
+
+
+@recipe
+def schedule_free_adamw(
+    learning_rate: Hyper = 0.0025,
+    warmup_steps: int | None = None,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    weight_decay: Hyper = 0.0,
+    weight_lr_power: Hyper = 2.0,
+    state_dtype: DType | None = None,
+) -> GradientTransformation:
+    """`schedule_free` around AdamW without its momentum, with a linear warm-up of so many steps."""
+    rate = _warmed(learning_rate, warmup_steps)
+    errors.check_hyper("schedule_free_adamw", "b2", b2, errors.FRACTION)
+    scale = scale_by_rms(b2, eps, eps_in_sqrt=False, bias_correction=True)
+    inner = chain(scale, add_decayed_weights(weight_decay), scale_by_learning_rate(rate))
+    return schedule_free(inner, rate, b1, weight_lr_power, state_dtype)
