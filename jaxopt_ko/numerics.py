@@ -117,7 +117,9 @@ def length(x: jax.Array, axis: int | tuple[int, ...] | None = None, keepdims: bo
         return root
 
     def when_needed(x: jax.Array, plain: jax.Array) -> jax.Array:
-        return jax.lax.cond(jnp.any(jnp.isinf(plain)), in_one_pass, lambda _, plain: safe_sqrt(plain), x, plain)
+        large = jnp.any(jnp.isinf(plain))
+        root: jax.Array = jax.lax.cond(large, in_one_pass, lambda _, plain: safe_sqrt(plain), x, plain)
+        return root
 
     # A branch stops an accelerator's queue; on CPU the second sum would cost as much as the first.
     plain = jnp.sum(jnp.square(x), axis, keepdims=keepdims)
