@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -105,16 +106,32 @@ def norm(x: jax.Array) -> jax.Array:
     return length
 
 
+@functools.partial(jax.jit, static_argnames=("axis", "keepdims"))
 def length(x: jax.Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> jax.Array:
     """The Euclidean length of an array, or of its slices along some axes, also where the squares overflow (from 2e19
-    in float32); its derivative at 0 is 0. Both sums are one pass over x, where XLA fuses them."""
-    top = np.finfo(x.dtype).maxexp
-    low = 2.0 ** -(5 * top // 8)
-    # Where the squares overflow, what is left out counts for nothing; and XLA would make x**2 low**2 of (x low)**2.
-    large = jnp.where(jnp.abs(x) > 2.0 ** (top // 4), x * low, jnp.zeros_like(x))
+    in float32); its derivative at 0 is 0."""
+
+    def scaled(x: jax.Array) -> jax.Array:
+        top = np.finfo(x.dtype).maxexp
+        low = 2.0 ** -(5 * top // 8)
+        # Where squares overflow, what is left out counts for nothing; and XLA would make x**2 low**2 of (x low)**2.
+        large = jnp.where(jnp.abs(x) > 2.0 ** (top // 4), x * low, jnp.zeros_like(x))
+        root: jax.Array = safe_sqrt(jnp.sum(jnp.square(large), axis, keepdims=keepdims)) / low
+        return root
+
+    def in_one_pass(x: jax.Array, plain: jax.Array) -> jax.Array:
+        root: jax.Array = jnp.where(jnp.isinf(plain), scaled(x), safe_sqrt(plain))
+        return root
+
+    def when_needed(x: jax.Array, plain: jax.Array) -> jax.Array:
+        large = jnp.any(jnp.isinf(plain))
+        root: jax.Array = jax.lax.cond(large, in_one_pass, lambda _, plain: safe_sqrt(plain), x, plain)
+        return root
+
+    # A branch stops an accelerator's queue; on CPU the second sum would cost as much as the first.
     plain = jnp.sum(jnp.square(x), axis, keepdims=keepdims)
-    scaled = jnp.sum(jnp.square(large), axis, keepdims=keepdims)
-    return jnp.where(jnp.isinf(plain), safe_sqrt(scaled) / low, safe_sqrt(plain))
+    found: jax.Array = jax.lax.platform_dependent(x, plain, cpu=when_needed, default=in_one_pass)
+    return found
 
 
 def root_mean_square(x: jax.Array) -> jax.Array:

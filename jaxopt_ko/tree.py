@@ -147,13 +147,14 @@ def global_norm(tree: PyTree) -> jax.Array:
     """The Euclidean norm of all leaves taken as one vector; float32[] at least, 0 for an empty tree."""
     lengths = [_leaf_length(leaf) for leaf in jax.tree.leaves(tree)]
     wide = compute_dtype(*(one.dtype for one in lengths))
-    vector = jnp.stack([one.astype(wide) for one in lengths]) if lengths else jnp.zeros(0, wide)
-    return length(vector)
+    norm: jax.Array = length(jnp.stack([one.astype(wide) for one in lengths]) if lengths else jnp.zeros(0, wide))
+    return norm
 
 
 @jax.jit
 def _leaf_length(x: jax.Array) -> jax.Array:
-    return length(x.astype(compute_dtype(x.dtype)))
+    one: jax.Array = length(x.astype(compute_dtype(x.dtype)))
+    return one
 
 
 def zeros_vector(tree: PyTree) -> jax.Array:

@@ -176,6 +176,8 @@ def test_noise_is_float32_and_has_its_size():
 def test_privacy_refuses():
     with pytest.raises(jo.errors.HyperparameterTypeError, match="key"):
         jo.differentially_private_aggregate(1.0, 1.0)
+    with pytest.raises(jo.errors.HyperparameterError, match="learning_rate"):
+        jo.dpsgd(None, 1.0, 1.0, 0)
     opt = jo.differentially_private_aggregate(1.0, 1.0, seed=0)
     for g in ({"a": jnp.ones(3), "b": jnp.ones(2)}, {"a": jnp.ones(())}):
         with pytest.raises(jo.errors.TreeError, match="examples as its first axis"):

@@ -126,7 +126,7 @@ class MultiSteps:
         self._skip = errors.check_function("MultiSteps", "should_skip_update_fn", should_skip_update_fn or _never)
         errors.check_dtype("MultiSteps", "accumulator_dtype", accumulator_dtype)
         wide = accumulator_dtype is None or jnp.dtype(accumulator_dtype) == jnp.float32
-        self._dtype, self._mean = None if wide else accumulator_dtype, use_grad_mean
+        self._dtype, self._gather = None if wide else accumulator_dtype, _gathering(self._who, bool(use_grad_mean))
         self._pair = transform(self._who, self._init, self._update, state_type=MultiStepsState)
 
     @property
@@ -169,7 +169,8 @@ class MultiSteps:
         errors.check_flag(self._who, "should_skip_update_fn must return (flag, notes): the flag", skip)
         errors.check_schedule_value(self._who, "every_k_schedule", k)
         k = jnp.asarray(k).astype(jnp.int32)
-        gathered, (n, acc) = self._gather(skip).update(updates, _Gathered(state.mini_step, state.acc_grads))
+        gathered, (n, acc) = self._gather.update(updates, _Gathered(state.mini_step, state.acc_grads))
+        acc = tree.pick(skip, state.acc_grads, acc)
         ready = ~skip & (n >= k)
         # One buffer for both: the step where there is one, else the sum that goes on.
         wide = jax.tree.map(lambda a: a.astype(tree.compute_dtype(a.dtype)), tree.where_given(updates, acc))
@@ -184,17 +185,15 @@ class MultiSteps:
             notes,
         )
 
-    def _gather(self, skip: Array) -> GradientTransformation:
-        """The accumulator's rule for one gradient."""
-        mean = self._mean
 
-        def shared(t: Array, h: Scalars) -> dict[str, Array]:
-            flags = {"first": t == 1, "skip": skip}
-            return {"n": t.astype(scalar_dtype())} | {k: v.astype(scalar_dtype()) for k, v in flags.items()}
+def _gathering(who: str, mean: bool) -> GradientTransformation:
+    """The accumulator's rule for one gradient."""
 
-        def rule(g: Array, p: Array, a: Array, h: Scalars) -> Step:
-            new = jnp.where(h.first > 0, g, a + (g - a) / h.n if mean else a + g)  # by selection: 0 times NaN is NaN
-            new = jnp.where(h.skip > 0, a, new)
-            return new, new
+    def shared(t: Array, h: Scalars) -> dict[str, Array]:
+        return {"n": t.astype(scalar_dtype()), "first": (t == 1).astype(scalar_dtype())}
 
-        return leafwise(self._who, _Gathered, shared=shared, rule=rule)
+    def rule(g: Array, p: Array, a: Array, h: Scalars) -> Step:
+        a = jnp.where(h.first > 0, g, a + (g - a) / h.n if mean else a + g)  # by selection: 0 times NaN is NaN
+        return a, a
+
+    return leafwise(who, _Gathered, shared=shared, rule=rule)

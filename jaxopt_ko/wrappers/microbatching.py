@@ -46,7 +46,7 @@ class IndividualOutputs(NamedTuple):
     aux: PyTree  # of the function
 
 
-def reshape_batch_axis(full: PyTree, microbatch_size: int, axis: int = 0) -> PyTree:
+def reshape_batch_axis(tree: PyTree, microbatch_size: int, axis: int = 0) -> PyTree:
     """The batch axis of every leaf as two, (parts, microbatch_size).
 
     Example i goes to part i % parts: a batch sharded over devices keeps each part on all of them.
@@ -56,7 +56,7 @@ def reshape_batch_axis(full: PyTree, microbatch_size: int, axis: int = 0) -> PyT
         shape = (*x.shape[:axis], microbatch_size, -1, *x.shape[axis + 1 :])
         return jnp.swapaxes(jnp.asarray(x).reshape(shape), axis, axis + 1)
 
-    return jax.tree.map(split, full)
+    return jax.tree.map(split, tree)
 
 
 def microbatch(
