@@ -131,7 +131,8 @@ def treewise(
         p = vector(tree.in_order(name, "params", updates if params is None else params, updates, treedef))
         h = Scalars(**{key: value_at(hyper, state.count, name, key) for key, hyper in checked.items()})
         old = {key: getattr(state, key).astype(scalar_dtype()) for key in numbers}
-        s = Scalars(**old, **{key: vector(column) for key, column in columns.items()})
+        fields: dict[str, Any] = old | {key: vector(column) for key, column in columns.items()}
+        s = Scalars(**fields)
         t = next_count(state.count)
         u, new = rule(vector(leaves), p, s, h, t, **loss)
         for key, x in new.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
@@ -53,7 +53,7 @@ def dadapt_adamw(
     def init(p: Array) -> dict[str, Array]:
         return {"exp_avg": wide_like(p), "exp_avg_sq": wide_like(p), "grad_sum": wide_like(p)}
 
-    def rule(g: Vector, x: Vector, s: Scalars, h: Scalars, t: Array) -> tuple[Vector, dict[str, Vector | Array]]:
+    def rule(g: Vector, x: Vector, s: Any, h: Scalars, t: Array) -> tuple[Vector, dict[str, Vector | Array]]:
         b = safe_sqrt(h.b2)
         a = s.estim_lr * h.learning_rate
         if bias_correction:

@@ -66,7 +66,7 @@ def scale_by_dog(init_step: tuple[str, Hyper] = ("heuristic", 1e-6), eps: Hyper 
 
     check_hyper(who, "init_step[1]", amount, POSITIVE)
 
-    def rule(g: Vector, x: Vector, s: Scalars, h: Scalars, t: Array) -> tuple[Vector, dict[str, Vector | Array]]:
+    def rule(g: Vector, x: Vector, s: Any, h: Scalars, t: Array) -> tuple[Vector, dict[str, Vector | Array]]:
         r = jnp.maximum(s.max_dist, (x - s.init_params).norm())
         G = s.sum_sq_norm_grads + g.dot(g)
         eta = ratio(r, safe_sqrt(G + h.eps))
@@ -105,7 +105,7 @@ def scale_by_dowg(init_estim_sq_dist: Hyper | None = None, eps: Hyper = 1e-4) ->
     who = "scale_by_dowg"
     first = check_hyper(who, "init_estim_sq_dist", eps if init_estim_sq_dist is None else init_estim_sq_dist, POSITIVE)
 
-    def rule(g: Vector, x: Vector, s: Scalars, h: Scalars, t: Array) -> tuple[Vector, dict[str, Vector | Array]]:
+    def rule(g: Vector, x: Vector, s: Any, h: Scalars, t: Array) -> tuple[Vector, dict[str, Vector | Array]]:
         away = x - s.init_params
         r2 = jnp.maximum(s.estim_sq_dist, away.dot(away))
         v = s.weighted_sq_norm_grads + r2 * g.dot(g)
@@ -150,6 +150,7 @@ def scale_by_distance_over_gradients(
     """
     who = "scale_by_distance_over_gradients"
     check_hyper(who, "reps_rel", reps_rel, POSITIVE)
+    relative = first_value(reps_rel)
 
     def init(p: Array) -> Memory:
         x = wide_copy(p)

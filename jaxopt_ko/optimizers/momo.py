@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
@@ -59,7 +59,7 @@ def momo(
         return {"exp_avg": wide_like(p)}
 
     def rule(
-        g: Vector, x: Vector, s: Scalars, h: Scalars, t: Array, value: Array
+        g: Vector, x: Vector, s: Any, h: Scalars, t: Array, value: Array
     ) -> tuple[Vector, dict[str, Vector | Array]]:
         b = jnp.where(t == 1, jnp.zeros_like(h.beta), h.beta)
         d = b * s.exp_avg + (1 - b) * g
@@ -97,7 +97,7 @@ def momo_adam(
         return {"exp_avg": wide_like(p), "exp_avg_sq": wide_like(p)}
 
     def rule(
-        g: Vector, x: Vector, s: Scalars, h: Scalars, t: Array, value: Array
+        g: Vector, x: Vector, s: Any, h: Scalars, t: Array, value: Array
     ) -> tuple[Vector, dict[str, Vector | Array]]:
         c = debias(h.b1, t)
         d = h.b1 * s.exp_avg + (1 - h.b1) * g

@@ -3,6 +3,8 @@ arXiv:2307.14528."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 from jax import Array
 
@@ -25,7 +27,7 @@ def scale_by_polyak(
     check_choice("scale_by_polyak", "variant", variant, ("sps", "sps+"))
 
     def rule(
-        g: Vector, x: Vector, s: Scalars, h: Scalars, t: Array, value: Array
+        g: Vector, x: Vector, s: Any, h: Scalars, t: Array, value: Array
     ) -> tuple[Vector, dict[str, Vector | Array]]:
         gap = value - h.f_min
         gap = jnp.maximum(gap, 0) if variant == "sps+" else gap

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
@@ -57,7 +57,7 @@ def prodigy(
     def init(p: Array) -> dict[str, Array]:
         return {"exp_avg": wide_like(p), "exp_avg_sq": wide_like(p), "grad_sum": wide_like(p), "params0": wide_copy(p)}
 
-    def rule(g: Vector, x: Vector, s: Scalars, h: Scalars, t: Array) -> tuple[Vector, dict[str, Vector | Array]]:
+    def rule(g: Vector, x: Vector, s: Any, h: Scalars, t: Array) -> tuple[Vector, dict[str, Vector | Array]]:
         d, b3 = s.estim_lr, safe_sqrt(h.b2) if beta3 is None else h.beta3
         a = d * h.learning_rate
         if bias_correction:

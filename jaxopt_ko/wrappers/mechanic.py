@@ -95,9 +95,8 @@ def mechanize(
         step = x0 - jnp.sum(s) * (D - u) - x
         for i, part, start in zip(present, step.parts, x0.parts, strict=True):
             leaves[i], x0s[i] = part.astype(tree.dtype_of(leaves[i])), start.astype(x0s[i].dtype)
-        new = MechanicState(inner, next_count(state.count), *(
-            now.astype(old.dtype) for now, old in zip((r, m, v, s), state[2:6], strict=True)
-        ), treedef.unflatten(x0s))  # fmt: skip
+        r, m, v, s = (now.astype(old.dtype) for now, old in zip((r, m, v, s), state[2:6], strict=True))
+        new = MechanicState(inner, next_count(state.count), r, m, v, s, treedef.unflatten(x0s))
         return treedef.unflatten(leaves), new
 
     return transform(f"mechanize({name_of(pair)})", init, update, needs_params=True, state_type=MechanicState)

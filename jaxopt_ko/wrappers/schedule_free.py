@@ -117,7 +117,8 @@ def schedule_free_eval_params(state: State, params: Params) -> Params:
     def leaf(y: Array, z: Array) -> Array:
         wide = tree.compute_dtype(tree.dtype_of(y), z.dtype)
         b = own.b1.astype(wide)
-        return ((jnp.asarray(y).astype(wide) - (1 - b) * z.astype(wide)) / b).astype(tree.dtype_of(y))
+        x: Array = (jnp.asarray(y).astype(wide) - (1 - b) * z.astype(wide)) / b
+        return x.astype(tree.dtype_of(y))
 
     return jax.tree.map(leaf, params, own.z)
 

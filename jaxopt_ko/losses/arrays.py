@@ -1,0 +1,75 @@
+"""What losses take: arrays of real numbers, computed in float32 at least, never broadcast."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxopt_ko.errors import TreeError, describe, say
+from jaxopt_ko.numerics import safe_sqrt
+from jaxopt_ko.tree import compute_dtype
+
+Axis = int | tuple[int, ...] | None
+
+
+def floating(who: str, what: str, x: ArrayLike) -> jax.Array:
+    """An array of real floating-point numbers."""
+    array = jnp.asarray(x)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        say(TreeError, who, f"{what} must be real floating-point numbers", describe(array),
+            f"Convert them, for example {what}.astype(jnp.float32)")  # fmt: skip
+    return array
+
+
+def difference(who: str, predictions: ArrayLike, targets: ArrayLike | None) -> jax.Array:
+    """p - t, or p, in float32 at least."""
+    p = floating(who, "predictions", predictions)
+    if targets is None:
+        return p.astype(compute_dtype(p.dtype))
+    t = jnp.asarray(targets)
+    if t.shape != p.shape:
+        say(TreeError, who, f"targets must have the predictions' shape {p.shape}", describe(t),
+            "Shapes are never broadcast: [n] against [n, 1] would compare all pairs")  # fmt: skip
+    if jnp.issubdtype(t.dtype, jnp.complexfloating):
+        say(TreeError, who, "targets must be real", describe(t), "Compare real and imaginary parts apart")
+    wide = compute_dtype(p.dtype, *([t.dtype] if jnp.issubdtype(t.dtype, jnp.floating) else []))
+    return p.astype(wide) - t.astype(wide)
+
+
+def axes_of(who: str, axis: int | tuple[int, ...], ndim: int) -> tuple[int, ...]:
+    """The axes of the classes, counted from the front."""
+    given = axis if isinstance(axis, tuple) else (axis,)
+    axes = tuple(a + ndim if a < 0 else a for a in given)
+    if not axes or len(set(axes)) != len(axes) or any(not 0 <= a < ndim for a in axes):
+        say(TreeError, who, f"axis must name different axes of logits with {ndim} of them", f"axis={axis}",
+            "Give the axis along which the classes lie, -1 for the last")  # fmt: skip
+    return axes
+
+
+def alike(who: str, **arrays: ArrayLike) -> list[jax.Array]:
+    """Arrays of one shape, in float32 at least; the first must be floating, the others may be integers or bools."""
+    (name, first), *rest = arrays.items()
+    x = floating(who, name, first)
+    others = [(other, jnp.asarray(value)) for other, value in rest]
+    for other, y in others:
+        if y.shape != x.shape:
+            say(TreeError, who, f"{other} must have the shape {x.shape} of {name}", describe(y),
+                "Shapes are never broadcast: use jnp.broadcast_to where that is meant")  # fmt: skip
+        if jnp.issubdtype(y.dtype, jnp.complexfloating):
+            say(TreeError, who, f"{other} must be real", describe(y), "Compare real and imaginary parts apart")
+    wide = compute_dtype(x.dtype, *(y.dtype for _, y in others if jnp.issubdtype(y.dtype, jnp.floating)))
+    return [x.astype(wide), *(y.astype(wide) for _, y in others)]
+
+
+def summed(x: jax.Array, axis: Axis, where: ArrayLike | None = None) -> jax.Array:
+    """The sum over some axes, of what takes part."""
+    return jnp.sum(x, axis=axis, where=None if where is None else jnp.asarray(where, bool))
+
+
+def length(x: jax.Array, axis: Axis, where: ArrayLike | None = None) -> jax.Array:
+    """The Euclidean norm over some axes, kept as ones, with derivative 0 at 0; no square overflows."""
+    x = x if where is None else jnp.where(jnp.asarray(where, bool), x, jnp.zeros_like(x))
+    most = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=axis, keepdims=True, initial=0.0))
+    unit = jnp.where(most > 0, most, jnp.ones_like(most))
+    return unit * safe_sqrt(jnp.sum(jnp.square(x / unit), axis=axis, keepdims=True))

@@ -1,0 +1,168 @@
+"""How well scores tell classes apart."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE, TreeError, check_number, describe, say
+from jaxopt_ko.losses.arrays import Axis, alike, axes_of, floating, summed
+from jaxopt_ko.tree import compute_dtype
+
+
+def softmax_cross_entropy_with_integer_labels(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    axis: int | tuple[int, ...] = -1,
+    where: ArrayLike | None = None,
+) -> jax.Array:
+    """log(sum_j exp(z_j)) - z_label for every example: -log of the probability that softmax gives its label.
+
+    logits: float[..., classes], the classes along `axis`; several axes count as one, in the order given.
+    labels: int[...], the shape of logits without `axis`. A label outside 0 .. classes - 1, negative or too
+        large, gives NaN, not another class.
+    where: bool[...] like labels (whole examples) or like logits (single classes): what takes part. An example
+        of which nothing takes part costs 0, whatever its label.
+    Returns float[...] like labels, float32 at least.
+
+    Raises TreeError for logits that are not floating, labels that are not integers, shapes that do not fit.
+    Not for soft labels, nor for several per example.
+    """
+    who = "softmax_cross_entropy_with_integer_labels"
+    z, y = floating(who, "logits", logits), jnp.asarray(labels)
+    if not jnp.issubdtype(y.dtype, jnp.integer):
+        say(TreeError, who, "labels must be integers, one class index for each example", describe(y),
+            "For one-hot labels pass jnp.argmax(labels, axis)")  # fmt: skip
+    axes = axes_of(who, axis, z.ndim)
+    batch_axes = tuple(a for a in range(z.ndim) if a not in axes)
+    batch = tuple(z.shape[a] for a in batch_axes)
+    classes = math.prod(z.shape[a] for a in axes)
+    if y.shape != batch:
+        say(TreeError, who, f"labels must have the shape {batch}, that of {describe(z)} without axis {axis}",
+            describe(y), "Reshape the labels (nothing is broadcast), or name the classes' axis")  # fmt: skip
+
+    def classes_last(x: jax.Array) -> jax.Array:
+        return x.transpose(batch_axes + axes).reshape(*batch, classes)
+
+    z = classes_last(z.astype(compute_dtype(z.dtype)))
+    top = min(classes - 1, jnp.iinfo(y.dtype).max)  # type: ignore[no-untyped-call]  # in the labels' own dtype, which may be as narrow as uint8
+    inside = (y >= 0) & (y <= jnp.asarray(top, y.dtype))
+    label = jnp.where(inside, y, jnp.zeros_like(y)).astype(jnp.int32)
+
+    def chosen(z: jax.Array) -> jax.Array:
+        return jnp.take_along_axis(z, label[..., None], axis=-1)[..., 0]
+
+    if where is None:
+        return jnp.where(inside, jax.nn.logsumexp(z, axis=-1) - chosen(z), jnp.nan)
+    mask = jnp.asarray(where).astype(bool)
+    if mask.shape not in (batch, jnp.shape(logits)):
+        say(TreeError, who, f"where must have the shape {batch} of labels or {jnp.shape(logits)} of logits",
+            describe(mask), "Shapes are never broadcast: reshape the mask")  # fmt: skip
+    mask = mask[..., None] if mask.shape == batch else classes_last(mask)
+    some = jnp.any(mask, axis=-1)
+    mask = jnp.broadcast_to(mask | ~some[..., None], z.shape)  # an empty sum has no usable derivative
+    z = jnp.where(some[..., None], z, jnp.zeros_like(z))  # nor has what takes no part, be it NaN
+    among = jnp.where(mask, z, jnp.zeros_like(z))
+    loss = jnp.where(inside, jax.nn.logsumexp(among, axis=-1, where=mask) - chosen(z), jnp.nan)
+    return jnp.where(some, loss, jnp.zeros_like(loss))
+
+
+def softmax_cross_entropy(
+    logits: ArrayLike, labels: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None
+) -> jax.Array:
+    """-sum_j y_j log softmax(z)_j along `axis`: for soft labels, whose probabilities need not add up to one.
+
+    logits, labels: float[...] of one shape. where: bool[...], which classes take part; the others' logits and labels
+    count for nothing. A logit of -inf whose label is 0 costs nothing.
+    """
+    who = "softmax_cross_entropy"
+    z, y = alike(who, logits=logits, labels=labels)
+    log_p = jax.nn.log_softmax(z, axis=axis, where=None if where is None else jnp.asarray(where, bool))
+    used = y != 0 if where is None else (y != 0) & jnp.asarray(where, bool)
+    log_p = jnp.where(used, log_p, jnp.zeros_like(log_p))
+    return -summed(y * log_p, axis, where)
+
+
+def safe_softmax_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
+    """`softmax_cross_entropy` along the last axis: optax's name for what is safe with logits of -inf."""
+    return softmax_cross_entropy(logits, labels)
+
+
+def sigmoid_binary_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
+    """-y log sigmoid(z) - (1 - y) log(1 - sigmoid(z)) for every element: classes that do not exclude each other."""
+    z, y = alike("sigmoid_binary_cross_entropy", logits=logits, labels=labels)
+    return -y * jax.nn.log_sigmoid(z) - (1 - y) * jax.nn.log_sigmoid(-z)
+
+
+def sigmoid_focal_loss(
+    logits: ArrayLike, labels: ArrayLike, *, alpha: float | None = None, gamma: float = 2.0
+) -> jax.Array:
+    """(1 - p_t)**gamma times `sigmoid_binary_cross_entropy`, p_t the probability of what is right.
+
+    alpha: weight of the class 1, 1 - alpha that of the class 0; None: 1 for both. What is nearly certain weighs
+    little: for detectors, where nearly everything is background. Lin et al. 2017, arXiv:1708.02002.
+    """
+    who = "sigmoid_focal_loss"
+    check_number(who, "gamma", gamma, NONNEGATIVE)
+    z, y = alike(who, logits=logits, labels=labels)
+    p = jax.nn.sigmoid(z)
+    wrong = p * (1 - y) + (1 - p) * y
+    modulated = jnp.ones_like(wrong) if isinstance(gamma, int | float) and gamma == 0 else _power(wrong, gamma)
+    loss = modulated * sigmoid_binary_cross_entropy(z, y)
+    if alpha is None:
+        return loss
+    check_number(who, "alpha", alpha, NONNEGATIVE)
+    return (alpha * y + (1 - alpha) * (1 - y)) * loss
+
+
+def _power(x: jax.Array, exponent: float) -> jax.Array:
+    """x**exponent for x >= 0, with derivative 0 at 0."""
+    positive = x > 0
+    raised = jnp.power(jnp.where(positive, x, jnp.ones_like(x)), jnp.asarray(exponent).astype(x.dtype))
+    return jnp.where(positive, raised, jnp.zeros_like(x))
+
+
+def smooth_labels(labels: ArrayLike, alpha: float, *, axis: Axis = -1, where: ArrayLike | None = None) -> jax.Array:
+    """(1 - alpha) y + alpha / classes: a little of each label's weight for every class along `axis`.
+
+    where: bool[...], the classes that there are. Müller, Kornblith & Hinton 2019, arXiv:1906.02629.
+    """
+    who = "smooth_labels"
+    check_number(who, "alpha", alpha, FRACTION)
+    y = floating(who, "labels", labels)
+    y = y.astype(compute_dtype(y.dtype))
+    there = jnp.ones(y.shape, bool) if where is None else jnp.broadcast_to(jnp.asarray(where, bool), y.shape)
+    classes = jnp.sum(there, axis=axis, keepdims=True).astype(y.dtype)
+    return (1 - alpha) * y + alpha / classes
+
+
+def hinge_loss(predictor_outputs: ArrayLike, targets: ArrayLike) -> jax.Array:
+    """max(0, 1 - p t) for targets of -1 and 1: nothing for what is right by a margin of one."""
+    p, t = alike("hinge_loss", predictor_outputs=predictor_outputs, targets=targets)
+    return jnp.maximum(0, 1 - p * t)
+
+
+def kl_divergence(
+    log_predictions: ArrayLike, targets: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None
+) -> jax.Array:
+    """sum t (log t - log p) along `axis`, from log-probabilities and probabilities; 0 log 0 is 0."""
+    log_p, t = alike("kl_divergence", log_predictions=log_predictions, targets=targets)
+    return summed(_relative(log_p, t), axis, where)
+
+
+def generalized_kl_divergence(
+    log_predictions: ArrayLike, targets: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None
+) -> jax.Array:
+    """sum t (log t - log p) + p - t: `kl_divergence` for what need not add up to one, convex and never negative."""
+    log_p, t = alike("generalized_kl_divergence", log_predictions=log_predictions, targets=targets)
+    return summed(_relative(log_p, t) + jnp.exp(log_p) - t, axis, where)
+
+
+def _relative(log_p: jax.Array, t: jax.Array) -> jax.Array:
+    """t (log t - log p), 0 where t is."""
+    positive = t > 0
+    log_t = jnp.log(jnp.where(positive, t, jnp.ones_like(t)))
+    return jnp.where(positive, t * (log_t - jnp.where(positive, log_p, jnp.zeros_like(log_p))), jnp.zeros_like(t))

@@ -1,0 +1,84 @@
+"""Labels without their times: connectionist temporal classification. Graves et al. 2006, ICML, section 4.1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxopt_ko.errors import TreeError, describe, say
+from jaxopt_ko.losses.arrays import floating
+from jaxopt_ko.tree import compute_dtype
+
+
+def ctc_loss(
+    logits: ArrayLike,
+    logit_paddings: ArrayLike,
+    labels: ArrayLike,
+    label_paddings: ArrayLike,
+    *,
+    blank_id: int = 0,
+    log_epsilon: float = -1e5,
+) -> jax.Array:
+    """-log of the probability of all ways through time that spell the labels, blanks between them; float[B].
+
+    Arguments as of `ctc_loss_with_forward_probs`, whose first result this is.
+    """
+    loss, _, _ = ctc_loss_with_forward_probs(
+        logits, logit_paddings, labels, label_paddings, blank_id=blank_id, log_epsilon=log_epsilon
+    )
+    return loss
+
+
+def ctc_loss_with_forward_probs(
+    logits: ArrayLike,
+    logit_paddings: ArrayLike,
+    labels: ArrayLike,
+    label_paddings: ArrayLike,
+    *,
+    blank_id: int = 0,
+    log_epsilon: float = -1e5,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`ctc_loss`, and the logarithms of the forward probabilities that it comes from.
+
+    b_t(n) = p_t(blank) (b_{t-1}(n) + l_{t-1}(n))                        n labels have been said, now a blank
+    l_t(n) = p_t(y_n) (l_{t-1}(n) + b_{t-1}(n-1) + l_{t-1}(n-1))         now y_n; the last term if y_n != y_{n-1}
+    loss   = -log(b_T(N) + l_T(N))
+
+    logits: float[B, T, K]; labels: int[B, N]; paddings: [B, T] and [B, N], 1 where there is nothing, at the end.
+    Returns float[B]; log b float[T, B, N + 1], its last row with l added; log l float[T, B, N]. log_epsilon: the
+    logarithm of nothing. Where the labels do not fit into the time, the loss is about -log_epsilon.
+    """
+    who = "ctc_loss"
+    z, y = floating(who, "logits", logits), jnp.asarray(labels)
+    z = z.astype(compute_dtype(z.dtype))
+    gaps, ends = jnp.asarray(logit_paddings), jnp.asarray(label_paddings)
+    if z.ndim != 3 or y.ndim != 2 or gaps.shape != z.shape[:2] or ends.shape != y.shape or y.shape[0] != z.shape[0]:
+        say(TreeError, who, "logits must be [B, T, K], logit_paddings [B, T], labels and label_paddings [B, N]",
+            ", ".join(map(describe, (z, gaps, y, ends))))  # fmt: skip
+    log_p = jnp.moveaxis(jax.nn.log_softmax(z, axis=-1), 1, 0)  # [T, B, K]
+    spoken = jnp.take_along_axis(log_p, y[None].astype(jnp.int32), axis=2)  # [T, B, N]
+    silent = log_p[:, :, blank_id, None]  # [T, B, 1]
+    nothing = jnp.asarray(log_epsilon, z.dtype)
+    repeats = jnp.pad(y[:, 1:] == y[:, :-1], ((0, 0), (1, 0)), constant_values=True)  # y_n is y_{n-1}, or n is 1
+    past = (gaps.T != 0)[..., None]  # [T, B, 1]
+
+    def step(carry: Any, x: Any) -> tuple[Any, Any]:
+        blank, label = carry
+        silent, spoken, past = x
+        said = jnp.concatenate([jnp.full_like(label[:, :1], nothing), label], axis=1)  # l(n), n = 0 … N
+        before = jnp.where(repeats, nothing, said[:, :-1])
+        new_blank = silent + jnp.logaddexp(blank, said)
+        new_label = spoken + jnp.logaddexp(jnp.logaddexp(label, blank[:, :-1]), before)
+        kept = jnp.where(past, blank, new_blank), jnp.where(past, label, new_label)
+        return kept, kept
+
+    batch, most = y.shape
+    blank = jnp.full((batch, most + 1), nothing).at[:, 0].set(0)
+    _, (log_b, log_l) = jax.lax.scan(step, (blank, jnp.full((batch, most), nothing)), (silent, spoken, past))
+    whole = jnp.concatenate([log_b[-1, :, :1], jnp.logaddexp(log_b[-1, :, 1:], log_l[-1])], axis=1)
+    count = jnp.sum(ends == 0, axis=1)
+    loss = -jnp.take_along_axis(whole, count[:, None], axis=1)[:, 0]
+    return loss, log_b.at[-1].set(whole), log_l

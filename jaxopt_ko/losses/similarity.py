@@ -1,0 +1,67 @@
+"""How alike vectors are, by their angle alone."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, TreeError, check_number, describe, say
+from jaxopt_ko.losses.arrays import Axis, alike, floating, length, summed
+from jaxopt_ko.numerics import ratio
+from jaxopt_ko.tree import compute_dtype
+
+
+def cosine_similarity(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    *,
+    epsilon: float = 0.0,
+    axis: Axis = -1,
+    where: ArrayLike | None = None,
+) -> jax.Array:
+    """<p, t> / (max(|p|, epsilon) max(|t|, epsilon)) along `axis`: the cosine of the angle; 0 for a vector of zeros."""
+    who = "cosine_similarity"
+    check_number(who, "epsilon", epsilon, NONNEGATIVE)
+    p, t = alike(who, predictions=predictions, targets=targets)
+    p, t = (ratio(x, jnp.maximum(length(x, axis, where), epsilon)) for x in (p, t))
+    return summed(p * t, axis, where)
+
+
+def cosine_distance(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    *,
+    epsilon: float = 0.0,
+    axis: Axis = -1,
+    where: ArrayLike | None = None,
+) -> jax.Array:
+    """1 - `cosine_similarity`, of the same arguments: 0 for one direction, 2 for opposite ones."""
+    return 1 - cosine_similarity(predictions, targets, epsilon=epsilon, axis=axis, where=where)
+
+
+def ntxent(embeddings: ArrayLike, labels: ArrayLike, temperature: float = 0.07) -> jax.Array:
+    """Cross entropy of telling the pairs of one label from all pairs, by cosine over temperature; float[].
+
+    The mean over pairs (i, j) of one label, i != j, of -log(e_ij / (e_ij + sum of e_ik over k of other labels)),
+    e_ij = exp(cosine(i, j) / temperature).
+
+    embeddings: float[batch, n]; labels: int[batch]. 0 without such pairs. SimCLR: Chen et al. 2020, arXiv:2002.05709;
+    several of one label: Khosla et al. 2020, arXiv:2004.11362.
+    """
+    who = "ntxent"
+    check_number(who, "temperature", temperature, POSITIVE)
+    x, label = floating(who, "embeddings", embeddings), jnp.asarray(labels)
+    if x.ndim != 2 or label.shape != x.shape[:1]:
+        say(TreeError, who, "embeddings must be [batch, n] and labels [batch]", f"{describe(x)} and {describe(label)}")
+    x = x.astype(compute_dtype(x.dtype))
+    unit = ratio(x, length(x, -1))
+    s = unit @ unit.T / temperature
+    same = label[:, None] == label[None, :]
+    pairs = same & ~jnp.eye(len(label), dtype=bool)
+    s_other = jnp.where(same, jnp.full_like(s, -jnp.inf), s)
+    some = jnp.any(~same, axis=1, keepdims=True)
+    others = jax.nn.logsumexp(jnp.where(some, s_other, jnp.zeros_like(s)), axis=1, keepdims=True)
+    others = jnp.where(some, others, jnp.full_like(others, jnp.finfo(s.dtype).min))  # type: ignore[no-untyped-call]
+    loss = jnp.where(pairs, jnp.logaddexp(s, jnp.broadcast_to(others, s.shape)) - s, jnp.zeros_like(s))
+    return jnp.sum(loss) / jnp.maximum(jnp.sum(pairs), 1).astype(s.dtype)
