@@ -14,12 +14,13 @@ import numpy as np
 from jaxopt_ko import errors, tree
 from jaxopt_ko.lift import LeafUpdate, leafwise, name_of, named, taking, transform
 from jaxopt_ko.numerics import next_count, scalar_dtype, value_at, zero_count
+from jaxopt_ko.tree_state import AnyParams
 from jaxopt_ko.types import DType, EmptyState, GradientTransformation, MaskedNode, Params, PyTree, State, Updates
 
 __all__ = [
     "apply_updates", "as_steps", "chain", "either", "identity", "init_empty_state", "inject_hyperparams",
     "inject_stateful_hyperparams", "leafwise", "masked", "multi_transform", "named_chain", "no_steps", "opened",
-    "partition", "run_if", "stateless", "stateless_with_tree_map", "transform", "tree_map_params",
+    "partition", "run_if", "stateless", "stateless_with_tree_map", "transform",
     "with_extra_args_support",
 ]  # fmt: skip
 
@@ -380,47 +381,6 @@ def _all_of(value: Any) -> Callable[[Hashable], Any]:
 
 
 # ---- states as trees of parameters ----------------------------------------------------------------------
-
-
-@jax.tree_util.register_pytree_node_class
-class AnyParams:
-    """Stands for parameters of any structure: a tree of no leaves, which a state keeps wherever it is like them."""
-
-    def tree_flatten(self) -> tuple[tuple[()], None]:
-        """No leaves."""
-        return (), None
-
-    @classmethod
-    def tree_unflatten(cls, _: None, __: tuple[()]) -> AnyParams:
-        """Itself again."""
-        return cls()
-
-
-def tree_map_params(
-    initable: Any,
-    f: Callable[..., Any],
-    state: State,
-    /,
-    *rest: Any,
-    transform_non_params: Callable[..., Any] | None = None,
-    is_leaf: Callable[[Any], bool] | None = None,
-) -> State:
-    """f(leaf, *leaves of rest) on every part of a state that is a tree like the parameters, moments say.
-
-    initable: the transformation, or its init. rest: trees like the parameters: their shardings, for instance.
-    transform_non_params: for all other leaves, counts say; they stay as they are without it.
-    is_leaf: as in jax.tree.map; where a state was masked, lambda x: isinstance(x, MaskedNode).
-    """
-    init = initable.init if hasattr(initable, "init") else initable
-    if not callable(init):
-        errors.check_pair("tree_map_params", "initable", initable)
-
-    def each(place: Any, value: Any) -> Any:
-        if isinstance(place, AnyParams):
-            return jax.tree.map(f, value, *rest, is_leaf=is_leaf)
-        return value if transform_non_params is None else transform_non_params(value)
-
-    return jax.tree.map(each, init(AnyParams()), state, is_leaf=lambda x: isinstance(x, AnyParams))
 
 
 # ---- hyperparameters in the state -----------------------------------------------------------------------

@@ -218,6 +218,16 @@ def check_one_state(who: str, found: Sequence[Any], kind: type) -> Any:
     return found[0]
 
 
+def several_values(who: str, key: Any, paths: Sequence[str]) -> NoReturn:
+    """A name that leads to more than one value."""
+    raise KeyError(f"{who}: {key!r} is the name of {len(paths)} values. Got {', '.join(paths)}. Choose with filtering.")
+
+
+def no_value(who: str, key: Any) -> NoReturn:
+    """A name that leads nowhere."""
+    raise KeyError(f"{who}: no value is called {key!r}. Names are those of fields, keys and NamedTuple classes.")
+
+
 def check_key(who: str, key: Any) -> jax.Array:
     """One PRNG key, typed or raw, or the one that an integer seed makes."""
     dtype, shape = getattr(key, "dtype", None), np.shape(key)

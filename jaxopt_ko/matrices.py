@@ -209,6 +209,13 @@ def eigenvectors(x: jax.Array) -> jax.Array:
     return _pairs(x)[1][..., ::-1]
 
 
+def largest_eigenvalue_bound(A: jax.Array) -> jax.Array:
+    """float[]: no less than the largest |eigenvalue| of float[n, n], the lesser of two norms; 0 without elements."""
+    if not A.size:
+        return jnp.zeros((), A.dtype)
+    return jnp.minimum(safe_sqrt(jnp.sum(A * A)), jnp.max(jnp.sum(jnp.abs(A), axis=0)))
+
+
 def orthonormal(x: jax.Array) -> jax.Array:
     """float[N, m, m] -> Q of x = Q R."""
 

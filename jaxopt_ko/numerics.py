@@ -187,3 +187,35 @@ def _safe_cbrt_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tup
     nonzero = y != 0
     slope = jnp.where(nonzero, 1 / (3 * jnp.square(jnp.where(nonzero, y, jnp.ones_like(y)))), jnp.zeros_like(y))
     return y, slope * dx
+
+
+def safe_increment(count: jax.Array) -> jax.Array:
+    """count + 1, staying at the largest number of its dtype: no integer wraps round to negative ones."""
+    count = jnp.asarray(count)
+    if jnp.issubdtype(count.dtype, jnp.floating):
+        return count + 1
+    most = np.asarray(np.iinfo(count.dtype).max, count.dtype)
+    return jnp.where(count < most, count + np.asarray(1, count.dtype), most)
+
+
+def safe_norm(
+    x: jax.Array,
+    min_norm: Any,
+    ord: Any = None,
+    axis: int | tuple[int, ...] | None = None,
+    keepdims: bool = False,
+) -> jax.Array:
+    """max(jnp.linalg.norm(x, ord, axis), min_norm), with derivative 0 where the norm is not above min_norm."""
+    x = jnp.asarray(x)
+    least = jnp.asarray(min_norm).astype(x.dtype)
+    short = jnp.linalg.norm(jax.lax.stop_gradient(x), ord=ord, axis=axis, keepdims=True) <= least
+    long = jnp.linalg.norm(jnp.where(short, jnp.ones_like(x), x), ord=ord, axis=axis, keepdims=keepdims)
+    return jnp.where(short.reshape(long.shape), least, long)
+
+
+def safe_root_mean_squares(x: jax.Array, min_rms: Any) -> jax.Array:
+    """float[]: max(sqrt(mean |x|**2), min_rms), with derivative 0 where it is not above min_rms."""
+    x = jnp.asarray(x)
+    square = jnp.mean(jnp.real(x * jnp.conj(x)))
+    least = jnp.asarray(min_rms).astype(square.dtype)
+    return jnp.maximum(safe_sqrt(jnp.where(square > least * least, square, jnp.zeros_like(square))), least)

@@ -32,17 +32,42 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxopt_ko.compose import InjectStatefulHyperparamsState, inject_hyperparams
+from jaxopt_ko.compose import (
+    InjectHyperparamsState,
+    InjectStatefulHyperparamsState,
+    StatefulSchedule,
+    WrappedSchedule,
+    inject_hyperparams,
+    inject_stateful_hyperparams,
+)
 from jaxopt_ko.errors import HyperparameterError, HyperparameterTypeError, say
 from jaxopt_ko.numerics import scalar_dtype
 from jaxopt_ko.types import Schedule
 
 __all__ = [
-    "InjectStatefulHyperparamsState", "Schedule", "constant_schedule", "cosine_decay_schedule",
-    "cosine_onecycle_schedule", "exponential_decay", "inject_hyperparams", "inverse_sqrt_schedule",
-    "inverse_time_decay", "join_schedules", "linear_onecycle_schedule", "linear_schedule",
-    "piecewise_constant_schedule", "piecewise_interpolate_schedule", "polynomial_schedule", "sgdr_schedule",
-    "warmup_constant_schedule", "warmup_cosine_decay_schedule", "warmup_exponential_decay_schedule",
+    "InjectHyperparamsState",
+    "InjectStatefulHyperparamsState",
+    "Schedule",
+    "StatefulSchedule",
+    "WrappedSchedule",
+    "constant_schedule",
+    "cosine_decay_schedule",
+    "cosine_onecycle_schedule",
+    "exponential_decay",
+    "inject_hyperparams",
+    "inject_stateful_hyperparams",
+    "inverse_sqrt_schedule",
+    "inverse_time_decay",
+    "join_schedules",
+    "linear_onecycle_schedule",
+    "linear_schedule",
+    "piecewise_constant_schedule",
+    "piecewise_interpolate_schedule",
+    "polynomial_schedule",
+    "sgdr_schedule",
+    "warmup_constant_schedule",
+    "warmup_cosine_decay_schedule",
+    "warmup_exponential_decay_schedule",
     "warmup_stable_decay_schedule",
 ]  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import functools
 import math
 from collections.abc import Callable
@@ -13,8 +14,18 @@ import numpy as np
 from jax.experimental.shard_alike import shard_alike
 
 from jaxopt_ko import errors
-from jaxopt_ko.numerics import joined, length
+from jaxopt_ko.numerics import bias_correction as gathered_weight
+from jaxopt_ko.numerics import joined, length, scalar_dtype
+from jaxopt_ko.tree_state import NamedTupleKey, get, get_all_with_path, map_params, set
 from jaxopt_ko.types import DType, PyTree
+
+__all__ = [
+    "NamedTupleKey", "add", "add_scale", "allclose", "batch_shape", "bias_correction", "cast", "cast_like", "clip",
+    "conj", "div", "dtype", "full_like", "get", "get_all_with_path", "map_params", "max", "min", "mul", "norm",
+    "ones_like", "random_like", "real", "scale", "set", "size", "split_key_like", "sub", "sum",
+    "unwrap_random_key_data", "update_infinity_moment", "update_moment", "update_moment_per_elem_norm", "vdot",
+    "where", "zeros_like",
+]  # fmt: skip
 
 
 def is_none(x: Any) -> bool:
@@ -63,7 +74,10 @@ def compute_dtype(*dtypes: DType) -> jnp.dtype:
 
 
 def full_like(leaf: Any, value: Any = 0.0, dtype: DType | None = None) -> jax.Array:
-    """A new array with the shape of one leaf, abstract or not, and `dtype` or the leaf's own."""
+    """A new array with the shape of one leaf, abstract or not, and `dtype` or the leaf's own; of a tree, one a leaf."""
+    if not jax.tree_util.treedef_is_leaf(structure(leaf)):
+        made: jax.Array = jax.tree.map(lambda x: full_like(x, value, dtype), leaf)
+        return made
     dtype = dtype_of(leaf) if dtype is None else dtype
     if not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
         return jnp.full(np.shape(leaf), value, dtype)
@@ -135,7 +149,7 @@ def sum_of_squares(tree: PyTree) -> jax.Array:
     """The sum of |x|**2 over every element of every leaf; float32[] at least, 0 for an empty tree."""
     terms = [_leaf_square(leaf) for leaf in jax.tree.leaves(tree)]
     wide = compute_dtype(*(term.dtype for term in terms))
-    return sum((term.astype(wide) for term in terms), start=jnp.zeros((), wide))
+    return builtins.sum((term.astype(wide) for term in terms), start=jnp.zeros((), wide))
 
 
 @jax.jit
@@ -160,7 +174,7 @@ def _leaf_length(x: jax.Array) -> jax.Array:
 def zeros_vector(tree: PyTree) -> jax.Array:
     """The vector that `ravel` makes of such a tree, all zero; its leaves may be abstract."""
     leaves = jax.tree.leaves(tree)
-    return jnp.zeros(sum(math.prod(np.shape(leaf)) for leaf in leaves), compute_dtype(*map(dtype_of, leaves)))
+    return jnp.zeros(builtins.sum(math.prod(np.shape(leaf)) for leaf in leaves), compute_dtype(*map(dtype_of, leaves)))
 
 
 def where_given(updates: PyTree, full: PyTree) -> PyTree:
@@ -175,3 +189,267 @@ def filled(updates: PyTree, full: PyTree) -> PyTree:
     leaves, treedef = flatten(updates, none_is_leaf=True)
     others = treedef.flatten_up_to(full)
     return treedef.unflatten([x if u is None else u for u, x in zip(leaves, others, strict=True)])
+
+
+# ---- the names of optax.tree ----------------------------------------------------------------------------
+
+
+def add(tree_x: PyTree, tree_y: PyTree, *other_trees: PyTree) -> PyTree:
+    """x + y + …, leaf by leaf; None stays None."""
+    return jax.tree.map(lambda *xs: functools.reduce(_plus, xs), tree_x, tree_y, *other_trees)
+
+
+def _plus(x: Any, y: Any) -> Any:
+    return x + y
+
+
+def sub(tree_x: PyTree, tree_y: PyTree) -> PyTree:
+    """x - y, leaf by leaf."""
+    return jax.tree.map(lambda x, y: x - y, tree_x, tree_y)
+
+
+def mul(tree_x: PyTree, tree_y: PyTree) -> PyTree:
+    """x y, leaf by leaf."""
+    return jax.tree.map(lambda x, y: x * y, tree_x, tree_y)
+
+
+def div(tree_x: PyTree, tree_y: PyTree) -> PyTree:
+    """x / y, leaf by leaf."""
+    return jax.tree.map(lambda x, y: x / y, tree_x, tree_y)
+
+
+def scale(scalar: Any, tree: PyTree) -> PyTree:
+    """s x, leaf by leaf, in each leaf's own dtype, multiplied in float32 at least."""
+    return jax.tree.map(lambda x: _scaled(scalar, x), tree)
+
+
+def add_scale(tree_x: PyTree, scalar: Any, tree_y: PyTree) -> PyTree:
+    """x + s y, leaf by leaf, in x's dtype, computed in float32 at least."""
+
+    def leaf(x: Any, y: Any) -> jax.Array:
+        wide = compute_dtype(dtype_of(x), dtype_of(y))
+        return (jnp.asarray(x).astype(wide) + _scaled(scalar, jnp.asarray(y).astype(wide))).astype(dtype_of(x))
+
+    return jax.tree.map(leaf, tree_x, tree_y)
+
+
+def _scaled(scalar: Any, x: Any) -> jax.Array:
+    wide = compute_dtype(dtype_of(x))
+    if not jnp.issubdtype(dtype_of(x), jnp.floating):
+        wide = dtype_of(x)
+    return (jnp.asarray(scalar).astype(wide) * jnp.asarray(x).astype(wide)).astype(dtype_of(x))
+
+
+def _terms(function: Callable[..., jax.Array], *trees: PyTree) -> tuple[list[jax.Array], jnp.dtype]:
+    """What a function makes of the leaves in float32 at least, and the dtype of all together."""
+    columns = zip(*(jax.tree.leaves(tree) for tree in trees), strict=True)
+    wide = [[jnp.asarray(x).astype(compute_dtype(*map(dtype_of, xs))) for x in xs] for xs in columns]
+    terms = [function(*xs) for xs in wide]
+    return terms, compute_dtype(*(term.dtype for term in terms))
+
+
+def vdot(tree_x: PyTree, tree_y: PyTree) -> jax.Array:
+    """float[]: the inner product of two trees as vectors, float32 at least."""
+    if structure(tree_x) != structure(tree_y):
+        errors.structure_mismatch("tree.vdot", "tree_x", tree_x, "tree_y", tree_y)
+    terms, wide = _terms(lambda x, y: jnp.sum(x * y), tree_x, tree_y)
+    return builtins.sum((term.astype(wide) for term in terms), start=jnp.zeros((), wide))
+
+
+def sum(tree: PyTree, associative_reduction: bool = False) -> jax.Array:
+    """float[]: the sum of all elements, float32 at least. associative_reduction: taken, and without effect here."""
+    terms, wide = _terms(jnp.sum, tree)
+    return builtins.sum((term.astype(wide) for term in terms), start=jnp.zeros((), wide))
+
+
+def max(tree: PyTree) -> jax.Array:
+    """The largest element, -inf of an empty tree."""
+    parts = [jnp.max(jnp.asarray(x)) for x in jax.tree.leaves(tree) if np.size(x)]
+    return functools.reduce(jnp.maximum, _common(parts)) if parts else jnp.asarray(-jnp.inf)
+
+
+def min(tree: PyTree) -> jax.Array:
+    """The smallest element, inf of an empty tree."""
+    parts = [jnp.min(jnp.asarray(x)) for x in jax.tree.leaves(tree) if np.size(x)]
+    return functools.reduce(jnp.minimum, _common(parts)) if parts else jnp.asarray(jnp.inf)
+
+
+def _common(parts: list[jax.Array]) -> list[jax.Array]:
+    wide = common_dtype(*(part.dtype for part in parts))
+    return [part.astype(wide) for part in parts]
+
+
+def norm(tree: PyTree, ord: int | str | float | None = None, squared: bool = False) -> jax.Array:
+    """float[]: the norm of a tree as a vector, float32 at least; ord None or 2, 1, or "inf"; squared if asked.
+
+    No square overflows where the norm does not. Raises HyperparameterError for another ord.
+    """
+    kinds: dict[Any, Callable[[], jax.Array]] = {
+        None: lambda: global_norm(tree),
+        2: lambda: global_norm(tree),
+        1: lambda: sum(jax.tree.map(jnp.abs, tree)),
+        "inf": lambda: max(jax.tree.map(lambda x: jnp.abs(jnp.asarray(x).astype(compute_dtype(dtype_of(x)))), tree)),
+        np.inf: lambda: norm(tree, "inf"),
+    }
+    if ord not in kinds:
+        errors.say(errors.HyperparameterError, "tree.norm", "ord must be None, 1, 2, or inf", repr(ord))
+    if squared and ord in (None, 2):
+        return sum_of_squares(tree)
+    length = kinds[ord]()
+    return jnp.square(length) if squared else length
+
+
+def size(tree: PyTree) -> int:
+    """How many elements there are."""
+    return builtins.sum(int(np.size(leaf)) for leaf in jax.tree.leaves(tree))
+
+
+def cast(tree: PyTree, dtype: DType | None) -> PyTree:
+    """Leaf by leaf in another dtype; as it is for None."""
+    return tree if dtype is None else jax.tree.map(lambda x: jnp.asarray(x).astype(dtype), tree)
+
+
+def cast_like(tree: PyTree, other_tree: PyTree) -> PyTree:
+    """Each leaf in the dtype that the other tree's has."""
+    return jax.tree.map(lambda x, y: jnp.asarray(x).astype(dtype_of(y)), tree, other_tree)
+
+
+def dtype(tree: PyTree, mixed_dtype_handler: str | None = None) -> DType:
+    """The dtype of all leaves, None of no leaf; mixed_dtype_handler: "promote", "lowest" or "highest" if they differ.
+
+    Raises TreeError for different dtypes without a handler.
+    """
+    kinds = {dtype_of(leaf) for leaf in jax.tree.leaves(tree)}
+    if not kinds:
+        return None
+    if mixed_dtype_handler is None:
+        if len(kinds) > 1:
+            errors.say(errors.TreeError, "tree.dtype", "all leaves must have one dtype", f"{sorted(map(str, kinds))}",
+                       "Name a mixed_dtype_handler")  # fmt: skip
+        return kinds.pop()
+    errors.check_choice("tree.dtype", "mixed_dtype_handler", mixed_dtype_handler, ("promote", "lowest", "highest"))
+    whole = common_dtype(*kinds)
+    if mixed_dtype_handler == "promote":
+        return whole
+    wanted = (
+        d for d in kinds if all(common_dtype(d, e) == (e if mixed_dtype_handler == "lowest" else d) for e in kinds)
+    )
+    found = next(wanted, None)
+    if found is None:
+        errors.say(errors.TreeError, "tree.dtype", f"one dtype must be the {mixed_dtype_handler}",
+                   f"{sorted(map(str, kinds))}", "Use 'promote'")  # fmt: skip
+    return found
+
+
+def clip(tree: PyTree, min_value: Any = None, max_value: Any = None) -> PyTree:
+    """Every element brought into [min_value, max_value]."""
+    return jax.tree.map(lambda x: jnp.clip(x, min_value, max_value), tree)
+
+
+def conj(tree: PyTree) -> PyTree:
+    """Complex conjugates."""
+    return jax.tree.map(jnp.conj, tree)
+
+
+def real(tree: PyTree) -> PyTree:
+    """Real parts."""
+    return jax.tree.map(jnp.real, tree)
+
+
+def where(condition: Any, tree_x: PyTree, tree_y: PyTree) -> PyTree:
+    """x where the condition holds, y elsewhere; one condition for all leaves."""
+    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), tree_x, tree_y)
+
+
+def zeros_like(tree: PyTree, dtype: DType | None = None) -> PyTree:
+    """Zeros in the shape, dtype and place of each leaf, abstract or not."""
+    return jax.tree.map(lambda leaf: full_like(leaf, 0, dtype), tree)
+
+
+def ones_like(tree: PyTree, dtype: DType | None = None) -> PyTree:
+    """Ones in the shape, dtype and place of each leaf."""
+    return jax.tree.map(lambda leaf: full_like(leaf, 1, dtype), tree)
+
+
+def allclose(a: PyTree, b: PyTree, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> jax.Array:
+    """bool[]: |a - b| <= atol + rtol |b| everywhere."""
+    close = jax.tree.map(lambda x, y: jnp.allclose(x, y, rtol, atol, equal_nan), a, b)
+    return functools.reduce(jnp.logical_and, jax.tree.leaves(close), jnp.asarray(True))
+
+
+def batch_shape(tree: PyTree, shape: tuple[int, ...] = ()) -> PyTree:
+    """Each leaf repeated along more axes in front: of leaves [*s], [*shape, *s]."""
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (*shape, *np.shape(x))), tree)
+
+
+def split_key_like(rng_key: jax.Array, target_tree: PyTree) -> PyTree:
+    """A PRNG key for each leaf."""
+    treedef = structure(target_tree)
+    keys = jax.random.split(rng_key, builtins.max(treedef.num_leaves, 1))
+    return treedef.unflatten(list(keys)[: treedef.num_leaves])
+
+
+def random_like(
+    rng_key: jax.Array,
+    target_tree: PyTree,
+    sampler: Callable[..., jax.Array] = jax.random.normal,
+    dtype: DType | None = None,
+) -> PyTree:
+    """sampler(key, shape, dtype) of each leaf, in its dtype or another."""
+
+    def leaf(x: Any, key: jax.Array) -> jax.Array:
+        return sampler(key, np.shape(x), dtype_of(x) if dtype is None else dtype)
+
+    return jax.tree.map(leaf, target_tree, split_key_like(rng_key, target_tree))
+
+
+def unwrap_random_key_data(input_tree: PyTree) -> PyTree:
+    """Typed PRNG keys as the numbers in them, to be compared or saved."""
+
+    def leaf(x: Any) -> Any:
+        typed = isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+        return jax.random.key_data(x) if typed else x
+
+    return jax.tree.map(leaf, input_tree)
+
+
+def update_moment(updates: PyTree, moments: PyTree, decay: Any, order: int) -> PyTree:
+    """decay m + (1 - decay) g**order, leaf by leaf, in m's dtype."""
+    return _averaged(lambda g: g**order, updates, moments, decay)
+
+
+def update_moment_per_elem_norm(updates: PyTree, moments: PyTree, decay: Any, order: int) -> PyTree:
+    """decay m + (1 - decay) |g|**order; the powers of a complex number's length, too."""
+    return _averaged(lambda g: jnp.abs(g) ** order, updates, moments, decay)
+
+
+def update_infinity_moment(updates: PyTree, moments: PyTree, decay: Any, eps: Any) -> PyTree:
+    """max(decay m, |g| + eps), leaf by leaf, in m's dtype."""
+
+    def leaf(g: Any, m: Any) -> Any:
+        wide = compute_dtype(dtype_of(g), dtype_of(m))
+        d, e = (jnp.asarray(x).astype(wide) for x in (decay, eps))
+        now = jnp.abs(jnp.asarray(g)).astype(wide) + e
+        return jnp.maximum(d * jnp.asarray(m).astype(wide), now).astype(dtype_of(m))
+
+    return jax.tree.map(leaf, updates, moments)
+
+
+def _averaged(power: Callable[[jax.Array], jax.Array], updates: PyTree, moments: PyTree, decay: Any) -> PyTree:
+    def leaf(g: Any, m: Any) -> Any:
+        wide = compute_dtype(dtype_of(g), dtype_of(m))
+        d = jnp.asarray(decay).astype(wide)
+        return (d * jnp.asarray(m).astype(wide) + (1 - d) * power(jnp.asarray(g).astype(wide))).astype(dtype_of(m))
+
+    return jax.tree.map(leaf, updates, moments)
+
+
+def bias_correction(moment: PyTree, decay: Any, count: jax.Array) -> PyTree:
+    """m / (1 - decay**count), leaf by leaf, in m's dtype."""
+    weight = gathered_weight(jnp.asarray(decay).astype(scalar_dtype()), jnp.asarray(count))
+
+    def leaf(m: Any) -> jax.Array:
+        wide = compute_dtype(dtype_of(m))
+        return (jnp.asarray(m).astype(wide) / weight.astype(wide)).astype(dtype_of(m))
+
+    return jax.tree.map(leaf, moment)

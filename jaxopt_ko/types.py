@@ -18,6 +18,14 @@ Schedule: TypeAlias = Callable[[Array], Array]  # int32[] step, from 0 -> float[
 Hyper: TypeAlias = float | Array | Schedule  # every numeric hyperparameter of every method
 
 
+OptState: TypeAlias = Any  # optax's names for what is above
+ScalarOrSchedule: TypeAlias = float | Array | Schedule
+MaskOrFn: TypeAlias = Any  # pytree of bools, or a function of the parameters that makes it
+TransformInitFn: TypeAlias = Callable[[Params], State]
+TransformUpdateFn: TypeAlias = Callable[..., tuple[Updates, State]]
+TransformUpdateExtraArgsFn: TypeAlias = Callable[..., tuple[Updates, State]]
+
+
 class GradientTransformation(NamedTuple):
     """The one pair that every method is: SGD and interior point alike.
 
@@ -136,6 +144,12 @@ class Solution(NamedTuple):
 
 class EmptyState(NamedTuple):
     """The state of a transformation that remembers nothing."""
+
+
+AddDecayedWeightsState = EmptyState  # optax's names for it
+ClipState = EmptyState
+ClipByGlobalNormState = EmptyState
+ScaleState = EmptyState
 
 
 class MaskedNode(NamedTuple):

@@ -156,7 +156,7 @@ def scale_by_distance_over_gradients(
         x = wide_copy(p)
         square = summed(x * x, tuple(range(x.ndim)))
         return (
-            reps_rel * (1 + safe_sqrt(square)),
+            relative * (1 + safe_sqrt(square)),
             full_like(square),
             x if param_dtype is None else x.astype(param_dtype),
         )

@@ -1,0 +1,152 @@
+"""Values found and replaced in a state by the name of their field, key or class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxopt_ko import errors
+from jaxopt_ko.types import PyTree
+
+Path = tuple[Any, ...]
+Filtering = Callable[[Path, Any], bool]
+
+
+class NamedTupleKey(NamedTuple):
+    """A step of a path into a NamedTuple."""
+
+    tuple_name: str  # of its class
+    name: str  # of the field
+
+    def __str__(self) -> str:
+        return f"{self.tuple_name}.{self.name}"
+
+
+def get_all_with_path(tree: PyTree, key: Any, filtering: Filtering | None = None) -> list[tuple[Path, Any]]:
+    """Every (path, value) whose field, dictionary key or NamedTuple class is called `key`.
+
+    filtering(path, value) -> bool: which of them to keep.
+    """
+    return [(path, value) for path, value in _found(tree, (), key) if filtering is None or filtering(path, value)]
+
+
+def get(tree: PyTree, key: Any, default: Any = None, filtering: Filtering | None = None) -> Any:
+    """The one value called `key`, as `get_all_with_path` finds it, or `default`.
+
+    get(state, "learning_rate"), get(state, "ScaleByAdamState"). Raises KeyError if there are several.
+    """
+    found = get_all_with_path(tree, key, filtering)
+    if len(found) > 1:
+        errors.several_values("tree.get", key, [jax.tree_util.keystr(_shown(path)) for path, _ in found])
+    return found[0][1] if found else default
+
+
+def set(tree: PyTree, filtering: Filtering | None = None, /, **kwargs: Any) -> PyTree:
+    """A copy of a tree with every value called so replaced: set(state, learning_rate=0.1).
+
+    Raises KeyError for a name that is not there.
+    """
+    for key in kwargs:
+        if not get_all_with_path(tree, key, filtering):
+            errors.no_value("tree.set", key)
+
+    def replaced(node: Any, path: Path) -> Any:
+        name = type(node).__name__ if _is_named_tuple(node) else None
+        if name in kwargs and (filtering is None or filtering(path, node)):
+            return kwargs[name]
+        children = list(_children(node))
+        if not children:
+            return node
+        new = []
+        for entry, child in children:
+            key, at = _name(entry), (*path, entry)
+            swap = key in kwargs and (filtering is None or filtering(at, child))
+            new.append(kwargs[key] if swap else replaced(child, at))
+        if _is_named_tuple(node):
+            return type(node)(*new)
+        structure = jax.tree.structure(node, is_leaf=lambda x: x is not node)
+        return jax.tree.unflatten(structure, new)
+
+    return replaced(tree, ())
+
+
+def _found(node: Any, path: Path, key: Any) -> Iterator[tuple[Path, Any]]:
+    if _is_named_tuple(node) and type(node).__name__ == key:
+        yield path, node
+    for entry, child in _children(node):
+        if _name(entry) == key:
+            yield (*path, entry), child
+        yield from _found(child, (*path, entry), key)
+
+
+def _is_named_tuple(node: Any) -> bool:
+    return isinstance(node, tuple) and hasattr(node, "_fields")
+
+
+def _children(node: Any) -> Iterator[tuple[Any, Any]]:
+    """(step, child) one level down, None included."""
+    if _is_named_tuple(node):
+        yield from ((NamedTupleKey(type(node).__name__, name), getattr(node, name)) for name in node._fields)
+        return
+    if node is None:
+        return
+    for path, child in jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda x: x is not node)[0]:
+        if path:
+            yield path[0], child
+
+
+def _name(entry: Any) -> Any:
+    """What a step is called; a place in a list has no name."""
+    if isinstance(entry, jax.tree_util.SequenceKey):
+        return None
+    return entry.name if hasattr(entry, "name") else getattr(entry, "key", None)
+
+
+def _shown(path: Path) -> Path:
+    return tuple(jax.tree_util.GetAttrKey(step.name) if isinstance(step, NamedTupleKey) else step for step in path)
+
+
+# ---- what is like the parameters ---------------------------------------------------------------------------
+
+
+@jax.tree_util.register_pytree_node_class
+class AnyParams:
+    """Stands for parameters of any structure: a tree of no leaves, which a state keeps wherever it is like them."""
+
+    def tree_flatten(self) -> tuple[tuple[()], None]:
+        """No leaves."""
+        return (), None
+
+    @classmethod
+    def tree_unflatten(cls, _: None, __: tuple[()]) -> AnyParams:
+        """Itself again."""
+        return cls()
+
+
+def map_params(
+    initable: Any,
+    f: Callable[..., Any],
+    state: PyTree,
+    /,
+    *rest: Any,
+    transform_non_params: Callable[..., Any] | None = None,
+    is_leaf: Callable[[Any], bool] | None = None,
+) -> PyTree:
+    """f(leaf, *leaves of rest) on every part of a state that is a tree like the parameters, moments say.
+
+    initable: the transformation, or its init. rest: trees like the parameters: their shardings, for instance.
+    transform_non_params: for all other leaves, counts say; they stay as they are without it.
+    is_leaf: as in jax.tree.map; where a state was masked, lambda x: isinstance(x, MaskedNode).
+    """
+    init = initable.init if hasattr(initable, "init") else initable
+    if not callable(init):
+        errors.check_pair("tree.map_params", "initable", initable)
+
+    def each(place: Any, value: Any) -> Any:
+        if isinstance(place, AnyParams):
+            return jax.tree.map(f, value, *rest, is_leaf=is_leaf)
+        return value if transform_non_params is None else transform_non_params(value)
+
+    return jax.tree.map(each, init(AnyParams()), state, is_leaf=lambda x: isinstance(x, AnyParams))
