@@ -178,7 +178,6 @@ from jaxopt_ko.optimizers.novograd import (
 )
 from jaxopt_ko.optimizers.optimistic import (
     ScaleByOptimisticGradientState,
-    optimistic_adam,
     optimistic_adam_v2,
     optimistic_gradient_descent,
     scale_by_optimistic_gradient,
@@ -735,7 +734,6 @@ __all__ = [
     "novograd",
     "ntxent",
     "numerics",
-    "optimistic_adam",
     "optimistic_adam_v2",
     "optimistic_gradient_descent",
     "partition",

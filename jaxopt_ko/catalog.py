@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_ko import errors
-from jaxopt_ko.lift import name_of
+from jaxopt_ko.lift import name_of, takes
 from jaxopt_ko.optimizers.adabelief import acprop, adabelief
 from jaxopt_ko.optimizers.adadelta import adadelta
 from jaxopt_ko.optimizers.adafactor import adafactor
@@ -28,16 +28,22 @@ from jaxopt_ko.optimizers.adan import adan
 from jaxopt_ko.optimizers.ademamix import ademamix, simplified_ademamix
 from jaxopt_ko.optimizers.adopt import adopt
 from jaxopt_ko.optimizers.amsgrad import amsgrad
+from jaxopt_ko.optimizers.cocob import cocob
+from jaxopt_ko.optimizers.dadaptation import dadapt_adamw
+from jaxopt_ko.optimizers.dog import dog, dowg
 from jaxopt_ko.optimizers.fromage import fromage
 from jaxopt_ko.optimizers.galore import galore
 from jaxopt_ko.optimizers.lamb import lamb
 from jaxopt_ko.optimizers.lars import lars
 from jaxopt_ko.optimizers.lion import lion
 from jaxopt_ko.optimizers.madgrad import madgrad
+from jaxopt_ko.optimizers.momo import momo, momo_adam
 from jaxopt_ko.optimizers.muon import muon
 from jaxopt_ko.optimizers.noisy_sgd import noisy_sgd
 from jaxopt_ko.optimizers.novograd import novograd
-from jaxopt_ko.optimizers.optimistic import optimistic_adam, optimistic_adam_v2, optimistic_gradient_descent
+from jaxopt_ko.optimizers.optimistic import optimistic_adam_v2, optimistic_gradient_descent
+from jaxopt_ko.optimizers.polyak import polyak_sgd
+from jaxopt_ko.optimizers.prodigy import prodigy
 from jaxopt_ko.optimizers.radam import radam
 from jaxopt_ko.optimizers.rmsprop import rmsprop
 from jaxopt_ko.optimizers.rprop import rprop
@@ -68,6 +74,7 @@ FAMILIES: dict[str, Text] = {
     "descent": ("gradient descent", "경사 하강법"),
     "adaptive": ("adaptive learning rates", "적응적 학습률"),
     "sign": ("steps by sign", "부호 걸음"),
+    "rate-free": ("learning rates found on the way", "학습률을 스스로 찾기"),
     "layers": ("steps as large as the layer", "층의 크기에 맞춘 걸음"),
     "matrix": ("matrix preconditioners", "행렬 전처리"),
     "conjugate": ("conjugate gradients", "켤레 기울기"),
@@ -80,6 +87,7 @@ FAMILIES: dict[str, Text] = {
 NEEDS: dict[str, Text] = {
     "gradient": ("gradient", "기울기"),
     "params": ("parameters", "매개변수"),
+    "value": ("value", "손실 value"),
     "value_fn": ("value_fn", "함수 value_fn"),
     "residual_fn": ("residual_fn", "잔차 residual_fn"),
     "operator": ("operator and b", "연산자 operator와 b"),
@@ -100,8 +108,9 @@ METHODS: dict[str, Callable[..., GradientTransformation]] = {
         *(rprop, sign_sgd, signum, lion, yogi, radam, adabelief, adan),
         *(adafactor, sm3, galore, lars, novograd, lamb, fromage),
         *(ademamix, simplified_ademamix, adopt, acprop, madgrad, noisy_sgd, sophia),
-        *(optimistic_gradient_descent, optimistic_adam, optimistic_adam_v2),
+        *(optimistic_gradient_descent, optimistic_adam_v2),
         *(shampoo, muon, soap),
+        *(polyak_sgd, cocob, dadapt_adamw, prodigy, dog, dowg, momo, momo_adam),
         *(cg, nonlinear_cg, bfgs, lbfgs, lbfgsb, newton, newton_cg, gauss_newton, levenberg_marquardt),
         *(projected_gradient, proximal_gradient, augmented_lagrangian, interior_point),
     )
@@ -158,8 +167,9 @@ class Row(NamedTuple):
 
     def make(self) -> GradientTransformation:
         """The method, with a learning rate of 0.1 if it takes one."""
-        rate = {"learning_rate": 0.1} if self.needs[0] == "gradient" else {}
-        return METHODS[self.factory or self.name](**rate, **self.options)
+        factory = METHODS[self.factory or self.name]
+        rate = {"learning_rate": 0.1} if self.needs[0] == "gradient" and takes(factory, "learning_rate") else {}
+        return factory(**rate, **self.options)
 
 
 # fmt: off
@@ -400,7 +410,7 @@ ROWS = (
         "Zhao et al. 2024, arXiv:2403.03507, Algorithm 2",
         r"R = P' g, \quad u = -\mathrm{lr}\; \mathrm{scale}\; P\, \mathrm{adam}(R), \quad "
         r"P = \mathrm{svd}_{\mathrm{rank}}(g)",
-        ("gradient", "params"), ("adam",),
+        ("gradient",), ("adam",),
         ("Adam on gradients that are projected to their first singular vectors, found anew every 200 steps.",
          "기울기를 큰 특이벡터 몇 개에 사영하고 그 안에서 Adam을 씁니다. 특이벡터는 200걸음마다 새로 구합니다."),
         ("wide matrices: moments as small as a low-rank adapter's, while all weights are trained",
@@ -513,14 +523,6 @@ ROWS = (
         ("Optimistic gradient descent along Adam's direction.", "Adam의 방향에 낙관적 경사 하강법을 씁니다."),
         ("generative adversarial networks", "생성적 적대 신경망(GAN)"),
         ("plain minimization: Adam does it with a vector less", "단순한 최소화: Adam이 메모리를 덜 씀")),
-    Row("optimistic_adam", ("Optimistic Adam, the older words", "낙관적 Adam(예전 인자)"), "adaptive", 2018,
-        "Daskalakis, Ilyas, Syrgkanis & Zeng 2018, arXiv:1711.00141, Algorithm 1",
-        r"u = -\mathrm{lr}\, r_t - \mathrm{optimism}\, (r_t - r_{t-1})",
-        ("gradient",), ("optimistic_adam_v2",),
-        ("The same with a rate of its own for the change, which a schedule of the learning rate leaves as it is.",
-         "변화에 곱하는 비율을 학습률과 따로 정하므로, 학습률 스케줄이 그 비율을 바꾸지 않습니다."),
-        ("programs written for optax's older name", "optax의 예전 이름으로 쓴 프로그램"),
-        ("new programs: optimistic_adam_v2", "새 프로그램: optimistic_adam_v2를 쓸 것")),
     Row("sophia", ("Sophia", "Sophia(대각 헤세 행렬로 나누기)"), "newton", 2023,
         "Liu, Li, Hall, Liang & Ma 2023, arXiv:2305.14342, Algorithm 3",
         r"h \leftarrow b_2 h + (1 - b_2)\, r \odot H r, \quad "
@@ -535,7 +537,7 @@ ROWS = (
         "Gupta et al. 2018, arXiv:1802.09568, Algorithm 1",
         r"L \leftarrow \beta_2 L + (1 - \beta_2)\, G G', \quad R \leftarrow \beta_2 R + (1 - \beta_2)\, G' G, \quad "
         r"U = -\mathrm{lr}\, L^{-1/4} G R^{-1/4}",
-        ("gradient", "params"), ("adagrad",),
+        ("gradient",), ("adagrad",),
         ("Adagrad for matrices: two factors, of the rows' and the columns' gradients so far, turn and scale the new.",
          "행렬을 위한 Adagrad로, 지난 기울기를 행과 열 방향으로 모아 기울기를 돌리고 늘이고 줄입니다."),
         ("fewer steps than Adam on large networks", "큰 신경망에서 Adam보다 걸음 수가 적음"),
@@ -544,7 +546,7 @@ ROWS = (
     Row("muon", ("Muon", "Muon(직교화한 모멘텀)"), "matrix", 2024,
         "Jordan et al. 2024, kellerjordan.github.io/posts/muon",
         r"M \leftarrow \beta M + (1 - \beta)\, G, \quad M = U \Sigma V', \quad W \leftarrow W - \mathrm{lr}\, U V'",
-        ("gradient", "params"), ("nesterov", "shampoo"),
+        ("gradient",), ("nesterov", "shampoo"),
         ("Momentum for matrices, with every singular value brought to one by a few matrix products (Newton-Schulz).",
          "행렬의 모멘텀에서 모든 특잇값을 행렬 곱 몇 번(뉴턴-슐츠 반복)으로 1에 가깝게 만듭니다."),
         ("the fewest steps for hidden layers, with half of Adam's memory",
@@ -561,6 +563,76 @@ ROWS = (
         ("fewer steps than Adam and than Shampoo, hardly anything to tune",
          "Adam이나 Shampoo보다 걸음 수가 적고 조정할 것이 거의 없음"),
         ("scarce memory: four square matrices a weight matrix", "메모리가 귀할 때: 가중치 행렬마다 정사각 행렬 네 개")),
+    Row("polyak_sgd", ("SGD with Polyak's step", "폴랴크 보폭의 SGD"), "rate-free", 2021,
+        "Loizou et al. 2021, arXiv:2002.10542",
+        r"\eta = \min\left(\frac{f - f_{\min}}{|g|^2 + \epsilon}, \eta_{\max}\right), \quad u = -\eta\, g",
+        ("gradient", "value"), ("gradient_descent",),
+        ("The step that would reach the known least loss if the loss were a plane.",
+         "손실이 평면이라면 알고 있는 최솟값에 한 걸음에 닿을 보폭을 씁니다."),
+        ("no learning rate where the least loss is known", "손실의 최솟값을 알 때 학습률이 필요 없음"),
+        ("a least loss that is not known", "손실의 최솟값을 모를 때")),
+    Row("cocob", ("COCOB", "COCOB(동전 내기)"), "rate-free", 2017,
+        "Orabona & Tommasi 2017, arXiv:1705.07795, Algorithm 2",
+        r"x = x_0 + \frac{\theta\,(L + R)}{L \max(G + L, \alpha L)}, \quad \theta = -\sum g, \quad G = \sum |g|",
+        ("gradient", "params"), ("adagrad",),
+        ("Each weight bets what it has won on the sign of its next gradient.",
+         "가중치마다 지금까지 딴 것을 다음 기울기의 부호에 겁니다."),
+        ("no learning rate at all", "학습률이 전혀 없음"),
+        ("scarce memory: five vectors", "메모리가 귀할 때: 벡터 다섯 개")),
+    Row("dadapt_adamw", ("D-Adapted AdamW", "D-적응 AdamW"), "rate-free", 2023,
+        "Defazio & Mishchenko 2023, arXiv:2301.07733, Algorithm 5",
+        r"d \leftarrow \max\left(d, \frac{r}{(1 - \sqrt{\beta_2})\, |s|_1}\right), \quad "
+        r"u = -\frac{m}{\sqrt{v} + \epsilon}, \quad m \leftarrow \beta_1 m + (1 - \beta_1)\, d\, g",
+        ("gradient", "params"), ("adamw",),
+        ("AdamW times an estimate of the distance from the start to the solution.",
+         "출발점에서 해까지의 거리를 추정해 학습률로 쓰는 AdamW입니다."),
+        ("near a tuned AdamW with no tuning", "조정 없이도 잘 조정한 AdamW에 가까움"),
+        ("fine tuning from weights that are nearly right", "이미 거의 맞은 가중치를 미세 조정할 때")),
+    Row("prodigy", ("Prodigy", "Prodigy(더 빠른 거리 추정)"), "rate-free", 2023,
+        "Mishchenko & Defazio 2023, arXiv:2306.06101, Algorithm 4",
+        r"d \leftarrow \max\left(d, \frac{r}{|s|_1}\right), \quad "
+        r"r \leftarrow \sqrt{\beta_2}\, r + a\, \langle g, x_0 - x\rangle, "
+        r"\quad u = -a\, \frac{m}{\sqrt{v} + d\, \epsilon}",
+        ("gradient", "params"), ("dadapt_adamw",),
+        ("D-Adaptation whose estimate grows faster, as gradients weigh more where it was larger.",
+         "추정이 클 때의 기울기에 더 무게를 두어 거리 추정이 더 빨리 커지는 D-적응입니다."),
+        ("a sound first try where no learning rate is known", "학습률을 전혀 모를 때 먼저 써 볼 만함"),
+        ("continuing from other weights: it remembers the start", "다른 가중치에서 이어 갈 때: 출발점을 기억함")),
+    Row("dog", ("DoG", "DoG(거리 나누기 기울기)"), "rate-free", 2023,
+        "Ivgi, Hinder & Carmon 2023, arXiv:2302.12022",
+        r"u = -\frac{\max |x - x_0|}{\sqrt{\sum |g|^2 + \epsilon}}\, g",
+        ("gradient", "params"), ("gradient_descent", "adagrad"),
+        ("SGD whose rate is the distance gone over the root of all gradients' squares.",
+         "지나온 거리를 기울기 제곱합의 제곱근으로 나눈 값이 학습률인 SGD입니다."),
+        ("half of Adam's memory, nothing to tune", "메모리가 Adam의 절반이고 조정할 것이 없음"),
+        ("evaluation without averaging the weights", "가중치를 평균하지 않고 평가할 때")),
+    Row("dowg", ("DoWG", "DoWG(가중 기울기)"), "rate-free", 2023,
+        "Khaled, Mishchenko & Jin 2023, arXiv:2305.16284, Algorithm 1",
+        r"r \leftarrow \max(r, |x - x_0|), \quad v \leftarrow v + r^2 |g|^2, "
+        r"\quad u = -\frac{r^2}{\sqrt{v} + \epsilon}\, g",
+        ("gradient", "params"), ("dog",),
+        ("DoG that weighs each gradient by the distance it was met at.",
+         "기울기마다 그것을 만난 거리로 무게를 두는 DoG입니다."),
+        ("proved for smooth and for nonsmooth functions", "매끄러운 함수와 그렇지 않은 함수 모두에서 증명됨"),
+        ("noisy gradients without averaging", "잡음이 큰데 평균하지 않을 때")),
+    Row("momo", ("MoMo", "MoMo(모델로 정하는 모멘텀)"), "rate-free", 2023,
+        "Schaipp et al. 2023, arXiv:2305.07583, Algorithm 1",
+        r"\tau = \min\left(\mathrm{lr}, \frac{(f - f_{\min} - \gamma + \langle d, x\rangle)_+}{|d|^2}\right), "
+        r"\quad u = -\tau\, d",
+        ("gradient", "params", "value"), ("momentum", "polyak_sgd"),
+        ("Momentum that steps to where the mean of past losses, as planes, meets the lower bound.",
+         "지난 손실들을 평면으로 보고 그 평균이 하한과 만나는 곳까지 가는 모멘텀입니다."),
+        ("stands learning rates far too large", "지나치게 큰 학습률도 견딤"),
+        ("losses whose least value is far from any known bound", "손실의 최솟값이 알려진 하한에서 멀 때")),
+    Row("momo_adam", ("MoMo-Adam", "MoMo-Adam(모델로 정하는 Adam)"), "rate-free", 2023,
+        "Schaipp et al. 2023, arXiv:2305.07583, Algorithm 2",
+        r"\tau = \min\left(\mathrm{lr}, "
+        r"\frac{(f - f_{\min} - \gamma + \langle d, x\rangle)_+}{\langle d, D^{-1} d\rangle}\right), "
+        r"\quad u = -\tau\, D^{-1} d, \quad D = \sqrt{\hat{v}} + \epsilon",
+        ("gradient", "params", "value"), ("momo", "adam"),
+        ("MoMo in Adam's metric.", "Adam의 척도로 잰 MoMo입니다."),
+        ("Adam without a tuned learning rate", "학습률을 조정하지 않은 Adam"),
+        ("losses whose least value is far from any known bound", "손실의 최솟값이 알려진 하한에서 멀 때")),
     Row("cg", ("Conjugate gradients", "켤레 기울기법"), "conjugate", 1952,
         "Hestenes & Stiefel 1952; Nocedal & Wright 2006, algorithm 5.3",
         r"\alpha = \frac{r'z}{d'Ad}, \quad x \leftarrow x + \alpha d, \quad r \leftarrow r - \alpha A d, \quad z = M r",

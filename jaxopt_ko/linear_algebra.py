@@ -118,5 +118,5 @@ def nnls(
         return (new, new + (s - 1) / after * (new - x), after), None
 
     x = jnp.zeros(A.shape[-1:] + b.shape[1:], Q.dtype)
-    (x, _, _), _ = jax.lax.scan(step, (x, x, jnp.zeros((), Q.dtype)), length=iters, unroll=unroll)
+    (x, _, _), _ = jax.lax.scan(step, (x, x, jnp.ones((), Q.dtype)), length=iters, unroll=unroll)
     return x

@@ -169,7 +169,6 @@ CASES = [
     Case(
         "optimistic_gradient_descent", jo.optimistic_gradient_descent, {"learning_rate": 0.1, "alpha": 1.0, "beta": 0.5}
     ),
-    Case("optimistic_adam", jo.optimistic_adam, {"learning_rate": 0.05, "optimism": 0.05, **ROOT}),
     Case("optimistic_adam_v2", jo.optimistic_adam_v2, {"learning_rate": 0.05, "alpha": 1.0, "beta": 0.5, **ROOT}),
     Case("noisy_sgd", jo.noisy_sgd, {"learning_rate": 0.1, "eta": 1e-4, "gamma": 0.55}, {"key": 0}),
     Case(

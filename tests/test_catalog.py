@@ -96,7 +96,7 @@ def test_what_needs_parameters_says_so(row):
     pair, g = row.make(), np.ones(3, np.float32)
 
     def update(params):
-        return pair.update(g, pair.init(g), params)
+        return pair.update(g, pair.init(g), params, value=1.0)
 
     jax.eval_shape(update, g)
     if "params" in row.needs:

@@ -135,6 +135,13 @@ def test_short_numbers_are_computed_in_float32():
     assert unit.dtype == jnp.float32 and abs(float(unit) - 1) < 1e-6
 
 
+def test_log_cosh_keeps_the_digits_of_small_errors():
+    """optax subtracts log 2 from what is nearly log 2."""
+    x = jnp.array([1e-3, -1e-4])
+    np.testing.assert_allclose(jo.log_cosh(x), np.square(x) / 2, rtol=1e-5)
+    assert np.abs(optax.log_cosh(x) / (np.square(x) / 2) - 1).max() > 1e-2
+
+
 def test_the_least_norm_is_a_norm():
     """optax compares epsilon with the norm's square."""
     p, t = jnp.array([1e-3, 0.0]), jnp.array([1.0, 0.0])

@@ -82,7 +82,7 @@ def test_every_name_of_optax_is_there():
         assert {n for n in theirs if not hasattr(getattr(jo, module), n)} == set(), module
     unwanted = {
         *("assignment", "perturbations", "experimental"),  # not for optimization
-        *("convex_kl_divergence", "safe_int32_increment"),  # deprecated in favour of another name
+        *("convex_kl_divergence", "safe_int32_increment", "optimistic_adam"),  # deprecated in favour of another name
         *("multi_normal", "second_order"),  # what is left of optax's deprecated modules
     }
     assert {n for n in dir(optax) if not n.startswith("_") and not hasattr(jo, n)} == unwanted

@@ -45,5 +45,7 @@ def huber_loss(predictions: ArrayLike, targets: ArrayLike | None = None, *, delt
 
 def log_cosh(predictions: ArrayLike, targets: ArrayLike | None = None) -> jax.Array:
     """log cosh(p - t): (p - t)**2 / 2 near 0, |p - t| - log 2 far away; smooth everywhere."""
-    apart = difference("log_cosh", predictions, targets)
-    return jnp.logaddexp(apart, -apart) - jnp.log(2.0).astype(apart.dtype)
+    apart = jnp.abs(difference("log_cosh", predictions, targets))
+    small = jnp.minimum(apart, 1)
+    near = jnp.log1p(2 * jnp.square(jnp.sinh(small / 2)))  # the difference below would lose the digits of a small one
+    return jnp.where(apart < 1, near, apart + jnp.log1p(jnp.exp(-2 * apart)) - jnp.asarray(jnp.log(2.0), apart.dtype))

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko.compose import chain, leafwise
-from jaxopt_ko.errors import NONNEGATIVE, check_hyper
+from jaxopt_ko.errors import NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.optimizers.adam import scale_by_adam
-from jaxopt_ko.transforms.scaling import scale, scale_by_learning_rate
+from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.tree import wide_like
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
 
@@ -88,24 +88,3 @@ def optimistic_adam_v2(
     rule = scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov, nu_dtype=nu_dtype)
     optimism = scale_by_optimistic_gradient(alpha, beta, from_zero=from_zero)
     return chain(rule, optimism, scale_by_learning_rate(learning_rate))
-
-
-@recipe
-def optimistic_adam(
-    learning_rate: Hyper,
-    optimism: Hyper | None = None,
-    b1: Hyper = 0.9,
-    b2: Hyper = 0.999,
-    eps: Hyper = 1e-8,
-    eps_root: Hyper = 0.0,
-    mu_dtype: DType | None = None,
-    *,
-    nesterov: bool = True,
-    from_zero: bool = False,
-    nu_dtype: DType | None = None,
-) -> GradientTransformation:
-    """`optimistic_adam_v2` in optax's older words: -lr r_t - optimism (r_t - r_{t-1}), optimism = lr if None."""
-    check_hyper("optimistic_adam", "learning_rate", learning_rate, NONNEGATIVE)
-    rule = scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov, nu_dtype=nu_dtype)
-    beta = learning_rate if optimism is None else check_hyper("optimistic_adam", "optimism", optimism, NONNEGATIVE)
-    return chain(rule, scale_by_optimistic_gradient(learning_rate, beta, from_zero=from_zero), scale(-1.0))

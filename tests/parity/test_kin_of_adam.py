@@ -89,13 +89,6 @@ def test_follows_optax(recipe):
     assert_follows(updates, their_updates, "updates")
 
 
-def test_follows_optax_optimistic_adam():
-    recipe = [call("optimistic_adam", learning_rate=1e-3, optimism=0.02, **FAR)]
-    with pytest.warns(DeprecationWarning, match="optimistic_adam_v2"):
-        their_params, _, gradients = from_optax(recipe)
-    assert_follows(ours(recipe, gradients)[0], their_params)
-
-
 # ---- the papers, in their own letters, as in test_parity ------------------------------------------------
 
 
