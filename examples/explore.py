@@ -271,7 +271,8 @@ def tree_data() -> dict:
 
 
 SIGNS = {
-    r"\infty": "∞",
+    r"\infty": "∞", r"\Sigma": "Σ", r"\Vert": "‖", r"\eta": "η", r"\langle": "⟨", r"\rangle": "⟩", r"\odot": "⊙",
+    r"\sigma": "σ", r"\sim": "~", r"\tau": "τ", r"\theta": "θ",
     r"\leftarrow": "←", r"\nabla": "∇", r"\epsilon": "ε", r"\Delta": "Δ", r"\lambda": "λ", r"\alpha": "α",
     r"\beta": "β", r"\rho": "ρ", r"\gamma": "γ", r"\varphi": "φ", r"\mu": "μ", r"\sum": "Σ", r"\leq": "≤", r"\to": "→",
     r"\min": "min", r"\max": "max", r"\arg": "arg ", r"\log": "log", r"\left": "", r"\right": "",
@@ -297,6 +298,7 @@ def plain(latex: str) -> str:
     for _ in range(6):  # from the innermost braces outwards
         text = re.sub(r"\\mathrm" + inner, r"\1", text)
         text = re.sub(r"\\hat" + inner, "\\1\u0302", text)
+        text = re.sub(r"\\(?:bar|overline)" + inner, "\\1\u0304", text)
         text = re.sub("_" + inner, lambda m: index("_", m[1], LOW), text)
         text = re.sub(r"\^" + inner, lambda m: index("^", m[1], HIGH), text)
         text = re.sub(r"\\sqrt" + inner, lambda m: f"√({m[1]})" if len(m[1]) > 2 else f"√{m[1]}", text)

@@ -533,6 +533,7 @@ def layout(tree, seed: int = 0) -> tuple[dict, list]:
 FAMILY_COLORS = {
     "descent": "#FFFFFF", "adaptive": SKY, "sign": "#56B4E9", "conjugate": "#F0E442", "quasi-newton": ORANGE,
     "newton": RED, "squares": PINK, "composite": GREEN, "constrained": "#BBBBBB",
+    "rate-free": "#B2DF8A", "layers": "#CAB2D6", "matrix": "#FDBF6F",
 }  # fmt: skip
 
 

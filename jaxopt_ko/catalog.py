@@ -565,7 +565,7 @@ ROWS = (
         ("scarce memory: four square matrices a weight matrix", "메모리가 귀할 때: 가중치 행렬마다 정사각 행렬 네 개")),
     Row("polyak_sgd", ("SGD with Polyak's step", "폴랴크 보폭의 SGD"), "rate-free", 2021,
         "Loizou et al. 2021, arXiv:2002.10542",
-        r"\eta = \min\left(\frac{f - f_{\min}}{|g|^2 + \epsilon}, \eta_{\max}\right), \quad u = -\eta\, g",
+        r"\eta = \min\left(\frac{f - f_{\min}}{\Vert g\Vert^2 + \epsilon}, \eta_{\max}\right), \quad u = -\eta\, g",
         ("gradient", "value"), ("gradient_descent",),
         ("The step that would reach the known least loss if the loss were a plane.",
          "손실이 평면이라면 알고 있는 최솟값에 한 걸음에 닿을 보폭을 씁니다."),
@@ -573,7 +573,8 @@ ROWS = (
         ("a least loss that is not known", "손실의 최솟값을 모를 때")),
     Row("cocob", ("COCOB", "COCOB(동전 내기)"), "rate-free", 2017,
         "Orabona & Tommasi 2017, arXiv:1705.07795, Algorithm 2",
-        r"x = x_0 + \frac{\theta\,(L + R)}{L \max(G + L, \alpha L)}, \quad \theta = -\sum g, \quad G = \sum |g|",
+        r"x = x_0 + \frac{\theta\,(L + R)}{L \max(G + L, \alpha L)}, \quad \theta = -\sum g, "
+        r"\quad G = \sum \Vert g\Vert",
         ("gradient", "params"), ("adagrad",),
         ("Each weight bets what it has won on the sign of its next gradient.",
          "가중치마다 지금까지 딴 것을 다음 기울기의 부호에 겁니다."),
@@ -581,7 +582,7 @@ ROWS = (
         ("scarce memory: five vectors", "메모리가 귀할 때: 벡터 다섯 개")),
     Row("dadapt_adamw", ("D-Adapted AdamW", "D-적응 AdamW"), "rate-free", 2023,
         "Defazio & Mishchenko 2023, arXiv:2301.07733, Algorithm 5",
-        r"d \leftarrow \max\left(d, \frac{r}{(1 - \sqrt{\beta_2})\, |s|_1}\right), \quad "
+        r"d \leftarrow \max\left(d, \frac{r}{(1 - \sqrt{\beta_2})\, \Vert s\Vert_1}\right), \quad "
         r"u = -\frac{m}{\sqrt{v} + \epsilon}, \quad m \leftarrow \beta_1 m + (1 - \beta_1)\, d\, g",
         ("gradient", "params"), ("adamw",),
         ("AdamW times an estimate of the distance from the start to the solution.",
@@ -590,7 +591,7 @@ ROWS = (
         ("fine tuning from weights that are nearly right", "이미 거의 맞은 가중치를 미세 조정할 때")),
     Row("prodigy", ("Prodigy", "Prodigy(더 빠른 거리 추정)"), "rate-free", 2023,
         "Mishchenko & Defazio 2023, arXiv:2306.06101, Algorithm 4",
-        r"d \leftarrow \max\left(d, \frac{r}{|s|_1}\right), \quad "
+        r"d \leftarrow \max\left(d, \frac{r}{\Vert s\Vert_1}\right), \quad "
         r"r \leftarrow \sqrt{\beta_2}\, r + a\, \langle g, x_0 - x\rangle, "
         r"\quad u = -a\, \frac{m}{\sqrt{v} + d\, \epsilon}",
         ("gradient", "params"), ("dadapt_adamw",),
@@ -600,7 +601,7 @@ ROWS = (
         ("continuing from other weights: it remembers the start", "다른 가중치에서 이어 갈 때: 출발점을 기억함")),
     Row("dog", ("DoG", "DoG(거리 나누기 기울기)"), "rate-free", 2023,
         "Ivgi, Hinder & Carmon 2023, arXiv:2302.12022",
-        r"u = -\frac{\max |x - x_0|}{\sqrt{\sum |g|^2 + \epsilon}}\, g",
+        r"u = -\frac{\max \Vert x - x_0\Vert}{\sqrt{\sum \Vert g\Vert^2 + \epsilon}}\, g",
         ("gradient", "params"), ("gradient_descent", "adagrad"),
         ("SGD whose rate is the distance gone over the root of all gradients' squares.",
          "지나온 거리를 기울기 제곱합의 제곱근으로 나눈 값이 학습률인 SGD입니다."),
@@ -608,7 +609,7 @@ ROWS = (
         ("evaluation without averaging the weights", "가중치를 평균하지 않고 평가할 때")),
     Row("dowg", ("DoWG", "DoWG(가중 기울기)"), "rate-free", 2023,
         "Khaled, Mishchenko & Jin 2023, arXiv:2305.16284, Algorithm 1",
-        r"r \leftarrow \max(r, |x - x_0|), \quad v \leftarrow v + r^2 |g|^2, "
+        r"r \leftarrow \max(r, \Vert x - x_0\Vert), \quad v \leftarrow v + r^2 \Vert g\Vert^2, "
         r"\quad u = -\frac{r^2}{\sqrt{v} + \epsilon}\, g",
         ("gradient", "params"), ("dog",),
         ("DoG that weighs each gradient by the distance it was met at.",
@@ -617,7 +618,8 @@ ROWS = (
         ("noisy gradients without averaging", "잡음이 큰데 평균하지 않을 때")),
     Row("momo", ("MoMo", "MoMo(모델로 정하는 모멘텀)"), "rate-free", 2023,
         "Schaipp et al. 2023, arXiv:2305.07583, Algorithm 1",
-        r"\tau = \min\left(\mathrm{lr}, \frac{(f - f_{\min} - \gamma + \langle d, x\rangle)_+}{|d|^2}\right), "
+        r"\tau = \min\left(\mathrm{lr}, \frac{(f - f_{\min} - \gamma + \langle d, x\rangle)_+}"
+        r"{\Vert d\Vert^2}\right), "
         r"\quad u = -\tau\, d",
         ("gradient", "params", "value"), ("momentum", "polyak_sgd"),
         ("Momentum that steps to where the mean of past losses, as planes, meets the lower bound.",

@@ -63,7 +63,14 @@ def transform(
 
     def checked_init(params: Params, **problem: Any) -> State:
         _check_leaves(name, "params", params)
-        return init_(params, **problem)
+        try:
+            return init_(params, **problem)
+        except TypeError:
+            if not any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params)):
+                raise
+            # It evaluates a problem, of which abstract parameters give no value: a state of zeros shows its shapes.
+            shapes = jax.eval_shape(lambda p: init_(p, **problem), params)
+            return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
     def checked_update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
         if needs_params:

@@ -77,8 +77,6 @@ def fast_alone(opt):
 ADAM = {"b1": 0.9, "b2": 0.99, "eps": 1e-8}
 ROOT = {**ADAM, "eps_root": 0.0}
 
-STARTS = {"abstract": "its init evaluates the problem"}
-
 CASES = [
     # optimizers
     Case("sgd", jo.sgd, {"learning_rate": 0.1}),
@@ -655,17 +653,16 @@ CASES = [
         make=lambda: jo.descent(jo.sgd(1.0), jo.scale_by_backtracking_linesearch(10)),
         words="flat",
         vector=True,
-        lacks=STARTS,
     ),
-    Case("lbfgs", jo.lbfgs, words="flat", vector=True, lacks=STARTS),
+    Case("lbfgs", jo.lbfgs, words="flat", vector=True),
     Case("lbfgs-nested", jo.lbfgs, options={"memory_size": 3}, words="search", vector=True),
-    Case("bfgs", jo.bfgs, words="flat", vector=True, lacks=STARTS),
-    Case("nonlinear_cg", jo.nonlinear_cg, words="flat", vector=True, lacks=STARTS),
-    Case("lbfgsb", jo.lbfgsb, options={"memory_size": 3}, words="flat", vector=True, lacks=STARTS),
-    Case("interior_point", jo.interior_point, words="flat", vector=True, lacks=STARTS),
-    Case("newton", jo.newton, words="flat", vector=True, lacks=STARTS),
-    Case("newton_cg", jo.newton_cg, words="flat", vector=True, lacks=STARTS),
-    Case("cg", jo.cg, words="flat", vector=True, lacks=STARTS),
+    Case("bfgs", jo.bfgs, words="flat", vector=True),
+    Case("nonlinear_cg", jo.nonlinear_cg, words="flat", vector=True),
+    Case("lbfgsb", jo.lbfgsb, options={"memory_size": 3}, words="flat", vector=True),
+    Case("interior_point", jo.interior_point, words="flat", vector=True),
+    Case("newton", jo.newton, words="flat", vector=True),
+    Case("newton_cg", jo.newton_cg, words="flat", vector=True),
+    Case("cg", jo.cg, words="flat", vector=True),
     Case("scale_by_newton", jo.scale_by_newton, words="search", direction=True, vector=True),
     Case("scale_by_newton_cg", jo.scale_by_newton_cg, words="search", direction=True, vector=True),
     Case(
@@ -675,7 +672,6 @@ CASES = [
         make=lambda stepsize: jo.proximal_gradient(lambda x, s: jo.prox_ridge(x, 1e-3, s), stepsize),
         words="flat",
         vector=True,
-        lacks=STARTS,
     ),
     Case(
         "projected_gradient",
@@ -684,7 +680,6 @@ CASES = [
         {"projection": jo.projections.projection_non_negative},
         words="flat",
         vector=True,
-        lacks=STARTS,
     ),
     Case(
         "augmented_lagrangian",
@@ -693,21 +688,19 @@ CASES = [
         {"inner": jo.lbfgs()},
         words="flat",
         vector=True,
-        lacks=STARTS,
     ),
     Case(
         "keep_in",
         jo.keep_in,
         make=lambda: jo.chain(jo.sgd(0.1), jo.keep_in(lambda p: jo.projections.projection_linf_ball(p, 2.0))),
     ),
-    Case("gauss_newton", jo.gauss_newton, words="residuals", vector=True, lacks=STARTS),
+    Case("gauss_newton", jo.gauss_newton, words="residuals", vector=True),
     Case(
         "levenberg_marquardt",
         jo.levenberg_marquardt,
         {"factor": 1.0},
         words="residuals",
         vector=True,
-        lacks=STARTS,
     ),
 ]
 BY_NAME = {case.name: case for case in CASES}
