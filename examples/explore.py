@@ -276,7 +276,7 @@ SIGNS = {
     r"\leftarrow": "←", r"\nabla": "∇", r"\epsilon": "ε", r"\Delta": "Δ", r"\lambda": "λ", r"\alpha": "α",
     r"\beta": "β", r"\rho": "ρ", r"\gamma": "γ", r"\varphi": "φ", r"\mu": "μ", r"\sum": "Σ", r"\leq": "≤", r"\to": "→",
     r"\min": "min", r"\max": "max", r"\arg": "arg ", r"\log": "log", r"\left": "", r"\right": "",
-    r"\quad": " ", r"\,": " ", r"\ ": " ", r"\_": "_",
+    r"\quad": " ", r"\,": " ", r"\;": " ", r"\ ": " ", r"\_": "_",
 }  # fmt: skip
 LOW, HIGH = str.maketrans("0123456789i+-", "₀₁₂₃₄₅₆₇₈₉ᵢ₊₋"), str.maketrans("0123456789t+-", "⁰¹²³⁴⁵⁶⁷⁸⁹ᵗ⁺⁻")
 
@@ -301,6 +301,7 @@ def plain(latex: str) -> str:
         text = re.sub(r"\\(?:bar|overline)" + inner, "\\1\u0304", text)
         text = re.sub("_" + inner, lambda m: index("_", m[1], LOW), text)
         text = re.sub(r"\^" + inner, lambda m: index("^", m[1], HIGH), text)
+        text = re.sub(r"\\sqrt\[3\]" + inner, r"∛(\1)", text)
         text = re.sub(r"\\sqrt" + inner, lambda m: f"√({m[1]})" if len(m[1]) > 2 else f"√{m[1]}", text)
         text = re.sub(r"\\frac" + inner + inner, fraction, text)
     text = re.sub(r"_([0-9i])", lambda m: index("_", m[1], LOW), text)

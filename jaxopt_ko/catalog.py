@@ -387,8 +387,8 @@ ROWS = (
         ("scarce memory: four vectors", "메모리가 귀할 때: 벡터 네 개")),
     Row("adafactor", ("Adafactor", "Adafactor(제곱평균을 행과 열로 나누어 기억)"), "adaptive", 2018,
         "Shazeer & Stern 2018, arXiv:1804.04235, Algorithms 4 and 5",
-        r"R \leftarrow b_t R + (1 - b_t)\, \overline{g^2}^{\,\mathrm{row}}, \quad "
-        r"C \leftarrow b_t C + (1 - b_t)\, \overline{g^2}^{\,\mathrm{col}}, \quad "
+        r"R \leftarrow b_t R + (1 - b_t)\, \mathrm{rowmean}(g^2), \quad "
+        r"C \leftarrow b_t C + (1 - b_t)\, \mathrm{colmean}(g^2), \quad "
         r"u = -\mathrm{lr}\; \mathrm{rms}(p)\, \frac{g}{\sqrt{R C / \bar{R}}}",
         ("gradient", "params"), ("adam",),
         ("Adam without momentum, whose mean square is kept for rows and columns of a matrix alone; steps are in "
