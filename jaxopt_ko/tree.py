@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.shard_alike import shard_alike
 
 from jaxopt_ko import errors
 from jaxopt_ko.numerics import bias_correction as gathered_weight
@@ -83,8 +82,19 @@ def full_like(leaf: Any, value: Any = 0.0, dtype: DType | None = None) -> jax.Ar
         return jnp.full(np.shape(leaf), value, dtype)
     full: jax.Array = jax.lax.full_like(leaf, value, dtype=dtype)  # on the leaf's own devices, varying as it does
     if isinstance(leaf, jax.core.Tracer):  # which are not known yet: a constant alone would end on the first device
-        full = shard_alike(leaf, full)[1]  # type: ignore[no-untyped-call]
+        full = _placed_as(leaf, full)
     return full
+
+
+def _placed_as(leaf: jax.Array, full: jax.Array) -> jax.Array:
+    """An array of the leaf's shape that is sharded as the leaf turns out to be."""
+    try:
+        from jax.experimental.shard_alike import shard_alike  # noqa: PLC0415  # gone with jax 0.11
+    except ImportError:
+        nothing = jnp.where(jnp.isfinite(leaf), leaf, jnp.zeros_like(leaf)) * jnp.zeros((), dtype_of(leaf))
+        return full + nothing.astype(full.dtype)
+    placed: jax.Array = shard_alike(leaf, full)[1]  # type: ignore[no-untyped-call]
+    return placed
 
 
 def wide_like(leaf: Any, value: Any = 0.0, dtype: DType | None = None) -> jax.Array:

@@ -85,14 +85,12 @@ def main():
         for dtype in (jnp.float32, jnp.bfloat16):
             short = dtype == jnp.bfloat16
             mine = timed(jo.muon(0.02, compute_dtype=dtype), jo.apply_updates)
-            steps = (
-                [5]
-                if short
-                else [len(s) for s in matrices._segments(matrices.PRESETS["standard"](5), jnp.dtype(dtype))]
-            )
+            standard = matrices.PRESETS["standard"](5)
+            steps = [5] if short else [len(s) for s in matrices._segments(standard, jnp.dtype(dtype))]
             rate = products(shapes, steps, float("inf") if short else 2) / mine
-            lines.append(f"{name:24} {jnp.dtype(dtype).name:9} {1e3 * mine:9.2f} {rate / 1e12:9.1f} {rate / peak(dtype):8.1%} "
-                         f"{1e3 * theirs:9.2f} {mine / theirs:6.2f}")  # fmt: skip
+            share = f"{rate / 1e12:9.1f} {rate / peak(dtype):8.1%}"
+            times = f"{1e3 * theirs:9.2f} {mine / theirs:6.2f}"
+            lines.append(f"{name:24} {jnp.dtype(dtype).name:9} {1e3 * mine:9.2f} {share} {times}")
             print("\n".join(lines[-2:] if len(lines) == 3 else lines[-1:]), flush=True)
     if args.out:
         with args.out.open("a", encoding="utf-8") as file:
