@@ -64,6 +64,7 @@ def matrixwise(
         count, *fields = state
         t = next_count(count)
         h = {key: value_at(hyper, count, name, key) for key, hyper in checked.items()}
+        h = dict(jax.lax.optimization_barrier(h))  # type: ignore[no-untyped-call]  # not folded, even constants
         if shared is not None:
             h |= shared(t, Scalars(**h))
         stacks = stacking.count_stack_axes(name, updates, stack_axes)

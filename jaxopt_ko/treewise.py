@@ -129,7 +129,9 @@ def treewise(
             return Vector([jnp.asarray(column[i]).astype(dtype) for i, dtype in zip(present, wide, strict=True)])
 
         p = vector(tree.in_order(name, "params", updates if params is None else params, updates, treedef))
-        h = Scalars(**{key: value_at(hyper, state.count, name, key) for key, hyper in checked.items()})
+        values = {key: value_at(hyper, state.count, name, key) for key, hyper in checked.items()}
+        # Not folded, even constants: the same to the bit for a number, a traced value and a schedule.
+        h = Scalars(**jax.lax.optimization_barrier(values))  # type: ignore[no-untyped-call]
         old = {key: getattr(state, key).astype(scalar_dtype()) for key in numbers}
         fields: dict[str, Any] = old | {key: vector(column) for key, column in columns.items()}
         s = Scalars(**fields)

@@ -156,7 +156,7 @@ def test_examples_are_clipped_one_by_one(dtype):
         np.testing.assert_allclose(sums[0], total)
         assert int(counts[0]) == number
     assert jo.per_example_global_norm_clip({}, 1.0)[0] == {}
-    with pytest.raises(jo.errors.TreeError, match="per_example_global_norm_clip: the leaves of grads must have the ex"):
+    with pytest.raises(jo.errors.TreeError, match="per_example_global_norm_clip: every gradient must have the ex"):
         jo.per_example_global_norm_clip([jnp.ones(2), jnp.ones(3)], 1.0)
     if dtype == jnp.float16:
         theirs, _ = optax.per_example_global_norm_clip(grads, 1.0)

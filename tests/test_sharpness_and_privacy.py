@@ -347,7 +347,7 @@ def test_hutchinson_is_exact_on_a_diagonal_and_unbiased_off_it():
     x = jnp.ones(2)
     _, seen = jax.lax.scan(lambda s, _: opt.update(x, s, x, obj_fn=quadratic)[::-1], opt.init(x), None, 2000)
     np.testing.assert_allclose(seen.mean(axis=0), [2, 3], atol=0.1)
-    with pytest.raises(jo.errors.MissingArgumentError, match="obj_fn=loss"):
+    with pytest.raises(jo.errors.MissingArgumentError, match="obj_fn is missing"):
         opt.update(params, state, params)
     half = params_like(jnp.bfloat16)
     u, _ = opt.update(half, opt.init(half), half, obj_fn=loss)

@@ -103,7 +103,9 @@ def scale_by_muon(
 
     def update(updates: Updates, state: MuonState, params: Params = None) -> tuple[Updates, State]:
         axes = _axes(who, updates, weight_dimension_numbers, stack_axes)
-        e, b = value_at(eps, state.count, who, "eps"), value_at(beta, state.count, who, "beta")
+        e, b = jax.lax.optimization_barrier(  # type: ignore[no-untyped-call]
+            (value_at(eps, state.count, who, "eps"), value_at(beta, state.count, who, "beta"))
+        )
         _, state = mean.update(updates, state)
         t = state.count
         c, c_next = debias(b, t), debias(b, next_count(t))
@@ -265,14 +267,10 @@ def muon(
         stack_axes=stack_axes, compute_dtype=compute_dtype, gram=gram, shape_scale=scale_of,
         stack_sharding=stack_sharding,
     )  # fmt: skip
-    decay = (
-        []
-        if isinstance(weight_decay, int | float) and weight_decay == 0
-        else [add_decayed_weights(weight_decay, weight_decay_mask)]
-    )
+    decay = add_decayed_weights(weight_decay, weight_decay_mask)
     if rest is None:
         rest = adamw(
             learning_rate if adam_learning_rate is None else adam_learning_rate, adam_b1, adam_b2, eps,
             adam_eps_root, mu_dtype, adam_weight_decay, nesterov=nesterov,
         )  # fmt: skip
-    return partition({"muon": chain(matrices, *decay, scale_by_learning_rate(learning_rate)), "adam": rest}, labels)
+    return partition({"muon": chain(matrices, decay, scale_by_learning_rate(learning_rate)), "adam": rest}, labels)

@@ -196,4 +196,4 @@ def _gathering(who: str, mean: bool) -> GradientTransformation:
         a = jnp.where(h.first > 0, g, a + (g - a) / h.n if mean else a + g)  # by selection: 0 times NaN is NaN
         return a, a
 
-    return leafwise(who, _Gathered, shared=shared, rule=rule)
+    return leafwise(who, _Gathered, init=lambda p: (tree.wide_like(p),), shared=shared, rule=rule)

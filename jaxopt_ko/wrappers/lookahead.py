@@ -77,7 +77,12 @@ def lookahead(
         columns = (tree.in_order(who, "params", side, u, treedef) for side in params)
         made = [(None, None) if one[0] is None else leaf(*one) for one in zip(leaves, *columns, strict=True)]
         if reset_state:
-            inner = tree.pick(syncs, inner_init(params.fast), inner)
+            inner = jax.tree.map(  # where a leaf has no gradient, the state stays
+                lambda new, old: old if new is None else jnp.where(syncs, new, old),
+                inner_init(params.fast),
+                inner,
+                is_leaf=tree.is_none,
+            )
         steps = LookaheadParams(*(treedef.unflatten([both[i] for both in made]) for i in range(2)))
         count = jnp.where(syncs, np.int32(0), state.steps_since_sync + np.int32(1))
         return steps, LookaheadState(inner, count)

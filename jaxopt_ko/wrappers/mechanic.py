@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -68,6 +69,7 @@ def mechanize(
     def update(updates: Updates, state: MechanicState, params: Params = None, **extra: Any) -> tuple[Updates, State]:
         steps, inner = inner_update(updates, state.base_optimizer_state, params, **extra)
         decay, e, first = (value_at(hypers[key], state.count, who, key) for key in ("weight_decay", "eps", "s_init"))
+        decay, e, first = jax.lax.optimization_barrier((decay, e, first))  # type: ignore[no-untyped-call]
         leaves, treedef = tree.flatten(updates, none_is_leaf=True)
         present = [i for i, g in enumerate(leaves) if g is not None]
         x0s = tree.in_order(who, "state", state.x0, updates, treedef)

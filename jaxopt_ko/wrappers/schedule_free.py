@@ -11,7 +11,7 @@ from jax import Array
 from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import chain, transform
 from jaxopt_ko.errors import NONNEGATIVE, OPEN_FRACTION
-from jaxopt_ko.lift import name_of, recipe, taking
+from jaxopt_ko.lift import recipe, taking
 from jaxopt_ko.numerics import next_count, ratio, scalar_dtype, value_at, zero_count
 from jaxopt_ko.optimizers.rmsprop import scale_by_rms
 from jaxopt_ko.optimizers.sgd import sgd
@@ -66,8 +66,14 @@ def schedule_free(
         updates: Updates, state: ScheduleFreeState, params: Params = None, **extra: Any
     ) -> tuple[Updates, State]:
         count = state.step_count - 1
-        beta, power = value_at(b1, count, who, "b1"), value_at(weight_lr_power, count, who, "weight_lr_power")
-        max_lr = jnp.maximum(state.max_lr.astype(scalar_dtype()), value_at(learning_rate, count, who, "learning_rate"))
+        beta, power, rate = jax.lax.optimization_barrier(  # type: ignore[no-untyped-call]
+            (
+                value_at(b1, count, who, "b1"),
+                value_at(weight_lr_power, count, who, "weight_lr_power"),
+                value_at(learning_rate, count, who, "learning_rate"),
+            )
+        )
+        max_lr = jnp.maximum(state.max_lr.astype(scalar_dtype()), rate)
         w = jnp.where(max_lr > 0, jnp.power(jnp.where(max_lr > 0, max_lr, 1.0), power), 0.0)
         total = state.weight_sum.astype(scalar_dtype()) + w
         c = ratio(w, total)
@@ -95,7 +101,7 @@ def schedule_free(
         )  # fmt: skip
         return treedef.unflatten([u for u, _ in made]), new
 
-    return transform(f"schedule_free({name_of(pair)})", init, update, needs_params=True, state_type=ScheduleFreeState)
+    return transform(who, init, update, needs_params=True, state_type=ScheduleFreeState)
 
 
 def _cast(x: Array, dtype: DType | None) -> Array:
