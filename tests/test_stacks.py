@@ -59,6 +59,7 @@ METHODS = {
     "adaptive_grad_clip": lambda jo, **k: jo.adaptive_grad_clip(0.1, **k),
     "centralize": lambda jo, **k: jo.centralize(**k),
     "scale_by_param_block_norm": lambda jo, **k: jo.scale_by_param_block_norm(**k),
+    "scale_by_distance_over_gradients": lambda jo, **k: jo.scale_by_distance_over_gradients(1e-2, **k),
     "scale_by_param_block_rms": lambda jo, **k: jo.scale_by_param_block_rms(**k),
 }
 WHOLE = {  # what looks at all leaves as one vector, or at no other element, has no need of the keyword
