@@ -78,8 +78,8 @@ def scale_by_muon(
     shape_scale: s(fan_in, fan_out).
     stack_sharding: of [N, m, n], to spread the matrices over a mesh, whole: NamedSharding(mesh, PartitionSpec("x")).
 
-    Matrices of one shape, either way round, are one stack and one call. Raises TreeError, when traced, for a leaf
-    that is no matrix. Not for embeddings, heads, norms and biases: see `muon`.
+    Matrices of one shape are one stack and one call. Raises TreeError, when traced, for a leaf that is no matrix.
+    Not for embeddings, heads, norms and biases: see `muon`.
     """
     who = "scale_by_muon"
     schedule = _schedule(who, ns_coeffs, ns_steps)
@@ -111,11 +111,8 @@ def scale_by_muon(
         c, c_next = debias(b, t), debias(b, next_count(t))
         weights = (b / c_next, (1 - b) / c) if nesterov else (1 / c,)
         leaves, treedef = tree.flatten(updates)
-        mu = [
-            m
-            for m, g in zip(*(tree.flatten(x, none_is_leaf=True)[0] for x in (state.mu, updates)), strict=True)
-            if g is not None
-        ]
+        both = zip(*(tree.flatten(x, none_is_leaf=True)[0] for x in (state.mu, updates)), strict=True)
+        mu = [m for m, g in both if g is not None]
         terms = [mu, leaves] if nesterov else [mu]
         u = stacking.on_stacks(functools.partial(orthogonalize, weights, e), axes, *terms, when=t > 0)
         s = [scale_of(*own.shape(leaf.shape)[1:]) for leaf, own in zip(leaves, axes, strict=True)]
