@@ -40,6 +40,7 @@ from jaxopt_ko.compose import (
     stateless_with_tree_map,
     with_extra_args_support,
 )
+from jaxopt_ko.distributions import multi_normal
 from jaxopt_ko.lift import (
     leafwise,
     transform,
@@ -719,6 +720,7 @@ __all__ = [
     "momo",
     "momo_adam",
     "monitor",
+    "multi_normal",
     "multi_transform",
     "muon",
     "nadam",

@@ -23,7 +23,7 @@ FLOORS = [
     {"lift", "linear_algebra"},
     {"matrixwise", "treewise"},
     {"compose"},
-    {"contrib", "schedules", "losses", "landscapes", "data", "loop", "debug", "drive"},
+    {"contrib", "distributions", "schedules", "losses", "landscapes", "data", "loop", "debug", "drive"},
     {"transforms"},
     {"optimizers", "solvers"},
     {"wrappers"},

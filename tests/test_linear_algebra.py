@@ -50,6 +50,16 @@ def test_nonnegative_least_squares(x64):
         jo.nnls(jnp.ones((2, 3)), jnp.ones(3), 10)
 
 
+def test_a_normal_distribution_is_optaxs(x64):
+    loc, log_scale = jnp.array([1.0, -2.0]), jnp.array([0.3, -0.5])
+    ours, theirs = (library.multi_normal(loc, log_scale) for library in (jo, optax))
+    x = ours.sample((4,), jax.random.key(0))
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        np.testing.assert_allclose(x, theirs.sample((4,), jax.random.key(0)))
+        np.testing.assert_allclose(ours.log_prob(x), theirs.log_prob(x), rtol=1e-12)
+    np.testing.assert_array_equal(ours.params[1], ours.log_scale)
+
+
 def test_safe_norms_and_counts():
     x = jnp.array([3.0, 4.0])
     for least in (0.0, 10.0):

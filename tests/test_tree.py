@@ -83,7 +83,7 @@ def test_every_name_of_optax_is_there():
     unwanted = {
         *("assignment", "perturbations", "experimental"),  # not for optimization
         *("convex_kl_divergence", "safe_int32_increment", "optimistic_adam"),  # deprecated in favour of another name
-        *("multi_normal", "second_order"),  # what is left of optax's deprecated modules
+        "second_order",  # every function in it is deprecated
     }
     assert {n for n in dir(optax) if not n.startswith("_") and not hasattr(jo, n)} == unwanted
     assert jo.contrib.muon is jo.muon and jo.transforms.MultiSteps is jo.MultiSteps
