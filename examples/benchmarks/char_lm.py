@@ -195,7 +195,7 @@ def main():
     ax.set(
         xlabel="step",
         ylabel="loss, nats a character",
-        ylim=(min(goal - 0.3, 1.2), 3.2),
+        ylim=(goal - 0.5, 3.2),
         title="Characters of Python's standard library",
     )
     ax.legend(frameon=False)
