@@ -32,7 +32,7 @@ class Row(NamedTuple):
     name: str  # method-variant, as in the tables
     reference: str
     calls: list[Any]
-    target: Any  # a recorded case, a paper's rule, or None for optax itself
+    target: Any  # a recorded case, a paper's rule, None for optax itself, or the module that runs it
 
 
 def load(path: Path) -> types.ModuleType:
@@ -60,9 +60,14 @@ def rows(modules: list[types.ModuleType]) -> Iterator[Row]:
         yield Row(f"{method}-{case.variant}", f"torch.optim.{case.peer}", list(case.ours), case)
     for module in modules:
         for name, (rule, calls) in getattr(module, "PAPERS", {}).items():
-            yield Row(name, source(rule), calls if isinstance(calls, list) else [calls], rule)
+            if not callable(rule):  # a rule for one leaf, behind its call
+                yield Row(name, source(calls), [rule], module.leaf_by_leaf(calls))
+            else:
+                yield Row(name, source(rule), calls if isinstance(calls, list) else [calls], rule)
         for name, calls in getattr(module, "OPTAX", {}).items():
             yield Row(name, "optax", calls, None)
+        for name, make in getattr(module, "OPTAX_LIVE", {}).items():  # made by hand, for what reads the loss
+            yield Row(name, "optax", [make], module)
 
 
 def source(rule: Any) -> str:
@@ -84,6 +89,9 @@ def error(parity: types.ModuleType, got: np.ndarray, want: np.ndarray) -> float:
 
 def measured(parity: types.ModuleType, row: Row) -> tuple[float, float | None]:
     """Our error and optax's; None where optax cannot do it, or is the reference."""
+    if isinstance(row.target, types.ModuleType):
+        (make,) = row.calls
+        return error(parity, row.target.path_of(make(parity.jo)), row.target.theirs(make)), None
     if row.target is None:
         path, _, gradients = parity.from_optax(row.calls)
     elif callable(row.target):
@@ -97,14 +105,14 @@ def measured(parity: types.ModuleType, row: Row) -> tuple[float, float | None]:
     try:
         calls = [known(parity, call) for call in row.calls]
         theirs, _ = parity.theirs(calls, gradients)
-    except (AttributeError, TypeError, ValueError):  # no such method, or no schedule for such a hyperparameter
+    except (AttributeError, IndexError, TypeError, ValueError):  # no such method, schedule or kind of leaf
         return error(parity, ours, path), None
     return error(parity, ours, path), error(parity, theirs, path)
 
 
 def shown(row: Row, ours: float, theirs: float | None) -> str:
     method, variant = row.name.split("-", 1)
-    other = "the reference" if row.target is None else "n/a" if theirs is None else f"{theirs:.1e}"
+    other = "the reference" if row.reference == "optax" else "n/a" if theirs is None else f"{theirs:.1e}"
     return f"| `{method}` | {row.reference} | {variant.replace('_', ' ')} | {ours:.1e} | {other} |"
 
 

@@ -1,5 +1,6 @@
 """Strict from the first import: eight CPU devices, no silent promotion of dtype or rank, warnings are errors."""
 
+import gc
 import os
 import pathlib
 
@@ -12,6 +13,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import pytest
 
+gc.set_threshold(50_000, 20, 100)  # what JAX remembers is much, lives long, and is looked through at each collection
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
