@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxopt_ko import errors, tree
 from jaxopt_ko.errors import Domain
-from jaxopt_ko.numerics import next_count, scalar_dtype, value_at, zero_count
+from jaxopt_ko.numerics import next_count, scalar_dtype, unfolded, value_at, zero_count
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
 P = ParamSpec("P")
@@ -371,9 +371,7 @@ def _scalar_function(follows: Rule | None) -> Callable[..., tuple[jax.Array, dic
         count: jax.Array, values: dict[str, jax.Array], old: dict[str, jax.Array]
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         t = next_count(count)
-        # What follows from them is not folded, even from constants: the same to the bit for a number, a traced
-        # value and a schedule.
-        shared = dict(jax.lax.optimization_barrier(values))  # type: ignore[no-untyped-call]
+        shared = dict(unfolded(values))
         shared |= {key: _widened(value) for key, value in old.items()}
         if follows is not None:
             shared |= follows.function(t, Scalars(**shared))
@@ -384,7 +382,7 @@ def _scalar_function(follows: Rule | None) -> Callable[..., tuple[jax.Array, dic
 
 @jax.jit
 def _table(*scalars: jax.Array) -> jax.Array:
-    table: jax.Array = jax.lax.optimization_barrier(jnp.stack(scalars))  # type: ignore[no-untyped-call]
+    table: jax.Array = unfolded(jnp.stack(scalars))
     return table
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from jaxopt_ko import errors, stacking, tree
 from jaxopt_ko.errors import Domain
 from jaxopt_ko.lift import Memory, Rule, Scalars, transform
-from jaxopt_ko.numerics import next_count, value_at, zero_count
+from jaxopt_ko.numerics import next_count, unfolded, value_at, zero_count
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
 
@@ -63,8 +63,7 @@ def matrixwise(
     def update(updates: Updates, state: State) -> tuple[Updates, State]:
         count, *fields = state
         t = next_count(count)
-        h = {key: value_at(hyper, count, name, key) for key, hyper in checked.items()}
-        h = dict(jax.lax.optimization_barrier(h))  # type: ignore[no-untyped-call]  # not folded, even constants
+        h = dict(unfolded({key: value_at(hyper, count, name, key) for key, hyper in checked.items()}))
         if shared is not None:
             h |= shared(t, Scalars(**h))
         stacks = stacking.count_stack_axes(name, updates, stack_axes)

@@ -40,6 +40,12 @@ def value_at(hyper: Hyper, count: jax.Array, who: str = "value_at", name: str = 
     return jnp.asarray(value).astype(scalar_dtype())
 
 
+def unfolded(values: Any) -> Any:
+    """The same, but XLA folds nothing that follows, not even of constants: a number, a traced value and a schedule
+    then give the same to the bit."""
+    return jax.lax.optimization_barrier(values)  # type: ignore[no-untyped-call]
+
+
 def first_value(hyper: Hyper) -> Any:
     """The hyperparameter before the first step, as it is given or by its schedule."""
     return hyper(zero_count()) if callable(hyper) else hyper

@@ -45,9 +45,8 @@ def prefix_of(
 
 def count_stack_axes(who: str, full: PyTree, stack_axes: PyTree) -> list[int]:
     """How many axes of each leaf stand before its matrices. Raises TreeError for a leaf that is no matrix behind."""
-    leaves = jax.tree.leaves(full)
-    counts = prefix_of(who, "stack_axes", stack_axes, full)
-    for i, (leaf, count) in enumerate(zip(leaves, counts, strict=True)):
+    counts = tree.stacks(who, stack_axes, full)
+    for i, (leaf, count) in enumerate(zip(tree.flatten(full)[0], counts, strict=True)):
         if np.ndim(leaf) != count + 2:
             errors.no_matrix(who, full, i, leaf, f"{count} stack axes and a matrix behind them")
     return counts
@@ -58,7 +57,7 @@ def matrix_labels(who: str, stack_axes: PyTree) -> Callable[[PyTree], PyTree]:
 
     def labels(params: PyTree) -> PyTree:
         leaves, treedef = tree.flatten(params)
-        counts = prefix_of(who, "stack_axes", stack_axes, params)
+        counts = tree.stacks(who, stack_axes, params)
         matrix = [np.ndim(leaf) == count + 2 for leaf, count in zip(leaves, counts, strict=True)]
         return treedef.unflatten(["matrix" if flag else "rest" for flag in matrix])
 
@@ -108,8 +107,8 @@ def on_stacks(
         shape = jax.eval_shape(made, *parts)
         stack = jax.lax.cond(when, made, lambda *_, shape=shape: jnp.zeros(shape.shape, shape.dtype), *parts)
         shapes = [x.shape for x in parts[0]]
-        ends = np.cumsum([axis.shape(shape)[0] for axis, shape in zip(own, shapes, strict=True)])
-        for i, part, shape in zip(members, jnp.split(stack, ends[:-1]), shapes, strict=True):
+        where = [(i, axes[i].shape(shape)[:1]) for i, shape in zip(members, shapes, strict=True)]
+        for i, part, shape in zip(members, parted(stack, where), shapes, strict=True):
             result[i] = _leaf(part, shape, axes[i])
     return result
 
@@ -117,7 +116,7 @@ def on_stacks(
 def stack_like_shapes(leaves: Sequence[jax.Array], axes: Sequence[MatrixAxes]) -> jax.Array:
     """Every matrix of leaves whose matrices have one shape: [N, m, n]."""
     views = [_matrices(leaf, own) for leaf, own in zip(leaves, axes, strict=True)]
-    return views[0] if len(views) == 1 else jnp.concatenate(views)
+    return joined(views, [(i, view.shape[:1]) for i, view in enumerate(views)])
 
 
 def _order(ndim: int, axes: MatrixAxes) -> tuple[int, ...]:

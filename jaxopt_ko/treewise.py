@@ -15,7 +15,7 @@ import numpy as np
 from jaxopt_ko import errors, tree
 from jaxopt_ko.errors import Domain
 from jaxopt_ko.lift import Scalars, transform
-from jaxopt_ko.numerics import next_count, safe_sqrt, scalar_dtype, value_at, zero_count
+from jaxopt_ko.numerics import next_count, safe_sqrt, scalar_dtype, unfolded, value_at, zero_count
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, State, Updates
 
 Start = float | Callable[["Vector"], jax.Array]  # of a scalar in the state, from the parameters
@@ -124,14 +124,14 @@ def treewise(
                     path = errors.path_of(updates, i, none_is_leaf=True)
                     errors.shape_mismatch(name, "gradients", path, leaves[i], f"state ({key})", np.shape(column[i]))
 
+        wide = [tree.compute_dtype(*(tree.dtype_of(c[i]) for c in (leaves, *columns.values()))) for i in present]
+
         def vector(column: Sequence[Any]) -> Vector:
-            wide = [tree.compute_dtype(*(tree.dtype_of(c[i]) for c in (leaves, *columns.values()))) for i in present]
             return Vector([jnp.asarray(column[i]).astype(dtype) for i, dtype in zip(present, wide, strict=True)])
 
         p = vector(tree.in_order(name, "params", updates if params is None else params, updates, treedef))
         values = {key: value_at(hyper, state.count, name, key) for key, hyper in checked.items()}
-        # Not folded, even constants: the same to the bit for a number, a traced value and a schedule.
-        h = Scalars(**jax.lax.optimization_barrier(values))  # type: ignore[no-untyped-call]
+        h = Scalars(**unfolded(values))
         old = {key: getattr(state, key).astype(scalar_dtype()) for key in numbers}
         fields: dict[str, Any] = old | {key: vector(column) for key, column in columns.items()}
         s = Scalars(**fields)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -12,7 +11,7 @@ from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import transform
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE
 from jaxopt_ko.lift import name_of, taking
-from jaxopt_ko.numerics import first_value, next_count, ratio, safe_sqrt, scalar_dtype, value_at, zero_count
+from jaxopt_ko.numerics import first_value, next_count, ratio, safe_sqrt, scalar_dtype, unfolded, value_at, zero_count
 from jaxopt_ko.treewise import Vector
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, State, Updates
 
@@ -68,8 +67,8 @@ def mechanize(
 
     def update(updates: Updates, state: MechanicState, params: Params = None, **extra: Any) -> tuple[Updates, State]:
         steps, inner = inner_update(updates, state.base_optimizer_state, params, **extra)
-        decay, e, first = (value_at(hypers[key], state.count, who, key) for key in ("weight_decay", "eps", "s_init"))
-        decay, e, first = jax.lax.optimization_barrier((decay, e, first))  # type: ignore[no-untyped-call]
+        keys = ("weight_decay", "eps", "s_init")
+        decay, e, first = unfolded(tuple(value_at(hypers[key], state.count, who, key) for key in keys))
         leaves, treedef = tree.flatten(updates, none_is_leaf=True)
         present = [i for i, g in enumerate(leaves) if g is not None]
         x0s = tree.in_order(who, "state", state.x0, updates, treedef)

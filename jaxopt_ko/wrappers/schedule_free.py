@@ -12,7 +12,7 @@ from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import chain, transform
 from jaxopt_ko.errors import NONNEGATIVE, OPEN_FRACTION
 from jaxopt_ko.lift import recipe, taking
-from jaxopt_ko.numerics import next_count, ratio, scalar_dtype, value_at, zero_count
+from jaxopt_ko.numerics import next_count, ratio, scalar_dtype, unfolded, value_at, zero_count
 from jaxopt_ko.optimizers.rmsprop import scale_by_rms
 from jaxopt_ko.optimizers.sgd import sgd
 from jaxopt_ko.schedules import warmup_constant_schedule
@@ -66,7 +66,7 @@ def schedule_free(
         updates: Updates, state: ScheduleFreeState, params: Params = None, **extra: Any
     ) -> tuple[Updates, State]:
         count = state.step_count - 1
-        beta, power, rate = jax.lax.optimization_barrier(  # type: ignore[no-untyped-call]
+        beta, power, rate = unfolded(
             (
                 value_at(b1, count, who, "b1"),
                 value_at(weight_lr_power, count, who, "weight_lr_power"),
