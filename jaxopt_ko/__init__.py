@@ -237,6 +237,7 @@ from jaxopt_ko.program import (
     linear_program,
     quadratic_program,
 )
+from jaxopt_ko.roles import ROLES, roles_of
 from jaxopt_ko.schedules import (
     constant_schedule,
     cosine_decay_schedule,
@@ -340,6 +341,7 @@ from jaxopt_ko.solvers.quasi_newton import (
 from jaxopt_ko.solvers.trust_region import (
     TrustRegionState,
 )
+from jaxopt_ko.stacking import MatrixAxes
 from jaxopt_ko.transforms.averaging import (
     EmaState,
     ema,
@@ -492,6 +494,7 @@ from jaxopt_ko.wrappers.reporting import (
     monitor,
     snapshot,
 )
+from jaxopt_ko.wrappers.routing import Group, Routed, explain, route
 from jaxopt_ko.wrappers.schedule_free import (
     ScheduleFreeState,
     schedule_free,
@@ -506,6 +509,7 @@ from jaxopt_ko.wrappers.sharpness import (
 
 __all__ = [
     "KKT",
+    "ROLES",
     "AdaptiveGradClipState",
     "AddDecayedWeightsState",
     "AddNoiseState",
@@ -533,6 +537,7 @@ __all__ = [
     "GaLoreState",
     "GradientTransformation",
     "GradientTransformationExtraArgs",
+    "Group",
     "HutchinsonState",
     "Hyper",
     "Info",
@@ -548,6 +553,7 @@ __all__ = [
     "MaskOrFn",
     "MaskedNode",
     "MaskedState",
+    "MatrixAxes",
     "MechanicState",
     "MomoAdamState",
     "MomoState",
@@ -567,6 +573,7 @@ __all__ = [
     "ProximalGradientState",
     "QuadraticState",
     "ReduceLROnPlateauState",
+    "Routed",
     "SAMState",
     "ScalarOrSchedule",
     "ScaleByAdaDeltaState",
@@ -668,6 +675,7 @@ __all__ = [
     "dpsgd",
     "ema",
     "errors",
+    "explain",
     "exponential_decay",
     "flatten",
     "freeze",
@@ -763,7 +771,9 @@ __all__ = [
     "radam",
     "reduce_on_plateau",
     "rmsprop",
+    "roles_of",
     "root",
+    "route",
     "rprop",
     "safe_increment",
     "safe_norm",

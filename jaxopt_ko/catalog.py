@@ -7,10 +7,8 @@ the parameters and u the update; of solvers p is the step, and p' its transpose.
 from __future__ import annotations
 
 import functools
-import html
 import math
-import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -65,6 +63,7 @@ from jaxopt_ko.solvers.projections import projection_non_negative
 from jaxopt_ko.solvers.proximal import projected_gradient, prox_lasso, proximal_gradient
 from jaxopt_ko.solvers.quadratic import quadratic_interior_point
 from jaxopt_ko.solvers.quasi_newton import bfgs, lbfgs
+from jaxopt_ko.tables import Table, width
 from jaxopt_ko.types import GradientTransformation
 
 LANGUAGES = ("en", "ko")
@@ -790,41 +789,6 @@ KEY: Text = (
 )
 
 
-class Table(NamedTuple):
-    """Rows of a catalogue as text; notebooks show it as HTML, with equations."""
-
-    columns: tuple[str, ...]
-    head: tuple[str, ...]
-    body: tuple[tuple[str, ...], ...]
-
-    def __str__(self) -> str:
-        """Columns aligned as a terminal shows them, where a Korean letter is two wide."""
-        widths = [max(map(width, column)) for column in zip(self.head, *self.body, strict=True)]
-        lines = (self.head, tuple("-" * size for size in widths), *self.body)
-        return "\n".join(
-            "  ".join(cell + " " * (size - width(cell)) for cell, size in zip(line, widths, strict=True)).rstrip()
-            for line in lines
-        )
-
-    def _repr_markdown_(self) -> str:
-        lines = (self.head, ("---",) * len(self.head), *(self._marked(line, "`", "`") for line in self.body))
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-    def _repr_html_(self) -> str:
-        def line(cells: Iterable[str], tag: str) -> str:
-            return f"<tr>{''.join(f'<{tag}>{cell}</{tag}>' for cell in cells)}</tr>"
-
-        body = (self._marked(map(html.escape, cells), "<code>", "</code>") for cells in self.body)
-        rows = "\n".join(line(cells, "td") for cells in body)
-        return f"<table>\n{line(map(html.escape, self.head), 'th')}\n{rows}\n</table>"
-
-    def _marked(self, cells: Iterable[str], begin: str, end: str) -> tuple[str, ...]:
-        """Code as code, and equations as equations."""
-        marks = {"name": (begin, end), "call": (begin, end), "equation": ("$", "$")}
-        around = (marks.get(column, ("", "")) for column in self.columns)
-        return tuple(before + cell + after for (before, after), cell in zip(around, cells, strict=True))
-
-
 def catalog(language: str = "en", columns: Sequence[str] = COLUMNS) -> Table:
     """A table of all methods; columns: any of TITLES, such as ("name", "equation", "paper")."""
     errors.check_choice("catalog", "language", language, LANGUAGES)
@@ -885,14 +849,6 @@ def markdown(language: str = "en") -> str:
     table = catalog(language, SHORT)._repr_markdown_()
     key = KEY[LANGUAGES.index(language)]
     return f"{table}\n\n{key}\n\n```mermaid\n{mermaid(language)}\n```"
-
-
-def width(text: str) -> int:
-    """Of a line in a terminal."""
-    return sum(
-        0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
-        for letter in text
-    )
 
 
 def _cell(row: Row, column: str, i: int) -> str:

@@ -356,6 +356,38 @@ def unknown_label(who: str, path: str, label: Any, allowed: Sequence[Any]) -> No
         f"Labels with a transformation: {', '.join(map(repr, allowed))}")  # fmt: skip
 
 
+def check_groups(who: str, groups: Sequence[Any], kind: type) -> None:
+    """Groups of leaves: one at least, of different names."""
+    for group in groups:
+        check_instance(who, "a group", group, kind)
+    names = [group.name for group in groups]
+    if not names or len(set(names)) != len(names) or not all(isinstance(name, str) for name in names):
+        say(TransformationError, who, "groups must be one or more, with different strings as names", f"{names}")
+
+
+def astray(who: str, leaves: Sequence[tuple[str, tuple[int, ...], str | None, Sequence[str]]]) -> NoReturn:
+    """Leaves that no group takes, or several: (path, shape, role, groups) each."""
+    told = [
+        f"{path} {shape} of the role {role or '?'}: {' and '.join(names) or 'none'}"
+        for path, shape, role, names in leaves
+    ]
+    more = f"; {len(told) - 8} more" if len(told) > 8 else ""
+    say(TreeError, who, "each leaf must be taken by one group", "; ".join(told[:8]) + more,
+        "explain(params, groups) shows all. Give a group the role, path or shape, or say what the leaf is: "
+        "roles={path: role}, and which axes are stacks: stack_axes")  # fmt: skip
+
+
+def not_for_finished(who: str, where: str, names: Sequence[str]) -> NoReturn:
+    """Settings for a transformation that has its own."""
+    say(TransformationError, who, f"{where} has a finished transformation, which takes no {' or '.join(names)}",
+        do="Give the function that makes it: muon, or functools.partial(muon, beta=0.9)")  # fmt: skip
+
+
+def not_taken(who: str, where: str, method: str, names: Sequence[str]) -> NoReturn:
+    """Settings that the function has no argument for."""
+    say(TransformationError, who, f"{where} has the method {method}, which takes no {' or '.join(names)}")
+
+
 def check_subset(who: str, name: str, given: Iterable[str], known: Iterable[str]) -> None:
     """Names that must be among those known."""
     unknown = sorted(set(given) - set(known))

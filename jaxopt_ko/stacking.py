@@ -19,10 +19,12 @@ class MatrixAxes(NamedTuple):
 
     rows: tuple[int, ...]
     columns: tuple[int, ...]
+    parts: int = 1  # so many matrices lie side by side in the columns
 
     def shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
         """(N, rows, columns) of a leaf of this shape."""
-        rows, columns = (math.prod(shape[axis] for axis in axes) for axes in self)
+        rows, columns = (math.prod(shape[axis] for axis in axes) for axes in (self.rows, self.columns))
+        columns //= self.parts
         return math.prod(shape) // max(rows * columns, 1), rows, columns
 
 
@@ -109,13 +111,13 @@ def on_stacks(
         shapes = [x.shape for x in parts[0]]
         where = [(i, axes[i].shape(shape)[:1]) for i, shape in zip(members, shapes, strict=True)]
         for i, part, shape in zip(members, parted(stack, where), shapes, strict=True):
-            result[i] = _leaf(part, shape, axes[i])
+            result[i] = leaf_of(part, shape, axes[i])
     return result
 
 
 def stack_like_shapes(leaves: Sequence[jax.Array], axes: Sequence[MatrixAxes]) -> jax.Array:
     """Every matrix of leaves whose matrices have one shape: [N, m, n]."""
-    views = [_matrices(leaf, own) for leaf, own in zip(leaves, axes, strict=True)]
+    views = [matrices_of(leaf, own) for leaf, own in zip(leaves, axes, strict=True)]
     return joined(views, [(i, view.shape[:1]) for i, view in enumerate(views)])
 
 
@@ -125,12 +127,19 @@ def _order(ndim: int, axes: MatrixAxes) -> tuple[int, ...]:
     return (*stack, *axes.rows, *axes.columns)
 
 
-def _matrices(leaf: jax.Array, axes: MatrixAxes) -> jax.Array:
+def matrices_of(leaf: jax.Array, axes: MatrixAxes) -> jax.Array:
     """A leaf -> [N, m, n]."""
-    return leaf.transpose(_order(leaf.ndim, axes)).reshape(axes.shape(leaf.shape))
+    view = leaf.transpose(_order(leaf.ndim, axes))
+    N, m, n = axes.shape(leaf.shape)
+    if axes.parts == 1:
+        return view.reshape(N, m, n)
+    return view.reshape(N // axes.parts, m, axes.parts, n).swapaxes(1, 2).reshape(N, m, n)
 
 
-def _leaf(matrices: jax.Array, shape: tuple[int, ...], axes: MatrixAxes) -> jax.Array:
+def leaf_of(matrices: jax.Array, shape: tuple[int, ...], axes: MatrixAxes) -> jax.Array:
     """[N, m, n] -> the leaf."""
     order = _order(len(shape), axes)
+    if axes.parts > 1:
+        N, m, n = matrices.shape
+        matrices = matrices.reshape(N // axes.parts, axes.parts, m, n).swapaxes(1, 2)
     return matrices.reshape([shape[axis] for axis in order]).transpose(np.argsort(order))

@@ -190,6 +190,15 @@ CASES = [
         jo.muon,
         {"learning_rate": 0.05, "beta": 0.9, "eps": 1e-8, "weight_decay": 1e-3, "adam_b1": 0.9, "adam_b2": 0.99},
     ),
+    Case(
+        "route",
+        jo.route,
+        {"learning_rate": 0.05, "weight_decay": 1e-3},
+        make=lambda learning_rate, weight_decay: jo.route(
+            jo.Group("hidden", jo.muon, learning_rate, weight_decay, role=("matrix", "head")),
+            jo.Group("rest", jo.adamw, learning_rate, weight_decay, role="bias"),
+        ),
+    ),
     Case("muon-aol", jo.muon, {"learning_rate": 0.05, "beta": 0.9}, {"preconditioning": "aol", "nesterov": False}),
     Case(
         "soap",

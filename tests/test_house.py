@@ -14,14 +14,14 @@ from cases import CASES
 
 PACKAGE = pathlib.Path(jo.__file__).parent
 FLOORS = [
-    {"types"},
+    {"tables", "types"},
     {"errors"},
     {"numerics"},
     {"tree_state"},
     {"tree"},
     {"matrices", "stacking", "tree_utils"},
     {"lift", "linear_algebra"},
-    {"matrixwise", "treewise"},
+    {"matrixwise", "roles", "treewise"},
     {"compose"},
     {"contrib", "distributions", "schedules", "losses", "landscapes", "data", "loop", "debug", "drive"},
     {"transforms"},

@@ -184,7 +184,8 @@ def _axes(who: str, updates: Updates, numbers: Any, stack_axes: PyTree) -> list[
         )
         if not (sets[0] and sets[1]) or len({*sets[0], *sets[1]}) != len(sets[0]) + len(sets[1]):
             errors.no_matrix(who, updates, i, leaf, f"the separate axes of {own}")
-        axes.append(stacking.MatrixAxes(*(tuple(map(int, side)) for side in sets)))
+        rows, columns = (tuple(map(int, side)) for side in sets)
+        axes.append(stacking.MatrixAxes(rows, columns))
     return axes
 
 

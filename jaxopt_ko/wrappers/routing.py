@@ -1,0 +1,224 @@
+"""Each leaf to the method for what it is: by role, path and shape, with a learning rate and a decay for each group."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxopt_ko import errors, tree
+from jaxopt_ko.compose import partition
+from jaxopt_ko.lift import name_of, named, takes
+from jaxopt_ko.roles import ROLES, Leaf, roles_of
+from jaxopt_ko.stacking import MatrixAxes, leaf_of, matrices_of
+from jaxopt_ko.tables import Table
+from jaxopt_ko.tree_state import AnyParams
+from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree, State, Updates
+
+Shape = tuple[int | None, ...]
+
+
+class Group(NamedTuple):
+    """Leaves that one method takes: those for which all that is said of role, path and shape is true."""
+
+    name: str
+    method: Callable[..., GradientTransformation] | GradientTransformation  # muon, partial(muon, beta=0.9), sgd(0.1)
+    learning_rate: Hyper | None = None  # for a method that is a function, as weight_decay is
+    weight_decay: Hyper | None = None
+    role: str | Sequence[str] = ()  # one of ROLES, or several
+    path: str | None = None  # a regular expression, found somewhere in "blocks/0/attention/query/kernel"
+    shape: Shape | Callable[[tuple[int, ...]], bool] | None = None  # (None, 512): None is any size
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Those it takes, all if none."""
+        return (self.role,) if isinstance(self.role, str) else tuple(self.role)
+
+    def takes(self, leaf: Leaf) -> bool:
+        """Does it want this leaf?"""
+        if callable(self.shape):
+            fits = self.shape(leaf.shape)
+        else:
+            fits = self.shape is None or (
+                len(self.shape) == len(leaf.shape)
+                and all(a in (None, b) for a, b in zip(self.shape, leaf.shape, strict=True))
+            )
+        return (
+            bool(fits)
+            and (not self.roles or leaf.role in self.roles)
+            and (self.path is None or re.search(self.path, leaf.path) is not None)
+        )
+
+    @property
+    def of_stacks(self) -> bool:
+        """Is it a function that wants to know of stacks? Then its leaves are shown to it as [N, m, n] or [N, …]."""
+        return not hasattr(self.method, "init") and takes(self.method, "stack_axes")
+
+
+class Routed(GradientTransformation):
+    """A transformation that can say which leaf goes where."""
+
+    def __new__(cls, init: Any, update: Any, explain: Callable[[Params], Table]) -> Routed:  # noqa: D102
+        self = super().__new__(cls, init, update)
+        self.explain = explain
+        return self
+
+    explain: Callable[[Params], Table]
+
+
+def route(*groups: Group, roles: Mapping[str, str | MatrixAxes] | None = None, stack_axes: PyTree = 0) -> Routed:
+    """Every leaf to the one group that takes it: a partition by role, path and shape.
+
+    opt = route(
+        Group("hidden", muon, 0.02, 0.1, role=("matrix", "qkv", "experts", "convolution")),
+        Group("tables", adamw, 3e-3, 0.0, role=("embedding", "head")),
+        Group("vectors", adamw, 3e-3, role=("norm", "bias")),
+    )
+    print(opt.explain(params))
+
+    roles, stack_axes: of `roles_of`, which guesses each leaf's role; look at the table before you trust it.
+    A method that takes stack_axes sees matrices as [N, m, n]: kernels of convolutions and of heads joined, query, key
+    and value apart, experts and layers stacked, whatever axis comes first. Others see the leaves as they are.
+
+    Raises HyperparameterError, TransformationError when made; TreeError, when traced, for a leaf of no group or of two.
+    """
+    who = "route"
+    errors.check_groups(who, groups, Group)
+    for group in groups:
+        for role in group.roles:
+            errors.check_choice(who, f"the role of group {group.name!r}", role, tuple(ROLES))
+    pairs: dict[Hashable, GradientTransformation] = {group.name: _made(who, group) for group in groups}
+    stacked = {group.name for group in groups if group.of_stacks}
+
+    def read(full: PyTree) -> tuple[list[Leaf], list[str]]:
+        """The leaves and the groups that take them."""
+        leaves = roles_of(full, roles, stack_axes)
+        owners = [[group.name for group in groups if group.takes(leaf)] for leaf in leaves]
+        wrong = [(*leaf[:3], names) for leaf, names in zip(leaves, owners, strict=True) if len(names) != 1]
+        if wrong:
+            errors.astray(who, wrong)
+        return leaves, [name for (name,) in owners]
+
+    def dealt(full: PyTree) -> tuple[GradientTransformation, list[Leaf | None]]:
+        """The partition, and the leaves of which it sees stacks."""
+        leaves, owners = read(full)
+        labels = tree.structure(full).unflatten(owners)
+        return partition(pairs, labels), [
+            leaf if owner in stacked else None for leaf, owner in zip(leaves, owners, strict=True)
+        ]
+
+    def init(params: Params, **problem: Any) -> State:
+        if isinstance(params, AnyParams):
+            return partition(pairs, {}).init(params, **problem)
+        members, shown = dealt(params)
+        return members.init(_mapped(_view, params, params, shown), **problem)
+
+    def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
+        like = updates if params is None else params
+        members, shown = dealt(like)
+        _check(who, updates, like)
+        show = functools.partial(_mapped, _view, like=like, shown=shown)
+        steps, new = members.update(show(updates), state, None if params is None else show(params), **extra)
+        return _mapped(_back, steps, like, shown), new
+
+    def table(params: Params) -> Table:
+        return _table(*read(params), groups)
+
+    return Routed(init, named(update, f"route({', '.join(group.name for group in groups)})"), table)
+
+
+def explain(
+    params: Params,
+    groups: Sequence[Group] = (),
+    *,
+    roles: Mapping[str, str | MatrixAxes] | None = None,
+    stack_axes: PyTree = 0,
+) -> Table:
+    """A table of every leaf: shape, role, how it is read as matrices, and its group, if there are any, with what is
+    set for it. A leaf of no group, or of several, shows them all: `route` would refuse it."""
+    leaves = roles_of(params, roles, stack_axes)
+    return _table(leaves, [", ".join(g.name for g in groups if g.takes(leaf)) for leaf in leaves], groups)
+
+
+def _table(leaves: Sequence[Leaf], owners: Sequence[str], groups: Sequence[Group]) -> Table:
+    columns = ["leaf", "shape", "role", "matrices"]
+    rows = [[leaf.path, str(leaf.shape), leaf.role or "?", _reading(leaf)] for leaf in leaves]
+    if groups:
+        columns += ["group", "method", "learning rate", "weight decay"]
+        settings = {g.name: [_method(g), _spelled(g.learning_rate), _spelled(g.weight_decay)] for g in groups}
+        rows = [[*row, owner, *settings.get(owner, [""] * 3)] for row, owner in zip(rows, owners, strict=True)]
+    return Table(tuple(columns), tuple(columns), tuple(map(tuple, rows)))
+
+
+def _reading(leaf: Leaf) -> str:
+    if leaf.axes is None:
+        return ""
+    N, m, n = leaf.axes.shape(leaf.shape)
+    return f"{m} x {n}" if N == 1 else f"{N} of {m} x {n}"
+
+
+def _method(group: Group) -> str:
+    if isinstance(group.method, tuple) or hasattr(group.method, "init"):
+        return name_of(errors.check_pair("route", group.name, group.method))
+    made = group.method.func if isinstance(group.method, functools.partial) else group.method
+    return str(getattr(made, "__name__", made))
+
+
+def _spelled(hyper: Hyper | None) -> str:
+    if hyper is None:
+        return ""
+    return "schedule" if callable(hyper) else f"{float(hyper):g}"
+
+
+def _made(who: str, group: Group) -> GradientTransformation:
+    """The group's transformation."""
+    given = {"learning_rate": group.learning_rate, "weight_decay": group.weight_decay}
+    given = {key: value for key, value in given.items() if value is not None}
+    where = f"group {group.name!r}"
+    if hasattr(group.method, "init"):
+        if given:
+            errors.not_for_finished(who, where, tuple(given))
+        return errors.check_pair(who, where, group.method)
+    stray = [key for key in given if not takes(group.method, key)]
+    if stray:
+        errors.not_taken(who, where, _method(group), stray)
+    return errors.check_pair(who, where, group.method(**given, **({"stack_axes": 1} if group.of_stacks else {})))
+
+
+def _check(who: str, updates: Updates, like: PyTree) -> None:
+    """Gradients must be like the parameters, but may be None."""
+    leaves, treedef = tree.flatten(updates, none_is_leaf=True)
+    places, structure = tree.flatten(like, none_is_leaf=True)
+    if treedef != structure:
+        errors.structure_mismatch(who, "gradients", updates, "params", like)
+    for index, (g, p) in enumerate(zip(leaves, places, strict=True)):
+        if g is not None and np.shape(g) != np.shape(p):
+            path = errors.path_of(like, index, none_is_leaf=True)
+            errors.shape_mismatch(who, "gradients", path, g, "params", np.shape(p))
+
+
+def _mapped(function: Callable[[Any, Leaf], Any], full: PyTree, like: PyTree, shown: Sequence[Leaf | None]) -> PyTree:
+    """function(leaf, what it is) for the leaves that are shown otherwise than they are."""
+    leaves, treedef = tree.flatten(full, none_is_leaf=True)
+    known = iter(shown)
+    kinds = [None if p is None else next(known) for p in tree.flatten(like, none_is_leaf=True)[0]]
+    return treedef.unflatten(
+        [x if x is None or kind is None else function(x, kind) for x, kind in zip(leaves, kinds, strict=True)]
+    )
+
+
+def _view(x: Any, leaf: Leaf) -> Any:
+    """[N, m, n] of a leaf of matrices, [N, …] of another."""
+    if isinstance(x, jax.ShapeDtypeStruct):
+        return jax.eval_shape(functools.partial(_view, leaf=leaf), x)
+    x = jnp.asarray(x)
+    return x.reshape(-1, *x.shape[leaf.stacks :]) if leaf.axes is None else matrices_of(x, leaf.axes)
+
+
+def _back(x: Any, leaf: Leaf) -> Any:
+    return x.reshape(leaf.shape) if leaf.axes is None else leaf_of(x, leaf.shape, leaf.axes)
