@@ -78,15 +78,16 @@ def matrixwise(
                 path = errors.path_of(updates, i, none_is_leaf=True)
                 errors.shape_mismatch(name, "gradients", path, leaves[i], "state", got[0])
         groups = stacking.grouped(kinds)
-        for turn, members in enumerate(groups):
-            where = [(present[j], leaves[present[j]].shape[: stacks[j]]) for j in members]
+        wheres = [[(present[j], leaves[present[j]].shape[: stacks[j]]) for j in members] for members in groups]
+        at = stacking.places(wheres, count >= 0)
+        for turn, where in enumerate(wheres):
             late = count - np.int32(lag + turn * interval // len(groups))
             due = (count == 0) | (late > 0) & (late % np.int32(interval) == 0)
             G = stacking.joined([leaves[i] for i, _ in where], where)
             memory = tuple(stacking.joined([column[i] for i, _ in where], where) for column in columns)
             step, memory = once(G, memory, h, due)
             for column, stack in zip([leaves, *columns], [step, *memory], strict=True):
-                for (i, _), part in zip(where, stacking.parted(stack, where), strict=True):
+                for (i, _), part in zip(where, stacking.parted(stack, where, at), strict=True):
                     column[i] = part
         return treedef.unflatten(leaves), state_type(t, *(treedef.unflatten(column) for column in columns))
 

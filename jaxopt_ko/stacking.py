@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +13,9 @@ import numpy as np
 
 from jaxopt_ko import errors, tree
 from jaxopt_ko.types import PyTree
+
+Where = Sequence[tuple[int, tuple[int, ...]]]  # of a stack: (index, shape of the leaf's own stack) of each leaf
+Places = Mapping[int, jax.Array]  # n -> uint32[], which is n
 
 
 class MatrixAxes(NamedTuple):
@@ -74,32 +78,73 @@ def grouped(keys: Sequence[Hashable]) -> list[list[int]]:
     return list(groups.values())
 
 
-def joined(leaves: Sequence[jax.Array], where: Sequence[tuple[int, tuple[int, ...]]]) -> jax.Array:
-    """Leaves [*stack, …] -> [N, …]; where: (index, shape of the stack) of each."""
+def joined(leaves: Sequence[jax.Array], where: Where) -> jax.Array:
+    """Leaves [*stack, …] -> [N, …]."""
     flat = [x.reshape(math.prod(lead), *x.shape[len(lead) :]) for x, (_, lead) in zip(leaves, where, strict=True)]
     return flat[0] if len(flat) == 1 else jnp.concatenate(flat)
 
 
-def parted(stack: jax.Array, where: Sequence[tuple[int, tuple[int, ...]]]) -> list[jax.Array]:
-    """The way back from `joined`."""
+def places(stacks: Sequence[Where], live: jax.Array) -> Places:
+    """Where leaves begin in their stacks, as numbers that the compiler does not know.
+
+    XLA on CPU compiles like kernels once: 32 slices of a stack at 32 known places cost ten times as much.
+    live: bool[], true, but not provably so.
+    """
+    begins = {begin for where in stacks if len(where) > 1 for begin, _ in _spans(where)}
+    if not begins or jax.default_backend() != "cpu":
+        return {}
+    known = sorted(begins)
+
+    def numbers(by: int) -> Callable[[], tuple[jax.Array, ...]]:
+        return lambda: tuple(jnp.uint32(by * n) for n in known)
+
+    return dict(zip(known, jax.lax.cond(live, numbers(1), numbers(0)), strict=True))
+
+
+def _spans(where: Where) -> list[tuple[int, int]]:
+    """(begin, size) of each leaf in its stack."""
     sizes = [math.prod(lead) for _, lead in where]
-    parts = jnp.split(stack, np.cumsum(sizes)[:-1]) if len(sizes) > 1 else [stack]
-    return [part.reshape(*lead, *stack.shape[1:]) for part, (_, lead) in zip(parts, where, strict=True)]
+    return list(zip(itertools.accumulate(sizes[:-1], initial=0), sizes, strict=True))
+
+
+def parted(stack: jax.Array, where: Where, at: Places) -> list[jax.Array]:
+    """The way back from `joined`; at: of `places`, for none of which the compiler knows them."""
+    spans = _spans(where)
+    rest = (0,) * (stack.ndim - 1)
+    zero = jnp.uint32(0)
+
+    def part(begin: int, size: int) -> jax.Array:
+        if len(spans) == 1:
+            return stack
+        if begin not in at:
+            return jax.lax.slice_in_dim(stack, begin, begin + size)
+        return jax.lax.dynamic_slice(stack, (at[begin], *(zero for _ in rest)), (size, *stack.shape[1:]))
+
+    return [part(*span).reshape(*lead, *stack.shape[1:]) for span, (_, lead) in zip(spans, where, strict=True)]
 
 
 def on_stacks(
-    function: Callable[..., jax.Array], axes: Sequence[MatrixAxes], *trees: Sequence[jax.Array], when: jax.Array
+    function: Callable[..., jax.Array],
+    axes: Sequence[MatrixAxes],
+    *trees: Sequence[jax.Array],
+    when: jax.Array,
+    whole: bool = False,
 ) -> list[jax.Array]:
     """The leaves of function(stack of each of the trees' leaves, …), [N, m, n] each; one call for each distinct shape.
 
     when: bool[], zeros where it is False. As a branch each stack is worked off before the next: left to itself XLA
     on CPU goes at all stacks at a time, with the memory of all.
+    whole: the stacks are spread over devices, so that leaves must be cut out at places known to the compiler.
     """
     kinds = [
         (own.shape(parts[0].shape)[1:], *(x.dtype for x in parts)) for own, *parts in zip(axes, *trees, strict=True)
     ]
     result: list[Any] = [None] * len(axes)
-    for members in grouped(kinds):
+    groups = grouped(kinds)
+    shapes = [x.shape for x in trees[0]]
+    wheres = [[(i, axes[i].shape(shapes[i])[:1]) for i in members] for members in groups]
+    at = {} if whole else places(wheres, when)
+    for members, where in zip(groups, wheres, strict=True):
         own = [axes[i] for i in members]
         parts = [[leaves[i] for i in members] for leaves in trees]
 
@@ -108,10 +153,8 @@ def on_stacks(
 
         shape = jax.eval_shape(made, *parts)
         stack = jax.lax.cond(when, made, lambda *_, shape=shape: jnp.zeros(shape.shape, shape.dtype), *parts)
-        shapes = [x.shape for x in parts[0]]
-        where = [(i, axes[i].shape(shape)[:1]) for i, shape in zip(members, shapes, strict=True)]
-        for i, part, shape in zip(members, parted(stack, where), shapes, strict=True):
-            result[i] = leaf_of(part, shape, axes[i])
+        for i, part in zip(members, parted(stack, where, at), strict=True):
+            result[i] = leaf_of(part, shapes[i], axes[i])
     return result
 
 

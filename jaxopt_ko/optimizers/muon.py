@@ -114,7 +114,9 @@ def scale_by_muon(
         both = zip(*(tree.flatten(x, none_is_leaf=True)[0] for x in (state.mu, updates)), strict=True)
         mu = [m for m, g in both if g is not None]
         terms = [mu, leaves] if nesterov else [mu]
-        u = stacking.on_stacks(functools.partial(orthogonalize, weights, e), axes, *terms, when=t > 0)
+        u = stacking.on_stacks(
+            functools.partial(orthogonalize, weights, e), axes, *terms, when=t > 0, whole=stack_sharding is not None
+        )
         s = [scale_of(*own.shape(leaf.shape)[1:]) for leaf, own in zip(leaves, axes, strict=True)]
         steps = [(x if k == 1 else k * x).astype(g.dtype) for x, k, g in zip(u, s, leaves, strict=True)]
         return treedef.unflatten(steps), state
