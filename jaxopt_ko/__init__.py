@@ -103,6 +103,7 @@ from jaxopt_ko.optimizers.adam import (
     scale_by_adamax,
     scale_by_nadam,
 )
+from jaxopt_ko.optimizers.adamc import adamc
 from jaxopt_ko.optimizers.adan import (
     ScaleByAdanState,
     adan,
@@ -366,12 +367,15 @@ from jaxopt_ko.transforms.constraints import (
     zero_nans,
 )
 from jaxopt_ko.transforms.decay import (
+    add_cautious_decayed_weights,
+    add_corrected_decayed_weights,
     add_decayed_weights,
 )
 from jaxopt_ko.transforms.hutchinson import (
     HutchinsonState,
     hutchinson_estimator_diag_hessian,
 )
+from jaxopt_ko.transforms.hyperball import HyperballState, hyperball
 from jaxopt_ko.transforms.momentum import (
     TraceState,
     trace,
@@ -453,6 +457,8 @@ from jaxopt_ko.wrappers.averaging import (
 from jaxopt_ko.wrappers.backward import (
     scale_gradient,
 )
+from jaxopt_ko.wrappers.cautious import CautiousState, cautious
+from jaxopt_ko.wrappers.ema_nesterov import EmaNesterovState, ema_nesterov, ema_nesterov_eval_params
 from jaxopt_ko.wrappers.guards import (
     ApplyIfFiniteState,
     ConditionallyMaskState,
@@ -479,6 +485,12 @@ from jaxopt_ko.wrappers.microbatching import (
 from jaxopt_ko.wrappers.plateau import (
     ReduceLROnPlateauState,
     reduce_on_plateau,
+)
+from jaxopt_ko.wrappers.primal_averaging import (
+    GeneralizedPrimalAveragingState,
+    PrimalAveragesState,
+    generalized_primal_averaging,
+    generalized_primal_averaging_eval_params,
 )
 from jaxopt_ko.wrappers.privacy import (
     DifferentiallyPrivateAggregateState,
@@ -514,6 +526,7 @@ __all__ = [
     "AugmentedLagrangianState",
     "BacktrackingLinesearchInfo",
     "COCOBState",
+    "CautiousState",
     "ClipByGlobalNormState",
     "ClipState",
     "Code",
@@ -525,16 +538,19 @@ __all__ = [
     "DifferentiallyPrivateAggregateState",
     "DoGState",
     "DoWGState",
+    "EmaNesterovState",
     "EmaState",
     "EmptyState",
     "Evaluations",
     "FactoredState",
     "GaLoreDimensionNumbers",
     "GaLoreState",
+    "GeneralizedPrimalAveragingState",
     "GradientTransformation",
     "GradientTransformationExtraArgs",
     "HutchinsonState",
     "Hyper",
+    "HyperballState",
     "Info",
     "InjectHyperparamsState",
     "InjectStatefulHyperparamsState",
@@ -563,6 +579,7 @@ __all__ = [
     "OptState",
     "Params",
     "PartitionState",
+    "PrimalAveragesState",
     "ProdigyState",
     "ProximalGradientState",
     "QuadraticState",
@@ -624,9 +641,12 @@ __all__ = [
     "adam",
     "adamax",
     "adamaxw",
+    "adamc",
     "adamw",
     "adan",
     "adaptive_grad_clip",
+    "add_cautious_decayed_weights",
+    "add_corrected_decayed_weights",
     "add_decayed_weights",
     "add_noise",
     "ademamix",
@@ -639,6 +659,7 @@ __all__ = [
     "bfgs",
     "bias_correction",
     "catalog",
+    "cautious",
     "centralize",
     "cg",
     "chain",
@@ -667,6 +688,8 @@ __all__ = [
     "dowg",
     "dpsgd",
     "ema",
+    "ema_nesterov",
+    "ema_nesterov_eval_params",
     "errors",
     "exponential_decay",
     "flatten",
@@ -675,10 +698,13 @@ __all__ = [
     "galore",
     "gauss_newton",
     "generalized_kl_divergence",
+    "generalized_primal_averaging",
+    "generalized_primal_averaging_eval_params",
     "global_norm",
     "hinge_loss",
     "huber_loss",
     "hutchinson_estimator_diag_hessian",
+    "hyperball",
     "identity",
     "incremental_update",
     "init_empty_state",
