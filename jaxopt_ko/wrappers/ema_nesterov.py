@@ -26,7 +26,7 @@ class EmaNesterovState(NamedTuple):
 
 
 @recipe
-def ema_nesterov(base_optimizer: GradientTransformation, beta: Hyper, gamma: Hyper = 0.99) -> GradientTransformation:
+def ema_nesterov(base_optimizer: GradientTransformation, beta: Hyper, gamma: Hyper) -> GradientTransformation:
     """The base optimizer's steps, made from a point that lies ahead by beta mean steps.
 
     y_t         = theta_t + beta_t m_t                                the parameters, where gradients are taken
@@ -34,7 +34,7 @@ def ema_nesterov(base_optimizer: GradientTransformation, beta: Hyper, gamma: Hyp
     m_{t+1}     = gamma m_t + (1 - gamma) (theta_{t+1} - theta_t)     m_0 = 0
 
     base_optimizer: a whole optimizer; its weight decay is of y. beta: t counts from 0; the authors schedule it to be 0
-        in warm-up and while the learning rate falls. Neither beta nor gamma has a default in the paper that suits all.
+        in warm-up and while the learning rate falls at the end. gamma: the weight of the past in m.
     Evaluate at theta: `ema_nesterov_eval_params`. The state is that of chain(base_optimizer, lookahead).
 
     Not with `lookahead`, `schedule_free` or `generalized_primal_averaging` around it: they keep the parameters, too.

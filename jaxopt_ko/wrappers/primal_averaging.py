@@ -48,8 +48,8 @@ def generalized_primal_averaging(
 
     base_optimizer: a whole optimizer, momentum and learning rate schedule included. mu_x: 0.9934, 0.9967 and 0.9984
         for what DiLoCo does in 16, 32 and 64 local steps.
-    params_at: the parameters that the base optimizer sees, for its weight decay: "y", their newer code, or "z", the
-        paper's.
+    params_at: the parameters that the base optimizer sees, for its weight decay: "y", as in `schedule_free`, or "z",
+        the paper's; the authors' code has had either.
     state_dtype: of z, float32 at least if None.
 
     Evaluate at x: `generalized_primal_averaging_eval_params`. Needs params. Not for few steps: x lags
