@@ -103,6 +103,7 @@ from jaxopt_ko.optimizers.adam import (
     scale_by_adamax,
     scale_by_nadam,
 )
+from jaxopt_ko.optimizers.adamc import adamc
 from jaxopt_ko.optimizers.adan import (
     ScaleByAdanState,
     adan,
@@ -368,12 +369,15 @@ from jaxopt_ko.transforms.constraints import (
     zero_nans,
 )
 from jaxopt_ko.transforms.decay import (
+    add_cautious_decayed_weights,
+    add_corrected_decayed_weights,
     add_decayed_weights,
 )
 from jaxopt_ko.transforms.hutchinson import (
     HutchinsonState,
     hutchinson_estimator_diag_hessian,
 )
+from jaxopt_ko.transforms.hyperball import HyperballState, hyperball
 from jaxopt_ko.transforms.momentum import (
     TraceState,
     trace,
@@ -455,6 +459,8 @@ from jaxopt_ko.wrappers.averaging import (
 from jaxopt_ko.wrappers.backward import (
     scale_gradient,
 )
+from jaxopt_ko.wrappers.cautious import CautiousState, cautious
+from jaxopt_ko.wrappers.ema_nesterov import EmaNesterovState, ema_nesterov, ema_nesterov_eval_params
 from jaxopt_ko.wrappers.guards import (
     ApplyIfFiniteState,
     ConditionallyMaskState,
@@ -481,6 +487,12 @@ from jaxopt_ko.wrappers.microbatching import (
 from jaxopt_ko.wrappers.plateau import (
     ReduceLROnPlateauState,
     reduce_on_plateau,
+)
+from jaxopt_ko.wrappers.primal_averaging import (
+    GeneralizedPrimalAveragingState,
+    PrimalAveragesState,
+    generalized_primal_averaging,
+    generalized_primal_averaging_eval_params,
 )
 from jaxopt_ko.wrappers.privacy import (
     DifferentiallyPrivateAggregateState,
@@ -518,6 +530,7 @@ __all__ = [
     "AugmentedLagrangianState",
     "BacktrackingLinesearchInfo",
     "COCOBState",
+    "CautiousState",
     "ClipByGlobalNormState",
     "ClipState",
     "Code",
@@ -529,17 +542,20 @@ __all__ = [
     "DifferentiallyPrivateAggregateState",
     "DoGState",
     "DoWGState",
+    "EmaNesterovState",
     "EmaState",
     "EmptyState",
     "Evaluations",
     "FactoredState",
     "GaLoreDimensionNumbers",
     "GaLoreState",
+    "GeneralizedPrimalAveragingState",
     "GradientTransformation",
     "GradientTransformationExtraArgs",
     "Group",
     "HutchinsonState",
     "Hyper",
+    "HyperballState",
     "Info",
     "InjectHyperparamsState",
     "InjectStatefulHyperparamsState",
@@ -569,6 +585,7 @@ __all__ = [
     "OptState",
     "Params",
     "PartitionState",
+    "PrimalAveragesState",
     "ProdigyState",
     "ProximalGradientState",
     "QuadraticState",
@@ -631,9 +648,12 @@ __all__ = [
     "adam",
     "adamax",
     "adamaxw",
+    "adamc",
     "adamw",
     "adan",
     "adaptive_grad_clip",
+    "add_cautious_decayed_weights",
+    "add_corrected_decayed_weights",
     "add_decayed_weights",
     "add_noise",
     "ademamix",
@@ -646,6 +666,7 @@ __all__ = [
     "bfgs",
     "bias_correction",
     "catalog",
+    "cautious",
     "centralize",
     "cg",
     "chain",
@@ -674,6 +695,8 @@ __all__ = [
     "dowg",
     "dpsgd",
     "ema",
+    "ema_nesterov",
+    "ema_nesterov_eval_params",
     "errors",
     "explain",
     "exponential_decay",
@@ -683,10 +706,13 @@ __all__ = [
     "galore",
     "gauss_newton",
     "generalized_kl_divergence",
+    "generalized_primal_averaging",
+    "generalized_primal_averaging_eval_params",
     "global_norm",
     "hinge_loss",
     "huber_loss",
     "hutchinson_estimator_diag_hessian",
+    "hyperball",
     "identity",
     "incremental_update",
     "init_empty_state",

@@ -22,6 +22,7 @@ from jaxopt_ko.optimizers.adadelta import adadelta
 from jaxopt_ko.optimizers.adafactor import adafactor
 from jaxopt_ko.optimizers.adagrad import adagrad
 from jaxopt_ko.optimizers.adam import adam, adamax, adamaxw, adamw, nadam, nadamw
+from jaxopt_ko.optimizers.adamc import adamc
 from jaxopt_ko.optimizers.adan import adan
 from jaxopt_ko.optimizers.ademamix import ademamix, simplified_ademamix
 from jaxopt_ko.optimizers.adopt import adopt
@@ -103,7 +104,7 @@ NEEDS: dict[str, Text] = {
 METHODS: dict[str, Callable[..., GradientTransformation]] = {
     factory.__name__: factory
     for factory in (
-        *(sgd, adagrad, rmsprop, adadelta, adam, adamw, adamax, adamaxw, nadam, nadamw, amsgrad),
+        *(sgd, adagrad, rmsprop, adadelta, adam, adamw, adamc, adamax, adamaxw, nadam, nadamw, amsgrad),
         *(rprop, sign_sgd, signum, lion, yogi, radam, adabelief, adan),
         *(adafactor, sm3, galore, lars, novograd, lamb, fromage),
         *(ademamix, simplified_ademamix, adopt, acprop, madgrad, noisy_sgd, sophia),
@@ -269,6 +270,16 @@ ROWS = (
          "가중치 감쇠를 기울기에 섞지 않고 따로 더해, 모든 가중치가 같은 비율로 줄어드는 Adam입니다."),
         ("networks that need regularization", "정규화(regularization)가 필요한 신경망"),
         ("biases and scales that should not decay, without a mask", "줄면 안 되는 편향이나 배율에 mask가 없을 때")),
+    Row("adamc", ("AdamC", "AdamC(학습률에 맞춘 가중치 감쇠)"), "adaptive", 2025,
+        "Defazio 2025, arXiv:2506.02285, Algorithm 1",
+        r"u = -\mathrm{lr}\, \left(\frac{\hat{m}}{\sqrt{\hat{v}} + \epsilon} + "
+        r"\mathrm{weight\_decay}\, \frac{\mathrm{lr}}{\mathrm{max\_learning\_rate}}\, p\right)",
+        ("gradient", "params"), ("adamw",),
+        ("AdamW whose weight decay falls with the learning rate's schedule, so that gradients do not grow at its end.",
+         "학습률 일정을 따라 가중치 감쇠도 줄여, 학습 막바지에 기울기가 커지지 않게 한 AdamW입니다."),
+        ("long schedules over layers that a normalization follows", "정규화 층이 뒤따르는 층의 긴 학습률 일정"),
+        ("a constant learning rate, where it is AdamW; layers without normalization",
+         "학습률이 일정할 때(AdamW와 같음)나 정규화 층이 없는 층")),
     Row("adamax", ("AdaMax", "AdaMax(무한대 노름의 Adam)"), "adaptive", 2015,
         "Kingma & Ba 2015, arXiv:1412.6980, Algorithm 2",
         r"u_t = \max(b_2 u_{t-1}, \vert g \vert + \epsilon), \quad u = -\mathrm{lr}\, \frac{\hat{m}}{u_t}",

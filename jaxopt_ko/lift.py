@@ -244,7 +244,7 @@ class _Piece:
     def memory(self, leaf: Any, stack: int) -> Memory:
         """What a leaf remembers, whose first `stack` axes count leaves of one shape."""
         init = self.init
-        if stack and isinstance(leaf, jax.Array):
+        if stack and isinstance(leaf, jax.Array | np.ndarray):
             for _ in range(stack):
                 init = jax.vmap(init)
             made = init(leaf)

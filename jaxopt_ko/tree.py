@@ -133,6 +133,12 @@ def wide_copy(leaf: Any) -> jax.Array:
     return new if isinstance(leaf, jax.ShapeDtypeStruct) else new + jnp.asarray(leaf).astype(new.dtype)
 
 
+def only_one(who: str, tree: PyTree, kind: type) -> Any:
+    """The one value of a class in a tree. Raises StateError if there is none, or several."""
+    found = jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, kind))
+    return errors.check_one_state(who, [node for node in found if isinstance(node, kind)], kind)
+
+
 def ravel(tree: PyTree) -> tuple[jax.Array, Callable[[jax.Array], PyTree]]:
     """All leaves as one vector, float32 at least, and the function that makes trees like this one of such vectors."""
     leaves, treedef = flatten(tree)

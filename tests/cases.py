@@ -98,6 +98,12 @@ CASES = [
     Case("adam-uncorrected", jo.adam, {"learning_rate": 0.05, **ROOT}, {"bias_correction": False}),
     Case("adamw", jo.adamw, {"learning_rate": 0.1, **ROOT, "weight_decay": 1e-3}),
     Case("adamw-masked", jo.adamw, {"learning_rate": 0.1, "weight_decay": 1e-3}, {"mask": matrices}),
+    Case(
+        "adamc",
+        jo.adamc,
+        {"learning_rate": 0.1, **ROOT, "weight_decay": 1e-3, "max_learning_rate": 0.2},
+        {"normalized": matrices},
+    ),
     Case("nadam", jo.nadam, {"learning_rate": 0.1, **ROOT}),
     Case("nadam-schedule", jo.nadam, {"learning_rate": 0.1, **ROOT, "momentum_decay": 4e-3}),
     Case("nadamw", jo.nadamw, {"learning_rate": 0.1, **ROOT, "weight_decay": 1e-3}),
@@ -404,6 +410,15 @@ CASES = [
     Case("scale_by_param_block_norm", jo.scale_by_param_block_norm, {"min_scale": 1e-3}, direction=True),
     Case("scale_by_param_block_rms", jo.scale_by_param_block_rms, {"min_scale": 1e-3}, direction=True),
     Case("add_decayed_weights", jo.add_decayed_weights, {"weight_decay": 1e-3}, direction=True),
+    Case("add_cautious_decayed_weights", jo.add_cautious_decayed_weights, {"weight_decay": 1e-3}, direction=True),
+    Case(
+        "add_corrected_decayed_weights",
+        jo.add_corrected_decayed_weights,
+        {"weight_decay": 1e-3, "learning_rate": 0.1, "max_learning_rate": 0.2},
+        make=lambda **h: jo.add_corrected_decayed_weights(**h),
+        direction=True,
+    ),
+    Case("hyperball", jo.hyperball, {"learning_rate": 0.05}, lacks={"convergence": "it keeps the lengths"}),
     Case("add_noise", jo.add_noise, {"eta": 1e-4, "gamma": 0.55}, {"key": 0}, direction=True),
     Case("ema", jo.ema, {"decay": 0.5}, direction=True),
     # reporters
@@ -615,6 +630,39 @@ CASES = [
         "schedule_free_adamw",
         jo.schedule_free_adamw,
         {"learning_rate": 0.1, "b1": 0.9, "b2": 0.99, "eps": 1e-8, "weight_decay": 1e-3, "weight_lr_power": 1.0},
+    ),
+    Case(
+        "cautious",
+        jo.cautious,
+        {"learning_rate": 0.05, "eps": 1e-3},
+        make=lambda learning_rate, eps: jo.cautious(jo.sgd(learning_rate, 0.5), eps),
+    ),
+    Case(
+        "cautious-count",
+        jo.cautious,
+        {"xi": 1.0, "b1": 0.5},
+        make=lambda xi, b1: jo.cautious(jo.scale_by_adam(b1), xi=xi, direction=True),
+        direction=True,
+    ),
+    Case(
+        "ema_nesterov",
+        jo.ema_nesterov,
+        {"learning_rate": 0.1, "beta": 0.5, "gamma": 0.75},
+        make=lambda learning_rate, **h: jo.ema_nesterov(jo.sgd(learning_rate), **h),
+    ),
+    Case(
+        "generalized_primal_averaging",
+        jo.generalized_primal_averaging,
+        {"learning_rate": 0.1, "mu_x": 0.75, "mu_y": 0.5},
+        make=lambda learning_rate, **h: jo.generalized_primal_averaging(jo.adamw(learning_rate), **h),
+    ),
+    Case(
+        "generalized_primal_averaging-z",
+        jo.generalized_primal_averaging,
+        {"learning_rate": 0.1, "mu_y": 1.0},
+        make=lambda learning_rate, mu_y: jo.generalized_primal_averaging(
+            jo.adamw(learning_rate), 0.5, mu_y, "float32", params_at="z"
+        ),
     ),
     Case(
         "mechanize",

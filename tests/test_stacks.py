@@ -61,6 +61,8 @@ METHODS = {
     "scale_by_param_block_norm": lambda jo, **k: jo.scale_by_param_block_norm(**k),
     "scale_by_distance_over_gradients": lambda jo, **k: jo.scale_by_distance_over_gradients(1e-2, **k),
     "scale_by_param_block_rms": lambda jo, **k: jo.scale_by_param_block_rms(**k),
+    "cautious": lambda jo, **k: jo.cautious(jo.sgd(0.1, 0.9), **k),
+    "hyperball": lambda jo, **k: jo.hyperball(0.1, **k),
 }
 WHOLE = {  # what looks at all leaves as one vector, or at no other element, has no need of the keyword
     "normalize": lambda jo: contrib(jo).normalize(),
@@ -68,7 +70,7 @@ WHOLE = {  # what looks at all leaves as one vector, or at no other element, has
     "clip_by_global_norm": lambda jo: jo.clip_by_global_norm(1.0),
     "adamw": lambda jo: jo.adamw(0.1),
 }
-SHAPES_THAT_FIT = ("clip_by_norm",)  # optax has none
+SHAPES_THAT_FIT = ("clip_by_norm", "cautious", "hyperball")  # optax has none
 
 
 def contrib(library):

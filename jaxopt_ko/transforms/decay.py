@@ -1,13 +1,17 @@
-"""Weight decay. Decoupled after Loshchilov & Hutter 2019, arXiv:1711.05101, if put behind the rule; L2 before it."""
+"""Weight decay. Decoupled after Loshchilov & Hutter 2019, arXiv:1711.05101, if put behind the rule; L2 before it.
+
+Cautious: Chen et al. 2025, arXiv:2510.12402, Algorithm 1. Corrected for the schedule: Defazio 2025, arXiv:2506.02285.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko.compose import leafwise, masked
-from jaxopt_ko.errors import NONNEGATIVE
+from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, check_hyper, missing_argument
 from jaxopt_ko.lift import Scalars
 from jaxopt_ko.transforms.scaling import ScaleByScheduleState
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree
@@ -29,4 +33,56 @@ def add_decayed_weights(
 
     hypers = {"weight_decay": (weight_decay, NONNEGATIVE)}
     decay = leafwise("add_decayed_weights", ScaleByScheduleState, rule=rule, hypers=hypers, needs_params=not off)
+    return decay if mask is None else masked(decay, mask)
+
+
+def add_cautious_decayed_weights(
+    weight_decay: Hyper = 0.0, mask: PyTree | Callable[[Params], PyTree] | None = None
+) -> GradientTransformation:
+    """u = g + weight_decay [g p >= 0] p: decay only where the step shortens the parameter anyway. Needs params.
+
+    g is the direction, before its learning rate: put it where `add_decayed_weights` stands, with the same weight_decay.
+    It keeps the minima of the loss where they are. Not for weights that must shrink where the gradient has no say.
+    """
+
+    def rule(g: Array, p: Array, h: Scalars) -> Array:
+        agree = jnp.sign(g) * jnp.sign(p) >= 0
+        return g + h.weight_decay * jnp.where(agree, p, jnp.zeros_like(p))
+
+    hypers = {"weight_decay": (weight_decay, NONNEGATIVE)}
+    decay = leafwise("add_cautious_decayed_weights", ScaleByScheduleState, rule=rule, hypers=hypers, needs_params=True)
+    return decay if mask is None else masked(decay, mask)
+
+
+def add_corrected_decayed_weights(
+    weight_decay: Hyper,
+    learning_rate: Hyper,
+    max_learning_rate: Hyper | None = None,
+    mask: PyTree | Callable[[Params], PyTree] | None = None,
+) -> GradientTransformation:
+    """u = g + weight_decay (learning_rate / max_learning_rate) p, for layers whose scale a normalization undoes.
+
+    learning_rate: the one that comes behind, so that p decays by weight_decay lr_t**2 / lr_max in all, and the ratio of
+        gradient to weights that the layers settle at is one whatever the schedule.
+    max_learning_rate: the schedule's largest value; None for a number, whose decay is that of `add_decayed_weights`.
+
+    Needs params. Raises MissingArgumentError for a schedule or an array without it. Not for layers that no
+    normalization follows: a head, embeddings, norms and biases.
+    """
+    who = "add_corrected_decayed_weights"
+    rate = check_hyper(who, "learning_rate", learning_rate, NONNEGATIVE)
+    constant = max_learning_rate is None
+    if constant and not isinstance(rate, int | float):
+        missing_argument(who, "max_learning_rate", "It is the largest value of the schedule")
+
+    def shared(t: Array, h: Scalars) -> dict[str, Array]:
+        return {"decay": h.weight_decay * (1 if constant else h.learning_rate / h.max_learning_rate)}
+
+    def rule(g: Array, p: Array, h: Scalars) -> Array:
+        return g + h.decay * p
+
+    hypers = {"weight_decay": (weight_decay, NONNEGATIVE), "learning_rate": (rate, NONNEGATIVE)}
+    if max_learning_rate is not None:
+        hypers["max_learning_rate"] = (max_learning_rate, POSITIVE)
+    decay = leafwise(who, ScaleByScheduleState, rule=rule, shared=shared, hypers=hypers, needs_params=True)
     return decay if mask is None else masked(decay, mask)

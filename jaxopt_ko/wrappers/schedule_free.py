@@ -113,12 +113,7 @@ def schedule_free_eval_params(state: State, params: Params) -> Params:
 
     state: one that holds a `ScheduleFreeState` somewhere. Raises StateError if it holds none, or several.
     """
-    found = [
-        s
-        for s in jax.tree.leaves(state, is_leaf=lambda s: isinstance(s, ScheduleFreeState))
-        if isinstance(s, ScheduleFreeState)
-    ]
-    own = errors.check_one_state("schedule_free_eval_params", found, ScheduleFreeState)
+    own = tree.only_one("schedule_free_eval_params", state, ScheduleFreeState)
 
     def leaf(y: Array, z: Array) -> Array:
         wide = tree.compute_dtype(tree.dtype_of(y), z.dtype)

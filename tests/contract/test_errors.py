@@ -77,6 +77,8 @@ def bad_values(key):
         return [0.0, -1.0, float("nan"), "x", jnp.ones(2)]
     if key in ("max_delta", "max_norm"):
         return [0.0, -1.0, float("nan"), None, "x"]
+    if key == "max_learning_rate":  # None is that of a number
+        return [0.0, -0.1, float("nan"), "x", jnp.ones(2)]
     if key == "clipping_threshold":  # None is none
         return [0.0, -1.0, float("nan"), "x"]
     return [float("nan"), None, "x", jnp.ones(2)]

@@ -1,0 +1,69 @@
+"""AdamC: AdamW whose decay is corrected for the schedule. Defazio 2025, arXiv:2506.02285, Algorithm 1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+
+from jaxopt_ko import errors, tree
+from jaxopt_ko.compose import chain
+from jaxopt_ko.lift import recipe
+from jaxopt_ko.optimizers.adam import scale_by_adam
+from jaxopt_ko.transforms.decay import add_corrected_decayed_weights, add_decayed_weights
+from jaxopt_ko.transforms.scaling import scale_by_learning_rate
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree
+
+Mask = PyTree | Callable[[Params], PyTree]
+
+
+@recipe
+def adamc(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    eps_root: Hyper = 0.0,
+    mu_dtype: DType | None = None,
+    weight_decay: Hyper = 1e-4,
+    mask: Mask | None = None,
+    *,
+    max_learning_rate: Hyper | None = None,
+    normalized: Mask | None = None,
+) -> GradientTransformation:
+    """The step -lr (u + weight_decay c p), u of `scale_by_adam`: gradients do not grow as the schedule ends.
+
+    c = lr / max_learning_rate     in layers that a normalization follows;    c = 1, as in AdamW, in the others
+
+    normalized: True for the former, a mask as of `masked`; None: all. The author takes every linear layer but the last.
+    mask: where there is any decay. max_learning_rate: of the schedule; for a number None will do, and this is AdamW.
+
+    Needs params. Raises MissingArgumentError for a schedule or an array without max_learning_rate. Not for networks
+    without normalization: there AdamW.
+    """
+    where, plain = mask, []
+    if normalized is not None:
+        where = _both(mask, normalized, True)
+        plain = [add_decayed_weights(weight_decay, _both(mask, normalized, False))]
+    corrected = add_corrected_decayed_weights(weight_decay, learning_rate, max_learning_rate, where)
+    rule = scale_by_adam(b1, b2, eps, eps_root, mu_dtype)
+    return chain(rule, corrected, *plain, scale_by_learning_rate(learning_rate))
+
+
+def _both(mask: Mask | None, normalized: Mask, wanted: bool) -> Callable[[Params], PyTree]:
+    """params -> where the mask holds and `normalized` is as wanted."""
+
+    def full(flags: Mask | None, params: Params) -> PyTree:
+        flags = flags(params) if callable(flags) else flags
+        try:
+            return jax.tree.broadcast(True if flags is None else flags, params, is_leaf=tree.is_none)
+        except ValueError:
+            errors.structure_mismatch("adamc", "mask", flags, "params (or a prefix of them)", params)
+
+    def holds(params: Params) -> PyTree:
+        return jax.tree.map(
+            lambda on, own: bool(on) and bool(own) == wanted,
+            full(mask, params), full(normalized, params), is_leaf=tree.is_none,
+        )  # fmt: skip
+
+    return holds

@@ -1,0 +1,58 @@
+"""Hyperball: weights on the sphere where they began, steps of a length in proportion to it.
+
+Wen, Dang, Lyu, Ma & Liang 2026, arXiv:2606.16899; first 2025, whenwen.github.io/wd_blog/public/hyperball-part-1.html.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko.compose import leafwise
+from jaxopt_ko.errors import NONNEGATIVE
+from jaxopt_ko.lift import Memory, Scalars, Step
+from jaxopt_ko.numerics import length
+from jaxopt_ko.tree import wide_copy
+from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree
+
+
+class HyperballState(NamedTuple):
+    """State of `hyperball`."""
+
+    count: Array  # int32[]                       steps taken, at which a schedule is read
+    radius: Params  # float[…] f32+ of each leaf  R, its length at the start
+
+
+def hyperball(learning_rate: Hyper, *, flip_sign: bool = True, stack_axes: PyTree = 0) -> GradientTransformation:
+    """The step by which a leaf of length R keeps it, and turns by an angle that the learning rate alone decides.
+
+    W <- R Norm(W - learning_rate R Norm(g)),   Norm(x) = x / |x|, |x| the Frobenius norm;   W stays where g is 0
+
+    It stands in the place of `scale_by_learning_rate` and of weight decay: chain(scale_by_adam(), hyperball(lr)) is the
+    paper's AdamH, and with `scale_by_muon` MuonH. learning_rate is relative: 0.01 is 1% of the weights a step.
+    flip_sign=False: behind a whole optimizer, whose steps go downhill; of these it takes the direction alone.
+    stack_axes: leading axes of a leaf that count leaves of one shape, an integer or a prefix tree.
+
+    Needs params, and begins with those that init gets. Not for leaves that begin at zero, for these stay there, nor for
+    norms, biases and embeddings: give these to another method by `partition`.
+    """
+
+    def init(p: Array) -> Memory:
+        return (length(wide_copy(p)),)
+
+    def rule(g: Array, W: Array, R: Array, h: Scalars) -> Step:
+        g_norm = length(g)
+        turned = W - (h.learning_rate if flip_sign else -h.learning_rate) * R * (g / _or_one(g_norm))
+        step = R * (turned / _or_one(length(turned))) - W
+        return jnp.where(g_norm > 0, step, jnp.zeros_like(step)), R
+
+    hypers = {"learning_rate": (learning_rate, NONNEGATIVE)}
+    return leafwise(
+        "hyperball", HyperballState, init=init, rule=rule, hypers=hypers, needs_params=True, stack_axes=stack_axes
+    )
+
+
+def _or_one(norm: Array) -> Array:
+    return jnp.where(norm > 0, norm, jnp.ones_like(norm))

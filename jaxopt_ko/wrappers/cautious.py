@@ -1,0 +1,73 @@
+"""Cautious steps: only where they agree with the gradient. Liang et al. 2024, arXiv:2411.16085, Algorithm 1."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko import errors
+from jaxopt_ko.compose import leafwise, opened, transform
+from jaxopt_ko.errors import NONNEGATIVE
+from jaxopt_ko.lift import Scalars, name_of
+from jaxopt_ko.transforms.scaling import ScaleByScheduleState
+from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree, State, Updates
+
+
+class CautiousState(NamedTuple):
+    """State of `cautious`."""
+
+    count: Array  # int32[]  steps taken, at which a schedule is read
+    inner_state: State  # of the inner transformation
+
+
+def cautious(
+    inner: GradientTransformation,
+    eps: Hyper = 1e-3,
+    *,
+    xi: Hyper | None = None,
+    direction: bool = False,
+    stack_axes: PyTree = 0,
+) -> GradientTransformation:
+    """The steps of `inner`, but none where the gradient would have gone the other way; the others longer for it.
+
+    phi = [u goes against g]                   element by element
+    u   <- phi u / max(mean(phi), eps)         the authors' code
+    u   <- phi u dim(u) / (sum(phi) + xi)      their paper, where xi is given
+
+    inner: an optimizer, whose steps go against g where u g < 0; with direction=True a direction, put before its
+        learning rate, where u g > 0. The paper's weight decay stands behind the mask:
+        chain(cautious(scale_by_adam(), direction=True), add_decayed_weights(wd), scale_by_learning_rate(lr)).
+    xi: 1 in the paper. dim, sum and mean are those of each leaf.
+    stack_axes: leading axes of a leaf that count leaves of one shape, an integer or a prefix tree.
+
+    Where no element agrees the step is zero. Not for methods without momentum: all their elements agree.
+    """
+    pair = opened("cautious", "inner", inner)
+    who, by_count = f"cautious({name_of(pair)})", xi is not None
+
+    def rule(u: Array, g: Array, h: Scalars) -> Array:
+        agreement = jnp.sign(u) * jnp.sign(g)
+        phi = (agreement > 0 if direction else agreement < 0).astype(u.dtype)
+        kept, size = jnp.sum(phi), max(u.size, 1)
+        share = (kept + h.xi) / size if by_count else jnp.maximum(kept / size, h.eps)
+        return phi * u / jnp.where(share > 0, share, jnp.ones_like(share))
+
+    hypers = {"eps": (eps, NONNEGATIVE), **({} if xi is None else {"xi": (xi, NONNEGATIVE)})}
+    mask = leafwise(
+        "cautious", ScaleByScheduleState, rule=rule, hypers=hypers, needs_params=True, stack_axes=stack_axes
+    )
+
+    def init(params: Params, **problem: Any) -> CautiousState:
+        return CautiousState(mask.init(params).count, pair.init(params, **problem))
+
+    def update(
+        updates: Updates, state: CautiousState, params: Params = None, **extra: Any
+    ) -> tuple[Updates, CautiousState]:
+        u, inner_state = pair.update(updates, state.inner_state, params, **extra)
+        errors.check_same_trees(name_of(pair), "updates", u, "gradients", updates)
+        u, (count,) = mask.update(u, ScaleByScheduleState(state.count), updates)  # the rule's p is the gradient
+        return u, CautiousState(count, inner_state)
+
+    return transform(who, init, update, state_type=CautiousState)

@@ -1,0 +1,77 @@
+"""EMA-Nesterov: look ahead along the mean of the steps. Yau et al. 2026, arXiv:2605.25395."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko import errors, tree
+from jaxopt_ko.compose import chain, leafwise
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE
+from jaxopt_ko.lift import Memory, Scalars, Step, recipe
+from jaxopt_ko.numerics import next_count
+from jaxopt_ko.tree import wide_like
+from jaxopt_ko.types import GradientTransformation, Hyper, Params, State
+
+
+class EmaNesterovState(NamedTuple):
+    """State of the last part of `ema_nesterov`."""
+
+    count: Array  # int32[]         t, steps taken
+    beta: Array  # float[]          beta_t, of the parameters as they are
+    m: Params  # like params, f32+  m_t, mean of theta's steps
+
+
+@recipe
+def ema_nesterov(base_optimizer: GradientTransformation, beta: Hyper, gamma: Hyper) -> GradientTransformation:
+    """The base optimizer's steps, made from a point that lies ahead by beta mean steps.
+
+    y_t         = theta_t + beta_t m_t                                the parameters, where gradients are taken
+    theta_{t+1} = y_t + u(g(y_t))
+    m_{t+1}     = gamma m_t + (1 - gamma) (theta_{t+1} - theta_t)     m_0 = 0
+
+    base_optimizer: a whole optimizer; its weight decay is of y. beta: t counts from 0; the authors schedule it to be 0
+        in warm-up and while the learning rate falls at the end. gamma: the weight of the past in m.
+    Evaluate at theta: `ema_nesterov_eval_params`. The state is that of chain(base_optimizer, lookahead).
+
+    Not with `lookahead`, `schedule_free` or `generalized_primal_averaging` around it: they keep the parameters, too.
+    """
+    errors.check_pair("ema_nesterov", "base_optimizer", base_optimizer)
+
+    def init(p: Array) -> Memory:
+        return (wide_like(p),)
+
+    def shared(t: Array, h: Scalars) -> dict[str, Array]:
+        return {"was_ahead": h.ahead, "ahead": h.beta}
+
+    def rule(u: Array, p: Array, m: Array, h: Scalars) -> Step:
+        m = h.gamma * m + (1 - h.gamma) * (u + h.was_ahead * m)
+        return u + h.ahead * m, m
+
+    hypers = {"beta": (_one_later(beta), NONNEGATIVE), "gamma": (gamma, FRACTION)}
+    lookahead = leafwise(
+        "ema_nesterov", EmaNesterovState, init=init, shared=shared, rule=rule, hypers=hypers, scalars={"ahead": 0.0}
+    )
+    return chain(base_optimizer, lookahead)
+
+
+def _one_later(hyper: Hyper) -> Hyper:
+    return (lambda count: hyper(next_count(count))) if callable(hyper) else hyper
+
+
+def ema_nesterov_eval_params(state: State, params: Params) -> Params:
+    """theta, at which to evaluate, from the parameters y: y - beta m.
+
+    state: one that holds an `EmaNesterovState` somewhere. Raises StateError if it holds none, or several.
+    """
+    own = tree.only_one("ema_nesterov_eval_params", state, EmaNesterovState)
+
+    def leaf(y: Array, m: Array) -> Array:
+        wide = tree.compute_dtype(tree.dtype_of(y), m.dtype)
+        theta: Array = jnp.asarray(y).astype(wide) - own.beta.astype(wide) * m.astype(wide)
+        return theta.astype(tree.dtype_of(y))
+
+    return jax.tree.map(leaf, params, own.m)

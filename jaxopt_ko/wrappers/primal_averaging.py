@@ -1,0 +1,114 @@
+"""Generalized primal averaging, GPA. Defazio et al. 2025, arXiv:2512.17131; their code: facebookresearch/optimizers."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko import errors, tree
+from jaxopt_ko.compose import leafwise, opened, transform
+from jaxopt_ko.errors import FRACTION, Domain
+from jaxopt_ko.lift import Memory, Scalars, Step, name_of
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, State, Updates
+
+WEIGHT = Domain(0.0, 1.0, "in (0, 1]", low_open=True, infinite=True)
+
+
+class PrimalAveragesState(NamedTuple):
+    """The averages of `generalized_primal_averaging`."""
+
+    count: Array  # int32[]         t, steps taken
+    mu_y: Array  # float[]          of the parameters as they are, to find x from y and z
+    z: Params  # like params, f32+  where the base optimizer is; the parameters are y
+
+
+class GeneralizedPrimalAveragingState(NamedTuple):
+    """State of `generalized_primal_averaging`."""
+
+    averages: PrimalAveragesState  # mu_y and z
+    base_optimizer_state: State  # of the base optimizer
+
+
+def generalized_primal_averaging(
+    base_optimizer: GradientTransformation,
+    mu_x: Hyper = 0.9967,
+    mu_y: Hyper = 0.7,
+    state_dtype: DType | None = None,
+    *,
+    params_at: str = "y",
+) -> GradientTransformation:
+    """The base optimizer's steps at z, gradients at y between z and the decaying average x.
+
+    y_t     = mu_y x_t + (1 - mu_y) z_t             the parameters;  x = z + (y - z) / mu_y
+    z_{t+1} = z_t + u(g(y_t))
+    x_{t+1} = mu_x x_t + (1 - mu_x) z_{t+1}
+
+    base_optimizer: a whole optimizer, momentum and learning rate schedule included. mu_x: 0.9934, 0.9967 and 0.9984
+        for what DiLoCo does in 16, 32 and 64 local steps.
+    params_at: the parameters that the base optimizer sees, for its weight decay: "y", as in `schedule_free`, or "z",
+        the paper's; the authors' code has had either.
+    state_dtype: of z, float32 at least if None.
+
+    Evaluate at x: `generalized_primal_averaging_eval_params`. Needs params. Not for few steps: x lags
+    1 / (1 - mu_x) steps behind.
+    """
+    errors.check_choice("generalized_primal_averaging", "params_at", params_at, ("y", "z"))
+    pair = opened("generalized_primal_averaging", "base_optimizer", base_optimizer)
+    who = f"generalized_primal_averaging({name_of(pair)})"
+
+    def start(p: Array) -> Memory:
+        z = tree.wide_copy(p)
+        return (z if state_dtype is None else z.astype(state_dtype),)
+
+    def shared(t: Array, h: Scalars) -> dict[str, Array]:
+        pull = 1 - h.mu_x * h.mu_y / h.last_mu_y
+        return {"last_mu_y": h.mu_y, "pull": pull, "share": 1 - h.mu_x * h.mu_y}
+
+    def rule(u: Array, y: Array, z: Array, h: Scalars) -> Step:
+        return h.pull * (z - y) + h.share * u, z + u
+
+    averages = leafwise(
+        "generalized_primal_averaging",
+        PrimalAveragesState,
+        init=start,
+        shared=shared,
+        rule=rule,
+        hypers={"mu_x": (mu_x, FRACTION), "mu_y": (mu_y, WEIGHT)},
+        scalars={"last_mu_y": 1.0},
+        dtypes={"state_dtype": state_dtype},
+        needs_params=True,
+    )
+
+    def init(params: Params, **problem: Any) -> GeneralizedPrimalAveragingState:
+        return GeneralizedPrimalAveragingState(averages.init(params), pair.init(params, **problem))
+
+    def update(
+        updates: Updates, state: GeneralizedPrimalAveragingState, params: Params = None, **extra: Any
+    ) -> tuple[Updates, GeneralizedPrimalAveragingState]:
+        own, inner = state
+        seen = params if params_at == "y" else tree.cast_like(tree.where_given(updates, own.z), params)
+        u, inner = pair.update(updates, inner, seen, **extra)
+        errors.check_same_trees(name_of(pair), "updates", u, "gradients", updates)
+        u, own = averages.update(u, own, params)
+        return u, GeneralizedPrimalAveragingState(own, inner)
+
+    return transform(who, init, update, needs_params=True, state_type=GeneralizedPrimalAveragingState)
+
+
+def generalized_primal_averaging_eval_params(state: State, params: Params) -> Params:
+    """x, the average, at which to evaluate, from the parameters y: z + (y - z) / mu_y.
+
+    state: one that holds a `PrimalAveragesState` somewhere. Raises StateError if it holds none, or several.
+    """
+    own = tree.only_one("generalized_primal_averaging_eval_params", state, PrimalAveragesState)
+
+    def leaf(y: Array, z: Array) -> Array:
+        wide = tree.compute_dtype(tree.dtype_of(y), z.dtype)
+        z = z.astype(wide)
+        x: Array = z + (jnp.asarray(y).astype(wide) - z) / own.mu_y.astype(wide)
+        return x.astype(tree.dtype_of(y))
+
+    return jax.tree.map(leaf, params, own.z)

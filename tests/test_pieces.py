@@ -1,0 +1,263 @@
+"""Pieces around optimizers, beside transcriptions of their papers in float64, and around Muon with stacked leaves."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import quick
+
+import jaxopt_ko as jo
+
+STEPS = 20
+START = np.random.default_rng(0).normal(size=(3, 4))
+RATE = 0.05
+
+
+def slope(x, k):
+    """The gradient at x in the k-th step; one element has none."""
+    g = np.sin(3 * x + k) + 0.5 * x
+    g[0, 0] = 0.0
+    return g
+
+
+def path_of(opt, see=lambda state, params: params, start=START):
+    """What is seen after every step, float64."""
+
+    def step(carry, k):
+        p, state = carry
+        g = (jnp.sin(3 * p + k.astype(p.dtype)) + 0.5 * p).at[0, 0].set(0.0)
+        u, state = opt.update(g, state, p)
+        p = jo.apply_updates(p, u)
+        return (p, state), see(state, p)
+
+    return quick.jit(lambda p: jax.lax.scan(step, (p, opt.init(p)), jnp.arange(STEPS))[1])(jnp.asarray(start))
+
+
+class Adam:
+    """u = m_hat / (sqrt(v_hat) + eps)."""
+
+    def __init__(self):
+        self.m = self.v = self.t = 0
+
+    def __call__(self, g):
+        self.t += 1
+        self.m, self.v = 0.9 * self.m + 0.1 * g, 0.99 * self.v + 0.01 * g * g
+        return self.m / (1 - 0.9**self.t) / (np.sqrt(self.v / (1 - 0.99**self.t)) + 1e-8)
+
+
+def along(step, x=START):
+    """The path of x <- step(x, g, t) for t = 0, 1, …"""
+    path = []
+    for t in range(STEPS):
+        x = step(x, slope(x, t), t)
+        path.append(x)
+    return np.stack(path)
+
+
+def agrees(got, want, plain):
+    """To 1e-9, and the path without the piece is another."""
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-9)
+    assert np.abs(want - plain).max() > 1e-3
+
+
+def adam():
+    return jo.scale_by_adam(0.9, 0.99)
+
+
+def rate(t):
+    """Up for five steps to RATE, then down."""
+    return RATE * np.minimum((t + 1) / 5, 1 - (t - 4) / 20)
+
+
+def scheduled(count):
+    t = count.astype(float)
+    return RATE * jnp.minimum((t + 1) / 5, 1 - (t - 4) / 20)
+
+
+@pytest.mark.parametrize("xi", [None, 1.0])
+def test_cautious_steps(xi, x64):
+    u_of, plain_of = Adam(), Adam()
+
+    def step(x, g, t):
+        u = u_of(g)
+        phi = u * g > 0
+        scale = 1 / max(phi.mean(), 1e-3) if xi is None else phi.size / (phi.sum() + xi)
+        return x - RATE * (scale * phi * u + 0.1 * x)
+
+    want = along(step)
+    behind = [jo.add_decayed_weights(0.1), jo.scale_by_learning_rate(RATE)]
+    got = path_of(jo.chain(jo.cautious(adam(), xi=xi, direction=True), *behind))
+    agrees(got, want, along(lambda x, g, t: x - RATE * (plain_of(g) + 0.1 * x)))
+
+
+def test_cautious_knows_a_step_from_a_direction():
+    g, p = jnp.array([1.0, -2.0, 3.0, 0.0]), jnp.zeros(4)
+    for opt, want in (
+        (jo.cautious(jo.sgd(0.5, 0.5)), [0.0, 0.0, -3.0, 0.0]),
+        (jo.cautious(jo.trace(0.5), direction=True), [0.0, 0.0, 6.0, 0.0]),
+    ):
+        state = opt.init(p)
+        _, state = opt.update(4 * jnp.array([-1.0, 2.0, 1.0, 0.0]), state, p)  # velocities of -1, 2 and 5 in the next
+        u, _ = opt.update(g, state, p)
+        scale = 4 / np.count_nonzero(want)
+        np.testing.assert_allclose(u, scale * np.array([0, 0, want[2] / 6 * 5, 0]), rtol=1e-6)
+    stops = jo.cautious(jo.trace(0.9), eps=0.0, direction=True)  # nothing agrees, no floor
+    _, state = stops.update(g, stops.init(p), p)
+    u, _ = stops.update(-0.1 * g, state, p)
+    assert not np.any(u)
+
+
+def test_cautious_weight_decay(x64):
+    u_of, plain_of = Adam(), Adam()
+
+    def step(x, g, t):
+        u = u_of(g)
+        return x - RATE * (u + 0.5 * (u * x >= 0) * x)
+
+    got = path_of(jo.chain(adam(), jo.add_cautious_decayed_weights(0.5), jo.scale_by_learning_rate(RATE)))
+    agrees(got, along(step), along(lambda x, g, t: x - RATE * (plain_of(g) + 0.5 * x)))
+    tiny = jo.add_cautious_decayed_weights(1.0, mask={"a": True, "b": False})
+    p = {"a": jnp.array([-1e-30, 1e-30], jnp.float32), "b": jnp.ones(2)}
+    u, _ = tiny.update({"a": jnp.full(2, 1e-20, jnp.float32), "b": jnp.ones(2)}, tiny.init(p), p)  # u p underflows
+    np.testing.assert_array_equal(u["a"], np.float32([1e-20, 1e-20 + 1e-30]))
+    np.testing.assert_array_equal(u["b"], [1, 1])
+
+
+def test_adamc(x64):
+    """Half of the columns are of a normalized layer; one row has no decay."""
+    u_of, plain_of = Adam(), Adam()
+    c = lambda t: np.array([rate(t) / RATE, rate(t) / RATE, 1, 1]) * np.array([[1], [1], [0]])  # noqa: E731
+    want = along(lambda x, g, t: x - rate(t) * (u_of(g) + 0.5 * c(t) * x))
+    plain = along(lambda x, g, t: x - rate(t) * (plain_of(g) + 0.5 * (c(t) > 0) * x))
+    adamc = jo.adamc(
+        scheduled, 0.9, 0.99, weight_decay=0.5, max_learning_rate=RATE,
+        mask=[[True, True], [False, False]], normalized=lambda p: [[True, False]] * 2,
+    )  # fmt: skip
+
+    def parts(x):
+        return [[x[:2, :2], x[:2, 2:]], [x[2:, :2], x[2:, 2:]]]
+
+    def update(g, state, p):
+        u, state = adamc.update(parts(g), state, parts(p))
+        return jnp.block(u), state
+
+    agrees(path_of(jo.GradientTransformation(lambda p: adamc.init(parts(p)), update)), want, plain)
+    everywhere = path_of(jo.adamc(scheduled, 0.9, 0.99, weight_decay=0.5, max_learning_rate=RATE))
+    v_of = Adam()
+    agrees(everywhere, along(lambda x, g, t: x - rate(t) * (v_of(g) + 0.5 * rate(t) / RATE * x)), plain)
+
+
+def test_adamc_of_a_number_is_adamw_and_a_schedule_needs_its_maximum():
+    np.testing.assert_array_equal(path_of(jo.adamc(RATE, weight_decay=0.1)), path_of(jo.adamw(RATE, weight_decay=0.1)))
+    for bad in (scheduled, jnp.float32(0.1)):
+        with pytest.raises(jo.errors.MissingArgumentError, match="max_learning_rate"):
+            jo.adamc(bad)
+    with pytest.raises(jo.errors.TreeError, match="adamc: the mask"):
+        jo.adamc(0.1, normalized={"a": True}).init({"b": jnp.ones(2)})
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_hyperball(whole, x64):
+    u_of, plain_of, R = Adam(), Adam(), np.linalg.norm(START)
+
+    def step(x, g, t):
+        u = u_of(g)
+        x = x - rate(t) * R * u / np.linalg.norm(u)
+        return R * x / np.linalg.norm(x)
+
+    opt = jo.adam(0.3, 0.9, 0.99) if whole else adam()
+    got = path_of(jo.chain(opt, jo.hyperball(scheduled, flip_sign=not whole)))
+    agrees(got, along(step), along(lambda x, g, t: x - rate(t) * plain_of(g)))
+
+
+def test_hyperball_keeps_zeros_and_stays_without_gradient():
+    opt, p = jo.hyperball(0.1), {"zero": jnp.zeros(3), "still": jnp.array([3.0, 4.0]), "through": jnp.array([10.0])}
+    g = {"zero": jnp.ones(3), "still": jnp.zeros(2), "through": jnp.ones(1)}
+    u, state = opt.update(g, opt.init(p), p)
+    assert not any(np.any(x) for x in jax.tree.leaves(u))  # of one element there are but two on the sphere
+    np.testing.assert_allclose([state.radius[k] for k in ("zero", "still", "through")], [0, 5, 10])
+    layers = jo.hyperball(0.1, stack_axes=1).init(np.array([[3.0, 4.0], [6.0, 8.0]], np.float32))
+    np.testing.assert_allclose(layers.radius, [5, 10], rtol=1e-6)  # of an array of NumPy's, too
+
+
+@pytest.mark.parametrize("constant", [True, False])
+def test_ema_nesterov(constant, x64):
+    beta = (lambda t: 2.0) if constant else (lambda t: 0.2 * t)
+    u_of, plain_of = Adam(), Adam()
+    theta, m, path, ahead = START, np.zeros_like(START), [], []
+    for t in range(STEPS):
+        y = theta + beta(t) * m
+        new = y - RATE * u_of(slope(y, t))
+        theta, m = new, 0.8 * m + 0.2 * (new - theta)
+        path.append(theta)
+        ahead.append(theta + beta(t + 1) * m)
+    opt = jo.ema_nesterov(jo.adam(RATE, 0.9, 0.99), 2.0 if constant else lambda t: 0.2 * t, 0.8)
+    plain = along(lambda x, g, t: x - RATE * plain_of(g))
+    agrees(path_of(opt, jo.ema_nesterov_eval_params), np.stack(path), plain)
+    agrees(path_of(opt), np.stack(ahead), np.stack(path))
+
+
+@pytest.mark.parametrize(("where", "mu_y"), [("y", lambda t: 0.7), ("z", lambda t: 0.7), ("y", lambda t: 1 - 0.02 * t)])
+def test_generalized_primal_averaging(where, mu_y, x64):
+    """With a weight decay of y, as the authors' code has it, or of z, as in their paper."""
+    u_of, plain_of = Adam(), Adam()
+    x = z = y = START
+    path = []
+    for t in range(STEPS):
+        z = z - RATE * (u_of(slope(y, t)) + 0.5 * (y if where == "y" else z))
+        x = 0.9 * x + 0.1 * z
+        y = mu_y(t) * x + (1 - mu_y(t)) * z
+        path.append(x)
+    inner = jo.adamw(RATE, 0.9, 0.99, weight_decay=0.5)
+    opt = jo.generalized_primal_averaging(inner, 0.9, mu_y if mu_y(1) != 0.7 else 0.7, params_at=where)
+    plain = along(lambda x, g, t: x - RATE * (plain_of(g) + 0.5 * x))
+    agrees(path_of(opt, jo.generalized_primal_averaging_eval_params), np.stack(path), plain)
+
+
+def test_averages_in_half_precision_and_states_that_are_not_theirs():
+    p = {"a": jnp.ones(3, jnp.bfloat16), "b": jnp.ones(2)}
+    opt = jo.generalized_primal_averaging(jo.sgd(0.1), state_dtype="bfloat16", params_at="z")
+    state = opt.init(p)
+    u, state = opt.update({"a": p["a"], "b": None}, state, p)
+    assert u["b"] is None and u["a"].dtype == state.averages.z["b"].dtype == jnp.bfloat16
+    seen = jo.generalized_primal_averaging_eval_params(state, jo.apply_updates(p, u))
+    assert seen["a"].dtype == jnp.bfloat16 and float(seen["b"][0]) == 1
+    for see in (jo.generalized_primal_averaging_eval_params, jo.ema_nesterov_eval_params):
+        with pytest.raises(jo.errors.StateError, match="must hold one"):
+            see(jo.sgd(0.1).init(p), p)
+    with pytest.raises(jo.errors.HyperparameterError, match="params_at"):
+        jo.generalized_primal_averaging(jo.sgd(0.1), params_at="x")
+
+
+AROUND_MUON = {
+    "cautious": lambda opt, axes: jo.cautious(opt, stack_axes=axes),
+    "hyperball": lambda opt, axes: jo.chain(opt, jo.hyperball(0.05, flip_sign=False, stack_axes=axes)),
+    "ema_nesterov": lambda opt, axes: jo.ema_nesterov(opt, 2.0, 0.8),
+    "generalized_primal_averaging": lambda opt, axes: jo.generalized_primal_averaging(opt, 0.9),
+    "cautious decay": lambda opt, axes: decayed(axes, jo.add_cautious_decayed_weights(0.1)),
+    "corrected decay": lambda opt, axes: decayed(axes, jo.add_corrected_decayed_weights(0.1, scheduled, RATE)),
+}
+
+
+def decayed(axes, decay):
+    return jo.chain(jo.scale_by_muon(stack_axes=axes), decay, jo.scale_by_learning_rate(0.02))
+
+
+@pytest.mark.parametrize("name", AROUND_MUON)
+def test_muon_with_each_of_them_is_the_same_of_stacked_and_of_separate_leaves(name, x64):
+    layers = jax.random.normal(jax.random.key(1), (3, 4, 6)) * jnp.array([0.1, 1.0, 10.0]).reshape(3, 1, 1)
+
+    def end(axes, p):
+        opt = AROUND_MUON[name](jo.muon(0.02, weight_decay=0.1, stack_axes=axes), axes)
+
+        def step(carry, k):
+            p, state = carry
+            g = jax.tree.map(lambda x: jnp.sin(3 * x + k.astype(x.dtype)), p)
+            u, state = opt.update(g, state, p)
+            return (jo.apply_updates(p, u), state), None
+
+        return quick.jit(lambda p: jax.lax.scan(step, (p, opt.init(p)), jnp.arange(5))[0][0])(p)
+
+    stacked, apart = end(1, {"w": layers})["w"], jnp.stack(end(0, list(layers)))
+    np.testing.assert_allclose(stacked, apart, rtol=1e-9, atol=1e-9)
+    assert np.abs(stacked - layers).max(axis=(1, 2)).min() > 1e-2
