@@ -94,7 +94,9 @@ class _Seen(NamedTuple):
         return _OUTPUT_FIRST.fullmatch(self.name) is not None
 
 
-def roles_of(params: Params, roles: Mapping[str, str | MatrixAxes] | None = None, stack_axes: PyTree = 0) -> list[Leaf]:
+def roles_of(
+    params: Params, roles: Mapping[str, str | MatrixAxes] | None = None, *, stack_axes: PyTree = 0
+) -> list[Leaf]:
     """The leaves of a tree, None leaves left out, with their roles.
 
     roles: regular expression, found in the path -> role, where the guess is wrong; the last one that fits holds.

@@ -97,7 +97,7 @@ def route(*groups: Group, roles: Mapping[str, str | MatrixAxes] | None = None, s
 
     def read(full: PyTree) -> tuple[list[Leaf], list[str]]:
         """The leaves and the groups that take them."""
-        leaves = roles_of(full, roles, stack_axes)
+        leaves = roles_of(full, roles, stack_axes=stack_axes)
         owners = [[group.name for group in groups if group.takes(leaf)] for leaf in leaves]
         wrong = [(*leaf[:3], names) for leaf, names in zip(leaves, owners, strict=True) if len(names) != 1]
         if wrong:
@@ -141,7 +141,7 @@ def explain(
 ) -> Table:
     """A table of every leaf: shape, role, how it is read as matrices, and its group, if there are any, with what is
     set for it. A leaf of no group, or of several, shows them all: `route` would refuse it."""
-    leaves = roles_of(params, roles, stack_axes)
+    leaves = roles_of(params, roles, stack_axes=stack_axes)
     return _table(leaves, [", ".join(g.name for g in groups if g.takes(leaf)) for leaf in leaves], groups)
 
 
