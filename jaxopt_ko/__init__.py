@@ -127,6 +127,7 @@ from jaxopt_ko.optimizers.amsgrad import (
 )
 from jaxopt_ko.optimizers.cocob import COCOBState, cocob, scale_by_cocob
 from jaxopt_ko.optimizers.dadaptation import DAdaptAdamWState, dadapt_adamw
+from jaxopt_ko.optimizers.dion import ScaleByDionState, dion, scale_by_dion
 from jaxopt_ko.optimizers.dog import (
     DoGState,
     DoWGState,
@@ -577,6 +578,7 @@ __all__ = [
     "ScaleByBacktrackingLinesearchState",
     "ScaleByBeliefState",
     "ScaleByBfgsState",
+    "ScaleByDionState",
     "ScaleByDistanceOverGradientsState",
     "ScaleByLBFGSState",
     "ScaleByLionState",
@@ -663,6 +665,7 @@ __all__ = [
     "descent",
     "diagnose",
     "differentially_private_aggregate",
+    "dion",
     "dog",
     "dowg",
     "dpsgd",
@@ -783,6 +786,7 @@ __all__ = [
     "scale_by_belief",
     "scale_by_bfgs",
     "scale_by_cocob",
+    "scale_by_dion",
     "scale_by_distance_over_gradients",
     "scale_by_dog",
     "scale_by_dowg",

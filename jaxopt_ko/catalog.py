@@ -30,6 +30,7 @@ from jaxopt_ko.optimizers.adopt import adopt
 from jaxopt_ko.optimizers.amsgrad import amsgrad
 from jaxopt_ko.optimizers.cocob import cocob
 from jaxopt_ko.optimizers.dadaptation import dadapt_adamw
+from jaxopt_ko.optimizers.dion import dion
 from jaxopt_ko.optimizers.dog import dog, dowg
 from jaxopt_ko.optimizers.fromage import fromage
 from jaxopt_ko.optimizers.galore import galore
@@ -109,7 +110,7 @@ METHODS: dict[str, Callable[..., GradientTransformation]] = {
         *(adafactor, sm3, galore, lars, novograd, lamb, fromage),
         *(ademamix, simplified_ademamix, adopt, acprop, madgrad, noisy_sgd, sophia),
         *(optimistic_gradient_descent, optimistic_adam_v2),
-        *(shampoo, muon, soap),
+        *(shampoo, muon, soap, dion),
         *(polyak_sgd, cocob, dadapt_adamw, prodigy, dog, dowg, momo, momo_adam),
         *(cg, nonlinear_cg, bfgs, lbfgs, lbfgsb, newton, newton_cg, gauss_newton, levenberg_marquardt),
         *(projected_gradient, proximal_gradient, augmented_lagrangian, interior_point),
@@ -563,6 +564,17 @@ ROWS = (
         ("fewer steps than Adam and than Shampoo, hardly anything to tune",
          "Adam이나 Shampoo보다 걸음 수가 적고 조정할 것이 거의 없음"),
         ("scarce memory: four square matrices a weight matrix", "메모리가 귀할 때: 가중치 행렬마다 정사각 행렬 네 개")),
+    Row("dion", ("Dion", "Dion(저계수 직교 걸음)"), "matrix", 2025,
+        "Ahn et al. 2025, arXiv:2504.05295, Algorithm 1",
+        r"B = M + G, \quad P = \mathrm{orth}(B Q), \quad R = B' P, \quad M = B - (1 - \mu)\, P R', \quad "
+        r"Q = \frac{R}{\Vert R\Vert}, \quad W \leftarrow W - \mathrm{lr}\, P Q'",
+        ("gradient", "params"), ("muon",),
+        ("A step of low rank with orthonormal factors, by one power iteration; what is left out stays in the momentum.",
+         "거듭제곱 반복 한 번으로 직교하는 저계수 인수를 구해 걸음으로 삼고, 빠진 부분은 모멘텀에 남겨 둡니다."),
+        ("large matrices, sharded ones most of all: its products are with r columns, where Muon's are with all",
+         "큰 행렬, 특히 여러 장치에 나눈 행렬: Muon과 달리 열 r개짜리 행렬만 곱함"),
+        ("embeddings, heads, norms and biases: they go to another method",
+         "임베딩, 출력층, 정규화, 편향: 다른 방법에 맡김")),
     Row("polyak_sgd", ("SGD with Polyak's step", "폴랴크 보폭의 SGD"), "rate-free", 2021,
         "Loizou et al. 2021, arXiv:2002.10542",
         r"\eta = \min\left(\frac{f - f_{\min}}{\Vert g\Vert^2 + \epsilon}, \eta_{\max}\right), \quad u = -\eta\, g",

@@ -192,6 +192,12 @@ CASES = [
     ),
     Case("muon-aol", jo.muon, {"learning_rate": 0.05, "beta": 0.9}, {"preconditioning": "aol", "nesterov": False}),
     Case(
+        "dion",
+        jo.dion,
+        {"learning_rate": 0.05, "mu": 0.9, "eps": 1e-8, "weight_decay": 1e-3},
+        {"rank_fraction": 0.5},
+    ),
+    Case(
         "soap",
         jo.soap,
         {"learning_rate": 0.1, "b1": 0.9, "b2": 0.95, "eps": 1e-8, "shampoo_beta": 0.9, "weight_decay": 1e-3},
@@ -332,6 +338,14 @@ CASES = [
         {"beta": 0.9, "eps": 1e-8},
         {"ns_coeffs": "cubic"},
         make=lambda **h: jo.partition({"matrix": jo.scale_by_muon(**h), "rest": jo.identity()}, labels),
+        direction=True,
+    ),
+    Case(
+        "scale_by_dion",
+        jo.scale_by_dion,
+        {"mu": 0.9, "eps": 1e-8},
+        {"orthonormal_side": "input", "rank_multiple_of": 2},
+        make=lambda **h: jo.partition({"matrix": jo.scale_by_dion(**h), "rest": jo.identity()}, labels),
         direction=True,
     ),
     Case(
