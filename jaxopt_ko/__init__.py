@@ -125,6 +125,7 @@ from jaxopt_ko.optimizers.amsgrad import (
     amsgrad,
     scale_by_amsgrad,
 )
+from jaxopt_ko.optimizers.apollo import ScaleByApolloState, apollo, scale_by_apollo
 from jaxopt_ko.optimizers.cocob import COCOBState, cocob, scale_by_cocob
 from jaxopt_ko.optimizers.dadaptation import DAdaptAdamWState, dadapt_adamw
 from jaxopt_ko.optimizers.dion import ScaleByDionState, dion, scale_by_dion
@@ -575,6 +576,7 @@ __all__ = [
     "ScaleByAdanState",
     "ScaleByAdemamixState",
     "ScaleByAmsgradState",
+    "ScaleByApolloState",
     "ScaleByBacktrackingLinesearchState",
     "ScaleByBeliefState",
     "ScaleByBfgsState",
@@ -634,6 +636,7 @@ __all__ = [
     "ademamix",
     "adopt",
     "amsgrad",
+    "apollo",
     "apply_every",
     "apply_if_finite",
     "apply_updates",
@@ -782,6 +785,7 @@ __all__ = [
     "scale_by_ademamix",
     "scale_by_adopt",
     "scale_by_amsgrad",
+    "scale_by_apollo",
     "scale_by_backtracking_linesearch",
     "scale_by_belief",
     "scale_by_bfgs",

@@ -28,6 +28,7 @@ from jaxopt_ko.optimizers.adan import adan
 from jaxopt_ko.optimizers.ademamix import ademamix, simplified_ademamix
 from jaxopt_ko.optimizers.adopt import adopt
 from jaxopt_ko.optimizers.amsgrad import amsgrad
+from jaxopt_ko.optimizers.apollo import apollo
 from jaxopt_ko.optimizers.cocob import cocob
 from jaxopt_ko.optimizers.dadaptation import dadapt_adamw
 from jaxopt_ko.optimizers.dion import dion
@@ -107,7 +108,7 @@ METHODS: dict[str, Callable[..., GradientTransformation]] = {
     for factory in (
         *(sgd, adagrad, rmsprop, adadelta, adam, adamw, adamax, adamaxw, nadam, nadamw, amsgrad),
         *(rprop, sign_sgd, signum, lion, yogi, radam, adabelief, adan),
-        *(adafactor, sm3, galore, lars, novograd, lamb, fromage),
+        *(adafactor, sm3, galore, apollo, lars, novograd, lamb, fromage),
         *(ademamix, simplified_ademamix, adopt, acprop, madgrad, noisy_sgd, sophia),
         *(optimistic_gradient_descent, optimistic_adam_v2),
         *(shampoo, muon, soap, dion),
@@ -417,6 +418,16 @@ ROWS = (
         ("wide matrices: moments as small as a low-rank adapter's, while all weights are trained",
          "큰 행렬: 모든 가중치를 학습하면서도 모멘트는 저계수(low-rank) 어댑터만큼 작음"),
         ("small matrices; wherever a singular value decomposition is slow", "작은 행렬, 특이값 분해가 느린 장치")),
+    Row("apollo", ("APOLLO", "APOLLO(무작위 사영으로 채널 크기 조절)"), "adaptive", 2024,
+        "Zhu et al. 2024, arXiv:2412.05270, Algorithm 1",
+        r"R = P g, \quad N = \mathrm{adam}(R), \quad s_j = \frac{\Vert N_j\Vert}{\Vert R_j\Vert}, \quad "
+        r"u = -\mathrm{lr}\; \mathrm{scale}\; g\, \mathrm{diag}(s)",
+        ("gradient",), ("adam", "galore"),
+        ("Gradients whose channels are made as long as Adam's step is in a random projection to a few dimensions.",
+         "기울기를 무작위로 저차원에 사영해 Adam을 돌리고, 그 걸음 크기에 맞춰 기울기를 채널별로 조절합니다."),
+        ("scarce memory: moments of a low rank, one for APOLLO-Mini, and no singular value decomposition",
+         "메모리가 귀할 때: 저계수(APOLLO-Mini는 계수 1) 모멘트만 저장하고 특잇값 분해도 하지 않음"),
+        ("small matrices; where memory is no concern", "작은 행렬, 메모리가 넉넉할 때")),
     Row("lars", ("LARS", "LARS(층별 적응 학습률)"), "layers", 2017,
         "You, Gitman & Ginsburg 2017, arXiv:1708.03888, Algorithm 1",
         r"d = g + \lambda p, \quad v \leftarrow \mathrm{momentum}\, v - "

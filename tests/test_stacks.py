@@ -148,7 +148,7 @@ def test_every_method_with_the_keyword_is_here():
         for name in jo.__all__
         if inspect.isfunction(getattr(jo, name)) and "stack_axes" in inspect.signature(getattr(jo, name)).parameters
     }
-    matrix = {"muon", "soap", "shampoo", "dion"}  # test_matrix_methods
+    matrix = {"muon", "soap", "shampoo", "dion", "apollo"}  # test_matrix_methods
     elsewhere = matrix | {f"scale_by_{name}" for name in matrix}
     assert having == set(METHODS) | elsewhere | {"leafwise", "unitwise_norm", "per_example_layer_norm_clip"}
     for name in having:
