@@ -230,15 +230,14 @@ def orthonormal(x: jax.Array) -> jax.Array:
 QR_METHODS = ("qr", "cqr", "rcqr")
 
 
-def orthonormal_columns(x: jax.Array, how: str | None, key: jax.Array, oversample: float = 1.25) -> jax.Array:
+def orthonormal_columns(x: jax.Array, how: str, key: jax.Array, oversample: float = 1.25) -> jax.Array:
     """float[N, m, r] -> Q of x = Q R, r <= m, but for the signs of its columns; orthonormal for any x, 0 too.
 
     how: "qr", by reflections; "cqr", by products and the Cholesky factor of x' x; "rcqr", the same after division by
         R of a random sketch S x, S float[oversample r, m] of the key (rand_cholQR, arXiv:2309.05868): good for
-        ill-conditioned x; None: "qr" on CPU, else "rcqr". Where one of a stack has columns that are too dependent
+        ill-conditioned x; "qr" where S is no smaller than x. Where one of a stack has columns that are too dependent
         for "cqr", all are done by "rcqr", and from there by "qr".
     """
-    how = how or ("qr" if jax.default_backend() == "cpu" else "rcqr")
     m, r = x.shape[-2:]
     rows = 128 * math.ceil(oversample * r / 128)  # whole tiles of an accelerator
     if how == "qr" or not x.size or (how == "rcqr" and rows >= m):

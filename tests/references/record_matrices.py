@@ -1,4 +1,4 @@
-"""Records what pytorch_optimizer's and torch's matrix methods do: `python tests/references/record_matrices.py`.
+"""Records what other libraries' matrix methods do: `python tests/references/record_matrices.py`.
 
 One matrix, 20 steps, float32, the gradient sin(3 x + k) at step k = 0, 1, …: params after every step.
 """
