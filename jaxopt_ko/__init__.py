@@ -126,8 +126,10 @@ from jaxopt_ko.optimizers.amsgrad import (
     amsgrad,
     scale_by_amsgrad,
 )
+from jaxopt_ko.optimizers.apollo import ScaleByApolloState, apollo, scale_by_apollo
 from jaxopt_ko.optimizers.cocob import COCOBState, cocob, scale_by_cocob
 from jaxopt_ko.optimizers.dadaptation import DAdaptAdamWState, dadapt_adamw
+from jaxopt_ko.optimizers.dion import ScaleByDionState, dion, scale_by_dion
 from jaxopt_ko.optimizers.dog import (
     DoGState,
     DoWGState,
@@ -598,9 +600,11 @@ __all__ = [
     "ScaleByAdanState",
     "ScaleByAdemamixState",
     "ScaleByAmsgradState",
+    "ScaleByApolloState",
     "ScaleByBacktrackingLinesearchState",
     "ScaleByBeliefState",
     "ScaleByBfgsState",
+    "ScaleByDionState",
     "ScaleByDistanceOverGradientsState",
     "ScaleByLBFGSState",
     "ScaleByLionState",
@@ -659,6 +663,7 @@ __all__ = [
     "ademamix",
     "adopt",
     "amsgrad",
+    "apollo",
     "apply_every",
     "apply_if_finite",
     "apply_updates",
@@ -691,6 +696,7 @@ __all__ = [
     "descent",
     "diagnose",
     "differentially_private_aggregate",
+    "dion",
     "dog",
     "dowg",
     "dpsgd",
@@ -815,10 +821,12 @@ __all__ = [
     "scale_by_ademamix",
     "scale_by_adopt",
     "scale_by_amsgrad",
+    "scale_by_apollo",
     "scale_by_backtracking_linesearch",
     "scale_by_belief",
     "scale_by_bfgs",
     "scale_by_cocob",
+    "scale_by_dion",
     "scale_by_distance_over_gradients",
     "scale_by_dog",
     "scale_by_dowg",

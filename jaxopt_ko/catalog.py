@@ -27,8 +27,10 @@ from jaxopt_ko.optimizers.adan import adan
 from jaxopt_ko.optimizers.ademamix import ademamix, simplified_ademamix
 from jaxopt_ko.optimizers.adopt import adopt
 from jaxopt_ko.optimizers.amsgrad import amsgrad
+from jaxopt_ko.optimizers.apollo import apollo
 from jaxopt_ko.optimizers.cocob import cocob
 from jaxopt_ko.optimizers.dadaptation import dadapt_adamw
+from jaxopt_ko.optimizers.dion import dion
 from jaxopt_ko.optimizers.dog import dog, dowg
 from jaxopt_ko.optimizers.fromage import fromage
 from jaxopt_ko.optimizers.galore import galore
@@ -106,10 +108,10 @@ METHODS: dict[str, Callable[..., GradientTransformation]] = {
     for factory in (
         *(sgd, adagrad, rmsprop, adadelta, adam, adamw, adamc, adamax, adamaxw, nadam, nadamw, amsgrad),
         *(rprop, sign_sgd, signum, lion, yogi, radam, adabelief, adan),
-        *(adafactor, sm3, galore, lars, novograd, lamb, fromage),
+        *(adafactor, sm3, galore, apollo, lars, novograd, lamb, fromage),
         *(ademamix, simplified_ademamix, adopt, acprop, madgrad, noisy_sgd, sophia),
         *(optimistic_gradient_descent, optimistic_adam_v2),
-        *(shampoo, muon, soap),
+        *(shampoo, muon, soap, dion),
         *(polyak_sgd, cocob, dadapt_adamw, prodigy, dog, dowg, momo, momo_adam),
         *(cg, nonlinear_cg, bfgs, lbfgs, lbfgsb, newton, newton_cg, gauss_newton, levenberg_marquardt),
         *(projected_gradient, proximal_gradient, augmented_lagrangian, interior_point),
@@ -426,6 +428,16 @@ ROWS = (
         ("wide matrices: moments as small as a low-rank adapter's, while all weights are trained",
          "큰 행렬: 모든 가중치를 학습하면서도 모멘트는 저계수(low-rank) 어댑터만큼 작음"),
         ("small matrices; wherever a singular value decomposition is slow", "작은 행렬, 특이값 분해가 느린 장치")),
+    Row("apollo", ("APOLLO", "APOLLO(무작위 사영으로 채널 크기 조절)"), "adaptive", 2024,
+        "Zhu et al. 2024, arXiv:2412.05270, Algorithm 1",
+        r"R = P g, \quad N = \mathrm{adam}(R), \quad s_j = \frac{\Vert N_j\Vert}{\Vert R_j\Vert}, \quad "
+        r"u = -\mathrm{lr}\; \mathrm{scale}\; g\, \mathrm{diag}(s)",
+        ("gradient",), ("adam", "galore"),
+        ("Gradients whose channels are made as long as Adam's step is in a random projection to a few dimensions.",
+         "기울기를 무작위로 저차원에 사영해 Adam을 돌리고, 그 걸음 크기에 맞춰 기울기를 채널별로 조절합니다."),
+        ("scarce memory: moments of a low rank, one for APOLLO-Mini, and no singular value decomposition",
+         "메모리가 귀할 때: 저계수(APOLLO-Mini는 계수 1) 모멘트만 저장하고 특잇값 분해도 하지 않음"),
+        ("small matrices; where memory is no concern", "작은 행렬, 메모리가 넉넉할 때")),
     Row("lars", ("LARS", "LARS(층별 적응 학습률)"), "layers", 2017,
         "You, Gitman & Ginsburg 2017, arXiv:1708.03888, Algorithm 1",
         r"d = g + \lambda p, \quad v \leftarrow \mathrm{momentum}\, v - "
@@ -573,6 +585,17 @@ ROWS = (
         ("fewer steps than Adam and than Shampoo, hardly anything to tune",
          "Adam이나 Shampoo보다 걸음 수가 적고 조정할 것이 거의 없음"),
         ("scarce memory: four square matrices a weight matrix", "메모리가 귀할 때: 가중치 행렬마다 정사각 행렬 네 개")),
+    Row("dion", ("Dion", "Dion(저계수 직교 걸음)"), "matrix", 2025,
+        "Ahn et al. 2025, arXiv:2504.05295, Algorithm 1",
+        r"B = M + G, \quad P = \mathrm{orth}(B Q), \quad R = B' P, \quad M = B - (1 - \mu)\, P R', \quad "
+        r"Q = \frac{R}{\Vert R\Vert}, \quad W \leftarrow W - \mathrm{lr}\, P Q'",
+        ("gradient", "params"), ("muon",),
+        ("A step of low rank with orthonormal factors, by one power iteration; what is left out stays in the momentum.",
+         "거듭제곱 반복 한 번으로 직교하는 저계수 인수를 구해 걸음으로 삼고, 빠진 부분은 모멘텀에 남겨 둡니다."),
+        ("large matrices, sharded ones most of all: its products are with r columns, where Muon's are with all",
+         "큰 행렬, 특히 여러 장치에 나눈 행렬: Muon과 달리 열 r개짜리 행렬만 곱함"),
+        ("embeddings, heads, norms and biases: they go to another method",
+         "임베딩, 출력층, 정규화, 편향: 다른 방법에 맡김")),
     Row("polyak_sgd", ("SGD with Polyak's step", "폴랴크 보폭의 SGD"), "rate-free", 2021,
         "Loizou et al. 2021, arXiv:2002.10542",
         r"\eta = \min\left(\frac{f - f_{\min}}{\Vert g\Vert^2 + \epsilon}, \eta_{\max}\right), \quad u = -\eta\, g",

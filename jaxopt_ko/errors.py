@@ -155,10 +155,10 @@ def check_schedule_value(who: str, name: str, value: Any) -> None:
 
 
 def check_size(who: str, name: str, value: Any, least: int = 1) -> int:
-    """A count that decides a shape or a loop's length."""
+    """A count that decides a shape or a loop's length, or a seed."""
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
         say(HyperparameterError, who, f"{name} must be an integer of at least {least}", describe(value),
-            "It decides a shape or a loop's length, so it cannot be traced")  # fmt: skip
+            "It decides a shape, a loop's length or random numbers, so it cannot be traced")  # fmt: skip
     return int(value)
 
 

@@ -217,26 +217,71 @@ def largest_eigenvalue_bound(A: jax.Array) -> jax.Array:
 
 
 def orthonormal(x: jax.Array) -> jax.Array:
-    """float[N, m, m] -> Q of x = Q R."""
+    """float[N, m, r] -> Q of x = Q R, r <= m."""
 
     def factor(a: jax.Array) -> jax.Array:
         q: jax.Array = jnp.linalg.qr(a)[0]
         return q
 
-    return jax.lax.map(factor, x) if jax.default_backend() == "cpu" else jax.vmap(factor)(x)
+    Q: jax.Array = _one_by_one(factor, x)
+    return Q
 
 
-def _pairs(A: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Eigenvalues and eigenvectors of a stack of symmetric matrices.
+QR_METHODS = ("qr", "cqr", "rcqr")
+
+
+def orthonormal_columns(x: jax.Array, how: str, key: jax.Array, oversample: float = 1.25) -> jax.Array:
+    """float[N, m, r] -> Q of x = Q R, r <= m, but for the signs of its columns; orthonormal for any x, 0 too.
+
+    how: "qr", by reflections; "cqr", by products and the Cholesky factor of x' x; "rcqr", the same after division by
+        R of a random sketch S x, S float[oversample r, m] of the key (rand_cholQR, arXiv:2309.05868): good for
+        ill-conditioned x; "qr" where S is no smaller than x. Where one of a stack has columns that are too dependent
+        for "cqr", all are done by "rcqr", and from there by "qr".
+    """
+    m, r = x.shape[-2:]
+    rows = 128 * math.ceil(oversample * r / 128)  # whole tiles of an accelerator
+    if how == "qr" or not x.size or (how == "rcqr" and rows >= m):
+        return orthonormal(x)
+    y, simpler = x, "rcqr"
+    if how == "rcqr":
+        S = jax.random.normal(key, (1, rows, m), x.dtype) / np.sqrt(rows).astype(x.dtype)
+        y, simpler = _divided(x, _one_by_one(lambda a: jnp.linalg.qr(a, mode="r"), product(S, x))), "qr"
+    R = _cholesky(y)
+    d = jnp.abs(jnp.diagonal(R, axis1=-2, axis2=-1))
+    near = 100 * float(np.finfo(x.dtype).eps) ** 0.5  # rounding errors grow by the inverse square of their ratio
+    fit = jnp.all(jnp.min(d, axis=-1) > near * jnp.max(d, axis=-1))  # False of NaN, which a failure leaves
+    Q: jax.Array = jax.lax.cond(fit, lambda: _divided(y, R), lambda: orthonormal_columns(x, simpler, key, oversample))
+    return Q
+
+
+def _cholesky(x: jax.Array) -> jax.Array:
+    """R of R' R = x' x; NaN where rounding leaves none."""
+    L: jax.Array = _one_by_one(lambda a: jnp.linalg.cholesky(a, symmetrize_input=False), product(x.mT, x))
+    return L.mT
+
+
+def _divided(x: jax.Array, R: jax.Array) -> jax.Array:
+    """x R**-1 of triangular R."""
+    return jax.lax.linalg.triangular_solve(R, x, left_side=False, lower=False)
+
+
+def _one_by_one(function: Callable[[jax.Array], Any], stack: jax.Array) -> Any:
+    """The function on each of a stack.
 
     On CPU in a loop: there a batched factorization can wait for ever on a small thread pool.
     """
+    return jax.lax.map(function, stack) if jax.default_backend() == "cpu" else jax.vmap(function)(stack)
+
+
+def _pairs(A: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Eigenvalues and eigenvectors of a stack of symmetric matrices."""
 
     def pair(a: jax.Array) -> tuple[jax.Array, jax.Array]:
         w, v = jnp.linalg.eigh(a)
         return w, v
 
-    return jax.lax.map(pair, A) if jax.default_backend() == "cpu" else jax.vmap(pair)(A)
+    made: tuple[jax.Array, jax.Array] = _one_by_one(pair, A)
+    return made
 
 
 def inverse_root(A: jax.Array, exponent: Any, eps: Any, how: str = "eigh") -> jax.Array:

@@ -207,6 +207,18 @@ CASES = [
     ),
     Case("muon-aol", jo.muon, {"learning_rate": 0.05, "beta": 0.9}, {"preconditioning": "aol", "nesterov": False}),
     Case(
+        "apollo",
+        jo.apollo,
+        {"learning_rate": 0.1, "scale": 1.0, **ADAM, "weight_decay": 1e-3, "gamma": 1.05},
+        {"rank": 2, "update_proj_gap": 3},
+    ),
+    Case(
+        "dion",
+        jo.dion,
+        {"learning_rate": 0.05, "mu": 0.9, "eps": 1e-8, "weight_decay": 1e-3},
+        {"rank_fraction": 0.5},
+    ),
+    Case(
         "soap",
         jo.soap,
         {"learning_rate": 0.1, "b1": 0.9, "b2": 0.95, "eps": 1e-8, "shampoo_beta": 0.9, "weight_decay": 1e-3},
@@ -347,6 +359,22 @@ CASES = [
         {"beta": 0.9, "eps": 1e-8},
         {"ns_coeffs": "cubic"},
         make=lambda **h: jo.partition({"matrix": jo.scale_by_muon(**h), "rest": jo.identity()}, labels),
+        direction=True,
+    ),
+    Case(
+        "scale_by_apollo",
+        jo.scale_by_apollo,
+        {"scale": 2.0, **ADAM, "gamma": 1.01},
+        {"rank": 1, "scale_type": "tensor", "keeps": "short"},
+        make=lambda **h: jo.partition({"matrix": jo.scale_by_apollo(**h), "rest": jo.identity()}, labels),
+        direction=True,
+    ),
+    Case(
+        "scale_by_dion",
+        jo.scale_by_dion,
+        {"mu": 0.9, "eps": 1e-8},
+        {"orthonormal_side": "input", "rank_multiple_of": 2},
+        make=lambda **h: jo.partition({"matrix": jo.scale_by_dion(**h), "rest": jo.identity()}, labels),
         direction=True,
     ),
     Case(

@@ -1,4 +1,4 @@
-"""Records what pytorch_optimizer's and torch's matrix methods do: `python tests/references/record_matrices.py`.
+"""Records what other libraries' matrix methods do: `python tests/references/record_matrices.py`.
 
 One matrix, 20 steps, float32, the gradient sin(3 x + k) at step k = 0, 1, …: params after every step.
 """
@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).parent / "matrices"
-STEPS, RATE = 20, 0.01
+STEPS, RATE, GAP = 20, 0.01, 7
 SHAPES = {"soap": (6, 6), "soap_options": (6, 6), "muon": (6, 24)}
+SHAPES |= {"dion": (6, 8), "apollo": (6, 24), "apollo_mini": (6, 6)}
+RANDOM = {"proj": "random", "proj_type": "std", "update_proj_gap": GAP}
 # name -> (class, its options)
 CASES = {
     "soap": ("pytorch_optimizer.SOAP", {"weight_decay": 0.0}),
@@ -18,6 +20,9 @@ CASES = {
         {"weight_decay": 0.0, "precondition_frequency": 3, "betas": (0.9, 0.99), "shampoo_beta": 0.8},
     ),
     "muon": ("torch.optim.Muon", {"weight_decay": 0.1}),
+    "dion": ("dion.dion_simple.Dion", {"weight_decay": 0.1, "rank": 3}),  # github.com/microsoft/dion, of 2025-08
+    "apollo": ("apollo_torch.APOLLOAdamW", {"group": {**RANDOM, "rank": 4, "scale": 1, "scale_type": "channel"}}),
+    "apollo_mini": ("apollo_torch.APOLLOAdamW", {"group": {**RANDOM, "rank": 1, "scale": 4, "scale_type": "tensor"}}),
 }
 
 
@@ -25,28 +30,43 @@ def start(name):
     return np.random.default_rng(0).normal(size=SHAPES[name]).astype(np.float32)
 
 
-def run(torch, name, maker, options):
+def run(torch, maker, options, name):
+    """Its path, and the random matrices that it drew."""
+    torch.manual_seed(0)
     p = torch.nn.Parameter(torch.tensor(start(name)))
-    optimizer = maker([p], lr=RATE, **options)
-    path = []
+    group, drawn, path = dict(options.pop("group", {})), {}, []
+    optimizer = maker([{"params": [p], **group}], lr=RATE, **options)
+    if name == "dion":
+        optimizer._init_opt_state_dion(p, optimizer.state[p])
+        drawn["Q"] = optimizer.state[p]["Q"].numpy().copy()
     for k in range(STEPS):
         p.grad = torch.sin(3 * p.detach() + k)
         optimizer.step()
         path.append(p.detach().numpy().copy())
-    return np.stack(path)
+        if group and k % GAP == 0:
+            drawn[f"P{k // GAP}"] = optimizer.state[p]["projector"].ortho_matrix.numpy().copy()
+    return {"path": np.stack(path), **drawn}
 
 
-def main():
+def main(*names):
     import importlib
+    import sys
+    from unittest.mock import MagicMock
 
     import torch
 
-    for name, (maker, options) in CASES.items():
+    for name in names or CASES:
+        maker, options = CASES[name]
+        if maker.startswith("apollo"):  # it imports what is not used here
+            for package in ("bitsandbytes", "transformers"):
+                parts = ("", ".functional", ".optim", ".optim.optimizer", ".utils", ".utils.versions")
+                sys.modules |= {package + part: MagicMock() for part in parts}
         module, cls = maker.rsplit(".", 1)
-        np.savez_compressed(
-            HERE / f"{name}.npz", path=run(torch, name, getattr(importlib.import_module(module), cls), options)
-        )
+        made = run(torch, getattr(importlib.import_module(module), cls), {**options}, name)
+        np.savez_compressed(HERE / f"{name}.npz", **made)
 
 
 if __name__ == "__main__":
-    main()
+    import sys
+
+    main(*sys.argv[1:])

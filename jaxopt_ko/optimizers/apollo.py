@@ -1,0 +1,162 @@
+"""APOLLO: gradients scaled by Adam of a random projection. Zhu et al. 2024, arXiv:2412.05270, Algorithm 1.
+
+Its limit to growth: Chen et al. 2024, arXiv:2410.01623 (Fira).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko import errors
+from jaxopt_ko.compose import chain, partition
+from jaxopt_ko.errors import FINITE, FRACTION, NONNEGATIVE, Domain
+from jaxopt_ko.lift import Memory, Scalars, Step, recipe
+from jaxopt_ko.matrices import product
+from jaxopt_ko.matrixwise import matrixwise
+from jaxopt_ko.numerics import bias_correction as debias
+from jaxopt_ko.numerics import length, ratio, safe_sqrt
+from jaxopt_ko.optimizers.adam import adamw
+from jaxopt_ko.stacking import matrix_labels
+from jaxopt_ko.transforms.decay import add_decayed_weights
+from jaxopt_ko.transforms.scaling import scale_by_learning_rate
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, Updates
+
+Mask = PyTree | Callable[[Params], PyTree]
+SCALE_TYPES = ("channel", "tensor")
+KEEPS = ("long", "short")
+GROWTH = Domain(1.0, math.inf, "a number >= 1 (infinity switches it off)", infinite=True)
+
+
+class ScaleByApolloState(NamedTuple):
+    """State of `scale_by_apollo`; c the side that is kept."""
+
+    count: Array  # int32[]          t, steps taken
+    mu: Updates  # float[…, r, c]    M, mean of R
+    nu: Updates  # float[…, r, c]    V, mean of R**2
+    norm: Updates  # float[…]        |D|, 0 before the first step
+
+
+def projection(seed: int, draw: Array, shape: tuple[int, int], dtype: DType) -> Array:
+    """P float[r, k] of the draw-th interval, normal of variance 1 / r; one for all matrices of a shape."""
+    key = jax.random.fold_in(jax.random.key(seed), draw)
+    return jax.random.normal(key, shape, dtype) / jnp.sqrt(jnp.asarray(shape[0], dtype))
+
+
+def scale_by_apollo(
+    rank: int = 256,
+    update_proj_gap: int = 200,
+    scale: Hyper = 1.0,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-6,
+    *,
+    scale_type: str = "channel",
+    gamma: Hyper = 1.01,
+    keeps: str = "long",
+    seed: int = 0,
+    stack_axes: PyTree = 0,
+) -> GradientTransformation:
+    """The gradient, each channel as long as Adam's step would be in a random subspace of a few dimensions.
+
+    P    = random, float[rank, m], of variance 1 / rank            anew at t = 1, 1 + update_proj_gap, …
+    R    = P G;  M = b1 M + (1 - b1) R;  V = b2 V + (1 - b2) R**2;  N = M / (sqrt(V) + eps)
+    s_j  = |N_j| / |R_j|                                           column by column; s = |N| / |R| of "tensor"
+    D    = G diag(s);  D = D gamma |D_prev| / |D| where |D| > gamma |D_prev| > 0
+    u    = scale sqrt(1 - b2**t) / (1 - b1**t) D                   with G' for G and u' for u where G is [m, n], m > n
+
+    APOLLO-Mini: rank 1, scale_type "tensor", scale sqrt(128). scale: the paper's alpha, of which the authors' code
+        takes the square. gamma: infinity for no limit.
+    keeps: the axis whose elements are the channels and that M and V keep whole; "long", the paper's, or "short".
+    seed: of all P, which are drawn again at every step, and so take no memory.
+
+    Raises TreeError, when traced, for a leaf that is no matrix. Not for matrices with a side no longer than the rank.
+    """
+    who = "scale_by_apollo"
+    errors.check_size(who, "rank", rank)
+    errors.check_size(who, "update_proj_gap", update_proj_gap)
+    errors.check_size(who, "seed", seed, 0)
+    errors.check_choice(who, "scale_type", scale_type, SCALE_TYPES)
+    errors.check_choice(who, "keeps", keeps, KEEPS)
+
+    def turned(m: int, n: int) -> bool:
+        """Whether the rows are the channels."""
+        return m > n if keeps == "long" else m < n
+
+    def init(shape: tuple[int, int], dtype: DType) -> Memory:
+        m, n = shape
+        small = min(rank, m, n), m if turned(m, n) else n
+        return jnp.zeros(small, dtype), jnp.zeros(small, dtype), jnp.zeros((), dtype)
+
+    def shared(t: Array, h: Scalars) -> dict[str, Array]:
+        draw = (t - 1) // jnp.asarray(update_proj_gap, t.dtype)
+        return {"draw": draw.astype(h.b1.dtype), "factor": h.scale * safe_sqrt(debias(h.b2, t)) / debias(h.b1, t)}
+
+    def rule(G: Array, M: Array, V: Array, norm: Array, h: Scalars) -> Step:
+        flip = turned(*G.shape[1:])
+        G = G.mT if flip else G
+        P = projection(seed, h.draw.astype(jnp.int32), (M.shape[1], G.shape[1]), G.dtype)
+        R = product(P[None], G)
+        M = h.b1 * M + (1 - h.b1) * R
+        V = h.b2 * V + (1 - h.b2) * R * R
+        N = ratio(M, safe_sqrt(V) + h.eps)
+        of_s = 1 if scale_type == "channel" else (1, 2)
+        size = length(R, of_s, keepdims=True)
+        one = jnp.ones_like(size)
+        D = jnp.where(size > 0, G / jnp.where(size > 0, size, one), jnp.zeros_like(G)) * length(N, of_s, keepdims=True)
+        now = length(D, (1, 2))
+        before = jnp.where(norm > 0, norm, jnp.ones_like(norm))
+        excess = jnp.where(norm > 0, jnp.maximum(now / before / h.gamma, 1), jnp.ones_like(norm))
+        U = h.factor * D / excess[:, None, None]
+        return (U.mT if flip else U), M, V, now / excess
+
+    hypers = {
+        "scale": (scale, FINITE),
+        "b1": (b1, FRACTION),
+        "b2": (b2, FRACTION),
+        "eps": (eps, NONNEGATIVE),
+        "gamma": (gamma, GROWTH),
+    }
+    return matrixwise(
+        who, ScaleByApolloState, init=init, rule=rule, hypers=hypers, shared=shared, stack_axes=stack_axes
+    )
+
+
+@recipe
+def apollo(
+    learning_rate: Hyper,
+    rank: int = 256,
+    update_proj_gap: int = 200,
+    scale: Hyper = 1.0,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-6,
+    weight_decay: Hyper = 0.0,
+    mask: Mask | None = None,
+    *,
+    scale_type: str = "channel",
+    gamma: Hyper = 1.01,
+    keeps: str = "long",
+    seed: int = 0,
+    rest: GradientTransformation | None = None,
+    stack_axes: PyTree = 0,
+) -> GradientTransformation:
+    """The step -lr (u + weight_decay W), u of `scale_by_apollo`, for matrices; `rest`, or AdamW, for what is none.
+
+    APOLLO-Mini is apollo(learning_rate, 1, scale=128**0.5, scale_type="tensor"): a matrix has its longer side in
+    memory, twice. Matrices are the leaves with two axes behind their `stack_axes`. Not where memory is no concern:
+    the direction is the gradient's, without momentum. Needs params for decay.
+    """
+    rule = scale_by_apollo(
+        rank, update_proj_gap, scale, b1, b2, eps, scale_type=scale_type, gamma=gamma, keeps=keeps, seed=seed,
+        stack_axes=stack_axes,
+    )  # fmt: skip
+    decay = add_decayed_weights(weight_decay, mask)
+    rest = adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay) if rest is None else rest
+    matrices = chain(rule, decay, scale_by_learning_rate(learning_rate))
+    return partition({"matrix": matrices, "rest": rest}, matrix_labels("apollo", stack_axes))
