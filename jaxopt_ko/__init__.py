@@ -167,6 +167,7 @@ from jaxopt_ko.optimizers.muon import (
     MuonDimensionNumbers,
     MuonState,
     muon,
+    orthogonalize,
     scale_by_muon,
 )
 from jaxopt_ko.optimizers.noisy_sgd import (
@@ -738,6 +739,7 @@ __all__ = [
     "numerics",
     "optimistic_adam_v2",
     "optimistic_gradient_descent",
+    "orthogonalize",
     "partition",
     "per_example_global_norm_clip",
     "per_example_layer_norm_clip",

@@ -335,6 +335,14 @@ CASES = [
         direction=True,
     ),
     Case(
+        "orthogonalize",
+        jo.orthogonalize,
+        {"eps": 1e-8},
+        {"ns_coeffs": "cubic"},
+        make=lambda **h: jo.partition({"matrix": jo.orthogonalize(**h), "rest": jo.identity()}, labels),
+        direction=True,
+    ),
+    Case(
         "scale_by_soap",
         jo.scale_by_soap,
         {"b1": 0.9, "b2": 0.95, "eps": 1e-8, "shampoo_beta": 0.9},

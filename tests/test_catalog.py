@@ -19,7 +19,7 @@ import jaxopt_ko as jo
 from jaxopt_ko import catalog
 
 ROOT = pathlib.Path(__file__).parents[1]
-PIECES = {"descent", "keep_in"}  # to be put together with others
+PIECES = {"descent", "keep_in", "orthogonalize"}  # to be put together with others
 HANGUL = re.compile("[가-힣]")
 every_row = pytest.mark.parametrize("row", catalog.ROWS, ids=lambda row: row.name)
 every_language = pytest.mark.parametrize("language", catalog.LANGUAGES)
