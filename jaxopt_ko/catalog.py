@@ -24,6 +24,7 @@ from jaxopt_ko.optimizers.adadelta import adadelta
 from jaxopt_ko.optimizers.adafactor import adafactor
 from jaxopt_ko.optimizers.adagrad import adagrad
 from jaxopt_ko.optimizers.adam import adam, adamax, adamaxw, adamw, nadam, nadamw
+from jaxopt_ko.optimizers.adamuon import adamuon, normuon
 from jaxopt_ko.optimizers.adan import adan
 from jaxopt_ko.optimizers.ademamix import ademamix, simplified_ademamix
 from jaxopt_ko.optimizers.adopt import adopt
@@ -109,7 +110,7 @@ METHODS: dict[str, Callable[..., GradientTransformation]] = {
         *(adafactor, sm3, galore, lars, novograd, lamb, fromage),
         *(ademamix, simplified_ademamix, adopt, acprop, madgrad, noisy_sgd, sophia),
         *(optimistic_gradient_descent, optimistic_adam_v2),
-        *(shampoo, muon, soap),
+        *(shampoo, muon, normuon, adamuon, soap),
         *(polyak_sgd, cocob, dadapt_adamw, prodigy, dog, dowg, momo, momo_adam),
         *(cg, nonlinear_cg, bfgs, lbfgs, lbfgsb, newton, newton_cg, gauss_newton, levenberg_marquardt),
         *(projected_gradient, proximal_gradient, augmented_lagrangian, interior_point),
@@ -125,6 +126,7 @@ class Memory(NamedTuple):
     m: int
     n: int
     rest: int  # counts, and what is as long for any problem
+    root: int = 0  # sqrt(n): the sides of a matrix
 
     @property
     def per_parameter(self) -> int:
@@ -133,7 +135,7 @@ class Memory(NamedTuple):
 
     def __str__(self) -> str:
         """Without the rest."""
-        terms = ((self.mn, "mn"), (self.nn, "n²"), (self.m, "m"), (self.n, "n"))
+        terms = ((self.mn, "mn"), (self.nn, "n²"), (self.m, "m"), (self.n, "n"), (self.root, "√n"))
         return " + ".join(f"{size}{letter}" for size, letter in terms if size) or "0"
 
 
@@ -553,6 +555,28 @@ ROWS = (
          "은닉층에서 걸음 수가 가장 적고 메모리는 Adam의 절반"),
         ("embeddings, heads, norms and biases: they go to another method",
          "임베딩, 출력층, 정규화, 편향: 다른 방법에 맡김")),
+    Row("normuon", ("NorMuon", "NorMuon(뉴런별로 고른 Muon)"), "matrix", 2025,
+        "Li et al. 2025, arXiv:2510.05491, Algorithm 1",
+        r"Q = U V', \quad v \leftarrow \beta_2 v + (1 - \beta_2)\, \overline{Q^2}, \quad "
+        r"N = \frac{Q}{\sqrt{v} + \epsilon}, \quad W \leftarrow W - 0.2\, \mathrm{lr}\, \sqrt{mn}\, "
+        r"\frac{N}{\Vert N\Vert}",
+        ("gradient",), ("muon", "adam"),
+        ("Muon's step with every neuron brought to one length on average: one number more for each output.",
+         "Muon의 걸음에서 뉴런마다 길이를 평균적으로 같게 맞추며, 출력 하나에 숫자 하나만 더 기억합니다."),
+        ("Muon's steps made even, at AdamW's learning rates", "AdamW의 학습률을 그대로 쓰며 Muon의 걸음을 고르게 함"),
+        ("embeddings, heads, norms and biases: they go to another method",
+         "임베딩, 출력층, 정규화, 편향: 다른 방법에 맡김")),
+    Row("adamuon", ("AdaMuon", "AdaMuon(적응적 Muon)"), "matrix", 2025,
+        "Si et al. 2025, arXiv:2507.11005, Algorithm 1",
+        r"\mathrm{sign}(M) = U \Sigma V', \quad Q = U V', \quad V \leftarrow \beta V + (1 - \beta)\, Q^2, \quad "
+        r"N = \frac{Q}{\sqrt{V} + \epsilon}, \quad W \leftarrow W - 0.2\, \mathrm{lr}\, \sqrt{mn}\, "
+        r"\frac{N}{\Vert N\Vert}",
+        ("gradient",), ("muon", "adam", "signum"),
+        ("The sign of the momentum, orthogonalized, then divided by the root of its second moment as in Adam.",
+         "모멘텀의 부호를 직교화한 뒤 Adam처럼 원소마다 이차 모멘트의 제곱근으로 나눕니다."),
+        ("gradients of very different sizes within one matrix, at AdamW's learning rates",
+         "한 행렬 안에서 기울기의 크기가 크게 다를 때, AdamW의 학습률을 그대로 씀"),
+        ("scarce memory: twice Muon's", "메모리가 귀할 때: Muon의 두 배")),
     Row("soap", ("SOAP", "SOAP(Shampoo 고유기저의 Adam)"), "matrix", 2024,
         "Vyas et al. 2024, arXiv:2409.11321, Algorithm 3",
         r"G' = Q_L' G Q_R, \quad V \leftarrow \beta_2 V + (1 - \beta_2)\, G'^2, \quad "
@@ -922,9 +946,10 @@ SIZES = ((4, 8), (6, 8), (8, 8), (4, 10), (6, 10))  # (n, m) where a polynomial 
 def _measured(name: str) -> Memory:
     row = BY_NAME[name]
     if row.family == "matrix":  # of square matrices of n weights
-        small, large = (state_bytes(row, n, 0) for n in (64**2, 128**2))
-        slope = (large - small) / (128**2 - 64**2)
-        return Memory(0, 0, 0, round(slope), round(small - slope * 64**2))
+        sides = (64, 96, 128)
+        fit = np.linalg.solve(np.vander(sides, 3).astype(float), [float(state_bytes(row, k * k, 0)) for k in sides])
+        n, root, rest = map(round, fit)
+        return Memory(0, 0, 0, n, rest, root)
     terms = [(m * n, n * n, m, n, 1) for n, m in SIZES]
     sizes = [state_bytes(row, n, m) for n, m in SIZES]
     return Memory(*(round(size) for size in np.linalg.solve(np.array(terms, float), np.array(sizes, float))))

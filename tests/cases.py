@@ -192,6 +192,16 @@ CASES = [
     ),
     Case("muon-aol", jo.muon, {"learning_rate": 0.05, "beta": 0.9}, {"preconditioning": "aol", "nesterov": False}),
     Case(
+        "normuon",
+        jo.normuon,
+        {"learning_rate": 0.05, "b1": 0.9, "b2": 0.9, "eps": 1e-6, "weight_decay": 1e-3, "rms": 0.25},
+    ),
+    Case(
+        "adamuon",
+        jo.adamuon,
+        {"learning_rate": 0.05, "b1": 0.9, "b2": 0.9, "eps": 1e-6, "weight_decay": 1e-3, "rms": 0.25},
+    ),
+    Case(
         "soap",
         jo.soap,
         {"learning_rate": 0.1, "b1": 0.9, "b2": 0.95, "eps": 1e-8, "shampoo_beta": 0.9, "weight_decay": 1e-3},
@@ -340,6 +350,22 @@ CASES = [
         {"eps": 1e-8},
         {"ns_coeffs": "cubic"},
         make=lambda **h: jo.partition({"matrix": jo.orthogonalize(**h), "rest": jo.identity()}, labels),
+        direction=True,
+    ),
+    Case(
+        "scale_by_normuon",
+        jo.scale_by_normuon,
+        {"b1": 0.9, "b2": 0.9, "eps": 1e-6, "rms": 0.25},
+        {"nesterov": True},
+        make=lambda **h: jo.partition({"matrix": jo.scale_by_normuon(**h), "rest": jo.identity()}, labels),
+        direction=True,
+    ),
+    Case(
+        "scale_by_adamuon",
+        jo.scale_by_adamuon,
+        {"b1": 0.9, "b2": 0.9, "eps": 1e-6, "rms": 0.25},
+        {"sign": False},
+        make=lambda **h: jo.partition({"matrix": jo.scale_by_adamuon(**h), "rest": jo.identity()}, labels),
         direction=True,
     ),
     Case(

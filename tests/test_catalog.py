@@ -82,6 +82,7 @@ def test_bytes_follow_the_polynomial_at_other_sizes(row):
     memory = row.memory
     assert min(memory) >= 0 and memory.rest < 400
     expected = memory.mn * m * n + memory.nn * n * n + memory.m * m + memory.n * n + memory.rest
+    expected += memory.root * 4  # sqrt(n)
     assert catalog.state_bytes(row, n, m) == expected
 
 
