@@ -210,6 +210,7 @@ from jaxopt_ko.optimizers.rprop import (
     rprop,
     scale_by_rprop,
 )
+from jaxopt_ko.optimizers.scion import scale_by_lmo, scion
 from jaxopt_ko.optimizers.sgd import (
     sgd,
 )
@@ -808,6 +809,7 @@ __all__ = [
     "scale_by_lbfgs",
     "scale_by_learning_rate",
     "scale_by_lion",
+    "scale_by_lmo",
     "scale_by_madgrad",
     "scale_by_muon",
     "scale_by_nadam",
@@ -841,6 +843,7 @@ __all__ = [
     "schedule_free_eval_params",
     "schedule_free_sgd",
     "schedules",
+    "scion",
     "selective_transform",
     "set_to_zero",
     "sgd",

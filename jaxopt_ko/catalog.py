@@ -48,6 +48,7 @@ from jaxopt_ko.optimizers.prodigy import prodigy
 from jaxopt_ko.optimizers.radam import radam
 from jaxopt_ko.optimizers.rmsprop import rmsprop
 from jaxopt_ko.optimizers.rprop import rprop
+from jaxopt_ko.optimizers.scion import scion
 from jaxopt_ko.optimizers.sgd import sgd
 from jaxopt_ko.optimizers.shampoo import shampoo
 from jaxopt_ko.optimizers.sign import sign_sgd, signum
@@ -110,7 +111,7 @@ METHODS: dict[str, Callable[..., GradientTransformation]] = {
         *(adafactor, sm3, galore, lars, novograd, lamb, fromage),
         *(ademamix, simplified_ademamix, adopt, acprop, madgrad, noisy_sgd, sophia),
         *(optimistic_gradient_descent, optimistic_adam_v2),
-        *(shampoo, muon, normuon, adamuon, soap),
+        *(shampoo, muon, normuon, adamuon, scion, soap),
         *(polyak_sgd, cocob, dadapt_adamw, prodigy, dog, dowg, momo, momo_adam),
         *(cg, nonlinear_cg, bfgs, lbfgs, lbfgsb, newton, newton_cg, gauss_newton, levenberg_marquardt),
         *(projected_gradient, proximal_gradient, augmented_lagrangian, interior_point),
@@ -577,6 +578,18 @@ ROWS = (
         ("gradients of very different sizes within one matrix, at AdamW's learning rates",
          "한 행렬 안에서 기울기의 크기가 크게 다를 때, AdamW의 학습률을 그대로 씀"),
         ("scarce memory: twice Muon's", "메모리가 귀할 때: Muon의 두 배")),
+    Row("scion", ("Scion", "Scion(층마다 노름을 고르는 방법)"), "matrix", 2025,
+        "Pethick et al. 2025, arXiv:2502.07529, Algorithm 2",
+        r"D \leftarrow \mathrm{momentum}\, D + (1 - \mathrm{momentum})\, G, \quad "
+        r"W \leftarrow (1 - \mathrm{lr})\, W + \mathrm{lr}\, "
+        r"\mathrm{argmin}_{\Vert X\Vert \leq \mathrm{radius}} \langle D, X\rangle",
+        ("gradient", "params"), ("muon", "signum"),
+        ("Every layer steps towards the best point of a ball in a norm of its own: singular values, rows, signs.",
+         "층마다 특잇값, 행, 부호 가운데 알맞은 노름을 골라 그 공에서 가장 좋은 점을 향해 걷습니다."),
+        ("learning rates that hold for other widths; weights that stay bounded; half of Adam's memory, for all layers",
+         "너비가 달라져도 그대로 쓰는 학습률, 한계를 넘지 않는 가중치, 모든 층에서 Adam의 절반인 메모리"),
+        ("weights that begin outside of the ball, or have to leave it",
+         "가중치가 공 밖에서 시작하거나 공을 벗어나야 할 때")),
     Row("soap", ("SOAP", "SOAP(Shampoo 고유기저의 Adam)"), "matrix", 2024,
         "Vyas et al. 2024, arXiv:2409.11321, Algorithm 3",
         r"G' = Q_L' G Q_R, \quad V \leftarrow \beta_2 V + (1 - \beta_2)\, G'^2, \quad "

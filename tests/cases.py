@@ -201,6 +201,13 @@ CASES = [
         jo.adamuon,
         {"learning_rate": 0.05, "b1": 0.9, "b2": 0.9, "eps": 1e-6, "weight_decay": 1e-3, "rms": 0.25},
     ),
+    Case("scion", jo.scion, {"learning_rate": 0.03125, "momentum": 0.75, "radius": 1.0, "eps": 1e-8}),
+    Case(
+        "scion-unconstrained",
+        jo.scion,
+        {"learning_rate": 0.03125, "momentum": 0.5},
+        {"norms": lambda p: jax.tree.map(lambda x: "row" if np.ndim(x) == 2 else "rms", p), "constrained": False},
+    ),
     Case(
         "soap",
         jo.soap,
@@ -368,6 +375,7 @@ CASES = [
         make=lambda **h: jo.partition({"matrix": jo.scale_by_adamuon(**h), "rest": jo.identity()}, labels),
         direction=True,
     ),
+    Case("scale_by_lmo", jo.scale_by_lmo, {"radius": 0.5, "eps": 1e-8}, {"norm": "rms"}, direction=True),
     Case(
         "scale_by_soap",
         jo.scale_by_soap,

@@ -123,3 +123,91 @@ def test_dimension_numbers_and_stacks_of_second_moments(make):
         np.testing.assert_allclose(jnp.sqrt(jnp.mean(v**2)), 0.2, rtol=1e-5)
     zero, _ = flat.update(jnp.zeros((24, 8)), flat.init(jnp.zeros((24, 8))))
     assert not np.any(zero)
+
+
+# ---- Scion ----------------------------------------------------------------------------------------------
+
+# norm of W [out, in] -> -lmo(W) on the unit ball
+ORACLES = {
+    "spectral": lambda W: np.sqrt(W.shape[0] / W.shape[1]) * newton_schulz(W, 0.0),
+    "column": lambda W: np.sqrt(W.shape[0]) * W / np.linalg.norm(W, axis=0),
+    "row": lambda W: W / np.linalg.norm(W, axis=1, keepdims=True) / np.sqrt(W.shape[1]),
+    "sign": lambda W: np.sign(W) / W.shape[1],
+    "rms": lambda W: np.sqrt(W.size) * W / np.linalg.norm(W),
+}
+
+
+@pytest.mark.parametrize("norm", ORACLES)
+@pytest.mark.parametrize("constrained", [True, False])
+def test_scion_follows_its_paper(norm, constrained, x64):
+    W, d, want = START, np.zeros_like(START), []
+    for k in range(20):
+        d = 0.3 * np.sin(3 * W + k) + 0.7 * d
+        W = (1 - 0.05 if constrained else 1) * W - 0.05 * 0.7 * ORACLES[norm](d)
+        want.append(W.T)
+    got = follow(jo.scion(0.05, 0.7, 0.7, norm, constrained, eps=0.0), jnp.asarray(START.T))
+    np.testing.assert_allclose(got, np.stack(want), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", record.SCION)
+def test_scion_follows_a_public_implementation(name):
+    """pytorch_optimizer's, its Newton-Schulz in float32; by columns it swaps the words in and out, not the numbers."""
+    with np.load(record.HERE / f"scion_{name}.npz") as file:
+        want = file["path"]
+    norm = "rms" if name == "bias" else name
+    opt = jo.scion(record.RATE, 0.7, {norm: 0.7}, norm, constrained=name != "sign")
+    got = follow(opt, jnp.asarray(record.start(f"scion_{name}").T))
+    np.testing.assert_allclose(got, want if name == "bias" else want.swapaxes(1, 2), rtol=0, atol=1e-5)
+
+
+def test_norms_are_chosen_by_leaf_and_the_ball_is_not_left():
+    params = {"embed": START, "layers": [{"w": START.T, "b": START[0]}, {"w": START[:3], "b": START[1]}]}
+    params = jax.tree.map(lambda x: jnp.float32(0.1 * x), params)
+    norms = {"embed": "column", "layers": [{"w": "spectral", "b": "rms"}, "sign"]}
+    opt = jo.scion(0.2, 0.5, {"column": 2.0, "spectral": 1.0, "rms": 1.5, "sign": 0.25}, norms, ns_coeffs="cubic")
+    end = jax.tree.map(lambda x: np.asarray(x[-1], np.float64), follow(opt, params, 30))
+    (first, second), embed = end["layers"], end["embed"]
+    assert np.linalg.norm(embed, axis=1).max() <= 2 * np.sqrt(6) * 1.0001  # what one input does
+    assert np.linalg.norm(first["w"], 2) <= np.sqrt(4 / 6) * 1.0001
+    assert np.sqrt(np.mean(first["b"] ** 2)) <= 1.5 * 1.0001
+    assert np.abs(second["w"]).max() <= 0.25 / 3 * 1.0001 and np.abs(second["b"]).max() <= 0.25 * 1.0001
+    by_shape = jo.scion(0.1).init(params)[1].inner_states
+    assert set(by_shape) == set(jo.scion(0.1, radius=dict.fromkeys(ORACLES, 1.0)).init(params)[1].inner_states)
+    u, _ = (opt := jo.scion(1.0, constrained=False)).update(params, opt.init(params), params)
+    np.testing.assert_array_equal(u["layers"][0]["b"], -np.sign(START[0]))
+    assert np.linalg.svd(u["embed"], compute_uv=False).max() < 1.3 * np.sqrt(6 / 4)
+
+
+def test_oracles_of_stacks_convolutions_and_zeros():
+    g = jax.random.normal(jax.random.key(2), (3, 2, 2, 4, 6))
+    for norm in ORACLES:
+        if norm in ("sign", "rms"):
+            stacked, one = jo.scale_by_lmo(norm, stack_axes=1), jo.scale_by_lmo(norm)
+        else:
+            numbers = [jo.MuonDimensionNumbers(axes, out) for axes, out in (((1, 2, 3), 4), ((0, 1, 2), 3))]
+            stacked, one = (jo.scale_by_lmo(norm, weight_dimension_numbers=n) for n in numbers)
+        u, _ = stacked.update(g, stacked.init(g))
+        flat = jo.scale_by_lmo(norm)
+        for i in range(3):
+            v, _ = one.update(g[i], one.init(g[i]))
+            w, _ = flat.update(g[i].reshape(16, 6), flat.init(g[i].reshape(16, 6)))
+            np.testing.assert_allclose(u[i], v, atol=1e-6, err_msg=norm)
+            np.testing.assert_allclose(v.reshape(16, 6), w, atol=1e-6, err_msg=norm)
+        assert not np.any(flat.update(jnp.zeros((2, 3)), flat.init(jnp.zeros((2, 3))))[0])
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: jo.scale_by_lmo("nuclear"), r"norm must be one of 'spectral'"),
+        (lambda: jo.scale_by_lmo(radius=0.0), r"radius must be"),
+        (lambda: jo.scion(0.1, radius={"frobenius": 1.0}), r"scion: each norm of radius must be one of"),
+        (lambda: jo.scion(0.1, 1.0), r"momentum"),
+        (lambda: jo.scale_by_lmo("row").update(jnp.ones(3), jo.scale_by_lmo("row").init(jnp.ones(3))), r"must have 0"),
+        (lambda: jo.normuon(0.1, b2=1.0), r"b2 must be in \[0, 1\)"),
+        (lambda: jo.scale_by_adamuon(rms=0.0), r"rms must be"),
+    ],
+)
+def test_what_does_not_fit_is_said(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
