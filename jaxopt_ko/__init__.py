@@ -32,6 +32,7 @@ from jaxopt_ko.compose import (
     init_empty_state,
     inject_hyperparams,
     inject_stateful_hyperparams,
+    labels_by_path,
     masked,
     multi_transform,
     named_chain,
@@ -395,6 +396,7 @@ from jaxopt_ko.transforms.normalizing import (
     normalize,
     normalize_by_update_norm,
 )
+from jaxopt_ko.transforms.qk_clip import QKHeads, qk_clip
 from jaxopt_ko.transforms.scaling import (
     ScaleByScheduleState,
     scale,
@@ -575,6 +577,7 @@ __all__ = [
     "PartitionState",
     "ProdigyState",
     "ProximalGradientState",
+    "QKHeads",
     "QuadraticState",
     "ReduceLROnPlateauState",
     "SAMState",
@@ -705,6 +708,7 @@ __all__ = [
     "keep_params_nonnegative",
     "kl_divergence",
     "l2_loss",
+    "labels_by_path",
     "lamb",
     "landscapes",
     "lars",
@@ -774,6 +778,7 @@ __all__ = [
     "prox_nuclear_norm",
     "prox_ridge",
     "proximal_gradient",
+    "qk_clip",
     "quadratic_program",
     "radam",
     "reduce_on_plateau",

@@ -77,6 +77,8 @@ def fast_alone(opt):
 ADAM = {"b1": 0.9, "b2": 0.99, "eps": 1e-8}
 ROOT = {**ADAM, "eps_root": 0.0}
 
+HEADS = jo.labels_by_path({"w": jo.QKHeads("query", ())})  # one for all of a leaf
+
 CASES = [
     # optimizers
     Case("sgd", jo.sgd, {"learning_rate": 0.1}),
@@ -374,6 +376,12 @@ CASES = [
         {"sign": False},
         make=lambda **h: jo.partition({"matrix": jo.scale_by_adamuon(**h), "rest": jo.identity()}, labels),
         direction=True,
+    ),
+    Case(
+        "qk_clip",
+        jo.qk_clip,
+        {"tau": 2.0, "alpha": 0.5},
+        make=lambda **h: jo.chain(jo.sgd(0.1), told(jo.qk_clip(HEADS, **h), max_logits=jnp.float32(2.01))),
     ),
     Case("scale_by_lmo", jo.scale_by_lmo, {"radius": 0.5, "eps": 1e-8}, {"norm": "rms"}, direction=True),
     Case(

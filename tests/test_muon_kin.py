@@ -211,3 +211,139 @@ def test_oracles_of_stacks_convolutions_and_zeros():
 def test_what_does_not_fit_is_said(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.parametrize("make", [jo.normuon, jo.adamuon, jo.scion])
+def test_products_do_not_grow_with_the_leaves(make):
+    def dots(count):
+        params = {i: jnp.ones((4, 12)) for i in range(count)}
+        opt = make(0.1)
+        text = jax.jit(lambda p, s: opt.update(p, s, p)).lower(params, opt.init(params)).as_text()
+        return text.count("stablehlo.dot_general")
+
+    assert dots(1) == dots(5) > 0
+
+
+# ---- QK-clip --------------------------------------------------------------------------------------------
+
+
+def attention(key, heads=3, size=4):
+    """Kernels [in, heads, size], side by side, and of latent attention: q and k each of a part of one kernel."""
+    keys = jax.random.split(key, 7)
+    shapes = {
+        "query": {"kernel": (5, heads, size), "bias": (heads, size)}, "key": {"kernel": (5, heads * size)},
+        "q_b": {"kernel": (5, heads * size)}, "kv_b": {"kernel": (5, heads, size)},
+        "k_r": {"kernel": (5, 2)}, "value": {"kernel": (5, heads, size)},
+    }  # fmt: skip
+    leaves, treedef = jax.tree.flatten(shapes, is_leaf=lambda x: isinstance(x, tuple))
+    return treedef.unflatten([jax.random.normal(k, shape) for k, shape in zip(keys, leaves, strict=True)])
+
+
+HEADS = jo.labels_by_path(
+    {
+        "query/kernel$": jo.QKHeads("query", 1),
+        "query/bias$": jo.QKHeads("query", 0),
+        "key/kernel$": jo.QKHeads("key", -1),
+        "q_b": jo.QKHeads((("query", 3), ("query_alone", 1)), 1),
+        "kv_b": jo.QKHeads((("key", 1), ("rest", 3)), 1),
+    }
+)
+
+
+def clipped(layer, S, tau, alpha):
+    """Algorithm 1 of the report, head by head, on weights after the step."""
+    out = jax.tree.map(lambda x: np.array(x, np.float64), layer)
+    heads = {name: out[name]["kernel"].reshape(5, 3, 4) for name in ("query", "key", "q_b", "kv_b")}
+    for h in range(3):
+        if S[h] > tau:
+            gamma = tau / S[h]
+            heads["query"][:, h] *= gamma**alpha
+            out["query"]["bias"][h] *= gamma**alpha
+            heads["key"][:, h] *= gamma ** (1 - alpha)
+            heads["q_b"][:, h, :3] *= gamma**alpha
+            heads["q_b"][:, h, 3:] *= gamma
+            heads["kv_b"][:, h, :1] *= gamma ** (1 - alpha)
+    return out
+
+
+@pytest.mark.parametrize("alpha", [0.5, 0.2])
+def test_qk_clip_follows_its_report_behind_any_optimizer(alpha, x64):
+    params = {"layers": [{"attention": attention(jax.random.key(k))} for k in range(2)], "head": jnp.ones((2, 3))}
+    logits = {"layers/0/attention": jnp.array([50.0, 130.0, -3.0]), "layers/1": jnp.array([100.0, 400.0, 101.0])}
+    alone = jo.chain(jo.muon(0.02, consistent_rms=0.2, weight_decay=0.1))
+    both = jo.chain(alone, jo.qk_clip(HEADS, 100.0, alpha))
+    u, _ = alone.update(jax.tree.map(jnp.sin, params), alone.init(params), params)
+    v, _ = quick.jit(both.update)(jax.tree.map(jnp.sin, params), both.init(params), params, max_logits=logits)
+    after = jo.apply_updates(params, u)
+    want = [clipped(layer["attention"], np.asarray(S), 100.0, alpha)
+            for layer, S in zip(after["layers"], logits.values(), strict=True)]  # fmt: skip
+    got = jo.apply_updates(params, v)
+    for layer, expected in zip(got["layers"], want, strict=True):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-12), layer["attention"], expected)
+    nested = {"layers": [{"attention": logits["layers/0/attention"]}, logits["layers/1"]]}
+    again, _ = both.update(jax.tree.map(jnp.sin, params), both.init(params), params, max_logits=nested)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), again, v)
+
+
+def test_logits_after_the_clip_are_tau():
+    x = jax.random.normal(jax.random.key(0), (7, 5))
+    params = {"q": jax.random.normal(jax.random.key(1), (5, 12)), "k": jax.random.normal(jax.random.key(2), (5, 12))}
+
+    def largest(p):
+        q, k = ((x @ p[name]).reshape(7, 3, 4) for name in "qk")
+        return jnp.max(jnp.einsum("ihd,jhd->hij", q, k), axis=(1, 2))
+
+    S = largest(params)
+    tau = float(jnp.median(S))
+    opt = jo.qk_clip({"q": jo.QKHeads("query", 1), "k": jo.QKHeads("key", 1)}, tau, 0.3)
+    u, _ = opt.update(jax.tree.map(jnp.zeros_like, params), opt.init(params), params, max_logits=S)
+    np.testing.assert_allclose(largest(jo.apply_updates(params, u)), jnp.minimum(S, tau), rtol=1e-5)
+
+
+def test_a_stack_of_layers_is_clipped_as_its_layers():
+    layers = [attention(jax.random.key(k)) for k in range(2)]
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *layers)
+    S = jnp.array([[1.0, 200.0, 3.0], [150.0, 100.0, 1e9]])
+
+    def behind(own):
+        return None if own is None else own._replace(axis=(0, own.axis % 2 + 1 if own.axis >= 0 else own.axis))
+
+    heads = jax.tree.map(behind, HEADS(layers[0]), is_leaf=lambda x: x is None or isinstance(x, jo.QKHeads))
+    opt, one = jo.qk_clip(heads), jo.qk_clip(HEADS)
+    u, _ = opt.update(stacked, opt.init(stacked), stacked, max_logits=S)
+    np.testing.assert_array_equal(u["query"]["kernel"][0, :, 0], stacked["query"]["kernel"][0, :, 0])  # below tau
+    np.testing.assert_array_equal(u["value"]["kernel"], stacked["value"]["kernel"])
+    for i, layer in enumerate(layers):
+        v, _ = one.update(layer, one.init(layer), layer, max_logits=S[i])
+        jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, atol=1e-6), u, v)
+
+
+def test_what_cannot_be_clipped_is_said():
+    p = {"a": {"q": jnp.ones((5, 6))}}
+
+    def clip(own, logits, params=p):
+        opt = jo.qk_clip({"a": {"q": own}})
+        return opt.update(p, opt.init(p), params, max_logits=logits)
+
+    S = jnp.ones(3)
+    clip(jo.QKHeads("query", 1), {"a": S})
+    for own, logits, words in (
+        (jo.QKHeads("query", 1), None, "max_logits is missing"),
+        (jo.QKHeads("query", 1), {"b": S}, "must have a layer whose name begins the path a/q"),
+        (jo.QKHeads("query", 0), {"a": S}, r"the leaf a/q must have the heads of max_logits, shape \(3,\)"),
+        (jo.QKHeads((("key", 1), ("rest", 2)), 1), {"a": S}, "each head the parts"),
+        (jo.QKHeads("values", 1), {"a": S}, "part of a/q must be one of 'query'"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            clip(own, logits)
+    with pytest.raises(ValueError, match="each pattern must be a regular expression"):
+        jo.labels_by_path({"(": 1})
+
+
+def test_labels_by_path_deal_leaves_out():
+    labels = jo.labels_by_path({"embed|bias": "rest"}, "matrix")
+    params = {"embed": jnp.ones((2, 3)), "layer": [{"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}, None]}
+    assert labels(params) == {"embed": "rest", "layer": [{"kernel": "matrix", "bias": "rest"}, "matrix"]}
+    opt = jo.partition({"matrix": jo.scale_by_muon(), "rest": jo.set_to_zero()}, labels)
+    u, _ = opt.update(params, opt.init(params), params)
+    assert not np.any(u["embed"]) and np.any(u["layer"][0]["kernel"])
