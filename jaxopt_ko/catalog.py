@@ -558,7 +558,7 @@ ROWS = (
          "임베딩, 출력층, 정규화, 편향: 다른 방법에 맡김")),
     Row("normuon", ("NorMuon", "NorMuon(뉴런별로 고른 Muon)"), "matrix", 2025,
         "Li et al. 2025, arXiv:2510.05491, Algorithm 1",
-        r"Q = U V', \quad v \leftarrow \beta_2 v + (1 - \beta_2)\, \overline{Q^2}, \quad "
+        r"Q = U V', \quad v \leftarrow \beta_2 v + (1 - \beta_2)\, \mathrm{mean}(Q^2), \quad "
         r"N = \frac{Q}{\sqrt{v} + \epsilon}, \quad W \leftarrow W - 0.2\, \mathrm{lr}\, \sqrt{mn}\, "
         r"\frac{N}{\Vert N\Vert}",
         ("gradient",), ("muon", "adam"),

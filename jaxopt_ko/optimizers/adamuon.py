@@ -21,7 +21,7 @@ from jaxopt_ko.compose import chain, leafwise, partition, transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import JORDAN, Coefficients
-from jaxopt_ko.numerics import length, ratio, safe_sqrt, value_at
+from jaxopt_ko.numerics import ratio, safe_sqrt, value_at
 from jaxopt_ko.optimizers.adam import adamw
 from jaxopt_ko.optimizers.muon import (
     MuonDimensionNumbers,
@@ -217,7 +217,8 @@ def _scaled(
     V = b2 * V + (1 - b2) * square
     N = ratio(Q, safe_sqrt(V) + eps)
     size = math.prod(axes.shape(o.shape)[1:])
-    u = rms * math.sqrt(size) * ratio(N, length(N, axis=(*axes.rows, *axes.columns), keepdims=True))
+    square = jnp.sum(jnp.square(N), axis=(*axes.rows, *axes.columns), keepdims=True)  # N is near 1: no overflow
+    u = ratio(rms * math.sqrt(size) * N, safe_sqrt(square))
     return u.astype(o.dtype), V.astype(v.dtype)
 
 
