@@ -32,6 +32,7 @@ from jaxopt_ko.compose import (
     init_empty_state,
     inject_hyperparams,
     inject_stateful_hyperparams,
+    labels_by_path,
     masked,
     multi_transform,
     named_chain,
@@ -104,6 +105,14 @@ from jaxopt_ko.optimizers.adam import (
     scale_by_nadam,
 )
 from jaxopt_ko.optimizers.adamc import adamc
+from jaxopt_ko.optimizers.adamuon import (
+    ScaleByAdaMuonState,
+    ScaleByNorMuonState,
+    adamuon,
+    normuon,
+    scale_by_adamuon,
+    scale_by_normuon,
+)
 from jaxopt_ko.optimizers.adan import (
     ScaleByAdanState,
     adan,
@@ -170,6 +179,7 @@ from jaxopt_ko.optimizers.muon import (
     MuonDimensionNumbers,
     MuonState,
     muon,
+    orthogonalize,
     scale_by_muon,
 )
 from jaxopt_ko.optimizers.noisy_sgd import (
@@ -204,6 +214,7 @@ from jaxopt_ko.optimizers.rprop import (
     rprop,
     scale_by_rprop,
 )
+from jaxopt_ko.optimizers.scion import scale_by_lmo, scion
 from jaxopt_ko.optimizers.sgd import (
     sgd,
 )
@@ -393,6 +404,7 @@ from jaxopt_ko.transforms.normalizing import (
     normalize,
     normalize_by_update_norm,
 )
+from jaxopt_ko.transforms.qk_clip import QKHeads, qk_clip
 from jaxopt_ko.transforms.scaling import (
     ScaleByScheduleState,
     scale,
@@ -590,12 +602,14 @@ __all__ = [
     "PrimalAveragesState",
     "ProdigyState",
     "ProximalGradientState",
+    "QKHeads",
     "QuadraticState",
     "ReduceLROnPlateauState",
     "Routed",
     "SAMState",
     "ScalarOrSchedule",
     "ScaleByAdaDeltaState",
+    "ScaleByAdaMuonState",
     "ScaleByAdamState",
     "ScaleByAdanState",
     "ScaleByAdemamixState",
@@ -612,6 +626,7 @@ __all__ = [
     "ScaleByNewtonCgState",
     "ScaleByNewtonState",
     "ScaleByNonlinearCgState",
+    "ScaleByNorMuonState",
     "ScaleByNovogradState",
     "ScaleByOptimisticGradientState",
     "ScaleByRStdDevState",
@@ -653,6 +668,7 @@ __all__ = [
     "adamax",
     "adamaxw",
     "adamc",
+    "adamuon",
     "adamw",
     "adan",
     "adaptive_grad_clip",
@@ -732,6 +748,7 @@ __all__ = [
     "keep_params_nonnegative",
     "kl_divergence",
     "l2_loss",
+    "labels_by_path",
     "lamb",
     "landscapes",
     "lars",
@@ -773,11 +790,13 @@ __all__ = [
     "nonlinear_cg",
     "normalize",
     "normalize_by_update_norm",
+    "normuon",
     "novograd",
     "ntxent",
     "numerics",
     "optimistic_adam_v2",
     "optimistic_gradient_descent",
+    "orthogonalize",
     "partition",
     "per_example_global_norm_clip",
     "per_example_layer_norm_clip",
@@ -799,6 +818,7 @@ __all__ = [
     "prox_nuclear_norm",
     "prox_ridge",
     "proximal_gradient",
+    "qk_clip",
     "quadratic_program",
     "radam",
     "reduce_on_plateau",
@@ -817,6 +837,7 @@ __all__ = [
     "scale_by_adadelta",
     "scale_by_adam",
     "scale_by_adamax",
+    "scale_by_adamuon",
     "scale_by_adan",
     "scale_by_ademamix",
     "scale_by_adopt",
@@ -837,12 +858,14 @@ __all__ = [
     "scale_by_lbfgs",
     "scale_by_learning_rate",
     "scale_by_lion",
+    "scale_by_lmo",
     "scale_by_madgrad",
     "scale_by_muon",
     "scale_by_nadam",
     "scale_by_newton",
     "scale_by_newton_cg",
     "scale_by_nonlinear_cg",
+    "scale_by_normuon",
     "scale_by_novograd",
     "scale_by_optimistic_gradient",
     "scale_by_param_block_norm",
@@ -869,6 +892,7 @@ __all__ = [
     "schedule_free_eval_params",
     "schedule_free_sgd",
     "schedules",
+    "scion",
     "selective_transform",
     "set_to_zero",
     "sgd",

@@ -23,6 +23,7 @@ from jaxopt_ko.optimizers.adafactor import adafactor
 from jaxopt_ko.optimizers.adagrad import adagrad
 from jaxopt_ko.optimizers.adam import adam, adamax, adamaxw, adamw, nadam, nadamw
 from jaxopt_ko.optimizers.adamc import adamc
+from jaxopt_ko.optimizers.adamuon import adamuon, normuon
 from jaxopt_ko.optimizers.adan import adan
 from jaxopt_ko.optimizers.ademamix import ademamix, simplified_ademamix
 from jaxopt_ko.optimizers.adopt import adopt
@@ -48,6 +49,7 @@ from jaxopt_ko.optimizers.prodigy import prodigy
 from jaxopt_ko.optimizers.radam import radam
 from jaxopt_ko.optimizers.rmsprop import rmsprop
 from jaxopt_ko.optimizers.rprop import rprop
+from jaxopt_ko.optimizers.scion import scion
 from jaxopt_ko.optimizers.sgd import sgd
 from jaxopt_ko.optimizers.shampoo import shampoo
 from jaxopt_ko.optimizers.sign import sign_sgd, signum
@@ -111,7 +113,7 @@ METHODS: dict[str, Callable[..., GradientTransformation]] = {
         *(adafactor, sm3, galore, apollo, lars, novograd, lamb, fromage),
         *(ademamix, simplified_ademamix, adopt, acprop, madgrad, noisy_sgd, sophia),
         *(optimistic_gradient_descent, optimistic_adam_v2),
-        *(shampoo, muon, soap, dion),
+        *(shampoo, muon, normuon, adamuon, scion, soap, dion),
         *(polyak_sgd, cocob, dadapt_adamw, prodigy, dog, dowg, momo, momo_adam),
         *(cg, nonlinear_cg, bfgs, lbfgs, lbfgsb, newton, newton_cg, gauss_newton, levenberg_marquardt),
         *(projected_gradient, proximal_gradient, augmented_lagrangian, interior_point),
@@ -127,6 +129,7 @@ class Memory(NamedTuple):
     m: int
     n: int
     rest: int  # counts, and what is as long for any problem
+    root: int = 0  # sqrt(n): the sides of a matrix
 
     @property
     def per_parameter(self) -> int:
@@ -135,7 +138,7 @@ class Memory(NamedTuple):
 
     def __str__(self) -> str:
         """Without the rest."""
-        terms = ((self.mn, "mn"), (self.nn, "n²"), (self.m, "m"), (self.n, "n"))
+        terms = ((self.mn, "mn"), (self.nn, "n²"), (self.m, "m"), (self.n, "n"), (self.root, "√n"))
         return " + ".join(f"{size}{letter}" for size, letter in terms if size) or "0"
 
 
@@ -575,6 +578,40 @@ ROWS = (
          "은닉층에서 걸음 수가 가장 적고 메모리는 Adam의 절반"),
         ("embeddings, heads, norms and biases: they go to another method",
          "임베딩, 출력층, 정규화, 편향: 다른 방법에 맡김")),
+    Row("normuon", ("NorMuon", "NorMuon(뉴런별로 고른 Muon)"), "matrix", 2025,
+        "Li et al. 2025, arXiv:2510.05491, Algorithm 1",
+        r"Q = U V', \quad v \leftarrow \beta_2 v + (1 - \beta_2)\, \mathrm{mean}(Q^2), \quad "
+        r"N = \frac{Q}{\sqrt{v} + \epsilon}, \quad W \leftarrow W - 0.2\, \mathrm{lr}\, \sqrt{mn}\, "
+        r"\frac{N}{\Vert N\Vert}",
+        ("gradient",), ("muon", "adam"),
+        ("Muon's step with every neuron brought to one length on average: one number more for each output.",
+         "Muon의 걸음에서 뉴런마다 길이를 평균적으로 같게 맞추며, 출력 하나에 숫자 하나만 더 기억합니다."),
+        ("Muon's steps made even, at AdamW's learning rates", "AdamW의 학습률을 그대로 쓰며 Muon의 걸음을 고르게 함"),
+        ("embeddings, heads, norms and biases: they go to another method",
+         "임베딩, 출력층, 정규화, 편향: 다른 방법에 맡김")),
+    Row("adamuon", ("AdaMuon", "AdaMuon(적응적 Muon)"), "matrix", 2025,
+        "Si et al. 2025, arXiv:2507.11005, Algorithm 1",
+        r"\mathrm{sign}(M) = U \Sigma V', \quad Q = U V', \quad V \leftarrow \beta V + (1 - \beta)\, Q^2, \quad "
+        r"N = \frac{Q}{\sqrt{V} + \epsilon}, \quad W \leftarrow W - 0.2\, \mathrm{lr}\, \sqrt{mn}\, "
+        r"\frac{N}{\Vert N\Vert}",
+        ("gradient",), ("muon", "adam", "signum"),
+        ("The sign of the momentum, orthogonalized, then divided by the root of its second moment as in Adam.",
+         "모멘텀의 부호를 직교화한 뒤 Adam처럼 원소마다 이차 모멘트의 제곱근으로 나눕니다."),
+        ("gradients of very different sizes within one matrix, at AdamW's learning rates",
+         "한 행렬 안에서 기울기의 크기가 크게 다를 때, AdamW의 학습률을 그대로 씀"),
+        ("scarce memory: twice Muon's", "메모리가 귀할 때: Muon의 두 배")),
+    Row("scion", ("Scion", "Scion(층마다 노름을 고르는 방법)"), "matrix", 2025,
+        "Pethick et al. 2025, arXiv:2502.07529, Algorithm 2",
+        r"D \leftarrow \mathrm{momentum}\, D + (1 - \mathrm{momentum})\, G, \quad "
+        r"W \leftarrow (1 - \mathrm{lr})\, W + \mathrm{lr}\, "
+        r"\mathrm{argmin}_{\Vert X\Vert \leq \mathrm{radius}} \langle D, X\rangle",
+        ("gradient", "params"), ("muon", "signum"),
+        ("Every layer steps towards the best point of a ball in a norm of its own: singular values, rows, signs.",
+         "층마다 특잇값, 행, 부호 가운데 알맞은 노름을 골라 그 공에서 가장 좋은 점을 향해 걷습니다."),
+        ("learning rates that hold for other widths; weights that stay bounded; half of Adam's memory, for all layers",
+         "너비가 달라져도 그대로 쓰는 학습률, 한계를 넘지 않는 가중치, 모든 층에서 Adam의 절반인 메모리"),
+        ("weights that begin outside of the ball, or have to leave it",
+         "가중치가 공 밖에서 시작하거나 공을 벗어나야 할 때")),
     Row("soap", ("SOAP", "SOAP(Shampoo 고유기저의 Adam)"), "matrix", 2024,
         "Vyas et al. 2024, arXiv:2409.11321, Algorithm 3",
         r"G' = Q_L' G Q_R, \quad V \leftarrow \beta_2 V + (1 - \beta_2)\, G'^2, \quad "
@@ -912,9 +949,10 @@ SIZES = ((4, 8), (6, 8), (8, 8), (4, 10), (6, 10))  # (n, m) where a polynomial 
 def _measured(name: str) -> Memory:
     row = BY_NAME[name]
     if row.family == "matrix":  # of square matrices of n weights
-        small, large = (state_bytes(row, n, 0) for n in (64**2, 128**2))
-        slope = (large - small) / (128**2 - 64**2)
-        return Memory(0, 0, 0, round(slope), round(small - slope * 64**2))
+        sides = (64, 96, 128)
+        fit = np.linalg.solve(np.vander(sides, 3).astype(float), [float(state_bytes(row, k * k, 0)) for k in sides])
+        n, root, rest = map(round, fit)
+        return Memory(0, 0, 0, n, rest, root)
     terms = [(m * n, n * n, m, n, 1) for n, m in SIZES]
     sizes = [state_bytes(row, n, m) for n, m in SIZES]
     return Memory(*(round(size) for size in np.linalg.solve(np.array(terms, float), np.array(sizes, float))))

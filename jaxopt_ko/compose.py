@@ -19,7 +19,8 @@ from jaxopt_ko.types import DType, EmptyState, GradientTransformation, MaskedNod
 
 __all__ = [
     "apply_updates", "as_steps", "chain", "either", "identity", "init_empty_state", "inject_hyperparams",
-    "inject_stateful_hyperparams", "leafwise", "masked", "multi_transform", "named_chain", "no_steps", "opened",
+    "inject_stateful_hyperparams", "labels_by_path", "leafwise", "masked", "multi_transform", "named_chain",
+    "no_steps", "opened",
     "partition", "run_if", "stateless", "stateless_with_tree_map", "transform",
     "with_extra_args_support",
 ]  # fmt: skip
@@ -288,6 +289,24 @@ def partition(
         return updates, PartitionState(states)
 
     return GradientTransformation(init, named(update, who))
+
+
+def labels_by_path(patterns: Mapping[str, Any], otherwise: Any = None) -> Callable[[PyTree], PyTree]:
+    """A function that labels every leaf by the first pattern found in its path, layers/0/query/kernel; or `otherwise`.
+
+    patterns: regular expression -> label. partition({"matrix": …, "rest": adamw(1e-3)},
+    labels_by_path({"embed|head|bias|scale": "rest"}, "matrix")). Raises HyperparameterError for no expression.
+    """
+    compiled = [(errors.check_pattern("labels_by_path", pattern), label) for pattern, label in patterns.items()]
+
+    def labels(params: PyTree) -> PyTree:
+        def label_of(path: Any, leaf: Any) -> Any:
+            spelled = jax.tree_util.keystr(path, simple=True, separator="/")
+            return next((label for pattern, label in compiled if pattern.search(spelled)), otherwise)
+
+        return jax.tree_util.tree_map_with_path(label_of, params, is_leaf=tree.is_none)
+
+    return labels
 
 
 multi_transform, MultiTransformState = partition, PartitionState  # optax's older names

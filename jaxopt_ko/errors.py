@@ -7,6 +7,7 @@ traced values: those pass unchecked.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
@@ -194,6 +195,14 @@ def check_choice(who: str, name: str, value: Any, choices: Sequence[str]) -> Non
     if value not in choices:
         say(HyperparameterError, who, f"{name} must be one of {', '.join(map(repr, choices))}", repr(value),
             "See the docstring for what each variant is")  # fmt: skip
+
+
+def check_pattern(who: str, pattern: Any) -> re.Pattern[str]:
+    """A regular expression."""
+    try:
+        return re.compile(pattern)
+    except (re.error, TypeError) as error:
+        say(HyperparameterError, who, "each pattern must be a regular expression", repr(pattern), str(error))
 
 
 def check_kind(who: str, name: str, value: Any) -> tuple[Any, Any]:
@@ -601,6 +610,25 @@ def no_matrix(who: str, tree: PyTree, index: int, leaf: Any, wanted: str) -> NoR
     """A leaf without rows and columns."""
     say(TreeError, who, f"the leaf {path_of(tree, index)} must have {wanted}", describe(leaf),
         "Say which axes are stacks (stack_axes) or rows and columns, or leave the leaf to another method")  # fmt: skip
+
+
+def check_layer(who: str, path: str, layers: Iterable[str]) -> str:
+    """The layer that a leaf belongs to: the longest name that begins its path."""
+    names = sorted(layers, key=len)
+    found = [name for name in names if not name or path == name or path.startswith(f"{name}/")]
+    if not found:
+        say(TreeError, who, f"max_logits must have a layer whose name begins the path {path}",
+            f"the layers {', '.join(map(repr, names[:5]))}",
+            "Name layers as paths are spelled, 'layers/0/attention'")  # fmt: skip
+    return found[-1]
+
+
+def check_heads(who: str, path: str, shape: tuple[int, ...], heads: Any, logits: tuple[int, ...], fits: bool) -> None:
+    """A leaf whose axes hold the heads, and their parts, that the logits are of."""
+    if not fits:
+        say(TreeError, who, f"the leaf {path} must have the heads of max_logits, shape {logits}, on the axis "
+            f"{heads.axis}, and each head the parts {heads.part!r}", f"shape {shape}",
+            "Give the axis of the heads, or one that holds heads and their features side by side")  # fmt: skip
 
 
 def check_coefficients(who: str, name: str, value: Any) -> Any:

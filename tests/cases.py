@@ -77,6 +77,8 @@ def fast_alone(opt):
 ADAM = {"b1": 0.9, "b2": 0.99, "eps": 1e-8}
 ROOT = {**ADAM, "eps_root": 0.0}
 
+HEADS = jo.labels_by_path({"w": jo.QKHeads("query", ())})  # one for all of a leaf
+
 CASES = [
     # optimizers
     Case("sgd", jo.sgd, {"learning_rate": 0.1}),
@@ -217,6 +219,23 @@ CASES = [
         jo.dion,
         {"learning_rate": 0.05, "mu": 0.9, "eps": 1e-8, "weight_decay": 1e-3},
         {"rank_fraction": 0.5},
+    ),
+    Case(
+        "normuon",
+        jo.normuon,
+        {"learning_rate": 0.05, "b1": 0.9, "b2": 0.9, "eps": 1e-6, "weight_decay": 1e-3, "rms": 0.25},
+    ),
+    Case(
+        "adamuon",
+        jo.adamuon,
+        {"learning_rate": 0.05, "b1": 0.9, "b2": 0.9, "eps": 1e-6, "weight_decay": 1e-3, "rms": 0.25},
+    ),
+    Case("scion", jo.scion, {"learning_rate": 0.03125, "momentum": 0.75, "radius": 1.0, "eps": 1e-8}),
+    Case(
+        "scion-unconstrained",
+        jo.scion,
+        {"learning_rate": 0.03125, "momentum": 0.5},
+        {"norms": lambda p: jax.tree.map(lambda x: "row" if np.ndim(x) == 2 else "rms", p), "constrained": False},
     ),
     Case(
         "soap",
@@ -377,6 +396,37 @@ CASES = [
         make=lambda **h: jo.partition({"matrix": jo.scale_by_dion(**h), "rest": jo.identity()}, labels),
         direction=True,
     ),
+    Case(
+        "orthogonalize",
+        jo.orthogonalize,
+        {"eps": 1e-8},
+        {"ns_coeffs": "cubic"},
+        make=lambda **h: jo.partition({"matrix": jo.orthogonalize(**h), "rest": jo.identity()}, labels),
+        direction=True,
+    ),
+    Case(
+        "scale_by_normuon",
+        jo.scale_by_normuon,
+        {"b1": 0.9, "b2": 0.9, "eps": 1e-6, "rms": 0.25},
+        {"nesterov": True},
+        make=lambda **h: jo.partition({"matrix": jo.scale_by_normuon(**h), "rest": jo.identity()}, labels),
+        direction=True,
+    ),
+    Case(
+        "scale_by_adamuon",
+        jo.scale_by_adamuon,
+        {"b1": 0.9, "b2": 0.9, "eps": 1e-6, "rms": 0.25},
+        {"sign": False},
+        make=lambda **h: jo.partition({"matrix": jo.scale_by_adamuon(**h), "rest": jo.identity()}, labels),
+        direction=True,
+    ),
+    Case(
+        "qk_clip",
+        jo.qk_clip,
+        {"tau": 2.0, "alpha": 0.5},
+        make=lambda **h: jo.chain(jo.sgd(0.1), told(jo.qk_clip(HEADS, **h), max_logits=jnp.float32(2.01))),
+    ),
+    Case("scale_by_lmo", jo.scale_by_lmo, {"radius": 0.5, "eps": 1e-8}, {"norm": "rms"}, direction=True),
     Case(
         "scale_by_soap",
         jo.scale_by_soap,

@@ -19,7 +19,7 @@ import jaxopt_ko as jo
 from jaxopt_ko import catalog
 
 ROOT = pathlib.Path(__file__).parents[1]
-PIECES = {"descent", "keep_in"}  # to be put together with others
+PIECES = {"descent", "keep_in", "orthogonalize"}  # to be put together with others
 HANGUL = re.compile("[가-힣]")
 every_row = pytest.mark.parametrize("row", catalog.ROWS, ids=lambda row: row.name)
 every_language = pytest.mark.parametrize("language", catalog.LANGUAGES)
@@ -82,6 +82,7 @@ def test_bytes_follow_the_polynomial_at_other_sizes(row):
     memory = row.memory
     assert min(memory) >= 0 and memory.rest < 400
     expected = memory.mn * m * n + memory.nn * n * n + memory.m * m + memory.n * n + memory.rest
+    expected += memory.root * 4  # sqrt(n)
     assert catalog.state_bytes(row, n, m) == expected
 
 

@@ -14,6 +14,10 @@ STACKABLE = {
     "muon": lambda **o: jo.muon(0.02, weight_decay=0.1, **o),
     "apollo": lambda **o: jo.apollo(0.02, 2, 2, **o),
     "dion": lambda **o: jo.dion(0.02, 0.5, **o),
+    "normuon": lambda **o: jo.normuon(0.02, weight_decay=0.1, **o),
+    "adamuon": lambda **o: jo.adamuon(0.02, weight_decay=0.1, **o),
+    "scion": lambda **o: jo.scion(0.02, **o),
+    "scion rows": lambda **o: jo.scion(0.02, norms="row", **o),
     "soap": lambda **o: jo.soap(0.02, precondition_frequency=2, max_precondition_dim=4, **o),
     "shampoo": lambda **o: jo.shampoo(0.02, precondition_frequency=1, eps=1e-3, block_size=3, **o),
 }

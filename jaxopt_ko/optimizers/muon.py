@@ -22,10 +22,10 @@ from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import JORDAN, PRECONDITIONINGS, PRESETS, Coefficients, orthogonalized
 from jaxopt_ko.numerics import bias_correction as debias
-from jaxopt_ko.numerics import next_count, value_at
+from jaxopt_ko.numerics import next_count, scalar_dtype, unfolded, value_at, zero_count
 from jaxopt_ko.optimizers.adam import adamw
 from jaxopt_ko.transforms.decay import add_decayed_weights
-from jaxopt_ko.transforms.scaling import scale_by_learning_rate
+from jaxopt_ko.transforms.scaling import ScaleByScheduleState, scale_by_learning_rate
 from jaxopt_ko.tree import wide_like
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
@@ -82,11 +82,11 @@ def scale_by_muon(
     Not for embeddings, heads, norms and biases: see `muon`.
     """
     who = "scale_by_muon"
-    schedule = _schedule(who, ns_coeffs, ns_steps)
-    errors.check_choice(who, "preconditioning", preconditioning, PRECONDITIONINGS)
-    errors.check_dtype(who, "compute_dtype", compute_dtype)
+    matrices = _Matrices(
+        who, ns_coeffs, ns_steps, preconditioning, weight_dimension_numbers, stack_axes, compute_dtype, gram,
+        shape_scale, stack_sharding, adaptive=adaptive,
+    )  # fmt: skip
     eps = errors.check_hyper(who, "eps", eps, NONNEGATIVE)
-    scale_of = shape_scale or (lambda fan_in, fan_out: 1.0)
 
     def init(p: Array) -> Memory:
         return (wide_like(p, 0, mu_dtype),)
@@ -96,32 +96,85 @@ def scale_by_muon(
 
     hypers = {"beta": (beta, FRACTION)}
     mean = leafwise(who, MuonState, init=init, rule=rule, hypers=hypers, dtypes={"mu_dtype": mu_dtype})
-    orthogonalize = functools.partial(
-        _orthogonalized, coefficients=schedule, preconditioning=preconditioning, adaptive=adaptive,
-        compute_dtype=compute_dtype, gram=gram, sharding=stack_sharding,
-    )  # fmt: skip
 
     def update(updates: Updates, state: MuonState, params: Params = None) -> tuple[Updates, State]:
-        axes = _axes(who, updates, weight_dimension_numbers, stack_axes)
-        e, b = jax.lax.optimization_barrier(  # type: ignore[no-untyped-call]
-            (value_at(eps, state.count, who, "eps"), value_at(beta, state.count, who, "beta"))
-        )
+        e, b = unfolded((value_at(eps, state.count, who, "eps"), value_at(beta, state.count, who, "beta")))
         _, state = mean.update(updates, state)
         t = state.count
         c, c_next = debias(b, t), debias(b, next_count(t))
         weights = (b / c_next, (1 - b) / c) if nesterov else (1 / c,)
-        leaves, treedef = tree.flatten(updates)
         both = zip(*(tree.flatten(x, none_is_leaf=True)[0] for x in (state.mu, updates)), strict=True)
         mu = [m for m, g in both if g is not None]
-        terms = [mu, leaves] if nesterov else [mu]
-        u = stacking.on_stacks(
-            functools.partial(orthogonalize, weights, e), axes, *terms, when=t > 0, whole=stack_sharding is not None
-        )
-        s = [scale_of(*own.shape(leaf.shape)[1:]) for leaf, own in zip(leaves, axes, strict=True)]
-        steps = [(x if k == 1 else k * x).astype(g.dtype) for x, k, g in zip(u, s, leaves, strict=True)]
-        return treedef.unflatten(steps), state
+        terms = [mu, jax.tree.leaves(updates)] if nesterov else [mu]
+        return matrices.direction(updates, weights, terms, e, when=t > 0), state
 
     return transform(who, mean.init, update, state_type=MuonState)
+
+
+def orthogonalize(
+    ns_coeffs: Coefficients | Sequence[Coefficients] | str = JORDAN,
+    ns_steps: int = 5,
+    eps: Hyper = 1e-8,
+    *,
+    preconditioning: str = "frobenius",
+    weight_dimension_numbers: MuonDimensionNumbers | PyTree | Callable[[Params], PyTree] | None = None,
+    stack_axes: PyTree = 0,
+    compute_dtype: DType | None = None,
+    gram: bool | None = None,
+    shape_scale: Callable[[int, int], float] | None = None,
+    stack_sharding: jax.sharding.Sharding | None = None,
+) -> GradientTransformation:
+    """The orthogonal matrix nearest to the updates, for every matrix: u = s U V' of g = U S V'; 0 for g = 0.
+
+    Options are those of `scale_by_muon`, which puts a mean gradient before it and sums its terms in the same pass.
+    Raises TreeError, when traced, for a leaf that is no matrix.
+    """
+    who = "orthogonalize"
+    matrices = _Matrices(
+        who, ns_coeffs, ns_steps, preconditioning, weight_dimension_numbers, stack_axes, compute_dtype, gram,
+        shape_scale, stack_sharding,
+    )  # fmt: skip
+    eps = errors.check_hyper(who, "eps", eps, NONNEGATIVE)
+
+    def update(updates: Updates, state: ScaleByScheduleState, params: Params = None) -> tuple[Updates, State]:
+        e, one = unfolded((value_at(eps, state.count, who, "eps"), jnp.ones((), scalar_dtype())))
+        t = next_count(state.count)
+        u = matrices.direction(updates, (one,), [jax.tree.leaves(updates)], e, when=t > 0)
+        return u, ScaleByScheduleState(t)
+
+    return transform(who, lambda params: ScaleByScheduleState(zero_count()), update, state_type=ScaleByScheduleState)
+
+
+class _Matrices:
+    """The orthogonalization of all matrices of a tree: options, checked, and the direction."""
+
+    def __init__(
+        self, who: str, ns_coeffs: Any, ns_steps: int, preconditioning: str, numbers: Any, stack_axes: PyTree,
+        compute_dtype: DType | None, gram: bool | None, shape_scale: Callable[[int, int], float] | None,
+        sharding: jax.sharding.Sharding | None, adaptive: bool = False,
+    ) -> None:  # fmt: skip
+        schedule = _schedule(who, ns_coeffs, ns_steps)
+        errors.check_choice(who, "preconditioning", preconditioning, PRECONDITIONINGS)
+        errors.check_dtype(who, "compute_dtype", compute_dtype)
+        self.who, self.numbers, self.stack_axes, self.spread = who, numbers, stack_axes, sharding is not None
+        self.scale_of = shape_scale or (lambda fan_in, fan_out: 1.0)
+        self.orthogonalize = functools.partial(
+            _orthogonalized, coefficients=schedule, preconditioning=preconditioning, adaptive=adaptive,
+            compute_dtype=compute_dtype, gram=gram, sharding=sharding,
+        )  # fmt: skip
+
+    def direction(
+        self, updates: Updates, weights: tuple[Array, ...], terms: Sequence[list[Array]], eps: Array, when: Array
+    ) -> Updates:
+        """s U V' of the weighted sum of the terms, leaf by leaf; zeros where not `when`."""
+        leaves, treedef = tree.flatten(updates)
+        axes = matrix_axes(self.who, updates, self.numbers, self.stack_axes)
+        of_stack = functools.partial(self.orthogonalize, weights, eps)
+        u = stacking.on_stacks(of_stack, axes, *terms, when=when, whole=self.spread)
+        s = [self.scale_of(*own.shape(leaf.shape)[1:]) for leaf, own in zip(leaves, axes, strict=True)]
+        return treedef.unflatten([
+            (x if k == 1 else k * x).astype(g.dtype) for x, k, g in zip(u, s, leaves, strict=True)
+        ])  # fmt: skip
 
 
 @functools.partial(
@@ -141,7 +194,8 @@ def _orthogonalized(
     wide = tree.compute_dtype(*(x.dtype for x in terms))
     parts = [(w.astype(wide), x.astype(wide)) for w, x in zip(weights, terms, strict=True)]
     most = sum(w * jnp.max(jnp.abs(x), axis=(1, 2), keepdims=True) for w, x in parts)
-    unit = jnp.where(most > 0, most, jnp.ones_like(most))  # what is squared neither overflows nor vanishes
+    # What is squared neither overflows nor vanishes; nothing depends on the unit.
+    unit = jax.lax.stop_gradient(jnp.where(most > 0, most, jnp.ones_like(most)))
     x: Array = sum(w / unit * x for w, x in parts)
     if sharding is not None:  # one exchange, and each device has matrices of its own
         x = jax.lax.with_sharding_constraint(x, sharding)  # type: ignore[no-untyped-call]
@@ -167,7 +221,7 @@ def _schedule(who: str, ns_coeffs: Any, ns_steps: int) -> tuple[Coefficients, ..
     return tuple((a, b, c) for a, b, c in rows)
 
 
-def _axes(who: str, updates: Updates, numbers: Any, stack_axes: PyTree) -> list[stacking.MatrixAxes]:
+def matrix_axes(who: str, updates: Updates, numbers: Any, stack_axes: PyTree) -> list[stacking.MatrixAxes]:
     """How each leaf is read as matrices."""
     leaves = jax.tree.leaves(updates)
     numbers = numbers(updates) if callable(numbers) else numbers
@@ -193,6 +247,22 @@ def _axes(who: str, updates: Updates, numbers: Any, stack_axes: PyTree) -> list[
 
 def _is_numbers(x: Any) -> bool:
     return isinstance(x, MuonDimensionNumbers)
+
+
+def labels_of(who: str, numbers: Any, stack_axes: PyTree) -> Callable[[Params], PyTree]:
+    """params -> "matrix" where a leaf has dimension numbers, or two axes behind its stack axes, else "rest"."""
+
+    def by_numbers(params: Params) -> PyTree:
+        made = numbers(params) if callable(numbers) else numbers
+        if made is None:
+            return by_shape(params)
+        return jax.tree.map(
+            lambda own, part: jax.tree.map(lambda _: "rest" if own is None else "matrix", part),
+            made, params, is_leaf=lambda x: x is None or _is_numbers(x),
+        )  # fmt: skip
+
+    by_shape = stacking.matrix_labels(who, stack_axes)
+    return by_shape if numbers is None else by_numbers
 
 
 def jordan_scale(fan_in: int, fan_out: int) -> float:
@@ -248,19 +318,6 @@ def muon(
             return jordan_scale(fan_in, fan_out)
         return float(consistent_rms) * math.sqrt(max(fan_in, fan_out))
 
-    def labels(params: Params) -> PyTree:
-        numbers = muon_weight_dimension_numbers
-        numbers = numbers(params) if callable(numbers) else numbers
-        if numbers is None:
-            counts = stacking.prefix_of("muon", "stack_axes", stack_axes, params)
-            leaves, treedef = tree.flatten(params)
-            flags = [np.ndim(p) == count + 2 for p, count in zip(leaves, counts, strict=True)]
-            return treedef.unflatten(["muon" if flag else "adam" for flag in flags])
-        return jax.tree.map(
-            lambda own, part: jax.tree.map(lambda _: "adam" if own is None else "muon", part),
-            numbers, params, is_leaf=lambda x: x is None or _is_numbers(x),
-        )  # fmt: skip
-
     matrices = scale_by_muon(
         ns_coeffs, ns_steps, beta, eps, mu_dtype, nesterov=nesterov, adaptive=adaptive,
         preconditioning=preconditioning, weight_dimension_numbers=muon_weight_dimension_numbers,
@@ -273,4 +330,7 @@ def muon(
             learning_rate if adam_learning_rate is None else adam_learning_rate, adam_b1, adam_b2, eps,
             adam_eps_root, mu_dtype, adam_weight_decay, nesterov=nesterov,
         )  # fmt: skip
-    return partition({"muon": chain(matrices, decay, scale_by_learning_rate(learning_rate)), "adam": rest}, labels)
+    return partition(
+        {"matrix": chain(matrices, decay, scale_by_learning_rate(learning_rate)), "rest": rest},
+        labels_of("muon", muon_weight_dimension_numbers, stack_axes),
+    )

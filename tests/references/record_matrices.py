@@ -1,8 +1,10 @@
 """Records what other libraries' matrix methods do: `python tests/references/record_matrices.py`.
 
-One matrix, 20 steps, float32, the gradient sin(3 x + k) at step k = 0, 1, …: params after every step.
+One matrix, 20 steps, float32, the gradient sin(3 x + k) at step k = 0, 1, …: params after every step. Those that
+would orthogonalize in bfloat16 are made to do it in float32, but torch's own Muon.
 """
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ STEPS, RATE, GAP = 20, 0.01, 7
 SHAPES = {"soap": (6, 6), "soap_options": (6, 6), "muon": (6, 24)}
 SHAPES |= {"dion": (6, 8), "apollo": (6, 24), "apollo_mini": (6, 6)}
 RANDOM = {"proj": "random", "proj_type": "std", "update_proj_gap": GAP}
+SCION = ("spectral", "sign", "column", "row", "bias")
 # name -> (class, its options)
 CASES = {
     "soap": ("pytorch_optimizer.SOAP", {"weight_decay": 0.0}),
@@ -23,11 +26,23 @@ CASES = {
     "dion": ("dion.dion_simple.Dion", {"weight_decay": 0.1, "rank": 3}),  # github.com/microsoft/dion, of 2025-08
     "apollo": ("apollo_torch.APOLLOAdamW", {"group": {**RANDOM, "rank": 4, "scale": 1, "scale_type": "channel"}}),
     "apollo_mini": ("apollo_torch.APOLLOAdamW", {"group": {**RANDOM, "rank": 1, "scale": 4, "scale_type": "tensor"}}),
+    "normuon": (
+        "pytorch_optimizer.NorMuon",
+        {"weight_decay": 0.1, "beta2": 0.9, "nesterov": False, "update_scale": "match_rms", "foreach": False},
+    ),
+    "adamuon": ("pytorch_optimizer.AdaMuon", {"weight_decay": 0.1, "betas": (0.95, 0.9)}),
+} | {
+    f"scion_{norm}": (
+        "pytorch_optimizer.SCION",
+        {"norm_type": number, "momentum": 0.3, "scale": 0.7, "constraint": norm != "sign", "foreach": False},
+    )
+    for norm, number in zip(SCION, (2, 4, 6, 7, 5), strict=True)
 }
 
 
 def start(name):
-    return np.random.default_rng(0).normal(size=SHAPES[name]).astype(np.float32)
+    shape = SHAPES.get(name, (6,) if name == "scion_bias" else (4, 6))
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
 def run(torch, maker, options, name):
@@ -35,6 +50,8 @@ def run(torch, maker, options, name):
     torch.manual_seed(0)
     p = torch.nn.Parameter(torch.tensor(start(name)))
     group, drawn, path = dict(options.pop("group", {})), {}, []
+    if "pytorch_optimizer" in maker.__module__:
+        group["use_muon"] = True
     optimizer = maker([{"params": [p], **group}], lr=RATE, **options)
     if name == "dion":
         optimizer._init_opt_state_dion(p, optimizer.state[p])
@@ -43,7 +60,7 @@ def run(torch, maker, options, name):
         p.grad = torch.sin(3 * p.detach() + k)
         optimizer.step()
         path.append(p.detach().numpy().copy())
-        if group and k % GAP == 0:
+        if "rank" in group and k % GAP == 0:
             drawn[f"P{k // GAP}"] = optimizer.state[p]["projector"].ortho_matrix.numpy().copy()
     return {"path": np.stack(path), **drawn}
 
@@ -54,6 +71,12 @@ def main(*names):
     from unittest.mock import MagicMock
 
     import torch
+    from pytorch_optimizer.optimizer import scion
+    from pytorch_optimizer.optimizer.muon import adamuon, normuon
+
+    for module in (scion, adamuon, normuon):
+        newton_schulz = module.zero_power_via_newton_schulz_5
+        module.zero_power_via_newton_schulz_5 = functools.partial(newton_schulz, dtype=torch.float32)
 
     for name in names or CASES:
         maker, options = CASES[name]

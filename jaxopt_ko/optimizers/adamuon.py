@@ -1,0 +1,297 @@
+"""Muon with a second moment of what it has orthogonalized: of each neuron (NorMuon), of each element (AdaMuon).
+
+NorMuon: Li et al. 2025, arXiv:2510.05491, Algorithm 1. AdaMuon: Si et al. 2025, arXiv:2507.11005, Algorithm 1.
+Both give the step a root mean square of 0.2, AdamW's, after Liu et al. 2025, arXiv:2502.16982.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxopt_ko import errors, tree
+from jaxopt_ko.compose import chain, leafwise, partition, transform
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
+from jaxopt_ko.lift import Memory, Scalars, Step, recipe
+from jaxopt_ko.matrices import JORDAN, Coefficients
+from jaxopt_ko.numerics import ratio, safe_sqrt, unfolded, value_at
+from jaxopt_ko.optimizers.adam import adamw
+from jaxopt_ko.optimizers.muon import (
+    MuonDimensionNumbers,
+    MuonState,
+    labels_of,
+    matrix_axes,
+    orthogonalize,
+    scale_by_muon,
+)
+from jaxopt_ko.stacking import MatrixAxes
+from jaxopt_ko.transforms.decay import add_decayed_weights
+from jaxopt_ko.transforms.scaling import ScaleByScheduleState, scale_by_learning_rate
+from jaxopt_ko.tree import wide_like
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
+
+Mask = PyTree | Callable[[Params], PyTree]
+Numbers = MuonDimensionNumbers | PyTree | Callable[[Params], PyTree] | None
+
+
+class ScaleByNorMuonState(NamedTuple):
+    """State of `scale_by_normuon`."""
+
+    count: Array  # int32[]           t, steps taken
+    mu: Updates  # like params, f32+  M, mean of G
+    nu: Updates  # f32+[…, 1, out]    v, mean of the mean squares of Q over each neuron's inputs, of length 1
+
+
+class ScaleByAdaMuonState(NamedTuple):
+    """State of `scale_by_adamuon`."""
+
+    count: Array  # int32[]           t, steps taken
+    mu: Updates  # like params, f32+  M, mean of G
+    nu: Updates  # like params, f32+  V, mean of Q**2
+
+
+def scale_by_normuon(
+    b1: Hyper = 0.95,
+    b2: Hyper = 0.95,
+    eps: Hyper = 1e-8,
+    rms: Hyper = 0.2,
+    mu_dtype: DType | None = None,
+    *,
+    ns_coeffs: Coefficients | Sequence[Coefficients] | str = JORDAN,
+    ns_steps: int = 5,
+    nesterov: bool = False,
+    preconditioning: str = "frobenius",
+    weight_dimension_numbers: Numbers = None,
+    stack_axes: PyTree = 0,
+    compute_dtype: DType | None = None,
+    gram: bool | None = None,
+    stack_sharding: jax.sharding.Sharding | None = None,
+) -> GradientTransformation:
+    """Muon's direction with every neuron's weights at one length, on average over time.
+
+    M = b1 M + (1 - b1) G
+    Q = U V'  of  M = U S V'                       the paper's O; by `scale_by_muon`, M Nesterov's if asked for
+    v = b2 v + (1 - b2) mean of Q**2               of each neuron: over its inputs
+    N = Q / (sqrt(v) + eps)
+    u = rms sqrt(m n) N / |N|                      of a root mean square of rms
+
+    A neuron is a row of the paper's W, y = W x; a kernel here is [in, out], y = x W, so it is a column, and v is
+    [1, out]: one number for each output axis of weight_dimension_numbers, or for the last axis. Where kernels are
+    [out, in], give MuonDimensionNumbers(1, 0). The other options are those of `scale_by_muon`.
+
+    The authors' code has nesterov=True, and the length of Q, not rms: `muon` with other numbers. Memory: Muon's.
+    Raises TreeError, when traced, for a leaf that is no matrix. Not for embeddings, heads, norms and biases.
+    """
+    who = "scale_by_normuon"
+    moment = _SecondMoment(who, b2, eps, rms, weight_dimension_numbers, stack_axes, of_neurons=True)
+    muon = scale_by_muon(
+        ns_coeffs, ns_steps, errors.check_hyper(who, "b1", b1, FRACTION), eps, mu_dtype, nesterov=nesterov,
+        preconditioning=preconditioning, weight_dimension_numbers=weight_dimension_numbers, stack_axes=stack_axes,
+        compute_dtype=compute_dtype, gram=gram, stack_sharding=stack_sharding,
+    )  # fmt: skip
+
+    def init(params: Params) -> State:
+        count, mu = muon.init(params)
+        return ScaleByNorMuonState(count, mu, moment.init(params))
+
+    def update(updates: Updates, state: ScaleByNorMuonState, params: Params = None) -> tuple[Updates, State]:
+        Q, (t, mu) = muon.update(updates, MuonState(state.count, state.mu), params)
+        u, nu = moment.update(Q, state.nu, state.count)
+        return u, ScaleByNorMuonState(t, mu, nu)
+
+    return transform(who, init, update, state_type=ScaleByNorMuonState)
+
+
+def scale_by_adamuon(
+    b1: Hyper = 0.95,
+    b2: Hyper = 0.95,
+    eps: Hyper = 1e-8,
+    rms: Hyper = 0.2,
+    mu_dtype: DType | None = None,
+    *,
+    ns_coeffs: Coefficients | Sequence[Coefficients] | str = JORDAN,
+    ns_steps: int = 5,
+    sign: bool = True,
+    preconditioning: str = "frobenius",
+    weight_dimension_numbers: Numbers = None,
+    stack_axes: PyTree = 0,
+    compute_dtype: DType | None = None,
+    gram: bool | None = None,
+    stack_sharding: jax.sharding.Sharding | None = None,
+) -> GradientTransformation:
+    """Adam's division by a second moment, for the orthogonalized sign of a mean gradient.
+
+    M = b1 M + (1 - b1) G
+    Q = U V'  of  sign(M) = U S V'                 sign=False: of M, the paper's first version
+    V = b2 V + (1 - b2) Q**2
+    N = Q / (sqrt(V) + eps)
+    u = rms sqrt(m n) N / |N|                      of a root mean square of rms
+
+    The paper has one beta for b1 and b2; the last line takes out every factor of M and V, so that neither needs
+    bias correction. The other options are those of `scale_by_muon`. Memory: Adam's, twice Muon's.
+    Raises TreeError, when traced, for a leaf that is no matrix. Not for embeddings, heads, norms and biases.
+    """
+    who = "scale_by_adamuon"
+    moment = _SecondMoment(who, b2, eps, rms, weight_dimension_numbers, stack_axes, of_neurons=False)
+    nearest = orthogonalize(
+        ns_coeffs, ns_steps, eps, preconditioning=preconditioning, weight_dimension_numbers=weight_dimension_numbers,
+        stack_axes=stack_axes, compute_dtype=compute_dtype, gram=gram, stack_sharding=stack_sharding,
+    )  # fmt: skip
+
+    def init_leaf(p: Array) -> Memory:
+        return (wide_like(p, 0, mu_dtype),)
+
+    def rule(g: Array, p: Array, m: Array, h: Scalars) -> Step:
+        m = h.b1 * m + (1 - h.b1) * g
+        return (jnp.sign(m) if sign else m), m
+
+    mean = leafwise(
+        who, MuonState, init=init_leaf, rule=rule, hypers={"b1": (b1, FRACTION)}, dtypes={"mu_dtype": mu_dtype}
+    )
+
+    def init(params: Params) -> State:
+        count, mu = mean.init(params)
+        return ScaleByAdaMuonState(count, mu, moment.init(params))
+
+    def update(updates: Updates, state: ScaleByAdaMuonState, params: Params = None) -> tuple[Updates, State]:
+        signs, (t, mu) = mean.update(updates, MuonState(state.count, state.mu))
+        Q, _ = nearest.update(signs, ScaleByScheduleState(state.count))
+        u, nu = moment.update(Q, state.nu, state.count)
+        return u, ScaleByAdaMuonState(t, mu, nu)
+
+    return transform(who, init, update, state_type=ScaleByAdaMuonState)
+
+
+class _SecondMoment:
+    """u = rms sqrt(m n) N / |N|, N = Q / (sqrt(v) + eps), v a mean of Q**2: of neurons, or of elements."""
+
+    def __init__(
+        self, who: str, b2: Hyper, eps: Hyper, rms: Hyper, numbers: Any, stack_axes: PyTree, of_neurons: bool
+    ) -> None:
+        self.who, self.numbers, self.stack_axes, self.of_neurons = who, numbers, stack_axes, of_neurons
+        self.hypers = {
+            "b2": errors.check_hyper(who, "b2", b2, FRACTION),
+            "eps": errors.check_hyper(who, "eps", eps, NONNEGATIVE),
+            "rms": errors.check_hyper(who, "rms", rms, POSITIVE),
+        }
+
+    def init(self, params: Params) -> Updates:
+        leaves, treedef = tree.flatten(params)
+        if not self.of_neurons:
+            return treedef.unflatten([wide_like(p) for p in leaves])
+        axes = matrix_axes(self.who, params, self.numbers, self.stack_axes)
+        return treedef.unflatten([
+            jnp.zeros([1 if i in own.rows else size for i, size in enumerate(np.shape(p))],
+                      tree.compute_dtype(tree.dtype_of(p)))
+            for p, own in zip(leaves, axes, strict=True)
+        ])  # fmt: skip
+
+    def update(self, Q: Updates, nu: Updates, count: Array) -> tuple[Updates, Updates]:
+        h = unfolded({key: value_at(hyper, count, self.who, key) for key, hyper in self.hypers.items()})
+        leaves, treedef = tree.flatten(Q, none_is_leaf=True)
+        moments = treedef.flatten_up_to(nu)
+        axes = iter(matrix_axes(self.who, Q, self.numbers, self.stack_axes))
+        for i, (o, v) in enumerate(zip(leaves, moments, strict=True)):
+            if o is not None:
+                leaves[i], moments[i] = _scaled(o, v, **h, axes=next(axes), of_neurons=self.of_neurons)
+        return treedef.unflatten(leaves), treedef.unflatten(moments)
+
+
+@functools.partial(jax.jit, static_argnames=("axes", "of_neurons"))
+def _scaled(
+    o: Array, v: Array, b2: Array, eps: Array, rms: Array, *, axes: MatrixAxes, of_neurons: bool
+) -> tuple[Array, Array]:
+    """One leaf's step and second moment, computed in float32 at least."""
+    wide = tree.compute_dtype(o.dtype, v.dtype)
+    b2, eps, rms = b2.astype(wide), eps.astype(wide), rms.astype(wide)
+    Q, V = o.astype(wide), v.astype(wide)
+    square = jnp.mean(jnp.square(Q), axis=axes.rows, keepdims=True) if of_neurons else jnp.square(Q)
+    V = b2 * V + (1 - b2) * square
+    N = ratio(Q, safe_sqrt(V) + eps)
+    size = math.prod(axes.shape(o.shape)[1:])
+    square = jnp.sum(jnp.square(N), axis=(*axes.rows, *axes.columns), keepdims=True)  # N is near 1: no overflow
+    u = ratio(rms * math.sqrt(size) * N, safe_sqrt(square))
+    return u.astype(o.dtype), V.astype(v.dtype)
+
+
+@recipe
+def normuon(
+    learning_rate: Hyper,
+    b1: Hyper = 0.95,
+    b2: Hyper = 0.95,
+    eps: Hyper = 1e-8,
+    weight_decay: Hyper = 0.0,
+    weight_decay_mask: Mask | None = None,
+    mu_dtype: DType | None = None,
+    *,
+    rms: Hyper = 0.2,
+    ns_coeffs: Coefficients | Sequence[Coefficients] | str = JORDAN,
+    ns_steps: int = 5,
+    nesterov: bool = False,
+    weight_dimension_numbers: Numbers = None,
+    rest: GradientTransformation | None = None,
+    stack_axes: PyTree = 0,
+    compute_dtype: DType | None = None,
+    stack_sharding: jax.sharding.Sharding | None = None,
+) -> GradientTransformation:
+    """The step -lr (u + weight_decay p), u of `scale_by_normuon`, for matrices; `rest`, or AdamW, for what is none.
+
+    Learning rates are AdamW's. Matrices are told as in `muon`: embeddings and heads are two-dimensional, too.
+    Needs params for decay.
+    """
+    matrices = scale_by_normuon(
+        b1, b2, eps, rms, mu_dtype, ns_coeffs=ns_coeffs, ns_steps=ns_steps, nesterov=nesterov,
+        weight_dimension_numbers=weight_dimension_numbers, stack_axes=stack_axes, compute_dtype=compute_dtype,
+        stack_sharding=stack_sharding,
+    )  # fmt: skip
+    decay = add_decayed_weights(weight_decay, weight_decay_mask)
+    rest = adamw(learning_rate, eps=eps, weight_decay=weight_decay) if rest is None else rest
+    return partition(
+        {"matrix": chain(matrices, decay, scale_by_learning_rate(learning_rate)), "rest": rest},
+        labels_of("normuon", weight_dimension_numbers, stack_axes),
+    )
+
+
+@recipe
+def adamuon(
+    learning_rate: Hyper,
+    b1: Hyper = 0.95,
+    b2: Hyper = 0.95,
+    eps: Hyper = 1e-8,
+    weight_decay: Hyper = 0.0,
+    weight_decay_mask: Mask | None = None,
+    mu_dtype: DType | None = None,
+    *,
+    rms: Hyper = 0.2,
+    ns_coeffs: Coefficients | Sequence[Coefficients] | str = JORDAN,
+    ns_steps: int = 5,
+    sign: bool = True,
+    weight_dimension_numbers: Numbers = None,
+    rest: GradientTransformation | None = None,
+    stack_axes: PyTree = 0,
+    compute_dtype: DType | None = None,
+    stack_sharding: jax.sharding.Sharding | None = None,
+) -> GradientTransformation:
+    """The step -lr (u + weight_decay p), u of `scale_by_adamuon`, for matrices; `rest`, or AdamW, for what is none.
+
+    Learning rates are AdamW's. Matrices are told as in `muon`: embeddings and heads are two-dimensional, too.
+    Needs params for decay.
+    """
+    matrices = scale_by_adamuon(
+        b1, b2, eps, rms, mu_dtype, ns_coeffs=ns_coeffs, ns_steps=ns_steps, sign=sign,
+        weight_dimension_numbers=weight_dimension_numbers, stack_axes=stack_axes, compute_dtype=compute_dtype,
+        stack_sharding=stack_sharding,
+    )  # fmt: skip
+    decay = add_decayed_weights(weight_decay, weight_decay_mask)
+    rest = adamw(learning_rate, eps=eps, weight_decay=weight_decay) if rest is None else rest
+    return partition(
+        {"matrix": chain(matrices, decay, scale_by_learning_rate(learning_rate)), "rest": rest},
+        labels_of("adamuon", weight_dimension_numbers, stack_axes),
+    )

@@ -1,0 +1,176 @@
+"""Scion: steps of a fixed length in a norm chosen for each layer, by linear minimization oracles.
+
+Pethick et al. 2025, arXiv:2502.07529, Algorithms 1 (unconstrained) and 2 (constrained), with its norms for layers.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxopt_ko import errors, stacking, tree
+from jaxopt_ko.compose import chain, partition, transform
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
+from jaxopt_ko.lift import recipe
+from jaxopt_ko.matrices import JORDAN, Coefficients
+from jaxopt_ko.numerics import length, next_count, ratio, unfolded, value_at, zero_count
+from jaxopt_ko.optimizers.muon import MuonDimensionNumbers, matrix_axes, orthogonalize
+from jaxopt_ko.stacking import MatrixAxes
+from jaxopt_ko.transforms.averaging import ema
+from jaxopt_ko.transforms.decay import add_decayed_weights
+from jaxopt_ko.transforms.scaling import ScaleByScheduleState, scale_by_learning_rate
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
+
+Numbers = MuonDimensionNumbers | PyTree | Callable[[Params], PyTree] | None
+SCALES: dict[str, Callable[[int, int], float]] = {  # s(fan_in, fan_out) of each norm
+    "spectral": lambda fan_in, fan_out: math.sqrt(fan_out / fan_in),
+    "column": lambda fan_in, fan_out: math.sqrt(fan_out),
+    "row": lambda fan_in, fan_out: 1 / math.sqrt(fan_in),
+    "sign": lambda fan_in, fan_out: 1 / fan_in,
+    "rms": lambda fan_in, fan_out: math.sqrt(fan_in * fan_out),
+}
+NORMS = tuple(SCALES)
+
+
+def scale_by_lmo(
+    norm: str = "spectral",
+    radius: Hyper = 1.0,
+    eps: Hyper = 1e-8,
+    *,
+    shape_scale: Callable[[int, int], float] | None = None,
+    ns_coeffs: Coefficients | Sequence[Coefficients] | str = JORDAN,
+    ns_steps: int = 5,
+    weight_dimension_numbers: Numbers = None,
+    stack_axes: PyTree = 0,
+    compute_dtype: DType | None = None,
+    stack_sharding: jax.sharding.Sharding | None = None,
+) -> GradientTransformation:
+    """The steepest direction u of length `radius` in a norm: the point of the ball where <g, u> is largest; -lmo(g).
+
+    u = radius s d              for a kernel [in, out], y = x W; the paper's W is its transpose
+    norm        d                                         s                      a layer from … to …
+    "spectral"  U V' of g = U S V', by `orthogonalize`    sqrt(out / in)         rms to rms: hidden layers
+    "column"    what one input does, each at length 1     sqrt(out)              one-hot to rms: embeddings
+    "row"       what makes one output, each at length 1   1 / sqrt(in)           rms to largest: heads
+    "sign"      sign(g)                                   1 / in                 rms to largest: heads
+    "rms"       g / |g|                                   sqrt(size)             biases, gains
+
+    shape_scale: another s(in, out): 1 for signs of embeddings, max(1, sqrt(out / in)) for a spectral input layer,
+    sqrt(out k k / in) / (k k) for a convolution whose `in` is the k x k channels of weight_dimension_numbers.
+    Those and stack_axes are as in `scale_by_muon`. Signs and "rms" take leaves of any shape behind stack_axes: the
+    last axis is `out`, and a vector has in = 1.
+
+    A zero gradient makes no step. Raises TreeError, when traced, for a leaf that is no matrix where one is needed.
+    """
+    who = "scale_by_lmo"
+    errors.check_choice(who, "norm", norm, NORMS)
+    hypers = {
+        "radius": errors.check_hyper(who, "radius", radius, POSITIVE),
+        "eps": errors.check_hyper(who, "eps", eps, NONNEGATIVE),
+    }
+    scale_of = shape_scale or SCALES[norm]
+    nearest = orthogonalize(
+        ns_coeffs, ns_steps, eps, weight_dimension_numbers=weight_dimension_numbers, stack_axes=stack_axes,
+        compute_dtype=compute_dtype, stack_sharding=stack_sharding,
+    )  # fmt: skip
+
+    def update(updates: Updates, state: ScaleByScheduleState, params: Params = None) -> tuple[Updates, State]:
+        h = unfolded({key: value_at(hyper, state.count, who, key) for key, hyper in hypers.items()})
+        treedef = tree.structure(updates)
+        axes = (_any_axes if norm in ("sign", "rms") else matrix_axes)(
+            who, updates, weight_dimension_numbers, stack_axes
+        )
+        if norm == "spectral":
+            updates, _ = nearest.update(updates, state)
+        steps = [
+            _stepped(g, **h, s=scale_of(*own.shape(np.shape(g))[1:]), norm=norm, axes=own)
+            for g, own in zip(jax.tree.leaves(updates), axes, strict=True)
+        ]
+        return treedef.unflatten(steps), ScaleByScheduleState(next_count(state.count))
+
+    return transform(who, lambda params: ScaleByScheduleState(zero_count()), update, state_type=ScaleByScheduleState)
+
+
+def _any_axes(who: str, updates: Updates, numbers: Any, stack_axes: PyTree) -> list[MatrixAxes]:
+    """The last axis behind the stacks as columns, all before it as rows."""
+    if numbers is not None:
+        return matrix_axes(who, updates, numbers, stack_axes)
+    counts = tree.stacks(who, stack_axes, updates)
+    behind = [tuple(range(count, np.ndim(g))) for g, count in zip(jax.tree.leaves(updates), counts, strict=True)]
+    return [MatrixAxes(own[:-1], own[-1:]) for own in behind]
+
+
+@functools.partial(jax.jit, static_argnames=("s", "norm", "axes"))
+def _stepped(g: Array, radius: Array, eps: Array, *, s: float, norm: str, axes: MatrixAxes) -> Array:
+    """u of one leaf, computed in float32 at least."""
+    wide = tree.compute_dtype(g.dtype)
+    x = g.astype(wide)
+    along = {"column": axes.columns, "row": axes.rows, "rms": (*axes.rows, *axes.columns)}
+    if norm in along:
+        x = ratio(x, length(x, axis=along[norm], keepdims=True) + eps.astype(wide))
+    elif norm == "sign":
+        x = jnp.sign(x)
+    return (radius.astype(wide) * s * x).astype(g.dtype)
+
+
+@recipe
+def scion(
+    learning_rate: Hyper,
+    momentum: Hyper = 0.9,
+    radius: Hyper | Mapping[str, Hyper] = 1.0,
+    norms: PyTree | Callable[[Params], PyTree] | None = None,
+    constrained: bool = True,
+    eps: Hyper = 1e-8,
+    mu_dtype: DType | None = None,
+    *,
+    ns_coeffs: Coefficients | Sequence[Coefficients] | str = JORDAN,
+    ns_steps: int = 5,
+    stack_axes: PyTree = 0,
+    compute_dtype: DType | None = None,
+    stack_sharding: jax.sharding.Sharding | None = None,
+) -> GradientTransformation:
+    """The step lr (-u - p) of the Frank-Wolfe method, u of `scale_by_lmo` of a mean gradient; -lr u, unconstrained.
+
+    d = momentum d + (1 - momentum) g           the paper's alpha, the authors' momentum, is 1 - momentum
+    p <- (1 - lr) p - lr u(d)                   inside the ball of the radius, if it began there
+    p <- p - lr u(d)                            constrained=False
+
+    norms: which norm for which leaf: a tree, or a prefix of one, of the names in `scale_by_lmo`, or a function that
+        makes it; None: "spectral" for what has two axes behind its stack_axes, "sign" for the rest. Embeddings and
+        heads are two-dimensional, too: say "sign" for them, or "column" and "row".
+    radius: for all, or one for each norm: {"spectral": 50.0, "sign": 3000.0} is the authors' for GPT-2.
+
+    The only memory is d; with mu_dtype=bfloat16 it is half, and the authors' ScionLight, which keeps d in the place
+    of the gradient, has nothing to save: a gradient here is gone after the step. Needs params, if constrained; not
+    to be used so where the parameters begin outside of the ball, or have to leave it.
+    """
+    errors.check_hyper("scion", "momentum", momentum, FRACTION)
+    radii = radius if isinstance(radius, Mapping) else dict.fromkeys(NORMS, radius)
+    for name in radii:
+        errors.check_choice("scion", "each norm of radius", name, NORMS)
+
+    def by_shape(params: Params) -> PyTree:
+        names = {"matrix": "spectral", "rest": "sign"}
+        return jax.tree.map(names.__getitem__, stacking.matrix_labels("scion", stack_axes)(params))
+
+    oracles: dict[Hashable, GradientTransformation] = {
+        name: scale_by_lmo(
+            name, own, eps, ns_coeffs=ns_coeffs, ns_steps=ns_steps, stack_axes=stack_axes,
+            compute_dtype=compute_dtype, stack_sharding=stack_sharding,
+        )
+        for name, own in radii.items()
+    }  # fmt: skip
+    shrink = [add_decayed_weights(1.0)] if constrained else []
+    return chain(
+        ema(momentum, debias=False, accumulator_dtype=mu_dtype),
+        partition(oracles, by_shape if norms is None else norms),
+        *shrink,
+        scale_by_learning_rate(learning_rate),
+    )

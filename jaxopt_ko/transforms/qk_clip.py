@@ -1,0 +1,142 @@
+"""QK-clip: attention's largest logits held down by its weights. Kimi Team 2025, arXiv:2507.20534, Algorithm 1.
+
+Behind Muon it is MuonClip: chain(muon(lr, consistent_rms=0.2, weight_decay=0.1), qk_clip(heads)).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxopt_ko import errors, stacking, tree
+from jaxopt_ko.compose import transform
+from jaxopt_ko.errors import POSITIVE, UNIT
+from jaxopt_ko.numerics import next_count, value_at, zero_count
+from jaxopt_ko.transforms.scaling import ScaleByScheduleState
+from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree, State, Updates
+
+# part -> (a, b) of its power of gamma, a + b alpha
+PARTS = {"query": (0.0, 1.0), "key": (1.0, -1.0), "query_alone": (1.0, 0.0), "rest": (0.0, 0.0)}
+
+
+class QKHeads(NamedTuple):
+    """Where the heads are in a leaf that makes queries or keys, a kernel or its bias."""
+
+    part: str | tuple[tuple[str, int], ...]  # "query", "key", …, or (part, size) of each part of a head's features
+    axis: int | tuple[int, ...]  # of the heads, which may hold their features, too; (layers, heads) of a stack
+    features: int = -1  # the axis of a head's features, where that is another
+
+
+def qk_clip(
+    heads: PyTree | Callable[[Params], PyTree], tau: Hyper = 100.0, alpha: Hyper = 0.5
+) -> GradientTransformation:
+    """Queries and keys of every head whose largest logit is above tau, made smaller after the step; last in a chain.
+
+    gamma = min(1, tau / S_max)                                     of each head
+    p + u' = gamma**alpha (p + u)                                   "query"
+    p + u' = gamma**(1 - alpha) (p + u)                             "key"
+    p + u' = gamma (p + u)                                          "query_alone", of a key that heads share
+
+    heads: a `QKHeads` for each leaf of queries and keys, biases too, None elsewhere: a tree, a prefix of one, or a
+        function that makes it, `labels_by_path` say:
+        labels_by_path({r"query/kernel$": QKHeads("query", 1), r"key/kernel$": QKHeads("key", 1)})
+        for kernels [in, heads, size]; axis -1 for [in, heads * size], a head's features side by side.
+    update(…, max_logits=…): S_max, float[heads] of every layer, as scaled for softmax, over the batch that made the
+        gradient. A dict from names of layers, {"layers/0/attention": …}, or a nest of such; a leaf belongs to the
+        layer whose path begins its own. One array: of all leaves; [layers, heads] with axis=(0, 2) in a stack;
+        float[] with axis=(), for heads together.
+
+    Latent attention: q^C and k^C are "query" and "key" with alpha = 1/2, q^R, whose key is shared, "query_alone", and
+    k^R is left out. Where one kernel makes several of them, give its part as ((part, size), …):
+    (("query", 128), ("query_alone", 64)), and (("key", 128), ("rest", 128)) for keys and values. Where groups of
+    queries share a key (GQA), "query_alone" for queries and nothing for keys does not touch the other heads.
+
+    Needs params. Raises MissingArgumentError without max_logits, and TreeError, when traced, for a leaf without a
+    layer, or heads that do not fit. Not needed where queries and keys are normalized (QK-norm).
+    """
+    who = "qk_clip"
+    hypers = {
+        "tau": errors.check_hyper(who, "tau", tau, POSITIVE),
+        "alpha": errors.check_hyper(who, "alpha", alpha, UNIT),
+    }
+
+    def update(
+        updates: Updates, state: ScaleByScheduleState, params: Params = None, max_logits: PyTree = None
+    ) -> tuple[Updates, State]:
+        if max_logits is None:
+            errors.missing_argument(who, "max_logits", "Pass max_logits=…, the largest logit of every head, by layer")
+        h = {key: value_at(hyper, state.count, who, key) for key, hyper in hypers.items()}
+        h = dict(jax.lax.optimization_barrier(h))  # type: ignore[no-untyped-call]
+        leaves, treedef = tree.flatten(updates)
+        made = heads(params) if callable(heads) else heads
+        wanted = stacking.prefix_of(who, "heads", made, updates, is_leaf=lambda x: x is None or isinstance(x, QKHeads))
+        layers = {_spelled(path): jnp.asarray(S) for path, S in jax.tree_util.tree_flatten_with_path(max_logits)[0]}
+        paths = [_spelled(path) for path, _ in jax.tree_util.tree_flatten_with_path(updates)[0]]
+        for i, (u, p, own) in enumerate(zip(leaves, jax.tree.leaves(params), wanted, strict=True)):
+            if own is not None:
+                layer = errors.check_layer(who, paths[i], layers)
+                a, b = _powers(who, paths[i], own, np.shape(p), layers[layer].shape)
+                leaves[i] = _clipped(u, p, layers[layer], **h, a=a, b=b, own=own)
+        return treedef.unflatten(leaves), ScaleByScheduleState(next_count(state.count))
+
+    def init(params: Params) -> State:
+        return ScaleByScheduleState(zero_count())
+
+    return transform(who, init, update, needs_params=True, state_type=ScaleByScheduleState)
+
+
+def _spelled(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _powers(
+    who: str, path: str, own: QKHeads, shape: tuple[int, ...], logits: tuple[int, ...]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """a and b of the power a + b alpha, for each feature of a head, or one for all."""
+    parts = ((own.part, 1),) if isinstance(own.part, str) else tuple(own.part)
+    for part, _ in parts:
+        errors.check_choice(who, f"part of {path}", part, tuple(PARTS))
+    axes = own.axis if isinstance(own.axis, tuple) else (own.axis,)
+    fits = len(axes) == len(logits) and all(-len(shape) <= axis < len(shape) for axis in (*axes, own.features))
+    if fits:
+        sizes = [shape[axis] for axis in axes]
+        inside = bool(axes) and sizes[-1] != logits[-1]
+        fits = sizes[:-1] == list(logits[:-1]) and not (inside and sizes[-1] % max(logits[-1], 1))
+        if fits and not isinstance(own.part, str):
+            features = sizes[-1] // logits[-1] if inside else shape[own.features]
+            apart = inside or own.features % len(shape) not in [axis % len(shape) for axis in axes]
+            fits = apart and sum(size for _, size in parts) == features
+    errors.check_heads(who, path, shape, own, logits, fits)
+    a, b = (tuple(PARTS[part][k] for part, size in parts for _ in range(size)) for k in (0, 1))
+    return a, b
+
+
+@functools.partial(jax.jit, static_argnames=("a", "b", "own"))
+def _clipped(
+    u: Array, p: Array, S: Array, tau: Array, alpha: Array, *, a: tuple[float, ...], b: tuple[float, ...], own: QKHeads
+) -> Array:
+    """u' of one leaf, computed in float32 at least; u itself where gamma is 1."""
+    wide = tree.compute_dtype(u.dtype, p.dtype)
+    S, tau, alpha = S.astype(wide), tau.astype(wide), alpha.astype(wide)
+    within = tau >= S
+    gamma = jnp.where(within, jnp.ones_like(S), tau / jnp.where(within, jnp.ones_like(S), S))[..., None]
+    exponent = jnp.asarray(a, wide) + jnp.asarray(b, wide) * alpha
+    power = gamma ** exponent.reshape(*([1] * S.ndim), -1)  # [*S, features or 1]
+    axes = [axis % p.ndim for axis in (own.axis if isinstance(own.axis, tuple) else (own.axis,))]
+    if axes and p.shape[axes[-1]] != S.shape[-1]:  # features side by side with the heads
+        each = p.shape[axes[-1]] // S.shape[-1]
+        power = jnp.broadcast_to(power, (*S.shape, each)).reshape(*S.shape[:-1], -1)
+    elif power.shape[-1] > 1:
+        axes.append(own.features % p.ndim)
+    else:
+        power = power[..., 0]
+    power = power.transpose(tuple(np.argsort(axes).tolist()))
+    power = power.reshape([size if axis in axes else 1 for axis, size in enumerate(p.shape)])
+    v = u.astype(wide)
+    return (v + (power - 1) * (p.astype(wide) + v)).astype(u.dtype)
