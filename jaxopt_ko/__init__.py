@@ -146,6 +146,11 @@ from jaxopt_ko.optimizers.galore import (
     galore,
     scale_by_galore,
 )
+from jaxopt_ko.optimizers.kron import (
+    ScaleByKronState,
+    psgd_kron,
+    scale_by_kron,
+)
 from jaxopt_ko.optimizers.lamb import (
     lamb,
 )
@@ -578,6 +583,7 @@ __all__ = [
     "ScaleByBeliefState",
     "ScaleByBfgsState",
     "ScaleByDistanceOverGradientsState",
+    "ScaleByKronState",
     "ScaleByLBFGSState",
     "ScaleByLionState",
     "ScaleByNadamState",
@@ -759,6 +765,7 @@ __all__ = [
     "prox_nuclear_norm",
     "prox_ridge",
     "proximal_gradient",
+    "psgd_kron",
     "quadratic_program",
     "radam",
     "reduce_on_plateau",
@@ -790,6 +797,7 @@ __all__ = [
     "scale_by_galore",
     "scale_by_group",
     "scale_by_hager_zhang_linesearch",
+    "scale_by_kron",
     "scale_by_lbfgs",
     "scale_by_learning_rate",
     "scale_by_lion",

@@ -33,6 +33,7 @@ from jaxopt_ko.optimizers.dadaptation import dadapt_adamw
 from jaxopt_ko.optimizers.dog import dog, dowg
 from jaxopt_ko.optimizers.fromage import fromage
 from jaxopt_ko.optimizers.galore import galore
+from jaxopt_ko.optimizers.kron import psgd_kron
 from jaxopt_ko.optimizers.lamb import lamb
 from jaxopt_ko.optimizers.lars import lars
 from jaxopt_ko.optimizers.lion import lion
@@ -109,7 +110,7 @@ METHODS: dict[str, Callable[..., GradientTransformation]] = {
         *(adafactor, sm3, galore, lars, novograd, lamb, fromage),
         *(ademamix, simplified_ademamix, adopt, acprop, madgrad, noisy_sgd, sophia),
         *(optimistic_gradient_descent, optimistic_adam_v2),
-        *(shampoo, muon, soap),
+        *(shampoo, muon, soap, psgd_kron),
         *(polyak_sgd, cocob, dadapt_adamw, prodigy, dog, dowg, momo, momo_adam),
         *(cg, nonlinear_cg, bfgs, lbfgs, lbfgsb, newton, newton_cg, gauss_newton, levenberg_marquardt),
         *(projected_gradient, proximal_gradient, augmented_lagrangian, interior_point),
@@ -563,6 +564,16 @@ ROWS = (
         ("fewer steps than Adam and than Shampoo, hardly anything to tune",
          "Adam이나 Shampoo보다 걸음 수가 적고 조정할 것이 거의 없음"),
         ("scarce memory: four square matrices a weight matrix", "메모리가 귀할 때: 가중치 행렬마다 정사각 행렬 네 개")),
+    Row("psgd_kron", ("PSGD, Kronecker factors", "PSGD(크로네커 인수)"), "matrix", 2024,
+        "Pooladzandi & Li 2024, arXiv:2402.11858, after Li 2015, arXiv:1512.04202",
+        r"U = -\mathrm{lr}\, Q_L' Q_L M Q_R' Q_R, \quad "
+        r"Q \leftarrow Q - \eta\, \mathrm{triu}\left(\frac{A A' - B B'}{\Vert A A' + B B' \Vert}\right) Q",
+        ("gradient",), ("shampoo", "momentum"),
+        ("A triangular factor for each side, fitted by gradient steps of its own until what comes out is white noise.",
+         "양쪽 변마다 삼각행렬을 하나씩 두고, 나오는 걸음이 백색 잡음처럼 고르게 되도록 그 행렬을 조금씩 맞춥니다."),
+        ("no roots, no eigenvectors; half of SOAP's memory", "제곱근도 고유벡터도 구하지 않으며, 메모리는 SOAP의 절반"),
+        ("short runs: the factors start from the identity and need hundreds of steps",
+         "짧은 학습: 인수가 단위행렬에서 시작해 수백 걸음이 지나야 맞음")),
     Row("polyak_sgd", ("SGD with Polyak's step", "폴랴크 보폭의 SGD"), "rate-free", 2021,
         "Loizou et al. 2021, arXiv:2002.10542",
         r"\eta = \min\left(\frac{f - f_{\min}}{\Vert g\Vert^2 + \epsilon}, \eta_{\max}\right), \quad u = -\eta\, g",

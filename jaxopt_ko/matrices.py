@@ -223,20 +223,39 @@ def orthonormal(x: jax.Array) -> jax.Array:
         q: jax.Array = jnp.linalg.qr(a)[0]
         return q
 
-    return jax.lax.map(factor, x) if jax.default_backend() == "cpu" else jax.vmap(factor)(x)
+    made: jax.Array = _for_each(factor, x)
+    return made
+
+
+def times_inverse(x: jax.Array, R: jax.Array) -> jax.Array:
+    """float[N, m, n], float[N, n, n] upper triangular -> x R**-1."""
+
+    def solved(x: jax.Array, R: jax.Array) -> jax.Array:
+        return jax.scipy.linalg.solve_triangular(R, x.T, trans="T").T
+
+    made: jax.Array = _for_each(solved, x, R)
+    return made
 
 
 def _pairs(A: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Eigenvalues and eigenvectors of a stack of symmetric matrices.
-
-    On CPU in a loop: there a batched factorization can wait for ever on a small thread pool.
-    """
+    """Eigenvalues and eigenvectors of a stack of symmetric matrices."""
 
     def pair(a: jax.Array) -> tuple[jax.Array, jax.Array]:
         w, v = jnp.linalg.eigh(a)
         return w, v
 
-    return jax.lax.map(pair, A) if jax.default_backend() == "cpu" else jax.vmap(pair)(A)
+    made: tuple[jax.Array, jax.Array] = _for_each(pair, A)
+    return made
+
+
+def _for_each(function: Callable[..., Any], *stacks: jax.Array) -> Any:
+    """Of every matrix of the stacks.
+
+    On CPU in a loop: there a batched factorization can wait for ever on a small thread pool.
+    """
+    if jax.default_backend() == "cpu":
+        return jax.lax.map(lambda one: function(*one), stacks)
+    return jax.vmap(function)(*stacks)
 
 
 def inverse_root(A: jax.Array, exponent: Any, eps: Any, how: str = "eigh") -> jax.Array:

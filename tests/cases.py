@@ -204,6 +204,19 @@ CASES = [
         {"precondition_frequency": 2, "block_size": 2},
     ),
     Case(
+        "psgd_kron",
+        jo.psgd_kron,
+        {
+            "learning_rate": 0.1,
+            "b1": 0.8,
+            "weight_decay": 1e-3,
+            "preconditioner_update_probability": 0.5,
+            "precond_lr": 0.2,
+            "precond_init_scale": 0.9,
+        },
+        {"memory_save_mode": "smart_one_diag"},
+    ),
+    Case(
         "prodigy",
         jo.prodigy,
         {
@@ -348,6 +361,14 @@ CASES = [
         {"eps": 1e-2},
         {"b2": None, "precondition_frequency": 1, "graft": "sgd"},
         make=lambda **h: jo.partition({"matrix": jo.scale_by_shampoo(**h), "rest": jo.identity()}, labels),
+        direction=True,
+    ),
+    Case(
+        "scale_by_kron",
+        jo.scale_by_kron,
+        {"b1": 0.9, "precond_lr": 0.1},
+        {"momentum_into_precond_update": False, "normalize_grads": True},
+        make=lambda **h: jo.partition({"matrix": jo.scale_by_kron(**h), "rest": jo.identity()}, labels),
         direction=True,
     ),
     Case("scale_by_dog", jo.scale_by_dog, {"eps": 1e-8}, {"init_step": ("distance", 3.0)}, direction=True, vector=True),

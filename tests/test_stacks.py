@@ -148,7 +148,10 @@ def test_every_method_with_the_keyword_is_here():
         for name in jo.__all__
         if inspect.isfunction(getattr(jo, name)) and "stack_axes" in inspect.signature(getattr(jo, name)).parameters
     }
-    elsewhere = {"muon", "scale_by_muon", "soap", "scale_by_soap", "shampoo", "scale_by_shampoo"}  # test_matrix_methods
+    elsewhere = {
+        *("muon", "scale_by_muon", "soap", "scale_by_soap", "shampoo", "scale_by_shampoo"),
+        *("psgd_kron", "scale_by_kron"),
+    }  # test_matrix_methods
     assert having == set(METHODS) | elsewhere | {"leafwise", "unitwise_norm", "per_example_layer_norm_clip"}
     for name in having:
         assert list(inspect.signature(getattr(jo, name)).parameters.values())[-1].kind is inspect.Parameter.KEYWORD_ONLY
