@@ -234,6 +234,11 @@ from jaxopt_ko.optimizers.sophia import (
     scale_by_sophia,
     sophia,
 )
+from jaxopt_ko.optimizers.splus import (
+    ScaleBySplusState,
+    scale_by_splus,
+    splus,
+)
 from jaxopt_ko.optimizers.yogi import (
     scale_by_yogi,
     yogi,
@@ -346,7 +351,10 @@ from jaxopt_ko.solvers.trust_region import (
     TrustRegionState,
 )
 from jaxopt_ko.transforms.averaging import (
+    AverageParamsState,
     EmaState,
+    average_params,
+    averaged_params,
     ema,
 )
 from jaxopt_ko.transforms.centering import (
@@ -517,6 +525,7 @@ __all__ = [
     "ApplyEvery",
     "ApplyIfFiniteState",
     "AugmentedLagrangianState",
+    "AverageParamsState",
     "BacktrackingLinesearchInfo",
     "COCOBState",
     "ClipByGlobalNormState",
@@ -601,6 +610,7 @@ __all__ = [
     "ScaleByShampooState",
     "ScaleBySimplifiedAdEMAMixState",
     "ScaleBySoapState",
+    "ScaleBySplusState",
     "ScaleByTrustRatioState",
     "ScaleByZoomLinesearchState",
     "ScaleState",
@@ -642,6 +652,8 @@ __all__ = [
     "apply_if_finite",
     "apply_updates",
     "augmented_lagrangian",
+    "average_params",
+    "averaged_params",
     "bfgs",
     "bias_correction",
     "catalog",
@@ -823,6 +835,7 @@ __all__ = [
     "scale_by_sm3",
     "scale_by_soap",
     "scale_by_sophia",
+    "scale_by_splus",
     "scale_by_stddev",
     "scale_by_trust_ratio",
     "scale_by_yogi",
@@ -854,6 +867,7 @@ __all__ = [
     "solve",
     "sophia",
     "split_real_and_imaginary",
+    "splus",
     "squared_error",
     "stateless",
     "stateless_with_tree_map",

@@ -54,6 +54,7 @@ from jaxopt_ko.optimizers.sign import sign_sgd, signum
 from jaxopt_ko.optimizers.sm3 import sm3
 from jaxopt_ko.optimizers.soap import soap
 from jaxopt_ko.optimizers.sophia import sophia
+from jaxopt_ko.optimizers.splus import splus
 from jaxopt_ko.optimizers.yogi import yogi
 from jaxopt_ko.solvers.augmented import augmented_lagrangian
 from jaxopt_ko.solvers.conjugate_gradient import nonlinear_cg
@@ -110,7 +111,7 @@ METHODS: dict[str, Callable[..., GradientTransformation]] = {
         *(adafactor, sm3, galore, lars, novograd, lamb, fromage),
         *(ademamix, simplified_ademamix, adopt, acprop, madgrad, noisy_sgd, sophia),
         *(optimistic_gradient_descent, optimistic_adam_v2),
-        *(shampoo, muon, soap, psgd_kron),
+        *(shampoo, muon, soap, psgd_kron, splus),
         *(polyak_sgd, cocob, dadapt_adamw, prodigy, dog, dowg, momo, momo_adam),
         *(cg, nonlinear_cg, bfgs, lbfgs, lbfgsb, newton, newton_cg, gauss_newton, levenberg_marquardt),
         *(projected_gradient, proximal_gradient, augmented_lagrangian, interior_point),
@@ -574,6 +575,16 @@ ROWS = (
         ("no roots, no eigenvectors; half of SOAP's memory", "제곱근도 고유벡터도 구하지 않으며, 메모리는 SOAP의 절반"),
         ("short runs: the factors start from the identity and need hundreds of steps",
          "짧은 학습: 인수가 단위행렬에서 시작해 수백 걸음이 지나야 맞음")),
+    Row("splus", ("SPlus", "SPlus(Shampoo 고유기저의 부호)"), "matrix", 2025,
+        "Frans, Levine & Abbeel 2025, arXiv:2506.07254, Algorithm 1",
+        r"M \leftarrow b_1 M + (1 - b_1)\, G, \quad "
+        r"U = -\mathrm{lr}\, \frac{2}{m + n}\, Q_L\, \mathrm{sign}(Q_L' M Q_R)\, Q_R'",
+        ("gradient", "params"), ("shampoo", "signum"),
+        ("The sign of the momentum in the eigenbases of Shampoo's factors, which may be a hundred steps old.",
+         "Shampoo의 고유기저에서 모멘텀의 부호만 취하므로, 백 걸음 전의 기저를 써도 걸음의 크기가 일정합니다."),
+        ("decompositions once in a hundred steps, one learning rate for any width, averaged weights",
+         "고유분해는 백 걸음에 한 번, 너비가 달라도 같은 학습률, 가중치의 평균"),
+        ("weights that are evaluated as they are, not averaged", "평균하지 않은 가중치로 평가할 때")),
     Row("polyak_sgd", ("SGD with Polyak's step", "폴랴크 보폭의 SGD"), "rate-free", 2021,
         "Loizou et al. 2021, arXiv:2002.10542",
         r"\eta = \min\left(\frac{f - f_{\min}}{\Vert g\Vert^2 + \epsilon}, \eta_{\max}\right), \quad u = -\eta\, g",

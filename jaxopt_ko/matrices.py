@@ -170,6 +170,12 @@ def product(x: jax.Array, y: jax.Array) -> jax.Array:
     return wide_product(x, y).astype(x.dtype)
 
 
+def rotated(x: jax.Array, Q_L: jax.Array, Q_R: jax.Array) -> jax.Array:
+    """Q_L x Q_R; a side without a basis, [N, 0, 0], is left as it is."""
+    x = product(Q_L, x) if Q_L.size else x
+    return product(x, Q_R) if Q_R.size else x
+
+
 def _preconditioned(
     x: jax.Array, how: str, eps: Any, dtype: jnp.dtype
 ) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:

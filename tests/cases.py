@@ -217,6 +217,19 @@ CASES = [
         {"memory_save_mode": "smart_one_diag"},
     ),
     Case(
+        "splus",
+        jo.splus,
+        {
+            "learning_rate": 0.1,
+            "b1": 0.8,
+            "b2": 0.9,
+            "ema_rate": 0.9,
+            "nonstandard_constant": 0.5,
+            "weight_decay": 1e-3,
+        },
+        {"inverse_every": 2},
+    ),
+    Case(
         "prodigy",
         jo.prodigy,
         {
@@ -371,6 +384,16 @@ CASES = [
         make=lambda **h: jo.partition({"matrix": jo.scale_by_kron(**h), "rest": jo.identity()}, labels),
         direction=True,
     ),
+    Case(
+        "scale_by_splus",
+        jo.scale_by_splus,
+        {"b1": 0.9, "b2": 0.95},
+        {"inverse_every": 2, "max_dim": 2},
+        make=lambda **h: jo.partition(
+            {"matrix": jo.chain(jo.scale_by_splus(**h), jo.scale(0.1)), "rest": jo.identity()}, labels
+        ),
+        direction=True,
+    ),
     Case("scale_by_dog", jo.scale_by_dog, {"eps": 1e-8}, {"init_step": ("distance", 3.0)}, direction=True, vector=True),
     Case("scale_by_dowg", jo.scale_by_dowg, {"eps": 1e-4}, {"init_estim_sq_dist": 0.01}, direction=True, vector=True),
     Case(
@@ -417,6 +440,7 @@ CASES = [
     Case("scale_by_param_block_rms", jo.scale_by_param_block_rms, {"min_scale": 1e-3}, direction=True),
     Case("add_decayed_weights", jo.add_decayed_weights, {"weight_decay": 1e-3}, direction=True),
     Case("add_noise", jo.add_noise, {"eta": 1e-4, "gamma": 0.55}, {"key": 0}, direction=True),
+    Case("average_params", jo.average_params, {"decay": 0.5}, direction=True),
     Case("ema", jo.ema, {"decay": 0.5}, direction=True),
     # reporters
     Case("update_ratio", jo.diagnose.update_ratio, direction=True),

@@ -1,4 +1,4 @@
-"""PSGD's Kronecker factors beside kron-torch's path and a transcription of its equations."""
+"""PSGD with Kronecker factors, and SPlus, beside recorded peers and transcriptions of their equations."""
 
 import itertools
 
@@ -121,3 +121,55 @@ def test_which_sides_have_diagonals():
     assert shapes((6, 4), memory_save_mode="smart_one_diag") == [1, 2]
     with pytest.raises(jo.errors.HyperparameterError, match="memory_save_mode must be one of"):
         jo.psgd_kron(memory_save_mode="two_diag")
+
+
+# ---- SPlus ----------------------------------------------------------------------------------------------
+
+
+def splus(x, steps, rate, b1, b2, ema_rate, every, weight_decay):
+    """Algorithm 1 in float64: the paths of the parameters and of their mean."""
+    (m, n), M, L, R, Q_L, Q_R, mean = x.shape, 0.0, 0.0, 0.0, np.eye(x.shape[0]), np.eye(x.shape[1]), 0.0
+    path = []
+    for t in range(1, steps + 1):
+        G = np.sin(3 * x + t - 1)
+        M, L, R = b1 * M + (1 - b1) * G, b2 * L + (1 - b2) * G @ G.T, b2 * R + (1 - b2) * G.T @ G
+        x = x - rate * 2 / (m + n) * (Q_L @ np.sign(Q_L.T @ M @ Q_R) @ Q_R.T + weight_decay * x)
+        mean = ema_rate * mean + (1 - ema_rate) * x
+        if t == 1 or t % every == 0:
+            Q_L, Q_R = np.linalg.eigh(L)[1], np.linalg.eigh(R)[1]
+        path.append((x, mean / (1 - ema_rate**t)))
+    return np.stack(path)
+
+
+def test_splus_follows_its_paper_and_its_peer(x64):
+    with np.load(record.HERE / "splus.npz") as file:
+        peer = file["path"]
+    start = record.start("splus")
+    plain = {"b1": 0.8, "b2": 0.9, "inverse_every": 4, "weight_decay": 0.0}
+    np.testing.assert_allclose(path_of(jo.splus(record.RATE, **plain), jnp.asarray(start)), peer, rtol=0, atol=1e-5)
+    assert np.abs(peer[-1] - peer[0]).max() > 1e-3
+
+    opt = jo.splus(0.1, **plain | {"weight_decay": 0.1}, ema_rate=0.9)
+
+    def step(carry, k):
+        p, state = carry
+        updates, state = opt.update(jnp.sin(3 * p + k), state, p)
+        p = jo.apply_updates(p, updates)
+        return (p, state), jnp.stack([p, jo.averaged_params(state, p)])
+
+    start = jnp.asarray(start.astype(np.float64))
+    got = quick.jit(lambda p: jax.lax.scan(step, (p, opt.init(p)), jnp.arange(20.0))[1])(start)
+    np.testing.assert_allclose(got, splus(np.asarray(start), 20, 0.1, 0.8, 0.9, 0.9, 4, 0.1), rtol=0, atol=1e-9)
+
+
+def test_splus_elsewhere():
+    """A side that is too long, and leaves that are no matrices; what has no gradient is its own mean."""
+    params = {"w": jnp.ones((2, 3)), "b": jnp.ones(3), "frozen": jnp.ones(2)}
+    opt = jo.splus(1.0, nonstandard_constant=0.25, weight_decay=0.0, max_dim=2)
+    g = {"w": jnp.full((2, 3), -2.0), "b": jnp.full(3, 5.0), "frozen": None}
+    u, state = opt.update(g, opt.init(params), params)
+    np.testing.assert_allclose(u["w"], jnp.full((2, 3), 0.25))
+    np.testing.assert_allclose(u["b"], jnp.full(3, -0.25))
+    mean = jo.averaged_params(state, params)
+    np.testing.assert_allclose(mean["w"], jnp.full((2, 3), 1.25), rtol=1e-6)
+    np.testing.assert_array_equal(mean["frozen"], params["frozen"])

@@ -15,6 +15,7 @@ STACKABLE = {
     "soap": lambda **o: jo.soap(0.02, precondition_frequency=2, max_precondition_dim=4, **o),
     "shampoo": lambda **o: jo.shampoo(0.02, precondition_frequency=1, eps=1e-3, block_size=3, **o),
     "psgd_kron": lambda **o: jo.psgd_kron(0.02, weight_decay=0.1, memory_save_mode="one_diag", **o),
+    "splus": lambda **o: jo.splus(0.1, inverse_every=2, **o),
 }
 
 

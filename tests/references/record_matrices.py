@@ -9,7 +9,14 @@ import numpy as np
 
 HERE = Path(__file__).parent / "matrices"
 STEPS, RATE = 20, 0.01
-SHAPES = {"soap": (6, 6), "soap_options": (6, 6), "muon": (6, 24), "kron": (4, 6), "kron_options": (5, 3)}
+SHAPES = {
+    "soap": (6, 6),
+    "soap_options": (6, 6),
+    "muon": (6, 24),
+    "splus": (6, 6),
+    "kron": (4, 6),
+    "kron_options": (5, 3),
+}
 # name -> (class, its options)
 CASES = {
     "soap": ("pytorch_optimizer.SOAP", {"weight_decay": 0.0}),
@@ -18,6 +25,7 @@ CASES = {
         {"weight_decay": 0.0, "precondition_frequency": 3, "betas": (0.9, 0.99), "shampoo_beta": 0.8},
     ),
     "muon": ("torch.optim.Muon", {"weight_decay": 0.1}),
+    "splus": ("pytorch_optimizer.SPlus", {"weight_decay": 0.0, "betas": (0.8, 0.9), "inverse_steps": 4}),
     "kron": ("kron_torch.Kron", {"weight_decay": 0.1}),
     "kron_options": (
         "kron_torch.Kron",
