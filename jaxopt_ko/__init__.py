@@ -146,6 +146,14 @@ from jaxopt_ko.optimizers.galore import (
     galore,
     scale_by_galore,
 )
+from jaxopt_ko.optimizers.kl_shampoo import (
+    ScaleByKlShampooState,
+    ScaleByKlSoapState,
+    kl_shampoo,
+    kl_soap,
+    scale_by_kl_shampoo,
+    scale_by_kl_soap,
+)
 from jaxopt_ko.optimizers.kron import (
     ScaleByKronState,
     psgd_kron,
@@ -592,6 +600,8 @@ __all__ = [
     "ScaleByBeliefState",
     "ScaleByBfgsState",
     "ScaleByDistanceOverGradientsState",
+    "ScaleByKlShampooState",
+    "ScaleByKlSoapState",
     "ScaleByKronState",
     "ScaleByLBFGSState",
     "ScaleByLionState",
@@ -709,6 +719,8 @@ __all__ = [
     "keep_in",
     "keep_params_nonnegative",
     "kl_divergence",
+    "kl_shampoo",
+    "kl_soap",
     "l2_loss",
     "lamb",
     "landscapes",
@@ -809,6 +821,8 @@ __all__ = [
     "scale_by_galore",
     "scale_by_group",
     "scale_by_hager_zhang_linesearch",
+    "scale_by_kl_shampoo",
+    "scale_by_kl_soap",
     "scale_by_kron",
     "scale_by_lbfgs",
     "scale_by_learning_rate",

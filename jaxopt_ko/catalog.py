@@ -33,6 +33,7 @@ from jaxopt_ko.optimizers.dadaptation import dadapt_adamw
 from jaxopt_ko.optimizers.dog import dog, dowg
 from jaxopt_ko.optimizers.fromage import fromage
 from jaxopt_ko.optimizers.galore import galore
+from jaxopt_ko.optimizers.kl_shampoo import kl_shampoo, kl_soap
 from jaxopt_ko.optimizers.kron import psgd_kron
 from jaxopt_ko.optimizers.lamb import lamb
 from jaxopt_ko.optimizers.lars import lars
@@ -111,7 +112,7 @@ METHODS: dict[str, Callable[..., GradientTransformation]] = {
         *(adafactor, sm3, galore, lars, novograd, lamb, fromage),
         *(ademamix, simplified_ademamix, adopt, acprop, madgrad, noisy_sgd, sophia),
         *(optimistic_gradient_descent, optimistic_adam_v2),
-        *(shampoo, muon, soap, psgd_kron, splus),
+        *(shampoo, muon, soap, psgd_kron, splus, kl_shampoo, kl_soap),
         *(polyak_sgd, cocob, dadapt_adamw, prodigy, dog, dowg, momo, momo_adam),
         *(cg, nonlinear_cg, bfgs, lbfgs, lbfgsb, newton, newton_cg, gauss_newton, levenberg_marquardt),
         *(projected_gradient, proximal_gradient, augmented_lagrangian, interior_point),
@@ -585,6 +586,26 @@ ROWS = (
         ("decompositions once in a hundred steps, one learning rate for any width, averaged weights",
          "고유분해는 백 걸음에 한 번, 너비가 달라도 같은 학습률, 가중치의 평균"),
         ("weights that are evaluated as they are, not averaged", "평균하지 않은 가중치로 평가할 때")),
+    Row("kl_shampoo", ("KL-Shampoo", "KL-Shampoo(쿨백-라이블러 발산을 줄이는 Shampoo)"), "matrix", 2025,
+        "Lin et al. 2025, arXiv:2509.03378",
+        r"L \leftarrow b_2 L + (1 - b_2)\, \frac{G R^{-1} G'}{n}, \quad "
+        r"R \leftarrow b_2 R + (1 - b_2)\, \frac{G' L^{-1} G}{m}, \quad U = -\mathrm{lr}\, L^{-1/2} M R^{-1/2}",
+        ("gradient", "params"), ("shampoo", "soap"),
+        ("Shampoo whose factors are each fitted to the gradients as the other one has made them white.",
+         "한쪽 인수로 하얗게 만든 기울기에 다른 쪽 인수를 서로 맞추어 가는 Shampoo입니다."),
+        ("no grafting and no second moment: less memory than SOAP",
+         "접붙임도 2차 모멘트도 필요 없어 SOAP보다 메모리가 적음"),
+        ("short runs of gradients whose size is far from what init_factor says",
+         "기울기의 크기가 init_factor와 크게 다른 짧은 학습")),
+    Row("kl_soap", ("KL-SOAP", "KL-SOAP(KL-Shampoo 고유기저의 Adam)"), "matrix", 2025,
+        "Lin et al. 2025, arXiv:2509.03378",
+        r"G' = Q_L' G Q_R, \quad V \leftarrow b_2 V + (1 - b_2)\, G'^2, \quad "
+        r"U = -\mathrm{lr}\, Q_L \frac{Q_L' M Q_R}{\sqrt{V} + \epsilon} Q_R'",
+        ("gradient", "params"), ("soap", "kl_shampoo"),
+        ("SOAP in the eigenbases of KL-Shampoo's factors.", "KL-Shampoo의 고유기저에서 도는 SOAP입니다."),
+        ("bases that do not depend on how the other side is scaled", "다른 쪽 변의 크기에 좌우되지 않는 기저"),
+        ("scarce memory: KL-Shampoo does as well without the squares",
+         "메모리가 귀할 때: KL-Shampoo는 제곱 없이도 그만큼 빠름")),
     Row("polyak_sgd", ("SGD with Polyak's step", "폴랴크 보폭의 SGD"), "rate-free", 2021,
         "Loizou et al. 2021, arXiv:2002.10542",
         r"\eta = \min\left(\frac{f - f_{\min}}{\Vert g\Vert^2 + \epsilon}, \eta_{\max}\right), \quad u = -\eta\, g",

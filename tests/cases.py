@@ -204,6 +204,18 @@ CASES = [
         {"precondition_frequency": 2, "block_size": 2},
     ),
     Case(
+        "kl_shampoo",
+        jo.kl_shampoo,
+        {"learning_rate": 0.1, "b1": 0.8, "b2": 0.9, "eps": 1e-6, "weight_decay": 1e-3, "init_factor": 0.2},
+        {"precondition_frequency": 2},
+    ),
+    Case(
+        "kl_soap",
+        jo.kl_soap,
+        {"learning_rate": 0.1, "b1": 0.8, "b2": 0.9, "eps": 1e-6, "shampoo_beta": 0.95, "weight_decay": 1e-3},
+        {"precondition_frequency": 2, "max_precondition_dim": 2},
+    ),
+    Case(
         "psgd_kron",
         jo.psgd_kron,
         {
@@ -392,6 +404,22 @@ CASES = [
         make=lambda **h: jo.partition(
             {"matrix": jo.chain(jo.scale_by_splus(**h), jo.scale(0.1)), "rest": jo.identity()}, labels
         ),
+        direction=True,
+    ),
+    Case(
+        "scale_by_kl_shampoo",
+        jo.scale_by_kl_shampoo,
+        {"b1": 0.9, "b2": 0.95, "eps": 1e-8},
+        {"precondition_frequency": 2, "max_clamp_value": None},
+        make=lambda **h: jo.partition({"matrix": jo.scale_by_kl_shampoo(**h), "rest": jo.identity()}, labels),
+        direction=True,
+    ),
+    Case(
+        "scale_by_kl_soap",
+        jo.scale_by_kl_soap,
+        {"b1": 0.9, "b2": 0.95, "eps": 1e-8, "shampoo_beta": 0.9, "init_factor": 0.5},
+        {"precondition_frequency": 3},
+        make=lambda **h: jo.partition({"matrix": jo.scale_by_kl_soap(**h), "rest": jo.identity()}, labels),
         direction=True,
     ),
     Case("scale_by_dog", jo.scale_by_dog, {"eps": 1e-8}, {"init_step": ("distance", 3.0)}, direction=True, vector=True),

@@ -1,4 +1,4 @@
-"""PSGD with Kronecker factors, and SPlus, beside recorded peers and transcriptions of their equations."""
+"""PSGD with Kronecker factors, SPlus and KL-Shampoo beside recorded peers and transcriptions of their equations."""
 
 import itertools
 
@@ -173,3 +173,54 @@ def test_splus_elsewhere():
     mean = jo.averaged_params(state, params)
     np.testing.assert_allclose(mean["w"], jnp.full((2, 3), 1.25), rtol=1e-6)
     np.testing.assert_array_equal(mean["frozen"], params["frozen"])
+
+
+# ---- KL-Shampoo and KL-SOAP -----------------------------------------------------------------------------
+
+
+def kl(x, steps, rate, adam, frequency, b1=0.9, b2=0.9, eps=1e-8, factor=0.1):
+    """As their authors' code does it, in float64; at the first gradient no step."""
+    (m, n), M, V, path = x.shape, 0.0, 0.0, []
+    for count in range(steps):
+        G = np.sin(3 * x + count)
+        if count == 0:
+            L, R = (1 - b2) * G @ G.T / n, (1 - b2) * G.T @ G / m
+            Q_L, Q_R = np.linalg.eigh(L)[1][:, ::-1], np.linalg.eigh(R)[1][:, ::-1]
+            d_L, d_R = np.full(m, factor), np.full(n, factor)
+        else:
+            turned = Q_L.T @ G @ Q_R
+            M, V = b1 * M + (1 - b1) * G, b2 * V + (1 - b2) * turned**2
+            size = np.sqrt(V) if adam else np.sqrt(np.outer(d_L, d_R))
+            x = x - rate * Q_L @ (Q_L.T @ M @ Q_R / (size + eps)) @ Q_R.T
+            L = b2 * L + (1 - b2) * G @ Q_R @ np.diag(1 / d_R) @ Q_R.T @ G.T / n
+            R = b2 * R + (1 - b2) * G.T @ Q_L @ np.diag(1 / d_L) @ Q_L.T @ G / m
+            d_L, d_R = (
+                b2 * d_L + (1 - b2) * (turned**2 / d_R).mean(1),
+                b2 * d_R + (1 - b2) * (turned**2 / d_L[:, None]).mean(0),
+            )
+            d_L, d_R = np.maximum(d_L, 1e-2), np.maximum(d_R, 1e-2)  # 1 / sqrt(d) <= 10
+            if count % frequency == 0:
+                Q_L, Q_R = np.linalg.qr(L @ Q_L)[0], np.linalg.qr(R @ Q_R)[0]
+        path.append(x)
+    return np.stack(path)
+
+
+@pytest.mark.parametrize("adam", [False, True], ids=["shampoo", "soap"])
+def test_kl_shampoo_follows_its_authors(adam, x64):
+    start = np.random.default_rng(3).normal(size=(4, 4))
+    method = jo.kl_soap if adam else jo.kl_shampoo
+    opt = method(0.05, b2=0.9, weight_decay=0.0, precondition_frequency=3)
+    got = path_of(opt, jnp.asarray(start), 20)
+    np.testing.assert_allclose(got, kl(start, 20, 0.05, adam, 3), rtol=0, atol=1e-9)
+    np.testing.assert_array_equal(got[0], start)
+
+
+def test_each_side_is_fitted_to_what_the_other_has_made_white(x64):
+    """Gradients S_L**0.5 Z S_R**0.5 of random Z: L x R goes to S_L x S_R."""
+    rng = np.random.default_rng(0)
+    A, B = np.diag([1.0, 3.0, 10.0]), np.diag([0.5, 2.0, 1.0, 4.0])
+    opt = jo.scale_by_kl_shampoo(b2=0.995, max_clamp_value=None, precondition_frequency=1)
+    gs = jnp.asarray(A @ rng.normal(size=(2000, 3, 4)) @ B)
+    end = quick.jit(lambda gs: jax.lax.scan(lambda s, g: (opt.update(g, s)[1], None), opt.init(gs[0]), gs)[0])(gs)
+    got = np.kron(*(Q @ jnp.diag(D) @ Q.T for Q, D in ((end.Q_L, end.D_L), (end.Q_R, end.D_R))))
+    np.testing.assert_allclose(np.diag(got), np.diag(np.kron(A, B)) ** 2, rtol=0.3)

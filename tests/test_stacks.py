@@ -151,6 +151,7 @@ def test_every_method_with_the_keyword_is_here():
     elsewhere = {
         *("muon", "scale_by_muon", "soap", "scale_by_soap", "shampoo", "scale_by_shampoo"),
         *("psgd_kron", "scale_by_kron", "splus", "scale_by_splus"),
+        *("kl_shampoo", "scale_by_kl_shampoo", "kl_soap", "scale_by_kl_soap"),
     }  # test_matrix_methods
     assert having == set(METHODS) | elsewhere | {"leafwise", "unitwise_norm", "per_example_layer_norm_clip"}
     for name in having:
