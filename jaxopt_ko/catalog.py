@@ -128,6 +128,7 @@ class Memory(NamedTuple):
     m: int
     n: int
     rest: int  # counts, and what is as long for any problem
+    side: int = 0  # sqrt(n), of a square matrix of weights
 
     @property
     def per_parameter(self) -> int:
@@ -965,9 +966,10 @@ SIZES = ((4, 8), (6, 8), (8, 8), (4, 10), (6, 10))  # (n, m) where a polynomial 
 def _measured(name: str) -> Memory:
     row = BY_NAME[name]
     if row.family == "matrix":  # of square matrices of n weights
-        small, large = (state_bytes(row, n, 0) for n in (64**2, 128**2))
-        slope = (large - small) / (128**2 - 64**2)
-        return Memory(0, 0, 0, round(slope), round(small - slope * 64**2))
+        sides = (64, 128, 256)
+        sizes = [state_bytes(row, k * k, 0) for k in sides]
+        n, side, rest = np.linalg.solve(np.vander(np.array(sides, float), 3), np.array(sizes, float))
+        return Memory(0, 0, 0, round(n), round(rest), round(side))
     terms = [(m * n, n * n, m, n, 1) for n, m in SIZES]
     sizes = [state_bytes(row, n, m) for n, m in SIZES]
     return Memory(*(round(size) for size in np.linalg.solve(np.array(terms, float), np.array(sizes, float))))

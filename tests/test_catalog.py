@@ -81,7 +81,7 @@ def test_bytes_follow_the_polynomial_at_other_sizes(row):
     n, m = 16, 30
     memory = row.memory
     assert min(memory) >= 0 and memory.rest < 400
-    expected = memory.mn * m * n + memory.nn * n * n + memory.m * m + memory.n * n + memory.rest
+    expected = memory.mn * m * n + memory.nn * n * n + memory.m * m + memory.n * n + memory.rest + memory.side * 4
     assert catalog.state_bytes(row, n, m) == expected
 
 

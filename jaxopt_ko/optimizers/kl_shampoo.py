@@ -114,7 +114,8 @@ def scale_by_kl_soap(
 
 def _fitted(
     who: str, state_type: type, b1: Hyper, b2: Hyper, shampoo_beta: Hyper | None, eps: Hyper,
-    precondition_frequency: int, init_factor: Hyper, max_clamp_value: int | None, max_precondition_dim: int, stack_axes: PyTree,
+    precondition_frequency: int, init_factor: Hyper, max_clamp_value: int | None, max_precondition_dim: int,
+    stack_axes: PyTree,
 ) -> GradientTransformation:  # fmt: skip
     """Both; with V where the state has one."""
     errors.check_size(who, "max_precondition_dim", max_precondition_dim)

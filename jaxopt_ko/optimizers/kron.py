@@ -103,17 +103,14 @@ def scale_by_kron(
         since = jnp.where(due, jnp.zeros_like(gone), gone)
         return {"c1": debias(h.b1, t), "due": due, "since": since, "key": jax.random.fold_in(start, t)}
 
-    def mean(G: Array, M: Array, h: Scalars) -> tuple[Array, Array]:
-        if normalize_grads:
-            G = ratio(G, safe_sqrt(jnp.sum(G * G, axis=(1, 2), keepdims=True)))
-        return G, h.b1 * M + (1 - h.b1) * G
-
     def refresh(G: Array, M: Array, Q_L: Array, Q_R: Array, h: Scalars) -> Memory:
-        G, mu = mean(G, M, h)
-        return M, *fitted(Q_L, Q_R, mu / h.c1 if momentum_into_precond_update else G, probe(h.key, G), h.precond_lr)
+        G = ratio(G, _length(G)) if normalize_grads else G
+        H = (h.b1 * M + (1 - h.b1) * G) / h.c1 if momentum_into_precond_update else G
+        return M, *fitted(Q_L, Q_R, H, probe(h.key, G), h.precond_lr)
 
     def rule(G: Array, M: Array, Q_L: Array, Q_R: Array, h: Scalars) -> Step:
-        _, M = mean(G, M, h)
+        G = ratio(G, _length(G)) if normalize_grads else G
+        M = h.b1 * M + (1 - h.b1) * G
         U = _times(_times(_times(_times(M / h.c1, Q_L, 1), Q_R, 2), Q_L, 1, True), Q_R, 2, True)
         rms = safe_sqrt(jnp.mean(U * U, axis=(1, 2), keepdims=True))
         return U * jnp.minimum(1, MOST_RMS / (rms + 1e-12)), M, Q_L, Q_R

@@ -64,24 +64,25 @@ def scale_by_splus(
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         return {"first": (t == 1).astype(h.b1.dtype)}
 
-    def gathered(G: Array, L: Array, R: Array, h: Scalars) -> tuple[Array, Array]:
-        L = h.b2 * L + (1 - h.b2) * product(G, G.mT) if L.size else L
-        R = h.b2 * R + (1 - h.b2) * product(G.mT, G) if R.size else R
-        return L, R
-
     def refresh(G: Array, M: Array, L: Array, R: Array, Q_L: Array, Q_R: Array, h: Scalars) -> Memory:
-        sides = jax.lax.cond(h.first > 0, lambda: gathered(G, L, R, h), lambda: (L, R))
+        sides = jax.lax.cond(h.first > 0, lambda: _gathered(G, L, R, h), lambda: (L, R))
         return M, L, R, *(eigenvectors(side) if side.size else side for side in sides)
 
     def rule(G: Array, M: Array, L: Array, R: Array, Q_L: Array, Q_R: Array, h: Scalars) -> Step:
         M = h.b1 * M + (1 - h.b1) * G
         U = rotated(jnp.sign(rotated(M, Q_L.mT, Q_R)), Q_L, Q_R.mT)
-        return jnp.where(h.first > 0, jnp.sign(M), U), M, *gathered(G, L, R, h), Q_L, Q_R
+        return jnp.where(h.first > 0, jnp.sign(M), U), M, *_gathered(G, L, R, h), Q_L, Q_R
 
     return matrixwise(
         who, ScaleBySplusState, init=init, rule=rule, hypers={"b1": (b1, FRACTION), "b2": (b2, FRACTION)},
         shared=shared, refresh=refresh, interval=inverse_every, stack_axes=stack_axes,
     )  # fmt: skip
+
+
+def _gathered(G: Array, L: Array, R: Array, h: Scalars) -> tuple[Array, Array]:
+    L = h.b2 * L + (1 - h.b2) * product(G, G.mT) if L.size else L
+    R = h.b2 * R + (1 - h.b2) * product(G.mT, G) if R.size else R
+    return L, R
 
 
 def _scale_by_shape(max_dim: int, nonstandard_constant: Hyper, stack_axes: PyTree) -> GradientTransformation:
