@@ -230,7 +230,7 @@ def psgd_kron(
     """The step -lr (u + weight_decay P), u of `scale_by_kron`, for matrices; `rest`, or AdamW, for what is none.
 
     Half of SOAP's memory, and no factorization: products and triangular solves, seldom after the first thousands of
-    steps. Its learning rate is about a third of Adam's. Not where the first steps count: Q starts from the identity.
+    steps. Its authors take a third of Adam's learning rate. Not for short runs: Q starts from the identity.
     """
     rule = scale_by_kron(
         b1, preconditioner_update_probability, max_size_triangular, min_ndim_triangular, memory_save_mode,
