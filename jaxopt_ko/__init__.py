@@ -158,6 +158,19 @@ from jaxopt_ko.optimizers.galore import (
     galore,
     scale_by_galore,
 )
+from jaxopt_ko.optimizers.kl_shampoo import (
+    ScaleByKlShampooState,
+    ScaleByKlSoapState,
+    kl_shampoo,
+    kl_soap,
+    scale_by_kl_shampoo,
+    scale_by_kl_soap,
+)
+from jaxopt_ko.optimizers.kron import (
+    ScaleByKronState,
+    psgd_kron,
+    scale_by_kron,
+)
 from jaxopt_ko.optimizers.lamb import (
     lamb,
 )
@@ -242,6 +255,11 @@ from jaxopt_ko.optimizers.sophia import (
     SophiaState,
     scale_by_sophia,
     sophia,
+)
+from jaxopt_ko.optimizers.splus import (
+    ScaleBySplusState,
+    scale_by_splus,
+    splus,
 )
 from jaxopt_ko.optimizers.yogi import (
     scale_by_yogi,
@@ -357,7 +375,10 @@ from jaxopt_ko.solvers.trust_region import (
 )
 from jaxopt_ko.stacking import MatrixAxes
 from jaxopt_ko.transforms.averaging import (
+    AverageParamsState,
     EmaState,
+    average_params,
+    averaged_params,
     ema,
 )
 from jaxopt_ko.transforms.centering import (
@@ -542,6 +563,7 @@ __all__ = [
     "ApplyEvery",
     "ApplyIfFiniteState",
     "AugmentedLagrangianState",
+    "AverageParamsState",
     "BacktrackingLinesearchInfo",
     "COCOBState",
     "CautiousState",
@@ -620,6 +642,9 @@ __all__ = [
     "ScaleByBfgsState",
     "ScaleByDionState",
     "ScaleByDistanceOverGradientsState",
+    "ScaleByKlShampooState",
+    "ScaleByKlSoapState",
+    "ScaleByKronState",
     "ScaleByLBFGSState",
     "ScaleByLionState",
     "ScaleByNadamState",
@@ -638,6 +663,7 @@ __all__ = [
     "ScaleByShampooState",
     "ScaleBySimplifiedAdEMAMixState",
     "ScaleBySoapState",
+    "ScaleBySplusState",
     "ScaleByTrustRatioState",
     "ScaleByZoomLinesearchState",
     "ScaleState",
@@ -684,6 +710,8 @@ __all__ = [
     "apply_if_finite",
     "apply_updates",
     "augmented_lagrangian",
+    "average_params",
+    "averaged_params",
     "bfgs",
     "bias_correction",
     "catalog",
@@ -747,6 +775,8 @@ __all__ = [
     "keep_in",
     "keep_params_nonnegative",
     "kl_divergence",
+    "kl_shampoo",
+    "kl_soap",
     "l2_loss",
     "labels_by_path",
     "lamb",
@@ -818,6 +848,7 @@ __all__ = [
     "prox_nuclear_norm",
     "prox_ridge",
     "proximal_gradient",
+    "psgd_kron",
     "qk_clip",
     "quadratic_program",
     "radam",
@@ -855,6 +886,9 @@ __all__ = [
     "scale_by_galore",
     "scale_by_group",
     "scale_by_hager_zhang_linesearch",
+    "scale_by_kl_shampoo",
+    "scale_by_kl_soap",
+    "scale_by_kron",
     "scale_by_lbfgs",
     "scale_by_learning_rate",
     "scale_by_lion",
@@ -882,6 +916,7 @@ __all__ = [
     "scale_by_sm3",
     "scale_by_soap",
     "scale_by_sophia",
+    "scale_by_splus",
     "scale_by_stddev",
     "scale_by_trust_ratio",
     "scale_by_yogi",
@@ -914,6 +949,7 @@ __all__ = [
     "solve",
     "sophia",
     "split_real_and_imaginary",
+    "splus",
     "squared_error",
     "stateless",
     "stateless_with_tree_map",

@@ -35,6 +35,8 @@ from jaxopt_ko.optimizers.dion import dion
 from jaxopt_ko.optimizers.dog import dog, dowg
 from jaxopt_ko.optimizers.fromage import fromage
 from jaxopt_ko.optimizers.galore import galore
+from jaxopt_ko.optimizers.kl_shampoo import kl_shampoo, kl_soap
+from jaxopt_ko.optimizers.kron import psgd_kron
 from jaxopt_ko.optimizers.lamb import lamb
 from jaxopt_ko.optimizers.lars import lars
 from jaxopt_ko.optimizers.lion import lion
@@ -56,6 +58,7 @@ from jaxopt_ko.optimizers.sign import sign_sgd, signum
 from jaxopt_ko.optimizers.sm3 import sm3
 from jaxopt_ko.optimizers.soap import soap
 from jaxopt_ko.optimizers.sophia import sophia
+from jaxopt_ko.optimizers.splus import splus
 from jaxopt_ko.optimizers.yogi import yogi
 from jaxopt_ko.solvers.augmented import augmented_lagrangian
 from jaxopt_ko.solvers.conjugate_gradient import nonlinear_cg
@@ -113,7 +116,7 @@ METHODS: dict[str, Callable[..., GradientTransformation]] = {
         *(adafactor, sm3, galore, apollo, lars, novograd, lamb, fromage),
         *(ademamix, simplified_ademamix, adopt, acprop, madgrad, noisy_sgd, sophia),
         *(optimistic_gradient_descent, optimistic_adam_v2),
-        *(shampoo, muon, normuon, adamuon, scion, soap, dion),
+        *(shampoo, muon, normuon, adamuon, scion, soap, dion, psgd_kron, splus, kl_shampoo, kl_soap),
         *(polyak_sgd, cocob, dadapt_adamw, prodigy, dog, dowg, momo, momo_adam),
         *(cg, nonlinear_cg, bfgs, lbfgs, lbfgsb, newton, newton_cg, gauss_newton, levenberg_marquardt),
         *(projected_gradient, proximal_gradient, augmented_lagrangian, interior_point),
@@ -633,6 +636,46 @@ ROWS = (
          "큰 행렬, 특히 여러 장치에 나눈 행렬: Muon과 달리 열 r개짜리 행렬만 곱함"),
         ("embeddings, heads, norms and biases: they go to another method",
          "임베딩, 출력층, 정규화, 편향: 다른 방법에 맡김")),
+    Row("psgd_kron", ("PSGD, Kronecker factors", "PSGD(크로네커 인수)"), "matrix", 2024,
+        "Pooladzandi & Li 2024, arXiv:2402.11858, after Li 2015, arXiv:1512.04202",
+        r"U = -\mathrm{lr}\, Q_L' Q_L M Q_R' Q_R, \quad "
+        r"Q \leftarrow Q - \eta\, \mathrm{triu}\left(\frac{A A' - B B'}{\Vert A A' + B B' \Vert}\right) Q",
+        ("gradient",), ("shampoo", "momentum"),
+        ("A triangular factor for each side, fitted by gradient steps of its own until what comes out is white noise.",
+         "양쪽 변마다 삼각행렬을 하나씩 두고, 나오는 걸음이 백색 잡음처럼 고르게 되도록 그 행렬을 조금씩 맞춥니다."),
+        ("no roots, no eigenvectors; half of SOAP's memory", "제곱근도 고유벡터도 구하지 않으며, 메모리는 SOAP의 절반"),
+        ("short runs: the factors start from the identity and need hundreds of steps",
+         "짧은 학습: 인수가 단위행렬에서 시작해 수백 걸음이 지나야 맞음")),
+    Row("splus", ("SPlus", "SPlus(Shampoo 고유기저의 부호)"), "matrix", 2025,
+        "Frans, Levine & Abbeel 2025, arXiv:2506.07254, Algorithm 1",
+        r"M \leftarrow b_1 M + (1 - b_1)\, G, \quad "
+        r"U = -\mathrm{lr}\, \frac{2}{m + n}\, Q_L\, \mathrm{sign}(Q_L' M Q_R)\, Q_R'",
+        ("gradient", "params"), ("shampoo", "signum"),
+        ("The sign of the momentum in the eigenbases of Shampoo's factors, which may be a hundred steps old.",
+         "Shampoo의 고유기저에서 모멘텀의 부호만 취하므로, 백 걸음 전의 기저를 써도 걸음의 크기가 일정합니다."),
+        ("decompositions once in a hundred steps, one learning rate for any width, averaged weights",
+         "고유분해는 백 걸음에 한 번, 너비가 달라도 같은 학습률, 가중치의 평균"),
+        ("weights that are evaluated as they are, not averaged", "평균하지 않은 가중치로 평가할 때")),
+    Row("kl_shampoo", ("KL-Shampoo", "KL-Shampoo(쿨백-라이블러 발산을 줄이는 Shampoo)"), "matrix", 2025,
+        "Lin et al. 2025, arXiv:2509.03378",
+        r"L \leftarrow b_2 L + (1 - b_2)\, \frac{G R^{-1} G'}{n}, \quad "
+        r"R \leftarrow b_2 R + (1 - b_2)\, \frac{G' L^{-1} G}{m}, \quad U = -\mathrm{lr}\, L^{-1/2} M R^{-1/2}",
+        ("gradient", "params"), ("shampoo", "soap"),
+        ("Shampoo whose factors are each fitted to the gradients as the other one has made them white.",
+         "한쪽 인수로 하얗게 만든 기울기에 다른 쪽 인수를 서로 맞추어 가는 Shampoo입니다."),
+        ("no grafting and no second moment: less memory than SOAP",
+         "접붙임도 2차 모멘트도 필요 없어 SOAP보다 메모리가 적음"),
+        ("short runs of gradients whose size is far from what init_factor says",
+         "기울기의 크기가 init_factor와 크게 다른 짧은 학습")),
+    Row("kl_soap", ("KL-SOAP", "KL-SOAP(KL-Shampoo 고유기저의 Adam)"), "matrix", 2025,
+        "Lin et al. 2025, arXiv:2509.03378",
+        r"G' = Q_L' G Q_R, \quad V \leftarrow b_2 V + (1 - b_2)\, G'^2, \quad "
+        r"U = -\mathrm{lr}\, Q_L \frac{Q_L' M Q_R}{\sqrt{V} + \epsilon} Q_R'",
+        ("gradient", "params"), ("soap", "kl_shampoo"),
+        ("SOAP in the eigenbases of KL-Shampoo's factors.", "KL-Shampoo의 고유기저에서 도는 SOAP입니다."),
+        ("bases that do not depend on how the other side is scaled", "다른 쪽 변의 크기에 좌우되지 않는 기저"),
+        ("scarce memory: KL-Shampoo does as well without the squares",
+         "메모리가 귀할 때: KL-Shampoo는 제곱 없이도 그만큼 빠름")),
     Row("polyak_sgd", ("SGD with Polyak's step", "폴랴크 보폭의 SGD"), "rate-free", 2021,
         "Loizou et al. 2021, arXiv:2002.10542",
         r"\eta = \min\left(\frac{f - f_{\min}}{\Vert g\Vert^2 + \epsilon}, \eta_{\max}\right), \quad u = -\eta\, g",
@@ -949,7 +992,7 @@ SIZES = ((4, 8), (6, 8), (8, 8), (4, 10), (6, 10))  # (n, m) where a polynomial 
 def _measured(name: str) -> Memory:
     row = BY_NAME[name]
     if row.family == "matrix":  # of square matrices of n weights
-        sides = (64, 96, 128)
+        sides = (64, 128, 256)
         fit = np.linalg.solve(np.vander(sides, 3).astype(float), [float(state_bytes(row, k * k, 0)) for k in sides])
         n, root, rest = map(round, fit)
         return Memory(0, 0, 0, n, rest, root)

@@ -235,7 +235,7 @@ class _Piece:
     def init_state(self, params: Params) -> State:
         _check_leaves(self.name, "params", params)
         leaves, treedef = tree.flatten(params)
-        start = [_started(value) for value in self.scalars.values()]
+        start = [started(value) for value in self.scalars.values()]
         stacks = tree.stacks(self.name, self.stack_axes, params)
         memory = [self.memory(leaf, stack) for leaf, stack in zip(leaves, stacks, strict=True)]
         columns = [treedef.unflatten([m[i] for m in memory]) for i in range(self.width)]
@@ -276,14 +276,15 @@ class _Piece:
         return shared, tuple((key, constants.get(key)) for key in shared), (t, *new)
 
 
-def _started(value: float) -> jax.Array:
+def started(value: float) -> jax.Array:
     """The first value of a scalar of the state: float[]; int32[] of an int, bool[] of a bool."""
     if isinstance(value, int):
         return jnp.asarray(value, bool if isinstance(value, bool) else jnp.int32)
     return value_at(value, zero_count())
 
 
-def _widened(value: jax.Array) -> jax.Array:
+def widened(value: jax.Array) -> jax.Array:
+    """A scalar in scalar_dtype, unless it counts or is a truth value."""
     return value.astype(scalar_dtype()) if jnp.issubdtype(value.dtype, jnp.floating) else value
 
 
@@ -372,7 +373,7 @@ def _scalar_function(follows: Rule | None) -> Callable[..., tuple[jax.Array, dic
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         t = next_count(count)
         shared = dict(unfolded(values))
-        shared |= {key: _widened(value) for key, value in old.items()}
+        shared |= {key: widened(value) for key, value in old.items()}
         if follows is not None:
             shared |= follows.function(t, Scalars(**shared))
         return t, shared

@@ -170,6 +170,12 @@ def product(x: jax.Array, y: jax.Array) -> jax.Array:
     return wide_product(x, y).astype(x.dtype)
 
 
+def rotated(x: jax.Array, Q_L: jax.Array, Q_R: jax.Array) -> jax.Array:
+    """Q_L x Q_R; a side without a basis, [N, 0, 0], is left as it is."""
+    x = product(Q_L, x) if Q_L.size else x
+    return product(x, Q_R) if Q_R.size else x
+
+
 def _preconditioned(
     x: jax.Array, how: str, eps: Any, dtype: jnp.dtype
 ) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
@@ -223,8 +229,18 @@ def orthonormal(x: jax.Array) -> jax.Array:
         q: jax.Array = jnp.linalg.qr(a)[0]
         return q
 
-    Q: jax.Array = _one_by_one(factor, x)
-    return Q
+    made: jax.Array = _for_each(factor, x)
+    return made
+
+
+def times_inverse(x: jax.Array, R: jax.Array) -> jax.Array:
+    """float[N, m, n], float[N, n, n] upper triangular -> x R**-1."""
+
+    def solved(x: jax.Array, R: jax.Array) -> jax.Array:
+        return jax.scipy.linalg.solve_triangular(R, x.T, trans="T").T
+
+    made: jax.Array = _for_each(solved, x, R)
+    return made
 
 
 QR_METHODS = ("qr", "cqr", "rcqr")
@@ -245,32 +261,21 @@ def orthonormal_columns(x: jax.Array, how: str, key: jax.Array, oversample: floa
     y, simpler = x, "rcqr"
     if how == "rcqr":
         S = jax.random.normal(key, (1, rows, m), x.dtype) / np.sqrt(rows).astype(x.dtype)
-        y, simpler = _divided(x, _one_by_one(lambda a: jnp.linalg.qr(a, mode="r"), product(S, x))), "qr"
+        y, simpler = times_inverse(x, _for_each(lambda a: jnp.linalg.qr(a, mode="r"), product(S, x))), "qr"
     R = _cholesky(y)
     d = jnp.abs(jnp.diagonal(R, axis1=-2, axis2=-1))
     near = 100 * float(np.finfo(x.dtype).eps) ** 0.5  # rounding errors grow by the inverse square of their ratio
     fit = jnp.all(jnp.min(d, axis=-1) > near * jnp.max(d, axis=-1))  # False of NaN, which a failure leaves
-    Q: jax.Array = jax.lax.cond(fit, lambda: _divided(y, R), lambda: orthonormal_columns(x, simpler, key, oversample))
+    Q: jax.Array = jax.lax.cond(
+        fit, lambda: times_inverse(y, R), lambda: orthonormal_columns(x, simpler, key, oversample)
+    )
     return Q
 
 
 def _cholesky(x: jax.Array) -> jax.Array:
     """R of R' R = x' x; NaN where rounding leaves none."""
-    L: jax.Array = _one_by_one(lambda a: jnp.linalg.cholesky(a, symmetrize_input=False), product(x.mT, x))
+    L: jax.Array = _for_each(lambda a: jnp.linalg.cholesky(a, symmetrize_input=False), product(x.mT, x))
     return L.mT
-
-
-def _divided(x: jax.Array, R: jax.Array) -> jax.Array:
-    """x R**-1 of triangular R."""
-    return jax.lax.linalg.triangular_solve(R, x, left_side=False, lower=False)
-
-
-def _one_by_one(function: Callable[[jax.Array], Any], stack: jax.Array) -> Any:
-    """The function on each of a stack.
-
-    On CPU in a loop: there a batched factorization can wait for ever on a small thread pool.
-    """
-    return jax.lax.map(function, stack) if jax.default_backend() == "cpu" else jax.vmap(function)(stack)
 
 
 def _pairs(A: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -280,8 +285,18 @@ def _pairs(A: jax.Array) -> tuple[jax.Array, jax.Array]:
         w, v = jnp.linalg.eigh(a)
         return w, v
 
-    made: tuple[jax.Array, jax.Array] = _one_by_one(pair, A)
+    made: tuple[jax.Array, jax.Array] = _for_each(pair, A)
     return made
+
+
+def _for_each(function: Callable[..., Any], *stacks: jax.Array) -> Any:
+    """Of every matrix of the stacks.
+
+    On CPU in a loop: there a batched factorization can wait for ever on a small thread pool.
+    """
+    if jax.default_backend() == "cpu":
+        return jax.lax.map(lambda one: function(*one), stacks)
+    return jax.vmap(function)(*stacks)
 
 
 def inverse_root(A: jax.Array, exponent: Any, eps: Any, how: str = "eigh") -> jax.Array:

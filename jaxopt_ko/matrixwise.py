@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxopt_ko import errors, stacking, tree
 from jaxopt_ko.errors import Domain
-from jaxopt_ko.lift import Memory, Rule, Scalars, transform
+from jaxopt_ko.lift import Memory, Rule, Scalars, started, transform, widened
 from jaxopt_ko.numerics import next_count, unfolded, value_at, zero_count
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
@@ -28,6 +28,7 @@ def matrixwise(
     init: Callable[[tuple[int, int], DType], Memory],
     rule: Callable[..., Any],
     hypers: Mapping[str, tuple[Hyper, Domain]] | None = None,
+    scalars: Mapping[str, float] | None = None,
     shared: Callable[[jax.Array, Scalars], Mapping[str, jax.Array]] | None = None,
     refresh: Callable[..., Memory] | None = None,
     interval: int = 1,
@@ -37,12 +38,13 @@ def matrixwise(
 ) -> GradientTransformation:
     """A transformation from a rule for stacks of matrices.
 
-    state_type: a NamedTuple of `count` and one tree like the parameters for each array of memory.
+    state_type: a NamedTuple of `count`, the scalars and one tree like the parameters for each array of memory.
     init((m, n), dtype) -> memory of one matrix, dtype float32 at least; a leaf's has its stack axes in front.
     rule(G, *memory, h) -> (step, *memory) of N matrices of one shape, G float[N, m, n].
     refresh(G, *memory, h) -> memory: what is done before the rule on the first step and then on every `interval`-th,
         `lag` steps later, and costs nothing between. Stacks take turns, so that no step does all.
-    hypers, shared, dtypes: as of `lift.leafwise`.
+        Where `shared` makes a bool[] `due`, it is done on the steps that are due, for all stacks.
+    hypers, scalars, shared, dtypes: as of `lift.leafwise`; `shared` may make keys, too.
     stack_axes: how many leading axes of a leaf are stacks; an integer, or a prefix of integers.
 
     Raises, when made: HyperparameterError. When traced: TreeError for a leaf that is no matrix; what `transform` says.
@@ -51,21 +53,26 @@ def matrixwise(
         errors.check_dtype(name, key, dtype)
     errors.check_size(name, "precondition_frequency", interval)
     checked = {key: errors.check_hyper(name, key, *spec) for key, spec in (hypers or {}).items()}
+    held = dict(scalars or {})
     once = _compiled(Rule(rule), None if refresh is None else Rule(refresh))
 
     def initial(params: Params) -> State:
         leaves, treedef = tree.flatten(params)
         counts = stacking.count_stack_axes(name, params, stack_axes)
         memory = [_initial(init, leaf, count) for leaf, count in zip(leaves, counts, strict=True)]
-        width = len(state_type._fields) - 1  # type: ignore[attr-defined]
-        return state_type(zero_count(), *(treedef.unflatten([own[i] for own in memory]) for i in range(width)))
+        start = [started(value) for value in held.values()]
+        width = len(state_type._fields) - 1 - len(held)  # type: ignore[attr-defined]
+        return state_type(zero_count(), *start, *(treedef.unflatten([own[i] for own in memory]) for i in range(width)))
 
     def update(updates: Updates, state: State) -> tuple[Updates, State]:
-        count, *fields = state
+        count, old, fields = state[0], state[1 : 1 + len(held)], state[1 + len(held) :]
         t = next_count(count)
         h = dict(unfolded({key: value_at(hyper, count, name, key) for key, hyper in checked.items()}))
+        h |= {key: widened(value) for key, value in zip(held, old, strict=True)}
         if shared is not None:
             h |= shared(t, Scalars(**h))
+        new = [h[key].astype(value.dtype) for key, value in zip(held, old, strict=True)]
+        told = h.pop("due", None)
         stacks = stacking.count_stack_axes(name, updates, stack_axes)
         leaves, treedef = tree.flatten(updates, none_is_leaf=True)
         columns = [treedef.flatten_up_to(field) for field in fields]
@@ -82,14 +89,14 @@ def matrixwise(
         at = stacking.places(wheres, count >= 0)
         for turn, where in enumerate(wheres):
             late = count - np.int32(lag + turn * interval // len(groups))
-            due = (count == 0) | (late > 0) & (late % np.int32(interval) == 0)
+            due = (count == 0) | (late > 0) & (late % np.int32(interval) == 0) if told is None else told
             G = stacking.joined([leaves[i] for i, _ in where], where)
             memory = tuple(stacking.joined([column[i] for i, _ in where], where) for column in columns)
             step, memory = once(G, memory, h, due)
             for column, stack in zip([leaves, *columns], [step, *memory], strict=True):
                 for (i, _), part in zip(where, stacking.parted(stack, where, at), strict=True):
                     column[i] = part
-        return treedef.unflatten(leaves), state_type(t, *(treedef.unflatten(column) for column in columns))
+        return treedef.unflatten(leaves), state_type(t, *new, *(treedef.unflatten(column) for column in columns))
 
     return transform(name, initial, update, state_type=state_type)
 
@@ -118,12 +125,14 @@ def _compiled(rule: Rule, refresh: Rule | None) -> Callable[..., Any]:
         G: jax.Array, memory: Memory, scalars: Mapping[str, jax.Array], due: jax.Array
     ) -> tuple[jax.Array, Memory]:
         wide = tree.compute_dtype(G.dtype, *(x.dtype for x in memory))
-        h = Scalars(**{key: value.astype(wide) for key, value in scalars.items()})
-        g = G.astype(wide)
+
+        def widen(x: jax.Array) -> jax.Array:
+            return x.astype(wide) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+        h, g = Scalars(**{key: widen(value) for key, value in scalars.items()}), widen(G)
+        made = [widen(x) for x in memory]
         if refresh is not None:
-            made = jax.lax.cond(due, lambda *m: tuple(refresh.function(g, *m, h)), lambda *m: m, *memory)
-        else:
-            made = memory
+            made = jax.lax.cond(due, lambda *m: list(refresh.function(g, *m, h)), lambda *m: list(m), *made)
         step, *new = rule.function(g, *made, h)
         return step.astype(G.dtype), tuple(x.astype(old.dtype) for x, old in zip(new, memory, strict=True))
 

@@ -250,6 +250,44 @@ CASES = [
         {"precondition_frequency": 2, "block_size": 2},
     ),
     Case(
+        "kl_shampoo",
+        jo.kl_shampoo,
+        {"learning_rate": 0.1, "b1": 0.8, "b2": 0.9, "eps": 1e-6, "weight_decay": 1e-3, "init_factor": 0.2},
+        {"precondition_frequency": 2},
+    ),
+    Case(
+        "kl_soap",
+        jo.kl_soap,
+        {"learning_rate": 0.1, "b1": 0.8, "b2": 0.9, "eps": 1e-6, "shampoo_beta": 0.95, "weight_decay": 1e-3},
+        {"precondition_frequency": 2, "max_precondition_dim": 2},
+    ),
+    Case(
+        "psgd_kron",
+        jo.psgd_kron,
+        {
+            "learning_rate": 0.1,
+            "b1": 0.8,
+            "weight_decay": 1e-3,
+            "preconditioner_update_probability": 0.5,
+            "precond_lr": 0.2,
+            "precond_init_scale": 0.9,
+        },
+        {"memory_save_mode": "smart_one_diag"},
+    ),
+    Case(
+        "splus",
+        jo.splus,
+        {
+            "learning_rate": 0.1,
+            "b1": 0.8,
+            "b2": 0.9,
+            "ema_rate": 0.9,
+            "nonstandard_constant": 0.5,
+            "weight_decay": 1e-3,
+        },
+        {"inverse_every": 2},
+    ),
+    Case(
         "prodigy",
         jo.prodigy,
         {
@@ -443,6 +481,40 @@ CASES = [
         make=lambda **h: jo.partition({"matrix": jo.scale_by_shampoo(**h), "rest": jo.identity()}, labels),
         direction=True,
     ),
+    Case(
+        "scale_by_kron",
+        jo.scale_by_kron,
+        {"b1": 0.9, "precond_lr": 0.1},
+        {"momentum_into_precond_update": False, "normalize_grads": True},
+        make=lambda **h: jo.partition({"matrix": jo.scale_by_kron(**h), "rest": jo.identity()}, labels),
+        direction=True,
+    ),
+    Case(
+        "scale_by_splus",
+        jo.scale_by_splus,
+        {"b1": 0.9, "b2": 0.95},
+        {"inverse_every": 2, "max_dim": 2},
+        make=lambda **h: jo.partition(
+            {"matrix": jo.chain(jo.scale_by_splus(**h), jo.scale(0.1)), "rest": jo.identity()}, labels
+        ),
+        direction=True,
+    ),
+    Case(
+        "scale_by_kl_shampoo",
+        jo.scale_by_kl_shampoo,
+        {"b1": 0.9, "b2": 0.95, "eps": 1e-8},
+        {"precondition_frequency": 2, "max_clamp_value": None},
+        make=lambda **h: jo.partition({"matrix": jo.scale_by_kl_shampoo(**h), "rest": jo.identity()}, labels),
+        direction=True,
+    ),
+    Case(
+        "scale_by_kl_soap",
+        jo.scale_by_kl_soap,
+        {"b1": 0.9, "b2": 0.95, "eps": 1e-8, "shampoo_beta": 0.9, "init_factor": 0.5},
+        {"precondition_frequency": 3},
+        make=lambda **h: jo.partition({"matrix": jo.scale_by_kl_soap(**h), "rest": jo.identity()}, labels),
+        direction=True,
+    ),
     Case("scale_by_dog", jo.scale_by_dog, {"eps": 1e-8}, {"init_step": ("distance", 3.0)}, direction=True, vector=True),
     Case("scale_by_dowg", jo.scale_by_dowg, {"eps": 1e-4}, {"init_estim_sq_dist": 0.01}, direction=True, vector=True),
     Case(
@@ -498,6 +570,7 @@ CASES = [
     ),
     Case("hyperball", jo.hyperball, {"learning_rate": 0.05}, lacks={"convergence": "it keeps the lengths"}),
     Case("add_noise", jo.add_noise, {"eta": 1e-4, "gamma": 0.55}, {"key": 0}, direction=True),
+    Case("average_params", jo.average_params, {"decay": 0.5}, direction=True),
     Case("ema", jo.ema, {"decay": 0.5}, direction=True),
     # reporters
     Case("update_ratio", jo.diagnose.update_ratio, direction=True),

@@ -151,8 +151,9 @@ def test_every_method_with_the_keyword_is_here():
         if inspect.isfunction(getattr(jo, name)) and "stack_axes" in inspect.signature(getattr(jo, name)).parameters
     }
     matrix = {"muon", "normuon", "adamuon", "soap", "shampoo", "dion", "apollo"}  # test_matrix_methods, test_muon_kin
+    matrix |= {"splus", "kl_shampoo", "kl_soap"}
     elsewhere = matrix | {f"scale_by_{name}" for name in matrix} | {"orthogonalize", "scion", "scale_by_lmo"}
-    elsewhere |= {"route", "explain", "roles_of"}  # test_routing
+    elsewhere |= {"psgd_kron", "scale_by_kron", "route", "explain", "roles_of"}  # test_routing
     assert having == set(METHODS) | elsewhere | {"leafwise", "unitwise_norm", "per_example_layer_norm_clip"}
     for name in having:
         assert list(inspect.signature(getattr(jo, name)).parameters.values())[-1].kind is inspect.Parameter.KEYWORD_ONLY

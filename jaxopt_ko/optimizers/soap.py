@@ -13,7 +13,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, partition
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.matrices import eigenvectors, orthonormal, product
+from jaxopt_ko.matrices import eigenvectors, orthonormal, product, rotated
 from jaxopt_ko.matrixwise import matrixwise
 from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import ratio, safe_sqrt
@@ -99,9 +99,9 @@ def scale_by_soap(
 
     def rule(G: Array, M: Array, V: Array, L: Array, R: Array, Q_L: Array, Q_R: Array, h: Scalars) -> Step:
         M = h.d1 * M + (1 - h.d1) * G
-        V = h.d2 * V + (1 - h.d2) * jnp.square(_rotated(G, Q_L.mT, Q_R))
-        N = ratio(_rotated(M, Q_L.mT, Q_R), safe_sqrt(V) + h.eps)
-        U = h.scale * _rotated(N, Q_L, Q_R.mT)
+        V = h.d2 * V + (1 - h.d2) * jnp.square(rotated(G, Q_L.mT, Q_R))
+        N = ratio(rotated(M, Q_L.mT, Q_R), safe_sqrt(V) + h.eps)
+        U = h.scale * rotated(N, Q_L, Q_R.mT)
         L = h.b * L + (1 - h.b) * product(G, G.mT) if L.size else L
         R = h.b * R + (1 - h.b) * product(G.mT, G) if R.size else R
         return U, M, V, L, R, Q_L, Q_R
@@ -119,12 +119,6 @@ def scale_by_soap(
         who, ScaleBySoapState, init=init, rule=rule, hypers=hypers, shared=shared, refresh=refresh,
         interval=precondition_frequency, lag=1, stack_axes=stack_axes,
     )  # fmt: skip
-
-
-def _rotated(X: Array, Q_L: Array, Q_R: Array) -> Array:
-    """Q_L X Q_R; a side without a basis is left as it is."""
-    X = product(Q_L, X) if Q_L.size else X
-    return product(X, Q_R) if Q_R.size else X
 
 
 @recipe

@@ -1,17 +1,19 @@
-"""The exponential moving average of any tree that passes: gradients, parameters, metrics."""
+"""Exponential moving averages: of any tree that passes, and of the parameters that the steps lead to."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 from jax import Array
 
+from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import leafwise
 from jaxopt_ko.errors import FRACTION
 from jaxopt_ko.lift import Memory, Scalars, Step
 from jaxopt_ko.numerics import bias_correction
-from jaxopt_ko.tree import wide_like
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
+from jaxopt_ko.tree import wide_copy, wide_like
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, State, Updates
 
 
 class EmaState(NamedTuple):
@@ -43,3 +45,51 @@ def ema(decay: Hyper, debias: bool = True, accumulator_dtype: DType | None = Non
     hypers = {"decay": (decay, FRACTION)}
     dtypes = {"accumulator_dtype": accumulator_dtype}
     return leafwise("ema", EmaState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes)
+
+
+class AverageParamsState(NamedTuple):
+    """State of `average_params`."""
+
+    count: Array  # int32[]              t, steps taken
+    weight: Array  # float[]             1 - decay**t, what the average has gathered
+    mean: Params  # like params, f32+    s_t, corrected; the parameters themselves at first
+
+
+def average_params(decay: Hyper) -> GradientTransformation:
+    """u = g, and beside it the mean of p + u, the parameters after each step. To be the last of a chain; needs params.
+
+    w_t = decay w + 1 - decay
+    s_t = s + (1 - decay) / w_t (p + u - s)
+
+    Evaluate at s: `averaged_params`. Not before what changes the updates.
+    """
+
+    def init(p: Array) -> Memory:
+        return (wide_copy(p),)
+
+    def shared(t: Array, h: Scalars) -> dict[str, Array]:
+        weight = h.decay * h.weight + (1 - h.decay)
+        return {"weight": weight, "c": (1 - h.decay) / weight}
+
+    def rule(g: Array, p: Array, s: Array, h: Scalars) -> Step:
+        return g, s + h.c * (p + g - s)
+
+    return leafwise(
+        "average_params", AverageParamsState, init=init, rule=rule, hypers={"decay": (decay, FRACTION)},
+        scalars={"weight": 0.0}, shared=shared, needs_params=True,
+    )  # fmt: skip
+
+
+def averaged_params(state: State, params: Params) -> Params:
+    """The mean of the parameters, in their dtypes.
+
+    state: one that holds an `AverageParamsState` somewhere. Raises StateError if it holds none, or several.
+    """
+
+    def found(x: State) -> bool:
+        return isinstance(x, AverageParamsState)
+
+    own = errors.check_one_state(
+        "averaged_params", [x for x in jax.tree.leaves(state, is_leaf=found) if found(x)], AverageParamsState
+    )
+    return jax.tree.map(lambda p, s: s.astype(tree.dtype_of(p)), params, own.mean)

@@ -75,6 +75,8 @@ def bad_values(key):
         return [-1e-8, float("nan"), "x", jnp.ones(2)]
     if key == "clip_threshold":
         return [0.0, -1.0, float("nan"), "x", jnp.ones(2)]
+    if key == "preconditioner_update_probability":
+        return [-0.1, 1.5, float("nan"), "x"]
     if key in ("max_delta", "max_norm"):
         return [0.0, -1.0, float("nan"), None, "x"]
     if key == "max_learning_rate":  # None is that of a number

@@ -12,7 +12,14 @@ import numpy as np
 HERE = Path(__file__).parent / "matrices"
 STEPS, RATE, GAP = 20, 0.01, 7
 SHAPES = {"soap": (6, 6), "soap_options": (6, 6), "muon": (6, 24)}
-SHAPES |= {"dion": (6, 8), "apollo": (6, 24), "apollo_mini": (6, 6)}
+SHAPES |= {
+    "dion": (6, 8),
+    "apollo": (6, 24),
+    "apollo_mini": (6, 6),
+    "splus": (6, 6),
+    "kron": (4, 6),
+    "kron_options": (5, 3),
+}
 RANDOM = {"proj": "random", "proj_type": "std", "update_proj_gap": GAP}
 SCION = ("spectral", "sign", "column", "row", "bias")
 # name -> (class, its options)
@@ -31,6 +38,18 @@ CASES = {
         {"weight_decay": 0.1, "beta2": 0.9, "nesterov": False, "update_scale": "match_rms", "foreach": False},
     ),
     "adamuon": ("pytorch_optimizer.AdaMuon", {"weight_decay": 0.1, "betas": (0.95, 0.9)}),
+    "splus": ("pytorch_optimizer.SPlus", {"weight_decay": 0.0, "betas": (0.8, 0.9), "inverse_steps": 4}),
+    "kron": ("kron_torch.Kron", {"weight_decay": 0.1}),
+    "kron_options": (
+        "kron_torch.Kron",
+        {
+            "preconditioner_update_probability": 0.4,
+            "memory_save_mode": "one_diag",
+            "momentum_into_precond_update": False,
+            "precond_lr": 0.3,
+            "precond_init_scale": 0.5,
+        },
+    ),
 } | {
     f"scion_{norm}": (
         "pytorch_optimizer.SCION",
@@ -45,9 +64,18 @@ def start(name):
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
+def probes(name):
+    """What is random in a method, drawn anew at each call."""
+    rng = np.random.default_rng(1)
+    while True:
+        yield rng.normal(size=SHAPES[name])
+
+
 def run(torch, maker, options, name):
     """Its path, and the random matrices that it drew."""
     torch.manual_seed(0)
+    draws = probes(name)
+    torch.randn_like = lambda x: torch.tensor(next(draws), dtype=x.dtype)
     p = torch.nn.Parameter(torch.tensor(start(name)))
     group, drawn, path = dict(options.pop("group", {})), {}, []
     if "pytorch_optimizer" in maker.__module__:
@@ -74,6 +102,7 @@ def main(*names):
     from pytorch_optimizer.optimizer import scion
     from pytorch_optimizer.optimizer.muon import adamuon, normuon
 
+    torch._dynamo.config.disable = True
     for module in (scion, adamuon, normuon):
         newton_schulz = module.zero_power_via_newton_schulz_5
         module.zero_power_via_newton_schulz_5 = functools.partial(newton_schulz, dtype=torch.float32)

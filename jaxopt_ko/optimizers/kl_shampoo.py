@@ -1,0 +1,251 @@
+"""KL-Shampoo and KL-SOAP: factors fitted to the gradients in the Kullback-Leibler divergence, each white by the other.
+
+Lin et al. 2025, arXiv:2509.03378; in the form of its authors, github.com/yorkerlin/KL-Methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxopt_ko import errors
+from jaxopt_ko.compose import chain, partition
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
+from jaxopt_ko.lift import Memory, Scalars, Step, recipe
+from jaxopt_ko.matrices import eigenvectors, orthonormal, product, rotated
+from jaxopt_ko.matrixwise import matrixwise
+from jaxopt_ko.numerics import first_value, ratio, safe_sqrt
+from jaxopt_ko.optimizers.adam import adamw
+from jaxopt_ko.stacking import matrix_labels
+from jaxopt_ko.transforms.decay import add_decayed_weights
+from jaxopt_ko.transforms.scaling import scale_by_learning_rate
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, Updates
+
+Mask = PyTree | Callable[[Params], PyTree]
+
+
+class ScaleByKlShampooState(NamedTuple):
+    """State of `scale_by_kl_shampoo`."""
+
+    count: Array  # int32[]        t, steps taken
+    mu: Updates  # like params     M, mean of G
+    L: Updates  # float[…, m, m]   mean of G R**-1 G' / n; [0, 0] for a side that is too long
+    R: Updates  # float[…, n, n]   mean of G' L**-1 G / m
+    Q_L: Updates  # float[…, m, m] eigenvectors of L, by one step of the power method at a time
+    Q_R: Updates  # float[…, n, n] eigenvectors of R
+    D_L: Updates  # float[…, m]    eigenvalues of L, estimated at every step
+    D_R: Updates  # float[…, n]    eigenvalues of R
+
+
+class ScaleByKlSoapState(NamedTuple):
+    """State of `scale_by_kl_soap`."""
+
+    count: Array  # int32[]        t, steps taken
+    mu: Updates  # like params     M, mean of G
+    L: Updates  # float[…, m, m]   as in `ScaleByKlShampooState`, and so on
+    R: Updates  # float[…, n, n]
+    Q_L: Updates  # float[…, m, m]
+    Q_R: Updates  # float[…, n, n]
+    D_L: Updates  # float[…, m]
+    D_R: Updates  # float[…, n]
+    nu: Updates  # like params     V, mean of the squares of T = Q_L' G Q_R
+
+
+def scale_by_kl_shampoo(
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.98,
+    eps: Hyper = 1e-8,
+    precondition_frequency: int = 10,
+    init_factor: Hyper = 0.1,
+    max_clamp_value: int | None = 4000,
+    max_precondition_dim: int = 10000,
+    *,
+    stack_axes: PyTree = 0,
+) -> GradientTransformation:
+    """The mean gradient between L**-1/2 and R**-1/2, where each of the two is fitted to what the other has made white.
+
+    M   = b1 M + (1 - b1) G;   T = Q_L' G Q_R
+    U   = Q_L (Q_L' M Q_R / (sqrt(D_L D_R') + eps)) Q_R'
+    L   = b2 L + (1 - b2) G Q_R D_R**-1 Q_R' G' / n            R = b2 R + (1 - b2) G' Q_L D_L**-1 Q_L' G / m
+    D_L = b2 D_L + (1 - b2) mean of T**2 / D_R along rows      D_R of T**2 / D_L along columns
+    Q_L = orthogonal factor of L Q_L, and Q_R of R Q_R, every precondition_frequency steps
+
+    The first gradient makes L = (1 - b2) G G' / n, R and their eigenvectors, and no step; D_L = D_R = init_factor.
+    max_clamp_value: c of 1 / sqrt(d) <= max(10, min(c, m)), and n for R; None: no bound. For gradients whose elements
+        are below 1e-2 in small matrices that bound is felt.
+    max_precondition_dim: a longer side is left in its own basis.
+    """
+    who = "scale_by_kl_shampoo"
+    return _fitted(
+        who, ScaleByKlShampooState, b1, b2, None, eps, precondition_frequency, init_factor, max_clamp_value,
+        max_precondition_dim, stack_axes,
+    )  # fmt: skip
+
+
+def scale_by_kl_soap(
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.98,
+    eps: Hyper = 1e-8,
+    shampoo_beta: Hyper | None = None,
+    precondition_frequency: int = 10,
+    init_factor: Hyper = 0.1,
+    max_clamp_value: int | None = 4000,
+    max_precondition_dim: int = 10000,
+    *,
+    stack_axes: PyTree = 0,
+) -> GradientTransformation:
+    """Adam's direction, its bias not corrected, in the bases of `scale_by_kl_shampoo`.
+
+    V = b2 V + (1 - b2) T**2
+    U = Q_L (Q_L' M Q_R / (sqrt(V) + eps)) Q_R'
+
+    L, R, D_L and D_R with shampoo_beta, b2 if None.
+    """
+    return _fitted(
+        "scale_by_kl_soap", ScaleByKlSoapState, b1, b2, shampoo_beta, eps, precondition_frequency, init_factor,
+        max_clamp_value, max_precondition_dim, stack_axes,
+    )  # fmt: skip
+
+
+def _fitted(
+    who: str, state_type: type, b1: Hyper, b2: Hyper, shampoo_beta: Hyper | None, eps: Hyper,
+    precondition_frequency: int, init_factor: Hyper, max_clamp_value: int | None, max_precondition_dim: int,
+    stack_axes: PyTree,
+) -> GradientTransformation:  # fmt: skip
+    """Both; with V where the state has one."""
+    errors.check_size(who, "max_precondition_dim", max_precondition_dim)
+    if max_clamp_value is not None:
+        errors.check_size(who, "max_clamp_value", max_clamp_value)
+    begin = errors.check_hyper(who, "init_factor", init_factor, POSITIVE)
+    adam = state_type is ScaleByKlSoapState
+
+    def init(shape: tuple[int, int], dtype: DType) -> Memory:
+        sides = [size if size <= max_precondition_dim else 0 for size in shape]
+        factors, bases = [jnp.zeros((k, k), dtype) for k in sides], [jnp.eye(k, dtype=dtype) for k in sides]
+        values = [jnp.full(size, first_value(begin), dtype) for size in shape]
+        return jnp.zeros(shape, dtype), *factors, *bases, *values, *[jnp.zeros(shape, dtype)] * adam
+
+    def shared(t: Array, h: Scalars) -> dict[str, Array]:
+        first = t == 1
+        d1, d2, keep = (jnp.where(first, jnp.ones_like(b), b) for b in (h.b1, h.b2, h.b))
+        return {"d1": d1, "d2": d2, "keep": keep, "first": first.astype(d1.dtype)}
+
+    def refresh(G: Array, M: Array, L: Array, R: Array, Q_L: Array, Q_R: Array, *rest: Any) -> Memory:
+        *others, h = rest
+
+        def start() -> Memory:
+            return tuple(eigenvectors(product(*pair)) for pair, Q in (((G, G.mT), Q_L), ((G.mT, G), Q_R)) if Q.size)
+
+        def turned() -> Memory:
+            return tuple(orthonormal(product(side, Q)) for side, Q in ((L, Q_L), (R, Q_R)) if Q.size)
+
+        bases = iter(jax.lax.cond(h.first > 0, start, turned))
+        Q_L, Q_R = (next(bases) if Q.size else Q for Q in (Q_L, Q_R))
+        return M, L, R, Q_L, Q_R, *others
+
+    def rule(
+        G: Array, M: Array, L: Array, R: Array, Q_L: Array, Q_R: Array, D_L: Array, D_R: Array, *rest: Any
+    ) -> Step:
+        *V, h = rest
+        M = h.d1 * M + (1 - h.d1) * G
+        left, right = (product(Q_L.mT, G) if Q_L.size else G), (product(G, Q_R) if Q_R.size else G)
+        squares = jnp.square(product(left, Q_R) if Q_R.size else left)
+        V = [h.d2 * v + (1 - h.d2) * squares for v in V]
+        size = safe_sqrt(V[0]) if V else safe_sqrt(D_L)[:, :, None] * safe_sqrt(D_R)[:, None, :]
+        U = rotated(ratio(rotated(M, Q_L.mT, Q_R), size + h.eps), Q_L, Q_R.mT)
+        w_L, w_R = (ratio(jnp.ones_like(d), jnp.where(h.first > 0, jnp.ones_like(d), d)) for d in (D_L, D_R))
+        w_L, w_R = w_L[:, :, None] / G.shape[1], w_R[:, None, :] / G.shape[2]
+        L = h.b * L + (1 - h.b) * product(right * w_R, right.mT) if L.size else L
+        R = h.b * R + (1 - h.b) * product((left * w_L).mT, left) if R.size else R
+        D_L = _clamped(h.keep * D_L + (1 - h.keep) * jnp.sum(squares * w_R, axis=2), max_clamp_value)
+        D_R = _clamped(h.keep * D_R + (1 - h.keep) * jnp.sum(squares * w_L, axis=1), max_clamp_value)
+        return U, M, L, R, Q_L, Q_R, D_L, D_R, *V
+
+    hypers = {
+        "b1": (b1, FRACTION),
+        "b2": (b2, FRACTION),
+        "b": (
+            b2 if shampoo_beta is None else errors.check_hyper(who, "shampoo_beta", shampoo_beta, FRACTION),
+            FRACTION,
+        ),
+        "eps": (eps, NONNEGATIVE),
+    }
+    return matrixwise(
+        who, state_type, init=init, rule=rule, hypers=hypers, shared=shared, refresh=refresh,
+        interval=precondition_frequency, lag=1, stack_axes=stack_axes,
+    )  # fmt: skip
+
+
+def _clamped(d: Array, most: int | None) -> Array:
+    """1 / sqrt(d) brought within its bound."""
+    return d if most is None else jnp.maximum(d, np.asarray(max(10, min(most, d.shape[-1])) ** -2.0, d.dtype))
+
+
+@recipe
+def kl_shampoo(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.98,
+    eps: Hyper = 1e-8,
+    weight_decay: Hyper = 1e-2,
+    mask: Mask | None = None,
+    precondition_frequency: int = 10,
+    init_factor: Hyper = 0.1,
+    max_clamp_value: int | None = 4000,
+    max_precondition_dim: int = 10000,
+    *,
+    rest: GradientTransformation | None = None,
+    stack_axes: PyTree = 0,
+) -> GradientTransformation:
+    """The step -lr (U + weight_decay P), U of `scale_by_kl_shampoo`, for matrices; `rest`, or AdamW, for what is none.
+
+    No grafting, and Adam's memory of squares is not needed. Not for gradients far from 0.1 in short runs: init_factor
+    is their mean square at first, and they forget it as b2**t.
+    """
+    rule = scale_by_kl_shampoo(
+        b1, b2, eps, precondition_frequency, init_factor, max_clamp_value, max_precondition_dim, stack_axes=stack_axes
+    )
+    return _recipe("kl_shampoo", rule, learning_rate, b1, b2, eps, weight_decay, mask, rest, stack_axes)
+
+
+@recipe
+def kl_soap(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.98,
+    eps: Hyper = 1e-8,
+    shampoo_beta: Hyper | None = None,
+    weight_decay: Hyper = 1e-2,
+    mask: Mask | None = None,
+    precondition_frequency: int = 10,
+    init_factor: Hyper = 0.1,
+    max_clamp_value: int | None = 4000,
+    max_precondition_dim: int = 10000,
+    *,
+    rest: GradientTransformation | None = None,
+    stack_axes: PyTree = 0,
+) -> GradientTransformation:
+    """The step -lr (U + weight_decay P), U of `scale_by_kl_soap`, for matrices; `rest`, or AdamW, for what is none.
+
+    Not where memory counts: in its paper KL-Shampoo, that keeps no squares, is the better of the two.
+    """
+    rule = scale_by_kl_soap(
+        b1, b2, eps, shampoo_beta, precondition_frequency, init_factor, max_clamp_value, max_precondition_dim,
+        stack_axes=stack_axes,
+    )  # fmt: skip
+    return _recipe("kl_soap", rule, learning_rate, b1, b2, eps, weight_decay, mask, rest, stack_axes)
+
+
+def _recipe(
+    who: str, rule: GradientTransformation, learning_rate: Hyper, b1: Hyper, b2: Hyper, eps: Hyper,
+    weight_decay: Hyper, mask: Mask | None, rest: GradientTransformation | None, stack_axes: PyTree,
+) -> GradientTransformation:  # fmt: skip
+    decay = add_decayed_weights(weight_decay, mask)
+    rest = adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay) if rest is None else rest
+    matrices = chain(rule, decay, scale_by_learning_rate(learning_rate))
+    return partition({"matrix": matrices, "rest": rest}, matrix_labels(who, stack_axes))

@@ -1,0 +1,142 @@
+"""SPlus: signs in the eigenbases of Shampoo's factors. Frans, Levine & Abbeel 2025, arXiv:2506.07254, Algorithm 1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko import errors, stacking, tree
+from jaxopt_ko.compose import chain, partition, stateless_with_tree_map, transform
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE
+from jaxopt_ko.lift import Memory, Scalars, Step, recipe
+from jaxopt_ko.matrices import eigenvectors, product, rotated
+from jaxopt_ko.matrixwise import matrixwise
+from jaxopt_ko.numerics import next_count, value_at, zero_count
+from jaxopt_ko.transforms.averaging import average_params, ema
+from jaxopt_ko.transforms.decay import add_decayed_weights
+from jaxopt_ko.transforms.scaling import ScaleByScheduleState, scale, scale_by_learning_rate
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
+
+Mask = PyTree | Callable[[Params], PyTree]
+
+
+class ScaleBySplusState(NamedTuple):
+    """State of `scale_by_splus`."""
+
+    count: Array  # int32[]        t, steps taken
+    mu: Updates  # like params     M, mean of G
+    L: Updates  # float[…, m, m]   mean of G G'; [0, 0] for a side that is too long
+    R: Updates  # float[…, n, n]   mean of G' G
+    Q_L: Updates  # float[…, m, m] eigenvectors of L
+    Q_R: Updates  # float[…, n, n] eigenvectors of R
+
+
+def scale_by_splus(
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    inverse_every: int = 100,
+    max_dim: int = 10000,
+    *,
+    stack_axes: PyTree = 0,
+) -> GradientTransformation:
+    """The sign of the mean gradient in the basis where Shampoo's preconditioner is diagonal: of one length for ever.
+
+    M   = b1 M + (1 - b1) G
+    U   = Q_L sign(Q_L' M Q_R) Q_R'                       at the first step sign(M)
+    L   = b2 L + (1 - b2) G G';  R = b2 R + (1 - b2) G' G
+    Q_L = eigenvectors of L, Q_R of R                     of the first, and then of every inverse_every-th step
+
+    max_dim: a longer side is left in its own basis. The singular values of U are near sqrt(max(m, n)), however old
+    the bases are: none is divided by.
+    """
+    who = "scale_by_splus"
+    errors.check_size(who, "max_dim", max_dim)
+
+    def init(shape: tuple[int, int], dtype: DType) -> Memory:
+        sides = [size if size <= max_dim else 0 for size in shape]
+        factors, bases = [jnp.zeros((k, k), dtype) for k in sides], [jnp.eye(k, dtype=dtype) for k in sides]
+        return jnp.zeros(shape, dtype), *factors, *bases
+
+    def shared(t: Array, h: Scalars) -> dict[str, Array]:
+        return {"first": (t == 1).astype(h.b1.dtype)}
+
+    def refresh(G: Array, M: Array, L: Array, R: Array, Q_L: Array, Q_R: Array, h: Scalars) -> Memory:
+        sides = jax.lax.cond(h.first > 0, lambda: _gathered(G, L, R, h), lambda: (L, R))
+        return M, L, R, *(eigenvectors(side) if side.size else side for side in sides)
+
+    def rule(G: Array, M: Array, L: Array, R: Array, Q_L: Array, Q_R: Array, h: Scalars) -> Step:
+        M = h.b1 * M + (1 - h.b1) * G
+        U = rotated(jnp.sign(rotated(M, Q_L.mT, Q_R)), Q_L, Q_R.mT)
+        return jnp.where(h.first > 0, jnp.sign(M), U), M, *_gathered(G, L, R, h), Q_L, Q_R
+
+    return matrixwise(
+        who, ScaleBySplusState, init=init, rule=rule, hypers={"b1": (b1, FRACTION), "b2": (b2, FRACTION)},
+        shared=shared, refresh=refresh, interval=inverse_every, stack_axes=stack_axes,
+    )  # fmt: skip
+
+
+def _gathered(G: Array, L: Array, R: Array, h: Scalars) -> tuple[Array, Array]:
+    L = h.b2 * L + (1 - h.b2) * product(G, G.mT) if L.size else L
+    R = h.b2 * R + (1 - h.b2) * product(G.mT, G) if R.size else R
+    return L, R
+
+
+def _scale_by_shape(max_dim: int, nonstandard_constant: Hyper, stack_axes: PyTree) -> GradientTransformation:
+    """u 2 / (m + n) of a matrix, nonstandard_constant u where a side is too long."""
+
+    def update(updates: Updates, state: ScaleByScheduleState) -> tuple[Updates, State]:
+        constant = value_at(nonstandard_constant, state.count, "splus", "nonstandard_constant")
+        leaves, treedef = tree.flatten(updates)
+        stacks = stacking.count_stack_axes("splus", updates, stack_axes)
+
+        def scaled(u: Array, stack: int) -> Array:
+            m, n = u.shape[stack:]
+            wide = tree.compute_dtype(u.dtype)
+            factor = 2 / (m + n) if max(m, n) <= max_dim else constant.astype(wide)
+            return (factor * u.astype(wide)).astype(u.dtype)
+
+        new = ScaleByScheduleState(next_count(state.count))
+        return treedef.unflatten([scaled(u, stack) for u, stack in zip(leaves, stacks, strict=True)]), new
+
+    def init(params: Params) -> ScaleByScheduleState:
+        return ScaleByScheduleState(zero_count())
+
+    return transform("splus", init, update, state_type=ScaleByScheduleState)
+
+
+@recipe
+def splus(
+    learning_rate: Hyper = 0.1,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    ema_rate: Hyper = 0.999,
+    inverse_every: int = 100,
+    nonstandard_constant: Hyper = 1e-3,
+    weight_decay: Hyper = 1e-2,
+    mask: Mask | None = None,
+    max_dim: int = 10000,
+    *,
+    rest: GradientTransformation | None = None,
+    stack_axes: PyTree = 0,
+) -> GradientTransformation:
+    """The step -lr 2 / (m + n) (U + weight_decay P), U of `scale_by_splus`, for matrices; and the mean of P beside it.
+
+    `rest`, or -lr nonstandard_constant (sign(M) + weight_decay p), for what is none, and that factor for matrices with
+    a side beyond max_dim. ema_rate: of the mean; evaluate at it, `averaged_params(state, params)`. Needs params.
+    The learning rate is that of Adam times the width of the network, 0.1 to 0.2. Not evaluated at P itself: its steps
+    are of one length until the learning rate falls.
+    """
+    errors.check_hyper("splus", "ema_rate", ema_rate, FRACTION)
+    errors.check_hyper("splus", "nonstandard_constant", nonstandard_constant, NONNEGATIVE)
+    decay, rate = add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate)
+    shape = _scale_by_shape(max_dim, nonstandard_constant, stack_axes)
+    matrices = chain(scale_by_splus(b1, b2, inverse_every, max_dim, stack_axes=stack_axes), decay, shape, rate)
+    if rest is None:
+        sign = stateless_with_tree_map(lambda m, _: jnp.sign(m))
+        rest = chain(ema(b1, debias=False), sign, decay, scale(nonstandard_constant), rate)
+    each = partition({"matrix": matrices, "rest": rest}, stacking.matrix_labels("splus", stack_axes))
+    return chain(each, average_params(ema_rate))
