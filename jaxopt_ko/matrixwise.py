@@ -43,7 +43,8 @@ def matrixwise(
     rule(G, *memory, h) -> (step, *memory) of N matrices of one shape, G float[N, m, n].
     refresh(G, *memory, h) -> memory: what is done before the rule on the first step and then on every `interval`-th,
         `lag` steps later, and costs nothing between. Stacks take turns, so that no step does all.
-        Where `shared` makes a bool[] `due`, it is done on the steps that are due, for all stacks.
+        Where `shared` makes a float[] `every`, the steps from one to the next, and the state has the scalar `since`,
+        int32[], which is 0 whenever it is the first stack's turn, the others follow within that time.
     hypers, scalars, shared, dtypes: as of `lift.leafwise`; `shared` may make keys, too.
     stack_axes: how many leading axes of a leaf are stacks; an integer, or a prefix of integers.
 
@@ -72,7 +73,7 @@ def matrixwise(
         if shared is not None:
             h |= shared(t, Scalars(**h))
         new = [h[key].astype(value.dtype) for key, value in zip(held, old, strict=True)]
-        told = h.pop("due", None)
+        every = h.pop("every", None)
         stacks = stacking.count_stack_axes(name, updates, stack_axes)
         leaves, treedef = tree.flatten(updates, none_is_leaf=True)
         columns = [treedef.flatten_up_to(field) for field in fields]
@@ -88,8 +89,11 @@ def matrixwise(
         wheres = [[(present[j], leaves[present[j]].shape[: stacks[j]]) for j in members] for members in groups]
         at = stacking.places(wheres, count >= 0)
         for turn, where in enumerate(wheres):
-            late = count - np.int32(lag + turn * interval // len(groups))
-            due = (count == 0) | (late > 0) & (late % np.int32(interval) == 0) if told is None else told
+            if every is None:
+                late = count - np.int32(lag + turn * interval // len(groups))
+                due = (count == 0) | (late > 0) & (late % np.int32(interval) == 0)
+            else:
+                due = h["since"] == jnp.floor(turn / len(groups) * every).astype(h["since"].dtype)
             G = stacking.joined([leaves[i] for i, _ in where], where)
             memory = tuple(stacking.joined([column[i] for i, _ in where], where) for column in columns)
             step, memory = once(G, memory, h, due)

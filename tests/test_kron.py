@@ -224,3 +224,17 @@ def test_each_side_is_fitted_to_what_the_other_has_made_white(x64):
     end = quick.jit(lambda gs: jax.lax.scan(lambda s, g: (opt.update(g, s)[1], None), opt.init(gs[0]), gs)[0])(gs)
     got = np.kron(*(Q @ jnp.diag(D) @ Q.T for Q, D in ((end.Q_L, end.D_L), (end.Q_R, end.D_R))))
     np.testing.assert_allclose(np.diag(got), np.diag(np.kron(A, B)) ** 2, rtol=0.3)
+
+
+def test_matrices_of_other_shapes_take_other_turns():
+    opt = jo.scale_by_kron(preconditioner_update_probability=0.25)
+    params = {"a": jnp.eye(3), "b": jnp.eye(2)}
+    step = quick.jit(lambda s: opt.update(params, s)[1])
+    states = [opt.init(params)]
+    for _ in range(9):
+        states.append(step(states[-1]))
+    changed = [
+        {key for key in params if not np.array_equal(now.Q_L[key], before.Q_L[key])}
+        for before, now in itertools.pairwise(states)
+    ]
+    assert changed == [set(), {"b"}, set(), {"a"}] * 2 + [set()]

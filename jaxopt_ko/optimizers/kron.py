@@ -72,8 +72,8 @@ def scale_by_kron(
     Q_R = Q_R - precond_lr triu(A' A - B' B) / |A' A + B' B| Q_R
     U   = P_L M_hat P_R;   u = U min(1, 1.1 / rms(U))
 
-    preconditioner_update_probability: p; Q is fitted as soon as 1 / p steps have gone since the last time. None: 1 for
-        500 steps, then falling as exp(-t / 1000) to 0.03.
+    preconditioner_update_probability: p; Q is fitted as soon as 1 / p steps have gone since the last time, matrices of
+        other shapes in the steps between. None: 1 for 500 steps, then falling as exp(-t / 1000) to 0.03.
     max_size_triangular: a longer side has a diagonal for Q, as has one of 1, and all if min_ndim_triangular > 2.
     memory_save_mode: "smart_one_diag", a diagonal for the longer side if there is one; "one_diag", for the longer or
         the last; "all_diag", for both; None, "none": for none.
@@ -98,10 +98,9 @@ def scale_by_kron(
         return jnp.zeros(shape, mu_dtype or dtype), *sides
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        gone = h.since + np.int32(1)
-        due = gone.astype(h.b1.dtype) >= 1 / h.preconditioner_update_probability
-        since = jnp.where(due, jnp.zeros_like(gone), gone)
-        return {"c1": debias(h.b1, t), "due": due, "since": since, "key": jax.random.fold_in(start, t)}
+        gone, every = h.since + np.int32(1), 1 / h.preconditioner_update_probability
+        since = jnp.where(gone.astype(every.dtype) >= every, jnp.zeros_like(gone), gone)
+        return {"c1": debias(h.b1, t), "every": every, "since": since, "key": jax.random.fold_in(start, t)}
 
     def refresh(G: Array, M: Array, Q_L: Array, Q_R: Array, h: Scalars) -> Memory:
         G = ratio(G, _length(G)) if normalize_grads else G
