@@ -32,7 +32,7 @@ FLOORS = [
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # inside a room of several files: pieces that others of the same room stand on
-WITHIN = {"transforms.scaling", "optimizers.adam", "optimizers.muon", "losses.arrays"} | {
+WITHIN = {"transforms.scaling", "optimizers.adam", "optimizers.muon", "optimizers.matrix_recipe", "losses.arrays"} | {
     f"solvers.{piece}"
     for piece in (
         *("objective", "bounds", "search", "linesearch", "descent", "trust_region"),

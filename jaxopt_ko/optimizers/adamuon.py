@@ -17,12 +17,13 @@ import numpy as np
 from jax import Array
 
 from jaxopt_ko import errors, tree
-from jaxopt_ko.compose import chain, leafwise, partition, transform
+from jaxopt_ko.compose import leafwise, transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import JORDAN, Coefficients
 from jaxopt_ko.numerics import ratio, safe_sqrt, unfolded, value_at
 from jaxopt_ko.optimizers.adam import adamw
+from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
 from jaxopt_ko.optimizers.muon import (
     MuonDimensionNumbers,
     MuonState,
@@ -32,12 +33,10 @@ from jaxopt_ko.optimizers.muon import (
     scale_by_muon,
 )
 from jaxopt_ko.stacking import MatrixAxes
-from jaxopt_ko.transforms.decay import add_decayed_weights
-from jaxopt_ko.transforms.scaling import ScaleByScheduleState, scale_by_learning_rate
+from jaxopt_ko.transforms.scaling import ScaleByScheduleState
 from jaxopt_ko.tree import wide_like
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
-Mask = PyTree | Callable[[Params], PyTree]
 Numbers = MuonDimensionNumbers | PyTree | Callable[[Params], PyTree] | None
 
 
@@ -251,12 +250,9 @@ def normuon(
         weight_dimension_numbers=weight_dimension_numbers, stack_axes=stack_axes, compute_dtype=compute_dtype,
         stack_sharding=stack_sharding,
     )  # fmt: skip
-    decay = add_decayed_weights(weight_decay, weight_decay_mask)
     rest = adamw(learning_rate, eps=eps, weight_decay=weight_decay) if rest is None else rest
-    return partition(
-        {"matrix": chain(matrices, decay, scale_by_learning_rate(learning_rate)), "rest": rest},
-        labels_of("normuon", weight_dimension_numbers, stack_axes),
-    )
+    labels = labels_of("normuon", weight_dimension_numbers, stack_axes)
+    return matrices_and_rest(matrices, rest, labels, learning_rate, weight_decay, weight_decay_mask)
 
 
 @recipe
@@ -289,9 +285,6 @@ def adamuon(
         weight_dimension_numbers=weight_dimension_numbers, stack_axes=stack_axes, compute_dtype=compute_dtype,
         stack_sharding=stack_sharding,
     )  # fmt: skip
-    decay = add_decayed_weights(weight_decay, weight_decay_mask)
     rest = adamw(learning_rate, eps=eps, weight_decay=weight_decay) if rest is None else rest
-    return partition(
-        {"matrix": chain(matrices, decay, scale_by_learning_rate(learning_rate)), "rest": rest},
-        labels_of("adamuon", weight_dimension_numbers, stack_axes),
-    )
+    labels = labels_of("adamuon", weight_dimension_numbers, stack_axes)
+    return matrices_and_rest(matrices, rest, labels, learning_rate, weight_decay, weight_decay_mask)

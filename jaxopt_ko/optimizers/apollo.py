@@ -6,7 +6,6 @@ Its limit to growth: Chen et al. 2024, arXiv:2410.01623 (Fira).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -14,7 +13,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko import errors
-from jaxopt_ko.compose import chain, partition
 from jaxopt_ko.errors import FINITE, FRACTION, NONNEGATIVE, Domain
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import product
@@ -22,12 +20,10 @@ from jaxopt_ko.matrixwise import matrixwise
 from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import length, ratio, safe_sqrt
 from jaxopt_ko.optimizers.adam import adamw
+from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
 from jaxopt_ko.stacking import matrix_labels
-from jaxopt_ko.transforms.decay import add_decayed_weights
-from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, PyTree, Updates
 
-Mask = PyTree | Callable[[Params], PyTree]
 SCALE_TYPES = ("channel", "tensor")
 KEEPS = ("long", "short")
 GROWTH = Domain(1.0, math.inf, "a number >= 1 (infinity switches it off)", infinite=True)
@@ -156,7 +152,6 @@ def apollo(
         rank, update_proj_gap, scale, b1, b2, eps, scale_type=scale_type, gamma=gamma, keeps=keeps, seed=seed,
         stack_axes=stack_axes,
     )  # fmt: skip
-    decay = add_decayed_weights(weight_decay, mask)
     rest = adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay) if rest is None else rest
-    matrices = chain(rule, decay, scale_by_learning_rate(learning_rate))
-    return partition({"matrix": matrices, "rest": rest}, matrix_labels("apollo", stack_axes))
+    labels = matrix_labels("apollo", stack_axes)
+    return matrices_and_rest(rule, rest, labels, learning_rate, weight_decay, mask)

@@ -15,19 +15,16 @@ import numpy as np
 from jax import Array
 
 from jaxopt_ko import errors
-from jaxopt_ko.compose import chain, partition
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, Domain
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import QR_METHODS, orthonormal_columns, product
 from jaxopt_ko.matrixwise import matrixwise
 from jaxopt_ko.numerics import safe_sqrt
 from jaxopt_ko.optimizers.adam import adamw
+from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
 from jaxopt_ko.stacking import matrix_labels
-from jaxopt_ko.transforms.decay import add_decayed_weights
-from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, PyTree, Updates
 
-Mask = PyTree | Callable[[Params], PyTree]
 SIDES = ("long", "output", "input")
 PART = Domain(0.0, 1.0, "in (0, 1]", low_open=True, infinite=True)
 
@@ -148,7 +145,6 @@ def dion(
         rank_fraction, mu, eps, rank_multiple_of=rank_multiple_of, orthonormal_side=orthonormal_side,
         qr_method=qr_method, shape_scale=shape_scale, seed=seed, stack_axes=stack_axes,
     )  # fmt: skip
-    decay = add_decayed_weights(weight_decay, mask)
     rest = adamw(learning_rate, b2=0.95, eps=eps, weight_decay=weight_decay) if rest is None else rest
-    matrices = chain(rule, decay, scale_by_learning_rate(learning_rate))
-    return partition({"matrix": matrices, "rest": rest}, matrix_labels("dion", stack_axes))
+    labels = matrix_labels("dion", stack_axes)
+    return matrices_and_rest(rule, rest, labels, learning_rate, weight_decay, mask)

@@ -5,7 +5,6 @@ Lin et al. 2025, arXiv:2509.03378; in the form of its authors, github.com/yorker
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,19 +13,15 @@ import numpy as np
 from jax import Array
 
 from jaxopt_ko import errors
-from jaxopt_ko.compose import chain, partition
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import eigenvectors, orthonormal, product, rotated
 from jaxopt_ko.matrixwise import matrixwise
 from jaxopt_ko.numerics import first_value, ratio, safe_sqrt
 from jaxopt_ko.optimizers.adam import adamw
+from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
 from jaxopt_ko.stacking import matrix_labels
-from jaxopt_ko.transforms.decay import add_decayed_weights
-from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, Updates
-
-Mask = PyTree | Callable[[Params], PyTree]
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, PyTree, Updates
 
 
 class ScaleByKlShampooState(NamedTuple):
@@ -245,7 +240,6 @@ def _recipe(
     who: str, rule: GradientTransformation, learning_rate: Hyper, b1: Hyper, b2: Hyper, eps: Hyper,
     weight_decay: Hyper, mask: Mask | None, rest: GradientTransformation | None, stack_axes: PyTree,
 ) -> GradientTransformation:  # fmt: skip
-    decay = add_decayed_weights(weight_decay, mask)
     rest = adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay) if rest is None else rest
-    matrices = chain(rule, decay, scale_by_learning_rate(learning_rate))
-    return partition({"matrix": matrices, "rest": rest}, matrix_labels(who, stack_axes))
+    labels = matrix_labels(who, stack_axes)
+    return matrices_and_rest(rule, rest, labels, learning_rate, weight_decay, mask)

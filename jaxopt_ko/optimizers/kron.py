@@ -7,7 +7,6 @@ relative step. Momentum, schedule and clipping: kron-torch 0.3.3.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -16,7 +15,6 @@ import numpy as np
 from jax import Array
 
 from jaxopt_ko import errors
-from jaxopt_ko.compose import chain, partition
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE, UNIT
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import product, times_inverse
@@ -24,13 +22,11 @@ from jaxopt_ko.matrixwise import matrixwise
 from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import first_value, ratio, safe_sqrt
 from jaxopt_ko.optimizers.adam import adamw
+from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
 from jaxopt_ko.schedules import exponential_decay
 from jaxopt_ko.stacking import matrix_labels
-from jaxopt_ko.transforms.decay import add_decayed_weights
-from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, PyTree, Updates
 
-Mask = PyTree | Callable[[Params], PyTree]
 MODES = ("none", "smart_one_diag", "one_diag", "all_diag")
 PROBABILITY = exponential_decay(1.0, 1000, math.exp(-1), 500, end_value=0.03)  # 1 for 500 steps, 0.03 from 4000 on
 DAMPING = math.sqrt(np.finfo(np.float32).eps)
@@ -236,7 +232,6 @@ def psgd_kron(
         momentum_into_precond_update, precond_lr, precond_init_scale, mu_dtype, precond_dtype,
         normalize_grads=normalize_grads, key=key, stack_axes=stack_axes,
     )  # fmt: skip
-    decay = add_decayed_weights(weight_decay, mask)
     rest = adamw(learning_rate, b1, weight_decay=weight_decay) if rest is None else rest
-    matrices = chain(rule, decay, scale_by_learning_rate(learning_rate))
-    return partition({"matrix": matrices, "rest": rest}, matrix_labels("psgd_kron", stack_axes))
+    labels = matrix_labels("psgd_kron", stack_axes)
+    return matrices_and_rest(rule, rest, labels, learning_rate, weight_decay, mask)

@@ -17,19 +17,17 @@ import numpy as np
 from jax import Array
 
 from jaxopt_ko import errors, stacking, tree
-from jaxopt_ko.compose import chain, leafwise, partition, transform
+from jaxopt_ko.compose import leafwise, transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import JORDAN, PRECONDITIONINGS, PRESETS, Coefficients, orthogonalized
 from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import next_count, scalar_dtype, unfolded, value_at, zero_count
 from jaxopt_ko.optimizers.adam import adamw
-from jaxopt_ko.transforms.decay import add_decayed_weights
-from jaxopt_ko.transforms.scaling import ScaleByScheduleState, scale_by_learning_rate
+from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
+from jaxopt_ko.transforms.scaling import ScaleByScheduleState
 from jaxopt_ko.tree import wide_like
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
-
-Mask = PyTree | Callable[[Params], PyTree]
 
 
 class MuonState(NamedTuple):
@@ -324,13 +322,10 @@ def muon(
         stack_axes=stack_axes, compute_dtype=compute_dtype, gram=gram, shape_scale=scale_of,
         stack_sharding=stack_sharding,
     )  # fmt: skip
-    decay = add_decayed_weights(weight_decay, weight_decay_mask)
     if rest is None:
         rest = adamw(
             learning_rate if adam_learning_rate is None else adam_learning_rate, adam_b1, adam_b2, eps,
             adam_eps_root, mu_dtype, adam_weight_decay, nesterov=nesterov,
         )  # fmt: skip
-    return partition(
-        {"matrix": chain(matrices, decay, scale_by_learning_rate(learning_rate)), "rest": rest},
-        labels_of("muon", muon_weight_dimension_numbers, stack_axes),
-    )
+    labels = labels_of("muon", muon_weight_dimension_numbers, stack_axes)
+    return matrices_and_rest(matrices, rest, labels, learning_rate, weight_decay, weight_decay_mask)

@@ -5,14 +5,13 @@ Averages instead of sums, grafting and blocks: Anil et al. 2020, arXiv:2002.0901
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko import errors
-from jaxopt_ko.compose import chain, partition
+from jaxopt_ko.compose import chain
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import inverse_root, product
@@ -20,13 +19,11 @@ from jaxopt_ko.matrixwise import matrixwise
 from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import ratio, safe_sqrt
 from jaxopt_ko.optimizers.adam import adamw
+from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
 from jaxopt_ko.stacking import matrix_labels
-from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.momentum import trace
-from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, PyTree, Updates
 
-Mask = PyTree | Callable[[Params], PyTree]
 GRAFTS = ("none", "sgd", "adagrad", "rmsprop")
 
 
@@ -168,8 +165,7 @@ def shampoo(
     """
     errors.check_hyper("shampoo", "b1", b1, FRACTION)
     rule = scale_by_shampoo(b2, eps, exponent, graft, precondition_frequency, block_size, root, stack_axes=stack_axes)
-    decay = add_decayed_weights(weight_decay, mask)
     momentum = trace(b1, nesterov, dampening=b1)
     rest = adamw(learning_rate, b1, eps=eps, weight_decay=weight_decay) if rest is None else rest
-    matrices = chain(rule, momentum, decay, scale_by_learning_rate(learning_rate))
-    return partition({"matrix": matrices, "rest": rest}, matrix_labels("shampoo", stack_axes))
+    labels = matrix_labels("shampoo", stack_axes)
+    return matrices_and_rest(chain(rule, momentum), rest, labels, learning_rate, weight_decay, mask)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -10,7 +9,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko import errors
-from jaxopt_ko.compose import chain, partition
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import eigenvectors, orthonormal, product, rotated
@@ -18,12 +16,9 @@ from jaxopt_ko.matrixwise import matrixwise
 from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import ratio, safe_sqrt
 from jaxopt_ko.optimizers.adam import adamw
+from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
 from jaxopt_ko.stacking import matrix_labels
-from jaxopt_ko.transforms.decay import add_decayed_weights
-from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, Updates
-
-Mask = PyTree | Callable[[Params], PyTree]
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, PyTree, Updates
 
 
 class ScaleBySoapState(NamedTuple):
@@ -142,7 +137,6 @@ def soap(
     do not fit beside the weights: Muon keeps one matrix.
     """
     rule = scale_by_soap(b1, b2, eps, shampoo_beta, precondition_frequency, max_precondition_dim, stack_axes=stack_axes)
-    decay = add_decayed_weights(weight_decay, mask)
     rest = adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay) if rest is None else rest
-    matrices = chain(rule, decay, scale_by_learning_rate(learning_rate))
-    return partition({"matrix": matrices, "rest": rest}, matrix_labels("soap", stack_axes))
+    labels = matrix_labels("soap", stack_axes)
+    return matrices_and_rest(rule, rest, labels, learning_rate, weight_decay, mask)

@@ -1,0 +1,26 @@
+"""What the recipes of matrix methods share: the method for matrices, another one for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from jaxopt_ko.compose import chain, partition
+from jaxopt_ko.transforms.decay import add_decayed_weights
+from jaxopt_ko.transforms.scaling import scale_by_learning_rate
+from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree
+
+Mask = PyTree | Callable[[Params], PyTree]
+
+
+def matrices_and_rest(
+    direction: GradientTransformation,
+    rest: GradientTransformation,
+    labels: Callable[[Params], PyTree],
+    learning_rate: Hyper,
+    weight_decay: Hyper,
+    mask: Mask | None,
+) -> GradientTransformation:
+    """The step -lr (u + weight_decay p), u of the direction, for leaves labelled "matrix"; `rest` for those "rest"."""
+    decay = add_decayed_weights(weight_decay, mask)
+    matrices = chain(direction, decay, scale_by_learning_rate(learning_rate))
+    return partition({"matrix": matrices, "rest": rest}, labels)
