@@ -50,11 +50,12 @@ _BIAS = re.compile(r"b\d*|b[qkvo]|bias(_.*)?|.*_bias|.*bias_table|a_log|time_\w+
 _GAIN = re.compile(r"\w*scale\d*|offset|gain|gamma|beta|g|ls\d*")
 _NORM = _words(r"\w*norm|ln|bn|gn")
 _EMBEDDING = _words(r"\w*embeds?|\w*embeddings?|\w*embedder|\w*emb|wte|wpe|codebook")
-_TABLE = _words(r"token|tokens|latents|position|positions|registers|prompt")  # of a leaf itself
+_TABLE = _words(r"tokens?|latents|pos|positions?|registers|prompt|cls")  # of a leaf itself
 _HEAD = re.compile(r"(\w*_)?heads?(_\d+)?|(\w*_)?logits(_\w*)?|(\w*_)?classifier(_\d+)?|(\w*_)?unembed(ding)?")
 _ROUTER = _words(r"router|routing")
-_GATE = _words(r"gate|gating")
-_EXPERTS = _words(r"expert|experts|moe|mixture")
+_GATE = re.compile(r"gat(e|ing)\d*")
+_EXPERTS = _words(r"experts?|moe|mixture")
+_EXPERT = _words(r"experts?")
 _QKV = _words(r"qkv|wqkv|kv|wkv|c_attn|in_proj|query_key_value")
 _CONVOLUTION = _words(r"\w*conv|conv\dd|conv\d_d|\w*conv_transpose")
 _SIDES = ("into", "out")
@@ -194,7 +195,7 @@ def _role(leaf: _Seen) -> str | None:
         ("head", lambda: any(map(_HEAD.fullmatch, leaf.words))),
         ("embedding", lambda: leaf.any(_EMBEDDING) or _TABLE.search(leaf.name) is not None),
         ("head", lambda: leaf.any(_ROUTER)),
-        ("head", lambda: leaf.any(_GATE) and leaf.any(_EXPERTS) and _narrow(leaf)),
+        ("head", lambda: leaf.any(_EXPERTS) and _is_router(leaf)),
         ("experts", lambda: leaf.any(_EXPERTS) and ndim in (2, 3) and not conv),
         ("qkv", lambda: leaf.any(_QKV) and ndim in (2, 3, 4) and _axes("qkv", leaf) is not None),
         ("convolution", lambda: conv and (ndim in (3, 4) or _small_window(leaf))),
@@ -211,15 +212,15 @@ def _small_window(leaf: _Seen) -> bool:
     return len(set(window)) == 1 and window[0] <= 11
 
 
-def _narrow(leaf: _Seen) -> bool:
-    """A gate that chooses among experts has few outputs; one within an expert is as wide as its layer."""
+def _is_router(leaf: _Seen) -> bool:
+    """A gate beside the experts, with few outputs, chooses among them; one within an expert is a layer of it."""
     outputs, inputs = leaf.own[-2:] if leaf.output_first else leaf.own[:-3:-1]
-    return outputs < inputs
+    return outputs < inputs and any(map(_GATE.fullmatch, leaf.words)) and not leaf.any(_EXPERT)
 
 
 def _heads(guessed: list[str | None], seen: list[_Seen]) -> list[str | None]:
-    """Inputs and heads that no name tells, among the matrices outside the repeated blocks: those that bring the input
-    to the blocks' width, those of a vocabulary's size, and if there is none the last of each chain of layers."""
+    """Heads and inputs that no name tells, among the matrices outside the repeated blocks: a head is of a vocabulary's
+    size, or if there is none the last of each chain of layers; beside blocks, what else is there reads the input."""
     found = list(guessed)
     vocabularies = {
         leaf.own[0] for leaf, role in zip(seen, guessed, strict=True) if role == "embedding" and len(leaf.own) == 2
@@ -228,26 +229,32 @@ def _heads(guessed: list[str | None], seen: list[_Seen]) -> list[str | None]:
     plain = [i for i, role in enumerate(guessed) if role == "matrix" and len(seen[i].own) == 2]
     outside = [i for i in plain if not _within(seen[i], blocks)]
     widths = {_sides(seen[i])[0] for i in plain if i not in outside}
+    chains: dict[str, list[int]] = {}
     for i in outside:
         inputs, outputs = _sides(seen[i])
         if outputs in vocabularies:
             found[i] = "head"
-        elif outputs in widths and inputs not in widths:
+        elif blocks and outputs in widths and inputs not in widths:
             found[i] = "embedding"
-    if "head" in found or ("embedding" in guessed and not blocks):
-        return found
-    chains: dict[str, list[int]] = {}
-    for i in outside:
-        if found[i] == "matrix":
+        else:
             chains.setdefault(re.sub(r"\d+", "#", "/".join(seen[i].keys)), []).append(i)
+    if "head" not in found and (blocks or "embedding" not in guessed):
+        for i in _ends(chains, guessed, seen, bool(blocks)):
+            found[i] = "head"
+    return ["embedding" if blocks and i in outside and role == "matrix" else role for i, role in enumerate(found)]
+
+
+def _ends(
+    chains: Mapping[str, list[int]], guessed: list[str | None], seen: list[_Seen], beside_blocks: bool
+) -> Iterator[int]:
+    """The last layer of each chain of numbered ones, and those whose outputs are not the next one's inputs."""
     alone = sum(role in MATRICES for role in guessed) == 1
     for stem, chain in chains.items():
-        if blocks or "#" in stem or alone:
-            chain.sort(key=lambda i: _natural(seen[i].keys))
-            for i, after in zip(chain, [*chain[1:], None], strict=True):
+        if beside_blocks or "#" in stem or alone:
+            order = sorted(chain, key=lambda i: _natural(seen[i].keys))
+            for i, after in zip(order, [*order[1:], None], strict=True):
                 if after is None or _sides(seen[i])[1] != _sides(seen[after])[0]:
-                    found[i] = "head"
-    return found
+                    yield i
 
 
 def _sides(leaf: _Seen) -> tuple[int, int]:

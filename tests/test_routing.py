@@ -92,6 +92,10 @@ def role(shapes, path, **options):
         ({"stem/kernel": (3, 3, 1, 8)}, "stem/kernel", "convolution"),
         ({"layers/scale": (3, 8)}, "layers/scale", "norm"),
         ({"w": (3, 8)}, "w", "head"),
+        ({"l/1/w": (8, 8), "l/1/v": (8, 8), "mix/w": (8, 8), "head/w": (8, 5)}, "mix/w", "embedding"),
+        ({"l/moe/gate_proj/kernel": (4, 8, 6), "l/moe/gate/kernel": (8, 4)}, "l/moe/gate_proj/kernel", "experts"),
+        ({"l/moe/experts/gate/kernel": (4, 8, 6)}, "l/moe/experts/gate/kernel", "experts"),
+        ({"l/moe/gate/kernel": (8, 4)}, "l/moe/gate/kernel", "head"),
     ],
 )
 def test_names_and_shapes_that_mislead(shapes, path, wanted):

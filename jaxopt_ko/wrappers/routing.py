@@ -55,9 +55,14 @@ class Group(NamedTuple):
         )
 
     @property
+    def factory(self) -> Callable[..., GradientTransformation] | None:
+        """The method, unless it is a transformation already."""
+        return None if isinstance(self.method, tuple) or hasattr(self.method, "init") else self.method
+
+    @property
     def of_stacks(self) -> bool:
         """Is it a function that wants to know of stacks? Then its leaves are shown to it as [N, m, n] or [N, …]."""
-        return not hasattr(self.method, "init") and takes(self.method, "stack_axes")
+        return self.factory is not None and takes(self.factory, "stack_axes")
 
 
 class Routed(GradientTransformation):
@@ -163,7 +168,7 @@ def _reading(leaf: Leaf) -> str:
 
 
 def _method(group: Group) -> str:
-    if isinstance(group.method, tuple) or hasattr(group.method, "init"):
+    if group.factory is None:
         return name_of(errors.check_pair("route", group.name, group.method))
     made = group.method.func if isinstance(group.method, functools.partial) else group.method
     return str(getattr(made, "__name__", made))
@@ -180,14 +185,14 @@ def _made(who: str, group: Group) -> GradientTransformation:
     given = {"learning_rate": group.learning_rate, "weight_decay": group.weight_decay}
     given = {key: value for key, value in given.items() if value is not None}
     where = f"group {group.name!r}"
-    if hasattr(group.method, "init"):
+    if group.factory is None:
         if given:
             errors.not_for_finished(who, where, tuple(given))
         return errors.check_pair(who, where, group.method)
-    stray = [key for key in given if not takes(group.method, key)]
+    stray = [key for key in given if not takes(group.factory, key)]
     if stray:
         errors.not_taken(who, where, _method(group), stray)
-    return errors.check_pair(who, where, group.method(**given, **({"stack_axes": 1} if group.of_stacks else {})))
+    return errors.check_pair(who, where, group.factory(**given, **({"stack_axes": 1} if group.of_stacks else {})))
 
 
 def _check(who: str, updates: Updates, like: PyTree) -> None:
