@@ -1,13 +1,17 @@
 """Strict from the first import: eight CPU devices, no silent promotion of dtype or rank, warnings are errors."""
 
 import gc
+import importlib.metadata
 import os
 import pathlib
 
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-    " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-).strip()
+os.environ["XLA_FLAGS"] = " ".join([
+    os.environ.get("XLA_FLAGS", ""),
+    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+    # The older way of making kernels compiles twice as fast; a flag that XLA does not know would end the process.
+    "--xla_cpu_use_fusion_emitters=false" * importlib.metadata.version("jaxlib").startswith("0.10."),
+])  # fmt: skip
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax

@@ -1,6 +1,6 @@
 """jax.jit for tests, by XLA's older way of making kernels on CPU: small programs compile two or three times faster.
 
-Not where bits are compared: between one program and another it rounds otherwise.
+Where the bits of two programs are compared `exact` has the newer way: the older rounds otherwise in one and another.
 """
 
 import functools
@@ -10,9 +10,9 @@ import jax.numpy as jnp
 
 
 @functools.cache
-def options():
+def options(emitters=False):
     """The compiler's options, None where XLA knows them no more."""
-    made = {"xla_cpu_use_fusion_emitters": False}
+    made = {"xla_cpu_use_fusion_emitters": emitters}
     try:
         jax.jit(jnp.negative, compiler_options=made)(1.0)
     except jax.errors.JaxRuntimeError:
@@ -23,3 +23,8 @@ def options():
 def jit(function):
     """Not to be called within another jit."""
     return jax.jit(function, compiler_options=options())
+
+
+def exact(function, **how):
+    """jax.jit with the kernels that round alike in all programs; not to be called within another jit."""
+    return jax.jit(function, compiler_options=options(emitters=True), **how)

@@ -27,8 +27,8 @@ PROPER = {  # names that Korean leaves in Latin letters
     "SGD", "AdaGrad", "RMSProp", "AdaDelta", "Adam", "Nadam", "NAdam", "AdamW", "AdaMax", "AdaMaxW", "NAdamW",
     "AMSGrad", "Rprop", "signSGD", "Signum", "Lion", "Yogi", "RAdam", "AdaBelief", "Adan",
     "Adafactor", "SM3", "GaLore", "LARS", "NovoGrad", "LAMB", "Fromage", "AdEMAMix", "ADOPT", "ACProp", "MADGRAD",
-    "Sophia", "Shampoo", "Muon", "NorMuon", "AdaMuon", "Scion", "SOAP", "PSGD", "SPlus", "KL-Shampoo", "KL-SOAP",
-    "COCOB", "Prodigy", "DoG", "DoWG", "MoMo", "MoMo-Adam",
+    "APOLLO", "AdamC", "Dion", "Sophia", "Shampoo", "Muon", "NorMuon", "AdaMuon", "Scion", "SOAP", "PSGD", "SPlus",
+    "KL-Shampoo", "KL-SOAP", "COCOB", "Prodigy", "DoG", "DoWG", "MoMo", "MoMo-Adam",
     "BFGS", "L-BFGS", "L-BFGS-B", "RMSProp, centered", "English",
 }  # fmt: skip
 HINTS = ("GL Driver Message", "willReadFrequently")  # the browser's own on the speed of software rendering

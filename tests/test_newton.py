@@ -324,8 +324,8 @@ def test_lanes_stop_by_themselves_and_a_failed_one_leaves_the_others_alone(x64, 
 def test_a_scan_is_the_loop_and_nothing_moves_after_the_end(x64, method):
     start = {"a": jnp.array([-1.2, 1.0]), "b": jnp.array([[0.5]])}
     value_fn = lambda p: (rosenbrock(jnp.concatenate([p["a"], p["b"][0]])), p["b"])  # noqa: E731
-    looped, state, steps = solve(method, value_fn, start, has_aux=True)
-    scanned, end, infos = trace(method, value_fn, start, int(steps) + 5, has_aux=True)
+    looped, state, steps = quick.exact(lambda: solve(method, value_fn, start, has_aux=True))()
+    scanned, end, infos = quick.exact(lambda: trace(method, value_fn, start, int(steps) + 5, has_aux=True))()
     jax.tree.map(np.testing.assert_array_equal, looped, scanned)
     assert int(jnp.sum(infos.status.code == 0)) == int(steps) - 1
     np.testing.assert_array_equal(end.aux, scanned["b"])

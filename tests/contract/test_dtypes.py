@@ -15,7 +15,7 @@ DTYPES = (jnp.float32, jnp.bfloat16, jnp.float16)
 OPTIMIZERS = lambda case: not case.direction and not case.words  # those that evaluate f do so in half precision  # noqa: E731
 
 
-@every("dtypes")
+@every("dtypes", parts=False)
 def test_state_and_params_keep_their_dtypes(case):
     """All nine pairs of dtypes, traced abstractly; one of them, zero gradients in float16, run."""
     opt = whole(case)

@@ -5,6 +5,7 @@ import pickle
 import jax
 import jax.numpy as jnp
 import numpy as np
+import quick
 
 from cases import assert_same_bits, descend, every, params_like, whole
 
@@ -14,7 +15,7 @@ def test_traced_once_and_scan_is_loop_and_resume_gives_the_same_bits(case):
     opt, params = whole(case), params_like()
     traces = []
 
-    @jax.jit
+    @quick.exact
     def step(carry):
         traces.append(1)
         return descend(opt)(carry)[0]
@@ -28,7 +29,7 @@ def test_traced_once_and_scan_is_loop_and_resume_gives_the_same_bits(case):
     assert len(traces) == 1
     assert jax.tree.structure(carry) == jax.tree.structure(start)
 
-    scanned, _ = jax.jit(lambda c: jax.lax.scan(descend(opt), c, None, 4))(start)
+    scanned, _ = quick.exact(lambda c: jax.lax.scan(descend(opt), c, None, 4))(start)
     assert_same_bits(scanned, carry)
 
     resumed = jax.tree.map(jnp.asarray, pickle.loads(saved))
@@ -36,10 +37,10 @@ def test_traced_once_and_scan_is_loop_and_resume_gives_the_same_bits(case):
     assert len(traces) == 1
 
 
-@every("donation")
+@every("donation", parts=False)
 def test_donated_buffers_are_separate_and_init_is_pure(case):
     opt, params = whole(case), params_like()
-    step = jax.jit(lambda p, s: descend(opt)((p, s))[0], donate_argnums=(0, 1))
+    step = quick.exact(lambda p, s: descend(opt)((p, s))[0], donate_argnums=(0, 1))
     fresh = jax.tree.map(jnp.copy, params)
     first = step(*step(params, opt.init(params)))
     again = step(*step(fresh, opt.init(fresh)))  # init after its first state was given away

@@ -35,7 +35,9 @@ def test_empty_none_scalar_and_python_float(case):
         assert jnp.shape(updates) == ()
 
 
-@every("trees", lambda case: not case.vector and case.name not in NORMS and case.factory is not jo.named_chain)
+@every(
+    "trees", lambda case: not case.vector and case.name not in NORMS and case.factory is not jo.named_chain, parts=False
+)
 def test_a_leaf_without_gradient_is_left_alone(case):
     opt, params = whole(case), params_like()
     state = opt.init(params)
@@ -65,7 +67,7 @@ def rounding(case):
     return {"rtol": 2e-5, "atol": 2e-6} if case.vector else {"rtol": 2e-6}
 
 
-@every("vmap")
+@every("vmap", parts=False)
 def test_vmap_over_parameters(case):
     opt = whole(case)
     twice = lambda c: jax.lax.fori_loop(0, 2, lambda _, c: descend(opt)(c)[0], c)  # noqa: E731
@@ -124,7 +126,7 @@ def test_optax_compiles_moments_onto_one_device():
             assert moment.sharding.is_equivalent_to(params[key].sharding, moment.ndim)
 
 
-@every("convergence")
+@every("convergence", parts=False)
 def test_reaches_the_minimum(case):
     opt, params = whole(case), params_like()
     (end, _), _ = quick.jit(lambda c: jax.lax.scan(descend(opt), c, None, 400))((params, opt.init(params)))
