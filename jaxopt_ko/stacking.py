@@ -58,14 +58,16 @@ def count_stack_axes(who: str, full: PyTree, stack_axes: PyTree) -> list[int]:
     return counts
 
 
-def matrix_labels(who: str, stack_axes: PyTree) -> Callable[[PyTree], PyTree]:
-    """params -> "matrix" where a leaf has two axes behind its stack axes, else "rest"."""
+def matrix_labels(
+    who: str, stack_axes: PyTree, names: tuple[str, str] = ("matrix", "rest")
+) -> Callable[[PyTree], PyTree]:
+    """params -> "matrix" where a leaf has two axes behind its stack axes, else "rest"; or other names."""
 
     def labels(params: PyTree) -> PyTree:
         leaves, treedef = tree.flatten(params)
         counts = tree.stacks(who, stack_axes, params)
         matrix = [np.ndim(leaf) == count + 2 for leaf, count in zip(leaves, counts, strict=True)]
-        return treedef.unflatten(["matrix" if flag else "rest" for flag in matrix])
+        return treedef.unflatten([names[0] if flag else names[1] for flag in matrix])
 
     return labels
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax.contrib
 import pytest
 import quick
 from references import record_matrices as record
@@ -26,12 +27,12 @@ def test_orthogonalize_is_muons_direction_without_its_mean():
     np.testing.assert_allclose(v["k"].reshape(4, 5), exact, atol=1e-5)
 
 
-def test_labels_of_muon_are_those_of_all_recipes():
+def test_labels_of_muon_are_optaxs():
     params = {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}
     for numbers in (None, {"w": jo.MuonDimensionNumbers(), "b": None}, lambda p: None):
         state = jo.muon(0.1, muon_weight_dimension_numbers=numbers).init(params)
-        assert state.inner_states["matrix"].inner_state[0].mu["b"] == jo.MaskedNode()
-        assert set(state.inner_states) == {"matrix", "rest"}
+        assert state.inner_states["muon"].inner_state[0].mu["b"] == jo.MaskedNode()
+        assert set(state.inner_states) == set(optax.contrib.muon(0.1).init(params).inner_states) == {"muon", "adam"}
 
 
 # ---- NorMuon and AdaMuon --------------------------------------------------------------------------------

@@ -19,8 +19,9 @@ def matrices_and_rest(
     learning_rate: Hyper,
     weight_decay: Hyper,
     mask: Mask | None,
+    names: tuple[str, str] = ("matrix", "rest"),
 ) -> GradientTransformation:
-    """The step -lr (u + weight_decay p), u of the direction, for leaves labelled "matrix"; `rest` for those "rest"."""
+    """The step -lr (u + weight_decay p), u of the direction, for leaves with the first label; `rest` for the second."""
     decay = add_decayed_weights(weight_decay, mask)
     matrices = chain(direction, decay, scale_by_learning_rate(learning_rate))
-    return partition({"matrix": matrices, "rest": rest}, labels)
+    return partition(dict(zip(names, (matrices, rest), strict=True)), labels)

@@ -247,7 +247,9 @@ def _is_numbers(x: Any) -> bool:
     return isinstance(x, MuonDimensionNumbers)
 
 
-def labels_of(who: str, numbers: Any, stack_axes: PyTree) -> Callable[[Params], PyTree]:
+def labels_of(
+    who: str, numbers: Any, stack_axes: PyTree, names: tuple[str, str] = ("matrix", "rest")
+) -> Callable[[Params], PyTree]:
     """params -> "matrix" where a leaf has dimension numbers, or two axes behind its stack axes, else "rest"."""
 
     def by_numbers(params: Params) -> PyTree:
@@ -255,11 +257,11 @@ def labels_of(who: str, numbers: Any, stack_axes: PyTree) -> Callable[[Params], 
         if made is None:
             return by_shape(params)
         return jax.tree.map(
-            lambda own, part: jax.tree.map(lambda _: "rest" if own is None else "matrix", part),
+            lambda own, part: jax.tree.map(lambda _: names[own is None], part),
             made, params, is_leaf=lambda x: x is None or _is_numbers(x),
         )  # fmt: skip
 
-    by_shape = stacking.matrix_labels(who, stack_axes)
+    by_shape = stacking.matrix_labels(who, stack_axes, names)
     return by_shape if numbers is None else by_numbers
 
 
@@ -327,5 +329,6 @@ def muon(
             learning_rate if adam_learning_rate is None else adam_learning_rate, adam_b1, adam_b2, eps,
             adam_eps_root, mu_dtype, adam_weight_decay, nesterov=nesterov,
         )  # fmt: skip
-    labels = labels_of("muon", muon_weight_dimension_numbers, stack_axes)
-    return matrices_and_rest(matrices, rest, labels, learning_rate, weight_decay, weight_decay_mask)
+    names = ("muon", "adam")  # optax's, in the state
+    labels = labels_of("muon", muon_weight_dimension_numbers, stack_axes, names)
+    return matrices_and_rest(matrices, rest, labels, learning_rate, weight_decay, weight_decay_mask, names)
