@@ -1,7 +1,8 @@
 """Records what other libraries' matrix methods do: `python tests/references/record_matrices.py`.
 
 One matrix, 20 steps, float32, the gradient sin(3 x + k) at step k = 0, 1, …: params after every step. Those that
-would orthogonalize in bfloat16 are made to do it in float32, but torch's own Muon.
+would orthogonalize in bfloat16 are made to do it in float32, but torch's own Muon. Needs the `references` extra, and
+`pip install --no-deps kron-torch apollo-torch`; Dion is that of github.com/microsoft/dion.
 """
 
 import functools
