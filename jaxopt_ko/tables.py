@@ -24,6 +24,9 @@ class Table(NamedTuple):
             for line in lines
         )
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def _repr_markdown_(self) -> str:
         lines = (self.head, ("---",) * len(self.head), *(self._marked(line, "`", "`") for line in self.body))
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -162,6 +162,7 @@ def test_explain_shows_groups_and_goes_to_notebooks():
     rules = (*groups(hidden=functools.partial(jo.muon, beta=0.9))[:2], jo.Group("vectors", jo.sgd(0.1), role="norm"))
     text = str(jo.route(*rules, stack_axes=STACKS).explain(params))
     lines = text.splitlines()
+    assert repr(jo.explain(params, stack_axes=STACKS)).startswith("leaf  ")
     assert lines[0].split("  ")[0] == "leaf" and "learning rate" in lines[0]
     qkv = " ".join(next(line for line in lines if "qkv" in line).split())
     assert qkv == "layers/attention/qkv/kernel (2, 4, 12) qkv 6 of 4 x 4 hidden muon 0.02 0.1"
