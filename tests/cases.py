@@ -28,7 +28,8 @@ class Case(NamedTuple):
     def part(self) -> bool:
         """Is it the direction of a recipe that is a case, too? What costs much to compile is asked of the recipe."""
         name = self.name.partition("-")[0].removeprefix("scale_by_")
-        return self.direction and RECIPES.get(name, name) in BY_NAME
+        recipe = RECIPES.get(name, name)
+        return self.direction and recipe != self.name and recipe in BY_NAME
 
     def __call__(self, **changed: Any) -> jo.GradientTransformation:
         hypers = {**self.hypers, **changed}
