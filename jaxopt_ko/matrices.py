@@ -185,7 +185,7 @@ def _preconditioned(
         norm = jnp.linalg.norm(x, ord=2, axis=(-2, -1), keepdims=True)
         return (x * _inverse(norm + eps)).astype(dtype), None, None
     if how == "frobenius" and dtype.itemsize < 4:
-        norm = safe_sqrt(jnp.sum(x * x, axis=(-2, -1), keepdims=True))
+        norm = frobenius(x)
         return (x * _inverse(norm + eps)).astype(dtype), None, None
     A = _gram(x)
     if how == "frobenius":  # |x|**2 is the trace of A: x is not read again, nor written
@@ -194,8 +194,13 @@ def _preconditioned(
     if how == "aol":
         s = jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.abs(A), axis=-1, keepdims=True), eps))
     else:
-        s = jax.lax.rsqrt(jnp.maximum(safe_sqrt(jnp.sum(A * A, axis=(-2, -1), keepdims=True)), eps))
+        s = jax.lax.rsqrt(jnp.maximum(frobenius(A), eps))
     return (x * (s.mT if how == "aol" and _is_tall(x) else s)).astype(dtype), (A * s * s.mT).astype(dtype), None
+
+
+def frobenius(x: jax.Array) -> jax.Array:
+    """float[…, m, n] -> float[…, 1, 1]: the Frobenius norm; squares must be finite."""
+    return safe_sqrt(jnp.sum(x * x, axis=(-2, -1), keepdims=True))
 
 
 def _inverse(x: jax.Array) -> jax.Array:
@@ -320,7 +325,7 @@ def inverse_root(A: jax.Array, exponent: Any, eps: Any, how: str = "eigh") -> ja
 def _newton_root(A: jax.Array, p: int, eps: Any) -> jax.Array:
     identity = _identity(A)
     A = A + eps * identity
-    size = safe_sqrt(jnp.sum(A * A, axis=(-2, -1), keepdims=True))
+    size = frobenius(A)
     z = (p + 1) / 2 * _inverse(size)
     near = 10 * A.shape[-1] * float(np.finfo(A.dtype).eps)
 

@@ -17,7 +17,7 @@ import numpy as np
 from jaxopt_ko import errors, stacking, tree
 from jaxopt_ko.errors import Domain
 from jaxopt_ko.lift import Memory, Rule, Scalars, started, transform, widened
-from jaxopt_ko.numerics import next_count, unfolded, value_at, zero_count
+from jaxopt_ko.numerics import next_count, values_at, zero_count
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
 
@@ -68,7 +68,7 @@ def matrixwise(
     def update(updates: Updates, state: State) -> tuple[Updates, State]:
         count, old, fields = state[0], state[1 : 1 + len(held)], state[1 + len(held) :]
         t = next_count(count)
-        h = dict(unfolded({key: value_at(hyper, count, name, key) for key, hyper in checked.items()}))
+        h = values_at(checked, count, name)
         h |= {key: widened(value) for key, value in zip(held, old, strict=True)}
         if shared is not None:
             h |= shared(t, Scalars(**h))

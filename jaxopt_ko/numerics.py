@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -44,6 +44,11 @@ def unfolded(values: Any) -> Any:
     """The same, but XLA folds nothing that follows, not even of constants: a number, a traced value and a schedule
     then give the same to the bit."""
     return jax.lax.optimization_barrier(values)  # type: ignore[no-untyped-call]
+
+
+def values_at(hypers: Mapping[str, Hyper], count: jax.Array, who: str) -> dict[str, jax.Array]:
+    """All hyperparameters at a step, by name, `unfolded`."""
+    return dict(unfolded({name: value_at(hyper, count, who, name) for name, hyper in hypers.items()}))
 
 
 def first_value(hyper: Hyper) -> Any:
@@ -104,6 +109,11 @@ def _safe_sqrt_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tup
     positive = y > 0
     slope = jnp.where(positive, 0.5 / jnp.where(positive, y, jnp.ones_like(y)), jnp.zeros_like(y))
     return y, slope * dx
+
+
+def or_one(x: jax.Array) -> jax.Array:
+    """x where it is positive, else 1: to divide by."""
+    return jnp.where(x > 0, x, jnp.ones_like(x))
 
 
 def norm(x: jax.Array) -> jax.Array:

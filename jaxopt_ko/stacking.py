@@ -112,15 +112,14 @@ def _spans(where: Where) -> list[tuple[int, int]]:
 def parted(stack: jax.Array, where: Where, at: Places) -> list[jax.Array]:
     """The way back from `joined`; at: of `places`, for none of which the compiler knows them."""
     spans = _spans(where)
-    rest = (0,) * (stack.ndim - 1)
-    zero = jnp.uint32(0)
+    zeros = [jnp.uint32(0)] * (stack.ndim - 1)
 
     def part(begin: int, size: int) -> jax.Array:
         if len(spans) == 1:
             return stack
         if begin not in at:
             return jax.lax.slice_in_dim(stack, begin, begin + size)
-        return jax.lax.dynamic_slice(stack, (at[begin], *(zero for _ in rest)), (size, *stack.shape[1:]))
+        return jax.lax.dynamic_slice(stack, (at[begin], *zeros), (size, *stack.shape[1:]))
 
     return [part(*span).reshape(*lead, *stack.shape[1:]) for span, (_, lead) in zip(spans, where, strict=True)]
 

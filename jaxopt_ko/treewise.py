@@ -15,7 +15,7 @@ import numpy as np
 from jaxopt_ko import errors, tree
 from jaxopt_ko.errors import Domain
 from jaxopt_ko.lift import Scalars, transform
-from jaxopt_ko.numerics import next_count, safe_sqrt, scalar_dtype, unfolded, value_at, zero_count
+from jaxopt_ko.numerics import next_count, safe_sqrt, scalar_dtype, values_at, zero_count
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, State, Updates
 
 Start = float | Callable[["Vector"], jax.Array]  # of a scalar in the state, from the parameters
@@ -130,8 +130,7 @@ def treewise(
             return Vector([jnp.asarray(column[i]).astype(dtype) for i, dtype in zip(present, wide, strict=True)])
 
         p = vector(tree.in_order(name, "params", updates if params is None else params, updates, treedef))
-        values = {key: value_at(hyper, state.count, name, key) for key, hyper in checked.items()}
-        h = Scalars(**unfolded(values))
+        h = Scalars(**values_at(checked, state.count, name))
         old = {key: getattr(state, key).astype(scalar_dtype()) for key in numbers}
         fields: dict[str, Any] = old | {key: vector(column) for key, column in columns.items()}
         s = Scalars(**fields)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxopt_ko.errors import TreeError, describe, say
-from jaxopt_ko.numerics import safe_sqrt
+from jaxopt_ko.numerics import or_one, safe_sqrt
 from jaxopt_ko.tree import compute_dtype
 
 Axis = int | tuple[int, ...] | None
@@ -71,5 +71,5 @@ def length(x: jax.Array, axis: Axis, where: ArrayLike | None = None) -> jax.Arra
     """The Euclidean norm over some axes, kept as ones, with derivative 0 at 0; no square overflows."""
     x = x if where is None else jnp.where(jnp.asarray(where, bool), x, jnp.zeros_like(x))
     most = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=axis, keepdims=True, initial=0.0))
-    unit = jnp.where(most > 0, most, jnp.ones_like(most))
+    unit = or_one(most)
     return unit * safe_sqrt(jnp.sum(jnp.square(x / unit), axis=axis, keepdims=True))

@@ -21,7 +21,7 @@ from jaxopt_ko.compose import leafwise, transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import JORDAN, Coefficients
-from jaxopt_ko.numerics import ratio, safe_sqrt, unfolded, value_at
+from jaxopt_ko.numerics import ratio, safe_sqrt, values_at
 from jaxopt_ko.optimizers.adam import adamw
 from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
 from jaxopt_ko.optimizers.muon import (
@@ -193,7 +193,7 @@ class _SecondMoment:
         ])  # fmt: skip
 
     def update(self, Q: Updates, nu: Updates, count: Array) -> tuple[Updates, Updates]:
-        h = unfolded({key: value_at(hyper, count, self.who, key) for key, hyper in self.hypers.items()})
+        h = values_at(self.hypers, count, self.who)
         leaves, treedef = tree.flatten(Q, none_is_leaf=True)
         moments = treedef.flatten_up_to(nu)
         axes = iter(matrix_axes(self.who, Q, self.numbers, self.stack_axes))

@@ -18,7 +18,7 @@ from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import product
 from jaxopt_ko.matrixwise import matrixwise
 from jaxopt_ko.numerics import bias_correction as debias
-from jaxopt_ko.numerics import length, ratio, safe_sqrt
+from jaxopt_ko.numerics import length, or_one, ratio, safe_sqrt
 from jaxopt_ko.optimizers.adam import adamw
 from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
 from jaxopt_ko.stacking import matrix_labels
@@ -103,10 +103,9 @@ def scale_by_apollo(
         N = ratio(M, safe_sqrt(V) + h.eps)
         of_s = 1 if scale_type == "channel" else (1, 2)
         size = length(R, of_s, keepdims=True)
-        one = jnp.ones_like(size)
-        D = jnp.where(size > 0, G / jnp.where(size > 0, size, one), jnp.zeros_like(G)) * length(N, of_s, keepdims=True)
+        D = jnp.where(size > 0, G / or_one(size), jnp.zeros_like(G)) * length(N, of_s, keepdims=True)
         now = length(D, (1, 2))
-        before = jnp.where(norm > 0, norm, jnp.ones_like(norm))
+        before = or_one(norm)
         excess = jnp.where(norm > 0, jnp.maximum(now / before / h.gamma, 1), jnp.ones_like(norm))
         U = h.factor * D / excess[:, None, None]
         return (U.mT if flip else U), M, V, now / excess

@@ -19,7 +19,7 @@ from jaxopt_ko.errors import FRACTION, NONNEGATIVE, Domain
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import QR_METHODS, orthonormal_columns, product
 from jaxopt_ko.matrixwise import matrixwise
-from jaxopt_ko.numerics import safe_sqrt
+from jaxopt_ko.numerics import or_one, safe_sqrt
 from jaxopt_ko.optimizers.adam import adamw
 from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
 from jaxopt_ko.stacking import matrix_labels
@@ -98,7 +98,7 @@ def scale_by_dion(
         B = B.mT if turned(m, n) else B
         most = jnp.max(jnp.abs(B), axis=(1, 2), keepdims=True, initial=0)
         # What is squared neither overflows nor vanishes; nothing depends on the unit.
-        unit = jax.lax.stop_gradient(jnp.where(most > 0, most, jnp.ones_like(most)))
+        unit = jax.lax.stop_gradient(or_one(most))
         B = B / unit
         key = jax.random.fold_in(jax.random.key(seed), h.t.astype(jnp.int32))
         P = orthonormal_columns(product(B, Q), qr_method, key)

@@ -17,7 +17,7 @@ from jax import Array
 from jaxopt_ko import errors
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE, UNIT
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.matrices import product, times_inverse
+from jaxopt_ko.matrices import frobenius, product, times_inverse
 from jaxopt_ko.matrixwise import matrixwise
 from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import first_value, ratio, safe_sqrt
@@ -99,12 +99,12 @@ def scale_by_kron(
         return {"c1": debias(h.b1, t), "every": every, "since": since, "key": jax.random.fold_in(start, t)}
 
     def refresh(G: Array, M: Array, Q_L: Array, Q_R: Array, h: Scalars) -> Memory:
-        G = ratio(G, _length(G)) if normalize_grads else G
+        G = ratio(G, frobenius(G)) if normalize_grads else G
         H = (h.b1 * M + (1 - h.b1) * G) / h.c1 if momentum_into_precond_update else G
         return M, *fitted(Q_L, Q_R, H, probe(h.key, G), h.precond_lr)
 
     def rule(G: Array, M: Array, Q_L: Array, Q_R: Array, h: Scalars) -> Step:
-        G = ratio(G, _length(G)) if normalize_grads else G
+        G = ratio(G, frobenius(G)) if normalize_grads else G
         M = h.b1 * M + (1 - h.b1) * G
         U = _times(_times(_times(_times(M / h.c1, Q_L, 1), Q_R, 2), Q_L, 1, True), Q_R, 2, True)
         rms = safe_sqrt(jnp.mean(U * U, axis=(1, 2), keepdims=True))
@@ -184,12 +184,8 @@ def _largest(A: Array) -> Array:
     A = ratio(A, top)
     longest = jnp.argmax(jnp.sum(A * A, axis=1), axis=1)
     x = product(A, jnp.take_along_axis(A, longest[:, None, None], axis=2))
-    x = product(A, ratio(x, _length(x)))
-    return top * _length(x)
-
-
-def _length(x: Array) -> Array:
-    return safe_sqrt(jnp.sum(x * x, axis=(1, 2), keepdims=True))
+    x = product(A, ratio(x, frobenius(x)))
+    return top * frobenius(x)
 
 
 def _size(Q: Array) -> Array:

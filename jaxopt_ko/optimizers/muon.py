@@ -22,7 +22,7 @@ from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import JORDAN, PRECONDITIONINGS, PRESETS, Coefficients, orthogonalized
 from jaxopt_ko.numerics import bias_correction as debias
-from jaxopt_ko.numerics import next_count, scalar_dtype, unfolded, value_at, zero_count
+from jaxopt_ko.numerics import next_count, or_one, scalar_dtype, unfolded, value_at, zero_count
 from jaxopt_ko.optimizers.adam import adamw
 from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
 from jaxopt_ko.transforms.scaling import ScaleByScheduleState
@@ -191,9 +191,9 @@ def _orthogonalized(
 ) -> Array:
     wide = tree.compute_dtype(*(x.dtype for x in terms))
     parts = [(w.astype(wide), x.astype(wide)) for w, x in zip(weights, terms, strict=True)]
-    most = sum(w * jnp.max(jnp.abs(x), axis=(1, 2), keepdims=True) for w, x in parts)
+    most: Array = sum(w * jnp.max(jnp.abs(x), axis=(1, 2), keepdims=True) for w, x in parts)
     # What is squared neither overflows nor vanishes; nothing depends on the unit.
-    unit = jax.lax.stop_gradient(jnp.where(most > 0, most, jnp.ones_like(most)))
+    unit = jax.lax.stop_gradient(or_one(most))
     x: Array = sum(w / unit * x for w, x in parts)
     if sharding is not None:  # one exchange, and each device has matrices of its own
         x = jax.lax.with_sharding_constraint(x, sharding)  # type: ignore[no-untyped-call]

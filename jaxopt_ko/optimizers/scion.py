@@ -20,7 +20,7 @@ from jaxopt_ko.compose import chain, partition, transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
 from jaxopt_ko.lift import recipe
 from jaxopt_ko.matrices import JORDAN, Coefficients
-from jaxopt_ko.numerics import length, next_count, ratio, unfolded, value_at, zero_count
+from jaxopt_ko.numerics import length, next_count, ratio, values_at, zero_count
 from jaxopt_ko.optimizers.muon import MuonDimensionNumbers, matrix_axes, orthogonalize
 from jaxopt_ko.stacking import MatrixAxes
 from jaxopt_ko.transforms.averaging import ema
@@ -82,7 +82,7 @@ def scale_by_lmo(
     )  # fmt: skip
 
     def update(updates: Updates, state: ScaleByScheduleState, params: Params = None) -> tuple[Updates, State]:
-        h = unfolded({key: value_at(hyper, state.count, who, key) for key, hyper in hypers.items()})
+        h = values_at(hypers, state.count, who)
         treedef = tree.structure(updates)
         axes = (_any_axes if norm in ("sign", "rms") else matrix_axes)(
             who, updates, weight_dimension_numbers, stack_axes

@@ -14,7 +14,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.compose import chain
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.matrices import inverse_root, product
+from jaxopt_ko.matrices import frobenius, inverse_root, product
 from jaxopt_ko.matrixwise import matrixwise
 from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import ratio, safe_sqrt
@@ -103,7 +103,7 @@ def scale_by_shampoo(
         if graft != "sgd":
             V = V + G * G if graft == "adagrad" else h.keep * V + h.weight * G * G
             D = ratio(G, safe_sqrt(V if graft == "adagrad" else V / h.c2) + h.eps)
-        return U * ratio(_length(D), _length(U)), V, L, R, L_root, R_root
+        return U * ratio(frobenius(D), frobenius(U)), V, L, R, L_root, R_root
 
     hypers = {"eps": (eps, NONNEGATIVE), "exponent": (exponent, POSITIVE)}
     hypers |= {} if b2 is None else {"b2": (b2, FRACTION)}
@@ -111,10 +111,6 @@ def scale_by_shampoo(
         who, ScaleByShampooState, init=init, rule=rule, hypers=hypers, shared=shared, refresh=refresh,
         interval=precondition_frequency, stack_axes=stack_axes,
     )  # fmt: skip
-
-
-def _length(x: Array) -> Array:
-    return safe_sqrt(jnp.sum(x * x, axis=(-2, -1), keepdims=True))
 
 
 def _blocks(shape: tuple[int, ...], size: int | None) -> tuple[int, int, int]:

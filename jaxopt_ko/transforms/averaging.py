@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 from jax import Array
 
-from jaxopt_ko import errors, tree
+from jaxopt_ko import tree
 from jaxopt_ko.compose import leafwise
 from jaxopt_ko.errors import FRACTION
 from jaxopt_ko.lift import Memory, Scalars, Step
@@ -85,11 +85,5 @@ def averaged_params(state: State, params: Params) -> Params:
 
     state: one that holds an `AverageParamsState` somewhere. Raises StateError if it holds none, or several.
     """
-
-    def found(x: State) -> bool:
-        return isinstance(x, AverageParamsState)
-
-    own = errors.check_one_state(
-        "averaged_params", [x for x in jax.tree.leaves(state, is_leaf=found) if found(x)], AverageParamsState
-    )
+    own = tree.only_one("averaged_params", state, AverageParamsState)
     return jax.tree.map(lambda p, s: s.astype(tree.dtype_of(p)), params, own.mean)

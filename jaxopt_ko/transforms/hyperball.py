@@ -13,7 +13,7 @@ from jax import Array
 from jaxopt_ko.compose import leafwise
 from jaxopt_ko.errors import NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step
-from jaxopt_ko.numerics import length
+from jaxopt_ko.numerics import length, or_one
 from jaxopt_ko.tree import wide_copy
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree
 
@@ -44,15 +44,11 @@ def hyperball(learning_rate: Hyper, *, flip_sign: bool = True, stack_axes: PyTre
 
     def rule(g: Array, W: Array, R: Array, h: Scalars) -> Step:
         g_norm = length(g)
-        turned = W - (h.learning_rate if flip_sign else -h.learning_rate) * R * (g / _or_one(g_norm))
-        step = R * (turned / _or_one(length(turned))) - W
+        turned = W - (h.learning_rate if flip_sign else -h.learning_rate) * R * (g / or_one(g_norm))
+        step = R * (turned / or_one(length(turned))) - W
         return jnp.where(g_norm > 0, step, jnp.zeros_like(step)), R
 
     hypers = {"learning_rate": (learning_rate, NONNEGATIVE)}
     return leafwise(
         "hyperball", HyperballState, init=init, rule=rule, hypers=hypers, needs_params=True, stack_axes=stack_axes
     )
-
-
-def _or_one(norm: Array) -> Array:
-    return jnp.where(norm > 0, norm, jnp.ones_like(norm))

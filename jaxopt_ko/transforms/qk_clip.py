@@ -17,7 +17,7 @@ from jax import Array
 from jaxopt_ko import errors, stacking, tree
 from jaxopt_ko.compose import transform
 from jaxopt_ko.errors import POSITIVE, UNIT
-from jaxopt_ko.numerics import next_count, unfolded, value_at, zero_count
+from jaxopt_ko.numerics import next_count, values_at, zero_count
 from jaxopt_ko.transforms.scaling import ScaleByScheduleState
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree, State, Updates
 
@@ -71,8 +71,7 @@ def qk_clip(
     ) -> tuple[Updates, State]:
         if max_logits is None:
             errors.missing_argument(who, "max_logits", "Pass max_logits=…, the largest logit of every head, by layer")
-        h = {key: value_at(hyper, state.count, who, key) for key, hyper in hypers.items()}
-        h = dict(unfolded(h))
+        h = values_at(hypers, state.count, who)
         leaves, treedef = tree.flatten(updates)
         made = heads(params) if callable(heads) else heads
         wanted = stacking.prefix_of(who, "heads", made, updates, is_leaf=lambda x: x is None or isinstance(x, QKHeads))

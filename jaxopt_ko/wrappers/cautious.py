@@ -11,6 +11,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.compose import leafwise, opened, transform
 from jaxopt_ko.errors import NONNEGATIVE
 from jaxopt_ko.lift import Scalars, name_of
+from jaxopt_ko.numerics import or_one
 from jaxopt_ko.transforms.scaling import ScaleByScheduleState
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree, State, Updates
 
@@ -52,7 +53,7 @@ def cautious(
         phi = (agreement > 0 if direction else agreement < 0).astype(u.dtype)
         kept, size = jnp.sum(phi), max(u.size, 1)
         share = (kept + h.xi) / size if by_count else jnp.maximum(kept / size, h.eps)
-        return phi * u / jnp.where(share > 0, share, jnp.ones_like(share))
+        return phi * u / or_one(share)
 
     hypers = {"eps": (eps, NONNEGATIVE), **({} if xi is None else {"xi": (xi, NONNEGATIVE)})}
     mask = leafwise(

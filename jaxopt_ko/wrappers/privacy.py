@@ -12,7 +12,7 @@ from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import chain, identity
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE
 from jaxopt_ko.lift import named, recipe
-from jaxopt_ko.numerics import next_count, safe_sqrt, value_at, zero_count
+from jaxopt_ko.numerics import next_count, or_one, safe_sqrt, value_at, zero_count
 from jaxopt_ko.transforms.momentum import trace
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, Updates
@@ -82,7 +82,7 @@ def _shares(who: str, leaves: list[Array], c: Array) -> Array:
     wide = tree.compute_dtype(*(g.dtype for g in leaves))
     rows = [jnp.abs(g.reshape(g.shape[0], -1).astype(wide)) for g in leaves]
     top = jnp.stack([jnp.max(row, axis=1, initial=0.0) for row in rows]).max(axis=0)
-    unit = jnp.where(top > 0, top, jnp.ones_like(top))
+    unit = or_one(top)
     r = safe_sqrt(sum(jnp.sum(jnp.square(row / unit[:, None]), axis=1) for row in rows))  # |g_i| = unit r
     one, c = jnp.ones_like(r), c.astype(wide)
     within = unit * r <= c
