@@ -386,6 +386,8 @@ from jaxopt_ko.transforms.centering import (
 )
 from jaxopt_ko.transforms.clipping import (
     AdaptiveGradClipState,
+    ClipByGlobalNormState,
+    ClipState,
     adaptive_grad_clip,
     clip,
     clip_by_block_rms,
@@ -403,6 +405,7 @@ from jaxopt_ko.transforms.constraints import (
     zero_nans,
 )
 from jaxopt_ko.transforms.decay import (
+    AddDecayedWeightsState,
     add_cautious_decayed_weights,
     add_corrected_decayed_weights,
     add_decayed_weights,
@@ -428,6 +431,7 @@ from jaxopt_ko.transforms.normalizing import (
 from jaxopt_ko.transforms.qk_clip import QKHeads, qk_clip
 from jaxopt_ko.transforms.scaling import (
     ScaleByScheduleState,
+    ScaleState,
     scale,
     scale_by_group,
     scale_by_learning_rate,
@@ -450,9 +454,6 @@ from jaxopt_ko.tree import (
 from jaxopt_ko.tree import map_params as tree_map_params
 from jaxopt_ko.types import (
     KKT,
-    AddDecayedWeightsState,
-    ClipByGlobalNormState,
-    ClipState,
     Code,
     EmptyState,
     Evaluations,
@@ -466,7 +467,6 @@ from jaxopt_ko.types import (
     OptState,
     Params,
     ScalarOrSchedule,
-    ScaleState,
     Schedule,
     Solution,
     Status,

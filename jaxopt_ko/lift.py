@@ -137,6 +137,16 @@ def takes(function: Callable[..., Any], word: str) -> bool:
         return False
 
 
+def required(function: Callable[..., Any]) -> list[str]:
+    """The arguments that its signature wants by name or place, without a default."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # a builtin
+        return []
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in several]
+
+
 def _check_leaves(who: str, what: str, full: PyTree) -> None:
     for index, leaf in enumerate(jax.tree.leaves(full)):
         errors.check_leaf(who, what, full, index, leaf)
@@ -155,10 +165,11 @@ def _where_updated(updates: Updates, params: Params) -> Params:
 
 def recipe(factory: Callable[P, GradientTransformation]) -> Callable[P, GradientTransformation]:
     """A named method put together from parts: what is wrong with a part is said in the method's name."""
-    name = factory.__name__
+    name, check = factory.__name__, errors.signature_check(factory)
 
     @functools.wraps(factory)
     def make(*args: P.args, **kwargs: P.kwargs) -> GradientTransformation:
+        check(*args, **kwargs)
         try:
             pair = factory(*args, **kwargs)
         except errors.HyperparameterError as error:
@@ -171,10 +182,11 @@ def recipe(factory: Callable[P, GradientTransformation]) -> Callable[P, Gradient
 
 def once(factory: Callable[P, GradientTransformation]) -> Callable[P, GradientTransformation]:
     """The same pair for equal arguments, so that a driver compiled for it is found again."""
-    remembered = functools.lru_cache(maxsize=256, typed=True)(factory)
+    remembered, check = functools.lru_cache(maxsize=256, typed=True)(factory), errors.signature_check(factory)
 
     @functools.wraps(factory)
     def make(*args: P.args, **kwargs: P.kwargs) -> GradientTransformation:
+        check(*args, **kwargs)
         try:
             hash((args, tuple(kwargs.values())))
         except TypeError:  # an array or a tracer among them

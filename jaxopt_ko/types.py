@@ -146,11 +146,5 @@ class EmptyState(NamedTuple):
     """The state of a transformation that remembers nothing."""
 
 
-AddDecayedWeightsState = EmptyState  # optax's names for it
-ClipState = EmptyState
-ClipByGlobalNormState = EmptyState
-ScaleState = EmptyState
-
-
 class MaskedNode(NamedTuple):
     """Stands, without leaves, where a masked transformation sees nothing."""

@@ -56,6 +56,7 @@ class ScaleByAdaMuonState(NamedTuple):
     nu: Updates  # like params, f32+  V, mean of Q**2
 
 
+@errors.options
 def scale_by_normuon(
     b1: Hyper = 0.95,
     b2: Hyper = 0.95,
@@ -108,6 +109,7 @@ def scale_by_normuon(
     return transform(who, init, update, state_type=ScaleByNorMuonState)
 
 
+@errors.options
 def scale_by_adamuon(
     b1: Hyper = 0.95,
     b2: Hyper = 0.95,

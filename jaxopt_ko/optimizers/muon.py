@@ -44,6 +44,7 @@ class MuonDimensionNumbers(NamedTuple):
     output_axis: Sequence[int] | int = 1
 
 
+@errors.options
 def scale_by_muon(
     ns_coeffs: Coefficients | Sequence[Coefficients] | str = JORDAN,
     ns_steps: int = 5,
@@ -109,6 +110,7 @@ def scale_by_muon(
     return transform(who, mean.init, update, state_type=MuonState)
 
 
+@errors.options
 def orthogonalize(
     ns_coeffs: Coefficients | Sequence[Coefficients] | str = JORDAN,
     ns_steps: int = 5,

@@ -38,6 +38,7 @@ class ScaleByShampooState(NamedTuple):
     R_root: Updates  # float[…, b, n, n]    (R + eps I)**(-1/p)
 
 
+@errors.options
 def scale_by_shampoo(
     b2: Hyper | None = 0.999,
     eps: Hyper = 1e-8,
@@ -109,7 +110,7 @@ def scale_by_shampoo(
     hypers |= {} if b2 is None else {"b2": (b2, FRACTION)}
     return matrixwise(
         who, ScaleByShampooState, init=init, rule=rule, hypers=hypers, shared=shared, refresh=refresh,
-        interval=precondition_frequency, stack_axes=stack_axes,
+        interval=("precondition_frequency", precondition_frequency), stack_axes=stack_axes,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import tree
+from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import leafwise
 from jaxopt_ko.errors import NONNEGATIVE, THRESHOLD, check_examples, check_rank, check_same_trees
 from jaxopt_ko.lift import Scalars
@@ -18,6 +18,7 @@ from jaxopt_ko.transforms.scaling import ScaleByScheduleState
 from jaxopt_ko.types import GradientTransformation, Hyper, PyTree, Updates
 
 Axes = int | tuple[int, ...]
+ClipState = ClipByGlobalNormState = ScaleByScheduleState  # optax's names for the states of its two clips
 
 
 def clip(max_delta: Hyper) -> GradientTransformation:
@@ -29,6 +30,7 @@ def clip(max_delta: Hyper) -> GradientTransformation:
     return leafwise("clip", ScaleByScheduleState, rule=rule, hypers={"max_delta": (max_delta, THRESHOLD)})
 
 
+@errors.options
 def clip_by_norm(max_norm: Hyper, *, stack_axes: PyTree = 0) -> GradientTransformation:
     """u = g min(1, max_norm / |g|), with |g| the Euclidean norm of each leaf by itself.
 
@@ -42,6 +44,7 @@ def clip_by_norm(max_norm: Hyper, *, stack_axes: PyTree = 0) -> GradientTransfor
     return leafwise("clip_by_norm", ScaleByScheduleState, rule=rule, hypers=hypers, stack_axes=stack_axes)
 
 
+@errors.options
 def clip_by_block_rms(threshold: Hyper, *, stack_axes: PyTree = 0) -> GradientTransformation:
     """u = g min(1, threshold / rms(g)), with rms the root mean square of each leaf by itself."""
 
@@ -75,6 +78,7 @@ class AdaptiveGradClipState(NamedTuple):
     count: Array  # int32[]  steps taken, at which a schedule is read
 
 
+@errors.options
 def adaptive_grad_clip(
     clipping: Hyper, eps: Hyper = 1e-3, axis: Axes | None = None, *, stack_axes: PyTree = 0
 ) -> GradientTransformation:
@@ -100,6 +104,7 @@ def adaptive_grad_clip(
     )
 
 
+@errors.options
 def unitwise_norm(x: Array, axis: Axes | None = None, *, stack_axes: int = 0) -> Array:
     """The Euclidean norm of each unit of one array, as often as the unit has elements: float32[x.shape] at least.
 
@@ -144,6 +149,7 @@ def per_example_global_norm_clip(grads: PyTree, l2_norm_clip: Array | float) -> 
     return jax.tree.map(lambda g: _weighted_sum(shrink, g), grads), _clipped(shrink)
 
 
+@errors.options
 def per_example_layer_norm_clip(
     grads: PyTree, global_l2_norm_clip: Array | float, uniform: bool = True, *, stack_axes: PyTree = 0
 ) -> tuple[PyTree, PyTree]:

@@ -16,6 +16,8 @@ from jaxopt_ko.lift import Scalars
 from jaxopt_ko.transforms.scaling import ScaleByScheduleState
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree
 
+AddDecayedWeightsState = ScaleByScheduleState  # optax's name for the state of `add_decayed_weights`
+
 
 def add_decayed_weights(
     weight_decay: Hyper = 0.0, mask: PyTree | Callable[[Params], PyTree] | None = None

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import leafwise, partition
 from jaxopt_ko.errors import FINITE, NONNEGATIVE, check_state_type
 from jaxopt_ko.lift import Scalars, named
@@ -19,6 +20,9 @@ class ScaleByScheduleState(NamedTuple):
     """State of every rule here, also where optax has EmptyState: a number and a schedule make the same structure."""
 
     count: Array  # int32[]  steps taken, at which a schedule is read
+
+
+ScaleState = ScaleByScheduleState  # optax's name for the state of `scale`
 
 
 def scale(step_size: Hyper) -> GradientTransformation:
@@ -40,6 +44,7 @@ def scale_by_schedule(step_size_fn: Schedule) -> GradientTransformation:
     return leafwise("scale_by_schedule", ScaleByScheduleState, rule=rule, hypers=hypers)
 
 
+@errors.options
 def scale_by_learning_rate(learning_rate: Hyper, *, flip_sign: bool = True) -> GradientTransformation:
     """u = -learning_rate g, descent; with flip_sign=False u = learning_rate g, ascent.
 
@@ -53,6 +58,7 @@ def scale_by_learning_rate(learning_rate: Hyper, *, flip_sign: bool = True) -> G
     return leafwise("scale_by_learning_rate", ScaleByScheduleState, rule=rule, hypers=hypers)
 
 
+@errors.options
 def scale_by_group(
     factors: Mapping[Hashable, Hyper], param_labels: PyTree | Callable[[Params], PyTree]
 ) -> GradientTransformation:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import leafwise
 from jaxopt_ko.errors import NONNEGATIVE
 from jaxopt_ko.lift import Scalars
@@ -24,6 +25,7 @@ class ScaleByTrustRatioState(NamedTuple):
     count: Array  # int32[]  steps taken, at which a schedule is read
 
 
+@errors.options
 def scale_by_trust_ratio(
     min_norm: Hyper = 0.0, trust_coefficient: Hyper = 1.0, eps: Hyper = 0.0, *, stack_axes: PyTree = 0
 ) -> GradientTransformation:
@@ -56,6 +58,7 @@ def scale_by_trust_ratio(
     )
 
 
+@errors.options
 def scale_by_param_block_norm(min_scale: Hyper = 1e-3, *, stack_axes: PyTree = 0) -> GradientTransformation:
     """u = max(|p|, min_scale) g, with |p| the Euclidean norm of the leaf's parameters. Needs params."""
 
@@ -72,6 +75,7 @@ def scale_by_param_block_norm(min_scale: Hyper = 1e-3, *, stack_axes: PyTree = 0
     )
 
 
+@errors.options
 def scale_by_param_block_rms(min_scale: Hyper = 1e-3, *, stack_axes: PyTree = 0) -> GradientTransformation:
     """u = max(rms(p), min_scale) g, with rms(p) the root mean square of the leaf's parameters. Needs params."""
 

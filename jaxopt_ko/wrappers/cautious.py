@@ -23,6 +23,7 @@ class CautiousState(NamedTuple):
     inner_state: State  # of the inner transformation
 
 
+@errors.options
 def cautious(
     inner: GradientTransformation,
     eps: Hyper = 1e-3,

@@ -28,6 +28,7 @@ class SplitRealAndImaginaryArrays(NamedTuple):
     imaginary: Array  # like the leaf
 
 
+@errors.options
 def flatten(inner: GradientTransformation) -> GradientTransformation:
     """`inner` on all leaves as one vector, float32 at least: for many small leaves, at the cost of two copies.
 
@@ -52,6 +53,7 @@ def flatten(inner: GradientTransformation) -> GradientTransformation:
     return transform(who, init, update)
 
 
+@errors.options
 def split_real_and_imaginary(inner: GradientTransformation) -> GradientTransformation:
     """`inner` on complex leaves as pairs of real ones; real leaves pass to it as they are.
 

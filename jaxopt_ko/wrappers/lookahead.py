@@ -35,6 +35,7 @@ class LookaheadState(NamedTuple):
     steps_since_sync: Array  # int32[]  fast steps since the last step of the slow parameters
 
 
+@errors.options
 def lookahead(
     fast_optimizer: GradientTransformation, sync_period: int, slow_step_size: Hyper, reset_state: bool = False
 ) -> GradientTransformation:
@@ -59,7 +60,7 @@ def lookahead(
 
     def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
         errors.check_state_type(who, state, LookaheadState)
-        errors.check_instance(who, "params", params, LookaheadParams)
+        errors.check_instance(who, "params", params, LookaheadParams, "LookaheadParams.init_synced(params)")
         u, inner = inner_update(updates, state.fast_state, params.fast, **extra)
         syncs = state.steps_since_sync == np.int32(sync_period - 1)
         alpha = value_at(slow_step_size, state.steps_since_sync, who, "slow_step_size")

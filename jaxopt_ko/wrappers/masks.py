@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import jax
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import masked, partition
 from jaxopt_ko.transforms.scaling import set_to_zero
 from jaxopt_ko.types import GradientTransformation, Params, PyTree
@@ -21,6 +22,7 @@ def freeze(mask: Mask) -> GradientTransformation:
     return masked(set_to_zero(), _bools(mask))
 
 
+@errors.options
 def selective_transform(optimizer: GradientTransformation, *, freeze_mask: Mask) -> GradientTransformation:
     """`optimizer` where freeze_mask is False; where it is True no step and no memory. The mask is as in `freeze`."""
     names = {True: "freeze", False: "train"}
