@@ -59,6 +59,7 @@ def transform(
     in structure or shape, or a leaf is not a real floating array; StateError if the new state differs from the
     old in structure, shape or dtype; MissingArgumentError without params where `needs_params`.
     """
+    errors.check_switch(name, "needs_params", needs_params)
     init_, update_ = taking(init, 1), taking(update, 3)
 
     def checked_init(params: Params, **problem: Any) -> State:
@@ -554,6 +555,7 @@ def leafwise(
         errors.check_dtype(name, key, dtype)
     checked = {key: errors.check_hyper(name, key, *spec) for key, spec in (hypers or {}).items()}
     errors.check_stack_axes(name, stack_axes)
+    errors.check_switch(name, "needs_params", needs_params)
     whole = (shared, reduce, needs_params, stack_axes)
     piece = _Piece(name, state_type, init, Rule(rule), checked, scalars or {}, *whole)
     return GradientTransformation(piece.init_state, LeafUpdate(name, (), piece))

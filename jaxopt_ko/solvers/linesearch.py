@@ -188,6 +188,7 @@ def scale_by_hager_zhang_linesearch(
     return _wolfe(who, search, search, verbose)
 
 
+@errors.options
 def value_and_grad_from_state(
     value_fn: Callable[..., Any], *, has_aux: bool = False
 ) -> Callable[..., tuple[Any, Updates]]:
