@@ -22,6 +22,7 @@ from jaxopt_ko.errors import (
     NONNEGATIVE,
     HyperparameterError,
     MissingArgumentError,
+    StateError,
     TransformationError,
     TreeError,
     describe,
@@ -150,7 +151,9 @@ def early_stopping(
         return EarlyStoppingState(best, params, zero_count(), jnp.zeros((), bool))
 
     def update(value: jax.typing.ArrayLike, state: EarlyStoppingState, params: Params = None) -> EarlyStoppingState:
-        errors.check_state_type("early_stopping", state, EarlyStoppingState)
+        if not isinstance(state, EarlyStoppingState):
+            say(StateError, "early_stopping", "the state must be an EarlyStoppingState", describe(state),
+                "Call update(value, state, params) with what init or the last update returned")  # fmt: skip
         if (not hasattr(value, "dtype") and not isinstance(value, int | float)) or jnp.shape(value) != ():
             say(TreeError, "early_stopping", "the value to watch must be one number (shape ())",
                 describe(value), "Take its mean; vmap over several runs")  # fmt: skip
