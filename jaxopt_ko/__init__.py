@@ -217,7 +217,9 @@ from jaxopt_ko.optimizers.radam import (
 )
 from jaxopt_ko.optimizers.rmsprop import (
     ScaleByRmsState,
+    ScaleByRmsWithCountState,
     ScaleByRStdDevState,
+    ScaleByRStdDevWithCountState,
     rmsprop,
     scale_by_rms,
     scale_by_stddev,
@@ -385,9 +387,6 @@ from jaxopt_ko.transforms.centering import (
     centralize,
 )
 from jaxopt_ko.transforms.clipping import (
-    AdaptiveGradClipState,
-    ClipByGlobalNormState,
-    ClipState,
     adaptive_grad_clip,
     clip,
     clip_by_block_rms,
@@ -399,13 +398,12 @@ from jaxopt_ko.transforms.clipping import (
     unitwise_norm,
 )
 from jaxopt_ko.transforms.constraints import (
-    NonNegativeParamsState,
     ZeroNansState,
     keep_params_nonnegative,
     zero_nans,
 )
 from jaxopt_ko.transforms.decay import (
-    AddDecayedWeightsState,
+    WeightDecaySchedule,
     add_cautious_decayed_weights,
     add_corrected_decayed_weights,
     add_decayed_weights,
@@ -424,14 +422,12 @@ from jaxopt_ko.transforms.noise import (
     add_noise,
 )
 from jaxopt_ko.transforms.normalizing import (
-    NormalizeState,
     normalize,
     normalize_by_update_norm,
 )
 from jaxopt_ko.transforms.qk_clip import QKHeads, qk_clip
 from jaxopt_ko.transforms.scaling import (
     ScaleByScheduleState,
-    ScaleState,
     scale,
     scale_by_group,
     scale_by_learning_rate,
@@ -439,7 +435,6 @@ from jaxopt_ko.transforms.scaling import (
     set_to_zero,
 )
 from jaxopt_ko.transforms.trust_ratio import (
-    ScaleByTrustRatioState,
     scale_by_param_block_norm,
     scale_by_param_block_rms,
     scale_by_trust_ratio,
@@ -454,6 +449,10 @@ from jaxopt_ko.tree import (
 from jaxopt_ko.tree import map_params as tree_map_params
 from jaxopt_ko.types import (
     KKT,
+    AdaptiveGradClipState,
+    AddDecayedWeightsState,
+    ClipByGlobalNormState,
+    ClipState,
     Code,
     EmptyState,
     Evaluations,
@@ -464,9 +463,13 @@ from jaxopt_ko.types import (
     MaskedNode,
     MaskOrFn,
     Multipliers,
+    NonNegativeParamsState,
+    NormalizeState,
     OptState,
     Params,
     ScalarOrSchedule,
+    ScaleByTrustRatioState,
+    ScaleState,
     Schedule,
     Solution,
     Status,
@@ -655,7 +658,9 @@ __all__ = [
     "ScaleByNovogradState",
     "ScaleByOptimisticGradientState",
     "ScaleByRStdDevState",
+    "ScaleByRStdDevWithCountState",
     "ScaleByRmsState",
+    "ScaleByRmsWithCountState",
     "ScaleByRpropState",
     "ScaleByRssState",
     "ScaleBySM3State",

@@ -146,5 +146,10 @@ class EmptyState(NamedTuple):
     """The state of a transformation that remembers nothing."""
 
 
+# optax's names for it
+AdaptiveGradClipState = AddDecayedWeightsState = ClipState = ClipByGlobalNormState = NonNegativeParamsState = EmptyState
+NormalizeState = ScaleByTrustRatioState = ScaleState = EmptyState
+
+
 class MaskedNode(NamedTuple):
     """Stands, without leaves, where a masked transformation sees nothing."""

@@ -11,7 +11,6 @@ from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, identity, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_hyper
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import ratio, safe_rsqrt, safe_sqrt, value_at, zero_count
 from jaxopt_ko.transforms.momentum import trace
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
@@ -22,12 +21,25 @@ from jaxopt_ko.types import GradientTransformation, Hyper, Updates
 class ScaleByRmsState(NamedTuple):
     """State of `scale_by_rms`."""
 
+    nu: Updates  # like params, f32+  v_t, mean of g**2
+
+
+class ScaleByRmsWithCountState(NamedTuple):
+    """State of `scale_by_rms` with bias correction."""
+
     count: Array  # int32[]           t, steps taken
     nu: Updates  # like params, f32+  v_t, mean of g**2
 
 
 class ScaleByRStdDevState(NamedTuple):
     """State of `scale_by_stddev`."""
+
+    mu: Updates  # like params, f32+  m_t, mean of g
+    nu: Updates  # like params, f32+  v_t, mean of g**2
+
+
+class ScaleByRStdDevWithCountState(NamedTuple):
+    """State of `scale_by_stddev` with bias correction."""
 
     count: Array  # int32[]           t, steps taken
     mu: Updates  # like params, f32+  m_t, mean of g
@@ -56,7 +68,7 @@ def scale_by_rms(
         return (wide_like(p, value_at(start, zero_count())),)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        return {"c": debias(h.decay, t)}
+        return {"c": h.gathered("decay")}
 
     def rule(g: Array, p: Array, v: Array, h: Scalars) -> Step:
         v = h.decay * v + (1 - h.decay) * g * g
@@ -64,7 +76,12 @@ def scale_by_rms(
         return (g * safe_rsqrt(v_hat + h.eps) if eps_in_sqrt else ratio(g, safe_sqrt(v_hat) + h.eps)), v
 
     hypers = {"decay": (decay, FRACTION), "eps": (eps, NONNEGATIVE)}
-    return leafwise("scale_by_rms", ScaleByRmsState, init=init, shared=shared, rule=rule, hypers=hypers)
+    if not bias_correction:
+        return leafwise("scale_by_rms", ScaleByRmsState, init=init, rule=rule, hypers=hypers)
+    return leafwise(
+        "scale_by_rms", ScaleByRmsWithCountState, init=init, shared=shared, rule=rule, hypers=hypers,
+        debiased=("decay",),
+    )  # fmt: skip
 
 
 @errors.options
@@ -88,7 +105,7 @@ def scale_by_stddev(
         return wide_like(p), wide_like(p, value_at(start, zero_count()))
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        return {"c": debias(h.decay, t)}
+        return {"c": h.gathered("decay")}
 
     def rule(g: Array, p: Array, m: Array, v: Array, h: Scalars) -> Step:
         m = h.decay * m + (1 - h.decay) * g
@@ -98,7 +115,12 @@ def scale_by_stddev(
         return (g * safe_rsqrt(variance + h.eps) if eps_in_sqrt else ratio(g, safe_sqrt(variance) + h.eps)), m, v
 
     hypers = {"decay": (decay, FRACTION), "eps": (eps, NONNEGATIVE)}
-    return leafwise("scale_by_stddev", ScaleByRStdDevState, init=init, shared=shared, rule=rule, hypers=hypers)
+    if not bias_correction:
+        return leafwise("scale_by_stddev", ScaleByRStdDevState, init=init, rule=rule, hypers=hypers)
+    return leafwise(
+        "scale_by_stddev", ScaleByRStdDevWithCountState, init=init, shared=shared, rule=rule, hypers=hypers,
+        debiased=("decay",),
+    )  # fmt: skip
 
 
 @recipe
