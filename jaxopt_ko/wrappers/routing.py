@@ -71,7 +71,7 @@ class Group(_Group):
         return self
 
     @classmethod
-    def _make(cls, iterable: Iterable[Any]) -> Group:
+    def _make(cls, iterable: Iterable[Any]) -> Group:  # type: ignore[override]
         return cls(*iterable)  # so that _replace is looked at, too
 
     @property
