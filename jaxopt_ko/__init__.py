@@ -18,6 +18,7 @@ from jaxopt_ko import (
     tree_utils,
     types,
 )
+from jaxopt_ko.averages import eval_params
 from jaxopt_ko.compose import (
     InjectHyperparamsState,
     InjectStatefulHyperparamsState,
@@ -510,7 +511,7 @@ from jaxopt_ko.wrappers.layouts import (
     flatten,
     split_real_and_imaginary,
 )
-from jaxopt_ko.wrappers.lookahead import LookaheadParams, LookaheadState, lookahead
+from jaxopt_ko.wrappers.lookahead import LookaheadParams, LookaheadState, ScheduledLookaheadState, lookahead
 from jaxopt_ko.wrappers.masks import (
     freeze,
     selective_transform,
@@ -669,6 +670,7 @@ __all__ = [
     "ScaleState",
     "Schedule",
     "ScheduleFreeState",
+    "ScheduledLookaheadState",
     "ShouldSkipUpdateFunction",
     "SnapshotState",
     "Solution",
@@ -748,6 +750,7 @@ __all__ = [
     "ema_nesterov",
     "ema_nesterov_eval_params",
     "errors",
+    "eval_params",
     "explain",
     "exponential_decay",
     "flatten",

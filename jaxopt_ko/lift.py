@@ -48,21 +48,25 @@ def transform(
     *,
     needs_params: bool = False,
     state_type: type | None = None,
+    any_leaf: bool = False,
 ) -> GradientTransformation:
     """A transformation from two functions over whole trees, with the checks that a `lax.scan` would want.
 
     name: how errors call it.
     init(params) -> state;  update(updates, state, params=None, **extra_args) -> (updates, state). `update` gets
     those extra arguments that its signature takes. state_type: the class of the state, if another is to be refused.
+    needs_params: params must be given, and be like the gradients; else they are passed on as they are.
+    any_leaf: integers, PRNG keys and the like may be among the leaves: an inner transformation says whether it minds.
 
-    Raises, when traced: TreeError if the gradients differ from the parameters, or the updates from the gradients,
-    in structure or shape, or a leaf is not a real floating array; StateError if the new state differs from the
-    old in structure, shape or dtype; MissingArgumentError without params where `needs_params`.
+    Raises, when traced: TreeError if the gradients differ from the parameters that are needed, or the updates from
+    the gradients, in structure or shape, or a leaf is not a real floating array; StateError if the new state differs
+    from the old in structure, shape or dtype; MissingArgumentError without params where `needs_params`.
     """
     init_, update_ = taking(init, 1), taking(update, 3)
 
     def checked_init(params: Params, **problem: Any) -> State:
-        _check_leaves(name, "params", params)
+        if not any_leaf:
+            _check_leaves(name, "params", params)
         try:
             return init_(params, **problem)
         except TypeError:
@@ -78,13 +82,17 @@ def transform(
         if state_type is not None:
             errors.check_state_type(name, state, state_type)
         try:
-            _check_leaves(name, "gradients", updates)
+            if not any_leaf:
+                _check_leaves(name, "gradients", updates)
             if params is not None:
                 params = _where_updated(updates, params)
-                errors.check_same_trees(name, "gradients", updates, "params", params)
+                if needs_params:
+                    errors.check_same_trees(name, "gradients", updates, "params", params)
             result = update_(updates, state, params, **extra)
-        except Exception:
-            if params is not None:  # was it the state? Only now is it worth asking
+        except Exception as error:
+            if params is not None and not isinstance(error, errors.MissingArgumentError | errors.HyperparameterError):
+                errors.check_same_trees(name, "gradients", updates, "params", params)
+                # Was it the state? Only now is it worth asking.
                 expected = jax.eval_shape(lambda p: init_(p, **extra), params)
                 if tree.structure(expected) != tree.structure(state):
                     errors.structure_mismatch(name, "state", state, "one that its init makes", expected)
@@ -226,6 +234,7 @@ class _Piece:
     reduce: Callable[..., Mapping[str, jax.Array]] | None
     needs_params: bool
     stack_axes: PyTree
+    beside: bool
 
     @functools.cached_property
     def follows(self) -> Rule | None:
@@ -233,6 +242,7 @@ class _Piece:
         return None if self.shared is None else Rule(self.shared)
 
     def init_state(self, params: Params) -> State:
+        params = tree.floating(params) if self.beside else params
         _check_leaves(self.name, "params", params)
         leaves, treedef = tree.flatten(params)
         start = [started(value) for value in self.scalars.values()]
@@ -303,6 +313,7 @@ class LeafUpdate:
             self.pieces = (piece,)
         self.leaf = _leaf_function(tuple((q.name, q.rule, q.width) for q in self.pieces))
         self.needs_params = any(q.needs_params for q in self.pieces)
+        self.beside = bool(self.pieces) and all(q.beside for q in self.pieces)
         self._expected: dict[Any, Any] = {}  # (rule, shape, stack) -> the shapes of what such a leaf remembers
 
     def __call__(self, updates: Updates, state: State, params: Params = None, **_: Any) -> tuple[Updates, State]:
@@ -315,7 +326,10 @@ class LeafUpdate:
                 errors.check_params(piece.name, updates, params)
         work = list(zip(self.pieces, states, strict=True))
         fields = [field for piece, s in work for field in s[1 + len(piece.scalars) :]]
-        aligned = _Aligned(self.__name__, updates, params, fields)
+        given = updates
+        if self.beside and fields:
+            updates, params = (None if x is None else tree.left_out_as(x, fields[0]) for x in (updates, params))
+        aligned = _Aligned(self.__name__, updates, params, fields, self.needs_params)
         shared, names, scalars = zip(*(piece.begin(updates, s) for piece, s in work), strict=True)
         varying = [own[key] for own, keys in zip(shared, names, strict=True) for key, value in keys if value is None]
         # One operand of each leaf's call, and of each kernel, instead of one per scalar.
@@ -327,7 +341,7 @@ class LeafUpdate:
             piece.state_type(*head, *(next(columns) for _ in range(piece.width)))
             for piece, head in zip(self.pieces, scalars, strict=True)
         )
-        return aligned.updates(), self._join(new)
+        return tree.put_back(aligned.updates(), given) if self.beside else aligned.updates(), self._join(new)
 
     def __repr__(self) -> str:
         return self.__name__
@@ -442,9 +456,14 @@ def _stacked(rule: Callable[..., Any], stack: int) -> Callable[..., Any]:
 
 
 class _Aligned:
-    """Gradients, parameters and state as lists of leaves in one order; None gradients left out."""
+    """Gradients, parameters and state as lists of leaves in one order; None gradients left out.
 
-    def __init__(self, who: str, updates: Updates, params: Params, fields: Sequence[PyTree]) -> None:
+    Parameters that no rule needs are looked at for their dtypes alone, and only if they are like the gradients.
+    """
+
+    def __init__(
+        self, who: str, updates: Updates, params: Params, fields: Sequence[PyTree], needs_params: bool
+    ) -> None:
         self.who, self.tree = who, updates
         others = [] if params is None else [("params", params)]
         others += [("state", field) for field in fields]
@@ -456,13 +475,15 @@ class _Aligned:
                 break
         else:
             what, other = others[flat.index(None)]
-            errors.structure_mismatch(who, "gradients", updates, what, other)
-        self.p = flat.pop(0) if params is not None else [None] * len(self.g)
+            if needs_params or what != "params" or None in flat[1:]:
+                errors.structure_mismatch(who, "gradients", updates, what, other)
+        p = flat.pop(0) if params is not None else None
+        self.p = [None] * len(self.g) if p is None else p
         self.fields: list[list[Any]] = flat
         for index, (g, p) in enumerate(zip(self.g, self.p, strict=True)):
             if g is not None:
                 errors.check_leaf(who, "gradients", updates, index, g, none_is_leaf=self.sparse)
-                if p is not None and np.shape(p) != np.shape(g):
+                if needs_params and p is not None and np.shape(p) != np.shape(g):
                     errors.shape_mismatch(who, "gradients", self._path(index), g, "params", np.shape(p))
 
     def _in_order(self, what: str, other: PyTree) -> Any:
@@ -489,8 +510,10 @@ class _Aligned:
             memory, stack = tuple(column[index] for column in self.fields), tuple(own[index] for own in stacks)
             misfit = stranger(g, memory, stack)
             if misfit is not None:
+                if p is not None and np.shape(p) != np.shape(g):
+                    errors.shape_mismatch(self.who, "gradients", self._path(index), g, "params", np.shape(p))
                 errors.memory_mismatch(*misfit, self._path(index), g)
-            out = tree.dtype_of(g) if p is None else tree.common_dtype(tree.dtype_of(g), tree.dtype_of(p))
+            out = _step_dtype(g, p)
             own = p if with_params else None
             self.g[index], new = leaf(jnp.asarray(g), own, memory, out=out, stacks=stack)
             for column, value in zip(self.fields, new, strict=True):
@@ -506,6 +529,14 @@ class _Aligned:
         return [self.treedef.unflatten(column) for column in self.fields]
 
 
+def _step_dtype(g: Any, p: Any) -> DType:
+    """What holds gradient and parameter both."""
+    own = tree.dtype_of(g)
+    if p is None or getattr(p, "dtype", None) == own or not tree.is_floating(p):
+        return own
+    return tree.common_dtype(own, tree.dtype_of(p))
+
+
 def leafwise(
     name: str,
     state_type: type,
@@ -519,6 +550,7 @@ def leafwise(
     dtypes: Mapping[str, DType | None] | None = None,
     needs_params: bool = False,
     stack_axes: PyTree = 0,
+    beside: bool = False,
 ) -> GradientTransformation:
     """A transformation from a rule for one array.
 
@@ -534,6 +566,8 @@ def leafwise(
     dtypes: arguments that name the dtype of some memory, to be checked now.
     stack_axes: how many leading axes of a leaf count leaves of one shape, as for a scan over layers: an integer, or
         integers in a prefix of the params' tree. init and rule see one of those leaves.
+    beside: leaves that cannot be trained, integers and PRNG keys, are left out: it stands beside an optimizer, which
+        says whether it minds.
     The rule must not close over arrays: what varies comes through hypers.
 
     Raises, when made: HyperparameterError. When traced: what `transform` says.
@@ -542,6 +576,6 @@ def leafwise(
         errors.check_dtype(name, key, dtype)
     checked = {key: errors.check_hyper(name, key, *spec) for key, spec in (hypers or {}).items()}
     errors.check_stack_axes(name, stack_axes)
-    whole = (shared, reduce, needs_params, stack_axes)
+    whole = (shared, reduce, needs_params, stack_axes, beside)
     piece = _Piece(name, state_type, init, Rule(rule), checked, scalars or {}, *whole)
     return GradientTransformation(piece.init_state, LeafUpdate(name, (), piece))

@@ -129,7 +129,8 @@ def treewise(
         def vector(column: Sequence[Any]) -> Vector:
             return Vector([jnp.asarray(column[i]).astype(dtype) for i, dtype in zip(present, wide, strict=True)])
 
-        p = vector(tree.in_order(name, "params", updates if params is None else params, updates, treedef))
+        read = params if needs_params and params is not None else updates
+        p = vector(tree.in_order(name, "params", read, updates, treedef))
         h = Scalars(**values_at(checked, state.count, name))
         old = {key: getattr(state, key).astype(scalar_dtype()) for key in numbers}
         fields: dict[str, Any] = old | {key: vector(column) for key, column in columns.items()}

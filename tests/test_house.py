@@ -20,7 +20,7 @@ FLOORS = [
     {"tree_state"},
     {"tree"},
     {"matrices", "stacking", "tree_utils"},
-    {"lift", "linear_algebra"},
+    {"averages", "lift", "linear_algebra"},
     {"matrixwise", "roles", "treewise"},
     {"compose"},
     {"contrib", "distributions", "schedules", "losses", "landscapes", "data", "loop", "debug", "drive"},

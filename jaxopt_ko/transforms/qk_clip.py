@@ -73,8 +73,8 @@ def qk_clip(
             errors.missing_argument(who, "max_logits", "Pass max_logits=…, the largest logit of every head, by layer")
         h = values_at(hypers, state.count, who)
         leaves, treedef = tree.flatten(updates)
-        made = heads(params) if callable(heads) else heads
-        wanted = stacking.prefix_of(who, "heads", made, updates, is_leaf=lambda x: x is None or isinstance(x, QKHeads))
+        made = tree.made_for(params, heads, _ends)
+        wanted = stacking.prefix_of(who, "heads", made, updates, is_leaf=_ends)
         layers = {_spelled(path): jnp.asarray(S) for path, S in jax.tree_util.tree_flatten_with_path(max_logits)[0]}
         paths = [_spelled(path) for path, _ in jax.tree_util.tree_flatten_with_path(updates)[0]]
         for i, (u, p, own) in enumerate(zip(leaves, jax.tree.leaves(params), wanted, strict=True)):
@@ -88,6 +88,10 @@ def qk_clip(
         return ScaleByScheduleState(zero_count())
 
     return transform(who, init, update, needs_params=True, state_type=ScaleByScheduleState)
+
+
+def _ends(x: Any) -> bool:
+    return x is None or isinstance(x, QKHeads)
 
 
 def _spelled(path: Any) -> str:

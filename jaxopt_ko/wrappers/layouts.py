@@ -7,25 +7,24 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import opened, transform
 from jaxopt_ko.lift import name_of, named
-from jaxopt_ko.types import GradientTransformation, Params, PyTree, State, Updates
+from jaxopt_ko.types import (
+    GradientTransformation,
+    Params,
+    PyTree,
+    SplitRealAndImaginaryArrays,
+    State,
+    Updates,
+)
 
 
 class SplitRealAndImaginaryState(NamedTuple):
     """State of `split_real_and_imaginary`."""
 
     inner_state: State  # of the inner transformation, over pairs
-
-
-class SplitRealAndImaginaryArrays(NamedTuple):
-    """A complex array as two real ones."""
-
-    real: Array  # like the leaf
-    imaginary: Array  # like the leaf
 
 
 def flatten(inner: GradientTransformation) -> GradientTransformation:

@@ -12,7 +12,7 @@ from jax import Array
 from jaxopt_ko import errors, tree
 from jaxopt_ko.errors import NONNEGATIVE
 from jaxopt_ko.lift import name_of, named, taking
-from jaxopt_ko.numerics import value_at, zero_count
+from jaxopt_ko.numerics import next_count, value_at, zero_count
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, State, Updates
 
 
@@ -35,6 +35,13 @@ class LookaheadState(NamedTuple):
     steps_since_sync: Array  # int32[]  fast steps since the last step of the slow parameters
 
 
+class ScheduledLookaheadState(NamedTuple):
+    """State of `lookahead` whose slow_step_size is a schedule."""
+
+    count: Array  # int32[]  fast steps taken, at which the schedule is read
+    state: LookaheadState  # as it is for a number
+
+
 def lookahead(
     fast_optimizer: GradientTransformation, sync_period: int, slow_step_size: Hyper, reset_state: bool = False
 ) -> GradientTransformation:
@@ -42,6 +49,8 @@ def lookahead(
 
     phi   <- phi + u(g(phi))                    every step
     theta <- theta + slow_step_size (phi - theta);  phi <- theta          every sync_period-th
+
+    slow_step_size: a schedule is read at the fast steps taken; the state is then a `ScheduledLookaheadState`.
 
     update takes and returns `LookaheadParams`, but for the gradients, those at params.fast; so does `apply_updates`.
     reset_state: the fast optimizer begins anew behind each synchronization. Raises TypeError where the parameters are
@@ -53,18 +62,30 @@ def lookahead(
     who = f"lookahead({name_of(pair)})"
     inner_init, inner_update = taking(pair.init, 1), taking(pair.update, 3)
 
-    def init(params: Params) -> LookaheadState:
+    def init(params: Params) -> LookaheadState | ScheduledLookaheadState:
         fast = params.fast if isinstance(params, LookaheadParams) else params
-        return LookaheadState(inner_init(fast), zero_count())
+        state = LookaheadState(inner_init(fast), zero_count())
+        return ScheduledLookaheadState(zero_count(), state) if callable(slow_step_size) else state
 
     def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
+        if not callable(slow_step_size):
+            return step(updates, state, params, value_at(slow_step_size, zero_count()), extra)
+        errors.check_state_type(who, state, ScheduledLookaheadState)
+        alpha = value_at(slow_step_size, state.count, who, "slow_step_size")
+        steps, new = step(updates, state.state, params, alpha, extra)
+        return steps, ScheduledLookaheadState(next_count(state.count), new)
+
+    def step(
+        updates: Updates, state: State, params: Params, alpha: Array, extra: dict[str, Any]
+    ) -> tuple[Updates, LookaheadState]:
         errors.check_state_type(who, state, LookaheadState)
         errors.check_instance(who, "params", params, LookaheadParams)
         u, inner = inner_update(updates, state.fast_state, params.fast, **extra)
         syncs = state.steps_since_sync == np.int32(sync_period - 1)
-        alpha = value_at(slow_step_size, state.steps_since_sync, who, "slow_step_size")
 
         def leaf(u: Array, phi: Array, theta: Array) -> tuple[Array, Array]:
+            if not tree.is_floating(phi):
+                return u, u
             wide = tree.compute_dtype(u.dtype, tree.dtype_of(phi), tree.dtype_of(theta))
             step = u.astype(wide)
             apart = jnp.asarray(phi).astype(wide) + step - jnp.asarray(theta).astype(wide)
