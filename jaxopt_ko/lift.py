@@ -91,11 +91,11 @@ def transform(
             result = update_(updates, state, params, **extra)
         except Exception as error:
             if params is not None and not isinstance(error, errors.MissingArgumentError | errors.HyperparameterError):
-                errors.check_same_trees(name, "gradients", updates, "params", params)
-                # Was it the state? Only now is it worth asking.
+                # Was it the state, or other parameters than these? Only now is it worth asking.
                 expected = jax.eval_shape(lambda p: init_(p, **extra), params)
                 if tree.structure(expected) != tree.structure(state):
                     errors.structure_mismatch(name, "state", state, "one that its init makes", expected)
+                errors.check_same_trees(name, "gradients", updates, "params", params)
             raise
         new_updates, new_state = errors.check_result(name, result)
         errors.check_same_trees(name, "updates", new_updates, "gradients", updates)

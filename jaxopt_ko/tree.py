@@ -152,6 +152,13 @@ def ravel(tree: PyTree) -> tuple[jax.Array, Callable[[jax.Array], PyTree]]:
     return joined(vectors), unravel
 
 
+def alike(tree: PyTree, other: PyTree) -> bool:
+    """Of one structure, leaf by leaf of one shape?"""
+    return structure(tree) == structure(other) and all(
+        np.shape(a) == np.shape(b) for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True)
+    )
+
+
 def pick(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
     """`where`, for trees; of a gradient of an integer or a key (float0), which has no value, either."""
     return jax.tree.map(lambda a, b: a if is_float0(a) else jnp.where(condition, a, b), yes, no)

@@ -43,7 +43,9 @@ def flatten(inner: GradientTransformation) -> GradientTransformation:
 
     def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
         vector, unravel = tree.ravel(updates)
-        steps, new = pair.update(vector, state, None if params is None else tree.ravel(params)[0], **extra)
+        if params is not None and tree.alike(updates, params):  # what reads other parameters than these will say so
+            params = tree.ravel(params)[0]
+        steps, new = pair.update(vector, state, params, **extra)
         if np.shape(steps) != vector.shape:
             errors.shape_mismatch(who, "updates", "(root)", steps, "vector of all leaves", vector.shape)
         return unravel(steps), new
