@@ -18,6 +18,7 @@ from jaxopt_ko import (
     tree_utils,
     types,
 )
+from jaxopt_ko.averages import eval_params
 from jaxopt_ko.compose import (
     InjectHyperparamsState,
     InjectStatefulHyperparamsState,
@@ -42,6 +43,7 @@ from jaxopt_ko.compose import (
     with_extra_args_support,
 )
 from jaxopt_ko.distributions import multi_normal
+from jaxopt_ko.hypers import ScheduledState
 from jaxopt_ko.lift import (
     leafwise,
     transform,
@@ -674,6 +676,7 @@ __all__ = [
     "ScaleState",
     "Schedule",
     "ScheduleFreeState",
+    "ScheduledState",
     "ShouldSkipUpdateFunction",
     "SnapshotState",
     "Solution",
@@ -687,6 +690,7 @@ __all__ = [
     "TransformUpdateFn",
     "TrustRegionState",
     "Updates",
+    "WeightDecaySchedule",
     "WrappedSchedule",
     "ZeroNansState",
     "ZoomLinesearchInfo",
@@ -753,6 +757,7 @@ __all__ = [
     "ema_nesterov",
     "ema_nesterov_eval_params",
     "errors",
+    "eval_params",
     "explain",
     "exponential_decay",
     "flatten",

@@ -58,7 +58,8 @@ class Scalars:
         ticks: Ticks = self.__dict__["_ticks"]
         if decay in ticks.gathered:
             return or_one(ticks.before[decay])
-        return bias_correction(self.__dict__[decay], jnp.maximum(ticks.t - 1, 1))
+        before: jax.Array = jnp.maximum(ticks.t - 1, 1)
+        return bias_correction(self.__dict__[decay], before)
 
     def values(self) -> dict[str, Any]:
         """All of them by name."""
@@ -70,8 +71,8 @@ class Scalars:
 
     def __getattr__(self, name: str) -> jax.Array:
         if name == "t" and self.__dict__.get("_ticks") is not None:
-            step: Ticks = self.__dict__["_ticks"]
-            return step.t
+            t: jax.Array = self.__dict__["_ticks"].t
+            return t
         raise AttributeError(f"the rule has no hyperparameter {name!r}; it has {sorted(self.values())}")
 
 
@@ -148,7 +149,7 @@ class Clock:
 
     def read(self, outer: Any, inner: State) -> Reading:
         """What the step needs of an opened state."""
-        count = outer.count if outer is not None else getattr(inner, self.own) if self.own else None
+        count: Any = outer.count if outer is not None else getattr(inner, self.own) if self.own else None
         if count is not None:
             errors.check_count(self.who, count)
         values = {name: value_at(hyper, count, self.who, name) for name, hyper in self.hypers.items()}
@@ -182,6 +183,11 @@ jax.tree_util.register_pytree_node(
     lambda c: ((c.hypers,), (c.who, c.own, c.gathers, c.skipped, c.wraps, c.alone)),
     _again,
 )
+
+
+def without_schedules(state: State) -> Any:
+    """A rule's own state, without what schedules need around it."""
+    return state.inner_state if isinstance(state, ScheduledState) else state
 
 
 def checked(who: str, hypers: Mapping[str, tuple[Hyper, Domain]] | None) -> dict[str, Hyper]:

@@ -134,7 +134,8 @@ def treewise(
         def vector(column: Sequence[Any]) -> Vector:
             return Vector([jnp.asarray(column[i]).astype(dtype) for i, dtype in zip(present, wide, strict=True)])
 
-        p = vector(tree.in_order(name, "params", updates if params is None else params, updates, treedef))
+        read = params if needs_params and params is not None else updates
+        p = vector(tree.in_order(name, "params", read, updates, treedef))
         old = {key: widened(getattr(state, key)) for key in numbers}
         fields: dict[str, Any] = old | {key: vector(column) for key, column in columns.items()}
         s = Scalars(**fields)

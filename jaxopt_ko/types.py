@@ -153,3 +153,10 @@ NormalizeState = ScaleByTrustRatioState = ScaleState = EmptyState
 
 class MaskedNode(NamedTuple):
     """Stands, without leaves, where a masked transformation sees nothing."""
+
+
+class SplitRealAndImaginaryArrays(NamedTuple):
+    """A complex array as two real ones: what a transformation behind `split_real_and_imaginary` sees."""
+
+    real: Array  # like the leaf
+    imaginary: Array  # like the leaf

@@ -145,12 +145,11 @@ def scale_by_adamuon(
         m = h.b1 * m + (1 - h.b1) * g
         return (jnp.sign(m) if sign else m), m
 
-    mean = leafwise(
-        who, Mean, init=init_leaf, rule=rule, hypers={"b1": (b1, FRACTION)}, dtypes={"mu_dtype": mu_dtype}
-    )
+    mean = leafwise(who, Mean, init=init_leaf, rule=rule, hypers={"b1": (b1, FRACTION)}, dtypes={"mu_dtype": mu_dtype})
 
     def init(params: Params) -> State:
-        return ScaleByAdaMuonState(*mean.init(params), moment.init(params))
+        count, mu = mean.init(params)
+        return ScaleByAdaMuonState(count, mu, moment.init(params))
 
     def update(
         updates: Updates, state: ScaleByAdaMuonState, params: Params = None, *, h: Scalars
@@ -187,9 +186,7 @@ class _SecondMoment:
         axes = iter(matrix_axes(self.who, Q, self.numbers, self.stack_axes))
         for i, (o, v) in enumerate(zip(leaves, moments, strict=True)):
             if o is not None:
-                leaves[i], moments[i] = _scaled(
-                    o, v, h.b2, h.eps, h.rms, axes=next(axes), of_neurons=self.of_neurons
-                )
+                leaves[i], moments[i] = _scaled(o, v, h.b2, h.eps, h.rms, axes=next(axes), of_neurons=self.of_neurons)
         return treedef.unflatten(leaves), treedef.unflatten(moments)
 
 

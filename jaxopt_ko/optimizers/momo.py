@@ -57,9 +57,7 @@ def momo(
     def init(p: Array) -> dict[str, Array]:
         return {"exp_avg": wide_like(p)}
 
-    def rule(
-        g: Vector, x: Vector, s: Any, h: Scalars, value: Array
-    ) -> tuple[Vector, dict[str, Vector | Array]]:
+    def rule(g: Vector, x: Vector, s: Any, h: Scalars, value: Array) -> tuple[Vector, dict[str, Vector | Array]]:
         b = jnp.where(h.t == 1, jnp.zeros_like(h.beta), h.beta)
         d = b * s.exp_avg + (1 - b) * g
         f = b * s.barf + (1 - b) * value
@@ -95,9 +93,7 @@ def momo_adam(
     def init(p: Array) -> dict[str, Array]:
         return {"exp_avg": wide_like(p), "exp_avg_sq": wide_like(p)}
 
-    def rule(
-        g: Vector, x: Vector, s: Any, h: Scalars, value: Array
-    ) -> tuple[Vector, dict[str, Vector | Array]]:
+    def rule(g: Vector, x: Vector, s: Any, h: Scalars, value: Array) -> tuple[Vector, dict[str, Vector | Array]]:
         c = h.gathered("b1")
         d = h.b1 * s.exp_avg + (1 - h.b1) * g
         v = h.b2 * s.exp_avg_sq + (1 - h.b2) * (g * g)

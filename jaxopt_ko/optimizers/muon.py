@@ -166,9 +166,7 @@ def orthogonalize(
         one = unfolded(jnp.ones((), scalar_dtype()))
         return matrices.direction(updates, (one,), [jax.tree.leaves(updates)], h.eps, when=one > 0), state
 
-    return transform(
-        who, init_empty_state, update, state_type=EmptyState, hypers={"eps": (eps, NONNEGATIVE)}
-    )
+    return transform(who, init_empty_state, update, state_type=EmptyState, hypers={"eps": (eps, NONNEGATIVE)})
 
 
 class Matrices:
@@ -250,13 +248,11 @@ def _schedule(who: str, ns_coeffs: Any, ns_steps: int) -> tuple[Coefficients, ..
 def matrix_axes(who: str, updates: Updates, numbers: Any, stack_axes: PyTree) -> list[stacking.MatrixAxes]:
     """How each leaf is read as matrices."""
     leaves = jax.tree.leaves(updates)
-    numbers = numbers(updates) if callable(numbers) else numbers
+    numbers = tree.made_for(updates, numbers, _ends)
     if numbers is None:
         stacking.count_stack_axes(who, updates, stack_axes)
         return [stacking.trailing(leaf.ndim) for leaf in leaves]
-    wanted = stacking.prefix_of(
-        who, "weight_dimension_numbers", numbers, updates, is_leaf=lambda x: x is None or _is_numbers(x)
-    )
+    wanted = stacking.prefix_of(who, "weight_dimension_numbers", numbers, updates, is_leaf=_ends)
     axes = []
     for i, (leaf, own) in enumerate(zip(leaves, wanted, strict=True)):
         sets = (
@@ -275,18 +271,22 @@ def _is_numbers(x: Any) -> bool:
     return isinstance(x, MuonDimensionNumbers)
 
 
+def _ends(x: Any) -> bool:
+    return x is None or _is_numbers(x)
+
+
 def labels_of(
     who: str, numbers: Any, stack_axes: PyTree, names: tuple[str, str] = ("matrix", "rest")
 ) -> Callable[[Params], PyTree]:
     """params -> "matrix" where a leaf has dimension numbers, or two axes behind its stack axes, else "rest"."""
 
     def by_numbers(params: Params) -> PyTree:
-        made = numbers(params) if callable(numbers) else numbers
+        made = tree.made_for(params, numbers, _ends)
         if made is None:
             return by_shape(params)
         return jax.tree.map(
             lambda own, part: jax.tree.map(lambda _: names[own is None], part),
-            made, params, is_leaf=lambda x: x is None or _is_numbers(x),
+            made, params, is_leaf=_ends,
         )  # fmt: skip
 
     by_shape = stacking.matrix_labels(who, stack_axes, names)

@@ -26,9 +26,7 @@ def scale_by_polyak(
     """
     check_choice("scale_by_polyak", "variant", variant, ("sps", "sps+"))
 
-    def rule(
-        g: Vector, x: Vector, s: Any, h: Scalars, value: Array
-    ) -> tuple[Vector, dict[str, Vector | Array]]:
+    def rule(g: Vector, x: Vector, s: Any, h: Scalars, value: Array) -> tuple[Vector, dict[str, Vector | Array]]:
         gap = value - h.f_min
         gap = jnp.maximum(gap, 0) if variant == "sps+" else gap
         return jnp.minimum(ratio(gap, g.dot(g) + h.eps), h.max_learning_rate) * g, {}

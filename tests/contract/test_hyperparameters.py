@@ -30,7 +30,9 @@ def test_number_traced_schedule_and_vmap_agree(case):
     scheduled = quick.jit(
         lambda: run(case, params, **{k: (lambda count, v=v: jnp.asarray(v)) for k, v in hypers.items()})
     )()
-    assert_close(scheduled[0], number[0], rtol=1e-5, atol=1e-6)  # the state has a count of schedules where the rule has none
+    assert_close(
+        scheduled[0], number[0], rtol=1e-5, atol=1e-6
+    )  # the state has a count of schedules where the rule has none
     # two settings at once
     other = {k: v * 0.9 for k, v in arrays.items()}
     both = jax.vmap(lambda h: run(case, params, **h))(jax.tree.map(lambda a, b: jnp.stack([a, b]), arrays, other))
