@@ -62,7 +62,10 @@ def method_of(pair: Any) -> Method:
     """The record of a transformation; of a foreign one its name alone."""
     if isinstance(pair.update, Update):
         return pair.update.method
-    return Method(str(getattr(pair.update, "__qualname__", type(pair).__name__)).partition(".<locals>")[0])
+    name = str(getattr(pair.update, "__name__", type(pair).__name__))
+    if name in ("update", "update_fn", "<lambda>"):  # says less than the function that it was made in
+        name = str(pair.update.__qualname__).partition(".<locals>")[0]
+    return Method(name)
 
 
 def name_of(pair: Any) -> str:
