@@ -955,11 +955,17 @@ def params_like(dtype: Any = jnp.float32) -> Any:
 
 def loss(params: Any) -> jax.Array:
     """A quadratic bowl, other curvature in each coordinate, minimum at 0.3."""
-    terms = [
-        jnp.sum(jnp.linspace(0.5, 2.0, p.size).reshape(p.shape).astype(p.dtype) * jnp.square(p - 0.3))
-        for p in map(jnp.asarray, jax.tree.leaves(params))
-    ]
+    terms = [jnp.sum(curvature(p) * jnp.square(p - 0.3)) for p in map(jnp.asarray, jax.tree.leaves(params))]
     return sum(terms, start=jnp.zeros((), terms[0].dtype if terms else jnp.float32))
+
+
+def curvature(p: jax.Array) -> np.ndarray:
+    return np.linspace(0.5, 2.0, p.size).reshape(p.shape).astype(p.dtype)
+
+
+def slope(params: Any) -> Any:
+    """The gradient of `loss` by hand: by autodiff it is a third of what a tiny program costs to trace and compile."""
+    return jax.tree.map(lambda p: curvature(p) * (2 * (p - 0.3)), params)
 
 
 def descend(opt: jo.GradientTransformation):
@@ -967,7 +973,7 @@ def descend(opt: jo.GradientTransformation):
 
     def step(carry, _=None):
         params, state = carry
-        updates, state = opt.update(jax.grad(loss)(params), state, params)
+        updates, state = opt.update(slope(params), state, params)
         return (jo.apply_updates(params, updates), state), None
 
     return step
@@ -976,7 +982,7 @@ def descend(opt: jo.GradientTransformation):
 def residuals(params: Any) -> Any:
     """Half the sum of their squares is `loss`."""
     return jax.tree.map(
-        lambda p: jnp.sqrt(jnp.linspace(1.0, 4.0, p.size)).astype(p.dtype) * (p - 0.3).reshape(-1),
+        lambda p: np.sqrt(np.linspace(1.0, 4.0, p.size)).astype(p.dtype) * (p - 0.3).reshape(-1),
         jax.tree.map(jnp.asarray, params),
     )
 

@@ -8,7 +8,7 @@ import pathlib
 os.environ["XLA_FLAGS"] = " ".join([
     os.environ.get("XLA_FLAGS", ""),
     "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0",
-    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_llvm_disable_expensive_passes=true --xla_cpu_parallel_codegen_split_count=1",
     # The older way of making kernels compiles twice as fast; a flag that XLA does not know would end the process.
     "--xla_cpu_use_fusion_emitters=false" * importlib.metadata.version("jaxlib").startswith("0.10."),
 ])  # fmt: skip
