@@ -955,8 +955,10 @@ def params_like(dtype: Any = jnp.float32) -> Any:
 
 def loss(params: Any) -> jax.Array:
     """A quadratic bowl, other curvature in each coordinate, minimum at 0.3."""
-    terms = [jnp.sum(curvature(p) * jnp.square(p - 0.3)) for p in map(jnp.asarray, jax.tree.leaves(params))]
-    return sum(terms, start=jnp.zeros((), terms[0].dtype if terms else jnp.float32))
+    leaves = [jnp.asarray(p) for p in jax.tree.leaves(params)]
+    dtype = leaves[0].dtype if len({p.dtype for p in leaves}) == 1 else jnp.float32
+    terms = [jnp.sum(curvature(p) * jnp.square(p - 0.3)).astype(dtype) for p in leaves]
+    return sum(terms, start=jnp.zeros((), dtype))
 
 
 def curvature(p: jax.Array) -> np.ndarray:

@@ -1,7 +1,6 @@
 """State dtypes never drift; half precision neither overflows, stalls nor turns to NaN."""
 
 import functools
-import itertools
 
 import jax
 import jax.numpy as jnp
@@ -24,22 +23,16 @@ def in_dtypes(params, dtypes):
 
 @every("dtypes", parts=False)
 def test_state_and_params_keep_their_dtypes(case):
-    """All nine pairs of dtypes, traced abstractly; one of them, zero gradients in float16, run.
-
-    Three pairs stand in one tree, but where a function of all parameters is told that wants them in one dtype.
-    """
+    """All nine pairs of dtypes, three in one tree, traced abstractly; zero gradients in float16, run."""
     opt = whole(case)
-    pairs = [[pair] * 3 for pair in itertools.product(DTYPES, DTYPES)]
-    if not case.words:
-        pairs = [[(DTYPES[i], DTYPES[(i + turn) % 3]) for i in range(3)] for turn in range(3)]
 
     def step(g, s, p):
         u, s = opt.update(g, s, p)
         return u, s, jo.apply_updates(p, u)
 
-    for pair in pairs:
-        of_params, of_grads = zip(*pair, strict=True)
-        params, grads = (jax.eval_shape(lambda t=t: in_dtypes(params_like(), t)) for t in (of_params, of_grads))
+    for turn in range(3):
+        of_grads = DTYPES[turn:] + DTYPES[:turn]
+        params, grads = (jax.eval_shape(lambda t=t: in_dtypes(params_like(), t)) for t in (DTYPES, of_grads))
         state = jax.eval_shape(opt.init, params)
         u, s, p = jax.eval_shape(step, grads, state, params)
         assert (s, p) == (state, params)
