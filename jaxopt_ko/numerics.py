@@ -42,7 +42,7 @@ def value_at(hyper: Hyper, count: jax.Array, who: str = "value_at", name: str = 
 
 def unfolded(values: Any) -> Any:
     """The same, but XLA folds nothing that follows, not even of constants: a number, a traced value and a schedule
-    then give the same to the bit."""
+    then go through the same operations. (They are different programs still, which may round differently.)"""
     return jax.lax.optimization_barrier(values)  # type: ignore[no-untyped-call]
 
 

@@ -2,15 +2,18 @@
 
 import gc
 import importlib.metadata
+import itertools
 import os
 import pathlib
 
 os.environ["XLA_FLAGS"] = " ".join([
-    os.environ.get("XLA_FLAGS", ""),
     "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0",
     "--xla_llvm_disable_expensive_passes=true",
-    # The older way of making kernels compiles twice as fast; a flag that XLA does not know would end the process.
-    "--xla_cpu_use_fusion_emitters=false" * importlib.metadata.version("jaxlib").startswith("0.10."),
+    # One module of code instead of a dozen tiny ones; the older way of making kernels, which compiles twice as fast.
+    # A flag that XLA does not know would end the process.
+    "--xla_cpu_parallel_codegen_split_count=1 --xla_cpu_use_fusion_emitters=false"
+    * importlib.metadata.version("jaxlib").startswith("0.10."),
+    os.environ.get("XLA_FLAGS", ""),  # of two values of one flag the later counts: what was asked for
 ])  # fmt: skip
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -30,9 +33,10 @@ def x64():
 
 
 @pytest.fixture(autouse=True)
-def few_programs():
-    """Forget the compiled programs before their memory maps, some seven each, reach Linux's 65,530 for one process."""
+def few_programs(ended=itertools.count(1)):  # noqa: B008
+    """Forget the compiled programs before their memory maps, some five each, reach Linux's 65,530 for one process."""
     yield
-    maps = pathlib.Path("/proc/self/maps")
-    if maps.exists() and maps.read_bytes().count(b"\n") > 15_000:
-        jax.clear_caches()
+    if next(ended) % 25 == 0:  # to look takes longer than many a test
+        maps = pathlib.Path("/proc/self/maps")
+        if maps.exists() and maps.read_bytes().count(b"\n") > 15_000:
+            jax.clear_caches()

@@ -20,9 +20,9 @@ def options(emitters=False):
     return made
 
 
-def jit(function):
+def jit(function, **how):
     """Not to be called within another jit."""
-    return jax.jit(function, compiler_options=options())
+    return jax.jit(function, compiler_options=options(), **how)
 
 
 def exact(function, **how):

@@ -14,7 +14,7 @@ import pytest
 import quick
 
 import jaxopt_ko as jo
-from cases import CASES, assert_close, descend, loss, params_like
+from cases import CASES, assert_close, descend, loss, params_like, slope
 
 HALVES = (jnp.float16, jnp.bfloat16, jnp.float32)
 
@@ -67,7 +67,7 @@ def test_optax_climbs_without_a_learning_rate(promoting):
     for opt in (optax.adadelta(), optax.adam(None)):
         end, state = params, opt.init(params)
         for _ in range(5):
-            updates, state = opt.update(jax.grad(loss)(end), state, end)
+            updates, state = opt.update(slope(end), state, end)
             end = optax.apply_updates(end, updates)
         assert float(loss(end)) > float(loss(params))
 
@@ -86,7 +86,7 @@ def test_no_learning_rate_never_climbs(name):
 
 def test_adadelta_descends_with_its_own_defaults():
     params, opt = params_like(), jo.adadelta()
-    updates, _ = opt.update(jax.grad(loss)(params), opt.init(params))  # nor does it ask for params
+    updates, _ = opt.update(slope(params), opt.init(params))  # nor does it ask for params
     assert float(loss(jo.apply_updates(params, updates))) < float(loss(params))
 
 
@@ -104,7 +104,7 @@ def decays():
 @pytest.mark.parametrize("name", list(decays()))
 def test_decay_of_zero_needs_no_params_and_changes_no_structure(name):
     params = params_like()
-    g = jax.grad(loss)(params)
+    g = slope(params)
     off, traced = make(name), getattr(jo, name)(learning_rate=0.1, weight_decay=jnp.asarray(0.0), **METHODS[name])
     assert jax.tree.structure(off.init(params)) == jax.tree.structure(traced.init(params))
     try:
