@@ -10,6 +10,7 @@ from jaxopt_ko import (
     landscapes,
     loop,
     losses,
+    normalization,
     numerics,
     schedules,
     solve,
@@ -70,6 +71,7 @@ from jaxopt_ko.losses import (
     softmax_cross_entropy_with_integer_labels,
     squared_error,
 )
+from jaxopt_ko.normalization import BatchNorm, BatchNormParams, BatchNormState, batch_norm
 from jaxopt_ko.numerics import safe_increment, safe_norm, safe_root_mean_squares
 from jaxopt_ko.optimizers.adabelief import (
     ScaleByBeliefState,
@@ -570,6 +572,9 @@ __all__ = [
     "AugmentedLagrangianState",
     "AverageParamsState",
     "BacktrackingLinesearchInfo",
+    "BatchNorm",
+    "BatchNormParams",
+    "BatchNormState",
     "COCOBState",
     "CautiousState",
     "ClipByGlobalNormState",
@@ -721,6 +726,7 @@ __all__ = [
     "augmented_lagrangian",
     "average_params",
     "averaged_params",
+    "batch_norm",
     "bfgs",
     "bias_correction",
     "catalog",
@@ -828,6 +834,7 @@ __all__ = [
     "nnls",
     "noisy_sgd",
     "nonlinear_cg",
+    "normalization",
     "normalize",
     "normalize_by_update_norm",
     "normuon",
