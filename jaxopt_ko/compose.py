@@ -43,6 +43,7 @@ def init_empty_state(params: Params) -> EmptyState:
     return EmptyState()
 
 
+@errors.options
 def stateless(f: Callable[[Updates, Params | None], Updates]) -> GradientTransformation:
     """A rule without memory: u = f(g, p), on whole trees; f gets None for the params where none are given.
 
@@ -56,6 +57,7 @@ def stateless(f: Callable[[Updates, Params | None], Updates]) -> GradientTransfo
     return pair_of("stateless", init_empty_state, update)
 
 
+@errors.options
 def stateless_with_tree_map(f: Callable[[jax.Array, jax.Array | None], jax.Array]) -> GradientTransformation:
     """A rule without memory for one array: u = f(g, p) leaf by leaf, p None where no params are given."""
 
@@ -85,6 +87,7 @@ def _any_extra(update: Callable[..., Any]) -> Callable[..., Any]:
     return passing
 
 
+@errors.options
 def with_extra_args_support(tx: GradientTransformation) -> GradientTransformation:
     """`tx` as one whose update takes any extra arguments and passes on those that tx knows; ours all do already."""
     return opened("with_extra_args_support", "tx", tx)
@@ -263,6 +266,7 @@ class PartitionState(NamedTuple):
     inner_states: dict[Hashable, MaskedState]  # label -> state of its transformation
 
 
+@errors.options
 def masked(
     inner: GradientTransformation,
     mask: PyTree | Callable[[Params], PyTree],
@@ -293,6 +297,7 @@ def masked(
     return pair_of(who, init, update)
 
 
+@errors.options
 def partition(
     transforms: Mapping[Hashable, GradientTransformation],
     param_labels: PyTree | Callable[[Params], PyTree],
@@ -325,6 +330,7 @@ def partition(
     return pair_of(who, init, update)
 
 
+@errors.options
 def labels_by_path(patterns: Mapping[str, Any], otherwise: Any = None) -> Callable[[PyTree], PyTree]:
     """A function that labels every leaf by the first pattern found in its path, layers/0/query/kernel; or `otherwise`.
 
@@ -512,6 +518,7 @@ class WrappedSchedule:
         return self.schedule_fn(state.count)
 
 
+@errors.options
 def inject_hyperparams(
     inner_factory: Callable[..., GradientTransformation],
     static_args: str | Iterable[str] = (),

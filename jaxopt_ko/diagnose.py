@@ -113,6 +113,7 @@ class NoiseScale(NamedTuple):
 # ---- curvature ------------------------------------------------------------------------------------------
 
 
+@errors.options
 def hessian_extremes(
     fun: Function,
     params: Params,
@@ -142,6 +143,7 @@ def hessian_extremes(
     return found
 
 
+@errors.options
 def condition_number(
     fun: Function,
     params: Params,
@@ -203,6 +205,7 @@ def hessian_trace(
     return found
 
 
+@errors.options
 def spectral_density(
     fun: Function,
     params: Params,
@@ -233,6 +236,7 @@ def spectral_density(
     return found
 
 
+@errors.options
 def critical_point(
     fun: Function,
     params: Params,

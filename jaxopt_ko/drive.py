@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -225,7 +226,7 @@ def jitted(function: Callable[..., Any]) -> Callable[..., Any]:
     What is no array among the arrays (a string, a function) is part of the setting.
     """
 
-    @jax.jit(static_argnums=(0, 1))
+    @functools.partial(jax.jit, static_argnums=(0, 1))  # before jax 0.8.1 jit must be given its function
     def compiled(setting: Any, others: Any, arrays: list[Any]) -> Any:
         rest = iter(arrays)
         leaves = [next(rest) if leaf is _ARRAY else leaf for leaf in others.leaves]

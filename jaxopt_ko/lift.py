@@ -30,6 +30,7 @@ from jaxopt_ko.methods import (
     once,
     pair_of,
     recipe,
+    required,
     takes,
     taking,
 )
@@ -38,7 +39,8 @@ from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree
 
 __all__ = [
     "LeafUpdate", "Memory", "Method", "Rule", "Scalars", "Step", "Update", "known_as", "leafwise", "method_of",
-    "name_of", "once", "pair_of", "recipe", "shared_by_rules", "started", "takes", "taking", "transform", "widened",
+    "name_of", "once", "pair_of", "recipe", "required", "shared_by_rules", "started", "takes", "taking", "transform",
+    "widened",
 ]  # fmt: skip
 
 Memory = tuple[Any, ...]  # what one leaf remembers: an array, or a nest of them, for each field of the state

@@ -30,7 +30,7 @@ def matrixwise(
     scalars: Mapping[str, float] | None = None,
     shared: Callable[[jax.Array, Scalars], Mapping[str, jax.Array]] | None = None,
     refresh: Callable[..., Memory] | None = None,
-    interval: int = 1,
+    interval: tuple[str, int] = ("interval", 1),
     lag: int = 0,
     stack_axes: PyTree = 0,
     dtypes: Mapping[str, DType | None] | None = None,
@@ -42,10 +42,11 @@ def matrixwise(
     state_type: a NamedTuple of `count`, the scalars and one tree like the parameters for each array of memory.
     init((m, n), dtype) -> memory of one matrix, dtype float32 at least; a leaf's has its stack axes in front.
     rule(G, *memory, h) -> (step, *memory) of N matrices of one shape, G float[N, m, n].
-    refresh(G, *memory, h) -> memory: what is done before the rule on the first step and then on every `interval`-th,
-        `lag` steps later, and costs nothing between. Stacks take turns, so that no step does all.
-        Where `shared` makes a float[] `every`, the steps from one to the next, and the state has the scalar `since`,
-        int32[], which is 0 whenever it is the first stack's turn, the others follow within that time.
+    refresh(G, *memory, h) -> memory: what is done before the rule on the first step and then on every k-th, `lag` steps
+        later, and costs nothing between. Stacks take turns, so that no step does all.
+    interval: (what the method calls k, k).
+        Where `shared` makes a float[] `every`, the steps from one to the next, in the place of k, and the state has the
+        scalar `since`, int32[], which is 0 whenever it is the first stack's turn, the others follow within that time.
     hypers, scalars, shared, dtypes, debiased, skipped: as of `lift.leafwise`; `shared` may make keys, too.
     stack_axes: how many leading axes of a leaf are stacks; an integer, or a prefix of integers.
 
@@ -53,7 +54,7 @@ def matrixwise(
     """
     for key, dtype in (dtypes or {}).items():
         errors.check_dtype(name, key, dtype)
-    errors.check_size(name, "precondition_frequency", interval)
+    period = errors.check_size(name, *interval)
     held = dict(scalars or {})
     once = _compiled(Rule(rule), None if refresh is None else Rule(refresh))
 
@@ -87,8 +88,8 @@ def matrixwise(
         at = stacking.places(wheres, count >= 0)
         for turn, where in enumerate(wheres):
             if every is None:
-                late = count - np.int32(lag + turn * interval // len(groups))
-                due = (count == 0) | (late > 0) & (late % np.int32(interval) == 0)
+                late = count - np.int32(lag + turn * period // len(groups))
+                due = (count == 0) | (late > 0) & (late % np.int32(period) == 0)
             else:
                 since = scalars_["since"]
                 due = since == jnp.floor(turn / len(groups) * every).astype(since.dtype)

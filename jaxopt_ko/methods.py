@@ -117,6 +117,16 @@ def takes(function: Callable[..., Any], word: str) -> bool:
         return False
 
 
+def required(function: Callable[..., Any]) -> list[str]:
+    """The arguments that its signature wants by name or place, without a default."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # a builtin
+        return []
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in several]
+
+
 # ---- what may be remembered for ever --------------------------------------------------------------------
 
 
@@ -167,10 +177,11 @@ def held(function: types.FunctionType) -> tuple[Any, ...]:
 
 def once(factory: Callable[P, GradientTransformation]) -> Callable[P, GradientTransformation]:
     """The same pair for equal plain arguments, so that a driver compiled for it is found again."""
-    remembered = functools.lru_cache(maxsize=256, typed=True)(factory)
+    remembered, check = functools.lru_cache(maxsize=256, typed=True)(factory), errors.signature_check(factory)
 
     @functools.wraps(factory)
     def make(*args: P.args, **kwargs: P.kwargs) -> GradientTransformation:
+        check(*args, **kwargs)
         given = (*args, *kwargs.values())
         if all(map(is_plain, given)):
             try:
@@ -193,10 +204,11 @@ def _is_hashable(x: Any) -> bool:
 
 def recipe(factory: Callable[P, GradientTransformation]) -> Callable[P, GradientTransformation]:
     """A named method put together from parts: what is wrong with a part is said in the method's name."""
-    name = factory.__name__
+    name, check = factory.__name__, errors.signature_check(factory)
 
     @functools.wraps(factory)
     def make(*args: P.args, **kwargs: P.kwargs) -> GradientTransformation:
+        check(*args, **kwargs)
         try:
             pair = factory(*args, **kwargs)
         except errors.HyperparameterError as error:

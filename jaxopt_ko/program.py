@@ -39,6 +39,7 @@ class _Data(NamedTuple):
     bounds: Any
 
 
+@errors.options
 def linear_program(
     c: PyTree,
     *,
@@ -61,6 +62,7 @@ def linear_program(
     return _program("linear_program", _Data(None, c, A, b, G, h, bounds), params, tol, max_steps, bandwidth, verbose)
 
 
+@errors.options
 def quadratic_program(
     Q: Any,
     c: PyTree,
@@ -112,6 +114,7 @@ def quadratic_program(
 def _program(
     who: str, data: _Data, params: Params, tol: Any, max_steps: Any, bandwidth: Any, verbose: bool
 ) -> Solution:
+    errors.check_arrays(who, "c", data.c)
     data = data._replace(
         c=_floating(data.c),
         bounds=None if data.bounds is None else tuple(map(_floating, errors.check_bound_pair(who, data.bounds))),

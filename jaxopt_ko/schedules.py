@@ -32,6 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import (
     InjectHyperparamsState,
     InjectStatefulHyperparamsState,
@@ -250,6 +251,7 @@ def cosine_decay_schedule(
     return lambda step: _follow(step, init_value, (0, decay_steps, _real(init_value) * _real(alpha), shape))
 
 
+@errors.options
 @_checked
 def exponential_decay(
     init_value: Value, transition_steps: Steps, decay_rate: Positive,
@@ -260,6 +262,7 @@ def exponential_decay(
     return _decay(lambda n: _real(init_value) * _real(decay_rate) ** n, timing, end_value, falls)
 
 
+@errors.options
 @_checked
 def inverse_time_decay(
     init_value: Value, transition_steps: Steps, decay_rate: Positive,
@@ -388,6 +391,7 @@ def warmup_cosine_decay_schedule(
     return lambda step: _follow(step, init_value, (0, warmup_steps, peak_value, _line), fall)
 
 
+@errors.options
 @_checked
 def warmup_exponential_decay_schedule(
     init_value: Value, peak_value: Value, warmup_steps: Steps, transition_steps: Steps, decay_rate: Positive,

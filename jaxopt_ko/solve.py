@@ -23,7 +23,7 @@ from jaxopt_ko.drive import (
     solve,
     start_of,
 )
-from jaxopt_ko.lift import method_of, taking
+from jaxopt_ko.lift import method_of, name_of
 from jaxopt_ko.solvers.bounds import box
 from jaxopt_ko.solvers.first_order import first_order
 from jaxopt_ko.solvers.least_squares import levenberg_marquardt
@@ -46,6 +46,7 @@ class _Setting(NamedTuple):
     length: int | None  # of an unrolled run
 
 
+@errors.options
 def minimize(
     fun: Callable[..., Any],
     params: Params,
@@ -85,6 +86,7 @@ def minimize(
     """
     who = "minimize"
     errors.check_function(who, "fun", fun)
+    errors.check_start(who, params)
     errors.check_args(who, args)
     method = errors.check_pair(who, "method", method)
     check_derivative(who, derivative, max_steps)
@@ -239,6 +241,7 @@ class _Fit(NamedTuple):
     length: int | None  # of an unrolled run
 
 
+@errors.options
 def least_squares(
     residual_fn: Callable[..., PyTree],
     params: Params,
@@ -267,10 +270,12 @@ def least_squares(
     """
     who = "least_squares"
     errors.check_function(who, "residual_fn", residual_fn)
+    errors.check_start(who, params)
     errors.check_args(who, args)
     method = errors.check_pair(who, "method", method)
     check_derivative(who, derivative, max_steps)
     errors.check_loss(who, loss, LOSSES)
+    errors.check_number(who, "loss_scale", loss_scale, errors.POSITIVE)
     if bounds is not None:
         box(who, params, bounds)  # once where its numbers can be seen
     length = max_steps if derivative == "unrolled" else None
@@ -324,6 +329,7 @@ def _at_bounds(who: str, params: Params, bounds: Any) -> Array | None:
     return (x <= lower) | (x >= upper)
 
 
+@errors.options
 def root(
     fn: Callable[..., PyTree],
     params: Params,
@@ -347,6 +353,7 @@ def root(
     """
     who = "root"
     errors.check_function(who, "fn", fn)
+    errors.check_start(who, params)
     errors.check_args(who, args)
     method = errors.check_pair(who, "method", method)
     check_derivative(who, derivative, max_steps)
@@ -373,7 +380,12 @@ def _root(setting: _Setting, params: Params, args: tuple[Any, ...], tol: Any, ma
         return result[0] if has_aux else result
 
     errors.check_square("root", jax.eval_shape(equations, start, given), start)
-    state = taking(method.init, 1)(start, **words)
+    try:
+        state = start_of(method, start, words)
+    except errors.MissingArgumentError:  # it asks for value_fn
+        state = None
+    if state is None:
+        errors.no_equations_solver("root", name_of(method))
     solution = solve(method, start, state, words, length if unrolled else max_steps, verbose, unrolled)
 
     def largest(p: Params) -> Array:

@@ -1032,14 +1032,15 @@ def assert_rounded(a: Any, b: Any, ulps: int = 16) -> None:
     """The same, but each program rounds in its own way: XLA fuses, vectorizes and contracts a * b + c otherwise in each
     and on each processor. `ulps`: of the largest element of a leaf; 16-bit leaves, rounded once at the end, get two."""
     assert jax.tree.structure(a) == jax.tree.structure(b)
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+    for x, y in zip(jax.tree.leaves(on_host(a)), jax.tree.leaves(on_host(b)), strict=True):
         assert x.dtype == y.dtype and x.shape == y.shape, (x, y)
         if not jnp.issubdtype(x.dtype, jnp.floating):
             np.testing.assert_array_equal(x, y)
             continue
         unit = float(jnp.finfo(x.dtype).eps) * (ulps if x.dtype.itemsize > 2 else 2)
-        x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-        np.testing.assert_allclose(x, y, rtol=0, atol=unit * np.max(np.abs(y), initial=0.0, where=np.isfinite(y)))
+        wide = y.astype(np.float64)
+        most = np.max(np.abs(wide), initial=0.0, where=np.isfinite(wide))
+        np.testing.assert_allclose(x.astype(np.float64), wide, rtol=0, atol=unit * most)
 
 
 def assert_close(a: Any, b: Any, rtol: float = 1e-6, atol: float = 1e-7) -> None:

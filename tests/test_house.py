@@ -6,6 +6,7 @@ import inspect
 import pathlib
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -78,6 +79,22 @@ def test_runtime_imports_are_jax_and_chex_only():
     code = "import sys, jaxopt_ko; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"optax", "flax", "torch", "matplotlib", "tqdm", "sklearn", "equinox"} & set(loaded)
+
+
+def test_what_the_oldest_jax_of_pyproject_lacks_is_not_used():
+    """jax.jit(static_argnums=…) without a function came with jax 0.8.1; everything else runs on 0.7.0, too."""
+    for _, path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "jax.jit":
+                assert node.args, f"{path}:{node.lineno}"
+
+
+def test_an_editable_install_is_a_path_that_type_checkers_follow():
+    """Setuptools makes a hook of it, which mypy and pyright do not see, unless package-dir is this and no more."""
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["tool"]["setuptools"]["package-dir"] == {"": "."}
+    assert PACKAGE.name in project["tool"]["setuptools"]["packages"]["find"]["include"][0]
+    assert (PACKAGE / "py.typed").exists()
 
 
 def public():

@@ -113,7 +113,9 @@ def test_a_run_in_two_parts_is_the_whole_run():
     )  # fmt: skip
     one = part(START, descent(0.01).init(START), 0)
     two = part(one.params, one.state, 4)
-    assert_rounded((two.params, two.state, jnp.concatenate([one.loss, two.loss])), (whole.params, whole.state, whole.loss))
+    assert_rounded(
+        (two.params, two.state, jnp.concatenate([one.loss, two.loss])), (whole.params, whole.state, whole.loss)
+    )
 
 
 def test_one_compilation_for_new_data_keys_and_rates_and_one_scan_for_all():

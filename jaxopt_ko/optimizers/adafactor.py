@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, THRESHOLD, check_hyper, check_size
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
@@ -37,6 +38,7 @@ def decay_rate_pow(i: Array, exponent: Array) -> Array:
     return 1 - jnp.power(i + 1, -exponent)
 
 
+@errors.options
 def scale_by_factored_rms(
     factored: bool = True,
     decay_rate: Hyper = 0.8,

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import NONNEGATIVE, check_hyper
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
@@ -21,6 +22,7 @@ class ScaleByRssState(NamedTuple):
     sum_of_squares: Updates  # like params, f32+  h_t, sum of g**2
 
 
+@errors.options
 def scale_by_rss(
     initial_accumulator_value: Hyper = 0.1, eps: Hyper = 1e-7, *, eps_in_sqrt: bool = True
 ) -> GradientTransformation:

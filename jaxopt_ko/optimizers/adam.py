@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
@@ -42,6 +43,7 @@ class ScaleByNadamState(NamedTuple):
     nu: Updates  # like params, f32+  n_t, mean of g**2
 
 
+@errors.options
 def scale_by_adam(
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,
@@ -95,6 +97,7 @@ def scale_by_adam(
     )  # fmt: skip
 
 
+@errors.options
 def scale_by_nadam(
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko import tree
+from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import leafwise, transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
@@ -48,6 +48,7 @@ class ScaleByAdaMuonState(NamedTuple):
     nu: Updates  # like params, f32+  V, mean of Q**2
 
 
+@errors.options
 def scale_by_normuon(
     b1: Hyper = 0.95,
     b2: Hyper = 0.95,
@@ -102,6 +103,7 @@ def scale_by_normuon(
     return transform(who, init, update, state_type=ScaleByNorMuonState, hypers=hypers, debiased=("b1",))
 
 
+@errors.options
 def scale_by_adamuon(
     b1: Hyper = 0.95,
     b2: Hyper = 0.95,

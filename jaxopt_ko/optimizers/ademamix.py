@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_hyper
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
@@ -38,6 +39,7 @@ class ScaleBySimplifiedAdEMAMixState(NamedTuple):
     n: Updates  # like params, f32+  n_t, mean of g**2
 
 
+@errors.options
 def scale_by_ademamix(
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,

@@ -43,6 +43,7 @@ def projection(seed: int, draw: Array, shape: tuple[int, int], dtype: DType) -> 
     return jax.random.normal(key, shape, dtype) / jnp.sqrt(jnp.asarray(shape[0], dtype))
 
 
+@errors.options
 def scale_by_apollo(
     rank: int = 256,
     update_proj_gap: int = 200,

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, identity, leafwise
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, check_choice, check_hyper, check_kind
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
@@ -101,7 +102,8 @@ def scale_by_dowg(init_estim_sq_dist: Hyper | None = None, eps: Hyper = 1e-4) ->
     r_t = max(r, |x - x_0|);   v_t = v + r_t**2 |g|**2;   r_0**2 = init_estim_sq_dist, eps if None. Needs params.
     """
     who = "scale_by_dowg"
-    first = check_hyper(who, "init_estim_sq_dist", eps if init_estim_sq_dist is None else init_estim_sq_dist, POSITIVE)
+    first = eps if init_estim_sq_dist is None else init_estim_sq_dist
+    check_hyper(who, "eps" if init_estim_sq_dist is None else "init_estim_sq_dist", first, POSITIVE)
 
     def rule(g: Vector, x: Vector, s: Any, h: Scalars) -> tuple[Vector, dict[str, Vector | Array]]:
         away = x - s.init_params
@@ -133,6 +135,7 @@ def dowg(
     return chain(decay, scale_by_dowg(init_estim_sq_dist, eps), scale_by_learning_rate(learning_rate))
 
 
+@errors.options
 def scale_by_distance_over_gradients(
     reps_rel: Hyper = 1e-6,
     eps: Hyper = 1e-8,

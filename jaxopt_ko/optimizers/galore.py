@@ -56,6 +56,7 @@ class _Matrix(NamedTuple):
         return x.reshape([self.shape[a] for a in self.order]).transpose(np.argsort(self.order))
 
 
+@errors.options
 def scale_by_galore(
     rank: int = 128,
     update_proj_gap: int = 200,

@@ -51,6 +51,7 @@ class ScaleByKlSoapState(NamedTuple):
     nu: Updates  # like params     V, mean of the squares of T = Q_L' G Q_R
 
 
+@errors.options
 def scale_by_kl_shampoo(
     b1: Hyper = 0.9,
     b2: Hyper = 0.98,
@@ -82,6 +83,7 @@ def scale_by_kl_shampoo(
     )  # fmt: skip
 
 
+@errors.options
 def scale_by_kl_soap(
     b1: Hyper = 0.9,
     b2: Hyper = 0.98,
@@ -172,7 +174,7 @@ def _fitted(
     }
     return matrixwise(
         who, state_type, init=init, rule=rule, hypers=hypers, shared=shared, refresh=refresh,
-        interval=precondition_frequency, lag=1, stack_axes=stack_axes,
+        interval=("precondition_frequency", precondition_frequency), lag=1, stack_axes=stack_axes,
     )  # fmt: skip
 
 

@@ -42,6 +42,7 @@ class ScaleByKronState(NamedTuple):
     Q_R: Updates  # float[…, n, n]    upper triangular, or [n]
 
 
+@errors.options
 def scale_by_kron(
     b1: Hyper = 0.9,
     preconditioner_update_probability: Hyper | None = None,

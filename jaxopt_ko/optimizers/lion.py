@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, POSITIVE, check_choice
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
@@ -26,6 +27,7 @@ class ScaleByLionState(NamedTuple):
     mu: Updates  # like params, f32+  m_t, mean of g
 
 
+@errors.options
 def scale_by_lion(
     b1: Hyper = 0.9,
     b2: Hyper = 0.99,

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
@@ -25,6 +26,7 @@ class MadgradState(NamedTuple):
     x0: Params  # like params, f32+            the parameters at the start
 
 
+@errors.options
 def scale_by_madgrad(
     learning_rate: Hyper, momentum: Hyper = 0.9, eps: Hyper = 1e-6, *, eps_in_rate: bool = True
 ) -> GradientTransformation:

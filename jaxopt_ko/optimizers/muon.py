@@ -50,6 +50,7 @@ class MuonDimensionNumbers(NamedTuple):
     output_axis: Sequence[int] | int = 1
 
 
+@errors.options
 def scale_by_muon(
     ns_coeffs: Coefficients | Sequence[Coefficients] | str = JORDAN,
     ns_steps: int = 5,
@@ -138,6 +139,7 @@ class Direction:
         return self.matrices.direction(updates, weights, terms, h.eps, when=mean.count > 0), mean
 
 
+@errors.options
 def orthogonalize(
     ns_coeffs: Coefficients | Sequence[Coefficients] | str = JORDAN,
     ns_steps: int = 5,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
@@ -15,6 +16,7 @@ from jaxopt_ko.tree import wide_like
 from jaxopt_ko.types import GradientTransformation, Hyper
 
 
+@errors.options
 def scale_by_radam(
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, identity, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_hyper
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
@@ -45,6 +46,7 @@ class ScaleByRStdDevWithCountState(NamedTuple):
     nu: Updates  # like params, f32+  v_t, mean of g**2
 
 
+@errors.options
 def scale_by_rms(
     decay: Hyper = 0.9,
     eps: Hyper = 1e-8,
@@ -82,6 +84,7 @@ def scale_by_rms(
     )  # fmt: skip
 
 
+@errors.options
 def scale_by_stddev(
     decay: Hyper = 0.9,
     eps: Hyper = 1e-8,

@@ -39,6 +39,7 @@ SCALES: dict[str, Callable[[int, int], float]] = {  # s(fan_in, fan_out) of each
 NORMS = tuple(SCALES)
 
 
+@errors.options
 def scale_by_lmo(
     norm: str = "spectral",
     radius: Hyper = 1.0,

@@ -31,6 +31,7 @@ def sgd(
     dampening: see `trace`. Not for badly scaled problems: the steps zig-zag across a narrow valley.
     """
     step = scale_by_learning_rate(learning_rate)
+    check_hyper("sgd", "dampening", dampening, FRACTION)
     if momentum is None:
         return chain(identity(), step)
     check_hyper("sgd", "momentum", momentum, FRACTION)

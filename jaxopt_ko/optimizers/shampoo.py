@@ -37,6 +37,7 @@ class ScaleByShampooState(NamedTuple):
     R_root: Updates  # float[…, b, n, n]    (R + eps I)**(-1/p)
 
 
+@errors.options
 def scale_by_shampoo(
     b2: Hyper | None = 0.999,
     eps: Hyper = 1e-8,
@@ -108,7 +109,8 @@ def scale_by_shampoo(
     hypers |= {} if b2 is None else {"b2": (b2, FRACTION)}
     return matrixwise(
         who, ScaleByShampooState, init=init, rule=rule, hypers=hypers, shared=shared, refresh=refresh,
-        interval=precondition_frequency, stack_axes=stack_axes, debiased=() if b2 is None else ("b2",),
+        interval=("precondition_frequency", precondition_frequency), stack_axes=stack_axes,
+        debiased=() if b2 is None else ("b2",),
     )  # fmt: skip
 
 

@@ -32,6 +32,7 @@ class ScaleBySoapState(NamedTuple):
     Q_R: Updates  # float[…, n, n] eigenvectors of R
 
 
+@errors.options
 def scale_by_soap(
     b1: Hyper = 0.95,
     b2: Hyper = 0.95,
@@ -110,7 +111,7 @@ def scale_by_soap(
     }
     return matrixwise(
         who, ScaleBySoapState, init=init, rule=rule, hypers=hypers, shared=shared, refresh=refresh,
-        interval=precondition_frequency, lag=1, stack_axes=stack_axes,
+        interval=("precondition_frequency", precondition_frequency), lag=1, stack_axes=stack_axes,
     )  # fmt: skip
 
 

@@ -34,6 +34,7 @@ class ScaleBySplusState(NamedTuple):
     Q_R: Updates  # float[…, n, n] eigenvectors of R
 
 
+@errors.options
 def scale_by_splus(
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,
@@ -74,7 +75,7 @@ def scale_by_splus(
 
     return matrixwise(
         who, ScaleBySplusState, init=init, rule=rule, hypers={"b1": (b1, FRACTION), "b2": (b2, FRACTION)},
-        shared=shared, refresh=refresh, interval=inverse_every, stack_axes=stack_axes,
+        shared=shared, refresh=refresh, interval=("inverse_every", inverse_every), stack_axes=stack_axes,
     )  # fmt: skip
 
 

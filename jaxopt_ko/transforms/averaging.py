@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.averages import evaluated, keeps_average
 from jaxopt_ko.compose import leafwise
 from jaxopt_ko.errors import FRACTION
@@ -22,6 +23,7 @@ class EmaState(NamedTuple):
     ema: Updates  # like what passes, f32+ s_t, not corrected
 
 
+@errors.options
 def ema(decay: Hyper, debias: bool = True, accumulator_dtype: DType | None = None) -> GradientTransformation:
     """u = s_t / (1 - decay**t), the mean of what has passed, recent values weighing most.
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import tree
+from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import leafwise
 from jaxopt_ko.errors import NONNEGATIVE, THRESHOLD, check_examples, check_rank, check_same_trees
 from jaxopt_ko.lift import Scalars
@@ -27,6 +27,7 @@ def clip(max_delta: Hyper) -> GradientTransformation:
     return leafwise("clip", EmptyState, rule=rule, hypers={"max_delta": (max_delta, THRESHOLD)})
 
 
+@errors.options
 def clip_by_norm(max_norm: Hyper, *, stack_axes: PyTree = 0) -> GradientTransformation:
     """u = g min(1, max_norm / |g|), with |g| the Euclidean norm of each leaf by itself.
 
@@ -40,6 +41,7 @@ def clip_by_norm(max_norm: Hyper, *, stack_axes: PyTree = 0) -> GradientTransfor
     return leafwise("clip_by_norm", EmptyState, rule=rule, hypers=hypers, stack_axes=stack_axes)
 
 
+@errors.options
 def clip_by_block_rms(threshold: Hyper, *, stack_axes: PyTree = 0) -> GradientTransformation:
     """u = g min(1, threshold / rms(g)), with rms the root mean square of each leaf by itself."""
 
@@ -67,6 +69,7 @@ def clip_by_global_norm(max_norm: Hyper) -> GradientTransformation:
     return leafwise("clip_by_global_norm", EmptyState, rule=rule, reduce=norm, hypers=hypers)
 
 
+@errors.options
 def adaptive_grad_clip(
     clipping: Hyper, eps: Hyper = 1e-3, axis: Axes | None = None, *, stack_axes: PyTree = 0
 ) -> GradientTransformation:
@@ -92,6 +95,7 @@ def adaptive_grad_clip(
     )
 
 
+@errors.options
 def unitwise_norm(x: Array, axis: Axes | None = None, *, stack_axes: int = 0) -> Array:
     """The Euclidean norm of each unit of one array, as often as the unit has elements: float32[x.shape] at least.
 
@@ -136,6 +140,7 @@ def per_example_global_norm_clip(grads: PyTree, l2_norm_clip: Array | float) -> 
     return jax.tree.map(lambda g: _weighted_sum(shrink, g), grads), _clipped(shrink)
 
 
+@errors.options
 def per_example_layer_norm_clip(
     grads: PyTree, global_l2_norm_clip: Array | float, uniform: bool = True, *, stack_axes: PyTree = 0
 ) -> tuple[PyTree, PyTree]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import leafwise
 from jaxopt_ko.errors import FRACTION
 from jaxopt_ko.lift import Memory, Scalars, Step
@@ -20,6 +21,7 @@ class TraceState(NamedTuple):
     trace: Updates  # like params, f32+  v_t, the velocity
 
 
+@errors.options
 def trace(
     decay: Hyper,
     nesterov: bool = False,

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import leafwise, partition
 from jaxopt_ko.errors import FINITE, NONNEGATIVE
 from jaxopt_ko.hypers import as_state
@@ -43,6 +44,7 @@ def scale_by_schedule(step_size_fn: Schedule) -> GradientTransformation:
     return leafwise("scale_by_schedule", EmptyState, rule=rule, hypers=hypers, alone=ScaleByScheduleState)
 
 
+@errors.options
 def scale_by_learning_rate(learning_rate: Hyper, *, flip_sign: bool = True) -> GradientTransformation:
     """u = -learning_rate g, descent; with flip_sign=False u = learning_rate g, ascent.
 
@@ -56,6 +58,7 @@ def scale_by_learning_rate(learning_rate: Hyper, *, flip_sign: bool = True) -> G
     return leafwise("scale_by_learning_rate", EmptyState, rule=rule, hypers=hypers, alone=ScaleByScheduleState)
 
 
+@errors.options
 def scale_by_group(
     factors: Mapping[Hashable, Hyper], param_labels: PyTree | Callable[[Params], PyTree]
 ) -> GradientTransformation:

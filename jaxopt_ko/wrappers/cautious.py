@@ -22,6 +22,7 @@ class CautiousState(NamedTuple):
     mask_state: State  # EmptyState(); under a schedule its count
 
 
+@errors.options
 def cautious(
     inner: GradientTransformation,
     eps: Hyper = 1e-3,

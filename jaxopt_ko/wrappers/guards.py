@@ -45,6 +45,7 @@ class ConditionFn(Protocol):
         """bool[]."""
 
 
+@errors.options
 def apply_if_finite(inner: GradientTransformation, max_consecutive_errors: int | Array) -> GradientTransformation:
     """`inner` for finite gradients; for others no step, and the state as it was.
 
@@ -74,6 +75,7 @@ def apply_if_finite(inner: GradientTransformation, max_consecutive_errors: int |
     return transform(f"apply_if_finite({name_of(pair)})", init, update, state_type=ApplyIfFiniteState, any_leaf=True)
 
 
+@errors.options
 def conditionally_transform(
     inner: GradientTransformation, should_transform_fn: ConditionFn, forward_extra_args: bool = False
 ) -> GradientTransformation:
@@ -97,6 +99,7 @@ def conditionally_transform(
     return transform(f"{who}({name_of(pair)})", init, update, state_type=ConditionallyTransformState, any_leaf=True)
 
 
+@errors.options
 def conditionally_mask(
     inner: GradientTransformation, should_transform_fn: ConditionFn, forward_extra_args: bool = False
 ) -> GradientTransformation:

@@ -54,6 +54,7 @@ def flatten(inner: GradientTransformation) -> GradientTransformation:
     return transform(who, init, update)
 
 
+@errors.options
 def split_real_and_imaginary(inner: GradientTransformation) -> GradientTransformation:
     """`inner` on complex leaves as pairs of real ones; real leaves pass to it as they are.
 

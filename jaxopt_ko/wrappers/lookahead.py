@@ -36,6 +36,7 @@ class LookaheadState(NamedTuple):
     steps_since_sync: Array  # int32[]  fast steps since the last step of the slow parameters
 
 
+@errors.options
 def lookahead(
     fast_optimizer: GradientTransformation, sync_period: int, slow_step_size: Hyper, reset_state: bool = False
 ) -> GradientTransformation:
@@ -65,7 +66,7 @@ def lookahead(
         state = as_state(who, given, LookaheadState)
         step = ticks(clock.read(outer, state))
         alpha = step.values["slow_step_size"]
-        errors.check_instance(who, "params", params, LookaheadParams)
+        errors.check_instance(who, "params", params, LookaheadParams, "LookaheadParams.init_synced(params)")
         u, inner = inner_update(updates, state.fast_state, params.fast, **extra)
         syncs = state.steps_since_sync == np.int32(sync_period - 1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import labels_of_mask, masked, partition
 from jaxopt_ko.transforms.scaling import set_to_zero
 from jaxopt_ko.types import GradientTransformation, Params, PyTree
@@ -19,6 +20,7 @@ def freeze(mask: Mask) -> GradientTransformation:
     return masked(set_to_zero(), mask)
 
 
+@errors.options
 def selective_transform(optimizer: GradientTransformation, *, freeze_mask: Mask) -> GradientTransformation:
     """`optimizer` where freeze_mask is False; where it is True no step and no memory. The mask is as in `freeze`."""
     labels = labels_of_mask("selective_transform", freeze_mask, {True: "freeze", False: "train"})

@@ -37,6 +37,7 @@ class GeneralizedPrimalAveragingState(NamedTuple):
     base_optimizer_state: State  # of the base optimizer
 
 
+@errors.options
 def generalized_primal_averaging(
     base_optimizer: GradientTransformation,
     mu_x: Hyper = 0.9967,

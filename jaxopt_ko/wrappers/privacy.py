@@ -72,6 +72,8 @@ def dpsgd(
 ) -> GradientTransformation:
     """SGD on `differentially_private_aggregate`: the gradients that go in have the examples as first axis."""
     aggregate = differentially_private_aggregate(l2_norm_clip, noise_multiplier, seed)
+    if momentum is not None:
+        errors.check_hyper("dpsgd", "momentum", momentum, errors.FRACTION)
     velocity = identity() if momentum is None else trace(momentum, nesterov)
     return chain(aggregate, velocity, scale_by_learning_rate(learning_rate))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,8 +14,8 @@ import numpy as np
 from jaxopt_ko import errors, tree
 from jaxopt_ko.averages import eval_params
 from jaxopt_ko.compose import partition
-from jaxopt_ko.lift import Method, Update, name_of, takes
-from jaxopt_ko.roles import ROLES, Leaf, roles_of
+from jaxopt_ko.lift import Method, Update, name_of, required, takes
+from jaxopt_ko.roles import ROLES, Leaf, check_roles, roles_of
 from jaxopt_ko.stacking import MatrixAxes, leaf_of, matrices_of
 from jaxopt_ko.tables import Table
 from jaxopt_ko.tree_state import AnyParams
@@ -24,8 +24,8 @@ from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree, State
 Shape = tuple[int | None, ...]
 
 
-class Group(NamedTuple):
-    """Leaves that one method takes: those for which all that is said of role, path and shape is true."""
+class _Group(NamedTuple):
+    """The fields of a `Group`, in the order in which it takes them."""
 
     name: str
     method: Callable[..., GradientTransformation] | GradientTransformation  # muon, partial(muon, beta=0.9), sgd(0.1)
@@ -34,6 +34,53 @@ class Group(NamedTuple):
     role: str | Sequence[str] = ()  # one of ROLES, or several
     path: str | None = None  # a regular expression, found somewhere in "blocks/0/attention/query/kernel"
     shape: Shape | Callable[[tuple[int, ...]], bool] | None = None  # (None, 512): None is any size
+
+
+class Group(_Group):
+    """Leaves that one method takes: those for which all that is said of role, path and shape is true.
+
+    Group("hidden", partial(muon, beta=0.9), 0.02, 0.1, role="matrix"). method: a function that makes a transformation
+    of the learning rate and, if one is given, the weight decay; or a finished transformation without either. role: one
+    of ROLES or several; path: a regular expression, found somewhere in "blocks/0/attention/query/kernel"; shape: a
+    tuple, None for any size, or a function of the shape.
+
+    Raises, when made, HyperparameterError for what is none of these, TransformationError for a method that cannot be
+    made of what is given.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Group:  # noqa: D102
+        self = super().__new__(cls, *args, **kwargs)
+        errors.check_group("Group", self.name, self.method, self.role, self.shape)
+        who = f"Group({self.name!r})"
+        for role in self.roles:
+            errors.check_choice(who, "role", role, tuple(ROLES))
+        if self.path is not None:
+            errors.check_pattern(who, self.path, "path")
+        given = self.given
+        for name, value in given.items():
+            errors.check_hyper(who, name, value, errors.NONNEGATIVE)
+        if self.factory is None:
+            errors.check_pair(who, "method", self.method)
+            if given:
+                errors.not_for_finished(who, "it", tuple(given))
+            return self
+        if stray := [name for name in given if not takes(self.factory, name)]:
+            errors.not_taken(who, "it", _method(self), stray)
+        if missing := [name for name in required(self.factory) if name not in given]:
+            errors.not_given(who, _method(self), missing)
+        return self
+
+    @classmethod
+    def _make(cls, iterable: Iterable[Any]) -> Group:  # type: ignore[override]
+        return cls(*iterable)  # so that _replace is looked at, too
+
+    @property
+    def given(self) -> dict[str, Hyper]:
+        """What is set for its method."""
+        words = {"learning_rate": self.learning_rate, "weight_decay": self.weight_decay}
+        return {name: value for name, value in words.items() if value is not None}
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -80,6 +127,7 @@ class Routed(GradientTransformation):
     eval_params: Callable[[State, Params], Params]  # that of the package, for what is shown as stacks, too
 
 
+@errors.options
 def route(*groups: Group, roles: Mapping[str, str | MatrixAxes] | None = None, stack_axes: PyTree = 0) -> Routed:
     """Every leaf to the one group that takes it: a partition by role, path and shape.
 
@@ -99,9 +147,7 @@ def route(*groups: Group, roles: Mapping[str, str | MatrixAxes] | None = None, s
     """
     who = "route"
     errors.check_groups(who, groups, Group)
-    for group in groups:
-        for role in group.roles:
-            errors.check_choice(who, f"the role of group {group.name!r}", role, tuple(ROLES))
+    check_roles(who, roles)
     pairs: dict[Hashable, GradientTransformation] = {group.name: _made(who, group) for group in groups}
     stacked = {group.name for group in groups if group.of_stacks}
 
@@ -146,6 +192,7 @@ def route(*groups: Group, roles: Mapping[str, str | MatrixAxes] | None = None, s
     return Routed(init, Update(update, Method(f"route({', '.join(group.name for group in groups)})")), table, evaluated)
 
 
+@errors.options
 def explain(
     params: Params,
     groups: Sequence[Group] = (),
@@ -155,6 +202,8 @@ def explain(
 ) -> Table:
     """A table of every leaf: shape, role, how it is read as matrices, and its group, if there are any, with what is
     set for it. A leaf of no group, or of several, shows them all: `route` would refuse it."""
+    if groups:
+        errors.check_groups("explain", groups, Group)
     leaves = roles_of(params, roles, stack_axes=stack_axes)
     return _table(leaves, [", ".join(g.name for g in groups if g.takes(leaf)) for leaf in leaves], groups)
 
@@ -191,17 +240,11 @@ def _spelled(hyper: Hyper | None) -> str:
 
 def _made(who: str, group: Group) -> GradientTransformation:
     """The group's transformation."""
-    given = {"learning_rate": group.learning_rate, "weight_decay": group.weight_decay}
-    given = {key: value for key, value in given.items() if value is not None}
     where = f"group {group.name!r}"
     if group.factory is None:
-        if given:
-            errors.not_for_finished(who, where, tuple(given))
         return errors.check_pair(who, where, group.method)
-    stray = [key for key in given if not takes(group.factory, key)]
-    if stray:
-        errors.not_taken(who, where, _method(group), stray)
-    return errors.check_pair(who, where, group.factory(**given, **({"stack_axes": 1} if group.of_stacks else {})))
+    stacks = {"stack_axes": 1} if group.of_stacks else {}
+    return errors.check_pair(who, where, group.factory(**group.given, **stacks))
 
 
 def _check(who: str, updates: Updates, like: PyTree) -> None:

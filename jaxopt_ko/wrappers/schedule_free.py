@@ -40,6 +40,7 @@ class ScheduleFreeState(NamedTuple):
     z: Params  # like params, f32+       where the inner optimizer is; the parameters are y
 
 
+@errors.options
 def schedule_free(
     base_optimizer: GradientTransformation,
     learning_rate: Hyper,

@@ -7,7 +7,7 @@ import pytest
 import quick
 
 import jaxopt_ko as jo
-from cases import assert_close, descend, every, loss, params_like, slope, whole
+from cases import BY_NAME, assert_close, descend, every, loss, params_like, slope, whole
 
 
 def has_hypers(case):
