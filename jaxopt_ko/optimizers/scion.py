@@ -20,7 +20,7 @@ from jaxopt_ko.compose import chain, partition, transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
 from jaxopt_ko.lift import recipe
 from jaxopt_ko.matrices import JORDAN, Coefficients
-from jaxopt_ko.numerics import length, next_count, ratio, values_at, zero_count
+from jaxopt_ko.numerics import length, next_count, quotient, values_at, zero_count
 from jaxopt_ko.optimizers.muon import MuonDimensionNumbers, matrix_axes, orthogonalize
 from jaxopt_ko.stacking import MatrixAxes
 from jaxopt_ko.transforms.averaging import ema
@@ -114,7 +114,7 @@ def _stepped(g: Array, radius: Array, eps: Array, *, s: float, norm: str, axes: 
     x = g.astype(wide)
     along = {"column": axes.columns, "row": axes.rows, "rms": (*axes.rows, *axes.columns)}
     if norm in along:
-        x = ratio(x, length(x, axis=along[norm], keepdims=True) + eps.astype(wide))
+        x = quotient(x, length(x, axis=along[norm], keepdims=True) + eps.astype(wide))
     elif norm == "sign":
         x = jnp.sign(x)
     return (radius.astype(wide) * s * x).astype(g.dtype)
