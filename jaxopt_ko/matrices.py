@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_ko.numerics import safe_sqrt
+from jaxopt_ko.numerics import length, power_of_two, safe_sqrt
 from jaxopt_ko.tree import compute_dtype as wide_dtype
 from jaxopt_ko.types import DType
 
@@ -62,7 +62,6 @@ def orthogonalized(
 ) -> jax.Array:
     """float[…, m, n] -> near U V' of x = U S V', by matrix products alone; 0 for x = 0.
 
-    Squares of x must be finite.
     Products are taken on the smaller side: A = X X' for wide x, X' X for tall x.
     preconditioning: how the singular values are brought below 1 at first. "frobenius": x / (|x|_F + eps);
         "spectral": x / (|x|_2 + eps), an SVD; "aol": each row over the root of the sum of |A| in its row
@@ -181,6 +180,9 @@ def _preconditioned(
 ) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
     """x in `dtype`; A and a factor s where they are known: s x has singular values of about 1 at most, and A is its."""
     x = x.astype(wide_dtype(x.dtype))
+    # Squares neither overflow nor vanish, and nothing depends on the unit: it is a power of 2.
+    unit = power_of_two(jnp.max(jnp.abs(x), axis=(-2, -1), keepdims=True, initial=0))
+    x, eps = x / unit, eps / unit if how in ("spectral", "frobenius") else eps / unit / unit
     if how == "spectral":
         norm = jnp.linalg.norm(x, ord=2, axis=(-2, -1), keepdims=True)
         return (x * _inverse(norm + eps)).astype(dtype), None, None
@@ -199,8 +201,8 @@ def _preconditioned(
 
 
 def frobenius(x: jax.Array) -> jax.Array:
-    """float[…, m, n] -> float[…, 1, 1]: the Frobenius norm; squares must be finite."""
-    return safe_sqrt(jnp.sum(x * x, axis=(-2, -1), keepdims=True))
+    """float[…, m, n] -> float[…, 1, 1]: the Frobenius norm, in x's dtype."""
+    return length(x, (-2, -1), keepdims=True)
 
 
 def _inverse(x: jax.Array) -> jax.Array:
@@ -224,7 +226,7 @@ def largest_eigenvalue_bound(A: jax.Array) -> jax.Array:
     """float[]: no less than the largest |eigenvalue| of float[n, n], the lesser of two norms; 0 without elements."""
     if not A.size:
         return jnp.zeros((), A.dtype)
-    return jnp.minimum(safe_sqrt(jnp.sum(A * A)), jnp.max(jnp.sum(jnp.abs(A), axis=0)))
+    return jnp.minimum(length(A), jnp.max(jnp.sum(jnp.abs(A), axis=0)))
 
 
 def orthonormal(x: jax.Array) -> jax.Array:

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_ko import errors
+from jaxopt_ko import errors, numerics
 from jaxopt_ko.numerics import bias_correction as gathered_weight
-from jaxopt_ko.numerics import joined, length, scalar_dtype
+from jaxopt_ko.numerics import joined, joint_length, scalar_dtype
 from jaxopt_ko.tree_state import NamedTupleKey, get, get_all_with_path, map_params, set
 from jaxopt_ko.types import DType, MaskedNode, PyTree
 
@@ -25,6 +25,9 @@ __all__ = [
     "unwrap_random_key_data", "update_infinity_moment", "update_moment", "update_moment_per_elem_norm", "vdot",
     "where", "zeros_like",
 ]  # fmt: skip
+
+
+common_dtype, compute_dtype = numerics.common_dtype, numerics.compute_dtype
 
 
 def is_none(x: Any) -> bool:
@@ -60,18 +63,6 @@ def summed(leaf: Any, axes: int | tuple[int, ...]) -> Any:
     if isinstance(leaf, jax.Array):
         return jnp.sum(leaf, axes)
     return jax.eval_shape(lambda x: jnp.sum(x, axes), abstract(np.shape(leaf), dtype_of(leaf)))
-
-
-@functools.cache
-def common_dtype(*dtypes: DType) -> jnp.dtype:
-    """The smallest dtype that holds all of `dtypes`, whatever promotion mode the user has set."""
-    with jax.numpy_dtype_promotion("standard"):
-        return functools.reduce(jnp.promote_types, (jnp.dtype(d) for d in dtypes))
-
-
-def compute_dtype(*dtypes: DType) -> jnp.dtype:
-    """What a rule computes in: float32, or float64 if any of `dtypes` is."""
-    return common_dtype(jnp.float32, *dtypes)
 
 
 def full_like(leaf: Any, value: Any = 0.0, dtype: DType | None = None) -> jax.Array:
@@ -178,16 +169,7 @@ def _leaf_square(x: jax.Array) -> jax.Array:
 
 def global_norm(tree: PyTree) -> jax.Array:
     """The Euclidean norm of all leaves taken as one vector; float32[] at least, 0 for an empty tree."""
-    lengths = [_leaf_length(leaf) for leaf in jax.tree.leaves(tree)]
-    wide = compute_dtype(*(one.dtype for one in lengths))
-    norm: jax.Array = length(jnp.stack([one.astype(wide) for one in lengths]) if lengths else jnp.zeros(0, wide))
-    return norm
-
-
-@jax.jit
-def _leaf_length(x: jax.Array) -> jax.Array:
-    one: jax.Array = length(x.astype(compute_dtype(x.dtype)))
-    return one
+    return joint_length([jnp.asarray(leaf) for leaf in jax.tree.leaves(tree)])
 
 
 def zeros_vector(tree: PyTree) -> jax.Array:

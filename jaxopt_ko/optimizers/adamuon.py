@@ -21,7 +21,7 @@ from jaxopt_ko.compose import leafwise, transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import JORDAN, Coefficients
-from jaxopt_ko.numerics import ratio, safe_sqrt
+from jaxopt_ko.numerics import length, quotient, ratio, safe_sqrt
 from jaxopt_ko.optimizers.adam import adamw
 from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
 from jaxopt_ko.optimizers.muon import Direction, Matrices, Mean, MuonDimensionNumbers, labels_of, matrix_axes
@@ -204,8 +204,7 @@ def _scaled(
     V = b2 * V + (1 - b2) * square
     N = ratio(Q, safe_sqrt(V) + eps)
     size = math.prod(axes.shape(o.shape)[1:])
-    square = jnp.sum(jnp.square(N), axis=(*axes.rows, *axes.columns), keepdims=True)  # N is near 1: no overflow
-    u = ratio(rms * math.sqrt(size) * N, safe_sqrt(square))
+    u = rms * math.sqrt(size) * quotient(N, length(N, (*axes.rows, *axes.columns), keepdims=True))
     return u.astype(o.dtype), V.astype(v.dtype)
 
 

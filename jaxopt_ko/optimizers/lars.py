@@ -10,7 +10,7 @@ from jax import Array
 from jaxopt_ko.compose import chain, labels_of_mask, leafwise, masked, partition
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_choice, check_hyper
 from jaxopt_ko.lift import Scalars, recipe
-from jaxopt_ko.numerics import length, ratio
+from jaxopt_ko.numerics import length, quotient
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.momentum import trace
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
@@ -70,7 +70,7 @@ def _separate_norms(
 
     def rule(d: Array, p: Array, h: Scalars) -> Array:
         p_norm, norms = length(p), length(d - h.weight_decay * p) + h.weight_decay * length(p)
-        return jnp.where((p_norm == 0) | (norms == 0), d, h.trust_coefficient * p_norm * ratio(d, norms + h.eps))
+        return jnp.where((p_norm == 0) | (norms == 0), d, h.trust_coefficient * p_norm * quotient(d, norms + h.eps))
 
     hypers = {
         "trust_coefficient": (trust_coefficient, NONNEGATIVE),

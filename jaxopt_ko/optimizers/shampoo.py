@@ -16,7 +16,7 @@ from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import frobenius, inverse_root, product
 from jaxopt_ko.matrixwise import matrixwise
-from jaxopt_ko.numerics import ratio, safe_sqrt
+from jaxopt_ko.numerics import quotient, ratio, safe_sqrt
 from jaxopt_ko.optimizers.adam import adamw
 from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
 from jaxopt_ko.stacking import matrix_labels
@@ -103,7 +103,7 @@ def scale_by_shampoo(
         if graft != "sgd":
             V = V + G * G if graft == "adagrad" else h.keep * V + h.weight * G * G
             D = ratio(G, safe_sqrt(V if graft == "adagrad" else V / h.c2) + h.eps)
-        return U * ratio(frobenius(D), frobenius(U)), V, L, R, L_root, R_root
+        return frobenius(D) * quotient(U, frobenius(U)), V, L, R, L_root, R_root
 
     hypers = {"eps": (eps, NONNEGATIVE), "exponent": (exponent, POSITIVE)}
     hypers |= {} if b2 is None else {"b2": (b2, FRACTION)}
