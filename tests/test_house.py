@@ -20,7 +20,7 @@ FLOORS = [
     {"tree_state"},
     {"tree"},
     {"matrices", "stacking", "tree_utils"},
-    {"lift", "linear_algebra"},
+    {"lift", "linear_algebra", "shortest"},
     {"matrixwise", "roles", "treewise"},
     {"compose"},
     {"contrib", "distributions", "schedules", "losses", "landscapes", "data", "loop", "debug", "drive"},
