@@ -118,7 +118,7 @@ class Held(NamedTuple):
     """Elements of a solution that go where its data go, such as bounds; of the solution as one vector."""
 
     which: Array  # bool[n]
-    at: Callable[[Any], Array]  # args -> float[n], where they are held
+    at: Callable[[Any], Array] | None  # args -> float[n], where they are held; None if nothing moves them
     firmly: Array  # bool[n]  the equations move none of these any further
 
 
@@ -140,7 +140,7 @@ def implicit(
     """
     end, value = solution
     x, unravel = tree.ravel(end)
-    at = held.at if held is not None else lambda args: x
+    at = None if held is None else held.at
 
     def equation(x: Array, args: Any) -> Array:
         return tree.ravel(condition(unravel(x), args))[0]
@@ -155,7 +155,7 @@ def implicit(
         x, value = solved(x, value, marks, args)  # what follows may be differentiated again
         (which, firmly), eye = marks == 1, jnp.eye(x.size, dtype=x.dtype)
         d_held = jnp.zeros_like(x)
-        if held is not None:
+        if at is not None:
             d_held = jnp.where(which, jax.jvp(at, (args,), (d_args,))[1], 0)
 
         def of_free(v: Array) -> Array:
