@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -130,8 +130,9 @@ def implicit(
     held: Held | None = None,
     symmetric_cg: bool = False,
 ) -> tuple[Params, PyTree]:
-    """The solution and what value_fn makes of it, with the derivatives by `args` that E(x, args) = 0, E = condition, gives them.
+    """The solution and what value_fn makes of it, with the derivatives by `args` that E(x, args) = 0 gives them.
 
+    E: condition
     dx = d held - H+ (H d held + dE/dargs d args)    H = dE/dx, without rows and columns of what is held firmly
 
     H+ takes of many dx the shortest (`shortest`): where H is singular, along which a model does not change at all, say,
@@ -260,6 +261,26 @@ def in_this_trace(fun: Callable[..., Any], params: Params, args: tuple[Any, ...]
     return converted, (*args, *foreign)
 
 
+def of_arrays(
+    functions: Sequence[Callable[..., Any] | None], args: tuple[Any, ...]
+) -> tuple[list[Any], tuple[Any, ...]]:
+    """The functions of (params, *args) and args without what is no array, such as a string: that is a constant."""
+    leaves, treedef = jax.tree.flatten(args)
+    if all(_is_array(leaf) or isinstance(leaf, bool) for leaf in leaves):
+        return list(functions), args
+    constant = [None if _is_array(leaf) else leaf for leaf in leaves]
+
+    def with_constants(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(params: Params, *arrays: Any) -> Any:
+            rest = iter(arrays)
+            return function(params, *treedef.unflatten(next(rest) if c is None else c for c in constant))
+
+        return call
+
+    arrays = tuple(leaf for leaf in leaves if _is_array(leaf))
+    return [None if f is None else with_constants(f) for f in functions], arrays
+
+
 def settled(params: Params) -> Params:
     """Params whose weak types (`jnp.full(n, 0.5)`) are made plain: they would be compiled for once more."""
 
@@ -333,4 +354,6 @@ _ARRAY = _Array()
 
 
 def _is_array(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array | np.ndarray | np.generic | int | float | complex) and not isinstance(leaf, bool)
+    if isinstance(leaf, np.ndarray | np.generic):
+        return leaf.dtype.kind not in "OSUMm"  # objects, strings and dates
+    return isinstance(leaf, jax.Array | int | float | complex) and not isinstance(leaf, bool)

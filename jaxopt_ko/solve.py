@@ -20,6 +20,7 @@ from jaxopt_ko.drive import (
     implicit,
     in_this_trace,
     jitted,
+    of_arrays,
     settled,
     solve,
     start_of,
@@ -120,7 +121,8 @@ def _minimize(
     bounds: Any,
 ) -> Solution:
     (fun, method, has_aux, verbose, derivative, length), constraints = run
-    (fun, *limits), args = _in_this_trace([fun, *constraints], params, args)
+    given_, args = of_arrays([fun, *constraints], args)
+    (fun, *limits), args = _in_this_trace(given_, params, args)
     functions = {name: limit for name, limit in zip(constraints._fields, limits, strict=True) if limit is not None}
     words: dict[str, Any] = {"has_aux": has_aux}
     unrolled = derivative == "unrolled"
@@ -302,6 +304,7 @@ def _least_squares(
     setting: _Fit, params: Params, args: tuple[Any, ...], tol: Any, max_steps: Any, bounds: Any, loss_scale: Any
 ) -> Solution:
     residual_fn, jacobian_fn, method, loss, has_aux, verbose, derivative, length = setting
+    (residual_fn, jacobian_fn), args = of_arrays([residual_fn, jacobian_fn], args)
     count = len(args)
     fun, args = in_this_trace(residual_fn, params, args)
     unrolled = derivative == "unrolled"
@@ -409,6 +412,7 @@ def root(
 @jitted
 def _root(setting: _Setting, params: Params, args: tuple[Any, ...], tol: Any, max_steps: Any, bounds: Any) -> Solution:
     fun, method, has_aux, verbose, derivative, length = setting
+    (fun,), args = of_arrays([fun], args)
     fun, args = in_this_trace(fun, params, args)
     unrolled = derivative == "unrolled"
     still: Callable[[Any], Any] = (lambda x: x) if unrolled else frozen
@@ -429,10 +433,11 @@ def _root(setting: _Setting, params: Params, args: tuple[Any, ...], tol: Any, ma
     least = largest(solution.params)
     eps = np.finfo(least.dtype).eps
     bound = jnp.asarray(eps**0.5 if tol is None else tol, least.dtype) * jnp.maximum(1, largest(start))
+    # a root is one whether or not there is a derivative to step by
+    ended = jnp.any(solution.status.code == np.array([Code.SEARCH_FAILED, Code.NOT_FINITE], np.int32))
     code = jnp.where(
         solution.status.success & ~(least <= bound), np.int32(Code.NO_ROOT),
-        jnp.where((solution.status.code == np.int32(Code.SEARCH_FAILED)) & (least <= bound),
-                  np.int32(Code.DECREASE_SMALL), solution.status.code),
+        jnp.where(ended & (least <= bound), np.int32(Code.DECREASE_SMALL), solution.status.code),
     )  # fmt: skip
     solution = solution._replace(status=Status(code))
     if unrolled:
