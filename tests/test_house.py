@@ -21,7 +21,7 @@ FLOORS = [
     {"tree_state"},
     {"tree"},
     {"matrices", "stacking", "tree_utils"},
-    {"averages", "hypers", "linear_algebra", "methods"},
+    {"averages", "hypers", "linear_algebra", "methods", "shortest"},
     {"lift"},
     {"matrixwise", "roles", "treewise"},
     {"compose"},
