@@ -122,11 +122,11 @@ def transform(
             result = update_(updates, inner, params, **extra)
         except Exception as error:
             if params is not None and not isinstance(error, errors.MissingArgumentError | errors.HyperparameterError):
-                # Was it the state, or other parameters than these? Only now is it worth asking.
+                # Was it other parameters than these, or the state? Only now is it worth asking.
+                errors.check_same_trees(name, "gradients", updates, "params", params)
                 expected = jax.eval_shape(lambda p: init_(p, **extra), params)
                 if tree.structure(expected) != tree.structure(inner):
                     errors.structure_mismatch(name, "state", inner, "one that its init makes", expected)
-                errors.check_same_trees(name, "gradients", updates, "params", params)
             raise
         new_updates, new = errors.check_result(name, result)
         errors.check_same_trees(name, "updates", new_updates, "gradients", updates)

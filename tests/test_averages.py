@@ -136,7 +136,7 @@ def test_an_average_while_its_decay_is_one():
     p, state, means = jnp.ones(1), opt.init(jnp.ones(1)), []
     for k in range(4):
         _, state = opt.update(jnp.full(1, k + 1.0), state, p)
-        means.append(float(state.mean[0]))
+        means.append(float(state.inner_state.mean[0]))
     np.testing.assert_allclose(means, [1, 1, 4, (0.9 * 4 + 5) / 1.9], rtol=1e-6)
 
     @jax.jit
