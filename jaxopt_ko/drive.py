@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import apply_updates
 from jaxopt_ko.lift import Update, method_of, taking
+from jaxopt_ko.methods import is_plain
 from jaxopt_ko.shortest import condition as condition_of
 from jaxopt_ko.shortest import shortest
 from jaxopt_ko.types import Code, GradientTransformation, Hyper, Info, Params, PyTree, Solution, State, Status
@@ -320,14 +322,15 @@ def check_derivative(who: str, derivative: str, max_steps: Any) -> None:
 def jitted(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function(setting, *arrays)`, compiled once for every hashable setting: a second run compiles nothing.
 
-    What is no array among the arrays (a string, a function) is part of the setting.
+    What is no array among the arrays (a string, a function) is part of the setting. What is compiled for a function
+    that holds arrays, or anything else that is not plain, goes when that function goes.
     """
 
     @functools.partial(jax.jit, static_argnums=(0, 1))  # before jax 0.8.1 jit must be given its function
-    def compiled(setting: Any, others: Any, arrays: list[Any]) -> Any:
-        rest = iter(arrays)
-        leaves = [next(rest) if leaf is _ARRAY else leaf for leaf in others.leaves]
-        return function(setting, *others.treedef.unflatten(leaves))
+    def compiled(setting: Any, others: Others, arrays: list[Any]) -> Any:
+        return function(setting, *others.filled(arrays))
+
+    programs: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
 
     def run(setting: Any, *arguments: Any) -> Any:
         leaves, treedef = jax.tree.flatten(arguments)
@@ -337,9 +340,37 @@ def jitted(function: Callable[..., Any]) -> Callable[..., Any]:
             hash((setting, others))
         except TypeError:
             return function(setting, *arguments)
-        return compiled(setting, others, arrays)
+        parts, structure = jax.tree.flatten((setting, others.leaves), is_leaf=callable)
+        held = [None if is_plain(part) else part for part in parts]
+        owner = next((_owner(part) for part in held if part is not None), None)
+        try:
+            kept = None if owner is None else programs.setdefault(owner, {})
+            refs = tuple(part if no is None else _weak(part) for part, no in zip(parts, held, strict=True))
+        except TypeError:  # no weak reference can be had
+            kept = None
+        if kept is None:
+            return compiled(setting, others, arrays)
+        key = refs, structure, treedef
+        if key not in kept:
+
+            def program(arrays: list[Any]) -> Any:
+                alive = [part() if isinstance(part, weakref.ref) else part for part in refs]
+                setting, leaves = structure.unflatten(alive)
+                return function(setting, *Others(leaves, treedef).filled(arrays))
+
+            kept[key] = jax.jit(program)
+        return kept[key](arrays)
 
     return run
+
+
+def _owner(part: Any) -> Any:
+    """The object whose end is that of a function: itself, or whose method it is."""
+    return getattr(part, "__self__", part)
+
+
+def _weak(part: Any) -> Any:
+    return weakref.WeakMethod(part) if hasattr(part, "__self__") else weakref.ref(part)
 
 
 class Others(NamedTuple):
@@ -347,6 +378,12 @@ class Others(NamedTuple):
 
     leaves: tuple[Any, ...]
     treedef: Any
+
+    def filled(self, arrays: Sequence[Any]) -> Any:
+        """The arguments again, with these arrays."""
+        rest = iter(arrays)
+        leaves = [next(rest) if leaf is _ARRAY else leaf for leaf in self.leaves]
+        return self.treedef.unflatten(leaves)
 
 
 class _Array:
