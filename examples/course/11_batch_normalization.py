@@ -17,11 +17,10 @@ import numpy as np
 
 import jaxopt_ko as jo
 
-WIDTH, DEPTH, STEPS = 8, 8, 300
+WIDTH, DEPTH, STEPS, SEEDS, DEPTHS = 8, 8, 200, 3, [1, 2, 4, 8, 16]
 X = np.random.RandomState(0).normal(size=(64, WIDTH))
 Y = np.sin(2 * X[:, 0])
-RATES = np.geomspace(1e-3, 3.0, 12)
-GOOD, DEPTHS, SEEDS = 0.1, [1, 2, 4, 8, 16], 5
+RATES, GOOD = np.geomspace(1e-3, 2.0, 12), 0.1
 NORM = jo.batch_norm()  # 순수 함수의 쌍 (init, apply) / a pure pair (init, apply)
 WAYS = (("정규화 없이 / without", False, lesson.BLACK, "o"), ("배치 정규화 / with", True, lesson.BLUE, "s"))
 
@@ -98,7 +97,8 @@ def main():
         right.fill_between(DEPTHS, numbers.min(0), numbers.max(0), color=color, alpha=0.15)
 
     left.axhline(GOOD, color="0.6", linestyle=":")
-    left.set(xlabel="학습률 / learning rate", ylabel="손실 / loss", title=f"{DEPTH}층, {STEPS}걸음 / layers, steps")
+    title = f"{DEPTH}층, {STEPS}걸음 뒤 / {DEPTH} layers, after {STEPS} steps"
+    left.set(xlabel="학습률 / learning rate", ylabel="손실 / loss", title=title)
     title = "마지막 층의 조건수 / condition number of the last layer"
     right.set(xlabel="깊이 / depth", xticks=DEPTHS, xticklabels=DEPTHS, title=title)
     right.minorticks_off()
