@@ -74,10 +74,12 @@ def matrixwise(
             h |= shared(t, Scalars(**h))
         new = [h[key].astype(value.dtype) for key, value in zip(held, old, strict=True)]
         every = h.pop("every", None)
-        stacks = stacking.count_stack_axes(name, updates, stack_axes)
+        counts = stacking.count_stack_axes(name, updates, stack_axes)
         leaves, treedef = tree.flatten(updates, none_is_leaf=True)
         columns = [treedef.flatten_up_to(field) for field in fields]
-        present = [i for i, g in enumerate(leaves) if g is not None]
+        given = zip((i for i, g in enumerate(leaves) if g is not None), counts, strict=True)
+        full = [(i, k) for i, k in given if np.size(leaves[i])]  # what has no elements is its own step
+        present, stacks = [i for i, _ in full], [k for _, k in full]
         kinds = [(leaves[i].shape[k:], tree.dtype_of(leaves[i])) for i, k in zip(present, stacks, strict=True)]
         for i, k, (shape, dtype) in zip(present, stacks, kinds, strict=True):
             fits = [leaves[i].shape[:k] + x.shape for x in _shapes(init, shape, tree.compute_dtype(dtype))]

@@ -36,6 +36,7 @@ def dadapt_adamw(
     weight_decay: Hyper = 0.0,
     *,
     bias_correction: bool = True,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """AdamW times an estimate d of the distance to the solution.
 
@@ -45,13 +46,13 @@ def dadapt_adamw(
     u   = -(m_t / (sqrt(v_t) + eps) + weight_decay a x)
     d  <- max(d, r_t / ((1 - b) |s_t|_1))
 
-    estim_lr0: d_0. Leave learning_rate at 1, or let it be a schedule that falls from there. Needs params. `prodigy`
+    nu_dtype: of v, float32 at least by default. estim_lr0: d_0. Leave learning_rate at 1, or let it be a schedule that falls from there. Needs params. `prodigy`
     grows its estimate faster.
     """
     b1, b2 = (check_hyper("dadapt_adamw", f"betas[{i}]", b, FRACTION) for i, b in enumerate(betas))
 
     def init(p: Array) -> dict[str, Array]:
-        return {"exp_avg": wide_like(p), "exp_avg_sq": wide_like(p), "grad_sum": wide_like(p)}
+        return {"exp_avg": wide_like(p), "exp_avg_sq": wide_like(p, 0, nu_dtype), "grad_sum": wide_like(p)}
 
     def rule(g: Vector, x: Vector, s: Any, h: Scalars, t: Array) -> tuple[Vector, dict[str, Vector | Array]]:
         b = safe_sqrt(h.b2)
@@ -78,4 +79,7 @@ def dadapt_adamw(
     }
     check_hyper("dadapt_adamw", "estim_lr0", estim_lr0, POSITIVE)
     scalars = {"estim_lr": first_value(estim_lr0), "numerator_weighted": 0.0}
-    return treewise("dadapt_adamw", DAdaptAdamWState, init=init, rule=rule, hypers=hypers, scalars=scalars)
+    dtypes = {"nu_dtype": nu_dtype}
+    return treewise(
+        "dadapt_adamw", DAdaptAdamWState, init=init, rule=rule, hypers=hypers, scalars=scalars, dtypes=dtypes
+    )

@@ -84,6 +84,8 @@ def momo_adam(
     lower_bound: Hyper = 0.0,
     weight_decay: Hyper = 0.0,
     adapt_lower_bound: bool = False,
+    *,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """`momo` in Adam's metric D = sqrt(v_t / (1 - b2**t)) + eps.
 
@@ -91,11 +93,11 @@ def momo_adam(
     tau = min(lr / c, max((1 + lr wd)(f_t - c lb - gamma_t) + <d_t, x>, 0) / <d_t, d_t / D>)
     u   = -tau d_t / D - lr wd / (1 + lr wd) x
 
-    Needs params and update's `value`, the loss.
+    nu_dtype: of v, float32 at least by default. Needs params and update's `value`, the loss.
     """
 
     def init(p: Array) -> dict[str, Array]:
-        return {"exp_avg": wide_like(p), "exp_avg_sq": wide_like(p)}
+        return {"exp_avg": wide_like(p), "exp_avg_sq": wide_like(p, 0, nu_dtype)}
 
     def rule(
         g: Vector, x: Vector, s: Any, h: Scalars, t: Array, value: Array
@@ -115,7 +117,10 @@ def momo_adam(
     hypers |= {"eps": (eps, NONNEGATIVE), "lower_bound": (lower_bound, FINITE)}
     hypers |= {"weight_decay": (weight_decay, NONNEGATIVE)}
     scalars = {"barf": 0.0, "gamma": 0.0, "lb": first_value(lower_bound)}
-    return treewise("momo_adam", MomoAdamState, init=init, rule=rule, hypers=hypers, scalars=scalars, value=True)
+    return treewise(
+        "momo_adam", MomoAdamState, init=init, rule=rule, hypers=hypers, scalars=scalars, value=True,
+        dtypes={"nu_dtype": nu_dtype},
+    )  # fmt: skip
 
 
 def _step_length(

@@ -15,7 +15,7 @@ from jaxopt_ko.numerics import ratio, safe_rsqrt, safe_sqrt, value_at, zero_coun
 from jaxopt_ko.transforms.momentum import trace
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.tree import wide_like
-from jaxopt_ko.types import GradientTransformation, Hyper, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
 
 
 class ScaleByRmsState(NamedTuple):
@@ -39,6 +39,8 @@ def scale_by_rms(
     initial_scale: Hyper = 0.0,
     eps_in_sqrt: bool = True,
     bias_correction: bool = False,
+    *,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """Each element over the root of the mean of its squares.
 
@@ -47,11 +49,12 @@ def scale_by_rms(
     u   = g / (sqrt(v_t) + eps)      eps_in_sqrt=False: torch, the textbook
 
     bias_correction: v_t / (1 - decay**t) in the place of v_t, without which the first steps are too long.
+    nu_dtype: of v, float32 at least by default.
     """
     start = check_hyper("scale_by_rms", "initial_scale", initial_scale, NONNEGATIVE)
 
     def init(p: Array) -> Memory:
-        return (wide_like(p, value_at(start, zero_count())),)
+        return (wide_like(p, value_at(start, zero_count()), nu_dtype),)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         return {"c": debias(h.decay, t)}
@@ -62,7 +65,8 @@ def scale_by_rms(
         return (g * safe_rsqrt(v_hat + h.eps) if eps_in_sqrt else ratio(g, safe_sqrt(v_hat) + h.eps)), v
 
     hypers = {"decay": (decay, FRACTION), "eps": (eps, NONNEGATIVE)}
-    return leafwise("scale_by_rms", ScaleByRmsState, init=init, shared=shared, rule=rule, hypers=hypers)
+    dtypes = {"nu_dtype": nu_dtype}
+    return leafwise("scale_by_rms", ScaleByRmsState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes)
 
 
 def scale_by_stddev(
@@ -71,6 +75,8 @@ def scale_by_stddev(
     initial_scale: Hyper = 0.0,
     eps_in_sqrt: bool = True,
     bias_correction: bool = False,
+    *,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """`scale_by_rms` with the variance v_t - m_t**2 in the place of v_t.
 
@@ -82,7 +88,7 @@ def scale_by_stddev(
     start = check_hyper("scale_by_stddev", "initial_scale", initial_scale, NONNEGATIVE)
 
     def init(p: Array) -> Memory:
-        return wide_like(p), wide_like(p, value_at(start, zero_count()))
+        return wide_like(p), wide_like(p, value_at(start, zero_count()), nu_dtype)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         return {"c": debias(h.decay, t)}
@@ -95,7 +101,10 @@ def scale_by_stddev(
         return (g * safe_rsqrt(variance + h.eps) if eps_in_sqrt else ratio(g, safe_sqrt(variance) + h.eps)), m, v
 
     hypers = {"decay": (decay, FRACTION), "eps": (eps, NONNEGATIVE)}
-    return leafwise("scale_by_stddev", ScaleByRStdDevState, init=init, shared=shared, rule=rule, hypers=hypers)
+    dtypes = {"nu_dtype": nu_dtype}
+    return leafwise(
+        "scale_by_stddev", ScaleByRStdDevState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes
+    )
 
 
 @recipe
@@ -111,6 +120,7 @@ def rmsprop(
     bias_correction: bool = False,
     *,
     lr_in_velocity: bool = True,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """AdaGrad that forgets: the rate of each element follows its recent gradients; see `scale_by_rms`.
 
@@ -119,7 +129,7 @@ def rmsprop(
     decay=0.99, eps_in_sqrt=False, lr_in_velocity=False.
     """
     rule = scale_by_stddev if centered else scale_by_rms
-    scaled = rule(decay, eps, initial_scale, eps_in_sqrt, bias_correction)
+    scaled = rule(decay, eps, initial_scale, eps_in_sqrt, bias_correction, nu_dtype=nu_dtype)
     step = scale_by_learning_rate(learning_rate)
     if momentum is not None:
         check_hyper("rmsprop", "momentum", momentum, FRACTION)

@@ -90,7 +90,7 @@ def scale_by_lmo(
         if norm == "spectral":
             updates, _ = nearest.update(updates, state)
         steps = [
-            _stepped(g, **h, s=scale_of(*own.shape(np.shape(g))[1:]), norm=norm, axes=own)
+            _stepped(g, **h, s=scale_of(*own.shape(np.shape(g))[1:]), norm=norm, axes=own) if np.size(g) else g
             for g, own in zip(jax.tree.leaves(updates), axes, strict=True)
         ]
         return treedef.unflatten(steps), ScaleByScheduleState(next_count(state.count))

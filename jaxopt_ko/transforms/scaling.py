@@ -12,7 +12,7 @@ from jax import Array
 from jaxopt_ko.compose import leafwise, partition
 from jaxopt_ko.errors import FINITE, NONNEGATIVE, check_state_type
 from jaxopt_ko.lift import Scalars, named
-from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, Params, PyTree, Schedule, State, Updates
+from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
 
 class ScaleByScheduleState(NamedTuple):
@@ -30,8 +30,11 @@ def scale(step_size: Hyper) -> GradientTransformation:
     return leafwise("scale", ScaleByScheduleState, rule=rule, hypers={"step_size": (step_size, FINITE)})
 
 
-def scale_by_schedule(step_size_fn: Schedule) -> GradientTransformation:
-    """u_t = step_size_fn(t - 1) g_t for t = 1, 2, …; of any sign."""
+def scale_by_schedule(step_size_fn: Hyper) -> GradientTransformation:
+    """u_t = step_size_fn(t - 1) g_t for t = 1, 2, …; of any sign. A number is the schedule that has it at each step.
+
+    Raises HyperparameterError for what is neither a function of the step nor one finite number.
+    """
 
     def rule(g: Array, p: Array, h: Scalars) -> Array:
         return h.step_size_fn * g
