@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_ko.numerics import length, power_of_two, safe_sqrt
+from jaxopt_ko.numerics import length, safe_sqrt
 from jaxopt_ko.tree import compute_dtype as wide_dtype
 from jaxopt_ko.types import DType
 
@@ -62,6 +62,7 @@ def orthogonalized(
 ) -> jax.Array:
     """float[…, m, n] -> near U V' of x = U S V', by matrix products alone; 0 for x = 0.
 
+    Squares of x must be finite.
     Products are taken on the smaller side: A = X X' for wide x, X' X for tall x.
     preconditioning: how the singular values are brought below 1 at first. "frobenius": x / (|x|_F + eps);
         "spectral": x / (|x|_2 + eps), an SVD; "aol": each row over the root of the sum of |A| in its row
@@ -180,9 +181,6 @@ def _preconditioned(
 ) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
     """x in `dtype`; A and a factor s where they are known: s x has singular values of about 1 at most, and A is its."""
     x = x.astype(wide_dtype(x.dtype))
-    # Squares neither overflow nor vanish, and nothing depends on the unit: it is a power of 2.
-    unit = power_of_two(jnp.max(jnp.abs(x), axis=(-2, -1), keepdims=True, initial=0))
-    x, eps = x / unit, eps / unit if how in ("spectral", "frobenius") else eps / unit / unit
     if how == "spectral":
         norm = jnp.linalg.norm(x, ord=2, axis=(-2, -1), keepdims=True)
         return (x * _inverse(norm + eps)).astype(dtype), None, None

@@ -29,6 +29,7 @@ def adamc(
     *,
     max_learning_rate: Hyper | None = None,
     normalized: Mask | None = None,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """The step -lr (u + weight_decay c p), u of `scale_by_adam`: gradients do not grow as the schedule ends.
 
@@ -45,7 +46,7 @@ def adamc(
         where = _both(mask, normalized, True)
         plain = [add_decayed_weights(weight_decay, _both(mask, normalized, False))]
     corrected = add_corrected_decayed_weights(weight_decay, learning_rate, max_learning_rate, where)
-    rule = scale_by_adam(b1, b2, eps, eps_root, mu_dtype)
+    rule = scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nu_dtype=nu_dtype)
     return chain(rule, corrected, *plain, scale_by_learning_rate(learning_rate))
 
 

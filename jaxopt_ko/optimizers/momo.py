@@ -12,7 +12,7 @@ from jaxopt_ko.lift import Scalars, recipe
 from jaxopt_ko.numerics import first_value, quotient, ratio, safe_sqrt
 from jaxopt_ko.tree import wide_like
 from jaxopt_ko.treewise import Vector, treewise
-from jaxopt_ko.types import GradientTransformation, Hyper, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
 
 
 class MomoState(NamedTuple):
@@ -81,6 +81,8 @@ def momo_adam(
     lower_bound: Hyper = 0.0,
     weight_decay: Hyper = 0.0,
     adapt_lower_bound: bool = False,
+    *,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """`momo` in Adam's metric D = sqrt(v_t / (1 - b2**t)) + eps.
 
@@ -88,11 +90,11 @@ def momo_adam(
     tau = min(lr / c, max((1 + lr wd)(f_t - c lb - gamma_t) + <d_t, x>, 0) / <d_t, d_t / D>)
     u   = -tau d_t / D - lr wd / (1 + lr wd) x
 
-    Needs params and update's `value`, the loss.
+    nu_dtype: of v, float32 at least by default. Needs params and update's `value`, the loss.
     """
 
     def init(p: Array) -> dict[str, Array]:
-        return {"exp_avg": wide_like(p), "exp_avg_sq": wide_like(p)}
+        return {"exp_avg": wide_like(p), "exp_avg_sq": wide_like(p, 0, nu_dtype)}
 
     def rule(g: Vector, x: Vector, s: Any, h: Scalars, value: Array) -> tuple[Vector, dict[str, Vector | Array]]:
         c = h.gathered("b1")
@@ -112,7 +114,7 @@ def momo_adam(
     scalars = {"barf": 0.0, "gamma": 0.0, "lb": first_value(lower_bound)}
     return treewise(
         "momo_adam", MomoAdamState, init=init, rule=rule, hypers=hypers, scalars=scalars, value=True,
-        debiased=("b1", "b2"),
+        dtypes={"nu_dtype": nu_dtype}, debiased=("b1", "b2"),
     )  # fmt: skip
 
 

@@ -197,7 +197,7 @@ class Matrices:
         axes = matrix_axes(self.who, updates, self.numbers, self.stack_axes)
         of_stack = functools.partial(self.orthogonalize, weights, eps)
         u = stacking.on_stacks(of_stack, axes, *terms, when=when, whole=self.spread)
-        s = [self.scale_of(*own.shape(leaf.shape)[1:]) for leaf, own in zip(leaves, axes, strict=True)]
+        s = [self.scale_of(*own.shape(x.shape)[1:]) if x.size else 1 for x, own in zip(leaves, axes, strict=True)]
         return treedef.unflatten([
             (x if k == 1 else k * x).astype(g.dtype) for x, k, g in zip(u, s, leaves, strict=True)
         ])  # fmt: skip
@@ -219,7 +219,7 @@ def _orthogonalized(
 ) -> Array:
     wide = tree.compute_dtype(*(x.dtype for x in terms))
     parts = [(w.astype(wide), x.astype(wide)) for w, x in zip(weights, terms, strict=True)]
-    most: Array = sum(w * jnp.max(jnp.abs(x), axis=(1, 2), keepdims=True) for w, x in parts)
+    most: Array = sum(w * jnp.max(jnp.abs(x), axis=(1, 2), keepdims=True, initial=0) for w, x in parts)
     # What is squared neither overflows nor vanishes; nothing depends on the unit.
     unit = jax.lax.stop_gradient(or_one(most))
     x: Array = sum(w / unit * x for w, x in parts)

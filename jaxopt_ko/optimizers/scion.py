@@ -89,6 +89,8 @@ def scale_by_lmo(
             updates = matrices.direction(updates, (one,), [jax.tree.leaves(updates)], h.eps, when=one > 0)
         steps = [
             _stepped(g, h.radius, h.eps, s=scale_of(*own.shape(np.shape(g))[1:]), norm=norm, axes=own)
+            if np.size(g)
+            else g
             for g, own in zip(jax.tree.leaves(updates), axes, strict=True)
         ]
         return treedef.unflatten(steps), state

@@ -117,7 +117,7 @@ def scale_by_shampoo(
 def _blocks(shape: tuple[int, ...], size: int | None) -> tuple[int, int, int]:
     """How many blocks, of how many rows and columns."""
     m, n = shape[-2:]
-    rows, columns = (m, n) if size is None else (min(size, m), min(size, n))
+    rows, columns = (max(side if size is None else min(size, side), 1) for side in (m, n))
     return -(-m // rows) * -(-n // columns), rows, columns
 
 
