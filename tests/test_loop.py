@@ -83,6 +83,7 @@ def with_aux(params, batch):
     return loss_fn(params, batch), {"seen": batch[0]}
 
 
+@pytest.mark.rounding
 def test_a_scan_is_the_python_loop():
     batches = data.mini_batch(10, 3)
     run = jax.jit(
@@ -102,6 +103,7 @@ def test_a_scan_is_the_python_loop():
     assert_rounded(carry, loop.Carry(run.params, run.state))
 
 
+@pytest.mark.rounding
 def test_a_run_in_two_parts_is_the_whole_run():
     """Its batches, draws and state; of four epochs and of eight there are two programs."""
     whole = jax.jit(lambda: train(0.01, KEY))()

@@ -362,6 +362,7 @@ def test_sharing_of_states_by_tree_map_params():
 # ---- hyperparameters in the state -----------------------------------------------------------------------
 
 
+@pytest.mark.rounding
 @every(
     "inject",
     lambda case: case.make is None and not case.direction and not case.words and "learning_rate" in case.hypers,
