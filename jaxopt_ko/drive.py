@@ -355,7 +355,7 @@ def jitted(function: Callable[..., Any]) -> Callable[..., Any]:
 
             def program(arrays: list[Any]) -> Any:
                 alive = [part() if isinstance(part, weakref.ref) else part for part in refs]
-                setting, leaves = structure.unflatten(alive)
+                setting, leaves = jax.tree.unflatten(structure, alive)
                 return function(setting, *Others(leaves, treedef).filled(arrays))
 
             kept[key] = jax.jit(program)

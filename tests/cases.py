@@ -1038,9 +1038,9 @@ def assert_rounded(a: Any, b: Any, ulps: int = 16) -> None:
             np.testing.assert_array_equal(x, y)
             continue
         unit = float(jnp.finfo(x.dtype).eps) * (ulps if x.dtype.itemsize > 2 else 2)
-        wide = y.astype(np.float64)
-        most = np.max(np.abs(wide), initial=0.0, where=np.isfinite(wide))
-        np.testing.assert_allclose(x.astype(np.float64), wide, rtol=0, atol=unit * most)
+        got, want = np.asarray(x, np.float64), np.asarray(y, np.float64)
+        size = np.max(np.abs(want), initial=0.0, where=np.isfinite(want))
+        np.testing.assert_allclose(got, want, rtol=0, atol=unit * size)
 
 
 def assert_close(a: Any, b: Any, rtol: float = 1e-6, atol: float = 1e-7) -> None:

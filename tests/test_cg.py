@@ -137,6 +137,7 @@ def test_the_tolerance_given_to_an_update_takes_the_place_of_the_methods(x64):
     assert counts[0] < counts[1] < counts[2]
 
 
+@pytest.mark.rounding
 def test_values_only_fall_and_the_state_is_a_carry(x64):
     A, b = system(10, 1e8)
     method = cg()

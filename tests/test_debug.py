@@ -55,6 +55,7 @@ def test_off_is_the_thing_itself():
     assert debug.raise_on_bad_values(plain.update, enabled=False) is plain.update
 
 
+@pytest.mark.rounding
 def test_on_changes_neither_values_nor_the_state():
     plain = squares()
     state = checked.init(PARAMS)

@@ -272,6 +272,7 @@ def trace(start, steps, **words):
     return jax.lax.scan(step, (start, METHOD.init(start, **words)), None, steps)[1]
 
 
+@pytest.mark.rounding
 def test_a_scan_is_the_loop_and_nothing_moves_after_the_end(x64):
     problem = PROBLEMS["HS71"]
     words = words_of(problem)

@@ -83,6 +83,7 @@ def with_aux(params, batch):
     return loss_fn(params, batch), {"seen": batch[0]}
 
 
+@pytest.mark.rounding
 def test_a_scan_is_the_python_loop():
     batches = data.mini_batch(10, 3)
     run = jax.jit(
@@ -102,6 +103,7 @@ def test_a_scan_is_the_python_loop():
     assert_rounded(carry, loop.Carry(run.params, run.state))
 
 
+@pytest.mark.rounding
 def test_a_run_in_two_parts_is_the_whole_run():
     """Its batches, draws and state; of four epochs and of eight there are two programs."""
     whole = jax.jit(lambda: train(0.01, KEY))()
@@ -113,9 +115,8 @@ def test_a_run_in_two_parts_is_the_whole_run():
     )  # fmt: skip
     one = part(START, descent(0.01).init(START), 0)
     two = part(one.params, one.state, 4)
-    assert_rounded(
-        (two.params, two.state, jnp.concatenate([one.loss, two.loss])), (whole.params, whole.state, whole.loss)
-    )
+    assert_rounded((two.params, two.state), (whole.params, whole.state))
+    assert_rounded(jnp.concatenate([one.loss, two.loss]), whole.loss)
 
 
 def test_one_compilation_for_new_data_keys_and_rates_and_one_scan_for_all():

@@ -321,6 +321,7 @@ def test_lanes_stop_by_themselves_and_a_failed_one_leaves_the_others_alone(x64, 
         np.testing.assert_allclose(alone[0], x[lane], rtol=1e-9)
 
 
+@pytest.mark.rounding
 @METHODS
 def test_a_scan_is_the_loop_and_nothing_moves_after_the_end(x64, method):
     start = {"a": jnp.array([-1.2, 1.0]), "b": jnp.array([[0.5]])}

@@ -117,7 +117,7 @@ def test_stacked_leaves_are_the_separate_ones(name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_an_integer_is_for_all_leaves(name):
-    """The same bits as the tree that says so of each, and as a stack of stacks."""
+    """As the tree that says so of each, and as a stack of stacks."""
     make = METHODS[name]
     grads, params = gradients(GRADIENTS[0])[0]["layers"], STACKED["layers"]
 

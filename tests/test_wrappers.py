@@ -517,6 +517,7 @@ def test_a_mask_of_what_is_no_bool(leaf):
 # ---- hyperparameters in the state -----------------------------------------------------------------------
 
 
+@pytest.mark.rounding
 @every(
     "inject",
     lambda case: case.make is None and not case.direction and not case.words and "learning_rate" in case.hypers,
