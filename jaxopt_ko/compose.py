@@ -392,7 +392,7 @@ class _Groups:
         self, updates: Updates, states: Mapping[Hashable, MaskedState], params: Params, **extra: Any
     ) -> tuple[Updates, dict[Hashable, MaskedState]]:
         leaves, treedef = tree.flatten(updates, none_is_leaf=True)
-        fits = self._fits(params, treedef)  # what reads other parameters than these will say so
+        fits = params is not None and self._fits(params, treedef)  # what reads other parameters than these will say so
         owned = self._owned(params if fits else updates)
         updates_of = self._dealer(updates, owned)
         params_of = self._dealer(params, owned) if fits else _all_of(params)
@@ -511,11 +511,11 @@ class WrappedSchedule:
 
     def update(self, state: WrappedScheduleState, **_: Any) -> WrappedScheduleState:
         """One step on."""
-        return WrappedScheduleState(next_count(state.count))
+        return WrappedScheduleState(next_count(as_state("WrappedSchedule", state, WrappedScheduleState).count))
 
     def __call__(self, state: WrappedScheduleState, **_: Any) -> Any:
         """The schedule's value."""
-        return self.schedule_fn(state.count)
+        return self.schedule_fn(as_state("WrappedSchedule", state, WrappedScheduleState).count)
 
 
 @errors.options

@@ -215,3 +215,20 @@ def as_state(who: str, state: Any, expected: type) -> Any:
     elif getattr(state, "_fields", None) == fields and type(state).__name__ == expected.__name__:
         return expected(*state)
     return errors.state_type(who, state, expected)
+
+
+def as_made(expected: Any, given: Any) -> Any:
+    """What a file gave, with the containers that init makes: dicts and lists become NamedTuples and tuples again."""
+    if isinstance(expected, tuple | list):
+        names = getattr(expected, "_fields", range(len(expected)))
+        if isinstance(given, Mapping) and len(given) == len(expected):
+            given = [given.get(name, given.get(str(name))) for name in names]
+        if not expected or not isinstance(given, tuple | list) or len(given) != len(expected):
+            return expected if not expected and not given else given
+        parts = [as_made(e, g) for e, g in zip(expected, given, strict=True)]
+        return type(expected)(*parts) if hasattr(expected, "_fields") else type(expected)(parts)
+    if isinstance(expected, dict) and isinstance(given, Mapping):
+        by_name = {str(key): value for key, value in given.items()}
+        if set(by_name) == set(map(str, expected)):
+            return {key: as_made(value, by_name[str(key)]) for key, value in expected.items()}
+    return given

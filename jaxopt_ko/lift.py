@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxopt_ko import errors, tree
 from jaxopt_ko.errors import Domain
-from jaxopt_ko.hypers import Clock, Reading, Scalars, Ticks, as_state, checked, ticks
+from jaxopt_ko.hypers import Clock, Reading, Scalars, Ticks, as_made, as_state, checked, ticks
 from jaxopt_ko.methods import (
     Method,
     Update,
@@ -108,6 +108,8 @@ def transform(
             errors.check_params(name, updates, params)
         outer, given = (None, state) if clock is None else clock.open(state)
         inner = given if state_type is None else as_state(name, given, state_type)
+        if inner is not given and params is not None and len(inner):  # from a file: what is within it, too
+            inner = as_made(jax.eval_shape(lambda p: init_(p, **extra), params), inner)
         step = None
         if clock is not None:
             step = ticks(clock.read(outer, inner))
@@ -519,7 +521,7 @@ class _Aligned:
     ) -> None:
         self.who, self.tree = who, updates
         others = [] if params is None else [("params", params)]
-        others += [("state", field) for field in fields]
+        others += [("state", tree.masked_as(updates, field)) for field in fields]
         for sparse in (False, True):  # None in the gradients is no gradient; anything else is a mistake
             self.sparse = sparse
             self.g, self.treedef = tree.flatten(updates, none_is_leaf=sparse)

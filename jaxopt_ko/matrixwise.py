@@ -74,7 +74,7 @@ def matrixwise(
         every = scalars_.pop("every", None)
         counts = stacking.count_stack_axes(name, updates, stack_axes)
         leaves, treedef = tree.flatten(updates, none_is_leaf=True)
-        columns = [treedef.flatten_up_to(field) for field in fields]
+        columns = [tree.in_order(name, "state", field, updates, treedef) for field in fields]
         given = zip((i for i, g in enumerate(leaves) if g is not None), counts, strict=True)
         full = [(i, k) for i, k in given if np.size(leaves[i])]  # what has no elements is its own step
         present, stacks = [i for i, _ in full], [k for _, k in full]

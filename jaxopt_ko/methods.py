@@ -44,6 +44,11 @@ class Update:
         """One step."""
         return self.function(updates, state, params, **extra_args)
 
+    @property
+    def __name__(self) -> str:
+        """How errors and jaxprs call it."""
+        return self.method.name
+
     def __repr__(self) -> str:
         return self.method.name
 

@@ -112,10 +112,25 @@ def stacks(who: str, stack_axes: PyTree, tree: PyTree, none_is_leaf: bool = Fals
     return counts
 
 
+def masked_as(tree: PyTree, other: PyTree) -> PyTree:
+    """`other` with a MaskedNode wherever `tree` has one: a file that was read without a target has None there."""
+    leaves, treedef = jax.tree.flatten(tree, is_leaf=lambda x: x is None or isinstance(x, MaskedNode))
+    if not any(isinstance(leaf, MaskedNode) for leaf in leaves):
+        return other
+    try:
+        parts = treedef.flatten_up_to(other)
+    except ValueError:
+        return other
+    both = zip(leaves, parts, strict=True)
+    return treedef.unflatten([
+        leaf if part is None and isinstance(leaf, MaskedNode) else part for leaf, part in both
+    ])  # fmt: skip
+
+
 def in_order(who: str, what: str, other: PyTree, tree: PyTree, treedef: Any) -> list[Any]:
     """What another tree has at each leaf of `tree`, whose structure is `treedef`."""
     try:
-        return list(treedef.flatten_up_to(other))
+        return list(treedef.flatten_up_to(masked_as(tree, other)))
     except ValueError:
         errors.structure_mismatch(who, what, other, "gradients", tree)
 

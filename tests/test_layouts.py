@@ -139,19 +139,19 @@ EXCEPTIONS = {
 
 def injected(name):
     """inject_hyperparams(factory)(its defaults), every number an array."""
-    return lambda lib: lib.inject_hyperparams(_named(lib, name))(*SHARED[name])
+    return lambda lib: lib.inject_hyperparams(called(lib, name))(*SHARED[name])
 
 
 def pairs():
     for name, args in SHARED.items():
-        yield name, lambda lib, name=name, args=args: _named(lib, name)(*args)
+        yield name, lambda lib, name=name, args=args: called(lib, name)(*args)
     for label, (name, options) in OPTIONS.items():
-        yield label, lambda lib, name=name, options=options: _named(lib, name)(**options)
+        yield label, lambda lib, name=name, options=options: called(lib, name)(**options)
     yield from WRAPPED.items()
     yield from ((f"inject {name}", injected(name)) for name in OPTIMIZERS.split() if name not in NOT_INJECTED)
 
 
-def _named(library, name):
+def called(library, name):
     deprecated = library is optax and hasattr(optax.contrib, name)
     return getattr(library.contrib if deprecated or not hasattr(library, name) else library, name)
 

@@ -190,7 +190,7 @@ class _SecondMoment:
 
     def update(self, Q: Updates, nu: Updates, h: Scalars) -> tuple[Updates, Updates]:
         leaves, treedef = tree.flatten(Q, none_is_leaf=True)
-        moments = treedef.flatten_up_to(nu)
+        moments = tree.in_order(self.who, "state", nu, Q, treedef)
         axes = iter(matrix_axes(self.who, Q, self.numbers, self.stack_axes))
         for i, (o, v) in enumerate(zip(leaves, moments, strict=True)):
             own = None if o is None else next(axes)
