@@ -518,7 +518,6 @@ class WrappedSchedule:
         return self.schedule_fn(as_state("WrappedSchedule", state, WrappedScheduleState).count)
 
 
-@errors.options
 def inject_hyperparams(
     inner_factory: Callable[..., GradientTransformation],
     static_args: str | Iterable[str] = (),
@@ -535,6 +534,7 @@ def inject_hyperparams(
     outside a compiled step. Raises HyperparameterError for a static argument that the factory does not have.
     """
     errors.check_factory("inject_hyperparams", inner_factory)
+    errors.check_dtype("inject_hyperparams", "hyperparam_dtype", hyperparam_dtype)
     signature = inspect.signature(inner_factory)
     static = {static_args} if isinstance(static_args, str) else set(static_args)
     who = f"inject_hyperparams({getattr(inner_factory, '__name__', 'factory')})"

@@ -481,9 +481,9 @@ def check_group(who: str, name: Any, method: Any, role: Any, shape: Any) -> None
             describe(shape), "Give shape=(None, 512), or shape=lambda shape: len(shape) == 2")  # fmt: skip
 
 
-def not_given(who: str, method: str, names: Sequence[str]) -> NoReturn:
+def not_given(who: str, where: str, method: str, names: Sequence[str]) -> NoReturn:
     """A function that cannot be called without more."""
-    say(TransformationError, who, f"the method {method} needs {' and '.join(names)}", f"no {' or '.join(names)}",
+    say(TransformationError, who, f"{where} has the method {method}, which needs {' and '.join(names)}", "none",
         "Write Group(name, method, learning_rate, weight_decay), or functools.partial(method, …)")  # fmt: skip
 
 

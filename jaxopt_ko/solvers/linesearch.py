@@ -196,6 +196,7 @@ def scale_by_hager_zhang_linesearch(
     return _wolfe(who, search, search, verbose, initial_guess_strategy == "slope")
 
 
+@errors.options
 def value_and_grad_from_state(
     value_fn: Callable[..., Any], *, has_aux: bool = False
 ) -> Callable[..., tuple[Any, Updates]]:

@@ -95,7 +95,6 @@ def adaptive_grad_clip(
     )
 
 
-@errors.options
 def unitwise_norm(x: Array, axis: Axes | None = None, *, stack_axes: int = 0) -> Array:
     """The Euclidean norm of each unit of one array, as often as the unit has elements: float32[x.shape] at least.
 

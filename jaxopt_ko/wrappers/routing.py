@@ -55,7 +55,7 @@ class Group(_Group):
         errors.check_group("Group", self.name, self.method, self.role, self.shape)
         who = f"Group({self.name!r})"
         for role in self.roles:
-            errors.check_choice(who, "role", role, tuple(ROLES))
+            errors.check_choice("Group", f"the role of group {self.name!r}", role, tuple(ROLES))
         if self.path is not None:
             errors.check_pattern(who, self.path, "path")
         given = self.given
@@ -68,8 +68,6 @@ class Group(_Group):
             return self
         if stray := [name for name in given if not takes(self.factory, name)]:
             errors.not_taken(who, "it", _method(self), stray)
-        if missing := [name for name in required(self.factory) if name not in given]:
-            errors.not_given(who, _method(self), missing)
         return self
 
     @classmethod
@@ -244,6 +242,8 @@ def _made(who: str, group: Group) -> GradientTransformation:
     if group.factory is None:
         return errors.check_pair(who, where, group.method)
     stacks = {"stack_axes": 1} if group.of_stacks else {}
+    if missing := [name for name in required(group.factory) if name not in group.given]:
+        errors.not_given(who, where, _method(group), missing)
     return errors.check_pair(who, where, group.factory(**group.given, **stacks))
 
 
