@@ -34,7 +34,8 @@ function translate() {
   $("theme").textContent = text(theme === "dark" ? "theme_light" : "theme_dark");
 }
 
-// ---- colours: Okabe and Ito's (on white a darker orange and purple: 3 to 1 at least), and a dash and a symbol for each -------------------------------------------
+// ---- colours: Okabe and Ito's, and a dash and a symbol for each -------------------------------------------
+// On white the orange is darker than theirs and the purple too, so that all stand out by 3 to 1 or more.
 
 const STYLES = {
   sgd: ["ink", "solid", "circle"], momentum: ["orange", "solid", "square"], nesterov: ["orange", "dash", "diamond"],
@@ -247,7 +248,7 @@ const race = {
   rate: new Map(Object.keys(DATA.methods).map((name) => [name, ["momentum", "nesterov"].includes(name) ? 2 : 1])),
   cache: new Map(),
   near: true, // the paths are shown close up
-  frame: null, // what is shown of the landscape: {low, high, x, y, z}
+  frame: null, // what is shown of the landscape: {low, high, x, y, z, bottom, top}
   solid: hasWebGL(),
   drawn: 0, // when the surface was
 };
@@ -296,18 +297,20 @@ const within = ({ low, high }, ...point) => point.every((value, i) => value !== 
 const CLOSEST = 0.12; // of the box's side: no closer than that
 const ROOM = 1.3; // around the paths
 
-/** The part of the landscape that is shown, in whole cells of its grid: all, or what the runs and their minimum take. */
+/** The part of the landscape that is shown, in whole cells of its grid: all, or what the runs and the minimum next to the
+    end of the last one take. */
 function frameOf(land, runs) {
-  const spots = [land.starts[race.start]].concat(...runs.map((run) => run.x.map((x, t) => [x, run.y[t]]).filter((spot) => within(land, ...spot))));
-  const [goal] = land.minima.map((minimum) => [Math.hypot(minimum[0] - spots.at(-1)[0], minimum[1] - spots.at(-1)[1]), minimum]).sort(([a], [b]) => a - b);
-  if (goal) spots.push(goal[1]);
+  const spots = runs.flatMap((run) => run.x.map((x, t) => [x, run.y[t]])).filter((spot) => within(land, ...spot));
+  const end = spots.at(-1) ?? land.starts[race.start];
+  const far = land.minima.map((minimum) => Math.hypot(minimum[0] - end[0], minimum[1] - end[1]));
+  spots.push(land.starts[race.start], land.minima[far.indexOf(Math.min(...far))] ?? end);
   const last = DATA.grid - 1;
-  const cells = [0, 1].map((i) => {
-    const shares = spots.map((spot) => (spot[i] - land.low[i]) / (land.high[i] - land.low[i]));
-    return [Math.min(...shares), Math.max(...shares)];
+  const shares = [0, 1].map((i) => {
+    const along = spots.map((spot) => (spot[i] - land.low[i]) / (land.high[i] - land.low[i]));
+    return [Math.min(...along), Math.max(...along)];
   });
-  const largest = Math.max(...cells.map(([from, to]) => to - from));
-  const [columns, rows] = cells.map(([from, to]) => {
+  const largest = Math.max(...shares.map(([from, to]) => to - from));
+  const [columns, rows] = shares.map(([from, to]) => {
     if (!race.near) return [0, last];
     const side = Math.min(1, ROOM * Math.max(to - from, largest / 2, CLOSEST));
     const begin = Math.max(0, Math.min(1 - side, (from + to - side) / 2));
@@ -315,7 +318,8 @@ function frameOf(land, runs) {
   });
   const [x, y] = [land.x.slice(columns[0], columns[1] + 1), land.y.slice(rows[0], rows[1] + 1)];
   const z = land.z.slice(rows[0], rows[1] + 1).map((row) => row.slice(columns[0], columns[1] + 1));
-  return { x, y, z, low: [x[0], y[0]], high: [x.at(-1), y.at(-1)] };
+  const heights = z.flat();
+  return { x, y, z, low: [x[0], y[0]], high: [x.at(-1), y.at(-1)], bottom: Math.min(...heights), top: Math.max(...heights) };
 }
 
 function heightOf(loss) {
@@ -432,14 +436,9 @@ function drawContour() {
   Plotly.react("contour", traces, layout(axis("x", range(0)), axis("y", range(1)), { meta: land.name }), CONFIG);
 }
 
-function spanOf({ z }) {
-  const all = z.flat();
-  return [Math.min(...all), Math.max(...all)];
-}
-
 function drawSurface() {
   const { land, runs, frame } = race;
-  const [bottom, top] = spanOf(frame);
+  const { bottom, top } = frame;
   const flat = { showscale: false, colorscale: colours().scale, hoverinfo: "skip", lighting: { ambient: 0.85, diffuse: 0.3, specular: 0 },
     contours: { z: { show: true, start: bottom, end: top, size: (top - bottom) / 16, width: 1,
       color: theme === "dark" ? "#6b7f94" : "#8fa3b8", highlight: false }, x: { highlight: false }, y: { highlight: false } } };
@@ -498,7 +497,7 @@ function showRace(t) {
 function showSurface(t) {
   if (!race.solid || (racePlayer.playing && performance.now() - race.drawn < 250)) return;
   const { runs } = race;
-  const [bottom, top] = spanOf(race.frame);
+  const { bottom, top } = race.frame;
   const lift = 0.012 * (top - bottom); // to be seen, above the surface
   const keep = (values, heights) => values.map((value, i) => (heights[i] === null ? null : values === heights ? value + lift : value));
   const part = (key) => runs.map((run) => cut(keep(run[key], run.height), t)).concat([runs.map((run) => keep(run[key], run.height)[t])]);
