@@ -137,7 +137,8 @@ def scale_by_adamuon(
     u = rms sqrt(m n) N / |N|                      of a root mean square of rms
 
     The paper has one beta for b1 and b2; the last line takes out every factor of M and V, so that neither needs
-    bias correction. nu_dtype: of V, float32 at least by default. The other options are those of `scale_by_muon`. Memory: Adam's, twice Muon's.
+    bias correction. The other options are those of `scale_by_muon`; nu_dtype: of V, float32 at least by default.
+    Memory: Adam's, twice Muon's.
     Raises TreeError, when traced, for a leaf that is no matrix. Not for embeddings, heads, norms and biases.
     """
     who = "scale_by_adamuon"

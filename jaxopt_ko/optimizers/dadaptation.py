@@ -13,7 +13,7 @@ from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import first_value, ratio, safe_sqrt
 from jaxopt_ko.tree import wide_like
 from jaxopt_ko.treewise import Vector, treewise
-from jaxopt_ko.types import GradientTransformation, Hyper, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
 
 
 class DAdaptAdamWState(NamedTuple):
@@ -46,7 +46,8 @@ def dadapt_adamw(
     u   = -(m_t / (sqrt(v_t) + eps) + weight_decay a x)
     d  <- max(d, r_t / ((1 - b) |s_t|_1))
 
-    nu_dtype: of v, float32 at least by default. estim_lr0: d_0. Leave learning_rate at 1, or let it be a schedule that falls from there. Needs params. `prodigy`
+    nu_dtype: of v, float32 at least by default.
+    estim_lr0: d_0. Leave learning_rate at 1, or let it be a schedule that falls from there. Needs params. `prodigy`
     grows its estimate faster.
     """
     b1, b2 = (check_hyper("dadapt_adamw", f"betas[{i}]", b, FRACTION) for i, b in enumerate(betas))

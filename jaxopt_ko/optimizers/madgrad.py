@@ -13,7 +13,7 @@ from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.numerics import ratio, safe_cbrt
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.tree import wide_copy, wide_like
-from jaxopt_ko.types import GradientTransformation, Hyper, Params, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, Updates
 
 
 class MadgradState(NamedTuple):

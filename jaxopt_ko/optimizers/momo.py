@@ -13,7 +13,7 @@ from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import first_value, quotient, ratio, safe_sqrt
 from jaxopt_ko.tree import wide_like
 from jaxopt_ko.treewise import Vector, treewise
-from jaxopt_ko.types import GradientTransformation, Hyper, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
 
 
 class MomoState(NamedTuple):
