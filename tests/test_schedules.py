@@ -544,13 +544,14 @@ def test_steps_of_every_dtype():
         for name, value in got.items():
             first = np.broadcast_to(want[name][0], 3) if steps is None else want[name]
             np.testing.assert_allclose(value, first, rtol=1e-6, err_msg=f"{name} {value.dtype}")
-    assert made["join"](jnp.int8(7)) == 4 and made["join"](-5) == 1
+    with jax.numpy_dtype_promotion("standard"):
+        assert made["join"](jnp.int8(7)) == 4 and made["join"](-5) == 1
 
 
-LARGE = [2**31 - 1, 2**31, 2**40, 2**70, 1e12, np.int64(2**33), np.uint64(2**63), np.uint32(2**32 - 1)]
+HUGE = [2**31 - 1, 2**31, 2**40, 2**70, np.int64(2**33), np.uint64(2**63), np.uint32(2**32 - 1), 1e12]
 
 
-@pytest.mark.parametrize("step", [*LARGE, jnp.uint32(2**32 - 1)], ids=str)
+@pytest.mark.parametrize("step", [*HUGE, jnp.uint32(2**32 - 1)], ids=str)
 def test_steps_beyond_int32_are_the_last(step):
     made = (jo.linear_schedule(1.0, 0.25, 100), jo.exponential_decay(1.0, 10, 0.5, end_value=0.125),
             jo.join_schedules([jo.constant_schedule(1.0), jo.constant_schedule(0.5)], [2**31 - 1]))  # fmt: skip

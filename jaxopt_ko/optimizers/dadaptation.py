@@ -45,8 +45,9 @@ def dadapt_adamw(
     u   = -(m_t / (sqrt(v_t) + eps) + weight_decay a x)
     d  <- max(d, r_t / ((1 - b) |s_t|_1))
 
-    nu_dtype: of v, float32 at least by default. estim_lr0: d_0. Leave learning_rate at 1, or let it be a schedule that
-    falls from there. Needs params. `prodigy` grows its estimate faster.
+    nu_dtype: of v, float32 at least by default.
+    estim_lr0: d_0. Leave learning_rate at 1, or let it be a schedule that falls from there. Needs params. `prodigy`
+    grows its estimate faster.
     """
     b1, b2 = (check_hyper("dadapt_adamw", f"betas[{i}]", b, FRACTION) for i, b in enumerate(betas))
 

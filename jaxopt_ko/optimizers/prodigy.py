@@ -49,9 +49,9 @@ def prodigy(
     d  <- max(d, estim_lr_coef r_t / |s_t|_1)
     u   = -a (m_t / (sqrt(v_t) + d eps) + weight_decay x)
 
-    nu_dtype: of v, float32 at least by default. beta3: b3, sqrt(b2) if None. estim_lr0: d_0. Leave learning_rate at 1,
-    or let it be a schedule that falls from there. Needs params. Not to be continued from other parameters than those
-    of init: it remembers them.
+    nu_dtype: of v, float32 at least by default.
+    beta3: b3, sqrt(b2) if None. estim_lr0: d_0. Leave learning_rate at 1, or let it be a schedule that falls from
+    there. Needs params. Not to be continued from other parameters than those of init: it remembers them.
     """
     b1, b2 = (check_hyper("prodigy", f"betas[{i}]", b, FRACTION) for i, b in enumerate(betas))
 

@@ -53,8 +53,8 @@ def scale_by_soap(
     Q_L  = orthogonal factor of L Q_L, and Q_R of R Q_R, every precondition_frequency steps
 
     The first gradient makes L, R and their eigenvectors, and no step. max_precondition_dim: a longer side is left in
-    its own basis. nu_dtype: of V, float32 at least by default. Three to five times the memory of Adam for square
-    matrices.
+    its own basis. nu_dtype: of V, float32 at least by default.
+    Three to five times the memory of Adam for square matrices.
     """
     who = "scale_by_soap"
     errors.check_size(who, "max_precondition_dim", max_precondition_dim)
