@@ -114,6 +114,7 @@ def stacks(who: str, stack_axes: PyTree, tree: PyTree, none_is_leaf: bool = Fals
 
 def masked_as(tree: PyTree, other: PyTree) -> PyTree:
     """`other` with a MaskedNode wherever `tree` has one: a file that was read without a target has None there."""
+    treedef: Any
     leaves, treedef = jax.tree.flatten(tree, is_leaf=lambda x: x is None or isinstance(x, MaskedNode))
     if not any(isinstance(leaf, MaskedNode) for leaf in leaves):
         return other

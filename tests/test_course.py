@@ -129,17 +129,11 @@ def test_every_lesson_is_short_and_in_two_languages(path):
     assert HANGUL.search(korean) and not HANGUL.search(english) and len(text.splitlines()) <= 110
 
 
-# A lesson that the READMEs do not list yet; once both do, this fails until its name is taken out.
-UNLISTED = {"11_batch_normalization.py": pytest.mark.xfail(strict=True, reason="not listed yet")}
-
-
 def test_lessons_are_numbered_without_a_gap():
     assert [int(path.stem[:2]) for path in LESSONS] == list(range(1, 12))
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(path.name, marks=UNLISTED.get(path.name, ()), id=path.stem) for path in LESSONS]
-)
+@pytest.mark.parametrize("name", [pytest.param(path.name, id=path.stem) for path in LESSONS])
 def test_the_readmes_list_every_lesson(name):
     for readme in ("README.md", "README.ko.md"):
         assert f"examples/course/{name}" in (ROOT / readme).read_text(encoding="utf-8"), readme

@@ -142,7 +142,7 @@ BEFORE = [  # a rule, and what it makes of a gradient
     (lambda: jo.transform("minus", lambda p: (), lambda g, s, params=None: (jax.tree.map(jnp.negative, g), s)),
      each(jnp.negative)),
     (lambda: jo.treewise.treewise("same", jo.ScaleByScheduleState, init=lambda p: {}, needs_params=False,
-                                  rule=lambda g, p, s, h, t: (g, {})), lambda g, p: g),
+                                  rule=lambda g, p, s, h: (g, {})), lambda g, p: g),
     (lambda: jo.add_decayed_weights(0.0), lambda g, p: g),
 ]  # fmt: skip
 
