@@ -48,7 +48,7 @@ FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 WITHIN = {"transforms.scaling", "optimizers.adam", "optimizers.muon", "optimizers.matrix_recipe", "losses.arrays"} | {
     f"solvers.{piece}"
     for piece in (
-        *("objective", "bounds", "search", "linesearch", "descent", "trust_region"),
+        *("objective", "bounds", "search", "linesearch", "descent", "trust_region", "convergence"),
         *("program", "condensed", "banded"),
         *("robust", "residuals", "damped", "lsmr", "matrix_free"),
     )
