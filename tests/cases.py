@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import quick
 
 import jaxopt_ko as jo
 
@@ -1020,6 +1022,19 @@ def on_host(tree: Any) -> Any:
 def on_device(tree: Any, like: Any) -> Any:
     """The reverse: keys again where `like` has them."""
     return jax.tree.map(lambda x, y: jax.random.wrap_key_data(x) if is_key(y) else jnp.asarray(x), tree, like)
+
+
+@functools.cache
+def walk_of(name: str) -> tuple[Callable[..., Any], set[str]]:
+    """(carry, steps) -> carry: `descend` on a case, that many times, in one program for all tests; and what it is
+    compiled for."""
+    opt, seen = whole(BY_NAME[name]), set()
+
+    def walk(carry: Any, steps: Any) -> Any:
+        seen.add(repr(jax.tree.map(jax.typeof, carry)))
+        return jax.lax.fori_loop(0, steps, lambda _, c: descend(opt)(c)[0], carry)
+
+    return quick.jit(walk), seen
 
 
 def assert_same_bits(a: Any, b: Any) -> None:

@@ -25,6 +25,18 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+def pytest_collection_modifyitems(items):
+    """The contracts case by case: what they share is compiled once, where one worker has all of a case."""
+
+    order = {}
+
+    def place(item):
+        case = item.callspec.params.get("case") if hasattr(item, "callspec") else None
+        return order.setdefault(case.name if type(case).__name__ == "Case" else None, len(order))
+
+    items.sort(key=place)
+
+
 @pytest.fixture
 def x64():
     """Run one test in double precision."""

@@ -43,7 +43,7 @@ def test_state_and_params_keep_their_dtypes(case):
     run = quick.jit(step)
     for _ in range(2):
         u, state, params = run(grads, state, params)
-    assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves((u, state, params)) if x.dtype != jnp.uint32)
+    assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves((u, state, params)))
 
 
 @functools.cache
