@@ -17,6 +17,7 @@ from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import apply_updates
 from jaxopt_ko.lift import Update, method_of, taking
 from jaxopt_ko.methods import is_plain
+from jaxopt_ko.numerics import ratio
 from jaxopt_ko.shortest import condition as condition_of
 from jaxopt_ko.shortest import shortest
 from jaxopt_ko.types import Code, GradientTransformation, Hyper, Info, Params, PyTree, Solution, State, Status
@@ -142,7 +143,7 @@ def implicit(
 
     H+ takes of many dx the shortest (`shortest`): where H is singular, along which a model does not change at all, say,
     x stays; d value is value_fn's own. Forward and reverse mode, and again. The linear system is solved densely, or by
-    conjugate gradients on products with a symmetric derivative.
+    conjugate residuals on products with a symmetric derivative.
     """
     end, value = solution
     x, unravel = tree.ravel(end)
@@ -173,7 +174,7 @@ def implicit(
 
         def by_products(x: Array, args: Any) -> Callable[[Array], Array]:
             _, H = jax.linearize(lambda z: equation(z, args), x)
-            return lambda b: _conjugate_gradients(lambda v: jnp.where(firmly, v, H(of_free(v))), b)
+            return lambda b: _conjugate_residuals(lambda v: jnp.where(firmly, v, H(of_free(v))), b)
 
         there, fixed = frozen((x, args))
         off = lambda x: of_free(equation(x, fixed))  # noqa: E731
@@ -181,10 +182,10 @@ def implicit(
             near = x + _nearer(off, by_products(there, fixed), there, jnp.ones((), bool))
             inverse = by_products(near, args)
         else:
-            H = matrix(x)
+            H = frozen(matrix(there))
             blurred = ~(condition_of(H) < max(x.size, float(np.finfo(x.dtype).eps) ** -BLURRED))
-            near = x + _nearer(off, shortest(frozen(H)), there, blurred)
-            inverse = shortest(jax.lax.cond(blurred, lambda: matrix(near), lambda: H))
+            near = x + _nearer(off, shortest(H), there, blurred)
+            inverse = shortest(matrix(near))
         _, d_equation = jax.jvp(equation, (near, args), (d_held, d_args))
         dx = d_held - inverse(of_free(d_equation))
         _, d_value = jax.jvp(lambda z, a: value_fn(unravel(z), a), (x, args), (dx, d_args))
@@ -216,37 +217,43 @@ def _nearer(off: Callable[[Array], Array], inverse: Callable[[Array], Array], x:
     return frozen(jax.lax.while_loop(lambda carry: carry[3], go, start)[0])  # type: ignore[no-any-return]
 
 
-def _conjugate_gradients(product: Callable[[Array], Array], b: Array) -> Array:
-    """The shortest solution of product(x) = b for a symmetric positive semidefinite product.
+def _conjugate_residuals(product: Callable[[Array], Array], b: Array) -> Array:
+    """H+ b for a symmetric positive semidefinite H, by its products (Stiefel 1955, doi:10.1007/BF02564277).
 
-    Hestenes & Stiefel 1952: from 0, so that no direction comes in along which the product is 0; it ends where |r| is
-    rounding, or where the direction is one of those.
+    |b - H x| is least over Krylov's spaces. Where H is singular what is left of b in the end is its share that no H x
+    makes, and only along that x is longer than it has to be.
     """
 
-    def cg(product: Callable[[Array], Array], b: Array) -> Array:
-        eps = float(np.finfo(b.dtype).eps)
-        size = b @ b
+    def cr(product: Callable[[Array], Array], b: Array) -> Array:
+        eps, size = float(np.finfo(b.dtype).eps), b @ b
 
-        def go(carry: Any) -> Any:
-            x, r, p, rr, steepest, count, _ = carry
-            q = product(p)
-            pp, bend = p @ p, p @ q
-            steepest = jnp.maximum(steepest, jnp.where(pp > 0, bend / jnp.where(pp > 0, pp, 1), 0))
-            on = bend > FLAT * eps * steepest * pp
-            a = jnp.where(on, rr / jnp.where(on, bend, 1), 0)
-            x, r = x + a * p, r - a * q
-            new = r @ r
-            p = r + new / jnp.where(rr > 0, rr, 1) * p
-            return x, r, p, new, steepest, count + 1, on
+        def flat(rr: Array, rHr: Array, steepest: Array) -> Array:
+            return rHr <= FLAT * eps * steepest * rr
 
-        def goes_on(carry: Any) -> Array:
-            return carry[6] & (carry[3] > eps * eps * size) & (carry[5] < 10 * b.size)  # type: ignore[no-any-return]
+        def go(carry: tuple[Array, ...]) -> tuple[Array, ...]:
+            x, r, p, Hp, rHr, steepest, count = carry
+            a = ratio(rHr, Hp @ Hp)
+            x, r = x + a * p, r - a * Hp
+            Hr = product(r)
+            new = r @ Hr
+            beta = ratio(new, rHr)
+            return x, r, r + beta * p, Hr + beta * Hp, new, jnp.maximum(steepest, ratio(new, r @ r)), count + 1
 
-        start = (jnp.zeros_like(b), b, b, size, jnp.zeros_like(size), jnp.zeros((), jnp.int32), size > 0)
-        x: Array = jax.lax.while_loop(goes_on, go, start)[0]
-        return x
+        def goes_on(carry: tuple[Array, ...]) -> Array:
+            _, r, _, _, rHr, steepest, count = carry
+            rr = r @ r
+            on: Array = (rr > eps * eps * size) & ~flat(rr, rHr, steepest) & (count < 10 * b.size)
+            return on
 
-    x: Array = jax.lax.custom_linear_solve(product, b, solve=cg, symmetric=True)
+        Hb = product(b)
+        bend = b @ Hb
+        start = (jnp.zeros_like(b), b, b, Hb, bend, ratio(bend, size), jnp.zeros((), jnp.int32))
+        x, r, _, _, rHr, steepest, _ = jax.lax.while_loop(goes_on, go, start)
+        rr = r @ r
+        beyond = (rr > eps * size) & flat(rr, rHr, eps**-0.5 * steepest)
+        return x - jnp.where(beyond, ratio(x @ r, rr), 0) * r  # type: ignore[no-any-return]
+
+    x: Array = jax.lax.custom_linear_solve(product, b, solve=cr, symmetric=True)
     return x
 
 

@@ -50,7 +50,7 @@ def null_spaces(M: Array) -> tuple[Array, Array]:
 
     def found() -> tuple[Array, Array]:
         U, s, Vt = jnp.linalg.svd(M_)
-        null = (s <= least * jnp.max(s, initial=0.0))[::-1]
+        null = (s <= least * jnp.max(s, initial=0.0))[None, ::-1]
 
         def basis(vectors: Array, scale: Array) -> Array:
             first = jnp.where(null, scale[:, None] * vectors[:, ::-1], 0)  # the null space comes first

@@ -77,7 +77,7 @@ def minimize(
     Pure: jitted inside, so that a second call with the same fun and new data compiles nothing; it may be vmapped (each
     lane stops by itself) and differentiated by `args` and what fun closes over, in forward and reverse mode, again and
     again. derivative: "implicit" by the equation gradient = 0, with a dense Hessian; "implicit-cg" the same by
-    conjugate gradients on Hessian-vector products; "unrolled" through all updates, as a scan of max_steps, with
+    conjugate residuals on Hessian-vector products; "unrolled" through all updates, as a scan of max_steps, with
     respect to `params`, too. With constraints it is the conditions of Karush, Kuhn and Tucker that are differentiated,
     always densely, with the constraints that are active at the solution; the multipliers have derivatives, too.
 
@@ -369,7 +369,7 @@ def _at_bounds(who: str, solution: Solution, bounds: Any) -> tuple[Held | None, 
         _, _, low, high = frozen(solution.multipliers)
         by_lower, by_upper = tree.ravel(low)[0] > x - lower, tree.ravel(high)[0] > upper - x
     which = by_lower | by_upper | (lower >= upper)
-    share = jnp.where(by_lower == by_upper, 0.5, by_lower).astype(x.dtype)
+    share = jnp.where(by_lower == by_upper, jnp.asarray(0.5, x.dtype), by_lower.astype(x.dtype))
 
     def at(given: Any) -> Array:
         bounds, _, _, share = given[-1]

@@ -35,7 +35,7 @@ def slopes(function, at, h=1e-5):
 
     def all_three(at):
         n, eye = at.size, jnp.eye(at.size, dtype=at.dtype)
-        lanes = jnp.concatenate([at[None], at + h * eye, at - h * eye])
+        lanes = jnp.concatenate([at[None], at[None] + h * eye, at[None] - h * eye])
         out, push = jax.linearize(jax.vmap(function), lanes)
         pull = jax.linear_transpose(push, lanes)
         forward = jax.vmap(lambda e: push(jnp.zeros_like(lanes).at[0].set(e))[0], out_axes=1)(eye)

@@ -112,9 +112,9 @@ def test_what_a_bound_holds_moves_with_it(x64):
 
 
 GAUGES = {
-    "a sum": (lambda x, a: jnp.stack([x[0] + x[1] - a, 2 * (x[0] + x[1] - a)]), lambda x: [0.5, 0.5]),
+    "a sum": (lambda x, a: jnp.stack([x[0] + x[1] - a, 2 * (x[0] + x[1] - a)]), lambda x: 0.5 * jnp.ones_like(x)),
     "a product": (lambda x, a: jnp.stack([x[0] * x[1] - a, x[1] * x[0] - a]), lambda x: x[::-1] / jnp.sum(x * x)),
-    "one equation": (lambda x, a: jnp.stack([x[0] - a, 0 * x[1]]), lambda x: [1, 0]),
+    "one equation": (lambda x, a: jnp.stack([x[0] - a, 0 * x[1]]), lambda x: jnp.array([1.0, 0.0])),
 }
 
 
@@ -127,12 +127,17 @@ def test_where_a_model_has_a_freedom_the_derivative_is_the_shortest(precise, dri
         def found(a, k):
             return driver(lambda x, a: jax.lax.switch(k, functions, x, a), jnp.array([1.0, 3.0]), args=(a,)).params
 
-        each, a = jnp.arange(3), jnp.full(3, 2.0)
-        x, push = jax.linearize(lambda a: jax.vmap(found)(a, each), a)
-        right = jnp.stack([jnp.asarray(slope(x)) for x, (_, slope) in zip(x, GAUGES.values(), strict=True)])
+        def both(a, k):
+            x, push = jax.linearize(lambda a: jax.vmap(found, (0, None))(a, k), a)
+            return x, push(jnp.ones_like(a)), jax.linear_transpose(push, a)(jnp.ones_like(x))[0]
+
+        compiled = quick.jit(both)
         rough = {"rtol": 1e-6, "atol": 1e-8} if precise else {"rtol": 1e-3, "atol": 1e-3}
-        np.testing.assert_allclose(push(jnp.ones_like(a)), right, **rough)
-        np.testing.assert_allclose(jax.linear_transpose(push, a)(jnp.ones_like(x))[0], jnp.sum(right, 1), **rough)
+        for k, (_, slope) in enumerate(GAUGES.values()):
+            x, forward, reverse = compiled(jnp.array([2.0, 1.5]), k)
+            right = jnp.stack([slope(each) for each in x])
+            np.testing.assert_allclose(forward, right, **rough)
+            np.testing.assert_allclose(reverse, jnp.sum(right, 1), **rough)
 
 
 def test_a_root_is_one_without_a_derivative():
