@@ -230,7 +230,7 @@ def _conjugate_residuals(product: Callable[[Array], Array], b: Array) -> Array:
         def flat(rr: Array, rHr: Array, steepest: Array) -> Array:
             return rHr <= FLAT * eps * steepest * rr
 
-        def go(carry: tuple[Array, ...]) -> tuple[Array, ...]:
+        def go(carry: Any) -> Any:
             x, r, p, Hp, rHr, steepest, count = carry
             a = ratio(rHr, Hp @ Hp)
             x, r = x + a * p, r - a * Hp
@@ -239,7 +239,7 @@ def _conjugate_residuals(product: Callable[[Array], Array], b: Array) -> Array:
             beta = ratio(new, rHr)
             return x, r, r + beta * p, Hr + beta * Hp, new, jnp.maximum(steepest, ratio(new, r @ r)), count + 1
 
-        def goes_on(carry: tuple[Array, ...]) -> Array:
+        def goes_on(carry: Any) -> Array:
             _, r, _, _, rHr, steepest, count = carry
             rr = r @ r
             on: Array = (rr > eps * eps * size) & ~flat(rr, rHr, steepest) & (count < 10 * b.size)
@@ -251,7 +251,7 @@ def _conjugate_residuals(product: Callable[[Array], Array], b: Array) -> Array:
         x, r, _, _, rHr, steepest, _ = jax.lax.while_loop(goes_on, go, start)
         rr = r @ r
         beyond = (rr > eps * size) & flat(rr, rHr, eps**-0.5 * steepest)
-        return x - jnp.where(beyond, ratio(x @ r, rr), 0) * r  # type: ignore[no-any-return]
+        return x - jnp.where(beyond, ratio(x @ r, rr), 0) * r
 
     x: Array = jax.lax.custom_linear_solve(product, b, solve=cr, symmetric=True)
     return x
@@ -277,6 +277,7 @@ def of_arrays(
     functions: Sequence[Callable[..., Any] | None], args: tuple[Any, ...]
 ) -> tuple[list[Any], tuple[Any, ...]]:
     """The functions of (params, *args) and args without what is no array, such as a string: that is a constant."""
+    treedef: Any
     leaves, treedef = jax.tree.flatten(args)
     if all(_is_array(leaf) or isinstance(leaf, bool) for leaf in leaves):
         return list(functions), args

@@ -144,7 +144,7 @@ def _solved(setting: _Setting, params: Params, data: _Data, tol: Any, max_steps:
     end = frozen((solution.params, solution.multipliers))
     failed = jnp.broadcast_to(~solution.status.success, tree.ravel(end)[0].shape)
     found, held = (end, frozen(solution.value)), Held(failed, None, failed)
-    (x, multipliers), value = implicit(_conditions, _value, found, (data, _active(*end, data)), held)
+    (x, multipliers), value = implicit(_conditions, _value, found, (data, _active(end[0], end[1], data)), held)
     return solution._replace(params=x, value=value, multipliers=multipliers)
 
 

@@ -38,7 +38,8 @@ def shortest(M: Array) -> Callable[[Array], Array]:
 def condition(M: Array) -> Array:
     """float[]: |M^| |M^^-1| of M^, M with rows and columns of one size, by Frobenius' norm; NaN or inf if singular."""
     M_, _, _ = _equilibrated(jax.lax.stop_gradient(M))
-    return jnp.linalg.norm(M_) * jnp.linalg.norm(jnp.linalg.inv(M_))
+    found: Array = jnp.linalg.norm(M_) * jnp.linalg.norm(jnp.linalg.inv(M_))
+    return found
 
 
 @jax.custom_jvp

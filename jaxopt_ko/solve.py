@@ -161,9 +161,9 @@ def _minimize(
         g = jax.grad(value)(p, args)
         return g if prox is None else _less(p, near(_less(p, g), *own))  # x = prox(x - g(x), 1)
 
-    held, limits = _at_bounds("minimize", solution, bounds)
+    held, at_limits = _at_bounds("minimize", solution, bounds)
     symmetric_cg = derivative == "implicit-cg" and prox is None
-    given = (args, own, limits)
+    given = (args, own, at_limits)
     end, best = implicit(condition, lambda p, given: value(p, given[0]), found, given, held, symmetric_cg)
     return solution._replace(params=end, value=best)
 
@@ -215,6 +215,7 @@ def _constrained(
     held, limits = _at_bounds("minimize", solution, bounds)
     more = tree.ravel((y, z))[0].size
     (low, unravel), (high, _) = tree.ravel(lower), tree.ravel(upper)
+    at: Any = None if held is None else held.at
     (x, y, z), (best, low, high) = implicit(
         conditions,
         outcome,
@@ -222,7 +223,7 @@ def _constrained(
         (args, active, limits),
         None if held is None else held._replace(
             which=jnp.pad(held.which, (0, more)),
-            at=lambda given: jnp.pad(held.at(given[1:]), (0, more)), firmly=jnp.pad(held.firmly, (0, more)),
+            at=lambda given: jnp.pad(at(given[1:]), (0, more)), firmly=jnp.pad(held.firmly, (0, more)),
         ),
     )  # fmt: skip
     return solution._replace(params=x, value=best, multipliers=Multipliers(y, z, unravel(low), unravel(high)))
@@ -361,7 +362,7 @@ def _at_bounds(who: str, solution: Solution, bounds: Any) -> tuple[Held | None, 
         return None, None
     end = frozen(solution.params)
     x, _ = tree.ravel(end)
-    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), tree.dtype_of(leaf)), end)
+    like = jax.tree.map(lambda leaf: tree.abstract(np.shape(leaf), tree.dtype_of(leaf)), end)
     lower, upper = box(who, like, frozen(bounds))
     if solution.multipliers is None:
         by_lower, by_upper = x <= lower, x >= upper
