@@ -14,7 +14,7 @@ import numpy as np
 from jaxopt_ko import errors, tree
 from jaxopt_ko.hypers import as_state
 from jaxopt_ko.lift import LeafUpdate, leafwise, transform
-from jaxopt_ko.methods import Method, Update, method_of, name_of, pair_of, taking
+from jaxopt_ko.methods import Method, Update, method_of, name_of, pair_of, taking, with_parts
 from jaxopt_ko.numerics import next_count, scalar_dtype, value_at, zero_count
 from jaxopt_ko.tree_state import AnyParams
 from jaxopt_ko.types import DType, EmptyState, GradientTransformation, MaskedNode, Params, PyTree, State, Updates
@@ -366,6 +366,7 @@ def labels_of_mask(who: str, mask: PyTree | Callable[[Params], PyTree], names: M
 multi_transform, MultiTransformState = partition, PartitionState  # optax's older names
 
 
+@with_parts("labels_of", "allowed", "inits", "updates")
 class _Groups:
     """Leaves dealt out by label; a leaf whose label has no transformation (a mask's False) passes unchanged."""
 
@@ -562,10 +563,12 @@ def inject_hyperparams(
         }
         dtype = scalar_dtype() if hyperparam_dtype is None else hyperparam_dtype
 
+        given = dict(bound.arguments)
+
         def inner(hyperparams: Mapping[str, Any]) -> GradientTransformation:
-            named_ = {key: value for key, value in hyperparams.items() if key in bound.arguments}
-            again = inspect.BoundArguments(signature, {**bound.arguments, **named_})
-            rest = {key: value for key, value in hyperparams.items() if key not in bound.arguments}
+            named_ = {key: value for key, value in hyperparams.items() if key in given}
+            again = inspect.BoundArguments(signature, {**given, **named_})
+            rest = {key: value for key, value in hyperparams.items() if key not in given}
             return inner_factory(*again.args, **{**again.kwargs, **rest})
 
         # Bad values are refused now, not when traced.

@@ -838,6 +838,13 @@ def check_constraint(who: str, name: str, constraint: PyTree) -> None:
             "array", describe(leaf), "Return the values themselves, not whether they hold")  # fmt: skip
 
 
+def hidden_method(who: str, method: str) -> NoReturn:
+    """A method of ours within a function of somebody's, which hides what derivatives need to know of it."""
+    say(TransformationError, who, f"the solution's derivatives need the prox of {method}", "an update that hides it",
+        "Pass the pair itself, or GradientTransformation(pair.init, pair.update); a function around its update "
+        "has no record of it")  # fmt: skip
+
+
 def check_heeded(who: str, ignored: Sequence[str]) -> None:
     """Constraints are for a method that heeds them."""
     if ignored:

@@ -7,7 +7,7 @@ import functools
 import inspect
 import types
 from collections.abc import Callable
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import numpy as np
@@ -61,6 +61,29 @@ jax.tree_util.register_dataclass(Method, data_fields=["prox", "search"], meta_fi
 jax.tree_util.register_pytree_node(
     Update, lambda update: ((update.function, update.method), None), lambda _, parts: Update(*parts)
 )
+
+
+C = TypeVar("C", bound=type)
+
+
+def with_parts(*fields: str) -> Callable[[C], C]:
+    """A class whose objects are trees to JAX, these attributes their parts: what walks closures reaches within."""
+
+    def declared(cls: C) -> C:
+        def flatten(one: Any) -> tuple[tuple[Any, ...], tuple[tuple[str, Any], ...]]:
+            own = vars(one)
+            rest = tuple((name, own[name]) for name in sorted(own) if name not in fields)
+            return tuple(own[name] for name in fields), rest
+
+        def again(rest: tuple[tuple[str, Any], ...], parts: tuple[Any, ...]) -> Any:
+            one: Any = object.__new__(cls)
+            vars(one).update(dict(rest), **dict(zip(fields, parts, strict=True)))
+            return one
+
+        jax.tree_util.register_pytree_node(cls, flatten, again)
+        return cls
+
+    return declared
 
 
 def method_of(pair: Any) -> Method:

@@ -29,6 +29,7 @@ from jaxopt_ko.lift import method_of, name_of
 from jaxopt_ko.solvers.bounds import box
 from jaxopt_ko.solvers.first_order import first_order
 from jaxopt_ko.solvers.least_squares import levenberg_marquardt
+from jaxopt_ko.solvers.proximal import ProximalGradientState
 from jaxopt_ko.solvers.quasi_newton import lbfgs
 from jaxopt_ko.solvers.residuals import residuals
 from jaxopt_ko.solvers.robust import LOSSES
@@ -156,7 +157,11 @@ def _minimize(
     if prox is not None:
         near, own = in_this_trace(lambda p: prox(p, 1.0), frozen(solution.params), ())
 
+    hidden = prox is None and isinstance(solution.state, ProximalGradientState)
+
     def condition(p: Params, given: Any) -> Params:
+        if hidden:
+            errors.hidden_method("minimize", "proximal_gradient")
         args, own, _ = given
         g = jax.grad(value)(p, args)
         return g if prox is None else _less(p, near(_less(p, g), *own))  # x = prox(x - g(x), 1)

@@ -113,6 +113,30 @@ def test_derivatives_of_the_solution(x64):
         np.testing.assert_allclose(reverse @ d, slope[2], atol=1e-9)
 
 
+def test_every_wrapper_passes_on_what_a_method_is(x64):
+    """The prox is in the record of the method, whoever pairs it anew; what hides it cannot be differentiated."""
+    import optax
+
+    def slope(method):
+        def end(a):
+            return jo.minimize(lambda x, a: jnp.sum((x - a) ** 2), jnp.ones(2), method, args=(a,)).params
+
+        return jax.jacobian(end)(jnp.array([1.0, 0.25]))  # prox of |x|: 1 - 1/2, and 0 where |a| < 1/2
+
+    bare = jo.proximal_gradient(jo.prox_lasso)
+    for method in (
+        bare,
+        jo.with_extra_args_support(bare),
+        jo.GradientTransformation(bare.init, bare.update),
+        optax.GradientTransformationExtraArgs(bare.init, bare.update),
+    ):
+        np.testing.assert_allclose(slope(method), np.diag([1.0, 0.0]), atol=1e-6)
+    hidden = jo.GradientTransformation(bare.init, lambda *args, **words: bare.update(*args, **words))
+    assert jo.minimize(lambda x: jnp.sum((x - 1) ** 2), jnp.ones(2), hidden).status.success
+    with pytest.raises(jo.errors.TransformationError, match=r"prox of proximal_gradient"):
+        slope(hidden)
+
+
 def test_a_set_that_moves_takes_the_solution_along(x64):
     def best(u):
         method = jo.projected_gradient(lambda x: jo.projections.projection_box(x, u[0], u[1:]))

@@ -21,6 +21,7 @@ from jaxopt_ko.compose import leafwise, transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import JORDAN, Coefficients
+from jaxopt_ko.methods import with_parts
 from jaxopt_ko.numerics import length, quotient, ratio, safe_sqrt
 from jaxopt_ko.optimizers.adam import adamw
 from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
@@ -169,6 +170,7 @@ def scale_by_adamuon(
     return transform(who, init, update, state_type=ScaleByAdaMuonState, hypers=hypers)
 
 
+@with_parts("numbers", "stack_axes")
 class _SecondMoment:
     """u = rms sqrt(m n) N / |N|, N = Q / (sqrt(v) + eps), v a mean of Q**2: of neurons, or of elements."""
 

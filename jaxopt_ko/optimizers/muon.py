@@ -21,6 +21,7 @@ from jaxopt_ko.compose import identity, init_empty_state, leafwise, transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import JORDAN, PRECONDITIONINGS, PRESETS, Coefficients, orthogonalized
+from jaxopt_ko.methods import with_parts
 from jaxopt_ko.numerics import or_one, scalar_dtype, unfolded
 from jaxopt_ko.optimizers.adam import adamw
 from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
@@ -106,6 +107,7 @@ def scale_by_muon(
     return transform(who, init, update, state_type=MuonState, hypers=hypers, debiased=("beta",))
 
 
+@with_parts("mean", "matrices")
 class Direction:
     """`scale_by_muon` as a part of other methods: m_t and u, with the decay and eps among the hyperparameters h."""
 
@@ -171,6 +173,7 @@ def orthogonalize(
     return transform(who, init_empty_state, update, state_type=EmptyState, hypers={"eps": (eps, NONNEGATIVE)})
 
 
+@with_parts("numbers", "stack_axes", "scale_of")
 class Matrices:
     """The orthogonalization of all matrices of a tree: options, checked, and the direction."""
 
@@ -184,9 +187,9 @@ class Matrices:
         errors.check_dtype(who, "compute_dtype", compute_dtype)
         self.who, self.numbers, self.stack_axes, self.spread = who, numbers, stack_axes, sharding is not None
         self.scale_of = shape_scale or (lambda fan_in, fan_out: 1.0)
-        self.orthogonalize = functools.partial(
-            _orthogonalized, coefficients=schedule, preconditioning=preconditioning, adaptive=adaptive,
-            compute_dtype=compute_dtype, gram=gram, sharding=sharding,
+        self.options = (
+            ("coefficients", schedule), ("preconditioning", preconditioning), ("adaptive", adaptive),
+            ("compute_dtype", compute_dtype), ("gram", gram), ("sharding", sharding),
         )  # fmt: skip
 
     def direction(
@@ -195,7 +198,7 @@ class Matrices:
         """s U V' of the weighted sum of the terms, leaf by leaf; zeros where not `when`."""
         leaves, treedef = tree.flatten(updates)
         axes = matrix_axes(self.who, updates, self.numbers, self.stack_axes)
-        of_stack = functools.partial(self.orthogonalize, weights, eps)
+        of_stack = functools.partial(_orthogonalized, weights, eps, **dict(self.options))
         u = stacking.on_stacks(of_stack, axes, *terms, when=when, whole=self.spread)
         s = [self.scale_of(*own.shape(x.shape)[1:]) if x.size else 1 for x, own in zip(leaves, axes, strict=True)]
         return treedef.unflatten([

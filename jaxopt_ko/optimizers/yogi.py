@@ -37,8 +37,8 @@ def scale_by_yogi(
     start = check_hyper("scale_by_yogi", "initial_accumulator_value", initial_accumulator_value, NONNEGATIVE)
 
     def init(p: Array) -> Memory:
-        first = value_at(start, zero_count())
-        return wide_like(p, first, mu_dtype), wide_like(p, first, nu_dtype)
+        first, same = (value_at(start, zero_count()) for _ in range(2))  # in memory of their own
+        return wide_like(p, first, mu_dtype), wide_like(p, same, nu_dtype)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         return {"c1": h.gathered("b1"), "c2": h.gathered("b2")}
