@@ -527,7 +527,7 @@ def check_subset(who: str, name: str, given: Iterable[str], known: Iterable[str]
 def missing_argument(who: str, argument: str, why: str) -> NoReturn:
     """An argument of update that the rule cannot do without."""
     say(MissingArgumentError, who, f"{argument} is missing", f"{argument}=None",
-        f"Call update(updates, state, params): {why}" if why.startswith("this rule") else why)  # fmt: skip
+        f"Call update(updates, state, params): {why}" if argument == "params" else why)  # fmt: skip
 
 
 def check_function(who: str, name: str, function: Any) -> Callable[..., Any]:
@@ -580,7 +580,7 @@ def check_search(who: str, update: Any, fits: bool) -> None:
 def check_start(who: str, params: Any) -> None:
     """Parameters to begin at: arrays or numbers in a tree; what dtype they need says the method."""
     if params is None:
-        missing_argument(who, "params", "Pass where to start, an array or a pytree of arrays")
+        say(MissingArgumentError, who, "params is missing", "params=None", "Pass where to start, an array or a pytree")
     for index, leaf in enumerate(jax.tree.leaves(params)):
         if not hasattr(leaf, "dtype") and not isinstance(leaf, int | float | complex):
             check_leaf(who, "params", params, index, leaf)
@@ -904,7 +904,7 @@ def check_number(who: str, name: str, value: Any, domain: Domain) -> Any:
     """A hyperparameter of the problem rather than of the method: no schedule, for f must not change with the step."""
     if callable(value):
         say(HyperparameterTypeError, who, f"{name} must be a number or an array of shape ()", describe(value),
-            "It belongs to the problem and cannot change with the step; solve again with another one")  # fmt: skip
+            "It cannot change with the step: give the number itself")  # fmt: skip
     return check_hyper(who, name, value, domain)
 
 

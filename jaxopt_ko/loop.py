@@ -22,12 +22,12 @@ from jaxopt_ko.errors import (
     NONNEGATIVE,
     HyperparameterError,
     MissingArgumentError,
+    StateError,
     TransformationError,
     TreeError,
     describe,
     say,
 )
-from jaxopt_ko.hypers import as_state
 from jaxopt_ko.lift import taking
 from jaxopt_ko.numerics import scalar_dtype, zero_count
 from jaxopt_ko.tree import compute_dtype, pick
@@ -151,7 +151,9 @@ def early_stopping(
         return EarlyStoppingState(best, params, zero_count(), jnp.zeros((), bool))
 
     def update(value: jax.typing.ArrayLike, state: EarlyStoppingState, params: Params = None) -> EarlyStoppingState:
-        state = as_state("early_stopping", state, EarlyStoppingState)
+        if not isinstance(state, EarlyStoppingState):
+            say(StateError, "early_stopping", "the state must be an EarlyStoppingState", describe(state),
+                "Call update(value, state, params) with what init or the last update returned")  # fmt: skip
         if (not hasattr(value, "dtype") and not isinstance(value, int | float)) or jnp.shape(value) != ():
             say(TreeError, "early_stopping", "the value to watch must be one number (shape ())",
                 describe(value), "Take its mean; vmap over several runs")  # fmt: skip

@@ -390,7 +390,7 @@ def fit_with(optimizer=optax.sgd(0.1), loss=loss_fn, **options):  # noqa: B008
         (HyperparameterError, lambda: loop.early_stopping(lambda t: 2), "patience must be an integer"),
         (HyperparameterError, lambda: loop.early_stopping(1, min_delta=lambda t: 0.1), "min_delta must be a number"),
         (TreeError, lambda: loop.early_stopping(1).update("low", loop.early_stopping(1).init()), "must be one number"),
-        (StateError, lambda: loop.early_stopping(1).update(1.0, None), "must be a EarlyStoppingState"),
+        (StateError, lambda: loop.early_stopping(1).update(1.0, None), "must be an EarlyStoppingState"),
         (HyperparameterError, lambda: loop.early_stopping(1, min_delta=-1.0), "min_delta must be"),
         (HyperparameterError, lambda: loop.early_stopping(1, mode="least"), "mode must be one of"),
         (TreeError, lambda: feed(loop.early_stopping(1), [jnp.ones(2)]), "must be one number"),
