@@ -402,8 +402,7 @@ SINGULAR = {
     "a product": (lambda x, a: (x[0] * x[1] - a) ** 2, lambda x: x[::-1] / jnp.sum(x * x)),
     "one of no account": (lambda x, a: jnp.exp(x[0] - a) - x[0] + 0 * x[1], lambda x: jnp.array([1.0, 0])),
     "units": (
-        lambda x, a: 1e12 * (x[0] - 1e-6 * a) ** 2 + (x[1] - a * a) ** 2,
-        lambda x: jnp.stack([jnp.full_like(x[1], 1e-6), 2 * jnp.sqrt(x[1])]),
+        lambda x, a: 1e12 * (x[0] - 1e-6 * a) ** 2 + (x[1] - a) ** 2, lambda x: jnp.array([1e-6, 1.0]),
     ),
 }  # fmt: skip
 

@@ -194,8 +194,8 @@ STEADY = {
 }  # fmt: skip
 # without what looks at the way: new bases, a limit of growth, Nesterov's step ahead
 STEADIER = {
-    "soap": {"precondition_frequency": 100},
-    "apollo": {"gamma": float("inf")},
+    "soap": {"precondition_frequency": 100, "eps": 1e-3},  # where G has no part, its quotients are of rounding errors
+    "apollo": {"gamma": float("inf"), "update_proj_gap": 100},
     "optimistic_adam_v2": {"nesterov": False},
 }
 
