@@ -412,7 +412,7 @@ def test_what_does_not_fit_is_refused(kind, call, words):
     [
         ("batches must be a plan", {"batches": 5}),
         ("batches must be a plan", {"batches": None}),
-        ("fit: key must be one PRNG key. Got a int: 0", {"key": 0}),
+        ("key must be one PRNG key. Got a int: 0", {"key": 0}),
         ("key must be one PRNG key", {"key": "a"}),
         ("loss_fn must be a function", {"loss_fn": "a"}),
         ("metrics must be a function", {"metrics": "acc"}),
