@@ -194,7 +194,7 @@ STEADY = {
 }  # fmt: skip
 # without what looks at the way: new bases, a limit of growth, Nesterov's step ahead
 STEADIER = {
-    "soap": {"precondition_frequency": 100, "eps": 1e-3},  # where G has no part, its quotients are of rounding errors
+    "soap": {"precondition_frequency": 100, "eps": 1e-12, "max_precondition_dim": 2},  # a basis that G spans
     "apollo": {"gamma": float("inf"), "update_proj_gap": 100},
     "optimistic_adam_v2": {"nesterov": False},
 }
