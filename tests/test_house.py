@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import pathlib
+import re
 import subprocess
 import sys
 import tomllib
@@ -145,3 +146,12 @@ def test_style_and_types(command):
 def test_modules_import_one_by_one():
     for name, _ in modules():
         importlib.import_module(f"jaxopt_ko.{name}")
+
+
+def test_every_decay_that_is_debiased_is_declared():
+    """Or its schedule would be taken for the constant that it is at a step."""
+    for name, path in modules():
+        source = path.read_text(encoding="utf-8")
+        used = set(re.findall(r'\.gathered(?:_next|_before)?\("(\w+)"', source))
+        declared = set(re.findall(r'"(\w+)"', " ".join(re.findall(r"debiased=\(([^)]*)\)", source))))
+        assert used <= declared, name

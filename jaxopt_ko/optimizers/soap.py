@@ -114,7 +114,7 @@ def scale_by_soap(
     return matrixwise(
         who, ScaleBySoapState, init=init, rule=rule, hypers=hypers, shared=shared, refresh=refresh,
         interval=("precondition_frequency", precondition_frequency), lag=1, stack_axes=stack_axes,
-        dtypes={"nu_dtype": nu_dtype},
+        dtypes={"nu_dtype": nu_dtype}, debiased=("b1", "b2"), skipped=1,
     )  # fmt: skip
 
 
