@@ -92,17 +92,19 @@ def test_squares_beyond_float32(name):
     """Also where the quotient of both norms, or of a norm and a bound, is beyond it; alone and under vmap."""
     rng = np.random.default_rng(0)
     sizes = np.array([1e25, 1e33, 1e19, 3e18, 1.0, 1e-10, 1e-19, 1e-20, 1e-25, 1e-33, 1e-36])
-    one, p = rng.uniform(-1, 1, SHAPE), jnp.asarray(rng.normal(size=SHAPE), jnp.float32)
-    g = jnp.asarray(sizes[:, None, None] * one, jnp.float32)
+    p, g = rng.normal(size=SHAPE).astype(np.float32), rng.uniform(-1, 1, SHAPE)
+    g = (sizes[:, None, None] * g).astype(np.float32)
     opt = METHODS[name](jo)
 
-    def scaled(g, p):
-        return opt.update(g, opt.init(p), p)[0]
+    def steps(dtype):
+        with jax.enable_x64(dtype == np.float64):
+            scaled = jax.vmap(lambda g, p: opt.update(g, opt.init(p), p)[0], (0, None))
+            return np.asarray(quick.jit(scaled)(jnp.asarray(g, dtype), jnp.asarray(p, dtype)))
 
-    got = quick.jit(jax.vmap(scaled, (0, None)))(g, p)
-    for own, u, size in zip(g, got, sizes, strict=True):
-        assert is_right(u, wide_step(name, own, p)), size
-    np.testing.assert_allclose(step(jo, name, g[8], p), got[8], rtol=1e-6)
+    got, want = steps(np.float32), steps(np.float64)
+    for size, u, right in zip(sizes, got, want, strict=True):
+        assert is_right(u, right), size
+    np.testing.assert_allclose(step(jo, name, jnp.asarray(g[8]), jnp.asarray(p)), got[8], rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", [name for name in LARGE if name != "clip_by_norm"])
