@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxopt_ko import errors
 from jaxopt_ko.errors import (
     NONNEGATIVE,
     UNIT,
@@ -60,6 +61,7 @@ class BatchNorm(NamedTuple):
     apply: Callable[..., tuple[jax.Array, BatchNormState]]
 
 
+@errors.options
 def batch_norm(
     *,
     momentum: Hyper | None = 0.1,
