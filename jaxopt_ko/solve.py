@@ -76,10 +76,11 @@ def minimize(
     verbose: print a row for every update.
 
     Pure: jitted inside, so that a second call with the same fun and new data compiles nothing; it may be vmapped (each
-    lane stops by itself) and differentiated by `args` and what fun closes over, in forward and reverse mode, again and
-    again. derivative: "implicit" by the equation gradient = 0, with a dense Hessian; "implicit-cg" the same by
-    conjugate residuals on Hessian-vector products; "unrolled" through all updates, as a scan of max_steps, with
-    respect to `params`, too. With constraints it is the conditions of Karush, Kuhn and Tucker that are differentiated,
+    lane stops by itself) and differentiated by `args`, bounds and what fun closes over, in forward and reverse mode,
+    again and again. What is no array among args (a string) is a constant. derivative: "implicit" by the equation
+    gradient = 0, with a dense Hessian; "implicit-cg" the same by conjugate residuals on Hessian-vector products;
+    "unrolled" through all updates, as a scan of max_steps, with respect to `params`, too. What is at a bound moves
+    with it; where the Hessian is singular the derivative is the shortest that fits. With constraints it is the conditions of Karush, Kuhn and Tucker that are differentiated,
     always densely, with the constraints that are active at the solution; the multipliers have derivatives, too.
 
     Raises, when traced, TransformationError for constraints or bounds that the method does not take, TreeError if fun
@@ -290,8 +291,8 @@ def least_squares(
     *args), bounds and loss: see `levenberg_marquardt`. A method for scalar functions (lbfgs) is given that value.
     tol: in the place of the method's own gtol and xtol.
 
-    For the rest, max_steps, verbose, what may be done with it and derivatives, see `minimize`; a parameter at its
-    bound has none. Raises, when traced, what the method raises. Not for functions that are no sums of squares.
+    For the rest, max_steps, verbose, what may be done with it and derivatives, see `minimize`.
+    Raises, when traced, what the method raises. Not for functions that are no sums of squares.
     """
     who = "least_squares"
     errors.check_function(who, "residual_fn", residual_fn)

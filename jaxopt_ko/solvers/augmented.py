@@ -77,7 +77,8 @@ def augmented_lagrangian(
     evaluates what the inner one does and, where a round ends, what the inner init does.
 
     gtol: converged when violation and max|grad L| are at most this times max(1, |f|); sqrt(eps) by default, `tol`
-    takes its place. Status: INFEASIBLE where rho grows beyond bounds; STUCK where the inner method fails.
+    takes its place. Status: INFEASIBLE where no step lowers the violation; STUCK where rho grows beyond
+    bounds or the inner method fails, as it does where the multipliers have no bound (x**2 <= 0).
     Raises what `interior_point` does, and TransformationError if inner is no solver. Not where high accuracy is
     wanted and n is small: interior_point takes a tenth of the evaluations.
     """

@@ -128,7 +128,9 @@ def interior_point(*, gtol: Hyper | None = None) -> GradientTransformation:
     that come in are not read.
 
     gtol: converged when the error (5) of the scaled problem is at most this; eps**0.5 by default; `tol` takes its
-    place. The scale is such that no gradient at the start is larger than 100.
+    place. The scale is such that no gradient at the start is larger than 100. No run succeeds where one of the
+    conditions without any scaling is missed by more than gtol**0.5, relative to f and its gradient.
+    Where the constraints leave no interior, a bound that is met, and that only, is relaxed by eps**0.5 (section 3.5).
     Status: INFEASIBLE where the violation has a minimum that is not 0; UNBOUNDED, NOT_FINITE, STUCK.
 
     Raises MissingArgumentError without value_fn; TreeError for a value that is not one number, constraints that are
@@ -314,7 +316,9 @@ def _turn(
     old, counts, info = Scalars(*state.scalars), Counts(*state.counts), state.info
     x, s, y, z, mu = problem.x, state.slack, state.y, state.z, old.mu
     first, leaves, enters, corrects, returns = (event == e for e in (FIRST, LEAVES, ENTERS, CORRECTS, RETURNS))
-    moves, derives, tiny = _moves(event), _derives(event), size < 10 * eps
+    moves, derives = _moves(event), _derives(event)
+    still = jnp.all(x_new == x) & (largest(s_new - s) < 10 * eps)  # a relaxed bound is no way out of the box
+    tiny = (size < 10 * eps) | (moves & still)
     restoring = old.kept > 0
     restores = (restoring & ~leaves) | enters
     tau = jnp.maximum(TAU, 1 - mu)
