@@ -333,7 +333,11 @@ def _least_squares(
     words["loss_scale"] = still(loss_scale)
     if jacobian_fn is not None:
         words["jacobian_fn"] = lambda p: jacobian_fn(p, *given[:count])
-    if (state := start_of(method, start, words)) is None:
+    try:
+        state = start_of(method, start, words)
+    except errors.MissingArgumentError:  # it wants a function to minimize
+        state = None
+    if state is None:
         words = {"value_fn": lambda p: cost(p, (given, still(loss_scale))), "bounds": still(bounds), "tol": tol}
         if (state := start_of(method, start, words)) is None:
             method = first_order(method)
