@@ -169,6 +169,44 @@ def test_single_precision_reaches_its_digits():
     np.testing.assert_allclose(solution.params["rate"], 0.5, rtol=6e-5)  # 500 eps, xtol
 
 
+SOLVERS = {
+    "svd": levenberg_marquardt(),
+    "qr": levenberg_marquardt(linear_solver="qr"),
+    "lsmr": levenberg_marquardt(linear_solver="lsmr"),
+    "dogleg": jo.gauss_newton(),
+    "line": jo.gauss_newton("line"),
+}
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_a_parameter_that_starts_tiny_moves_as_one_that_starts_at_zero(name):
+    x = jnp.linspace(0.0, 1.0, 20)
+    solve = quick.jit(jax.vmap(lambda p: least_squares(lambda p: p[0] * x + p[1] - (2 * x + 3), p, SOLVERS[name])))
+    lanes = solve(jnp.array([[1.0, 1e-8], [1e-8, 1.0], [1.0, -1e-20], [1e-5, 1e-10], [1e6, 1e-8], [1.0, 0.0]]))
+    assert bool(jnp.all(lanes.status.success)), lanes.status
+    np.testing.assert_allclose(lanes.params, [[2.0, 3.0]] * 6, rtol=1e-4)
+    assert int(jnp.max(lanes.evaluations.function)) <= (50 if name == "lsmr" else 25)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_a_trial_whose_jacobian_is_not_finite_is_rejected(name):
+    """A logistic curve whose exponential overflows: its value is 0 there, its derivative inf / inf."""
+    t = jnp.arange(27.0)
+    y = jnp.zeros(27).at[5].set(0.269).at[16:].set(
+        jnp.array([0.7596, 1.2214, 1.045, 0.7707, 1.281, 1.4404, 1.4396, 1.28, 0.9349, 0.7035, 0.9142])
+    )  # fmt: skip
+    solve = quick.jit(
+        lambda p: least_squares(lambda p: p[0] / (1 + jnp.exp(-(p[1] + p[2] * t))) - y, p, SOLVERS[name], max_steps=999)
+    )
+    solution = solve(jnp.full(3, 0.5))
+    assert int(solution.evaluations.function) <= (400 if name == "lsmr" else 60), solution.status.sentence
+    assert bool(jnp.all(jnp.isfinite(solution.params))) and float(solution.value) <= 0.37
+    # the value is finite everywhere, the derivative nowhere above 1
+    walled = lambda p: jnp.stack([p[0] - 3.0, jnp.where(p[0] > 1.0, jnp.sqrt(0 * p[0]), 0.0) + p[0] - 3.0])  # noqa: E731
+    solution = quick.jit(lambda p: least_squares(walled, p, SOLVERS[name], max_steps=999))(jnp.full(1, 0.5))
+    assert int(solution.evaluations.function) <= 200 and 0.5 < float(solution.params[0]) <= 1.0
+
+
 def test_a_budget_that_is_spent_is_a_status():
     solution = least_squares(
         lambda b: jnp.array([10 * (b[1] - b[0] ** 2), 1 - b[0]]), jnp.array([-1.2, 1.0]), max_steps=2

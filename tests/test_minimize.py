@@ -175,6 +175,94 @@ def test_the_table(capfd):
     assert len(lines) == 1 + 8 + 2 and lines[1].split()[0] == "1" and "max_steps" in lines[-2]
 
 
+# ---- stop tests -----------------------------------------------------------------------------------------
+
+# f and its start in the plane: f falls without bound
+FALLING = {
+    "sum": (lambda x: jnp.sum(x), [1.0, 1.0]),
+    "concave": (lambda x: -jnp.sum(x**2), [1.0, 1.0]),
+    "exp": (lambda x: -jnp.sum(jnp.exp(x)), [1.0, 1.0]),
+    "log": (lambda x: -jnp.sum(jnp.log(x)), [1.0, 2.0]),
+    "cube": (lambda x: -jnp.sum(x**3), [1.0, 2.0]),
+    "gutter": (lambda x: 100 * (x[0] - 1) ** 2 - x[1], [3.0, 1.0]),
+}
+# f, its start and by how much an element of its minimizer, all ones, may be missed in float32
+LIFTED = {
+    "far up": (lambda x: 1e6 + jnp.sum((x - 1) ** 2), [0.0, 0.0], 1e-2),
+    "far down": (lambda x: -1e6 + jnp.sum((x - 1) ** 2 * jnp.array([1.0, 30.0])), [0.0, 0.0], 1e-2),
+    "flat and far up": (lambda x: 1e8 + jnp.sum((x - 1) ** 4), [0.0, 0.0], 0.1),
+    "a valley far up": (lambda x: 1e5 + rosenbrock(x), [-1.2, 1.0], 2e-2),
+    "small": (lambda x: 1e-6 * jnp.sum((x - 1) ** 2), [3.0, -4.0], 1e-2),
+    "a small valley": (lambda x: 1e-10 * rosenbrock(x), [-1.2, 1.0], 2e-2),
+    "large": (lambda x: 1e10 * jnp.sum((x - 1) ** 2 - 1), [0.0, 0.0], 1e-3),
+    "solved": (lambda x: jnp.sum((x - 1) ** 2 * jnp.array([1.0, 100.0])), [1.0000001, 1.0], 1e-6),
+}
+SEARCHING = ["lbfgs", "bfgs", "hager-zhang", "newton", "newton_cg", "lbfgsb"]
+
+
+def plane(functions, method, **words):
+    """(starts, which) -> the solutions of a lane each."""
+    fun = lambda x, k: jax.lax.switch(k, functions, x)  # noqa: E731
+    return quick.jit(jax.vmap(lambda x, k: jo.minimize(fun, x, method, args=(k,), max_steps=3000, **words)))
+
+
+@pytest.mark.parametrize("name", SEARCHING)
+def test_no_success_where_f_falls_for_ever_and_none_before_its_minimum(name):
+    problems = {**FALLING, **LIFTED}
+    functions, starts = zip(*(p[:2] for p in problems.values()), strict=True)
+    lanes = plane(functions, METHODS[name])(jnp.array(starts), jnp.arange(len(starts)))
+    codes = {k: jo.Code(int(code)) for k, code in zip(problems, lanes.status.code, strict=True)}
+    assert {k: codes[k] for k in FALLING} == dict.fromkeys(FALLING, jo.Code.UNBOUNDED)
+    assert bool(jnp.all(jnp.isfinite(lanes.value))) and bool(jnp.all(jnp.isfinite(lanes.params)))
+    for k, x, ok, evaluations in zip(
+        problems, lanes.params, lanes.status.success, lanes.evaluations.function, strict=True
+    ):
+        if k in LIFTED:
+            np.testing.assert_allclose(x, 1.0, atol=LIFTED[k][2], err_msg=k)
+            assert bool(ok), (k, codes[k])
+            assert int(evaluations) <= (10 if k == "solved" else 300), k
+
+
+@pytest.mark.parametrize("name", ["projected_gradient", "sgd"])
+def test_nor_of_a_method_that_goes_down_the_gradient(name):
+    method = {"projected_gradient": jo.projected_gradient(lambda x: x), "sgd": jo.sgd(0.1)}[name]
+    problems = {k: FALLING[k][:2] for k in ("sum", "concave", "exp")} | {"far up": LIFTED["far up"][:2]}
+    functions, starts = zip(*problems.values(), strict=True)
+    lanes = plane(functions, method)(jnp.array(starts), jnp.arange(len(starts)))
+    codes = [jo.Code(int(code)) for code in lanes.status.code]
+    slow = jo.Code.BUDGET_SPENT if name == "sgd" else jo.Code.UNBOUNDED  # steps of a tenth
+    assert codes[:3] == [slow, jo.Code.UNBOUNDED, jo.Code.UNBOUNDED]
+    assert bool(jnp.all(jnp.isfinite(lanes.value)))
+    assert bool(lanes.status.success[3])
+    np.testing.assert_allclose(lanes.params[3], 1.0, atol=1e-2)
+
+
+@pytest.mark.parametrize("name", ["lbfgs", "lbfgsb"])
+def test_a_valley_from_far_away_in_single_precision(name):
+    start = jnp.array([76.0, 97.0, 20.0, 120.0, 0.01, 1000.0])
+    solution = quick.jit(lambda x: jo.minimize(rosenbrock, x, METHODS[name]))(start)
+    assert bool(solution.status.success), solution.status.sentence
+    assert float(solution.value) <= 1e-4
+
+
+@pytest.mark.parametrize("name", ["lbfgs", "bfgs", "lbfgsb"])
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_a_run_ends_when_x_cannot_tell_its_steps(x64, name, dtype):
+    """c: in and off the numbers of the dtype; with tol and without."""
+    fun = lambda p, c: jnp.sum(jnp.abs(p["x"] - c).astype(float)) + jnp.sum(jnp.abs(p["y"]))  # noqa: E731
+    start = {"x": jnp.zeros(2, dtype), "y": jnp.full(1, 0.3, dtype)}
+
+    @quick.jit
+    @jax.vmap
+    def solve(c, tol):
+        return jo.minimize(fun, start, METHODS[name], args=(c.astype(dtype),), tol=tol)
+
+    lanes = solve(jnp.array([[1.0, 2.0], [0.1, 1 / 3], [1.0, 2.0]]), jnp.array([1e-6, 1e-6, 0.0]))
+    assert bool(jnp.all(lanes.status.code != int(jo.Code.BUDGET_SPENT))), lanes.status
+    assert int(jnp.max(lanes.evaluations.function)) <= 1500
+    np.testing.assert_allclose(lanes.value, 0.0, atol=0.02 if dtype == "bfloat16" else 1e-6)
+
+
 # ---- lanes, compilation, counts -------------------------------------------------------------------------
 
 
