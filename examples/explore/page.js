@@ -450,7 +450,7 @@ function drawSurface() {
     ...more });
   $("height").textContent = text("height", { what: text(land.steep ? "axis_log" : "axis_loss") });
   const scene = { xaxis: wall("x", { range: [frame.low[0], frame.high[0]] }), yaxis: wall("y", { range: [frame.low[1], frame.high[1]] }),
-    zaxis: wall("", { range: [bottom - (top - bottom) / 8, top] }), aspectmode: "manual", aspectratio: { x: 1, y: 1, z: 0.7 },
+    zaxis: wall("", { range: [bottom - (top - bottom) / 4, top] }), aspectmode: "manual", aspectratio: { x: 1, y: 1, z: 0.7 },
     camera: { eye: { x: -1.2, y: -1.3, z: 1.7 }, center: { x: 0, y: 0, z: -0.15 } }, dragmode: "turntable" };
   Plotly.react("surface", [{ type: "surface", x: frame.x, y: frame.y, z: frame.z, ...flat }, ...runs.map(solid), tops],
     layout(null, null, { margin: { l: 0, r: 0, t: 0, b: 0 }, uirevision: `${land.name} ${race.near}`, scene }), CONFIG);
