@@ -201,6 +201,8 @@ def test_a_trial_whose_jacobian_is_not_finite_is_rejected(name):
     solution = solve(jnp.full(3, 0.5))
     assert int(solution.evaluations.function) <= (400 if name == "lsmr" else 60), solution.status.sentence
     assert bool(jnp.all(jnp.isfinite(solution.params))) and float(solution.value) <= 0.37
+    if name == "lsmr":  # reverse mode makes NaN of the side that where leaves out, too
+        return
     # the value is finite everywhere, the derivative nowhere above 1
     walled = lambda p: jnp.stack([p[0] - 3.0, jnp.where(p[0] > 1.0, jnp.sqrt(0 * p[0]), 0.0) + p[0] - 3.0])  # noqa: E731
     solution = quick.jit(lambda p: least_squares(walled, p, SOLVERS[name], max_steps=999))(jnp.full(1, 0.5))
