@@ -19,7 +19,19 @@ from jaxopt_ko.compose import chain
 from jaxopt_ko.errors import NONNEGATIVE, check_hyper
 from jaxopt_ko.lift import Method, method_of, name_of, once, pair_of, taking, transform
 from jaxopt_ko.numerics import first_true, largest, next_count, norm, or_one, value_at, zero_count
-from jaxopt_ko.solvers.convergence import Course, bound, carried_off, course, endless, flat, onward, short, spent, unit
+from jaxopt_ko.solvers.convergence import (
+    IDLE,
+    Course,
+    bound,
+    carried_off,
+    course,
+    endless,
+    flat,
+    onward,
+    short,
+    spent,
+    unit,
+)
 from jaxopt_ko.solvers.objective import Objective, objective
 from jaxopt_ko.solvers.search import Line, LineSearch, Reached, takes_last, try_one
 from jaxopt_ko.tree import pick
@@ -251,7 +263,8 @@ def _flat(
             unheard = ftol_ * jnp.abs(value)
             lost = moved & (count > 2) & (decrease <= unheard) & (predicted <= unheard)
             lost &= optimality > 0.5 * info.optimality  # and g no longer tells more than f
-            after = pick(first, course(value, x, optimality), onward(run, optimality, moved, lost))
+            gone = moved & spent(run, x_new, value, step, decrease)
+            after = pick(first, course(value, x, optimality), onward(run, optimality, moved, lost | gone))
 
             ahead = -0.5 * guess * slope  # what the next step should bring, to first order
             level = flat(after, x_new, step, lost)
@@ -268,7 +281,7 @@ def _flat(
                 near &= (optimality <= eps**0.25 * jnp.abs(value)) | (jnp.abs(value) <= eps ** (5 / 6))
                 small |= near
             still = moved & nowhere(problem, x_new, 0.25 * (x_new - x))
-            still |= moved & spent(after, x_new, value, step, decrease)
+            still |= gone & (after.idle >= IDLE)
             if search.unit:
                 still |= moved & nowhere(problem, x_new, guess * p_new)
             stuck = ~arrived & ~follows

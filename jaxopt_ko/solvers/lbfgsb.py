@@ -18,7 +18,7 @@ from jaxopt_ko.errors import NONNEGATIVE, check_hyper, check_size
 from jaxopt_ko.lift import once, transform
 from jaxopt_ko.numerics import first_true, next_count, or_one, safe_sqrt, value_at, zero_count
 from jaxopt_ko.solvers.bounds import box, move
-from jaxopt_ko.solvers.convergence import Course, bound, carried_off, course, endless, flat, onward, short, spent
+from jaxopt_ko.solvers.convergence import IDLE, Course, bound, carried_off, course, endless, flat, onward, short, spent
 from jaxopt_ko.solvers.objective import objective
 from jaxopt_ko.solvers.search import Line, Reached, takes_last, zoom
 from jaxopt_ko.tree import pick
@@ -174,11 +174,12 @@ def lbfgsb(
         optimality, unheard = projected_gradient(x_new, new.grad, lower, upper), ftol_ * jnp.abs(f)
         decrease, predicted, moved = info.value - f, -a * line.start.slope, x_new - x
         unfelt = taken & (count > 0) & (decrease <= unheard) & (predicted <= unheard)
-        run_ = onward(run, optimality, taken, unfelt)
+        gone = taken & spent(run, x_new, f, moved, decrease)
+        run_ = onward(run, optimality, taken, unfelt | gone)
         failed = over & ~taken
         small = (optimality <= bound(run_, gtol_, given)) | (running & close)
         _, quarter = move(problem, problem.unravel(x_new), x_new + 0.25 * moved, lower, upper)
-        still = taken & (jnp.all(quarter == x_new) | spent(run_, x_new, f, moved, decrease))
+        still = (taken & jnp.all(quarter == x_new)) | (gone & (run_.idle >= IDLE))
         good = small | still | flat(run_, x_new, moved, unfelt) | (failed & lost & short(run, x, trial, 0.5))
         way = downhill(x_new, new.grad, lower, upper)
         falls = bottomless | (good & carried_off(run_, x_new, f, -way))
