@@ -477,7 +477,9 @@ def join_schedules(
         joined, last = _real(0), 1 if jnp.issubdtype(jnp.result_type(step), jnp.integer) else 0
         for part, begin, end in zip(schedules, [0, *boundaries], [*boundaries, None], strict=True):
             since = _since(step, begin)
-            value = part(since if end is None else jnp.minimum(since, max(end - begin - last, 0)))
+            own = since if end is None else jnp.minimum(since, max(end - begin - last, 0))
+            with jax.numpy_dtype_promotion("standard"):  # a schedule is free to mix its step with floats
+                value = part(own)
             _must(HyperparameterTypeError, _is_real(value), who, "a schedule's value", value, "a real number")
             joined = jnp.where(jnp.less(step, begin), joined, _real(value))
         return joined
