@@ -430,7 +430,7 @@ def end(a, name, derivative="implicit", max_steps=None):
 def test_implicit_derivatives_are_difference_quotients(x64, name):
     a, d = 1.3, 1e-4
     slope = jax.grad(end)(a, name)
-    np.testing.assert_allclose(slope, (end(a + d, name) - end(a - d, name)) / (2 * d), rtol=3e-6, atol=1e-6)  # of solutions to 1e-9
+    np.testing.assert_allclose(slope, (end(a + d, name) - end(a - d, name)) / (2 * d), rtol=3e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["logistic", "valley", "poisson"])
