@@ -359,7 +359,7 @@ def _dot(x: PyTree, y: PyTree) -> Array:
 
 
 def _norm(x: PyTree) -> Array:
-    return jnp.sqrt(_dot(x, x))
+    return tree.global_norm(x)
 
 
 def _unit(x: PyTree) -> PyTree:

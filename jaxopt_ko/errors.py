@@ -246,12 +246,45 @@ def check_instance(who: str, name: str, value: Any, kind: type, make: str) -> No
         say(HyperparameterTypeError, who, f"{name} must be {kind.__name__}", describe(value), f"Make it: {make}")
 
 
-def check_one_state(who: str, found: Sequence[Any], kind: type) -> Any:
-    """The one state of a class among those that a tree holds."""
-    if len(found) != 1:
-        say(StateError, who, f"the state must hold one {kind.__name__}", f"{len(found)} of them",
+def check_averages(who: str, found: Sequence[Any], kinds: Iterable[type]) -> None:
+    """Of the states that keep an average there must be one."""
+    if not found:
+        say(StateError, who, f"the state must hold one {' or '.join(kind.__name__ for kind in kinds)}", "none of them",
             "Pass the state of the optimizer, or the part of it that is meant")  # fmt: skip
-    return found[0]
+
+
+def two_averages(who: str, path: str, first: Any, second: Any) -> NoReturn:
+    """A leaf with an average in two states."""
+    say(StateError, who, f"the state must hold one average of the leaf {path}",
+        f"{describe(first)} and {describe(second)}",
+        "Pass the part of the state that is meant, or call the function that is for one of them alone")  # fmt: skip
+
+
+def average_shape(who: str, path: str, leaf: Any, average: Any) -> NoReturn:
+    """An average of something else than this leaf."""
+    say(StateError, who, f"the average of the leaf {path} must have the leaf's shape {np.shape(leaf)}",
+        describe(average), "Pass parameters like those of the state; both made under jax.vmap are evaluated under it. "
+        "For what `route` shows as stacks of matrices, opt.eval_params(state, params)")  # fmt: skip
+
+
+def as_bool(value: Any) -> Any:
+    """An array of one truth value as a bool; anything else as it is."""
+    whole = getattr(value, "dtype", None) == np.bool_ and np.size(value) == 1
+    return bool(np.asarray(value).item()) if whole and not isinstance(value, jax.core.Tracer) else value
+
+
+def check_bool(who: str, mask: PyTree, index: int, value: Any) -> bool:
+    """A leaf of a mask: a bool, or an array of one."""
+    value = as_bool(value)
+    if not isinstance(value, bool):
+        _not_a_bool(who, path_of(mask, index, none_is_leaf=True), value)
+    return value
+
+
+def _not_a_bool(who: str, path: str, value: Any) -> NoReturn:
+    say(TreeError, who, f"the mask at the leaf {path} must be True or False", describe(value),
+        "Give a tree of bools like the parameters, or a function that makes one; a traced bool has no value yet, "
+        "and an array of several says nothing of the leaf")  # fmt: skip
 
 
 def several_values(who: str, key: Any, paths: Sequence[str]) -> NoReturn:
@@ -410,8 +443,7 @@ def check_state_keys(who: str, state: Any, names: Sequence[Any]) -> None:
 def unknown_label(who: str, path: str, label: Any, allowed: Sequence[Any]) -> NoReturn:
     """A leaf that no group takes."""
     if who.startswith("masked"):
-        say(TreeError, who, f"the mask at the leaf {path} must be True or False", f"{label!r}",
-            "Give a tree of Python bools like the parameters, or a function that makes one")  # fmt: skip
+        _not_a_bool(who, path, label)
     say(TreeError, who, f"no transformation has the label of the leaf {path}", f"label {label!r}",
         f"Labels with a transformation: {', '.join(map(repr, allowed))}")  # fmt: skip
 
@@ -804,6 +836,13 @@ def check_constraint(who: str, name: str, constraint: PyTree) -> None:
             continue
         say(TreeError, who, f"the leaf {path_of(constraint, index)} of {name}(params) must be a real floating-point "
             "array", describe(leaf), "Return the values themselves, not whether they hold")  # fmt: skip
+
+
+def hidden_method(who: str, method: str) -> NoReturn:
+    """A method of ours within a function of somebody's, which hides what derivatives need to know of it."""
+    say(TransformationError, who, f"the solution's derivatives need the prox of {method}", "an update that hides it",
+        "Pass the pair itself, or GradientTransformation(pair.init, pair.update); a function around its update "
+        "has no record of it")  # fmt: skip
 
 
 def check_heeded(who: str, ignored: Sequence[str]) -> None:

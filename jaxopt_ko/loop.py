@@ -221,7 +221,8 @@ def fit(
     early_stopping, checked after each epoch, watches metrics(params)[monitor], or metrics(params) itself. A run
         that stopped does nothing more and returns its best params; under vmap each lane stops by itself.
     progress: True, a title, or a `ProgressBar` (any `Report`): one bar for all lanes of a vmap.
-    state, first_epoch: to go on from an earlier run, with its key: bit for bit as if it had not been cut.
+    state, first_epoch: to go on from an earlier run, with its key, as if it had not been cut: the same batches and
+        draws. (Of another number of epochs it is another program, and may round otherwise.)
 
     Call it inside `jax.jit`, with `data` an argument of the jitted function: new data of the same shape then
     compiles nothing. Raises what `train_step` raises, and HyperparameterError for epochs below 1 or no metric to

@@ -7,7 +7,7 @@ import functools
 import inspect
 import types
 from collections.abc import Callable
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import numpy as np
@@ -44,6 +44,11 @@ class Update:
         """One step."""
         return self.function(updates, state, params, **extra_args)
 
+    @property
+    def __name__(self) -> str:
+        """How errors and jaxprs call it."""
+        return self.method.name
+
     def __repr__(self) -> str:
         return self.method.name
 
@@ -58,11 +63,37 @@ jax.tree_util.register_pytree_node(
 )
 
 
+C = TypeVar("C", bound=type)
+
+
+def with_parts(*fields: str) -> Callable[[C], C]:
+    """A class whose objects are trees to JAX, these attributes their parts: what walks closures reaches within."""
+
+    def declared(cls: C) -> C:
+        def flatten(one: Any) -> tuple[tuple[Any, ...], tuple[tuple[str, Any], ...]]:
+            own = vars(one)
+            rest = tuple((name, own[name]) for name in sorted(own) if name not in fields)
+            return tuple(own[name] for name in fields), rest
+
+        def again(rest: tuple[tuple[str, Any], ...], parts: tuple[Any, ...]) -> Any:
+            one: Any = object.__new__(cls)
+            vars(one).update(dict(rest), **dict(zip(fields, parts, strict=True)))
+            return one
+
+        jax.tree_util.register_pytree_node(cls, flatten, again)
+        return cls
+
+    return declared
+
+
 def method_of(pair: Any) -> Method:
     """The record of a transformation; of a foreign one its name alone."""
     if isinstance(pair.update, Update):
         return pair.update.method
-    return Method(str(getattr(pair.update, "__qualname__", type(pair).__name__)).partition(".<locals>")[0])
+    name = str(getattr(pair.update, "__name__", type(pair).__name__))
+    if name in ("update", "update_fn", "<lambda>"):  # says less than the function that it was made in
+        name = str(pair.update.__qualname__).partition(".<locals>")[0]
+    return Method(name)
 
 
 def name_of(pair: Any) -> str:

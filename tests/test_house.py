@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import pathlib
+import re
 import subprocess
 import sys
 import tomllib
@@ -21,10 +22,22 @@ FLOORS = [
     {"tree_state"},
     {"tree"},
     {"matrices", "stacking", "tree_utils"},
-    {"lift", "linear_algebra"},
+    {"averages", "hypers", "linear_algebra", "methods", "shortest"},
+    {"lift"},
     {"matrixwise", "roles", "treewise"},
     {"compose"},
-    {"contrib", "distributions", "schedules", "losses", "landscapes", "data", "loop", "debug", "drive"},
+    {
+        "contrib",
+        "distributions",
+        "schedules",
+        "losses",
+        "landscapes",
+        "data",
+        "loop",
+        "debug",
+        "drive",
+        "normalization",
+    },
     {"transforms"},
     {"optimizers", "solvers"},
     {"wrappers"},
@@ -36,7 +49,7 @@ FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 WITHIN = {"transforms.scaling", "optimizers.adam", "optimizers.muon", "optimizers.matrix_recipe", "losses.arrays"} | {
     f"solvers.{piece}"
     for piece in (
-        *("objective", "bounds", "search", "linesearch", "descent", "trust_region"),
+        *("objective", "bounds", "search", "linesearch", "descent", "trust_region", "convergence"),
         *("program", "condensed", "banded"),
         *("robust", "residuals", "damped", "lsmr", "matrix_free"),
     )
@@ -133,3 +146,12 @@ def test_style_and_types(command):
 def test_modules_import_one_by_one():
     for name, _ in modules():
         importlib.import_module(f"jaxopt_ko.{name}")
+
+
+def test_every_decay_that_is_debiased_is_declared():
+    """Or its schedule would be taken for the constant that it is at a step."""
+    for name, path in modules():
+        source = path.read_text(encoding="utf-8")
+        used = set(re.findall(r'\.gathered(?:_next|_before)?\("(\w+)"', source))
+        declared = set(re.findall(r'"(\w+)"', " ".join(re.findall(r"debiased=([^\n]*)", source))))
+        assert used <= declared, name

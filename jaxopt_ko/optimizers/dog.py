@@ -13,10 +13,10 @@ from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, identity, leafwise
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, check_choice, check_hyper, check_kind
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import first_value, ratio, safe_sqrt, scalar_dtype
+from jaxopt_ko.numerics import first_value, length, ratio, safe_sqrt, scalar_dtype
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.tree import full_like, summed, wide_copy
+from jaxopt_ko.tree import full_like, wide_copy
 from jaxopt_ko.treewise import Vector, treewise
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, Updates
 
@@ -155,16 +155,16 @@ def scale_by_distance_over_gradients(
 
     def init(p: Array) -> Memory:
         x = wide_copy(p)
-        square = summed(x * x, tuple(range(x.ndim)))
+        size = length(x)
         return (
-            relative * (1 + safe_sqrt(square)),
-            jnp.expand_dims(full_like(square), 0),
+            relative * (1 + size),
+            jnp.expand_dims(full_like(size), 0),
             x if param_dtype is None else x.astype(param_dtype),
         )
 
     def rule(g: Array, p: Array, r: Array, G: Array, x_0: Array, h: Scalars) -> Step:
         away = p - x_0.astype(p.dtype)
-        r = jnp.maximum(r, safe_sqrt(jnp.sum(away * away)))
+        r = jnp.maximum(r, length(away))
         G = G + jnp.sum(g * g)
         return h.global_scale * ratio(r, safe_sqrt(G[0] + h.eps)) * g, r, G, x_0
 

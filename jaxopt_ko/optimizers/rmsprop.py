@@ -15,7 +15,7 @@ from jaxopt_ko.numerics import ratio, safe_rsqrt, safe_sqrt, value_at, zero_coun
 from jaxopt_ko.transforms.momentum import trace
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.tree import wide_like
-from jaxopt_ko.types import GradientTransformation, Hyper, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
 
 
 class ScaleByRmsState(NamedTuple):
@@ -53,6 +53,8 @@ def scale_by_rms(
     initial_scale: Hyper = 0.0,
     eps_in_sqrt: bool = True,
     bias_correction: bool = False,
+    *,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """Each element over the root of the mean of its squares.
 
@@ -61,11 +63,12 @@ def scale_by_rms(
     u   = g / (sqrt(v_t) + eps)      eps_in_sqrt=False: torch, the textbook
 
     bias_correction: v_t / (1 - decay**t) in the place of v_t, without which the first steps are too long.
+    nu_dtype: of v, float32 at least by default.
     """
     start = check_hyper("scale_by_rms", "initial_scale", initial_scale, NONNEGATIVE)
 
     def init(p: Array) -> Memory:
-        return (wide_like(p, value_at(start, zero_count())),)
+        return (wide_like(p, value_at(start, zero_count()), nu_dtype),)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         return {"c": h.gathered("decay")}
@@ -76,11 +79,12 @@ def scale_by_rms(
         return (g * safe_rsqrt(v_hat + h.eps) if eps_in_sqrt else ratio(g, safe_sqrt(v_hat) + h.eps)), v
 
     hypers = {"decay": (decay, FRACTION), "eps": (eps, NONNEGATIVE)}
+    dtypes = {"nu_dtype": nu_dtype}
     if not bias_correction:
-        return leafwise("scale_by_rms", ScaleByRmsState, init=init, rule=rule, hypers=hypers)
+        return leafwise("scale_by_rms", ScaleByRmsState, init=init, rule=rule, hypers=hypers, dtypes=dtypes)
     return leafwise(
         "scale_by_rms", ScaleByRmsWithCountState, init=init, shared=shared, rule=rule, hypers=hypers,
-        debiased=("decay",),
+        dtypes=dtypes, debiased=("decay",),
     )  # fmt: skip
 
 
@@ -91,6 +95,8 @@ def scale_by_stddev(
     initial_scale: Hyper = 0.0,
     eps_in_sqrt: bool = True,
     bias_correction: bool = False,
+    *,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """`scale_by_rms` with the variance v_t - m_t**2 in the place of v_t.
 
@@ -102,7 +108,7 @@ def scale_by_stddev(
     start = check_hyper("scale_by_stddev", "initial_scale", initial_scale, NONNEGATIVE)
 
     def init(p: Array) -> Memory:
-        return wide_like(p), wide_like(p, value_at(start, zero_count()))
+        return wide_like(p), wide_like(p, value_at(start, zero_count()), nu_dtype)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         return {"c": h.gathered("decay")}
@@ -115,11 +121,12 @@ def scale_by_stddev(
         return (g * safe_rsqrt(variance + h.eps) if eps_in_sqrt else ratio(g, safe_sqrt(variance) + h.eps)), m, v
 
     hypers = {"decay": (decay, FRACTION), "eps": (eps, NONNEGATIVE)}
+    dtypes = {"nu_dtype": nu_dtype}
     if not bias_correction:
-        return leafwise("scale_by_stddev", ScaleByRStdDevState, init=init, rule=rule, hypers=hypers)
+        return leafwise("scale_by_stddev", ScaleByRStdDevState, init=init, rule=rule, hypers=hypers, dtypes=dtypes)
     return leafwise(
         "scale_by_stddev", ScaleByRStdDevWithCountState, init=init, shared=shared, rule=rule, hypers=hypers,
-        debiased=("decay",),
+        dtypes=dtypes, debiased=("decay",),
     )  # fmt: skip
 
 
@@ -136,6 +143,7 @@ def rmsprop(
     bias_correction: bool = False,
     *,
     lr_in_velocity: bool = True,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """AdaGrad that forgets: the rate of each element follows its recent gradients; see `scale_by_rms`.
 
@@ -144,7 +152,7 @@ def rmsprop(
     decay=0.99, eps_in_sqrt=False, lr_in_velocity=False.
     """
     rule = scale_by_stddev if centered else scale_by_rms
-    scaled = rule(decay, eps, initial_scale, eps_in_sqrt, bias_correction)
+    scaled = rule(decay, eps, initial_scale, eps_in_sqrt, bias_correction, nu_dtype=nu_dtype)
     step = scale_by_learning_rate(learning_rate)
     if momentum is not None:
         check_hyper("rmsprop", "momentum", momentum, FRACTION)

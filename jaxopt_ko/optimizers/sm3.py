@@ -52,7 +52,7 @@ def scale_by_sm3(
         n = g.ndim
         bounds = [jnp.expand_dims(b, _others(a, n)) for a, b in enumerate(mu)]
         v = h.b2 * functools.reduce(jnp.minimum, bounds) + h.weight * g * g
-        mu = [jnp.max(v, _others(a, n)) for a in range(n)] or [v]
+        mu = [jnp.max(v, _others(a, n), initial=0) for a in range(n)] or [v]
         m = h.b1 * m + (1 - h.b1) * ratio(g, safe_sqrt(v + h.eps))
         return m, mu, m
 

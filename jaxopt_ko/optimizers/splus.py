@@ -93,7 +93,7 @@ def _scale_by_shape(max_dim: int, nonstandard_constant: Hyper, stack_axes: PyTre
         stacks = stacking.count_stack_axes("splus", updates, stack_axes)
 
         def scaled(u: Array, stack: int) -> Array:
-            m, n = u.shape[stack:]
+            m, n = u.shape[stack:] if u.size else (1, 1)
             wide = tree.compute_dtype(u.dtype)
             factor = 2 / (m + n) if max(m, n) <= max_dim else h.nonstandard_constant.astype(wide)
             return (factor * u.astype(wide)).astype(u.dtype)

@@ -298,9 +298,7 @@ def _search(
     return line, end.stepsize, end.value, pick(from_last, last, safe).grad
 
 
-def _wolfe(
-    who: str, nested: LineSearch, flat: LineSearch, verbose: bool, by_slopes: bool
-) -> GradientTransformation:
+def _wolfe(who: str, nested: LineSearch, flat: LineSearch, verbose: bool, by_slopes: bool) -> GradientTransformation:
     def told(steps: Array, decrease: Array, curvature: Array, slope: Array) -> ZoomLinesearchInfo | SlopeLinesearchInfo:
         if by_slopes:
             return SlopeLinesearchInfo(steps, decrease, curvature, slope)

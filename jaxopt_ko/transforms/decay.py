@@ -22,6 +22,7 @@ class WeightDecaySchedule(NamedTuple):
 
     count: Array  # int32[]  steps taken, at which the schedule is read
 
+
 def add_decayed_weights(
     weight_decay: Hyper = 0.0, mask: PyTree | Callable[[Params], PyTree] | None = None
 ) -> GradientTransformation:

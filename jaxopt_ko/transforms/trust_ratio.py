@@ -12,7 +12,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.compose import leafwise
 from jaxopt_ko.errors import NONNEGATIVE
 from jaxopt_ko.lift import Scalars
-from jaxopt_ko.numerics import length, root_mean_square
+from jaxopt_ko.numerics import length, quotient, root_mean_square
 from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, PyTree
 
 
@@ -32,7 +32,8 @@ def scale_by_trust_ratio(
         p_norm, g_norm = jnp.maximum(length(p), h.min_norm), jnp.maximum(length(g), h.min_norm)
         zero = (p_norm == 0) | (g_norm == 0)
         one = jnp.ones_like(g_norm)
-        return jnp.where(zero, one, h.trust_coefficient * p_norm / jnp.where(zero, one, g_norm + h.eps)) * g
+        unit = quotient(g, jnp.where(zero, one, g_norm + h.eps))  # by itself |p| / |g| may be no number
+        return jnp.where(zero, one, h.trust_coefficient * p_norm) * unit
 
     hypers = {
         "min_norm": (min_norm, NONNEGATIVE),

@@ -7,13 +7,19 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import opened, transform
 from jaxopt_ko.hypers import as_state
 from jaxopt_ko.lift import name_of, pair_of
-from jaxopt_ko.types import GradientTransformation, Params, PyTree, State, Updates
+from jaxopt_ko.types import (
+    GradientTransformation,
+    Params,
+    PyTree,
+    SplitRealAndImaginaryArrays,
+    State,
+    Updates,
+)
 
 
 class SplitRealAndImaginaryState(NamedTuple):
@@ -22,14 +28,6 @@ class SplitRealAndImaginaryState(NamedTuple):
     inner_state: State  # of the inner transformation, over pairs
 
 
-class SplitRealAndImaginaryArrays(NamedTuple):
-    """A complex array as two real ones."""
-
-    real: Array  # like the leaf
-    imaginary: Array  # like the leaf
-
-
-@errors.options
 def flatten(inner: GradientTransformation) -> GradientTransformation:
     """`inner` on all leaves as one vector, float32 at least: for many small leaves, at the cost of two copies.
 
@@ -46,7 +44,9 @@ def flatten(inner: GradientTransformation) -> GradientTransformation:
 
     def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
         vector, unravel = tree.ravel(updates)
-        steps, new = pair.update(vector, state, None if params is None else tree.ravel(params)[0], **extra)
+        if params is not None and tree.alike(updates, params):  # what reads other parameters than these will say so
+            params = tree.ravel(params)[0]
+        steps, new = pair.update(vector, state, params, **extra)
         if np.shape(steps) != vector.shape:
             errors.shape_mismatch(who, "updates", "(root)", steps, "vector of all leaves", vector.shape)
         return unravel(steps), new

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_ko import errors, tree
+from jaxopt_ko.averages import eval_params
 from jaxopt_ko.compose import partition
-from jaxopt_ko.lift import Method, Update, name_of, takes
-from jaxopt_ko.methods import required
+from jaxopt_ko.lift import Method, Update, name_of, required, takes
 from jaxopt_ko.roles import ROLES, Leaf, check_roles, roles_of
 from jaxopt_ko.stacking import MatrixAxes, leaf_of, matrices_of
 from jaxopt_ko.tables import Table
@@ -114,12 +114,15 @@ class Group(_Group):
 class Routed(GradientTransformation):
     """A transformation that can say which leaf goes where."""
 
-    def __new__(cls, init: Any, update: Any, explain: Callable[[Params], Table]) -> Routed:  # noqa: D102
+    def __new__(  # noqa: D102
+        cls, init: Any, update: Any, explain: Callable[[Params], Table], eval_params: Callable[[State, Params], Params]
+    ) -> Routed:
         self = super().__new__(cls, init, update)
-        self.explain = explain
+        self.explain, self.eval_params = explain, eval_params
         return self
 
     explain: Callable[[Params], Table]
+    eval_params: Callable[[State, Params], Params]  # that of the package, for what is shown as stacks, too
 
 
 @errors.options
@@ -135,7 +138,8 @@ def route(*groups: Group, roles: Mapping[str, str | MatrixAxes] | None = None, s
 
     roles, stack_axes: of `roles_of`, which guesses each leaf's role; look at the table before you trust it.
     A method that takes stack_axes sees matrices as [N, m, n]: kernels of convolutions and of heads joined, query, key
-    and value apart, experts and layers stacked, whatever axis comes first. Others see the leaves as they are.
+    and value apart, experts and layers stacked, whatever axis comes first. Others see the leaves as they are. Averages
+    that such methods keep are of what they see: opt.eval_params(state, params).
 
     Raises HyperparameterError, TransformationError when made; TreeError, when traced, for a leaf of no group or of two.
     """
@@ -176,10 +180,14 @@ def route(*groups: Group, roles: Mapping[str, str | MatrixAxes] | None = None, s
         steps, new = members.update(show(updates), state, None if params is None else show(params), **extra)
         return _mapped(_back, steps, like, shown), new
 
+    def evaluated(state: State, params: Params) -> Params:
+        _, shown = dealt(params)
+        return _mapped(_back, eval_params(state, _mapped(_view, params, params, shown)), params, shown)
+
     def table(params: Params) -> Table:
         return _table(*read(params), groups)
 
-    return Routed(init, Update(update, Method(f"route({', '.join(group.name for group in groups)})")), table)
+    return Routed(init, Update(update, Method(f"route({', '.join(group.name for group in groups)})")), table, evaluated)
 
 
 @errors.options

@@ -24,38 +24,33 @@ def refuses(*words, error=(ValueError, TypeError)):
 # ---- when the optimizer is made -------------------------------------------------------------------------
 
 OPTIMIZERS = sorted({case.factory for case in CASES if "learning_rate" in case.hypers and case.make is None}, key=str)
+BAD_RATES = [
+    None,
+    -0.1,
+    float("nan"),
+    float("inf"),
+    "0.1",
+    [0.1, 0.2],
+    np.ones(3),
+    jnp.ones((1,)),
+    True,
+    1j,
+    {"a": 0.1},
+    np.array(True),
+    np.complex64(1 + 2j),
+    np.array("0.1"),
+    Fraction(1, 10),
+    10**400,
+    1e39,
+    [[1], [1, 2]],
+]
 
 
 @pytest.mark.parametrize("factory", OPTIMIZERS, ids=lambda f: f.__name__)
-@pytest.mark.parametrize(
-    "bad",
-    [
-        None,
-        -0.1,
-        float("nan"),
-        float("inf"),
-        "0.1",
-        [0.1, 0.2],
-        np.ones(3),
-        jnp.ones((1,)),
-        True,
-        1j,
-        {"a": 0.1},
-        np.array(True),
-        np.complex64(1 + 2j),
-        np.array("0.1"),
-        Fraction(1, 10),
-        10**400,
-        1e39,
-        [[1], [1, 2]],
-    ],
-    ids=repr,
-)
-def test_bad_learning_rates(factory, bad):
-    if bad is None and factory is jo.adafactor:
-        return  # its steps are in proportion to the parameters
-    with refuses("learning_rate", "Got"):
-        factory(bad)
+def test_bad_learning_rates(factory):
+    for bad in BAD_RATES[factory is jo.adafactor :]:  # None is adafactor's own: steps in proportion to the parameters
+        with refuses("learning_rate", "Got"):
+            factory(bad)
 
 
 def bad_values(key):
@@ -80,25 +75,24 @@ def bad_values(key):
         return [-0.1, 1.5, float("nan"), "x"]
     if key in ("max_delta", "max_norm"):
         return [0.0, -1.0, float("nan"), None, "x"]
-    if key == "max_learning_rate":  # None is that of a number
+    if key in ("max_learning_rate", "smooth_beta"):  # None is that of a number, or 1
         return [0.0, -0.1, float("nan"), "x", jnp.ones(2)]
     if key == "clipping_threshold":  # None is none
         return [0.0, -1.0, float("nan"), "x"]
     return [float("nan"), None, "x", jnp.ones(2)]
 
 
-@pytest.mark.parametrize(
-    ("case", "key"),
-    [pytest.param(c, k, id=f"{c.name}-{k}") for c in CASES if c.make is None for k in c.hypers if k != "learning_rate"],
-)
-def test_bad_hyperparameters(case, key):
-    for bad in bad_values(key):
-        if case.factory is jo.scale_by_sm3 and key == "b2" and isinstance(bad, float) and 0.9 < bad < 1.1:
-            continue  # 1 is a sum
-        with refuses(key, "Got"):
-            case(**{key: bad})
-    case(**{key: lambda count: jnp.float32(0.5)})  # a schedule is fine, and so is what is traced:
-    jax.eval_shape(lambda v: whole(case, **{key: v}).init(G), jnp.float32(0.0))
+@pytest.mark.parametrize("case", [pytest.param(c, id=c.name) for c in CASES if c.make is None and c.hypers])
+def test_bad_hyperparameters(case):
+    others = {key: value for key, value in case.hypers.items() if key != "learning_rate"}
+    for key in others:
+        for bad in bad_values(key):
+            if case.factory is jo.scale_by_sm3 and key == "b2" and isinstance(bad, float) and 0.9 < bad < 1.1:
+                continue  # 1 is a sum
+            with refuses(key, "Got"):
+                case(**{key: bad})
+        case(**{key: lambda count: jnp.float32(0.5)})  # a schedule is fine, and so is what is traced:
+    jax.eval_shape(lambda traced: whole(case, **traced).init(G), {key: jnp.float32(0.0) for key in others})
 
 
 @pytest.mark.parametrize("returned", [None, np.ones(2), "x", [1.0, 2.0], 1j, True], ids=repr)
@@ -150,20 +144,12 @@ def test_an_empty_chain_is_the_identity():
 # ---- when it is traced ----------------------------------------------------------------------------------
 
 
-def cases_with_memory(case):
-    """Those whose state alone shows which parameters it was made for."""
-    return (
-        any(jnp.ndim(x) for x in jax.tree.leaves(whole(case).init(G)))
-        and not case.vector
-        and case.name not in ("add_noise", "noisy_sgd")
-    )
-
-
 @every("errors")
 def test_gradient_trees_that_do_not_fit(case):
+    """At the latest as steps: a rule that has no use for params does not compare them."""
     opt = whole(case)
     state = opt.init(G)
-    step = jax.jit(lambda g, s: opt.update(g, s, G))
+    step = jax.jit(lambda g, s: jo.apply_updates(G, opt.update(g, s, G)[0]))
     for bad, where in [
         ({"a": G["a"]}, "['b']"),
         ({**G, "c": jnp.ones(3)}, "['c']"),
@@ -181,15 +167,11 @@ def test_gradient_trees_that_do_not_fit(case):
             step({"a": G["a"], "b": jnp.ones(3, jnp.int32)}, state)
         with refuses("structure"):
             step([G["a"], G["b"]], state)
-
-
-@every("errors", cases_with_memory)
-def test_the_state_alone_shows_a_gradient_that_does_not_fit(case):
-    opt = whole(case)
-    state = opt.init(G)
-    for bad in [{"a": G["a"]}, {"a": jnp.ones((1, 3)), "b": G["b"]}, {"a": jnp.ones(()), "b": G["b"]}]:
-        with refuses("['"):
-            opt.update(bad, state, bad)
+    leaves = not case.vector and case.name not in ("add_noise", "noisy_sgd")
+    if leaves and any(jnp.ndim(x) for x in jax.tree.leaves(state)):  # the state alone shows for whom it was made
+        for bad in [{"a": G["a"]}, {"a": jnp.ones((1, 3)), "b": G["b"]}, {"a": jnp.ones(()), "b": G["b"]}]:
+            with refuses("['"):
+                opt.update(bad, state, bad)
 
 
 @every("errors", lambda case: case.factory not in (jo.identity, jo.transform))
@@ -199,7 +181,7 @@ def test_states_of_others_and_swapped_arguments(case):
     other = jo.chain(*[jo.sgd(0.1, 0.9)] * 5).init(G)
     with refuses("state", "Got"):
         opt.update(G, other, G)
-    with refuses("state", "Got"):
+    with refuses("Got"):
         opt.update(state, G, G)  # swapped
     if jax.tree.leaves(state) or type(state) is tuple:  # None stands for a state of nothing
         with refuses("state", "Got"):
@@ -343,7 +325,7 @@ def test_misused_pieces():
         jo.partition({"a": jo.sgd(0.1), 1: jo.sgd(0.1)}, "a")
     with refuses("partition", "dict"):
         jo.partition([jo.sgd(0.1)], 0)
-    with refuses("inject_hyperparams", "inject_hyperparams(adam)(1e-3)"):
+    with refuses("inject_hyperparams", "inner_factory must be a function"):
         jo.inject_hyperparams(jo.adam(0.1))
     with refuses("forgetful", "(updates, state)"):
         jo.transform("forgetful", lambda p: (), lambda g, s: g).update(G, (), G)
