@@ -51,6 +51,7 @@ Step = jax.Array | tuple[Any, ...]  # what a rule returns: the step, then the ne
 # ---- from functions over trees --------------------------------------------------------------------------
 
 
+@errors.options
 def transform(
     name: str,
     init: Callable[..., State],
@@ -84,7 +85,6 @@ def transform(
     if the new state differs from the old in structure, shape or dtype; MissingArgumentError without params where
     `needs_params`.
     """
-    errors.check_switch(name, "needs_params", needs_params)
     init_, update_ = taking(init, 1), taking(update, 3)
     counted = own if own is not None and own in getattr(state_type, "_fields", ()) else None
     clock = None
@@ -593,6 +593,7 @@ def _step_dtype(g: Any, p: Any) -> DType:
     return tree.common_dtype(own, tree.dtype_of(p))
 
 
+@errors.options
 def leafwise(
     name: str,
     state_type: type,
@@ -638,7 +639,6 @@ def leafwise(
     for key, dtype in (dtypes or {}).items():
         errors.check_dtype(name, key, dtype)
     errors.check_stack_axes(name, stack_axes)
-    errors.check_switch(name, "needs_params", needs_params)
     counted = own if own is not None and own in state_type._fields else None  # type: ignore[attr-defined]
     clock = Clock(name, checked(name, hypers), counted, debiased, 0, counts, alone)
     whole = (scalars or {}, shared, reduce, needs_params, stack_axes, beside)
