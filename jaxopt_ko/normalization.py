@@ -102,7 +102,8 @@ def batch_norm(
 
     >>> norm = batch_norm()
     >>> params, state = norm.init(3)
-    >>> y, state = norm.apply(params, state, x, train=True)  # x: float[n, 3]
+    >>> x = jax.random.normal(jax.random.key(0), (32, 3))
+    >>> y, state = norm.apply(params, state, x, train=True)
     >>> y, _ = norm.apply(params, state, x, train=False)
 
     In training, return the state beside the loss and carry it on: `jax.value_and_grad(loss, has_aux=True)`. Or leave

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import re
 
 import jax
 import jax.numpy as jnp
@@ -362,6 +363,13 @@ def applied(x, norm=NORM, features=3, **options):
 def test_what_does_not_fit_is_refused(kind, call, words):
     with pytest.raises(kind, match=words):
         call()
+
+
+def test_the_example_of_the_docstring_runs():
+    lines = re.findall(r">>> (.*)", jo.batch_norm.__doc__)
+    names = {"jax": jax, "batch_norm": jo.batch_norm}
+    exec("\n".join(lines), names)
+    assert names["state"].count == 1 and names["y"].shape == (32, 3)
 
 
 def test_its_parameters_are_those_of_a_norm():
