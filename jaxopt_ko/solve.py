@@ -78,8 +78,9 @@ def minimize(
     again and again. What is no array among args (a string) is a constant. derivative: "implicit" by the equation
     gradient = 0, with a dense Hessian; "implicit-cg" the same by conjugate residuals on Hessian-vector products;
     "unrolled" through all updates, as a scan of max_steps, with respect to `params`, too. What is at a bound moves
-    with it; where the Hessian is singular the derivative is the shortest that fits. With constraints it is the conditions of Karush, Kuhn and Tucker that are differentiated,
-    always densely, with the constraints that are active at the solution; the multipliers have derivatives, too.
+    with it; where the Hessian is singular the derivative is the shortest that fits. With constraints it is the
+    conditions of Karush, Kuhn and Tucker that are differentiated, always densely, with the constraints that are active
+    at the solution; the multipliers have derivatives, too.
 
     Raises, when traced, TransformationError for constraints or bounds that the method does not take, TreeError if fun
     returns no real number, MissingArgumentError or what the method raises.
