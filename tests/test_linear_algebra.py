@@ -8,6 +8,7 @@ import pytest
 import scipy.optimize
 
 import jaxopt_ko as jo
+from jaxopt_ko.shortest import shortest
 
 RNG = np.random.default_rng(0)
 B = RNG.normal(size=(6, 6))
@@ -73,3 +74,23 @@ def test_safe_norms_and_counts():
         most = np.iinfo(dtype).max
         assert int(jo.safe_increment(jnp.array(most, dtype))) == most
         assert int(jo.safe_increment(jnp.array(3, dtype))) == 4
+
+
+def test_the_shortest_solution_and_its_derivatives(x64):
+    """Beside the pseudoinverse of a matrix of rank 3 in 5 dimensions, and where units alone make one look singular."""
+    rng = np.random.default_rng(0)
+    B, C, b = (jnp.asarray(rng.normal(size=size)) for size in ((5, 3), (3, 5), (5,)))
+
+    def matrix(t):
+        return (B + t * jnp.cos(B)) @ (C + t * jnp.sin(2 * C))
+
+    ours = lambda t: shortest(matrix(t))(b + t)  # noqa: E731
+    theirs = lambda t: jnp.linalg.pinv(matrix(t), rtol=1e-10) @ (b + t)  # noqa: E731
+    all_of = lambda f, t: (f(t), jax.jacfwd(f)(t), jax.jacrev(f)(t), jax.jacfwd(jax.jacrev(f))(t))  # noqa: E731
+    every = jax.jit(all_of, static_argnums=0)
+    for got, wanted in zip(every(ours, 0.3), every(theirs, 0.3), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-9)
+    units = jnp.diag(jnp.array([1e-12, 1.0, 1e9]))
+    found = jax.vmap(lambda M: shortest(M)(jnp.ones(3)))(jnp.stack([units, jnp.ones((3, 3)), jnp.zeros((3, 3))]))
+    np.testing.assert_allclose(found, [[1e12, 1, 1e-9], [1 / 3, 1 / 3, 1 / 3], [0, 0, 0]], rtol=1e-12, atol=1e-12)
+    assert shortest(jnp.zeros((0, 0)))(jnp.zeros(0)).shape == (0,)
