@@ -326,6 +326,7 @@ def test_play_moves_the_markers(opened):
         plot, slider = "contour" if scene == "race" else f"{scene}-plot", f"{scene}-player"
         page.evaluate(f"players.find((player) => player.box.id === '{slider}').go(0)")
         before = page.evaluate(MARKERS, plot)
+        page.locator(f"#{slider} select").select_option("5")  # slow enough to be stopped before the end
         page.locator(f"#{slider} button").click()
         wait(page, f"document.querySelector('#{slider} input').value >= 3")
         page.locator(f"#{slider} button").click()

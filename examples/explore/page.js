@@ -101,6 +101,9 @@ const axis = (title, more = {}) => ({
   fixedrange: true, exponentformat: "power", ...more,
 });
 
+/** From a little before the first step, whose number would else meet the lowest one of the other axis. */
+const stepAxis = (steps) => axis(text("axis_step"), { range: [-0.02 * steps, steps] });
+
 function layout(xaxis, yaxis, more = {}) {
   const clear = "rgba(0,0,0,0)";
   return {
@@ -463,7 +466,7 @@ function drawCurves() {
   const lines = (key) => race.runs.map((run) => ({ type: "scatter", mode: "lines", x: steps, y: run[key], line: line(run.method, 2),
     name: titleOf(run.method), hovertemplate: hover(run) }));
   const cursor = { shapes: [{ type: "line", x0: 0, x1: 0, y0: 0, y1: 1, yref: "paper", line: { color: colours().text, width: 1 } }] };
-  const x = axis(text("axis_step"), { range: [0, DATA.steps] });
+  const x = stepAxis(DATA.steps);
   const logs = (key) => ({ type: "log", ...ticks(key) });
   const loss = race.land.floor === null ? axis(text("axis_loss")) : axis(text("axis_gap"), logs("loss"));
   Plotly.react("loss", lines("loss"), layout(x, loss, { ...cursor, hovermode: "x unified" }), CONFIG);
@@ -593,7 +596,7 @@ function rateScene() {
       layout(axis("x", { range: [-1.6, 1.6] }), axis("x²", { range: [-0.15, 2.6] })), CONFIG);
     drawLegend("rates", names, named);
     Plotly.react("rates-lines", names.map((name) => trail(name)),
-      layout(axis(text("axis_step"), { range: [0, steps] }), axis("x", { range: [-1.6, 1.6] })), CONFIG);
+      layout(stepAxis(steps), axis("x", { range: [-1.6, 1.6] })), CONFIG);
     player.label();
     show(player.t);
   };
