@@ -162,10 +162,10 @@ def _counted(step: ArrayLike) -> jax.Array:
     """A step from 0 on, as an integer of 32 bits at least, or as a float of as many: of any integer's dtype its number,
     the largest where it is beyond them all."""
     wide = np.int64 if jax.dtypes.canonicalize_dtype(np.int64) == np.int64 else np.int32
-    if not isinstance(step, jax.Array):  # NumPy's and Python's may have more bits than there are here
+    if isinstance(step, int | float):  # weakly typed, as it was
+        return jnp.asarray(max(min(step, int(np.iinfo(wide).max)) if isinstance(step, int) else step, 0))
+    if not isinstance(step, jax.Array):  # NumPy's may have more bits than there are here
         numbers = np.asarray(step)
-        if numbers.dtype.kind not in "fiub":  # a Python integer of more than 64
-            numbers = np.asarray(min(step, np.iinfo(wide).max))  # type: ignore[type-var]
         if numbers.dtype.kind in "iu":
             numbers = np.minimum(numbers, np.asarray(_most(wide, numbers.dtype), numbers.dtype)).astype(wide)
         step = jnp.asarray(numbers)

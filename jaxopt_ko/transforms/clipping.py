@@ -6,6 +6,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxopt_ko import errors, tree
@@ -122,8 +123,10 @@ def unitwise_clip(g_norm: Array, max_norm: Array, grad: Array, div_eps: Array | 
     check_same_trees("unitwise_clip", "max_norm", max_norm, "grad", grad)
     wide = tree.compute_dtype(g_norm.dtype, max_norm.dtype, grad.dtype)
     norm, most, least = g_norm.astype(wide), max_norm.astype(wide), jnp.asarray(div_eps, wide)
-    g = grad.astype(wide)
-    return jnp.where(norm < most, g, quotient(g, jnp.maximum(norm, least)) * most).astype(grad.dtype)
+    g, norm = grad.astype(wide), jnp.where(norm < most, most, jnp.maximum(norm, least))
+    shrink = jnp.where(norm == most, jnp.ones_like(norm), most / norm)
+    lost = (shrink < float(np.finfo(wide).tiny)) & (most > 0)  # the quotient alone is no number, g shortened by it is
+    return jnp.where(lost, quotient(g, norm) * most, shrink * g).astype(grad.dtype)
 
 
 def per_example_global_norm_clip(grads: PyTree, l2_norm_clip: Array | float) -> tuple[PyTree, Array]:
