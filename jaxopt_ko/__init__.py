@@ -217,7 +217,9 @@ from jaxopt_ko.optimizers.radam import (
 )
 from jaxopt_ko.optimizers.rmsprop import (
     ScaleByRmsState,
+    ScaleByRmsWithCountState,
     ScaleByRStdDevState,
+    ScaleByRStdDevWithCountState,
     rmsprop,
     scale_by_rms,
     scale_by_stddev,
@@ -385,7 +387,6 @@ from jaxopt_ko.transforms.centering import (
     centralize,
 )
 from jaxopt_ko.transforms.clipping import (
-    AdaptiveGradClipState,
     adaptive_grad_clip,
     clip,
     clip_by_block_rms,
@@ -397,12 +398,12 @@ from jaxopt_ko.transforms.clipping import (
     unitwise_norm,
 )
 from jaxopt_ko.transforms.constraints import (
-    NonNegativeParamsState,
     ZeroNansState,
     keep_params_nonnegative,
     zero_nans,
 )
 from jaxopt_ko.transforms.decay import (
+    WeightDecaySchedule,
     add_cautious_decayed_weights,
     add_corrected_decayed_weights,
     add_decayed_weights,
@@ -421,7 +422,6 @@ from jaxopt_ko.transforms.noise import (
     add_noise,
 )
 from jaxopt_ko.transforms.normalizing import (
-    NormalizeState,
     normalize,
     normalize_by_update_norm,
 )
@@ -435,7 +435,6 @@ from jaxopt_ko.transforms.scaling import (
     set_to_zero,
 )
 from jaxopt_ko.transforms.trust_ratio import (
-    ScaleByTrustRatioState,
     scale_by_param_block_norm,
     scale_by_param_block_rms,
     scale_by_trust_ratio,
@@ -450,6 +449,7 @@ from jaxopt_ko.tree import (
 from jaxopt_ko.tree import map_params as tree_map_params
 from jaxopt_ko.types import (
     KKT,
+    AdaptiveGradClipState,
     AddDecayedWeightsState,
     ClipByGlobalNormState,
     ClipState,
@@ -463,9 +463,12 @@ from jaxopt_ko.types import (
     MaskedNode,
     MaskOrFn,
     Multipliers,
+    NonNegativeParamsState,
+    NormalizeState,
     OptState,
     Params,
     ScalarOrSchedule,
+    ScaleByTrustRatioState,
     ScaleState,
     Schedule,
     Solution,
@@ -655,7 +658,9 @@ __all__ = [
     "ScaleByNovogradState",
     "ScaleByOptimisticGradientState",
     "ScaleByRStdDevState",
+    "ScaleByRStdDevWithCountState",
     "ScaleByRmsState",
+    "ScaleByRmsWithCountState",
     "ScaleByRpropState",
     "ScaleByRssState",
     "ScaleBySM3State",

@@ -12,7 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_ko import errors, tree
-from jaxopt_ko.lift import LeafUpdate, leafwise, name_of, named, taking, transform
+from jaxopt_ko.hypers import as_state
+from jaxopt_ko.lift import LeafUpdate, leafwise, transform
+from jaxopt_ko.methods import Method, Update, method_of, name_of, pair_of, taking
 from jaxopt_ko.numerics import next_count, scalar_dtype, value_at, zero_count
 from jaxopt_ko.tree_state import AnyParams
 from jaxopt_ko.types import DType, EmptyState, GradientTransformation, MaskedNode, Params, PyTree, State, Updates
@@ -30,10 +32,10 @@ def identity() -> GradientTransformation:
     """Updates unchanged."""
 
     def update(updates: Updates, state: State, params: Params = None, **_: Any) -> tuple[Updates, State]:
-        errors.check_state_type("identity", state, EmptyState)
+        as_state("identity", state, EmptyState)
         return updates, state
 
-    return GradientTransformation(init_empty_state, named(update, "identity"))
+    return pair_of("identity", init_empty_state, update)
 
 
 def init_empty_state(params: Params) -> EmptyState:
@@ -48,10 +50,10 @@ def stateless(f: Callable[[Updates, Params | None], Updates]) -> GradientTransfo
     """
 
     def update(updates: Updates, state: State, params: Params = None, **_: Any) -> tuple[Updates, State]:
-        errors.check_state_type("stateless", state, EmptyState)
+        as_state("stateless", state, EmptyState)
         return f(updates, params), state
 
-    return GradientTransformation(init_empty_state, named(update, "stateless"))
+    return pair_of("stateless", init_empty_state, update)
 
 
 def stateless_with_tree_map(f: Callable[[jax.Array, jax.Array | None], jax.Array]) -> GradientTransformation:
@@ -66,9 +68,10 @@ def stateless_with_tree_map(f: Callable[[jax.Array, jax.Array | None], jax.Array
 
 
 def opened(who: str, where: str, pair: Any) -> GradientTransformation:
-    """An argument that must be a transformation, as one that takes any extra arguments, foreign or ours."""
+    """An argument that must be a transformation, as one that takes any extra arguments: ours as it is."""
     pair = errors.check_pair(who, where, pair)
-    return GradientTransformation(taking(pair.init, 1), named(_any_extra(pair.update), name_of(pair)))
+    update = pair.update if isinstance(pair.update, Update) else Update(_any_extra(pair.update), method_of(pair))
+    return GradientTransformation(taking(pair.init, 1), update)
 
 
 def _any_extra(update: Callable[..., Any]) -> Callable[..., Any]:
@@ -141,19 +144,37 @@ def chain(*args: GradientTransformation) -> GradientTransformation:
 
     runs = _runs([pair.update for pair in pairs])
     if len(runs) <= 1 and all(isinstance(pair.update, LeafUpdate) for pair in pairs):
-        return GradientTransformation(init, LeafUpdate(who, runs[0] if runs else []))
-    stages = [(len(run), run[0] if len(run) == 1 else LeafUpdate(who, run)) for run in runs]
+        return GradientTransformation(init, LeafUpdate(Method(who), runs[0] if runs else []))
+    stages = [(len(run), run[0] if len(run) == 1 else LeafUpdate(Method(who), run)) for run in runs]
+    return GradientTransformation(init, ChainUpdate(Method(who), stages, names))
 
-    def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
-        errors.check_state_tuple(update.__name__, state, names)  # the recipe's name, where one has named it
+
+class ChainUpdate(Update):
+    """The update of a chain: stage after stage, each of one transformation or of several leafwise ones in a row."""
+
+    def __init__(self, method: Method, stages: Sequence[tuple[int, Any]], names: Sequence[str]) -> None:
+        self.method, self.stages, self.names = method, tuple(stages), tuple(names)
+
+    def known_as(self, method: Method) -> ChainUpdate:
+        """The same chain with another record."""
+        return ChainUpdate(method, self.stages, self.names)
+
+    def __call__(self, updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
+        """One step of each."""
+        states = errors.check_state_tuple(self.method.name, state, self.names)
         new: list[State] = []
-        for size, stage in stages:
-            old = tuple(state[len(new) : len(new) + size])
+        for size, stage in self.stages:
+            old = tuple(states[len(new) : len(new) + size])
             updates, changed = stage(updates, old[0] if size == 1 else old, params, **extra)
             new += [changed] if size == 1 else changed
         return updates, tuple(new)
 
-    return GradientTransformation(init, named(update, who))
+
+jax.tree_util.register_pytree_node(
+    ChainUpdate,
+    lambda chain: ((chain.method, chain.stages), chain.names),
+    lambda names, parts: ChainUpdate(*parts, names),
+)
 
 
 def _runs(updates: Sequence[Callable[..., Any]]) -> list[list[Any]]:
@@ -185,7 +206,7 @@ def named_chain(*args: tuple[str, GradientTransformation]) -> GradientTransforma
         updates, new = inner.update(updates, tuple(state[name] for name in names), params, **extra)
         return updates, dict(zip(names, new, strict=True))
 
-    return GradientTransformation(init, named(update, f"named_chain({', '.join(map(str, names))})"))
+    return pair_of(f"named_chain({', '.join(map(str, names))})", init, update)
 
 
 def apply_updates(params: Params, updates: Updates) -> Params:
@@ -253,11 +274,11 @@ def masked(
         return groups.init(params, **problem)[True]
 
     def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
-        errors.check_state_type(who, state, MaskedState)
+        state = as_state(who, state, MaskedState)
         updates, states = groups.update(updates, {True: state}, params, **extra)
         return updates, states[True]
 
-    return GradientTransformation(init, named(update, who))
+    return pair_of(who, init, update)
 
 
 def partition(
@@ -283,12 +304,12 @@ def partition(
         return PartitionState(groups.init(params, **problem))
 
     def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
-        errors.check_state_type(who, state, PartitionState)
+        state = as_state(who, state, PartitionState)
         errors.check_state_keys(who, state.inner_states, tuple(pairs))
         updates, states = groups.update(updates, state.inner_states, params, **extra)
         return updates, PartitionState(states)
 
-    return GradientTransformation(init, named(update, who))
+    return pair_of(who, init, update)
 
 
 def labels_by_path(patterns: Mapping[str, Any], otherwise: Any = None) -> Callable[[PyTree], PyTree]:
@@ -350,7 +371,8 @@ class _Groups:
         for label, update in self.updates.items():
             mine, indices = {key: of(label) for key, of in extra_of.items()}, owned.get(label, ())
             part = updates_of(label)
-            steps, state = update(part, states[label].inner_state, params_of(label), **mine)
+            inner = as_state(self.who, states[label], MaskedState).inner_state
+            steps, state = update(part, inner, params_of(label), **mine)
             new[label] = MaskedState(state)
             dealt, structure = tree.flatten(steps, none_is_leaf=True)
             if structure != tree.structure(part, none_is_leaf=True):
@@ -410,7 +432,7 @@ class InjectStatefulHyperparamsState(NamedTuple):
 
     count: jax.Array  # type: ignore[assignment]  # int32[]  steps taken
     hyperparams: dict[str, jax.Array]  # name -> float[], read, and free to be set, between steps
-    hyperparams_states: dict[str, Any]  # name -> state of its StatefulSchedule; a plain schedule needs the count alone
+    hyperparams_states: dict[str, Any]  # name -> state of its schedule, a WrappedScheduleState of a plain one
     inner_state: State  # of what the factory makes
 
 
@@ -497,8 +519,11 @@ def inject_hyperparams(
             if parameter.kind is parameter.VAR_KEYWORD:
                 arguments |= arguments.pop(parameter.name, {})
         hypers = {key: value for key, value in arguments.items() if injectable(key, value)}
-        stateful = {key: value for key, value in hypers.items() if isinstance(value, StatefulSchedule)}
-        schedules = {key: value for key, value in hypers.items() if callable(value) and key not in stateful}
+        schedules = {
+            key: value if isinstance(value, StatefulSchedule) else WrappedSchedule(value)
+            for key, value in hypers.items()
+            if callable(value)
+        }
         dtype = scalar_dtype() if hyperparam_dtype is None else hyperparam_dtype
 
         def inner(hyperparams: Mapping[str, Any]) -> GradientTransformation:
@@ -508,39 +533,40 @@ def inject_hyperparams(
             return inner_factory(*again.args, **{**again.kwargs, **rest})
 
         # Bad values are refused now, not when traced.
-        made = inner({key: lambda _, s=value: s(s.init()) for key, value in stateful.items()})
+        made = inner({key: lambda _, s=value: s(s.init()) for key, value in schedules.items()})
 
-        def now(states: Mapping[str, Any], count: jax.Array, **extra: Any) -> dict[str, jax.Array]:
+        def now(states: Mapping[str, Any], **extra: Any) -> dict[str, jax.Array]:
             """The values of all schedules."""
-            values = {key: value_at(value, count, who, key) for key, value in schedules.items()}
-            for key, schedule in stateful.items():
-                value = taking(schedule, 1)(states[key], **extra)
+            values = {}
+            for key, schedule in schedules.items():
+                with jax.numpy_dtype_promotion("standard"):  # a schedule is free to mix its step with floats
+                    value = taking(schedule, 1)(states[key], **extra)
                 errors.check_schedule_value(who, key, value)
-                values[key] = jnp.asarray(value)
-            return {key: value.astype(dtype) for key, value in values.items()}
+                values[key] = jnp.asarray(value).astype(dtype)
+            return values
 
         def init(params: Params, **problem: Any) -> InjectStatefulHyperparamsState:
-            count, states = zero_count(), {key: schedule.init() for key, schedule in stateful.items()}
+            count, states = zero_count(), {key: schedule.init() for key, schedule in schedules.items()}
             plain = {key: value for key, value in hypers.items() if not callable(value)}
             values = {key: value_at(value, count, who, key).astype(dtype) for key, value in plain.items()}
-            values |= now(states, count)
+            values |= now(states)
             values = {key: values[key] for key in hypers}
             state = taking(inner(values).init, 1)(params, **problem)
             return InjectStatefulHyperparamsState(count, values, states, state)
 
         def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
-            errors.check_state_type(who, state, InjectStatefulHyperparamsState)
+            state = as_state(who, state, InjectStatefulHyperparamsState)
             errors.check_state_keys(who, state.hyperparams, tuple(hypers))
             values = {key: jnp.asarray(value, dtype) for key, value in state.hyperparams.items()}
-            values |= now(state.hyperparams_states, state.count, **extra)
+            values |= now(state.hyperparams_states, **extra)
             states = {
                 key: taking(schedule.update, 1)(state.hyperparams_states[key], **extra)
-                for key, schedule in stateful.items()
+                for key, schedule in schedules.items()
             }
             updates, new = taking(inner(values).update, 3)(updates, state.inner_state, params, **extra)
             return updates, InjectStatefulHyperparamsState(next_count(state.count), values, states, new)
 
-        return GradientTransformation(init, named(update, f"inject_hyperparams({name_of(made)})"))
+        return pair_of(f"inject_hyperparams({name_of(made)})", init, update)
 
     return factory
 

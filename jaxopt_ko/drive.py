@@ -13,7 +13,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import apply_updates
-from jaxopt_ko.lift import taking
+from jaxopt_ko.lift import Update, method_of, taking
 from jaxopt_ko.types import Code, GradientTransformation, Hyper, Info, Params, PyTree, Solution, State, Status
 
 DERIVATIVES = ("implicit", "implicit-cg", "unrolled")
@@ -29,9 +29,11 @@ class Carry(NamedTuple):
 
 
 def start_of(method: GradientTransformation, params: Params, words: Mapping[str, Any]) -> State | None:
-    """The state that a solver starts with; None if it is none, as its state has no count and no Info."""
+    """The state that a solver starts with; None if it is none: by its record, a foreign one by its state's Info."""
     state = taking(method.init, 1)(params, **words)
-    return state if isinstance(getattr(state, "info", None), Info) and hasattr(state, "count") else None
+    ours = isinstance(method.update, Update)
+    solver = method_of(method).solver if ours else isinstance(getattr(state, "info", None), Info)
+    return state if solver and isinstance(getattr(state, "info", None), Info) else None
 
 
 def solve(

@@ -242,7 +242,7 @@ def check_key(who: str, key: Any) -> jax.Array:
     dtype, shape = getattr(key, "dtype", None), np.shape(key)
     seed = isinstance(key, int) if dtype is None else jnp.issubdtype(dtype, jnp.integer)
     if seed and shape == () and not isinstance(key, bool):
-        return jax.random.PRNGKey(key)
+        return jax.random.key(key)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
     if not typed and not (dtype == jnp.uint32 and len(shape) == 1):
         say(HyperparameterTypeError, who, "key must be one PRNG key or an integer seed", describe(key),
@@ -268,10 +268,18 @@ def check_pair(who: str, where: str, pair: Any) -> GradientTransformation:
         "Make one with an optimizer, a scale_by_* rule, or transform(name, init, update)")  # fmt: skip
 
 
-def check_state_type(who: str, state: Any, expected: type) -> None:
-    """The state must be of the class that this rule's init makes."""
-    if type(state) is not expected:
-        say(StateError, who, f"the state must be a {expected.__name__}", describe(state), STATE_ADVICE)
+def state_type(who: str, state: Any, expected: type) -> NoReturn:
+    """A state that is not, and does not fit, the class that this rule's init makes."""
+    fields: Sequence[str] = expected._fields  # type: ignore[attr-defined]
+    of = f" of ({', '.join(fields)})" if fields else ", which holds nothing"
+    say(StateError, who, f"the state must be a {expected.__name__}{of}", _fields_of(state), STATE_ADVICE)
+
+
+def _fields_of(state: Any) -> str:
+    if isinstance(state, Mapping):
+        return f"a dict of {sorted(map(str, state))}"
+    fields = getattr(state, "_fields", None)
+    return describe(state) if fields is None else f"a {type(state).__name__} of ({', '.join(fields)})"
 
 
 STATE_ADVICE = (
@@ -329,11 +337,15 @@ def check_factory(who: str, factory: Any) -> None:
             describe(factory), "Pass the function: inject_hyperparams(adam)(1e-3)")  # fmt: skip
 
 
-def check_state_tuple(who: str, state: Any, names: Sequence[str], more: bool = False) -> None:
-    """A chain's state is one state for each of its transformations (more: for each of those of the first)."""
-    if not isinstance(state, tuple) or (len(state) < len(names) if more else len(state) != len(names)):
+def check_state_tuple(who: str, state: Any, names: Sequence[str], more: bool = False) -> Sequence[Any]:
+    """A chain's state is one state for each of its transformations (more: for each of those of the first): a tuple,
+    the list that a file gave, or a dict of their numbers."""
+    if isinstance(state, Mapping) and set(state) == {str(i) for i in range(len(state))}:
+        state = tuple(state[str(i)] for i in range(len(state)))
+    if not isinstance(state, tuple | list) or (len(state) < len(names) if more else len(state) != len(names)):
         say(StateError, who, f"the state must be a tuple of {len(names)} states ({', '.join(names)})",
             describe(state), STATE_ADVICE)  # fmt: skip
+    return state
 
 
 def check_named(who: str, args: Sequence[Any]) -> None:
@@ -454,7 +466,7 @@ def check_search(who: str, update: Any, fits: bool) -> None:
     """What goes along a direction must be a line search of this package."""
     if not fits:
         say(TransformationError, who, "linesearch must be one of the scale_by_*_linesearch",
-            getattr(update, "__name__", describe(update)),
+            describe(update),
             "Put any other transformation behind the direction with chain")  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from jaxopt_ko.drive import (
     solve,
     start_of,
 )
-from jaxopt_ko.lift import taking
+from jaxopt_ko.lift import method_of, taking
 from jaxopt_ko.solvers.bounds import box
 from jaxopt_ko.solvers.first_order import first_order
 from jaxopt_ko.solvers.least_squares import levenberg_marquardt
@@ -148,7 +148,7 @@ def _minimize(
         return _constrained(solution, value, functions, args, bounds)
     fixed = _at_bounds("minimize", solution.params, bounds)
     found = frozen((solution.params, solution.value))
-    condition, prox = jax.grad(value), getattr(method.update, "prox", None)
+    condition, prox = jax.grad(value), method_of(method).prox
     if prox is not None:  # x = prox(x - g(x), 1)
         condition = lambda p, args: _less(p, prox(_less(p, jax.grad(value)(p, args)), 1.0))  # noqa: E731
     symmetric_cg = derivative == "implicit-cg" and prox is None

@@ -146,10 +146,9 @@ class EmptyState(NamedTuple):
     """The state of a transformation that remembers nothing."""
 
 
-AddDecayedWeightsState = EmptyState  # optax's names for it
-ClipState = EmptyState
-ClipByGlobalNormState = EmptyState
-ScaleState = EmptyState
+# optax's names for it
+AdaptiveGradClipState = AddDecayedWeightsState = ClipState = ClipByGlobalNormState = NonNegativeParamsState = EmptyState
+NormalizeState = ScaleByTrustRatioState = ScaleState = EmptyState
 
 
 class MaskedNode(NamedTuple):

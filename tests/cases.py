@@ -1023,28 +1023,42 @@ def walk_of(name: str) -> tuple[Callable[..., Any], set[str]]:
     return quick.jit(walk), seen
 
 
+def is_key(x: Any) -> bool:
+    return jnp.issubdtype(getattr(x, "dtype", np.float32), jax.dtypes.prng_key)
+
+
+def on_host(tree: Any) -> Any:
+    """The same in NumPy's arrays, PRNG keys as their data."""
+    return jax.tree.map(lambda x: np.asarray(jax.random.key_data(x) if is_key(x) else x), tree)
+
+
+def on_device(tree: Any, like: Any) -> Any:
+    """The reverse: keys again where `like` has them."""
+    return jax.tree.map(lambda x, y: jax.random.wrap_key_data(x) if is_key(y) else jnp.asarray(x), tree, like)
+
+
 def assert_same_bits(a: Any, b: Any) -> None:
     assert jax.tree.structure(a) == jax.tree.structure(b)
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        assert x.dtype == y.dtype and np.array_equal(np.asarray(x), np.asarray(y)), (x, y)
+    for x, y in zip(jax.tree.leaves(on_host(a)), jax.tree.leaves(on_host(b)), strict=True):
+        assert x.dtype == y.dtype and np.array_equal(x, y), (x, y)
 
 
 def assert_rounded(a: Any, b: Any, ulps: int = 16) -> None:
     """The same, but each program rounds in its own way: XLA fuses, vectorizes and contracts a * b + c otherwise in each
     and on each processor. `ulps`: of the largest element of a leaf; 16-bit leaves, rounded once at the end, get two."""
     assert jax.tree.structure(a) == jax.tree.structure(b)
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+    for x, y in zip(jax.tree.leaves(on_host(a)), jax.tree.leaves(on_host(b)), strict=True):
         assert x.dtype == y.dtype and x.shape == y.shape, (x, y)
         if not jnp.issubdtype(x.dtype, jnp.floating):
             np.testing.assert_array_equal(x, y)
             continue
         unit = float(jnp.finfo(x.dtype).eps) * (ulps if x.dtype.itemsize > 2 else 2)
-        got, want = np.asarray(x, np.float64), np.asarray(y, np.float64)
+        got, want = x.astype(np.float64), y.astype(np.float64)
         size = np.max(np.abs(want), initial=0.0, where=np.isfinite(want))
         np.testing.assert_allclose(got, want, rtol=0, atol=unit * size)
 
 
 def assert_close(a: Any, b: Any, rtol: float = 1e-6, atol: float = 1e-7) -> None:
     assert jax.tree.structure(a) == jax.tree.structure(b)
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        np.testing.assert_allclose(np.asarray(x, np.float64), np.asarray(y, np.float64), rtol=rtol, atol=atol)
+    for x, y in zip(jax.tree.leaves(on_host(a)), jax.tree.leaves(on_host(b)), strict=True):
+        np.testing.assert_allclose(x.astype(np.float64), y.astype(np.float64), rtol=rtol, atol=atol)

@@ -20,7 +20,6 @@ from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree, Updat
 class ScaleByAdaDeltaState(NamedTuple):
     """State of `scale_by_adadelta`."""
 
-    count: Array  # int32[]            t, steps taken
     e_g: Updates  # like params, f32+  E[g**2]_t
     e_x: Updates  # like params, f32+  E[dx**2]_t
 

@@ -18,7 +18,6 @@ from jaxopt_ko.types import GradientTransformation, Hyper, Updates
 class ScaleByRssState(NamedTuple):
     """State of `scale_by_rss`."""
 
-    count: Array  # int32[]           t, steps taken
     sum_of_squares: Updates  # like params, f32+  h_t, sum of g**2
 
 

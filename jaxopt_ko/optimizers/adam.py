@@ -16,7 +16,6 @@ from jax import Array
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import next_count, ratio, safe_sqrt
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
@@ -73,8 +72,8 @@ def scale_by_adam(
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         if not bias_correction:
             return {"c1": jnp.ones_like(h.b1), "c2": jnp.ones_like(h.b1), "weight_m": h.b1, "weight_g": 1 - h.b1}
-        next_ = {"weight_m": h.b1 / debias(h.b1, next_count(t)), "weight_g": (1 - h.b1) / debias(h.b1, t)}
-        return {"c1": debias(h.b1, t), "c2": debias(h.b2, t), **(next_ if nesterov else {})}
+        next_ = {"weight_m": h.b1 / h.gathered_next("b1"), "weight_g": (1 - h.b1) / h.gathered("b1")}
+        return {"c1": h.gathered("b1"), "c2": h.gathered("b2"), **(next_ if nesterov else {})}
 
     def rule(g: Array, p: Array, m: Array, v: Array, h: Scalars) -> Step:
         m = h.b1 * m + (1 - h.b1) * g
@@ -91,8 +90,9 @@ def scale_by_adam(
     }
     dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
     return leafwise(
-        "scale_by_adam", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes
-    )
+        "scale_by_adam", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes,
+        debiased=("b1", "b2") if bias_correction else (),
+    )  # fmt: skip
 
 
 def scale_by_nadam(
@@ -125,7 +125,7 @@ def scale_by_nadam(
             "mu_product": product,
             "weight_m": momentum(next_count(t)) / (1 - product * momentum(next_count(t))),
             "weight_g": (1 - momentum(t)) / (1 - product),
-            "c2": debias(h.b2, t),
+            "c2": h.gathered("b2"),
         }
 
     def rule(g: Array, p: Array, m: Array, n: Array, h: Scalars) -> Step:
@@ -151,6 +151,7 @@ def scale_by_nadam(
         hypers=hypers,
         scalars=scalars,
         dtypes=dtypes,
+        debiased=("b2",),
     )
 
 
@@ -168,7 +169,7 @@ def scale_by_adamax(b1: Hyper = 0.9, b2: Hyper = 0.999, eps: Hyper = 1e-8) -> Gr
         return wide_like(p), wide_like(p)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        return {"c1": debias(h.b1, t)}
+        return {"c1": h.gathered("b1")}
 
     def rule(g: Array, p: Array, m: Array, u: Array, h: Scalars) -> Step:
         m = h.b1 * m + (1 - h.b1) * g
@@ -176,7 +177,9 @@ def scale_by_adamax(b1: Hyper = 0.9, b2: Hyper = 0.999, eps: Hyper = 1e-8) -> Gr
         return ratio(m / h.c1, u), m, u
 
     hypers = {"b1": (b1, FRACTION), "b2": (b2, FRACTION), "eps": (eps, NONNEGATIVE)}
-    return leafwise("scale_by_adamax", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers)
+    return leafwise(
+        "scale_by_adamax", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers, debiased=("b1",)
+    )
 
 
 @recipe

@@ -16,24 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko import errors, tree
+from jaxopt_ko import tree
 from jaxopt_ko.compose import leafwise, transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import JORDAN, Coefficients
-from jaxopt_ko.numerics import ratio, safe_sqrt, values_at
+from jaxopt_ko.numerics import ratio, safe_sqrt
 from jaxopt_ko.optimizers.adam import adamw
 from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
-from jaxopt_ko.optimizers.muon import (
-    MuonDimensionNumbers,
-    MuonState,
-    labels_of,
-    matrix_axes,
-    orthogonalize,
-    scale_by_muon,
-)
+from jaxopt_ko.optimizers.muon import Direction, Matrices, Mean, MuonDimensionNumbers, labels_of, matrix_axes
 from jaxopt_ko.stacking import MatrixAxes
-from jaxopt_ko.transforms.scaling import ScaleByScheduleState
 from jaxopt_ko.tree import wide_like
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
@@ -89,23 +81,25 @@ def scale_by_normuon(
     Raises TreeError, when traced, for a leaf that is no matrix. Not for embeddings, heads, norms and biases.
     """
     who = "scale_by_normuon"
-    moment = _SecondMoment(who, b2, eps, rms, weight_dimension_numbers, stack_axes, of_neurons=True)
-    muon = scale_by_muon(
-        ns_coeffs, ns_steps, errors.check_hyper(who, "b1", b1, FRACTION), eps, mu_dtype, nesterov=nesterov,
-        preconditioning=preconditioning, weight_dimension_numbers=weight_dimension_numbers, stack_axes=stack_axes,
-        compute_dtype=compute_dtype, gram=gram, stack_sharding=stack_sharding,
+    moment = _SecondMoment(who, weight_dimension_numbers, stack_axes, of_neurons=True)
+    matrices = Matrices(
+        who, ns_coeffs, ns_steps, preconditioning, weight_dimension_numbers, stack_axes, compute_dtype, gram,
+        None, stack_sharding,
     )  # fmt: skip
+    muon = Direction(who, "b1", b1, mu_dtype, nesterov, matrices)
 
     def init(params: Params) -> State:
-        count, mu = muon.init(params)
-        return ScaleByNorMuonState(count, mu, moment.init(params))
+        return ScaleByNorMuonState(*muon.init(params), moment.init(params))
 
-    def update(updates: Updates, state: ScaleByNorMuonState, params: Params = None) -> tuple[Updates, State]:
-        Q, (t, mu) = muon.update(updates, MuonState(state.count, state.mu), params)
-        u, nu = moment.update(Q, state.nu, state.count)
-        return u, ScaleByNorMuonState(t, mu, nu)
+    def update(
+        updates: Updates, state: ScaleByNorMuonState, params: Params = None, *, h: Scalars
+    ) -> tuple[Updates, State]:
+        Q, mean = muon.step(updates, Mean(state.count, state.mu), h)
+        u, nu = moment.update(Q, state.nu, h)
+        return u, ScaleByNorMuonState(*mean, nu)
 
-    return transform(who, init, update, state_type=ScaleByNorMuonState)
+    hypers = {"b1": (b1, FRACTION), "b2": (b2, FRACTION), "eps": (eps, NONNEGATIVE), "rms": (rms, POSITIVE)}
+    return transform(who, init, update, state_type=ScaleByNorMuonState, hypers=hypers, debiased=("b1",))
 
 
 def scale_by_adamuon(
@@ -138,10 +132,10 @@ def scale_by_adamuon(
     Raises TreeError, when traced, for a leaf that is no matrix. Not for embeddings, heads, norms and biases.
     """
     who = "scale_by_adamuon"
-    moment = _SecondMoment(who, b2, eps, rms, weight_dimension_numbers, stack_axes, of_neurons=False)
-    nearest = orthogonalize(
-        ns_coeffs, ns_steps, eps, preconditioning=preconditioning, weight_dimension_numbers=weight_dimension_numbers,
-        stack_axes=stack_axes, compute_dtype=compute_dtype, gram=gram, stack_sharding=stack_sharding,
+    moment = _SecondMoment(who, weight_dimension_numbers, stack_axes, of_neurons=False)
+    matrices = Matrices(
+        who, ns_coeffs, ns_steps, preconditioning, weight_dimension_numbers, stack_axes, compute_dtype, gram,
+        None, stack_sharding,
     )  # fmt: skip
 
     def init_leaf(p: Array) -> Memory:
@@ -152,34 +146,29 @@ def scale_by_adamuon(
         return (jnp.sign(m) if sign else m), m
 
     mean = leafwise(
-        who, MuonState, init=init_leaf, rule=rule, hypers={"b1": (b1, FRACTION)}, dtypes={"mu_dtype": mu_dtype}
+        who, Mean, init=init_leaf, rule=rule, hypers={"b1": (b1, FRACTION)}, dtypes={"mu_dtype": mu_dtype}
     )
 
     def init(params: Params) -> State:
-        count, mu = mean.init(params)
-        return ScaleByAdaMuonState(count, mu, moment.init(params))
+        return ScaleByAdaMuonState(*mean.init(params), moment.init(params))
 
-    def update(updates: Updates, state: ScaleByAdaMuonState, params: Params = None) -> tuple[Updates, State]:
-        signs, (t, mu) = mean.update(updates, MuonState(state.count, state.mu))
-        Q, _ = nearest.update(signs, ScaleByScheduleState(state.count))
-        u, nu = moment.update(Q, state.nu, state.count)
+    def update(
+        updates: Updates, state: ScaleByAdaMuonState, params: Params = None, *, h: Scalars
+    ) -> tuple[Updates, State]:
+        signs, (t, mu) = mean.update(updates, Mean(state.count, state.mu))
+        Q = matrices.direction(signs, (jnp.ones_like(h.eps),), [jax.tree.leaves(signs)], h.eps, when=t > 0)
+        u, nu = moment.update(Q, state.nu, h)
         return u, ScaleByAdaMuonState(t, mu, nu)
 
-    return transform(who, init, update, state_type=ScaleByAdaMuonState)
+    hypers = {"b2": (b2, FRACTION), "eps": (eps, NONNEGATIVE), "rms": (rms, POSITIVE)}
+    return transform(who, init, update, state_type=ScaleByAdaMuonState, hypers=hypers)
 
 
 class _SecondMoment:
     """u = rms sqrt(m n) N / |N|, N = Q / (sqrt(v) + eps), v a mean of Q**2: of neurons, or of elements."""
 
-    def __init__(
-        self, who: str, b2: Hyper, eps: Hyper, rms: Hyper, numbers: Any, stack_axes: PyTree, of_neurons: bool
-    ) -> None:
+    def __init__(self, who: str, numbers: Any, stack_axes: PyTree, of_neurons: bool) -> None:
         self.who, self.numbers, self.stack_axes, self.of_neurons = who, numbers, stack_axes, of_neurons
-        self.hypers = {
-            "b2": errors.check_hyper(who, "b2", b2, FRACTION),
-            "eps": errors.check_hyper(who, "eps", eps, NONNEGATIVE),
-            "rms": errors.check_hyper(who, "rms", rms, POSITIVE),
-        }
 
     def init(self, params: Params) -> Updates:
         leaves, treedef = tree.flatten(params)
@@ -192,14 +181,15 @@ class _SecondMoment:
             for p, own in zip(leaves, axes, strict=True)
         ])  # fmt: skip
 
-    def update(self, Q: Updates, nu: Updates, count: Array) -> tuple[Updates, Updates]:
-        h = values_at(self.hypers, count, self.who)
+    def update(self, Q: Updates, nu: Updates, h: Scalars) -> tuple[Updates, Updates]:
         leaves, treedef = tree.flatten(Q, none_is_leaf=True)
         moments = treedef.flatten_up_to(nu)
         axes = iter(matrix_axes(self.who, Q, self.numbers, self.stack_axes))
         for i, (o, v) in enumerate(zip(leaves, moments, strict=True)):
             if o is not None:
-                leaves[i], moments[i] = _scaled(o, v, **h, axes=next(axes), of_neurons=self.of_neurons)
+                leaves[i], moments[i] = _scaled(
+                    o, v, h.b2, h.eps, h.rms, axes=next(axes), of_neurons=self.of_neurons
+                )
         return treedef.unflatten(leaves), treedef.unflatten(moments)
 
 

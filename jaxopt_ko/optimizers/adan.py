@@ -11,7 +11,6 @@ from jax import Array
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import ratio, safe_sqrt
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
@@ -22,11 +21,11 @@ from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree, Updat
 class ScaleByAdanState(NamedTuple):
     """State of `scale_by_adan`."""
 
-    t: Array  # int32[]              steps taken
     m: Updates  # like params, f32+  m_t, mean of g
     v: Updates  # like params, f32+  v_t, mean of the gradient's change
     n: Updates  # like params, f32+  n_t, mean of the squared gradient, a step ahead
     g: Updates  # like params, f32+  the last gradient
+    t: Array  # int32[]              steps taken
 
 
 def scale_by_adan(
@@ -47,7 +46,8 @@ def scale_by_adan(
         return wide_like(p), wide_like(p), wide_like(p), wide_like(p)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        return {"c1": debias(h.b1, t), "c2": debias(h.b2, t), "c3": debias(h.b3, t), "old": (t > 1).astype(h.b1.dtype)}
+        c1, c2, c3 = (h.gathered(b) for b in ("b1", "b2", "b3"))
+        return {"c1": c1, "c2": c2, "c3": c3, "old": (t > 1).astype(h.b1.dtype)}
 
     def rule(g: Array, p: Array, m: Array, v: Array, n: Array, old: Array, h: Scalars) -> Step:
         d = jnp.where(h.old > 0, g - old, 0)
@@ -64,7 +64,10 @@ def scale_by_adan(
         "eps": (eps, NONNEGATIVE),
         "eps_root": (eps_root, NONNEGATIVE),
     }
-    return leafwise("scale_by_adan", ScaleByAdanState, init=init, shared=shared, rule=rule, hypers=hypers)
+    return leafwise(
+        "scale_by_adan", ScaleByAdanState, init=init, shared=shared, rule=rule, hypers=hypers, own="t",
+        debiased=("b1", "b2", "b3"),
+    )  # fmt: skip
 
 
 @recipe

@@ -13,7 +13,6 @@ from jax import Array
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_hyper
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import next_count, ratio, safe_sqrt, value_at
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
@@ -68,7 +67,7 @@ def scale_by_ademamix(
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         mixed = {key: value_at(value, h.count_m2, "scale_by_ademamix", key) for key, value in slow.items()}
-        return {"c1": debias(h.b1, t), "c2": debias(h.b2, t), "count_m2": next_count(h.count_m2), **mixed}
+        return {"c1": h.gathered("b1"), "c2": h.gathered("b2"), "count_m2": next_count(h.count_m2), **mixed}
 
     def rule(g: Array, p: Array, m1: Array, m2: Array, v: Array, h: Scalars) -> Step:
         m1 = h.b1 * m1 + (1 - h.b1) * g
@@ -90,6 +89,7 @@ def scale_by_ademamix(
         },
         scalars={"count_m2": 0},
         dtypes={"mu_dtype": mu_dtype, "nu_dtype": nu_dtype},
+        debiased=("b1", "b2"),
     )
 
 
@@ -111,7 +111,7 @@ def scale_by_simplified_ademamix(
         return wide_like(p), wide_like(p)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        return {"c2": debias(h.b2, t)}
+        return {"c2": h.gathered("b2")}
 
     def rule(g: Array, p: Array, m: Array, n: Array, h: Scalars) -> Step:
         m = h.b1 * m + g
@@ -131,6 +131,8 @@ def scale_by_simplified_ademamix(
             "eps": (eps, NONNEGATIVE),
             "eps_root": (eps_root, NONNEGATIVE),
         },
+        own="t",
+        debiased=("b2",),
     )
 
 

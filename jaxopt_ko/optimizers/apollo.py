@@ -17,7 +17,6 @@ from jaxopt_ko.errors import FINITE, FRACTION, NONNEGATIVE, Domain
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import product
 from jaxopt_ko.matrixwise import matrixwise
-from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import length, or_one, ratio, safe_sqrt
 from jaxopt_ko.optimizers.adam import adamw
 from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
@@ -91,7 +90,7 @@ def scale_by_apollo(
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         draw = (t - 1) // jnp.asarray(update_proj_gap, t.dtype)
-        return {"draw": draw.astype(h.b1.dtype), "factor": h.scale * safe_sqrt(debias(h.b2, t)) / debias(h.b1, t)}
+        return {"draw": draw.astype(h.b1.dtype), "factor": h.scale * safe_sqrt(h.gathered("b2")) / h.gathered("b1")}
 
     def rule(G: Array, M: Array, V: Array, norm: Array, h: Scalars) -> Step:
         flip = turned(*G.shape[1:])
@@ -118,8 +117,9 @@ def scale_by_apollo(
         "gamma": (gamma, GROWTH),
     }
     return matrixwise(
-        who, ScaleByApolloState, init=init, rule=rule, hypers=hypers, shared=shared, stack_axes=stack_axes
-    )
+        who, ScaleByApolloState, init=init, rule=rule, hypers=hypers, shared=shared, stack_axes=stack_axes,
+        debiased=("b1", "b2"),
+    )  # fmt: skip
 
 
 @recipe

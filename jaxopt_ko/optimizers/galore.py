@@ -14,9 +14,9 @@ from jax import Array
 
 from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import chain, transform
-from jaxopt_ko.errors import FINITE, check_choice, check_hyper, check_pair, check_size
-from jaxopt_ko.lift import recipe
-from jaxopt_ko.numerics import next_count, value_at, zero_count
+from jaxopt_ko.errors import FINITE, check_choice, check_pair, check_size
+from jaxopt_ko.lift import Scalars, recipe
+from jaxopt_ko.numerics import next_count, zero_count
 from jaxopt_ko.optimizers.adam import scale_by_adam
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
@@ -37,7 +37,7 @@ class GaLoreState(NamedTuple):
 
     count: Array  # int32[]               t, steps taken
     base_optimizer_state: State  # of the base optimizer, for the projected gradients R
-    projector: Updates  # f32+            P, float[long, r] (keeps="long": [short, r]), None for a leaf as it is
+    projector: Updates  # f32+            P, float[long, r] (keeps="long": [short, r]), [0, 0] for a leaf as it is
 
 
 class _Matrix(NamedTuple):
@@ -87,7 +87,6 @@ def scale_by_galore(
     check_size(who, "update_proj_gap", update_proj_gap)
     check_choice(who, "keeps", keeps, KEEPS)
     errors.check_stack_axes(who, stack_axes)
-    check_hyper(who, "scale", scale, FINITE)
     base = scale_by_adam() if base_optimizer is None else check_pair(who, "base_optimizer", base_optimizer)
 
     def matrices(leaves: PyTree) -> tuple[list[Any], Any, list[_Matrix | None]]:
@@ -121,14 +120,17 @@ def scale_by_galore(
 
     def init(params: Params) -> GaLoreState:
         leaves, treedef, seen = matrices(params)
-        small, projectors = list(leaves), list[Any]([None] * len(leaves))
+        small = list(leaves)
+        projectors = [p if p is None else jnp.zeros((0, 0), tree.compute_dtype(tree.dtype_of(p))) for p in leaves]
         for index, (leaf, one) in enumerate(zip(leaves, seen, strict=True)):
             if one is not None:
                 P, R = (tree.wide_like(tree.abstract(shape, tree.dtype_of(leaf))) for shape in shapes(one))
                 projectors[index], small[index] = P, R
         return GaLoreState(zero_count(), base.init(treedef.unflatten(small)), treedef.unflatten(projectors))
 
-    def update(updates: Updates, state: GaLoreState, params: Params = None, **_: Any) -> tuple[Updates, GaLoreState]:
+    def update(
+        updates: Updates, state: GaLoreState, params: Params = None, *, h: Scalars
+    ) -> tuple[Updates, GaLoreState]:
         leaves, treedef, seen = matrices(updates)
         due = state.count % update_proj_gap == 0
         small, projectors = list(leaves), tree.in_order(who, "state", state.projector, updates, treedef)
@@ -139,15 +141,14 @@ def scale_by_galore(
                     errors.memory_mismatch(who, [projectors[index]], path, g)
                 small[index], projectors[index] = _project(g, projectors[index], due, one, on_left(one))
         steps, base_state = base.update(treedef.unflatten(small), state.base_optimizer_state, None)
-        factor = value_at(scale, state.count)
         full = tree.in_order(who, "updates of the base optimizer", steps, updates, treedef)
         for index, (u, one) in enumerate(zip(full, seen, strict=True)):
             if one is not None:
-                full[index] = _restore(u, projectors[index], factor, one, on_left(one)).astype(leaves[index].dtype)
+                full[index] = _restore(u, projectors[index], h.scale, one, on_left(one)).astype(leaves[index].dtype)
         new = GaLoreState(next_count(state.count), base_state, treedef.unflatten(projectors))
         return treedef.unflatten(full), new
 
-    return transform(who, init, update, state_type=GaLoreState)
+    return transform(who, init, update, state_type=GaLoreState, hypers={"scale": (scale, FINITE)})
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4))

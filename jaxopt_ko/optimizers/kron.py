@@ -19,7 +19,6 @@ from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE, UNIT
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import frobenius, product, times_inverse
 from jaxopt_ko.matrixwise import matrixwise
-from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import first_value, ratio, safe_sqrt
 from jaxopt_ko.optimizers.adam import adamw
 from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
@@ -96,7 +95,7 @@ def scale_by_kron(
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         gone, every = h.since + np.int32(1), 1 / h.preconditioner_update_probability
         since = jnp.where(gone.astype(every.dtype) >= every, jnp.zeros_like(gone), gone)
-        return {"c1": debias(h.b1, t), "every": every, "since": since, "key": jax.random.fold_in(start, t)}
+        return {"c1": h.gathered("b1"), "every": every, "since": since, "key": jax.random.fold_in(start, t)}
 
     def refresh(G: Array, M: Array, Q_L: Array, Q_R: Array, h: Scalars) -> Memory:
         G = ratio(G, frobenius(G)) if normalize_grads else G
@@ -119,6 +118,7 @@ def scale_by_kron(
     return matrixwise(
         who, ScaleByKronState, init=init, rule=rule, hypers=hypers, scalars={"since": 0}, shared=shared,
         refresh=refresh, stack_axes=stack_axes, dtypes={"mu_dtype": mu_dtype, "precond_dtype": precond_dtype},
+        debiased=("b1",),
     )  # fmt: skip
 
 

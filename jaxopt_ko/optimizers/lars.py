@@ -15,8 +15,8 @@ from jaxopt_ko.numerics import length, ratio
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.momentum import trace
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.transforms.trust_ratio import ScaleByTrustRatioState, scale_by_trust_ratio
-from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree
+from jaxopt_ko.transforms.trust_ratio import scale_by_trust_ratio
+from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, Params, PyTree
 
 Mask = PyTree | Callable[[Params], PyTree]
 NORMS = ("joint", "separate")
@@ -56,8 +56,8 @@ def lars(
             else partition({"decayed": decayed, "plain": trust}, _labels(weight_decay_mask))
         )
     return chain(
-        add_decayed_weights(weight_decay, None if weight_decay_mask is True else weight_decay_mask),
-        trust if trust_ratio_mask is True else masked(trust, trust_ratio_mask),
+        add_decayed_weights(weight_decay, weight_decay_mask),
+        masked(trust, trust_ratio_mask),
         scale_by_learning_rate(learning_rate),
         trace(momentum, nesterov),
     )
@@ -77,7 +77,7 @@ def _separate_norms(
         "eps": (eps, NONNEGATIVE),
         "weight_decay": (weight_decay, NONNEGATIVE),
     }
-    return leafwise("lars", ScaleByTrustRatioState, rule=rule, hypers=hypers, needs_params=True, stack_axes=stack_axes)
+    return leafwise("lars", EmptyState, rule=rule, hypers=hypers, needs_params=True, stack_axes=stack_axes)
 
 
 def _labels(mask: Mask) -> Callable[[Params], PyTree]:

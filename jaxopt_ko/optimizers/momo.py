@@ -9,7 +9,6 @@ from jax import Array
 
 from jaxopt_ko.errors import FINITE, FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Scalars, recipe
-from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import first_value, ratio, safe_sqrt
 from jaxopt_ko.tree import wide_like
 from jaxopt_ko.treewise import Vector, treewise
@@ -19,22 +18,22 @@ from jaxopt_ko.types import GradientTransformation, Hyper, Updates
 class MomoState(NamedTuple):
     """State of `momo`."""
 
-    count: Array  # int32[]                t, steps taken
     exp_avg: Updates  # like params, f32+  d_t, mean of g
     barf: Array  # float[]                 f_t, mean of the loss
     gamma: Array  # float[]                mean of <g, x>
     lb: Array  # float[]                   lower bound of the loss
+    count: Array  # int32[]                t, steps taken
 
 
 class MomoAdamState(NamedTuple):
     """State of `momo_adam`."""
 
-    count: Array  # int32[]                   t, steps taken
     exp_avg: Updates  # like params, f32+     d_t, mean of g
     exp_avg_sq: Updates  # like params, f32+  v_t, mean of g**2
     barf: Array  # float[]                    f_t, mean of the loss
     gamma: Array  # float[]                   mean of <g, x>
     lb: Array  # float[]                      lower bound of the loss
+    count: Array  # int32[]                   t, steps taken
 
 
 @recipe
@@ -59,9 +58,9 @@ def momo(
         return {"exp_avg": wide_like(p)}
 
     def rule(
-        g: Vector, x: Vector, s: Any, h: Scalars, t: Array, value: Array
+        g: Vector, x: Vector, s: Any, h: Scalars, value: Array
     ) -> tuple[Vector, dict[str, Vector | Array]]:
-        b = jnp.where(t == 1, jnp.zeros_like(h.beta), h.beta)
+        b = jnp.where(h.t == 1, jnp.zeros_like(h.beta), h.beta)
         d = b * s.exp_avg + (1 - b) * g
         f = b * s.barf + (1 - b) * value
         gamma = b * s.gamma + (1 - b) * g.dot(x)
@@ -97,14 +96,14 @@ def momo_adam(
         return {"exp_avg": wide_like(p), "exp_avg_sq": wide_like(p)}
 
     def rule(
-        g: Vector, x: Vector, s: Any, h: Scalars, t: Array, value: Array
+        g: Vector, x: Vector, s: Any, h: Scalars, value: Array
     ) -> tuple[Vector, dict[str, Vector | Array]]:
-        c = debias(h.b1, t)
+        c = h.gathered("b1")
         d = h.b1 * s.exp_avg + (1 - h.b1) * g
         v = h.b2 * s.exp_avg_sq + (1 - h.b2) * (g * g)
         f = h.b1 * s.barf + (1 - h.b1) * value
         gamma = h.b1 * s.gamma + (1 - h.b1) * g.dot(x)
-        scaled = d.map(ratio, (v / debias(h.b2, t)).map(safe_sqrt) + h.eps)
+        scaled = d.map(ratio, (v / h.gathered("b2")).map(safe_sqrt) + h.eps)
         tau, lb = _step_length(h, s.lb, f, gamma, d.dot(x), d.dot(scaled), c, adapt_lower_bound)
         return _decayed(-tau * scaled, x, h), {"exp_avg": d, "exp_avg_sq": v, "barf": f, "gamma": gamma, "lb": lb}
 
@@ -112,7 +111,10 @@ def momo_adam(
     hypers |= {"eps": (eps, NONNEGATIVE), "lower_bound": (lower_bound, FINITE)}
     hypers |= {"weight_decay": (weight_decay, NONNEGATIVE)}
     scalars = {"barf": 0.0, "gamma": 0.0, "lb": first_value(lower_bound)}
-    return treewise("momo_adam", MomoAdamState, init=init, rule=rule, hypers=hypers, scalars=scalars, value=True)
+    return treewise(
+        "momo_adam", MomoAdamState, init=init, rule=rule, hypers=hypers, scalars=scalars, value=True,
+        debiased=("b1", "b2"),
+    )  # fmt: skip
 
 
 def _step_length(

@@ -19,7 +19,6 @@ from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
 class ScaleByOptimisticGradientState(NamedTuple):
     """State of `scale_by_optimistic_gradient`."""
 
-    count: Array  # int32[]                          t, steps taken
     is_initial_step: Array  # bool[]                 is there no gradient before yet?
     previous_gradient: Updates  # like params, f32+  g of the step before
 

@@ -8,8 +8,7 @@ from jax import Array
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import bias_correction as debias
-from jaxopt_ko.numerics import next_count, ratio, safe_sqrt
+from jaxopt_ko.numerics import ratio, safe_sqrt
 from jaxopt_ko.optimizers.adam import ScaleByAdamState
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.tree import wide_like
@@ -37,14 +36,14 @@ def scale_by_radam(
         return wide_like(p), wide_like(p)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        c2, steps = debias(h.b2, t), t.astype(h.b2.dtype)
+        c2, steps = h.gathered("b2"), t.astype(h.b2.dtype)
         most = 2 / (1 - h.b2) - 1
         rho = most - 2 * steps * (1 - c2) / c2
         square = (rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho)
         known = rho >= h.threshold
         r = safe_sqrt(jnp.where(known, square, 0))
-        next_ = {"weight_m": h.b1 / debias(h.b1, next_count(t)), "weight_g": (1 - h.b1) / debias(h.b1, t)}
-        return {"c1": debias(h.b1, t), "c2": c2, "r": r, "known": known.astype(r.dtype), **(next_ if nesterov else {})}
+        next_ = {"weight_m": h.b1 / h.gathered_next("b1"), "weight_g": (1 - h.b1) / h.gathered("b1")}
+        return {"c1": h.gathered("b1"), "c2": c2, "r": r, "known": known.astype(r.dtype), **(next_ if nesterov else {})}
 
     def rule(g: Array, p: Array, m: Array, v: Array, h: Scalars) -> Step:
         m = h.b1 * m + (1 - h.b1) * g
@@ -60,7 +59,9 @@ def scale_by_radam(
         "eps_root": (eps_root, NONNEGATIVE),
         "threshold": (threshold, NONNEGATIVE),
     }
-    return leafwise("scale_by_radam", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers)
+    return leafwise(
+        "scale_by_radam", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers, debiased=("b1", "b2")
+    )
 
 
 @recipe

@@ -10,7 +10,6 @@ from jax import Array
 from jaxopt_ko.compose import chain, identity, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_hyper
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import ratio, safe_rsqrt, safe_sqrt, value_at, zero_count
 from jaxopt_ko.transforms.momentum import trace
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
@@ -21,12 +20,25 @@ from jaxopt_ko.types import GradientTransformation, Hyper, Updates
 class ScaleByRmsState(NamedTuple):
     """State of `scale_by_rms`."""
 
+    nu: Updates  # like params, f32+  v_t, mean of g**2
+
+
+class ScaleByRmsWithCountState(NamedTuple):
+    """State of `scale_by_rms` with bias correction."""
+
     count: Array  # int32[]           t, steps taken
     nu: Updates  # like params, f32+  v_t, mean of g**2
 
 
 class ScaleByRStdDevState(NamedTuple):
     """State of `scale_by_stddev`."""
+
+    mu: Updates  # like params, f32+  m_t, mean of g
+    nu: Updates  # like params, f32+  v_t, mean of g**2
+
+
+class ScaleByRStdDevWithCountState(NamedTuple):
+    """State of `scale_by_stddev` with bias correction."""
 
     count: Array  # int32[]           t, steps taken
     mu: Updates  # like params, f32+  m_t, mean of g
@@ -54,7 +66,7 @@ def scale_by_rms(
         return (wide_like(p, value_at(start, zero_count())),)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        return {"c": debias(h.decay, t)}
+        return {"c": h.gathered("decay")}
 
     def rule(g: Array, p: Array, v: Array, h: Scalars) -> Step:
         v = h.decay * v + (1 - h.decay) * g * g
@@ -62,7 +74,12 @@ def scale_by_rms(
         return (g * safe_rsqrt(v_hat + h.eps) if eps_in_sqrt else ratio(g, safe_sqrt(v_hat) + h.eps)), v
 
     hypers = {"decay": (decay, FRACTION), "eps": (eps, NONNEGATIVE)}
-    return leafwise("scale_by_rms", ScaleByRmsState, init=init, shared=shared, rule=rule, hypers=hypers)
+    if not bias_correction:
+        return leafwise("scale_by_rms", ScaleByRmsState, init=init, rule=rule, hypers=hypers)
+    return leafwise(
+        "scale_by_rms", ScaleByRmsWithCountState, init=init, shared=shared, rule=rule, hypers=hypers,
+        debiased=("decay",),
+    )  # fmt: skip
 
 
 def scale_by_stddev(
@@ -85,7 +102,7 @@ def scale_by_stddev(
         return wide_like(p), wide_like(p, value_at(start, zero_count()))
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        return {"c": debias(h.decay, t)}
+        return {"c": h.gathered("decay")}
 
     def rule(g: Array, p: Array, m: Array, v: Array, h: Scalars) -> Step:
         m = h.decay * m + (1 - h.decay) * g
@@ -95,7 +112,12 @@ def scale_by_stddev(
         return (g * safe_rsqrt(variance + h.eps) if eps_in_sqrt else ratio(g, safe_sqrt(variance) + h.eps)), m, v
 
     hypers = {"decay": (decay, FRACTION), "eps": (eps, NONNEGATIVE)}
-    return leafwise("scale_by_stddev", ScaleByRStdDevState, init=init, shared=shared, rule=rule, hypers=hypers)
+    if not bias_correction:
+        return leafwise("scale_by_stddev", ScaleByRStdDevState, init=init, rule=rule, hypers=hypers)
+    return leafwise(
+        "scale_by_stddev", ScaleByRStdDevWithCountState, init=init, shared=shared, rule=rule, hypers=hypers,
+        debiased=("decay",),
+    )  # fmt: skip
 
 
 @recipe

@@ -16,7 +16,6 @@ from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import frobenius, inverse_root, product
 from jaxopt_ko.matrixwise import matrixwise
-from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import ratio, safe_sqrt
 from jaxopt_ko.optimizers.adam import adamw
 from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
@@ -78,7 +77,7 @@ def scale_by_shampoo(
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         one = jnp.ones_like(h.eps)
         return {"keep": one, "weight": one, "c2": one} if b2 is None else {
-            "keep": h.b2, "weight": 1 - h.b2, "c2": debias(h.b2, t)
+            "keep": h.b2, "weight": 1 - h.b2, "c2": h.gathered("b2")
         }  # fmt: skip
 
     def gathered(G: Array, L: Array, R: Array, h: Scalars) -> tuple[Array, Array]:
@@ -109,7 +108,7 @@ def scale_by_shampoo(
     hypers |= {} if b2 is None else {"b2": (b2, FRACTION)}
     return matrixwise(
         who, ScaleByShampooState, init=init, rule=rule, hypers=hypers, shared=shared, refresh=refresh,
-        interval=precondition_frequency, stack_axes=stack_axes,
+        interval=precondition_frequency, stack_axes=stack_axes, debiased=() if b2 is None else ("b2",),
     )  # fmt: skip
 
 

@@ -21,7 +21,6 @@ from jaxopt_ko.types import GradientTransformation, Hyper, PyTree, Updates
 class ScaleBySM3State(NamedTuple):
     """State of `scale_by_sm3`."""
 
-    count: Array  # int32[]           t, steps taken
     mu: Updates  # list a leaf, f32+  for each axis float[its length], the largest v across the others
     nu: Updates  # like params, f32+  m_t, mean of what is left of g
 

@@ -13,7 +13,6 @@ from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import eigenvectors, orthonormal, product, rotated
 from jaxopt_ko.matrixwise import matrixwise
-from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import ratio, safe_sqrt
 from jaxopt_ko.optimizers.adam import adamw
 from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
@@ -69,9 +68,8 @@ def scale_by_soap(
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         first = t == 1
-        counted = jnp.maximum(t - 1, 1)
         d1, d2 = (jnp.where(first, jnp.ones_like(b), b) for b in (h.b1, h.b2))
-        scale = safe_sqrt(debias(h.b2, counted)) / debias(h.b1, counted)
+        scale = safe_sqrt(h.gathered("b2", skipped=1)) / h.gathered("b1", skipped=1)
         return {"d1": d1, "d2": d2, "scale": scale, "first": first.astype(d1.dtype)}
 
     def refresh(G: Array, M: Array, V: Array, L: Array, R: Array, Q_L: Array, Q_R: Array, h: Scalars) -> Memory:

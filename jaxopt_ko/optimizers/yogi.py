@@ -8,7 +8,6 @@ from jax import Array
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_hyper
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import ratio, safe_sqrt, value_at, zero_count
 from jaxopt_ko.optimizers.adam import ScaleByAdamState
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
@@ -37,7 +36,7 @@ def scale_by_yogi(
         return wide_like(p, value_at(start, zero_count())), wide_like(p, value_at(start, zero_count()))
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        return {"c1": debias(h.b1, t), "c2": debias(h.b2, t)}
+        return {"c1": h.gathered("b1"), "c2": h.gathered("b2")}
 
     def rule(g: Array, p: Array, m: Array, v: Array, h: Scalars) -> Step:
         m = h.b1 * m + (1 - h.b1) * g
@@ -51,7 +50,9 @@ def scale_by_yogi(
         "eps": (eps, NONNEGATIVE),
         "eps_root": (eps_root, NONNEGATIVE),
     }
-    return leafwise("scale_by_yogi", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers)
+    return leafwise(
+        "scale_by_yogi", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers, debiased=("b1", "b2")
+    )
 
 
 @recipe

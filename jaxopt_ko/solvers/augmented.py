@@ -199,7 +199,7 @@ def augmented_lagrangian(
             next_count(count), inner_, y, z, rho, missed, accuracy, rounds, failures, spent, multipliers, kkt, aux, info
         )
 
-    return transform(who, init, update, needs_params=True, state_type=AugmentedLagrangianState)
+    return transform(who, init, update, needs_params=True, state_type=AugmentedLagrangianState, solver=True)
 
 
 def _multipliers(problem: Program, bounds: Any, x: Array, y: Array, z: Array) -> Multipliers:

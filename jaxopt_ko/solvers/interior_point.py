@@ -192,7 +192,7 @@ def interior_point(*, gtol: Hyper | None = None) -> GradientTransformation:
             ),
         )
 
-    return transform(who, init, update, needs_params=True, state_type=InteriorPointState)
+    return transform(who, init, update, needs_params=True, state_type=InteriorPointState, solver=True)
 
 
 def _advance(

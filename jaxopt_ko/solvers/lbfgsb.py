@@ -197,7 +197,7 @@ def lbfgsb(
             restarts + emptied.astype(jnp.int32), info,
         )  # fmt: skip
 
-    return transform(who, init, update, needs_params=True, state_type=LBFGSBState)
+    return transform(who, init, update, needs_params=True, state_type=LBFGSBState, solver=True)
 
 
 def length(x: Array) -> Array:

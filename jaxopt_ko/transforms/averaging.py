@@ -11,7 +11,6 @@ from jaxopt_ko import tree
 from jaxopt_ko.compose import leafwise
 from jaxopt_ko.errors import FRACTION
 from jaxopt_ko.lift import Memory, Scalars, Step
-from jaxopt_ko.numerics import bias_correction
 from jaxopt_ko.tree import wide_copy, wide_like
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, State, Updates
 
@@ -36,7 +35,7 @@ def ema(decay: Hyper, debias: bool = True, accumulator_dtype: DType | None = Non
         return (wide_like(p, 0, accumulator_dtype),)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        return {"c": bias_correction(h.decay, t)}
+        return {"c": h.gathered("decay")}
 
     def rule(x: Array, p: Array, s: Array, h: Scalars) -> Step:
         s = h.decay * s + (1 - h.decay) * x
@@ -44,13 +43,15 @@ def ema(decay: Hyper, debias: bool = True, accumulator_dtype: DType | None = Non
 
     hypers = {"decay": (decay, FRACTION)}
     dtypes = {"accumulator_dtype": accumulator_dtype}
-    return leafwise("ema", EmaState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes)
+    return leafwise(
+        "ema", EmaState, init=init, shared=shared if debias else None, rule=rule, hypers=hypers, dtypes=dtypes,
+        debiased=("decay",) if debias else (),
+    )  # fmt: skip
 
 
 class AverageParamsState(NamedTuple):
     """State of `average_params`."""
 
-    count: Array  # int32[]              t, steps taken
     weight: Array  # float[]             1 - decay**t, what the average has gathered
     mean: Params  # like params, f32+    s_t, corrected; the parameters themselves at first
 

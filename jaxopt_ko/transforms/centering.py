@@ -7,8 +7,7 @@ from jax import Array
 
 from jaxopt_ko.compose import leafwise
 from jaxopt_ko.lift import Scalars
-from jaxopt_ko.transforms.scaling import ScaleByScheduleState
-from jaxopt_ko.types import GradientTransformation, PyTree
+from jaxopt_ko.types import EmptyState, GradientTransformation, PyTree
 
 
 def centralize(*, stack_axes: PyTree = 0) -> GradientTransformation:
@@ -20,4 +19,4 @@ def centralize(*, stack_axes: PyTree = 0) -> GradientTransformation:
     def rule(g: Array, p: Array, h: Scalars) -> Array:
         return g - jnp.mean(g, range(1, g.ndim), keepdims=True) if g.ndim > 1 else g
 
-    return leafwise("centralize", ScaleByScheduleState, rule=rule, stack_axes=stack_axes)
+    return leafwise("centralize", EmptyState, rule=rule, stack_axes=stack_axes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +13,7 @@ from jaxopt_ko.compose import leafwise
 from jaxopt_ko.errors import NONNEGATIVE, THRESHOLD, check_examples, check_rank, check_same_trees
 from jaxopt_ko.lift import Scalars
 from jaxopt_ko.numerics import length, root_mean_square
-from jaxopt_ko.transforms.scaling import ScaleByScheduleState
-from jaxopt_ko.types import GradientTransformation, Hyper, PyTree, Updates
+from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, PyTree, Updates
 
 Axes = int | tuple[int, ...]
 
@@ -26,7 +24,7 @@ def clip(max_delta: Hyper) -> GradientTransformation:
     def rule(g: Array, p: Array, h: Scalars) -> Array:
         return jnp.clip(g, -h.max_delta, h.max_delta)
 
-    return leafwise("clip", ScaleByScheduleState, rule=rule, hypers={"max_delta": (max_delta, THRESHOLD)})
+    return leafwise("clip", EmptyState, rule=rule, hypers={"max_delta": (max_delta, THRESHOLD)})
 
 
 def clip_by_norm(max_norm: Hyper, *, stack_axes: PyTree = 0) -> GradientTransformation:
@@ -39,7 +37,7 @@ def clip_by_norm(max_norm: Hyper, *, stack_axes: PyTree = 0) -> GradientTransfor
         return _shrink(length(g), h.max_norm) * g
 
     hypers = {"max_norm": (max_norm, THRESHOLD)}
-    return leafwise("clip_by_norm", ScaleByScheduleState, rule=rule, hypers=hypers, stack_axes=stack_axes)
+    return leafwise("clip_by_norm", EmptyState, rule=rule, hypers=hypers, stack_axes=stack_axes)
 
 
 def clip_by_block_rms(threshold: Hyper, *, stack_axes: PyTree = 0) -> GradientTransformation:
@@ -49,7 +47,7 @@ def clip_by_block_rms(threshold: Hyper, *, stack_axes: PyTree = 0) -> GradientTr
         return _shrink(root_mean_square(g), h.threshold) * g
 
     hypers = {"threshold": (threshold, THRESHOLD)}
-    return leafwise("clip_by_block_rms", ScaleByScheduleState, rule=rule, hypers=hypers, stack_axes=stack_axes)
+    return leafwise("clip_by_block_rms", EmptyState, rule=rule, hypers=hypers, stack_axes=stack_axes)
 
 
 def clip_by_global_norm(max_norm: Hyper) -> GradientTransformation:
@@ -66,13 +64,7 @@ def clip_by_global_norm(max_norm: Hyper) -> GradientTransformation:
         return h.shrink * g
 
     hypers = {"max_norm": (max_norm, THRESHOLD)}
-    return leafwise("clip_by_global_norm", ScaleByScheduleState, rule=rule, reduce=norm, hypers=hypers)
-
-
-class AdaptiveGradClipState(NamedTuple):
-    """State of `adaptive_grad_clip`."""
-
-    count: Array  # int32[]  steps taken, at which a schedule is read
+    return leafwise("clip_by_global_norm", EmptyState, rule=rule, reduce=norm, hypers=hypers)
 
 
 def adaptive_grad_clip(
@@ -92,7 +84,7 @@ def adaptive_grad_clip(
 
     return leafwise(
         "adaptive_grad_clip",
-        AdaptiveGradClipState,
+        EmptyState,
         rule=rule,
         hypers={"clipping": (clipping, THRESHOLD), "eps": (eps, NONNEGATIVE)},
         needs_params=True,

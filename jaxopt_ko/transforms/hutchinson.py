@@ -33,7 +33,7 @@ def hutchinson_estimator_diag_hessian(random_seed: Array | int | None = None) ->
     start = seed if isinstance(seed, int) else errors.check_key(who, seed)
 
     def init(params: Params) -> HutchinsonState:
-        return HutchinsonState(jnp.copy(errors.check_key(who, start)))
+        return HutchinsonState(jax.random.PRNGKey(start) if isinstance(start, int) else jnp.copy(start))
 
     def update(
         updates: Updates,

@@ -21,7 +21,6 @@ from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree
 class HyperballState(NamedTuple):
     """State of `hyperball`."""
 
-    count: Array  # int32[]                       steps taken, at which a schedule is read
     radius: Params  # float[…] f32+ of each leaf  R, its length at the start
 
 

@@ -17,7 +17,6 @@ from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
 class TraceState(NamedTuple):
     """State of `trace`."""
 
-    count: Array  # int32[]              t, steps taken
     trace: Updates  # like params, f32+  v_t, the velocity
 
 
@@ -40,19 +39,22 @@ def trace(
     def init(p: Array) -> Memory:
         return (wide_like(p, 0, accumulator_dtype),)
 
+    damped = not (isinstance(dampening, int | float) and dampening == 0)
+
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         return {"weight": jnp.where(t == 1, jnp.ones_like(h.dampening), 1 - h.dampening)}
 
     def rule(g: Array, p: Array, v: Array, h: Scalars) -> Step:
-        v = h.decay * v + h.weight * g
+        v = h.decay * v + (h.weight * g if damped else g)
         return (g + h.decay * v if nesterov else v), v
 
     return leafwise(
         "trace",
         TraceState,
         init=init,
-        shared=shared,
+        shared=shared if damped else None,
         rule=rule,
         hypers={"decay": (decay, FRACTION), "dampening": (dampening, FRACTION)},
         dtypes={"accumulator_dtype": accumulator_dtype},
+        counts=damped,
     )

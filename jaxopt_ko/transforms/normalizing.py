@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import jax.numpy as jnp
 from jax import Array
 
@@ -12,14 +10,7 @@ from jaxopt_ko.compose import leafwise
 from jaxopt_ko.errors import FINITE, NONNEGATIVE
 from jaxopt_ko.lift import Scalars
 from jaxopt_ko.numerics import ratio
-from jaxopt_ko.transforms.scaling import ScaleByScheduleState
-from jaxopt_ko.types import GradientTransformation, Hyper, Updates
-
-
-class NormalizeState(NamedTuple):
-    """State of `normalize`."""
-
-    count: Array  # int32[]  steps taken
+from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, Updates
 
 
 def normalize() -> GradientTransformation:
@@ -32,7 +23,7 @@ def normalize() -> GradientTransformation:
     def rule(g: Array, p: Array, h: Scalars) -> Array:
         return g / h.norm
 
-    return leafwise("normalize", NormalizeState, rule=rule, reduce=norm)
+    return leafwise("normalize", EmptyState, rule=rule, reduce=norm)
 
 
 def normalize_by_update_norm(scale_factor: Hyper = 1.0, eps: Hyper = 1e-6) -> GradientTransformation:
@@ -45,4 +36,4 @@ def normalize_by_update_norm(scale_factor: Hyper = 1.0, eps: Hyper = 1e-6) -> Gr
         return h.scale_factor * ratio(g, h.norm)
 
     hypers = {"scale_factor": (scale_factor, FINITE), "eps": (eps, NONNEGATIVE)}
-    return leafwise("normalize_by_update_norm", ScaleByScheduleState, rule=rule, reduce=norm, hypers=hypers)
+    return leafwise("normalize_by_update_norm", EmptyState, rule=rule, reduce=norm, hypers=hypers)

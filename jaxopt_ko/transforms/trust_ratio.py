@@ -5,8 +5,6 @@ Trust ratio: You, Gitman & Ginsburg 2017, arXiv:1708.03888, equation 6; You et a
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import jax.numpy as jnp
 from jax import Array
 
@@ -14,14 +12,7 @@ from jaxopt_ko.compose import leafwise
 from jaxopt_ko.errors import NONNEGATIVE
 from jaxopt_ko.lift import Scalars
 from jaxopt_ko.numerics import length, root_mean_square
-from jaxopt_ko.transforms.scaling import ScaleByScheduleState
-from jaxopt_ko.types import GradientTransformation, Hyper, PyTree
-
-
-class ScaleByTrustRatioState(NamedTuple):
-    """State of `scale_by_trust_ratio`."""
-
-    count: Array  # int32[]  steps taken, at which a schedule is read
+from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, PyTree
 
 
 def scale_by_trust_ratio(
@@ -48,7 +39,7 @@ def scale_by_trust_ratio(
     }
     return leafwise(
         "scale_by_trust_ratio",
-        ScaleByTrustRatioState,
+        EmptyState,
         rule=rule,
         hypers=hypers,
         needs_params=True,
@@ -64,7 +55,7 @@ def scale_by_param_block_norm(min_scale: Hyper = 1e-3, *, stack_axes: PyTree = 0
 
     return leafwise(
         "scale_by_param_block_norm",
-        ScaleByScheduleState,
+        EmptyState,
         rule=rule,
         hypers={"min_scale": (min_scale, NONNEGATIVE)},
         needs_params=True,
@@ -80,7 +71,7 @@ def scale_by_param_block_rms(min_scale: Hyper = 1e-3, *, stack_axes: PyTree = 0)
 
     return leafwise(
         "scale_by_param_block_rms",
-        ScaleByScheduleState,
+        EmptyState,
         rule=rule,
         hypers={"min_scale": (min_scale, NONNEGATIVE)},
         needs_params=True,

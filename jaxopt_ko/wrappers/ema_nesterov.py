@@ -20,7 +20,6 @@ from jaxopt_ko.types import GradientTransformation, Hyper, Params, State
 class EmaNesterovState(NamedTuple):
     """State of the last part of `ema_nesterov`."""
 
-    count: Array  # int32[]         t, steps taken
     beta: Array  # float[]          beta_t, of the parameters as they are
     m: Params  # like params, f32+  m_t, mean of theta's steps
 

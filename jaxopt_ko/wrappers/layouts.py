@@ -11,7 +11,8 @@ from jax import Array
 
 from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import opened, transform
-from jaxopt_ko.lift import name_of, named
+from jaxopt_ko.hypers import as_state
+from jaxopt_ko.lift import name_of, pair_of
 from jaxopt_ko.types import GradientTransformation, Params, PyTree, State, Updates
 
 
@@ -64,11 +65,11 @@ def split_real_and_imaginary(inner: GradientTransformation) -> GradientTransform
         return SplitRealAndImaginaryState(pair.init(_split(params), **problem))
 
     def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
-        errors.check_state_type(who, state, SplitRealAndImaginaryState)
+        state = as_state(who, state, SplitRealAndImaginaryState)
         steps, new = pair.update(_split(updates), state.inner_state, _split(params), **extra)
         return _joined(steps), SplitRealAndImaginaryState(new)
 
-    return GradientTransformation(init, named(update, who))
+    return pair_of(who, init, update)
 
 
 def _split(full: PyTree) -> PyTree:

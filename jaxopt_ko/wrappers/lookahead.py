@@ -11,7 +11,8 @@ from jax import Array
 
 from jaxopt_ko import errors, tree
 from jaxopt_ko.errors import NONNEGATIVE
-from jaxopt_ko.lift import name_of, named, taking
+from jaxopt_ko.hypers import as_state
+from jaxopt_ko.lift import name_of, pair_of, taking
 from jaxopt_ko.numerics import value_at, zero_count
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, State, Updates
 
@@ -58,7 +59,7 @@ def lookahead(
         return LookaheadState(inner_init(fast), zero_count())
 
     def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
-        errors.check_state_type(who, state, LookaheadState)
+        state = as_state(who, state, LookaheadState)
         errors.check_instance(who, "params", params, LookaheadParams)
         u, inner = inner_update(updates, state.fast_state, params.fast, **extra)
         syncs = state.steps_since_sync == np.int32(sync_period - 1)
@@ -87,4 +88,4 @@ def lookahead(
         count = jnp.where(syncs, np.int32(0), state.steps_since_sync + np.int32(1))
         return steps, LookaheadState(inner, count)
 
-    return GradientTransformation(init, named(update, who))
+    return pair_of(who, init, update)

@@ -20,7 +20,6 @@ WEIGHT = Domain(0.0, 1.0, "in (0, 1]", low_open=True, infinite=True)
 class PrimalAveragesState(NamedTuple):
     """The averages of `generalized_primal_averaging`."""
 
-    count: Array  # int32[]         t, steps taken
     mu_y: Array  # float[]          of the parameters as they are, to find x from y and z
     z: Params  # like params, f32+  where the base optimizer is; the parameters are y
 
@@ -89,7 +88,9 @@ def generalized_primal_averaging(
         updates: Updates, state: GeneralizedPrimalAveragingState, params: Params = None, **extra: Any
     ) -> tuple[Updates, GeneralizedPrimalAveragingState]:
         own, inner = state
-        seen = params if params_at == "y" else tree.cast_like(tree.where_given(updates, own.z), params)
+        seen = params if params_at == "y" else tree.cast_like(
+            tree.where_given(updates, tree.only_one(who, own, PrimalAveragesState).z), params
+        )
         u, inner = pair.update(updates, inner, seen, **extra)
         errors.check_same_trees(name_of(pair), "updates", u, "gradients", updates)
         u, own = averages.update(u, own, params)

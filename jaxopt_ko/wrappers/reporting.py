@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import opened, transform
-from jaxopt_ko.lift import named
+from jaxopt_ko.lift import pair_of
 from jaxopt_ko.transforms.averaging import EmaState, ema
 from jaxopt_ko.types import DType, EmptyState, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
@@ -99,7 +99,7 @@ def measure_with_ema(
         measurement, new = mean.update(numbers(updates), state[1])
         return measurement, (state[0], new)
 
-    return GradientTransformation(init, named(update, "measure_with_ema"))
+    return pair_of("measure_with_ema", init, update)
 
 
 def _stateless(measure: Measure) -> GradientTransformation:

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import partition
-from jaxopt_ko.lift import name_of, named, takes
+from jaxopt_ko.lift import Method, Update, name_of, takes
 from jaxopt_ko.roles import ROLES, Leaf, roles_of
 from jaxopt_ko.stacking import MatrixAxes, leaf_of, matrices_of
 from jaxopt_ko.tables import Table
@@ -134,7 +134,7 @@ def route(*groups: Group, roles: Mapping[str, str | MatrixAxes] | None = None, s
     def table(params: Params) -> Table:
         return _table(*read(params), groups)
 
-    return Routed(init, named(update, f"route({', '.join(group.name for group in groups)})"), table)
+    return Routed(init, Update(update, Method(f"route({', '.join(group.name for group in groups)})")), table)
 
 
 def explain(

@@ -139,8 +139,10 @@ def schedule_free_sgd(
 ) -> GradientTransformation:
     """`schedule_free` around SGD, weight decay added to the gradient, with a linear warm-up of so many steps."""
     rate = _warmed(learning_rate, warmup_steps)
-    decay = [] if weight_decay is None else [add_decayed_weights(weight_decay)]
-    return schedule_free(chain(*decay, sgd(rate)), rate, b1, weight_lr_power, state_dtype)
+    base = sgd(rate)
+    if weight_decay is not None:
+        base = chain(add_decayed_weights(weight_decay), base)
+    return schedule_free(base, rate, b1, weight_lr_power, state_dtype)
 
 
 @recipe

@@ -9,7 +9,7 @@ import pytest
 import quick
 
 import jaxopt_ko as jo
-from cases import assert_close, every, params_like, slope, whole
+from cases import assert_close, every, on_host, params_like, slope, whole
 
 DTYPES = (jnp.float32, jnp.bfloat16, jnp.float16)
 OPTIMIZERS = lambda case: not case.direction and not case.words  # those that evaluate f do so in half precision  # noqa: E731
@@ -42,7 +42,7 @@ def test_state_and_params_keep_their_dtypes(case):
     run = quick.jit(step)
     for _ in range(2):
         u, state, params = run(grads, state, params)
-    assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves((u, state, params)))
+    assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(on_host((u, state, params))))
 
 
 @functools.cache

@@ -181,8 +181,9 @@ def test_states_of_others_and_swapped_arguments(case):
         opt.update(G, other, G)
     with refuses("state", "Got"):
         opt.update(state, G, G)  # swapped
-    with refuses("state", "Got"):
-        opt.update(G, None, G)
+    if jax.tree.leaves(state) or type(state) is tuple:  # None stands for a state of nothing
+        with refuses("state", "Got"):
+            opt.update(G, None, G)
 
 
 @pytest.mark.parametrize("name", ["adamw", "nadamw", "adamaxw", "adadelta"])

@@ -16,6 +16,7 @@ from cases import (
     descend,
     every,
     loss,
+    on_host,
     params_like,
     slope,
     walk_of,
@@ -88,7 +89,7 @@ def test_vmap_over_parameters(case):
     lanes = quick.jit(jax.vmap(lambda p: twice((p, opt.init(p)))))(both)
     for i, params in enumerate((one, two)):
         assert_close(
-            jax.tree.map(lambda x, i=i: np.asarray(x)[i], lanes), step((params, opt.init(params)), 2), **rounding(case)
+            jax.tree.map(lambda x, i=i: x[i], on_host(lanes)), step((params, opt.init(params)), 2), **rounding(case)
         )
 
 
