@@ -10,6 +10,7 @@ from jaxopt_ko import (
     landscapes,
     loop,
     losses,
+    normalization,
     numerics,
     schedules,
     solve,
@@ -18,6 +19,7 @@ from jaxopt_ko import (
     tree_utils,
     types,
 )
+from jaxopt_ko.averages import eval_params
 from jaxopt_ko.compose import (
     InjectHyperparamsState,
     InjectStatefulHyperparamsState,
@@ -42,6 +44,7 @@ from jaxopt_ko.compose import (
     with_extra_args_support,
 )
 from jaxopt_ko.distributions import multi_normal
+from jaxopt_ko.hypers import ScheduledState
 from jaxopt_ko.lift import (
     leafwise,
     transform,
@@ -68,6 +71,7 @@ from jaxopt_ko.losses import (
     softmax_cross_entropy_with_integer_labels,
     squared_error,
 )
+from jaxopt_ko.normalization import BatchNorm, BatchNormParams, BatchNormState, batch_norm
 from jaxopt_ko.numerics import safe_increment, safe_norm, safe_root_mean_squares
 from jaxopt_ko.optimizers.adabelief import (
     ScaleByBeliefState,
@@ -568,6 +572,9 @@ __all__ = [
     "AugmentedLagrangianState",
     "AverageParamsState",
     "BacktrackingLinesearchInfo",
+    "BatchNorm",
+    "BatchNormParams",
+    "BatchNormState",
     "COCOBState",
     "CautiousState",
     "ClipByGlobalNormState",
@@ -674,6 +681,7 @@ __all__ = [
     "ScaleState",
     "Schedule",
     "ScheduleFreeState",
+    "ScheduledState",
     "ShouldSkipUpdateFunction",
     "SnapshotState",
     "Solution",
@@ -687,6 +695,7 @@ __all__ = [
     "TransformUpdateFn",
     "TrustRegionState",
     "Updates",
+    "WeightDecaySchedule",
     "WrappedSchedule",
     "ZeroNansState",
     "ZoomLinesearchInfo",
@@ -717,6 +726,7 @@ __all__ = [
     "augmented_lagrangian",
     "average_params",
     "averaged_params",
+    "batch_norm",
     "bfgs",
     "bias_correction",
     "catalog",
@@ -753,6 +763,7 @@ __all__ = [
     "ema_nesterov",
     "ema_nesterov_eval_params",
     "errors",
+    "eval_params",
     "explain",
     "exponential_decay",
     "flatten",
@@ -823,6 +834,7 @@ __all__ = [
     "nnls",
     "noisy_sgd",
     "nonlinear_cg",
+    "normalization",
     "normalize",
     "normalize_by_update_norm",
     "normuon",

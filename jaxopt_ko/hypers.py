@@ -58,7 +58,8 @@ class Scalars:
         ticks: Ticks = self.__dict__["_ticks"]
         if decay in ticks.gathered:
             return or_one(ticks.before[decay])
-        return bias_correction(self.__dict__[decay], jnp.maximum(ticks.t - 1, 1))
+        before: jax.Array = jnp.maximum(ticks.t - 1, 1)
+        return bias_correction(self.__dict__[decay], before)
 
     def values(self) -> dict[str, Any]:
         """All of them by name."""
@@ -70,8 +71,8 @@ class Scalars:
 
     def __getattr__(self, name: str) -> jax.Array:
         if name == "t" and self.__dict__.get("_ticks") is not None:
-            step: Ticks = self.__dict__["_ticks"]
-            return step.t
+            t: jax.Array = self.__dict__["_ticks"].t
+            return t
         raise AttributeError(f"the rule has no hyperparameter {name!r}; it has {sorted(self.values())}")
 
 
@@ -148,7 +149,7 @@ class Clock:
 
     def read(self, outer: Any, inner: State) -> Reading:
         """What the step needs of an opened state."""
-        count = outer.count if outer is not None else getattr(inner, self.own) if self.own else None
+        count: Any = outer.count if outer is not None else getattr(inner, self.own) if self.own else None
         if count is not None:
             errors.check_count(self.who, count)
         values = {name: value_at(hyper, count, self.who, name) for name, hyper in self.hypers.items()}
@@ -184,6 +185,11 @@ jax.tree_util.register_pytree_node(
 )
 
 
+def without_schedules(state: State) -> Any:
+    """A rule's own state, without what schedules need around it."""
+    return state.inner_state if isinstance(state, ScheduledState) else state
+
+
 def checked(who: str, hypers: Mapping[str, tuple[Hyper, Domain]] | None) -> dict[str, Hyper]:
     """Hyperparameters given with their domains, checked."""
     return {name: errors.check_hyper(who, name, *spec) for name, spec in (hypers or {}).items()}
@@ -209,3 +215,20 @@ def as_state(who: str, state: Any, expected: type) -> Any:
     elif getattr(state, "_fields", None) == fields and type(state).__name__ == expected.__name__:
         return expected(*state)
     return errors.state_type(who, state, expected)
+
+
+def as_made(expected: Any, given: Any) -> Any:
+    """What a file gave, with the containers that init makes: dicts and lists become NamedTuples and tuples again."""
+    if isinstance(expected, tuple | list):
+        names = getattr(expected, "_fields", range(len(expected)))
+        if isinstance(given, Mapping) and len(given) == len(expected):
+            given = [given.get(name, given.get(str(name))) for name in names]
+        if not expected or not isinstance(given, tuple | list) or len(given) != len(expected):
+            return expected if not expected and not given else given
+        parts = [as_made(e, g) for e, g in zip(expected, given, strict=True)]
+        return type(expected)(*parts) if hasattr(expected, "_fields") else type(expected)(parts)
+    if isinstance(expected, dict) and isinstance(given, Mapping):
+        by_name = {str(key): value for key, value in given.items()}
+        if set(by_name) == set(map(str, expected)):
+            return {key: as_made(value, by_name[str(key)]) for key, value in expected.items()}
+    return given

@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxopt_ko import errors, tree
 from jaxopt_ko.errors import Domain
-from jaxopt_ko.hypers import Clock, Reading, Scalars, Ticks, as_state, checked, ticks
+from jaxopt_ko.hypers import Clock, Reading, Scalars, Ticks, as_made, as_state, checked, ticks
 from jaxopt_ko.methods import (
     Method,
     Update,
@@ -30,6 +30,7 @@ from jaxopt_ko.methods import (
     once,
     pair_of,
     recipe,
+    required,
     takes,
     taking,
 )
@@ -38,7 +39,8 @@ from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree
 
 __all__ = [
     "LeafUpdate", "Memory", "Method", "Rule", "Scalars", "Step", "Update", "known_as", "leafwise", "method_of",
-    "name_of", "once", "pair_of", "recipe", "shared_by_rules", "started", "takes", "taking", "transform", "widened",
+    "name_of", "once", "pair_of", "recipe", "required", "shared_by_rules", "started", "takes", "taking", "transform",
+    "widened",
 ]  # fmt: skip
 
 Memory = tuple[Any, ...]  # what one leaf remembers: an array, or a nest of them, for each field of the state
@@ -62,6 +64,7 @@ def transform(
     skipped: int = 0,
     counts: bool = False,
     solver: bool = False,
+    any_leaf: bool = False,
 ) -> GradientTransformation:
     """A transformation from two functions over whole trees, with the checks that a `lax.scan` would want.
 
@@ -72,12 +75,16 @@ def transform(
     hypers: name -> (number, array or schedule; its domain), checked now; `update` gets them as h=, with h.name at each
     step, h.t, the step's number, and h.gathered(name), what bias correction divides by.
     own: the field of the state that counts its steps, if it has it. debiased, skipped, counts: as of `hypers.Clock`.
+    needs_params: params must be given, and be like the gradients; else they are passed on as they are.
     solver: does the state have `info`, which says how it stands?
+    any_leaf: integers, PRNG keys and the like may be among the leaves: an inner transformation says whether it minds.
 
-    Raises, when made: HyperparameterError. When traced: TreeError if the gradients differ from the parameters, or the
-    updates from the gradients, in structure or shape, or a leaf is not a real floating array; StateError if the new
-    state differs from the old in structure, shape or dtype; MissingArgumentError without params where `needs_params`.
+    Raises, when made: HyperparameterError. When traced: TreeError if the gradients differ from the parameters that are
+    needed, or the updates from the gradients, in structure or shape, or a leaf is not a real floating array; StateError
+    if the new state differs from the old in structure, shape or dtype; MissingArgumentError without params where
+    `needs_params`.
     """
+    errors.check_switch(name, "needs_params", needs_params)
     init_, update_ = taking(init, 1), taking(update, 3)
     counted = own if own is not None and own in getattr(state_type, "_fields", ()) else None
     clock = None
@@ -85,7 +92,8 @@ def transform(
         clock = Clock(name, checked(name, hypers), counted, debiased, skipped, counts)
 
     def checked_init(params: Params, **problem: Any) -> State:
-        _check_leaves(name, "params", params)
+        if not any_leaf:
+            _check_leaves(name, "params", params)
         try:
             made = init_(params, **problem)
         except TypeError:
@@ -101,18 +109,24 @@ def transform(
             errors.check_params(name, updates, params)
         outer, given = (None, state) if clock is None else clock.open(state)
         inner = given if state_type is None else as_state(name, given, state_type)
+        if inner is not given and params is not None and len(inner):  # from a file: what is within it, too
+            inner = as_made(jax.eval_shape(lambda p: init_(p, **extra), params), inner)
         step = None
         if clock is not None:
             step = ticks(clock.read(outer, inner))
             extra["h"] = Scalars(step, **step.values)
         try:
-            _check_leaves(name, "gradients", updates)
+            if not any_leaf:
+                _check_leaves(name, "gradients", updates)
             if params is not None:
                 params = _where_updated(updates, params)
-                errors.check_same_trees(name, "gradients", updates, "params", params)
+                if needs_params:
+                    errors.check_same_trees(name, "gradients", updates, "params", params)
             result = update_(updates, inner, params, **extra)
-        except Exception:
-            if params is not None:  # was it the state? Only now is it worth asking
+        except Exception as error:
+            if params is not None and not isinstance(error, errors.MissingArgumentError | errors.HyperparameterError):
+                # Was it other parameters than these, or the state? Only now is it worth asking.
+                errors.check_same_trees(name, "gradients", updates, "params", params)
                 expected = jax.eval_shape(lambda p: init_(p, **extra), params)
                 if tree.structure(expected) != tree.structure(inner):
                     errors.structure_mismatch(name, "state", inner, "one that its init makes", expected)
@@ -205,10 +219,11 @@ class _Piece:
         reduce: Callable[..., Mapping[str, jax.Array]] | None,
         needs_params: bool,
         stack_axes: PyTree,
+        beside: bool,
     ) -> None:
         self.name, self.state_type, self.init, self.function, self.clock = name, state_type, init, rule, clock
         self.scalars, self.shared, self.reduce = dict(scalars), shared, reduce
-        self.needs_params, self.stack_axes = needs_params, stack_axes
+        self.needs_params, self.stack_axes, self.beside = needs_params, stack_axes, beside
         fields = [field for field in state_type._fields if field != clock.own]  # type: ignore[attr-defined]
         self.scalar_fields, self.fields = fields[: len(self.scalars)], fields[len(self.scalars) :]
 
@@ -218,13 +233,14 @@ class _Piece:
         return Rule(self.function)
 
     @functools.cached_property
-    def once_a_step(self) -> Callable[..., tuple[Any, dict[str, jax.Array], dict[str, jax.Array]]] | None:
+    def once_a_step(self) -> Callable[..., tuple[Ticks, dict[str, jax.Array]]] | None:
         """What `shared` makes of a step, compiled; None where the hyperparameters are all there is."""
         if self.shared is None and self.reduce is None:
             return None
         return _scalar_function(None if self.shared is None else Rule(self.shared))  # type: ignore[no-any-return]
 
     def init_state(self, params: Params) -> State:
+        params = tree.floating(params) if self.beside else params
         _check_leaves(self.name, "params", params)
         leaves, treedef = tree.flatten(params)
         stacks = tree.stacks(self.name, self.stack_axes, params)
@@ -328,6 +344,7 @@ class LeafUpdate(Update):
         self.pieces: tuple[_Piece, ...] = tuple(q for part in parts for q in part.pieces)
         if piece is not None:
             self.pieces = (piece,)
+        self.beside = bool(self.pieces) and all(q.beside for q in self.pieces)
         self._expected: dict[Any, Any] = {}  # (rule, shape, stack) -> the shapes of what such a leaf remembers
 
     def known_as(self, method: Method) -> LeafUpdate:
@@ -350,7 +367,10 @@ class LeafUpdate(Update):
         opened = [piece.open(own) for piece, own in zip(self.pieces, states, strict=True)]
         owned = zip(self.pieces, opened, strict=True)
         fields = [getattr(inner, field) for piece, (_, _, inner) in owned for field in piece.fields]
-        aligned = _Aligned(self.method.name, updates, params, fields)
+        given, needs_params = updates, any(q.needs_params for q in self.pieces)
+        if self.beside and fields:
+            updates, params = (None if x is None else tree.left_out_as(x, fields[0]) for x in (updates, params))
+        aligned = _Aligned(self.method.name, updates, params, fields, needs_params)
         traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((updates, state)))
         begun = [piece.begin(updates, *own, traced) for piece, own in zip(self.pieces, opened, strict=True)]
         names = tuple(one.names for one in begun)
@@ -358,10 +378,10 @@ class LeafUpdate(Update):
         # One operand of each leaf's call, and of each kernel, instead of one per scalar.
         table = _table(*(value.astype(scalar_dtype()) for value in varying)) if varying else None
         stacks = [tree.stacks(q.name, q.stack_axes, updates, aligned.sparse) for q in self.pieces]
-        needs_params = any(q.needs_params for q in self.pieces)
         aligned.run(functools.partial(self.leaf, table, names=names), needs_params, stacks, self._stranger)
         columns = iter(aligned.columns())
-        return aligned.updates(), self._join(one.end(columns) for one in begun)
+        u = tree.put_back(aligned.updates(), given) if self.beside else aligned.updates()
+        return u, self._join(one.end(columns) for one in begun)
 
     def _stranger(self, g: Any, memory: Memory, stacks: Sequence[int]) -> tuple[str, Memory] | None:
         """The rule whose memory was made for another leaf, and that memory."""
@@ -398,17 +418,18 @@ jax.tree_util.register_pytree_node(
     _Piece,
     lambda q: (
         (q.init, q.function, q.clock, q.shared, q.reduce, q.stack_axes),
-        (q.name, q.state_type, tuple(q.scalars.items()), q.needs_params),
+        (q.name, q.state_type, tuple(q.scalars.items()), q.needs_params, q.beside),
     ),
     lambda about, parts: _piece_again(*about, *parts),
 )
 
 
 def _piece_again(
-    name: str, state_type: type, scalars: tuple[tuple[str, float], ...], needs_params: bool, init: Any, rule: Any,
-    clock: Clock, shared: Any, reduce: Any, stack_axes: PyTree,
+    name: str, state_type: type, scalars: tuple[tuple[str, float], ...], needs_params: bool, beside: bool, init: Any,
+    rule: Any, clock: Clock, shared: Any, reduce: Any, stack_axes: PyTree,
 ) -> _Piece:  # fmt: skip
-    return _Piece(name, state_type, init, rule, clock, dict(scalars), shared, reduce, needs_params, stack_axes)
+    whole = (dict(scalars), shared, reduce, needs_params, stack_axes, beside)
+    return _Piece(name, state_type, init, rule, clock, *whole)
 
 
 def _shapes(memory: Memory) -> tuple[Any, list[tuple[int, ...]]]:
@@ -491,12 +512,17 @@ def _stacked(rule: Callable[..., Any], stack: int) -> Callable[..., Any]:
 
 
 class _Aligned:
-    """Gradients, parameters and state as lists of leaves in one order; None gradients left out."""
+    """Gradients, parameters and state as lists of leaves in one order; None gradients left out.
 
-    def __init__(self, who: str, updates: Updates, params: Params, fields: Sequence[PyTree]) -> None:
+    Parameters that no rule needs are looked at for their dtypes alone, and only if they are like the gradients.
+    """
+
+    def __init__(
+        self, who: str, updates: Updates, params: Params, fields: Sequence[PyTree], needs_params: bool
+    ) -> None:
         self.who, self.tree = who, updates
         others = [] if params is None else [("params", params)]
-        others += [("state", field) for field in fields]
+        others += [("state", tree.masked_as(updates, field)) for field in fields]
         for sparse in (False, True):  # None in the gradients is no gradient; anything else is a mistake
             self.sparse = sparse
             self.g, self.treedef = tree.flatten(updates, none_is_leaf=sparse)
@@ -505,13 +531,15 @@ class _Aligned:
                 break
         else:
             what, other = others[flat.index(None)]
-            errors.structure_mismatch(who, "gradients", updates, what, other)
-        self.p = flat.pop(0) if params is not None else [None] * len(self.g)
+            if needs_params or what != "params" or None in flat[1:]:
+                errors.structure_mismatch(who, "gradients", updates, what, other)
+        p = flat.pop(0) if params is not None else None
+        self.p = [None] * len(self.g) if p is None else p
         self.fields: list[list[Any]] = flat
         for index, (g, p) in enumerate(zip(self.g, self.p, strict=True)):
             if g is not None:
                 errors.check_leaf(who, "gradients", updates, index, g, none_is_leaf=self.sparse)
-                if p is not None and np.shape(p) != np.shape(g):
+                if needs_params and p is not None and np.shape(p) != np.shape(g):
                     errors.shape_mismatch(who, "gradients", self._path(index), g, "params", np.shape(p))
 
     def _in_order(self, what: str, other: PyTree) -> Any:
@@ -538,8 +566,10 @@ class _Aligned:
             memory, stack = tuple(column[index] for column in self.fields), tuple(own[index] for own in stacks)
             misfit = stranger(g, memory, stack)
             if misfit is not None:
+                if p is not None and np.shape(p) != np.shape(g):
+                    errors.shape_mismatch(self.who, "gradients", self._path(index), g, "params", np.shape(p))
                 errors.memory_mismatch(*misfit, self._path(index), g)
-            out = tree.dtype_of(g) if p is None else tree.common_dtype(tree.dtype_of(g), tree.dtype_of(p))
+            out = _step_dtype(g, p)
             own = p if with_params else None
             self.g[index], new = leaf(jnp.asarray(g), own, memory, out=out, stacks=stack)
             for column, value in zip(self.fields, new, strict=True):
@@ -553,6 +583,14 @@ class _Aligned:
 
     def columns(self) -> list[PyTree]:
         return [self.treedef.unflatten(column) for column in self.fields]
+
+
+def _step_dtype(g: Any, p: Any) -> DType:
+    """What holds gradient and parameter both."""
+    own = tree.dtype_of(g)
+    if p is None or getattr(p, "dtype", None) == own or not tree.is_floating(p):
+        return own
+    return tree.common_dtype(own, tree.dtype_of(p))
 
 
 def leafwise(
@@ -572,6 +610,7 @@ def leafwise(
     debiased: Sequence[str] = (),
     counts: bool = False,
     alone: type | None = None,
+    beside: bool = False,
 ) -> GradientTransformation:
     """A transformation from a rule for one array.
 
@@ -590,6 +629,8 @@ def leafwise(
     stack_axes: how many leading axes of a leaf count leaves of one shape, as for a scan over layers: an integer, or
         integers in a prefix of the params' tree. init and rule see one of those leaves.
     debiased, counts, alone: as of `hypers.Clock`, what schedules need.
+    beside: leaves that cannot be trained, integers and PRNG keys, are left out: it stands beside an optimizer, which
+        says whether it minds.
     A rule that closes over arrays is compiled for itself alone: what varies comes through hypers.
 
     Raises, when made: HyperparameterError. When traced: what `transform` says.
@@ -597,9 +638,11 @@ def leafwise(
     for key, dtype in (dtypes or {}).items():
         errors.check_dtype(name, key, dtype)
     errors.check_stack_axes(name, stack_axes)
+    errors.check_switch(name, "needs_params", needs_params)
     counted = own if own is not None and own in state_type._fields else None  # type: ignore[attr-defined]
     clock = Clock(name, checked(name, hypers), counted, debiased, 0, counts, alone)
-    piece = _Piece(name, state_type, init, rule, clock, scalars or {}, shared, reduce, needs_params, stack_axes)
+    whole = (scalars or {}, shared, reduce, needs_params, stack_axes, beside)
+    piece = _Piece(name, state_type, init, rule, clock, *whole)
 
     def init_state(params: Params, **_: Any) -> State:
         return piece.init_state(params)

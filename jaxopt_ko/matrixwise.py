@@ -30,7 +30,7 @@ def matrixwise(
     scalars: Mapping[str, float] | None = None,
     shared: Callable[[jax.Array, Scalars], Mapping[str, jax.Array]] | None = None,
     refresh: Callable[..., Memory] | None = None,
-    interval: int = 1,
+    interval: tuple[str, int] = ("interval", 1),
     lag: int = 0,
     stack_axes: PyTree = 0,
     dtypes: Mapping[str, DType | None] | None = None,
@@ -42,10 +42,11 @@ def matrixwise(
     state_type: a NamedTuple of `count`, the scalars and one tree like the parameters for each array of memory.
     init((m, n), dtype) -> memory of one matrix, dtype float32 at least; a leaf's has its stack axes in front.
     rule(G, *memory, h) -> (step, *memory) of N matrices of one shape, G float[N, m, n].
-    refresh(G, *memory, h) -> memory: what is done before the rule on the first step and then on every `interval`-th,
-        `lag` steps later, and costs nothing between. Stacks take turns, so that no step does all.
-        Where `shared` makes a float[] `every`, the steps from one to the next, and the state has the scalar `since`,
-        int32[], which is 0 whenever it is the first stack's turn, the others follow within that time.
+    refresh(G, *memory, h) -> memory: what is done before the rule on the first step and then on every k-th, `lag` steps
+        later, and costs nothing between. Stacks take turns, so that no step does all.
+    interval: (what the method calls k, k).
+        Where `shared` makes a float[] `every`, the steps from one to the next, in the place of k, and the state has the
+        scalar `since`, int32[], which is 0 whenever it is the first stack's turn, the others follow within that time.
     hypers, scalars, shared, dtypes, debiased, skipped: as of `lift.leafwise`; `shared` may make keys, too.
     stack_axes: how many leading axes of a leaf are stacks; an integer, or a prefix of integers.
 
@@ -53,7 +54,7 @@ def matrixwise(
     """
     for key, dtype in (dtypes or {}).items():
         errors.check_dtype(name, key, dtype)
-    errors.check_size(name, "precondition_frequency", interval)
+    period = errors.check_size(name, *interval)
     held = dict(scalars or {})
     once = _compiled(Rule(rule), None if refresh is None else Rule(refresh))
 
@@ -71,10 +72,12 @@ def matrixwise(
         scalars_ = once_a_step.values() | ({} if shared is None else dict(shared(h.t, once_a_step)))
         new = [scalars_[key].astype(value.dtype) for key, value in zip(held, old, strict=True)]
         every = scalars_.pop("every", None)
-        stacks = stacking.count_stack_axes(name, updates, stack_axes)
+        counts = stacking.count_stack_axes(name, updates, stack_axes)
         leaves, treedef = tree.flatten(updates, none_is_leaf=True)
-        columns = [treedef.flatten_up_to(field) for field in fields]
-        present = [i for i, g in enumerate(leaves) if g is not None]
+        columns = [tree.in_order(name, "state", field, updates, treedef) for field in fields]
+        given = zip((i for i, g in enumerate(leaves) if g is not None), counts, strict=True)
+        full = [(i, k) for i, k in given if np.size(leaves[i])]  # what has no elements is its own step
+        present, stacks = [i for i, _ in full], [k for _, k in full]
         kinds = [(leaves[i].shape[k:], tree.dtype_of(leaves[i])) for i, k in zip(present, stacks, strict=True)]
         for i, k, (shape, dtype) in zip(present, stacks, kinds, strict=True):
             fits = [leaves[i].shape[:k] + x.shape for x in _shapes(init, shape, tree.compute_dtype(dtype))]
@@ -87,8 +90,8 @@ def matrixwise(
         at = stacking.places(wheres, count >= 0)
         for turn, where in enumerate(wheres):
             if every is None:
-                late = count - np.int32(lag + turn * interval // len(groups))
-                due = (count == 0) | (late > 0) & (late % np.int32(interval) == 0)
+                late = count - np.int32(lag + turn * period // len(groups))
+                due = (count == 0) | (late > 0) & (late % np.int32(period) == 0)
             else:
                 since = scalars_["since"]
                 due = since == jnp.floor(turn / len(groups) * every).astype(since.dtype)

@@ -7,7 +7,7 @@ import functools
 import inspect
 import types
 from collections.abc import Callable
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import numpy as np
@@ -44,6 +44,11 @@ class Update:
         """One step."""
         return self.function(updates, state, params, **extra_args)
 
+    @property
+    def __name__(self) -> str:
+        """How errors and jaxprs call it."""
+        return self.method.name
+
     def __repr__(self) -> str:
         return self.method.name
 
@@ -58,11 +63,37 @@ jax.tree_util.register_pytree_node(
 )
 
 
+C = TypeVar("C", bound=type)
+
+
+def with_parts(*fields: str) -> Callable[[C], C]:
+    """A class whose objects are trees to JAX, these attributes their parts: what walks closures reaches within."""
+
+    def declared(cls: C) -> C:
+        def flatten(one: Any) -> tuple[tuple[Any, ...], tuple[tuple[str, Any], ...]]:
+            own = vars(one)
+            rest = tuple((name, own[name]) for name in sorted(own) if name not in fields)
+            return tuple(own[name] for name in fields), rest
+
+        def again(rest: tuple[tuple[str, Any], ...], parts: tuple[Any, ...]) -> Any:
+            one: Any = object.__new__(cls)
+            vars(one).update(dict(rest), **dict(zip(fields, parts, strict=True)))
+            return one
+
+        jax.tree_util.register_pytree_node(cls, flatten, again)
+        return cls
+
+    return declared
+
+
 def method_of(pair: Any) -> Method:
     """The record of a transformation; of a foreign one its name alone."""
     if isinstance(pair.update, Update):
         return pair.update.method
-    return Method(str(getattr(pair.update, "__qualname__", type(pair).__name__)).partition(".<locals>")[0])
+    name = str(getattr(pair.update, "__name__", type(pair).__name__))
+    if name in ("update", "update_fn", "<lambda>"):  # says less than the function that it was made in
+        name = str(pair.update.__qualname__).partition(".<locals>")[0]
+    return Method(name)
 
 
 def name_of(pair: Any) -> str:
@@ -112,6 +143,16 @@ def takes(function: Callable[..., Any], word: str) -> bool:
         return word in inspect.signature(function).parameters
     except (TypeError, ValueError):  # a builtin
         return False
+
+
+def required(function: Callable[..., Any]) -> list[str]:
+    """The arguments that its signature wants by name or place, without a default."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # a builtin
+        return []
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in several]
 
 
 # ---- what may be remembered for ever --------------------------------------------------------------------
@@ -164,10 +205,11 @@ def held(function: types.FunctionType) -> tuple[Any, ...]:
 
 def once(factory: Callable[P, GradientTransformation]) -> Callable[P, GradientTransformation]:
     """The same pair for equal plain arguments, so that a driver compiled for it is found again."""
-    remembered = functools.lru_cache(maxsize=256, typed=True)(factory)
+    remembered, check = functools.lru_cache(maxsize=256, typed=True)(factory), errors.signature_check(factory)
 
     @functools.wraps(factory)
     def make(*args: P.args, **kwargs: P.kwargs) -> GradientTransformation:
+        check(*args, **kwargs)
         given = (*args, *kwargs.values())
         if all(map(is_plain, given)):
             try:
@@ -190,10 +232,11 @@ def _is_hashable(x: Any) -> bool:
 
 def recipe(factory: Callable[P, GradientTransformation]) -> Callable[P, GradientTransformation]:
     """A named method put together from parts: what is wrong with a part is said in the method's name."""
-    name = factory.__name__
+    name, check = factory.__name__, errors.signature_check(factory)
 
     @functools.wraps(factory)
     def make(*args: P.args, **kwargs: P.kwargs) -> GradientTransformation:
+        check(*args, **kwargs)
         try:
             pair = factory(*args, **kwargs)
         except errors.HyperparameterError as error:

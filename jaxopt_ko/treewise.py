@@ -15,7 +15,7 @@ import numpy as np
 from jaxopt_ko import errors, tree
 from jaxopt_ko.errors import Domain
 from jaxopt_ko.lift import Scalars, started, transform, widened
-from jaxopt_ko.numerics import safe_sqrt, scalar_dtype, zero_count
+from jaxopt_ko.numerics import joint_length, scalar_dtype, zero_count
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, State, Updates
 
 Start = float | Callable[["Vector"], jax.Array]  # of a scalar in the state, from the parameters
@@ -63,8 +63,7 @@ class Vector:
 
     def norm(self) -> jax.Array:
         """float[]: the Euclidean length."""
-        length: jax.Array = safe_sqrt(self.dot(self))
-        return length
+        return joint_length(self.parts).astype(scalar_dtype())
 
     def sum_abs(self) -> jax.Array:
         """float[]: the sum of |x|."""
@@ -134,7 +133,8 @@ def treewise(
         def vector(column: Sequence[Any]) -> Vector:
             return Vector([jnp.asarray(column[i]).astype(dtype) for i, dtype in zip(present, wide, strict=True)])
 
-        p = vector(tree.in_order(name, "params", updates if params is None else params, updates, treedef))
+        read = params if needs_params and params is not None else updates
+        p = vector(tree.in_order(name, "params", read, updates, treedef))
         old = {key: widened(getattr(state, key)) for key in numbers}
         fields: dict[str, Any] = old | {key: vector(column) for key, column in columns.items()}
         s = Scalars(**fields)

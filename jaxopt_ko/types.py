@@ -65,14 +65,14 @@ class Code(Spoken):
     RUNNING = 0, "The run goes on."
     GRADIENT_SMALL = 1, "Converged: the gradient is zero to the tolerance."
     DECREASE_SMALL = 2, "Converged: the value falls by no more than its own rounding."
-    STEP_SMALL = 3, "Converged: the step is shorter than the tolerance."
+    STEP_SMALL = 3, "Converged: the step is shorter than the tolerance, or lost in the parameters' own rounding."
     BUDGET_SPENT = 4, "Stopped: max_steps was reached before a tolerance."
     NOT_FINITE = 5, "Failed: the function is not finite at the starting point."
     SEARCH_FAILED = 6, "Stopped: no step was found that lowers the value, and the gradient is not small."
     DIVERGED = 7, "Failed: a step led to where the function is not finite; the best point seen is returned."
     NO_ROOT = 8, "Failed: the function is not zero here, though nowhere near is it smaller."
     INFEASIBLE = 9, "Failed: no point satisfies the constraints, or none near here."
-    UNBOUNDED = 10, "Failed: the value falls without bound where the constraints hold."
+    UNBOUNDED = 10, "Failed: the value falls without bound; where there are constraints, they hold."
     STUCK = 11, "Stopped: rounding errors keep the method from coming any closer to a solution."
 
 
@@ -153,3 +153,10 @@ NormalizeState = ScaleByTrustRatioState = ScaleState = EmptyState
 
 class MaskedNode(NamedTuple):
     """Stands, without leaves, where a masked transformation sees nothing."""
+
+
+class SplitRealAndImaginaryArrays(NamedTuple):
+    """A complex array as two real ones: what a transformation behind `split_real_and_imaginary` sees."""
+
+    real: Array  # like the leaf
+    imaginary: Array  # like the leaf

@@ -1010,19 +1010,6 @@ def whole(case: Case, **changed: Any) -> jo.GradientTransformation:
     return jo.GradientTransformation(init, update)
 
 
-@functools.cache
-def walk_of(name: str) -> tuple[Callable[..., Any], set[str]]:
-    """(carry, steps) -> carry: `descend` on a case, that many times, in one program for all tests; and what it is
-    compiled for."""
-    opt, seen = whole(BY_NAME[name]), set()
-
-    def walk(carry: Any, steps: Any) -> Any:
-        seen.add(repr(jax.tree.map(jax.typeof, carry)))
-        return jax.lax.fori_loop(0, steps, lambda _, c: descend(opt)(c)[0], carry)
-
-    return quick.jit(walk), seen
-
-
 def is_key(x: Any) -> bool:
     return jnp.issubdtype(getattr(x, "dtype", np.float32), jax.dtypes.prng_key)
 
@@ -1035,6 +1022,19 @@ def on_host(tree: Any) -> Any:
 def on_device(tree: Any, like: Any) -> Any:
     """The reverse: keys again where `like` has them."""
     return jax.tree.map(lambda x, y: jax.random.wrap_key_data(x) if is_key(y) else jnp.asarray(x), tree, like)
+
+
+@functools.cache
+def walk_of(name: str) -> tuple[Callable[..., Any], set[str]]:
+    """(carry, steps) -> carry: `descend` on a case, that many times, in one program for all tests; and what it is
+    compiled for."""
+    opt, seen = whole(BY_NAME[name]), set()
+
+    def walk(carry: Any, steps: Any) -> Any:
+        seen.add(repr(jax.tree.map(jax.typeof, carry)))
+        return jax.lax.fori_loop(0, steps, lambda _, c: descend(opt)(c)[0], carry)
+
+    return quick.jit(walk), seen
 
 
 def assert_same_bits(a: Any, b: Any) -> None:
@@ -1053,7 +1053,7 @@ def assert_rounded(a: Any, b: Any, ulps: int = 16) -> None:
             np.testing.assert_array_equal(x, y)
             continue
         unit = float(jnp.finfo(x.dtype).eps) * (ulps if x.dtype.itemsize > 2 else 2)
-        got, want = x.astype(np.float64), y.astype(np.float64)
+        got, want = np.asarray(x, np.float64), np.asarray(y, np.float64)
         size = np.max(np.abs(want), initial=0.0, where=np.isfinite(want))
         np.testing.assert_allclose(got, want, rtol=0, atol=unit * size)
 

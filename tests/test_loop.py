@@ -385,6 +385,12 @@ def fit_with(optimizer=optax.sgd(0.1), loss=loss_fn, **options):  # noqa: B008
         ),
         (HyperparameterError, lambda: loop.early_stopping(0), "patience must be"),
         (HyperparameterError, lambda: loop.early_stopping(None), "patience must be"),
+        (HyperparameterError, lambda: loop.early_stopping(1.5), "patience must be an integer"),
+        (HyperparameterError, lambda: loop.early_stopping("2"), "patience must be an integer"),
+        (HyperparameterError, lambda: loop.early_stopping(lambda t: 2), "patience must be an integer"),
+        (HyperparameterError, lambda: loop.early_stopping(1, min_delta=lambda t: 0.1), "min_delta must be a number"),
+        (TreeError, lambda: loop.early_stopping(1).update("low", loop.early_stopping(1).init()), "must be one number"),
+        (StateError, lambda: loop.early_stopping(1).update(1.0, None), "must be an EarlyStoppingState"),
         (HyperparameterError, lambda: loop.early_stopping(1, min_delta=-1.0), "min_delta must be"),
         (HyperparameterError, lambda: loop.early_stopping(1, mode="least"), "mode must be one of"),
         (TreeError, lambda: feed(loop.early_stopping(1), [jnp.ones(2)]), "must be one number"),
@@ -399,3 +405,36 @@ def test_what_does_not_fit_is_refused(kind, call, words):
     kinds = kind.__args__ if hasattr(kind, "__args__") else kind
     with pytest.raises(kinds, match=words):
         call()
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        ("batches must be a plan", {"batches": 5}),
+        ("batches must be a plan", {"batches": None}),
+        ("key must be one PRNG key. Got a int: 0", {"key": 0}),
+        ("key must be one PRNG key", {"key": "a"}),
+        ("loss_fn must be a function", {"loss_fn": "a"}),
+        ("metrics must be a function", {"metrics": "acc"}),
+        ("what metrics.params. returns must be a tree of arrays", {"metrics": lambda p: "acc"}),
+        ("params is missing", {"params": None}),
+        ("the params leaf", {"params": "a"}),
+        ("first_epoch must be an integer of at least 0", {"first_epoch": -1}),
+        ("first_epoch must be an integer", {"first_epoch": 1.5}),
+        ("first_epoch must be an integer", {"first_epoch": True}),
+        ("first_epoch must be an integer", {"first_epoch": None}),
+        ("monitor is of no use without early_stopping", {"monitor": "loss"}),
+        ("monitor must be the name", {"monitor": 3, "early_stopping": loop.early_stopping(1)}),
+        ("state must be a tree of arrays", {"state": "x"}),
+        ("has_aux must be True or False", {"has_aux": "no"}),
+        ("optimizer must be a transformation", {"optimizer": "adam"}),
+    ],
+)
+def test_arguments_of_fit_are_refused_in_its_words(words, options):
+    given = {
+        "loss_fn": loss_fn, "params": START, "optimizer": descent(0.1), "data": (X, Y),
+        "batches": data.mini_batch(10, 5), "key": KEY, "epochs": 1, **options,
+    }  # fmt: skip
+    with pytest.raises((TypeError, ValueError), match=f"^(fit|train_step): .*{words}") as caught:
+        loop.fit(**given)
+    assert type(caught.value).__module__ == "jaxopt_ko.errors"

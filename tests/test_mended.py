@@ -4,7 +4,6 @@ Every public function with a learning_rate is asked, with its own defaults; what
 """
 
 import inspect
-import warnings
 
 import jax
 import jax.numpy as jnp
@@ -218,30 +217,3 @@ def test_a_state_begins_from_shapes(name):
 
 
 # ---- the names of states --------------------------------------------------------------------------------
-
-
-def state_classes(state):
-    """class name -> fields, of every NamedTuple in a state."""
-    found = {}
-    if hasattr(state, "_fields"):
-        found[type(state).__name__] = set(state._fields)
-    children = state.values() if isinstance(state, dict) else state if isinstance(state, tuple | list) else ()
-    for child in children:
-        found |= state_classes(child)
-    return found
-
-
-DERIVED = {"ns_coeffs", "is_init_step"}  # constants of the method; count == 0
-
-
-@pytest.mark.parametrize("name", [name for name in METHODS if hasattr(optax, name) or hasattr(optax.contrib, name)])
-def test_states_have_the_classes_and_fields_of_optax(name, promoting):
-    """Frameworks look for them by name. A class may have more fields here, and EmptyState may be a counting one."""
-    params = {"w": jnp.ones((2, 3))}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        opt = (getattr(optax, name, None) or getattr(optax.contrib, name))(learning_rate=0.1, **METHODS[name])
-    mine = state_classes(make(name).init(params))
-    for kind, fields in state_classes(opt.init(params)).items():
-        if kind not in ("EmptyState", "MaskedState"):  # a mask of None masks nothing here
-            assert fields - DERIVED <= mine[kind.replace("RmsWithCount", "Rms")]  # which counts whatever its flags

@@ -175,6 +175,102 @@ def test_the_table(capfd):
     assert len(lines) == 1 + 8 + 2 and lines[1].split()[0] == "1" and "max_steps" in lines[-2]
 
 
+# ---- stop tests -----------------------------------------------------------------------------------------
+
+# f and its start in the plane: f falls without bound
+FALLING = {
+    "sum": (lambda x: jnp.sum(x), [1.0, 1.0]),
+    "concave": (lambda x: -jnp.sum(x**2), [1.0, 1.0]),
+    "exp": (lambda x: -jnp.sum(jnp.exp(x)), [1.0, 1.0]),
+    "log": (lambda x: -jnp.sum(jnp.log(x)), [1.0, 2.0]),
+    "cube": (lambda x: -jnp.sum(x**3), [1.0, 2.0]),
+    "gutter": (lambda x: 100 * (x[0] - 1) ** 2 - x[1], [3.0, 1.0]),
+}
+# f, its start and by how much an element of its minimizer, all ones, may be missed in float32
+LIFTED = {
+    "far up": (lambda x: 1e6 + jnp.sum((x - 1) ** 2), [0.0, 0.0], 1e-2),
+    "far down": (lambda x: -1e6 + jnp.sum((x - 1) ** 2 * jnp.array([1.0, 30.0])), [0.0, 0.0], 1e-2),
+    "flat and far up": (lambda x: 1e8 + jnp.sum((x - 1) ** 4), [0.0, 0.0], 0.1),
+    "a valley far up": (lambda x: 1e5 + rosenbrock(x), [-1.2, 1.0], 2e-2),
+    "small": (lambda x: 1e-6 * jnp.sum((x - 1) ** 2), [3.0, -4.0], 1e-2),
+    "a small valley": (lambda x: 1e-10 * rosenbrock(x), [-1.2, 1.0], 2e-2),
+    "large": (lambda x: 1e10 * jnp.sum((x - 1) ** 2 - 1), [0.0, 0.0], 1e-3),
+    "solved": (lambda x: jnp.sum((x - 1) ** 2 * jnp.array([1.0, 100.0])), [1.0000001, 1.0], 1e-6),
+}
+# What a method cannot do yet, in float32: it stops too early where f's rounding, or its unit, hides the way.
+OPEN = {
+    "hager-zhang": {"a valley far up", "a small valley"},
+    "newton_cg": {"cube"},
+    "lbfgsb": {"a small valley"},
+}
+SEARCHING = ["lbfgs", "bfgs", "hager-zhang", "newton", "newton_cg", "lbfgsb"]
+
+
+def plane(functions, method, **words):
+    """(starts, which) -> the solutions of a lane each."""
+    fun = lambda x, k: jax.lax.switch(k, functions, x)  # noqa: E731
+    return quick.jit(jax.vmap(lambda x, k: jo.minimize(fun, x, method, args=(k,), max_steps=3000, **words)))
+
+
+@pytest.mark.parametrize("name", SEARCHING)
+def test_no_success_where_f_falls_for_ever_and_none_before_its_minimum(name):
+    problems = {k: p for k, p in {**FALLING, **LIFTED}.items() if k not in OPEN.get(name, ())}
+    functions, starts = zip(*(p[:2] for p in problems.values()), strict=True)
+    lanes = plane(functions, METHODS[name])(jnp.array(starts), jnp.arange(len(starts)))
+    codes = {k: jo.Code(int(code)) for k, code in zip(problems, lanes.status.code, strict=True)}
+    falling = [k for k in FALLING if k in problems]
+    assert {k: codes[k] for k in falling} == dict.fromkeys(falling, jo.Code.UNBOUNDED)
+    assert bool(jnp.all(jnp.isfinite(lanes.value))) and bool(jnp.all(jnp.isfinite(lanes.params)))
+    for k, x, ok, evaluations in zip(
+        problems, lanes.params, lanes.status.success, lanes.evaluations.function, strict=True
+    ):
+        if k in LIFTED:
+            np.testing.assert_allclose(x, 1.0, atol=LIFTED[k][2], err_msg=k)
+            assert bool(ok), (k, codes[k])
+            assert int(evaluations) <= (10 if k == "solved" else 300), k
+
+
+@pytest.mark.parametrize("name", ["projected_gradient", "sgd"])
+def test_nor_of_a_method_that_goes_down_the_gradient(name):
+    method = {"projected_gradient": jo.projected_gradient(lambda x: x), "sgd": jo.sgd(0.1)}[name]
+    problems = {k: FALLING[k][:2] for k in ("sum", "concave", "exp")} | {"far up": LIFTED["far up"][:2]}
+    functions, starts = zip(*problems.values(), strict=True)
+    lanes = plane(functions, method)(jnp.array(starts), jnp.arange(len(starts)))
+    codes = [jo.Code(int(code)) for code in lanes.status.code]
+    slow = jo.Code.BUDGET_SPENT if name == "sgd" else jo.Code.UNBOUNDED  # steps of a tenth
+    assert codes[:3] == [slow, jo.Code.UNBOUNDED, jo.Code.UNBOUNDED]
+    assert bool(jnp.all(jnp.isfinite(lanes.value)))
+    assert bool(lanes.status.success[3])
+    np.testing.assert_allclose(lanes.params[3], 1.0, atol=1e-2)
+
+
+@pytest.mark.parametrize("name", ["lbfgs", "lbfgsb"])
+def test_a_valley_from_far_away_in_single_precision(name):
+    start = jnp.array([76.0, 97.0, 20.0, 120.0, 0.01, 1000.0])
+    solution = quick.jit(lambda x: jo.minimize(rosenbrock, x, METHODS[name]))(start)
+    assert bool(solution.status.success), solution.status.sentence
+    assert float(solution.value) <= 1e-4
+
+
+@pytest.mark.parametrize("name", ["lbfgs", "bfgs", "lbfgsb"])
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_a_run_ends_when_x_cannot_tell_its_steps(x64, name, dtype):
+    """c: in and off the numbers of the dtype; with tol and without."""
+    fun = lambda p, c: jnp.sum(jnp.abs(p["x"] - c).astype(float)) + jnp.sum(jnp.abs(p["y"]).astype(float))  # noqa: E731
+    start = {"x": jnp.zeros(2, dtype), "y": jnp.full(1, 0.3, dtype)}
+
+    @quick.jit
+    @jax.vmap
+    def solve(c, tol):
+        return jo.minimize(fun, start, METHODS[name], args=(c.astype(dtype),), tol=tol)
+
+    lanes = solve(jnp.array([[1.0, 2.0], [0.1, 1 / 3], [1.0, 2.0]]), jnp.array([1e-6, 1e-6, 0.0]))
+    assert bool(jnp.all(lanes.status.code != int(jo.Code.BUDGET_SPENT))), lanes.status
+    assert int(jnp.max(lanes.evaluations.function)) <= 1500
+    told = np.asarray(lanes.status.success)  # a search may fail at a kink, and say so
+    np.testing.assert_allclose(np.asarray(lanes.value)[told], 0.0, atol=0.02 if dtype == "bfloat16" else 1e-6)
+
+
 # ---- lanes, compilation, counts -------------------------------------------------------------------------
 
 
@@ -334,7 +430,7 @@ def end(a, name, derivative="implicit", max_steps=None):
 def test_implicit_derivatives_are_difference_quotients(x64, name):
     a, d = 1.3, 1e-4
     slope = jax.grad(end)(a, name)
-    np.testing.assert_allclose(slope, (end(a + d, name) - end(a - d, name)) / (2 * d), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(slope, (end(a + d, name) - end(a - d, name)) / (2 * d), rtol=3e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["logistic", "valley", "poisson"])
@@ -353,6 +449,95 @@ def test_second_derivatives_and_what_the_function_closes_over(x64):
     np.testing.assert_allclose(jax.grad(best)(3.0), first, rtol=1e-6)
     np.testing.assert_allclose(jax.grad(jax.grad(best))(3.0), second, rtol=1e-5)
     np.testing.assert_allclose(jax.jit(jax.vmap(jax.grad(best)))(jnp.array([3.0, 3.0])), first, rtol=1e-6)
+
+
+def in_a_box(x, a):
+    return jnp.sum((x["a"] - a) ** 2) + 0.3 * x["a"][0] * x["b"] + (x["b"] + 1) ** 2 + 0.1 * x["a"][2] ** 4
+
+
+BOXED = {
+    "lbfgsb": (jo.lbfgsb(), "implicit", 1e-12), "by products": (jo.lbfgsb(), "implicit-cg", 1e-12),
+    "interior_point": (jo.interior_point(), "implicit", 1e-11),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BOXED)
+def test_what_a_bound_holds_moves_with_it(x64, name):
+    """Trees of bounds, of both sides, one that does not hold, and one on a side alone."""
+    method, derivative, tol = BOXED[name]
+
+    def found(v):
+        upper = {"a": v[3] * jnp.array([2.0, 1.0, 1.0]), "b": None}
+        bounds = ({"a": jnp.stack([v[0], v[1], v[0] - 9]), "b": v[2]}, upper)
+        start = {"a": jnp.full(3, 0.5), "b": jnp.full((), 0.7)}
+        s = jo.minimize(
+            in_a_box, start, method, args=(jnp.array([0.3, -2.0, 3.0]),), bounds=bounds, tol=tol, derivative=derivative
+        )  # fmt: skip
+        held = [] if s.multipliers is None else [s.multipliers.lower["a"], s.multipliers.upper["a"]]
+        return jnp.concatenate([s.params["a"], s.params["b"][None], s.value[None], *held])
+
+    forward, reverse, differences = quick.slopes(found, jnp.array([0.1, 0.2, 0.25, 1.0]))
+    np.testing.assert_allclose(forward[:5], differences[:5], atol=1e-6)
+    np.testing.assert_allclose(reverse[:5], differences[:5], atol=1e-6)
+    np.testing.assert_allclose(forward[5:], differences[5:], atol=1e-5)
+    np.testing.assert_allclose(forward[2], [0, 0, 0, 1], atol=1e-9)
+
+
+def test_a_bound_in_single_precision_and_twice():
+    def value(u):
+        fun = lambda x: jnp.sum((x - jnp.array([0.3, 2.0])) ** 2)  # noqa: E731
+        found = jo.minimize(fun, jnp.full(2, 0.5), jo.lbfgsb(), bounds=(0.0, u))
+        return found.value, found.params
+
+    (slope, x), (curvature, d) = quick.jit(lambda u: jax.jvp(jax.grad(value, has_aux=True), (u,), (1.0,)))(1.0)
+    np.testing.assert_allclose([slope, *x, curvature, *d], [-2, 0.3, 1, 2, 0, 1], rtol=1e-5, atol=1e-6)
+
+
+SINGULAR = {
+    "a sum": (lambda x, a: (x[0] + x[1] - a) ** 2, lambda x: jnp.array([0.5, 0.5])),
+    "a product": (lambda x, a: (x[0] * x[1] - a) ** 2, lambda x: x[::-1] / jnp.sum(x * x)),
+    "one of no account": (lambda x, a: jnp.exp(x[0] - a) - x[0] + 0 * x[1], lambda x: jnp.array([1.0, 0])),
+    "units": (
+        lambda x, a: 1e12 * (x[0] - 1e-6 * a) ** 2 + (x[1] - a) ** 2, lambda x: jnp.array([1e-6, 1.0]),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("precise", [True, False])
+@pytest.mark.parametrize("way", ["implicit", "implicit-cg"])
+def test_where_the_hessian_is_singular_the_derivative_is_the_shortest(precise, way):
+    with jax.enable_x64(precise):
+        cases = list(SINGULAR.values())[: 4 if precise else 3]
+        functions = [f for f, _ in cases]
+
+        def found(a, k):
+            fun = lambda x, a: jax.lax.switch(k, functions, x, a)  # noqa: E731
+            return jo.minimize(fun, jnp.array([1.0, 3.0]), args=(a,), derivative=way).params
+
+        def both(a, k):
+            x, push = jax.linearize(lambda a: jax.vmap(found, (0, None))(a, k), a)
+            return x, push(jnp.ones_like(a)), jax.linear_transpose(push, a)(jnp.ones_like(x))[0]
+
+        compiled = quick.jit(both)
+        rough = {"rtol": 1e-5, "atol": 1e-7} if precise else {"rtol": 5e-3, "atol": 2e-3}
+        for k, (_, slope) in enumerate(cases):
+            x, forward, reverse = compiled(jnp.array([2.0, 1.5]), k)
+            right = jnp.stack([slope(each) for each in x])
+            np.testing.assert_allclose(forward, right, **rough)
+            np.testing.assert_allclose(reverse, jnp.sum(right, 1), **rough)
+
+
+def test_what_is_no_array_among_the_args_is_a_constant(x64):
+    def fun(x, kind, a, power):
+        assert kind in ("plain", "double") and power is jnp.square
+        return jnp.sum(power(x - a["b"] * (2 if kind == "double" else 1)))
+
+    end = lambda b, kind: jo.minimize(fun, jnp.zeros(2), args=(kind, {"b": b}, jnp.square)).params[0]  # noqa: E731
+    got = [end(3.0, "plain"), end(3.0, "double"), jax.grad(end)(3.0, "double")]
+    np.testing.assert_allclose(got, [3, 6, 2], atol=1e-6)
+    fit = jo.least_squares(lambda x, kind, b: x - b if kind == "plain" else x, jnp.zeros(2), args=("plain", 2.0))
+    zero = jo.root(lambda x, b, kinds: x - b * len(kinds), jnp.zeros(2), args=(2.0, [np.array(["u", "v"]), "w"]))
+    np.testing.assert_allclose(np.stack([fit.params, zero.params]), [[2, 2], [4, 4]], atol=1e-9)
 
 
 # ---- errors ---------------------------------------------------------------------------------------------

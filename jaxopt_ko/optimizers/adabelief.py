@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_choice
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
@@ -30,6 +31,7 @@ class ScaleByBeliefState(NamedTuple):
     nu: Updates  # like params, f32+  s_t, mean of (g - m)**2
 
 
+@errors.options
 def scale_by_belief(
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,
@@ -90,6 +92,7 @@ def adabelief(
     return chain(rule, scale_by_learning_rate(learning_rate))
 
 
+@errors.options
 def scale_by_acprop(
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,

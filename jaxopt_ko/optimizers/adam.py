@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
@@ -42,6 +43,7 @@ class ScaleByNadamState(NamedTuple):
     nu: Updates  # like params, f32+  n_t, mean of g**2
 
 
+@errors.options
 def scale_by_adam(
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,
@@ -95,6 +97,7 @@ def scale_by_adam(
     )  # fmt: skip
 
 
+@errors.options
 def scale_by_nadam(
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,
@@ -155,7 +158,14 @@ def scale_by_nadam(
     )
 
 
-def scale_by_adamax(b1: Hyper = 0.9, b2: Hyper = 0.999, eps: Hyper = 1e-8) -> GradientTransformation:
+def scale_by_adamax(
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
+) -> GradientTransformation:
     """Adam with the infinity norm.
 
     m_t = b1 m + (1 - b1) g
@@ -163,10 +173,11 @@ def scale_by_adamax(b1: Hyper = 0.9, b2: Hyper = 0.999, eps: Hyper = 1e-8) -> Gr
     u   = m_t / (1 - b1**t) / u_t
 
     The paper has no eps; optax and torch add it to |g|, as here. The state is Adam's, as in optax, with u_t as nu.
+    mu_dtype, nu_dtype: of m and u_t, float32 at least by default.
     """
 
     def init(p: Array) -> Memory:
-        return wide_like(p), wide_like(p)
+        return wide_like(p, 0, mu_dtype), wide_like(p, 0, nu_dtype)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         return {"c1": h.gathered("b1")}
@@ -177,9 +188,11 @@ def scale_by_adamax(b1: Hyper = 0.9, b2: Hyper = 0.999, eps: Hyper = 1e-8) -> Gr
         return ratio(m / h.c1, u), m, u
 
     hypers = {"b1": (b1, FRACTION), "b2": (b2, FRACTION), "eps": (eps, NONNEGATIVE)}
+    dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
     return leafwise(
-        "scale_by_adamax", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers, debiased=("b1",)
-    )
+        "scale_by_adamax", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes,
+        debiased=("b1",),
+    )  # fmt: skip
 
 
 @recipe
@@ -287,9 +300,18 @@ def _nadam_rule(
 
 
 @recipe
-def adamax(learning_rate: Hyper, b1: Hyper = 0.9, b2: Hyper = 0.999, eps: Hyper = 1e-8) -> GradientTransformation:
+def adamax(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
+) -> GradientTransformation:
     """The step -lr u of `scale_by_adamax`: like Adam, for gradients that are zero most of the time (embeddings)."""
-    return chain(scale_by_adamax(b1, b2, eps), scale_by_learning_rate(learning_rate))
+    rule = scale_by_adamax(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
+    return chain(rule, scale_by_learning_rate(learning_rate))
 
 
 @recipe
@@ -300,10 +322,13 @@ def adamaxw(
     eps: Hyper = 1e-8,
     weight_decay: Hyper = 1e-4,
     mask: Mask | None = None,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """`adamax` with the decoupled weight decay of `adamw`. Needs params."""
     return chain(
-        scale_by_adamax(b1, b2, eps),
+        scale_by_adamax(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype),
         add_decayed_weights(weight_decay, mask),
         scale_by_learning_rate(learning_rate),
     )

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_choice
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
@@ -25,6 +26,7 @@ class ScaleByAmsgradState(NamedTuple):
     nu_max: Updates  # like params, f32+  largest v so far, corrected or raw
 
 
+@errors.options
 def scale_by_amsgrad(
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,

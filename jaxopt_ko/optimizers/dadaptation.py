@@ -12,7 +12,7 @@ from jaxopt_ko.lift import Scalars, recipe
 from jaxopt_ko.numerics import first_value, ratio, safe_sqrt
 from jaxopt_ko.tree import wide_like
 from jaxopt_ko.treewise import Vector, treewise
-from jaxopt_ko.types import GradientTransformation, Hyper, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
 
 
 class DAdaptAdamWState(NamedTuple):
@@ -35,6 +35,7 @@ def dadapt_adamw(
     weight_decay: Hyper = 0.0,
     *,
     bias_correction: bool = True,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """AdamW times an estimate d of the distance to the solution.
 
@@ -44,13 +45,14 @@ def dadapt_adamw(
     u   = -(m_t / (sqrt(v_t) + eps) + weight_decay a x)
     d  <- max(d, r_t / ((1 - b) |s_t|_1))
 
+    nu_dtype: of v, float32 at least by default.
     estim_lr0: d_0. Leave learning_rate at 1, or let it be a schedule that falls from there. Needs params. `prodigy`
     grows its estimate faster.
     """
     b1, b2 = (check_hyper("dadapt_adamw", f"betas[{i}]", b, FRACTION) for i, b in enumerate(betas))
 
     def init(p: Array) -> dict[str, Array]:
-        return {"exp_avg": wide_like(p), "exp_avg_sq": wide_like(p), "grad_sum": wide_like(p)}
+        return {"exp_avg": wide_like(p), "exp_avg_sq": wide_like(p, 0, nu_dtype), "grad_sum": wide_like(p)}
 
     def rule(g: Vector, x: Vector, s: Any, h: Scalars) -> tuple[Vector, dict[str, Vector | Array]]:
         b = safe_sqrt(h.b2)
@@ -79,5 +81,5 @@ def dadapt_adamw(
     scalars = {"estim_lr": first_value(estim_lr0), "numerator_weighted": 0.0}
     return treewise(
         "dadapt_adamw", DAdaptAdamWState, init=init, rule=rule, hypers=hypers, scalars=scalars,
-        debiased=("b1", "b2") if bias_correction else (),
+        dtypes={"nu_dtype": nu_dtype}, debiased=("b1", "b2") if bias_correction else (),
     )  # fmt: skip

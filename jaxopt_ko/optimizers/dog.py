@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, identity, leafwise
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, check_choice, check_hyper, check_kind
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import first_value, ratio, safe_sqrt, scalar_dtype
+from jaxopt_ko.numerics import first_value, length, ratio, safe_sqrt, scalar_dtype
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.tree import full_like, summed, wide_copy
+from jaxopt_ko.tree import full_like, wide_copy
 from jaxopt_ko.treewise import Vector, treewise
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, Updates
 
@@ -101,7 +102,8 @@ def scale_by_dowg(init_estim_sq_dist: Hyper | None = None, eps: Hyper = 1e-4) ->
     r_t = max(r, |x - x_0|);   v_t = v + r_t**2 |g|**2;   r_0**2 = init_estim_sq_dist, eps if None. Needs params.
     """
     who = "scale_by_dowg"
-    first = check_hyper(who, "init_estim_sq_dist", eps if init_estim_sq_dist is None else init_estim_sq_dist, POSITIVE)
+    first = eps if init_estim_sq_dist is None else init_estim_sq_dist
+    check_hyper(who, "eps" if init_estim_sq_dist is None else "init_estim_sq_dist", first, POSITIVE)
 
     def rule(g: Vector, x: Vector, s: Any, h: Scalars) -> tuple[Vector, dict[str, Vector | Array]]:
         away = x - s.init_params
@@ -133,6 +135,7 @@ def dowg(
     return chain(decay, scale_by_dowg(init_estim_sq_dist, eps), scale_by_learning_rate(learning_rate))
 
 
+@errors.options
 def scale_by_distance_over_gradients(
     reps_rel: Hyper = 1e-6,
     eps: Hyper = 1e-8,
@@ -152,16 +155,16 @@ def scale_by_distance_over_gradients(
 
     def init(p: Array) -> Memory:
         x = wide_copy(p)
-        square = summed(x * x, tuple(range(x.ndim)))
+        size = length(x)
         return (
-            relative * (1 + safe_sqrt(square)),
-            jnp.expand_dims(full_like(square), 0),
+            relative * (1 + size),
+            jnp.expand_dims(full_like(size), 0),
             x if param_dtype is None else x.astype(param_dtype),
         )
 
     def rule(g: Array, p: Array, r: Array, G: Array, x_0: Array, h: Scalars) -> Step:
         away = p - x_0.astype(p.dtype)
-        r = jnp.maximum(r, safe_sqrt(jnp.sum(away * away)))
+        r = jnp.maximum(r, length(away))
         G = G + jnp.sum(g * g)
         return h.global_scale * ratio(r, safe_sqrt(G[0] + h.eps)) * g, r, G, x_0
 

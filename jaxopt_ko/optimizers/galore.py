@@ -56,6 +56,7 @@ class _Matrix(NamedTuple):
         return x.reshape([self.shape[a] for a in self.order]).transpose(np.argsort(self.order))
 
 
+@errors.options
 def scale_by_galore(
     rank: int = 128,
     update_proj_gap: int = 200,
@@ -93,7 +94,7 @@ def scale_by_galore(
         """The leaves, their structure, and how each is seen as matrices, None if it is taken as it is."""
         flat, treedef = tree.flatten(leaves, none_is_leaf=True)
         stacks = tree.stacks(who, stack_axes, leaves, none_is_leaf=True)
-        wanted = weight_dimension_numbers(leaves) if callable(weight_dimension_numbers) else weight_dimension_numbers
+        wanted = tree.made_for(leaves, weight_dimension_numbers, _ends)
         if wanted is None or isinstance(wanted, GaLoreDimensionNumbers):
             least = 2 if wanted is None else math.inf
             numbers = [
@@ -183,22 +184,22 @@ def _matrix(who: str, leaf: Any, numbers: GaLoreDimensionNumbers, stack: int) ->
     return _Matrix(shape, order, stack, m, n)
 
 
+def _ends(x: Any) -> bool:
+    return x is None or isinstance(x, GaLoreDimensionNumbers)
+
+
 def _numbers_of(who: str, wanted: PyTree, leaves: PyTree) -> list[GaLoreDimensionNumbers | None]:
     """Leaf by leaf; None leaves and masked ones have none."""
-
-    def ends(x: Any) -> bool:
-        return x is None or isinstance(x, GaLoreDimensionNumbers)
-
     try:
         full = jax.tree.map(
             lambda number, part: jax.tree.map(lambda _: number, part, is_leaf=tree.is_none),
             wanted,
             leaves,
-            is_leaf=ends,
+            is_leaf=_ends,
         )
     except ValueError:
         errors.structure_mismatch(who, "weight_dimension_numbers", wanted, "params", leaves)
-    return jax.tree.leaves(full, is_leaf=ends)
+    return jax.tree.leaves(full, is_leaf=_ends)
 
 
 @recipe

@@ -21,6 +21,7 @@ from jaxopt_ko.compose import identity, init_empty_state, leafwise, transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import JORDAN, PRECONDITIONINGS, PRESETS, Coefficients, orthogonalized
+from jaxopt_ko.methods import with_parts
 from jaxopt_ko.numerics import or_one, scalar_dtype, unfolded
 from jaxopt_ko.optimizers.adam import adamw
 from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
@@ -50,6 +51,7 @@ class MuonDimensionNumbers(NamedTuple):
     output_axis: Sequence[int] | int = 1
 
 
+@errors.options
 def scale_by_muon(
     ns_coeffs: Coefficients | Sequence[Coefficients] | str = JORDAN,
     ns_steps: int = 5,
@@ -105,6 +107,7 @@ def scale_by_muon(
     return transform(who, init, update, state_type=MuonState, hypers=hypers, debiased=("beta",))
 
 
+@with_parts("mean", "matrices")
 class Direction:
     """`scale_by_muon` as a part of other methods: m_t and u, with the decay and eps among the hyperparameters h."""
 
@@ -138,6 +141,7 @@ class Direction:
         return self.matrices.direction(updates, weights, terms, h.eps, when=mean.count > 0), mean
 
 
+@errors.options
 def orthogonalize(
     ns_coeffs: Coefficients | Sequence[Coefficients] | str = JORDAN,
     ns_steps: int = 5,
@@ -166,11 +170,10 @@ def orthogonalize(
         one = unfolded(jnp.ones((), scalar_dtype()))
         return matrices.direction(updates, (one,), [jax.tree.leaves(updates)], h.eps, when=one > 0), state
 
-    return transform(
-        who, init_empty_state, update, state_type=EmptyState, hypers={"eps": (eps, NONNEGATIVE)}
-    )
+    return transform(who, init_empty_state, update, state_type=EmptyState, hypers={"eps": (eps, NONNEGATIVE)})
 
 
+@with_parts("numbers", "stack_axes", "scale_of")
 class Matrices:
     """The orthogonalization of all matrices of a tree: options, checked, and the direction."""
 
@@ -184,9 +187,9 @@ class Matrices:
         errors.check_dtype(who, "compute_dtype", compute_dtype)
         self.who, self.numbers, self.stack_axes, self.spread = who, numbers, stack_axes, sharding is not None
         self.scale_of = shape_scale or (lambda fan_in, fan_out: 1.0)
-        self.orthogonalize = functools.partial(
-            _orthogonalized, coefficients=schedule, preconditioning=preconditioning, adaptive=adaptive,
-            compute_dtype=compute_dtype, gram=gram, sharding=sharding,
+        self.options = (
+            ("coefficients", schedule), ("preconditioning", preconditioning), ("adaptive", adaptive),
+            ("compute_dtype", compute_dtype), ("gram", gram), ("sharding", sharding),
         )  # fmt: skip
 
     def direction(
@@ -195,9 +198,9 @@ class Matrices:
         """s U V' of the weighted sum of the terms, leaf by leaf; zeros where not `when`."""
         leaves, treedef = tree.flatten(updates)
         axes = matrix_axes(self.who, updates, self.numbers, self.stack_axes)
-        of_stack = functools.partial(self.orthogonalize, weights, eps)
+        of_stack = functools.partial(_orthogonalized, weights, eps, **dict(self.options))
         u = stacking.on_stacks(of_stack, axes, *terms, when=when, whole=self.spread)
-        s = [self.scale_of(*own.shape(leaf.shape)[1:]) for leaf, own in zip(leaves, axes, strict=True)]
+        s = [self.scale_of(*own.shape(x.shape)[1:]) if x.size else 1 for x, own in zip(leaves, axes, strict=True)]
         return treedef.unflatten([
             (x if k == 1 else k * x).astype(g.dtype) for x, k, g in zip(u, s, leaves, strict=True)
         ])  # fmt: skip
@@ -219,7 +222,7 @@ def _orthogonalized(
 ) -> Array:
     wide = tree.compute_dtype(*(x.dtype for x in terms))
     parts = [(w.astype(wide), x.astype(wide)) for w, x in zip(weights, terms, strict=True)]
-    most: Array = sum(w * jnp.max(jnp.abs(x), axis=(1, 2), keepdims=True) for w, x in parts)
+    most: Array = sum(w * jnp.max(jnp.abs(x), axis=(1, 2), keepdims=True, initial=0) for w, x in parts)
     # What is squared neither overflows nor vanishes; nothing depends on the unit.
     unit = jax.lax.stop_gradient(or_one(most))
     x: Array = sum(w / unit * x for w, x in parts)
@@ -250,13 +253,11 @@ def _schedule(who: str, ns_coeffs: Any, ns_steps: int) -> tuple[Coefficients, ..
 def matrix_axes(who: str, updates: Updates, numbers: Any, stack_axes: PyTree) -> list[stacking.MatrixAxes]:
     """How each leaf is read as matrices."""
     leaves = jax.tree.leaves(updates)
-    numbers = numbers(updates) if callable(numbers) else numbers
+    numbers = tree.made_for(updates, numbers, _ends)
     if numbers is None:
         stacking.count_stack_axes(who, updates, stack_axes)
         return [stacking.trailing(leaf.ndim) for leaf in leaves]
-    wanted = stacking.prefix_of(
-        who, "weight_dimension_numbers", numbers, updates, is_leaf=lambda x: x is None or _is_numbers(x)
-    )
+    wanted = stacking.prefix_of(who, "weight_dimension_numbers", numbers, updates, is_leaf=_ends)
     axes = []
     for i, (leaf, own) in enumerate(zip(leaves, wanted, strict=True)):
         sets = (
@@ -275,18 +276,22 @@ def _is_numbers(x: Any) -> bool:
     return isinstance(x, MuonDimensionNumbers)
 
 
+def _ends(x: Any) -> bool:
+    return x is None or _is_numbers(x)
+
+
 def labels_of(
     who: str, numbers: Any, stack_axes: PyTree, names: tuple[str, str] = ("matrix", "rest")
 ) -> Callable[[Params], PyTree]:
     """params -> "matrix" where a leaf has dimension numbers, or two axes behind its stack axes, else "rest"."""
 
     def by_numbers(params: Params) -> PyTree:
-        made = numbers(params) if callable(numbers) else numbers
+        made = tree.made_for(params, numbers, _ends)
         if made is None:
             return by_shape(params)
         return jax.tree.map(
             lambda own, part: jax.tree.map(lambda _: names[own is None], part),
-            made, params, is_leaf=lambda x: x is None or _is_numbers(x),
+            made, params, is_leaf=_ends,
         )  # fmt: skip
 
     by_shape = stacking.matrix_labels(who, stack_axes, names)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
@@ -23,6 +24,7 @@ class ScaleByOptimisticGradientState(NamedTuple):
     previous_gradient: Updates  # like params, f32+  g of the step before
 
 
+@errors.options
 def scale_by_optimistic_gradient(
     alpha: Hyper = 1.0, beta: Hyper = 1.0, *, from_zero: bool = False
 ) -> GradientTransformation:

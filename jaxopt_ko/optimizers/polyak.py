@@ -11,7 +11,7 @@ from jax import Array
 from jaxopt_ko.compose import chain, identity
 from jaxopt_ko.errors import FINITE, NONNEGATIVE, THRESHOLD, check_choice, check_hyper
 from jaxopt_ko.lift import Scalars, recipe
-from jaxopt_ko.numerics import ratio
+from jaxopt_ko.numerics import joint_length, quotient, safe_sqrt
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.treewise import Vector, treewise
 from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper
@@ -26,12 +26,13 @@ def scale_by_polyak(
     """
     check_choice("scale_by_polyak", "variant", variant, ("sps", "sps+"))
 
-    def rule(
-        g: Vector, x: Vector, s: Any, h: Scalars, value: Array
-    ) -> tuple[Vector, dict[str, Vector | Array]]:
+    def rule(g: Vector, x: Vector, s: Any, h: Scalars, value: Array) -> tuple[Vector, dict[str, Vector | Array]]:
         gap = value - h.f_min
         gap = jnp.maximum(gap, 0) if variant == "sps+" else gap
-        return jnp.minimum(ratio(gap, g.dot(g) + h.eps), h.max_learning_rate) * g, {}
+        size = joint_length([g.norm(), safe_sqrt(h.eps)])  # its square may be no number
+        far, unit = quotient(gap, size), g.map(lambda x: quotient(x, size.astype(x.dtype)))
+        within = (size == 0) | (far <= h.max_learning_rate * size)
+        return (far * unit).map(lambda u, v: jnp.where(within, u, v), h.max_learning_rate * g), {}
 
     hypers = {"f_min": (f_min, FINITE), "max_learning_rate": (max_learning_rate, THRESHOLD), "eps": (eps, NONNEGATIVE)}
     return treewise(

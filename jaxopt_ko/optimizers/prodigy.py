@@ -12,7 +12,7 @@ from jaxopt_ko.lift import Scalars, recipe
 from jaxopt_ko.numerics import first_value, ratio, safe_sqrt
 from jaxopt_ko.tree import wide_copy, wide_like
 from jaxopt_ko.treewise import Vector, treewise
-from jaxopt_ko.types import GradientTransformation, Hyper, Params, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, Updates
 
 
 class ProdigyState(NamedTuple):
@@ -39,6 +39,7 @@ def prodigy(
     safeguard_warmup: bool = False,
     *,
     bias_correction: bool = True,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """Adam times an estimate d of the distance to the solution, which grows while the path goes straight.
 
@@ -48,13 +49,19 @@ def prodigy(
     d  <- max(d, estim_lr_coef r_t / |s_t|_1)
     u   = -a (m_t / (sqrt(v_t) + d eps) + weight_decay x)
 
+    nu_dtype: of v, float32 at least by default.
     beta3: b3, sqrt(b2) if None. estim_lr0: d_0. Leave learning_rate at 1, or let it be a schedule that falls from
     there. Needs params. Not to be continued from other parameters than those of init: it remembers them.
     """
     b1, b2 = (check_hyper("prodigy", f"betas[{i}]", b, FRACTION) for i, b in enumerate(betas))
 
     def init(p: Array) -> dict[str, Array]:
-        return {"exp_avg": wide_like(p), "exp_avg_sq": wide_like(p), "grad_sum": wide_like(p), "params0": wide_copy(p)}
+        return {
+            "exp_avg": wide_like(p),
+            "exp_avg_sq": wide_like(p, 0, nu_dtype),
+            "grad_sum": wide_like(p),
+            "params0": wide_copy(p),
+        }
 
     def rule(g: Vector, x: Vector, s: Any, h: Scalars) -> tuple[Vector, dict[str, Vector | Array]]:
         d, b3 = s.estim_lr, safe_sqrt(h.b2) if beta3 is None else h.beta3
@@ -85,5 +92,5 @@ def prodigy(
     scalars = {"estim_lr": first_value(estim_lr0), "numerator_weighted": 0.0}
     return treewise(
         "prodigy", ProdigyState, init=init, rule=rule, hypers=hypers, scalars=scalars,
-        debiased=("b1", "b2") if bias_correction else (),
+        dtypes={"nu_dtype": nu_dtype}, debiased=("b1", "b2") if bias_correction else (),
     )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
@@ -12,9 +13,10 @@ from jaxopt_ko.numerics import ratio, safe_sqrt
 from jaxopt_ko.optimizers.adam import ScaleByAdamState
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.tree import wide_like
-from jaxopt_ko.types import GradientTransformation, Hyper
+from jaxopt_ko.types import DType, GradientTransformation, Hyper
 
 
+@errors.options
 def scale_by_radam(
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,
@@ -23,6 +25,8 @@ def scale_by_radam(
     threshold: Hyper = 5.0,
     *,
     nesterov: bool = False,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """Adam that divides by its second moment only once that is known from enough gradients.
 
@@ -30,10 +34,12 @@ def scale_by_radam(
     rho_oo = 2 / (1 - b2) - 1        rho_t = rho_oo - 2 t b2**t / (1 - b2**t)
     r_t**2 = (rho_t - 4) (rho_t - 2) rho_oo / ((rho_oo - 4) (rho_oo - 2) rho_t)
     u = r_t m_hat / (sqrt(v_hat + eps_root) + eps) if rho_t >= threshold, else m_hat
+
+    mu_dtype, nu_dtype: of m and v, float32 at least by default.
     """
 
     def init(p: Array) -> Memory:
-        return wide_like(p), wide_like(p)
+        return wide_like(p, 0, mu_dtype), wide_like(p, 0, nu_dtype)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         c2, steps = h.gathered("b2"), t.astype(h.b2.dtype)
@@ -59,9 +65,11 @@ def scale_by_radam(
         "eps_root": (eps_root, NONNEGATIVE),
         "threshold": (threshold, NONNEGATIVE),
     }
+    dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
     return leafwise(
-        "scale_by_radam", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers, debiased=("b1", "b2")
-    )
+        "scale_by_radam", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes,
+        debiased=("b1", "b2"),
+    )  # fmt: skip
 
 
 @recipe
@@ -74,7 +82,9 @@ def radam(
     threshold: Hyper = 5.0,
     *,
     nesterov: bool = False,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """The step -lr u of `scale_by_radam`: Adam with a warm-up of its own, of some five steps at the default b2."""
-    rule = scale_by_radam(b1, b2, eps, eps_root, threshold, nesterov=nesterov)
+    rule = scale_by_radam(b1, b2, eps, eps_root, threshold, nesterov=nesterov, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
     return chain(rule, scale_by_learning_rate(learning_rate))

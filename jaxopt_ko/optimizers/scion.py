@@ -20,7 +20,7 @@ from jaxopt_ko.compose import chain, init_empty_state, partition, transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
 from jaxopt_ko.lift import Scalars, recipe
 from jaxopt_ko.matrices import JORDAN, Coefficients
-from jaxopt_ko.numerics import length, ratio
+from jaxopt_ko.numerics import length, quotient
 from jaxopt_ko.optimizers.muon import Matrices, MuonDimensionNumbers, matrix_axes
 from jaxopt_ko.stacking import MatrixAxes
 from jaxopt_ko.transforms.averaging import ema
@@ -39,6 +39,7 @@ SCALES: dict[str, Callable[[int, int], float]] = {  # s(fan_in, fan_out) of each
 NORMS = tuple(SCALES)
 
 
+@errors.options
 def scale_by_lmo(
     norm: str = "spectral",
     radius: Hyper = 1.0,
@@ -88,6 +89,8 @@ def scale_by_lmo(
             updates = matrices.direction(updates, (one,), [jax.tree.leaves(updates)], h.eps, when=one > 0)
         steps = [
             _stepped(g, h.radius, h.eps, s=scale_of(*own.shape(np.shape(g))[1:]), norm=norm, axes=own)
+            if np.size(g)
+            else g
             for g, own in zip(jax.tree.leaves(updates), axes, strict=True)
         ]
         return treedef.unflatten(steps), state
@@ -111,7 +114,7 @@ def _stepped(g: Array, radius: Array, eps: Array, *, s: float, norm: str, axes: 
     x = g.astype(wide)
     along = {"column": axes.columns, "row": axes.rows, "rms": (*axes.rows, *axes.columns)}
     if norm in along:
-        x = ratio(x, length(x, axis=along[norm], keepdims=True) + eps.astype(wide))
+        x = quotient(x, length(x, axis=along[norm], keepdims=True) + eps.astype(wide))
     elif norm == "sign":
         x = jnp.sign(x)
     return (radius.astype(wide) * s * x).astype(g.dtype)

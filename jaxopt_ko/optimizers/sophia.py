@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import tree
+from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import chain, transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, THRESHOLD, check_dtype, check_hyper, check_pair, check_size
 from jaxopt_ko.lift import Scalars, recipe, taking
@@ -31,6 +31,7 @@ class SophiaState(NamedTuple):
     hessian_fn_state: State  # of hessian_diagonal_fn
 
 
+@errors.options
 def scale_by_sophia(
     b1: Hyper = 0.965,
     b2: Hyper = 0.99,
@@ -64,7 +65,7 @@ def scale_by_sophia(
     estimator = check_pair(who, "hessian_diagonal_fn", hessian_diagonal_fn)
     estimate = taking(estimator.update, 3)
     period = check_size(who, "update_interval", update_interval)
-    every = check_size(who, "print_win_rate_every_n_steps", print_win_rate_every_n_steps, 0) if verbose else 0
+    every = check_size(who, "print_win_rate_every_n_steps", print_win_rate_every_n_steps, 0) * bool(verbose)
     for name, dtype in (("mu_dtype", mu_dtype), ("nu_dtype", nu_dtype)):
         check_dtype(who, name, dtype)
     hypers = {"b1": (b1, FRACTION), "b2": (b2, FRACTION), "eps": (eps, NONNEGATIVE), "gamma": (gamma, NONNEGATIVE)}

@@ -34,6 +34,7 @@ class ScaleBySplusState(NamedTuple):
     Q_R: Updates  # float[…, n, n] eigenvectors of R
 
 
+@errors.options
 def scale_by_splus(
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,
@@ -74,7 +75,7 @@ def scale_by_splus(
 
     return matrixwise(
         who, ScaleBySplusState, init=init, rule=rule, hypers={"b1": (b1, FRACTION), "b2": (b2, FRACTION)},
-        shared=shared, refresh=refresh, interval=inverse_every, stack_axes=stack_axes,
+        shared=shared, refresh=refresh, interval=("inverse_every", inverse_every), stack_axes=stack_axes,
     )  # fmt: skip
 
 
@@ -92,7 +93,7 @@ def _scale_by_shape(max_dim: int, nonstandard_constant: Hyper, stack_axes: PyTre
         stacks = stacking.count_stack_axes("splus", updates, stack_axes)
 
         def scaled(u: Array, stack: int) -> Array:
-            m, n = u.shape[stack:]
+            m, n = u.shape[stack:] if u.size else (1, 1)
             wide = tree.compute_dtype(u.dtype)
             factor = 2 / (m + n) if max(m, n) <= max_dim else h.nonstandard_constant.astype(wide)
             return (factor * u.astype(wide)).astype(u.dtype)

@@ -18,7 +18,20 @@ from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import chain
 from jaxopt_ko.errors import NONNEGATIVE, check_hyper
 from jaxopt_ko.lift import Method, method_of, name_of, once, pair_of, taking, transform
-from jaxopt_ko.numerics import first_true, largest, next_count, norm, value_at, zero_count
+from jaxopt_ko.numerics import first_true, largest, next_count, norm, or_one, value_at, zero_count
+from jaxopt_ko.solvers.convergence import (
+    IDLE,
+    Course,
+    bound,
+    carried_off,
+    course,
+    endless,
+    flat,
+    onward,
+    short,
+    spent,
+    unit,
+)
 from jaxopt_ko.solvers.objective import Objective, objective
 from jaxopt_ko.solvers.search import Line, LineSearch, Reached, takes_last, try_one
 from jaxopt_ko.tree import pick
@@ -47,6 +60,7 @@ class DescentState(NamedTuple):
     line: Line  # of the search
     safe: Reached  # at the safe point of the search
     follows: Array  # bool[]        did a step lead here? else this direction is the first, or the first after a restart
+    course: Course  # of the run
     info: Info  # of the last update
 
     @property
@@ -83,10 +97,13 @@ def descent(
     least. After a search that finds nothing the direction starts anew, once; the next such search ends the run.
     init(params) and update(updates, state, params, value=, grad=, value_fn=): optax's reading.
 
-    gtol: converged when max|g| <= gtol max(1, |f|); `tol` takes its place. By default sqrt(eps) or, where searches
-    begin with the full step, max|g| <= eps**0.38 max(1, |f|) and the next one is to lower f by no more than
-    eps**(5/6) max(1, |f|); there max|g| <= eps**(1/4) |f|, too, unless |f| <= eps**(5/6).
-    ftol: converged when f falls, and was to fall, by no more than ftol |f|, and |g| not by half; eps by default.
+    gtol: converged when max|g| <= gtol; `tol` takes its place. By default sqrt(eps) min(1, G / eps**(1/6)), G the
+    largest max|g| so far, or sqrt(eps) where a minimum along p is seen within sqrt(eps) |x| or, where searches begin
+    with the full step, eps**0.38 min(1, G / eps**(1/6)) and the next one is to lower f by no more than eps**(5/6), or
+    less if f has hardly fallen; there max|g| <= eps**(1/4) |f|, too, unless |f| <= eps**(5/6).
+    ftol: converged when f falls, and was to fall, by no more than ftol |f|, and |g| not by half, in three steps shorter
+    than eps**(1/3) |x|, or in one than sqrt(eps) |x|; eps by default. Also when the step is lost in x's rounding.
+    UNBOUNDED where f is -inf at a trial, or falls on and on along steps that get longer but no flatter.
     name: how errors call it.
     """
     direction = errors.check_pair("descent", "direction", direction)
@@ -185,7 +202,9 @@ def _flat(
             Evaluations(zero_count(), zero_count(), zero_count()), Status(jnp.asarray(np.int32(Code.RUNNING))),
         )  # fmt: skip
         line = search.start(zero, zero, zero)
-        state = DescentState(zero_count(), here, nil, direction.init(nil), line, here, no, info)
+        state = DescentState(
+            zero_count(), here, nil, direction.init(nil), line, here, no, course(zero, nil, zero), info
+        )  # fmt: skip
         return jax.tree.map(jnp.copy, state)  # type: ignore[no-any-return]  # no buffer twice: they may be donated
 
     def aim(problem: Objective, memory: State, value: Array, g: Array) -> tuple[Array, Array, State]:
@@ -206,7 +225,7 @@ def _flat(
         **words: Any,
     ) -> tuple[Updates, DescentState]:
         problem = objective(who, params, value_fn, has_aux, words)
-        count, here, p, memory, line, safe, follows, info = state
+        count, here, p, memory, line, safe, follows, run, info = state
         x = problem.x
         eps = np.finfo(x.dtype).eps
         given = gtol if tol is None else tol
@@ -217,54 +236,92 @@ def _flat(
         line, last, safe, taken = try_one(search, problem, p, line, safe, at_start=first)
         gradients = count if search.needs_slope else info.evaluations.gradient + taken.astype(jnp.int32)
         info = info._replace(accepted=jnp.zeros((), bool), evaluations=Evaluations(count, gradients, products(memory)))
+        bottomless, close = line.bottomless & ~first, jnp.zeros((), bool)
+        if given is None and search.needs_slope:  # g is small, and along p a minimum is near
+            close = ~first & (info.optimality <= gtol_) & (line.done | (line.phase > 0))
+            close &= short(run, x, line.last.stepsize * p, 0.5)
 
-        def turn() -> tuple[Array, Reached, Array, State, Line, Reached, Array, Info]:
+        def turn() -> tuple[Array, Reached, Array, State, Line, Reached, Array, Course, Info]:
             """The search is over: the step, and where to look next."""
-            from_last = first | takes_last(line)
+            from_last = first | (takes_last(line) & ~bottomless)
             end = pick(from_last, line.last, line.safe)
-            moved = ~first & (end.stepsize > 0)
+            x_new = jnp.where(~first & (end.stepsize > 0), problem.reach(x, end.stepsize * p), x)
+            moved = jnp.any(x_new != x)
             arrived = first | moved
             step = jnp.where(moved, end.stepsize * p, 0)
             value = jnp.where(arrived, end.value, info.value)
             new = pick(arrived, pick(from_last, last, safe), here)
             start = pick(arrived, memory, direction.init(x))
-            p_new, slope, remembered = aim(problem._replace(x=x + step), start, value, new.grad)
+            p_new, slope, remembered = aim(problem._replace(x=x_new), start, value, new.grad)
             guess = jnp.where(moved, search.guess(end.stepsize, line.start.slope, slope), search.first_guess(p_new))
+            # what never met an interval goes on from where it stopped
+            guess = jnp.where(moved & line.outward, jnp.maximum(guess, norm(step) / or_one(norm(p_new))), guess)
 
             # Is it over?
-            optimality, size = largest(new.grad), jnp.maximum(1.0, jnp.abs(value))
+            optimality = largest(new.grad)
             decrease, predicted = info.value - value, -end.stepsize * line.start.slope
-            near = jnp.zeros((), bool)
+            unheard = ftol_ * jnp.abs(value)
+            lost = moved & (count > 2) & (decrease <= unheard) & (predicted <= unheard)
+            lost &= optimality > 0.5 * info.optimality  # and g no longer tells more than f
+            gone = moved & spent(run, x_new, value, step, decrease)
+            after = pick(first, course(value, x, optimality), onward(run, optimality, moved, lost | gone))
+
+            ahead = -0.5 * guess * slope  # what the next step should bring, to first order
+            level = flat(after, x_new, step, lost)
+            brief = short(after, x_new, step, 0.5) & short(after, x_new, guess * p_new, 0.5)
+            level |= moved & (count > 2) & brief & (ahead <= unheard)
+
+            small = optimality <= bound(after, gtol_, given)
+            if given is None:
+                small |= close
             if given is None and search.unit:
-                ahead = -0.5 * guess * slope  # what the next step should bring, to first order
-                near = moved & (count > 2) & (optimality <= eps**0.38 * size) & (ahead <= eps ** (5 / 6) * size)
+                near = moved & (count > 2) & (optimality <= eps**0.38 * unit(after.steepest))
+                near &= ahead <= eps ** (5 / 6) * unit(after.value - value)
                 # no stop in a flat valley
                 near &= (optimality <= eps**0.25 * jnp.abs(value)) | (jnp.abs(value) <= eps ** (5 / 6))
-            small = moved & (count > 2) & (decrease <= ftol_ * jnp.abs(value)) & (predicted <= ftol_ * jnp.abs(value))
-            small &= optimality > 0.5 * info.optimality  # and g no longer tells more than f
+                small |= near
+            still = moved & nowhere(problem, x_new, 0.25 * (x_new - x))
+            still |= gone & (after.idle >= IDLE)
+            if search.unit:
+                still |= moved & nowhere(problem, x_new, guess * p_new)
             stuck = ~arrived & ~follows
-            lost = -line.guess * line.start.slope <= 10 * eps * jnp.abs(value)  # f cannot tell such a step from none
+            unfelt = -line.guess * line.start.slope <= 10 * eps * jnp.abs(value)  # f cannot tell such a step from none
+            narrowed = short(run, x, line.last.stepsize * p, 0.5)
+            still |= stuck & (value < run.value) & nowhere(problem, x, line.last.stepsize * p)
+            good = small | still | level | (stuck & unfelt & narrowed)
+            falls = bottomless | (good & carried_off(after, x_new, value, new.grad))
+            falls |= moved & ~good & endless(after, x_new, value, step, here.grad, new.grad)
             code = first_true(
                 [
                     (info.status.code == np.int32(Code.NOT_FINITE)) | (first & ~jnp.isfinite(value + optimality)),
-                    (optimality <= gtol_ * size) | near,
-                    small | (stuck & lost),
+                    falls,
+                    small,
+                    still,
+                    good,
                     stuck,
                 ],
-                [Code.NOT_FINITE, Code.GRADIENT_SMALL, Code.DECREASE_SMALL, Code.SEARCH_FAILED],
+                [
+                    Code.NOT_FINITE, Code.UNBOUNDED, Code.GRADIENT_SMALL, Code.STEP_SMALL, Code.DECREASE_SMALL,
+                    Code.SEARCH_FAILED,
+                ],
                 Code.RUNNING,
-            )
+            )  # fmt: skip
             told = info._replace(
                 value=value, optimality=optimality, step_norm=jnp.where(moved, norm(step), info.step_norm),
                 accepted=moved, evaluations=info.evaluations._replace(product=products(remembered)),
                 status=Status(code),
             )  # fmt: skip
-            return step, new, p_new, remembered, search.start(value, slope, guess), new, moved, told
+            return step, new, p_new, remembered, search.start(value, slope, guess), new, moved, after, told
 
-        def go_on() -> tuple[Array, Reached, Array, State, Line, Reached, Array, Info]:
-            return jnp.zeros_like(p), here, p, memory, line, safe, follows, info
+        def go_on() -> tuple[Array, Reached, Array, State, Line, Reached, Array, Course, Info]:
+            return jnp.zeros_like(p), here, p, memory, line, safe, follows, run, info
 
-        step, *rest = jax.lax.cond(first | line.over, turn, go_on)
+        step, *rest = jax.lax.cond(first | line.over | bottomless | close, turn, go_on)
         return problem.unravel(step), DescentState(count, *rest)
 
     return transform(who, init, update, needs_params=True, state_type=DescentState, solver=True)
+
+
+def nowhere(problem: Objective, x: Array, p: Array) -> Array:
+    """bool[]: is the step p from x lost in the rounding of the parameters?"""
+    return jnp.all(problem.reach(x, p) == x)

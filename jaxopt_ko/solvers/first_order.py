@@ -13,7 +13,8 @@ from jax import Array
 from jaxopt_ko import tree
 from jaxopt_ko.compose import apply_updates
 from jaxopt_ko.lift import name_of, taking, transform
-from jaxopt_ko.numerics import next_count, value_at, zero_count
+from jaxopt_ko.numerics import first_true, largest, next_count, value_at, zero_count
+from jaxopt_ko.solvers.convergence import Course, bound, carried_off, course, endless, onward
 from jaxopt_ko.solvers.objective import objective
 from jaxopt_ko.types import Code, Evaluations, GradientTransformation, Info, Params, PyTree, State, Status, Updates
 
@@ -27,6 +28,7 @@ class FirstOrderState(NamedTuple):
     value: Array  # float[]  there
     best: Params  # like params, the best point seen
     aux: PyTree  # what the function returned there beside its value
+    course: Course  # of the run
     info: Info  # of the last update; its value is that of the best point
 
 
@@ -34,8 +36,8 @@ def first_order(pair: GradientTransformation) -> GradientTransformation:
     """`pair`, told the value and the gradient at each point it steps to: the solver that `minimize` makes of it.
 
     init(params, value_fn=, has_aux=False), update(updates, state, params, value_fn=, has_aux=False, tol=None). Stops
-    when max|g| <= tol max(1, |f|), tol being sqrt(eps) by default, or where f is not finite. Steps may go uphill;
-    the best point seen is kept.
+    when max|g| <= tol, by default sqrt(eps), or less where no gradient was large (see `descent`), or where f is not
+    finite or falls without bound. Steps may go uphill; the best point seen is kept.
     """
     who = f"first_order({name_of(pair)})"
     move = taking(pair.update, 3)
@@ -48,12 +50,13 @@ def first_order(pair: GradientTransformation) -> GradientTransformation:
         finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(g))
         one = jnp.ones((), jnp.int32)
         info = Info(
-            value, jnp.max(jnp.abs(g), initial=0.0), jnp.zeros_like(value), jnp.zeros((), bool),
+            value, largest(g), jnp.zeros_like(value), jnp.zeros((), bool),
             Evaluations(one, jnp.copy(one), zero_count()),
             Status(jnp.where(finite, np.int32(Code.RUNNING), np.int32(Code.NOT_FINITE))),
         )  # fmt: skip
         grad, inner = problem.unravel(g), taking(pair.init, 1)(params)
-        state = FirstOrderState(zero_count(), inner, grad, value, jax.tree.map(jnp.asarray, params), aux, info)
+        run = course(value, problem.x, info.optimality)
+        state = FirstOrderState(zero_count(), inner, grad, value, jax.tree.map(jnp.asarray, params), aux, run, info)
         return jax.tree.map(jnp.copy, state)  # type: ignore[no-any-return]  # no buffer twice: they may be donated
 
     def update(
@@ -66,12 +69,13 @@ def first_order(pair: GradientTransformation) -> GradientTransformation:
         tol: Any = None,
         **words: Any,
     ) -> tuple[Updates, FirstOrderState]:
-        count, inner, grad, value, best, aux, info = state
+        count, inner, grad, value, best, aux, run, info = state
         function = taking(value_fn, 1) if value_fn is not None else None
         step, inner = move(grad, inner, params, value=value, grad=grad, value_fn=function, has_aux=has_aux, **words)
         new = apply_updates(params, step)
         problem = objective(who, new, value_fn, has_aux, words)
-        value, aux_new, g = problem.evaluate(problem.x)
+        x, before = problem.x, tree.ravel(grad)[0]
+        value, aux_new, g = problem.evaluate(x)
         finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(g))
         better = finite & (value <= info.value)
 
@@ -80,18 +84,17 @@ def first_order(pair: GradientTransformation) -> GradientTransformation:
 
         eps = np.finfo(value.dtype).eps
         gtol = jnp.asarray(eps**0.5 if tol is None else value_at(tol, count), value.dtype)
-        optimality = jnp.max(jnp.abs(g), initial=0.0)
-        code = jnp.select(
-            [
-                info.status.code == np.int32(Code.NOT_FINITE),
-                ~finite,
-                optimality <= gtol * jnp.maximum(1, jnp.abs(value)),
-            ],
-            [np.int32(c) for c in (Code.NOT_FINITE, Code.DIVERGED, Code.GRADIENT_SMALL)],
-            np.int32(Code.RUNNING),
-        )
+        optimality, moved = largest(g), x - tree.ravel(params)[0]
+        run = onward(run, optimality, finite, jnp.zeros((), bool))
         # a small gradient where f is higher than it has been is no solution
-        code = jnp.where((code == np.int32(Code.GRADIENT_SMALL)) & ~better, np.int32(Code.RUNNING), code)
+        small = better & (optimality <= bound(run, gtol, tol))
+        falls = jnp.isneginf(value) | (small & carried_off(run, x, value, g))
+        falls |= better & ~small & endless(run, x, value, moved, before, g)
+        code = first_true(
+            [info.status.code == np.int32(Code.NOT_FINITE), falls, ~finite, small],
+            [Code.NOT_FINITE, Code.UNBOUNDED, Code.DIVERGED, Code.GRADIENT_SMALL],
+            Code.RUNNING,
+        )
         best_value = jnp.where(better, value, info.value)
         functions, gradients, products = info.evaluations
         info = Info(
@@ -100,7 +103,7 @@ def first_order(pair: GradientTransformation) -> GradientTransformation:
         )  # fmt: skip
         grad = problem.unravel(g)
         return step, FirstOrderState(
-            next_count(count), inner, grad, value, better_of(new, best), better_of(aux_new, aux), info
+            next_count(count), inner, grad, value, better_of(new, best), better_of(aux_new, aux), run, info
         )
 
     return transform(who, init, update, needs_params=True, solver=True)

@@ -16,8 +16,9 @@ from jax import Array
 
 from jaxopt_ko.errors import NONNEGATIVE, check_hyper, check_size
 from jaxopt_ko.lift import once, transform
-from jaxopt_ko.numerics import next_count, safe_sqrt, value_at, zero_count
+from jaxopt_ko.numerics import first_true, next_count, or_one, safe_sqrt, value_at, zero_count
 from jaxopt_ko.solvers.bounds import box, move
+from jaxopt_ko.solvers.convergence import IDLE, Course, bound, carried_off, course, endless, flat, onward, short, spent
 from jaxopt_ko.solvers.objective import objective
 from jaxopt_ko.solvers.search import Line, Reached, takes_last, zoom
 from jaxopt_ko.tree import pick
@@ -47,6 +48,7 @@ class LBFGSBState(NamedTuple):
     memory: Memory  # of the m newest pairs
     skipped: Array  # int32[]     pairs left out
     restarts: Array  # int32[]    times that a search or a direction failed and the memory was emptied
+    course: Course  # of the run
     info: Info  # of the last update
 
     @property
@@ -76,8 +78,9 @@ def lbfgsb(
     by the first update. A rejected step is otherwise exactly zero; the updates that come in are not read.
     After a search that finds nothing the memory is emptied, once; the next such search ends the run.
 
-    gtol: converged when max|P(x - g) - x| <= gtol max(1, |f|); eps**0.5 by default; `tol` takes its place.
-    ftol: converged when f falls, and was to fall, by no more than ftol |f|; eps by default.
+    gtol: converged when max|P(x - g) - x| <= gtol; `tol` takes its place, the default is that of `descent`.
+    ftol: converged when f falls, and was to fall, by no more than ftol |f|, in short steps as in `descent`; eps by
+    default. Also when the step is lost in x's rounding. UNBOUNDED as in `descent`.
 
     Raises MissingArgumentError without value_fn; TreeError for a value that is not one number, bounds of another
     structure and bounds that cross. Not for constraints other than bounds; without bounds lbfgs is cheaper.
@@ -105,16 +108,18 @@ def lbfgsb(
         p = cautious(x, g, lower, upper)
         line = zoom(max_linesearch_steps).start(f, g @ p, jnp.ones_like(f))
         here, rows, one = Reached(g, aux), jnp.zeros((memory_size, x.size), x.dtype), jnp.ones((), jnp.int32)
+        optimality = projected_gradient(x, g, lower, upper)
         info = Info(
             f,
-            projected_gradient(x, g, lower, upper),
+            optimality,
             jnp.zeros_like(f),
             jnp.zeros((), bool),
             Evaluations(one, jnp.copy(one), zero_count()),
             Status(jnp.where(finite, np.int32(Code.RUNNING), np.int32(Code.NOT_FINITE))),
         )
         memory = Memory(rows, jnp.copy(rows), zero_count())
-        state = LBFGSBState(zero_count(), here, p, line, here, memory, zero_count(), zero_count(), info)
+        run = course(f, x, optimality)
+        state = LBFGSBState(zero_count(), here, p, line, here, memory, zero_count(), zero_count(), run, info)
         return jax.tree.map(jnp.copy, state)  # type: ignore[no-any-return]  # no buffer twice: they may be donated
 
     def update(
@@ -130,7 +135,7 @@ def lbfgsb(
     ) -> tuple[Updates, LBFGSBState]:
         problem = objective(who, params, value_fn, has_aux, words)
         lower, upper = box(who, params, bounds)
-        count, here, p, line, safe, memory, skipped, restarts, info = state
+        count, here, p, line, safe, memory, skipped, restarts, run, info = state
         into, x = move(problem, params, problem.x, lower, upper)
         eps = float(np.finfo(x.dtype).eps)
         given = gtol if tol is None else tol
@@ -143,13 +148,20 @@ def lbfgsb(
         a = jax.lax.stop_gradient(search.trial(line))  # unrolled, the stepsizes are constants
         _, x_trial = move(problem, params, x + a * p, lower, upper)
         f_trial, aux, g_trial = problem.evaluate(x_trial)
-        f_trial = jnp.where(jnp.all(jnp.isfinite(g_trial)), f_trial, jnp.inf)
+        bottomless = running & jnp.isneginf(f_trial)
+        f_trial = jnp.where(jnp.all(jnp.isfinite(g_trial)) & ~bottomless, f_trial, jnp.inf)
         line, last = search.tell(line, a, f_trial, g_trial @ p), Reached(g_trial, aux)
         safe = pick(line.safe.stepsize == a, last, safe)
 
         # Is a step taken?
+        trial = x_trial - x
         lost = -line.start.slope <= ROUND_OFF * eps * jnp.abs(info.value)  # f cannot tell such a step from none
-        over = running & (line.over | (lost & (line.count >= LOST_TRIALS)))
+        enough = (line.count >= LOST_TRIALS) & short(run, x, trial, 1 / 3)
+        close = jnp.zeros((), bool)
+        if given is None:  # the gradient is small, and along p a minimum is near
+            close = (info.optimality <= gtol_ * jnp.minimum(1, run.steepest)) & (line.done | (line.phase > 0))
+            close &= short(run, x, trial, 0.5)
+        over = running & (line.over | (lost & enough) | bottomless | close)
         from_last = takes_last(line)
         a = pick(from_last, line.last, line.safe).stepsize
         step, x_new = move(problem, params, x + a * p, lower, upper)
@@ -159,20 +171,27 @@ def lbfgsb(
         new = pick(taken, pick(from_last, last, safe), here)
 
         # Is it over?
-        optimality, size = projected_gradient(x_new, new.grad, lower, upper), jnp.abs(f)
-        decrease, predicted = info.value - f, -a * line.start.slope
-        small = taken & (count > 0) & (decrease <= ftol_ * size) & (predicted <= ftol_ * size)
+        optimality, unheard = projected_gradient(x_new, new.grad, lower, upper), ftol_ * jnp.abs(f)
+        decrease, predicted, moved = info.value - f, -a * line.start.slope, x_new - x
+        unfelt = taken & (count > 0) & (decrease <= unheard) & (predicted <= unheard)
+        gone = taken & spent(run, x_new, f, moved, decrease)
+        run_ = onward(run, optimality, taken, unfelt | gone)
         failed = over & ~taken
-        code = jnp.select(
+        small = (optimality <= bound(run_, gtol_, given)) | (running & close)
+        _, quarter = move(problem, problem.unravel(x_new), x_new + 0.25 * moved, lower, upper)
+        still = (taken & jnp.all(quarter == x_new)) | (gone & (run_.idle >= IDLE))
+        good = small | still | flat(run_, x_new, moved, unfelt) | (failed & lost & short(run, x, trial, 0.5))
+        way = downhill(x_new, new.grad, lower, upper)
+        falls = bottomless | (good & carried_off(run_, x_new, f, -way))
+        falls |= taken & ~good & endless(run_, x_new, f, moved, here.grad, new.grad)
+        code = first_true(
+            [~running, falls, small, still, good, failed & (memory.stored == 0)],
             [
-                ~running,
-                optimality <= gtol_ * jnp.maximum(1.0, size),
-                small | (failed & lost),
-                failed & (memory.stored == 0),
+                info.status.code, Code.UNBOUNDED, Code.GRADIENT_SMALL, Code.STEP_SMALL, Code.DECREASE_SMALL,
+                Code.SEARCH_FAILED,
             ],
-            [info.status.code, *map(np.int32, (Code.GRADIENT_SMALL, Code.DECREASE_SMALL, Code.SEARCH_FAILED))],
-            np.int32(Code.RUNNING),
-        )
+            Code.RUNNING,
+        )  # fmt: skip
 
         # Where to look next
         def turn() -> tuple[Array, Memory, Array]:
@@ -186,7 +205,9 @@ def lbfgsb(
 
         p, after, skipped = jax.lax.cond(over, turn, lambda: (p, memory, skipped))
         emptied = (memory.stored > 0) & (after.stored == 0)
-        fresh = search.start(f, new.grad @ p, jnp.ones_like(f))
+        # what never met an interval goes on from where it stopped
+        guess = jnp.where(taken & line.outward, jnp.maximum(1.0, length(moved) / or_one(length(p))), jnp.ones_like(f))
+        fresh = search.start(f, new.grad @ p, guess)
         evaluations = info.evaluations._replace(
             function=next_count(info.evaluations.function), gradient=next_count(info.evaluations.gradient)
         )
@@ -194,7 +215,7 @@ def lbfgsb(
         step = jax.tree.map(lambda s: jnp.where(running, s, jnp.zeros_like(s)), step)
         return step, LBFGSBState(
             next_count(count), new, p, pick(over, fresh, line), pick(over, new, safe), after, skipped,
-            restarts + emptied.astype(jnp.int32), info,
+            restarts + emptied.astype(jnp.int32), run_, info,
         )  # fmt: skip
 
     return transform(who, init, update, needs_params=True, state_type=LBFGSBState, solver=True)
@@ -211,7 +232,12 @@ def length(x: Array) -> Array:
 
 def projected_gradient(x: Array, g: Array, lower: Array, upper: Array) -> Array:
     """max|P(x - g) - x|: 0 at a solution."""
-    return jnp.max(jnp.abs(jnp.clip(x - g, lower, upper) - x), initial=0.0)
+    return jnp.max(jnp.abs(downhill(x, g, lower, upper)), initial=0.0)
+
+
+def downhill(x: Array, g: Array, lower: Array, upper: Array) -> Array:
+    """P(x - g) - x, which is not lost in the rounding of a large x."""
+    return jnp.clip(-g, lower - x, upper - x)
 
 
 def longest(x: Array, p: Array, lower: Array, upper: Array) -> Array:

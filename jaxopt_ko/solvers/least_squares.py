@@ -54,6 +54,7 @@ class LeastSquaresState(NamedTuple):
     sizes: Array  # float[n]      largest |x_j| so far
     radius: Array  # float[]      Delta, bound on |D p|
     error: Array  # float[]      length of the next Gauss-Newton step over that of x, both scaled
+    released: Array  # bool[]    has the whole step been tried since f last fell by more than rounding?
     aux: PyTree  # what the function returned beside the residuals
     info: Info  # of the last update
 
@@ -230,14 +231,15 @@ def _method(
             Status(code),
         )  # fmt: skip
         return LeastSquaresState(
-            count, r, at.jacobian, at.triangle, at.projected, norms, sizes, radius, at.error, aux, info
-        )
+            count, r, at.jacobian, at.triangle, at.projected, norms, sizes, radius, at.error, jnp.zeros((), bool), aux,
+            info,
+        )  # fmt: skip
 
     def update(
         updates: Updates, state: LeastSquaresState, params: Params, *, tol: Any = None, **words: Any
     ) -> tuple[Updates, LeastSquaresState]:
         problem = residuals(who, params, **words)
-        count, r, J, R, q, norms, sizes, radius, error, aux, info = state
+        count, r, J, R, q, norms, sizes, radius, error, released, aux, info = state
         x, f, eps = problem.x, info.value, float(np.finfo(problem.x.dtype).eps)
         gtol_ = tolerance(gtol if tol is None else tol, 1, count, x.dtype)
         xtol_ = tolerance(xtol if tol is None else tol, 500, count, x.dtype)
@@ -264,17 +266,18 @@ def _method(
         looks = finite & ((rho > ACCEPT) | lost) & ~over
         old = _Point(J, R, q, here, error, jnp.zeros((), bool))
         at = jax.lax.cond(looks, lambda: look(problem, x_new, r_new, matrix()), lambda: old)
+        blind = looks & ~at.finite  # r is finite there, J is not
         taken = looks & at.finite & (~lost | ((error < NEAR) & (at.error < 0.9 * error)))
 
         # The next radius
         bend = -actual - slope
         cut = jnp.where(bend > 0, jnp.clip(-slope / (2 * positive(bend)), 0.1, 0.5), 0.1)
-        cut = jnp.where(finite, cut, 0.1)
+        cut = jnp.where(finite & ~blind, cut, 0.1)
         length = jnp.where(jnp.isfinite(length), length, radius)
         if way.bounded:
             bound = jnp.where(count == 0, jnp.minimum(radius, length), radius)
             radius = jnp.select(
-                [over, lost, ~(rho >= POOR), (rho > GOOD) | (lam == 0)],
+                [over, lost, ~(rho >= POOR) | blind, (rho > GOOD) | (lam == 0)],
                 [
                     radius,
                     jnp.maximum(bound, 2 * longest),
@@ -298,6 +301,11 @@ def _method(
         optimality = cosine(q @ R, here, f, x, problem.box)
         stuck = (lost & ~taken) | (radius <= eps * jnp.linalg.norm(scale(norms, sizes) * x))
         flat = (cosine(q @ R, norms, f, x, problem.box) <= eps ** (1 / 3)) | (f <= ZERO * ROUND_OFF * rounding)
+        # D may hold what starts small and is to grow: before the run fails, the whole step is tried in the scale of J
+        release = stuck & ~flat & ~released & ~over
+        sizes, radius = jnp.where(release, 0, sizes), jnp.where(release, jnp.inf, radius)
+        released = release | (released & ~(taken & ~lost))
+        stuck &= ~release
         code = jnp.select(
             [over, optimality <= gtol_, error <= xtol_, stuck & flat, stuck],
             [info.status.code]
@@ -311,7 +319,7 @@ def _method(
         )
         info = Info(f, optimality, length, taken, evaluations, Status(code))
         step = jax.tree.map(lambda s, h: jnp.where(taken, s, jnp.where(over, jnp.zeros_like(h), h)), step, problem.home)
-        return step, LeastSquaresState(next_count(count), r, J, R, q, norms, sizes, radius, error, aux, info)
+        return step, LeastSquaresState(next_count(count), r, J, R, q, norms, sizes, radius, error, released, aux, info)
 
     return transform(who, init, update, needs_params=True, state_type=LeastSquaresState, solver=True)
 

@@ -196,6 +196,7 @@ def scale_by_hager_zhang_linesearch(
     return _wolfe(who, search, search, verbose, initial_guess_strategy == "slope")
 
 
+@errors.options
 def value_and_grad_from_state(
     value_fn: Callable[..., Any], *, has_aux: bool = False
 ) -> Callable[..., tuple[Any, Updates]]:
@@ -297,9 +298,7 @@ def _search(
     return line, end.stepsize, end.value, pick(from_last, last, safe).grad
 
 
-def _wolfe(
-    who: str, nested: LineSearch, flat: LineSearch, verbose: bool, by_slopes: bool
-) -> GradientTransformation:
+def _wolfe(who: str, nested: LineSearch, flat: LineSearch, verbose: bool, by_slopes: bool) -> GradientTransformation:
     def told(steps: Array, decrease: Array, curvature: Array, slope: Array) -> ZoomLinesearchInfo | SlopeLinesearchInfo:
         if by_slopes:
             return SlopeLinesearchInfo(steps, decrease, curvature, slope)

@@ -30,6 +30,7 @@ PROBES = 8  # random signs that the first norms of J's columns are estimated wit
 INEXACT = 1e-6  # of itself, that the gradient of a step's least squares falls to: with less, slow valleys take longer
 INNER = 400  # iterations of LSMR for one step, at most, and four for each parameter
 ROUND_OFF = 100  # times eps (f + |r| |J| |x|), f's own rounding: a smaller decrease cannot be trusted
+ZERO = 10  # times that, what f is no more than where r vanishes
 
 
 class MatrixFreeState(NamedTuple):
@@ -41,6 +42,7 @@ class MatrixFreeState(NamedTuple):
     sizes: Array  # float[n]     largest |x_j| so far
     damping: Array  # float[]    lambda
     growth: Array  # float[]     nu, by which lambda grows at the next rejection
+    released: Array  # bool[]    has the whole step been tried since f last fell by more than rounding?
     aux: PyTree  # what the function returned beside the residuals
     info: Info  # of the last update
 
@@ -97,7 +99,9 @@ def matrix_free(
         evaluations = Evaluations(one, jnp.copy(one), jnp.full((), PROBES, jnp.int32))
         info = Info(f, optimality, jnp.zeros_like(f), jnp.zeros((), bool), evaluations, Status(code))
         damping = DAMPING / value_at(factor, count).astype(x.dtype)
-        return MatrixFreeState(count, g, norms, jnp.abs(x), damping, 2 * jnp.ones_like(f), aux, info)
+        return MatrixFreeState(
+            count, g, norms, jnp.abs(x), damping, 2 * jnp.ones_like(f), jnp.zeros((), bool), aux, info
+        )
 
     def known(g: Array, f: Array) -> Array:
         """What J's columns are at least as long as."""
@@ -153,7 +157,7 @@ def matrix_free(
     ) -> tuple[Updates, MatrixFreeState]:
         errors.check_no_jacobian(who, jacobian_fn)
         problem = residuals(who, params, **words)
-        count, g, norms, sizes, lam, growth, aux, info = state
+        count, g, norms, sizes, lam, growth, released, aux, info = state
         x, f, eps = problem.x, info.value, float(np.finfo(problem.x.dtype).eps)
         gtol_ = tolerance(gtol if tol is None else tol, 1, count, x.dtype)
         xtol_ = tolerance(xtol if tol is None else tol, 500, count, x.dtype)
@@ -188,13 +192,20 @@ def matrix_free(
         norms, sizes = jnp.maximum(norms, known(g, f)), jnp.maximum(sizes, jnp.abs(x))
         optimality = cosine(g, norms, f, x, problem.box)
         short = length <= xtol_ * jnp.linalg.norm(D * x)
-        stuck = (lost | short) & ~taken
+        flat = (optimality <= eps ** (1 / 3)) | (f <= ZERO * ROUND_OFF * rounding)
+        near = taken & short & (state.damping <= 1) & (flat | released)
+        stuck = ((lost | short) & ~taken) | (short & ~near & (state.damping <= 1))
+        # D may hold what starts small and is to grow: before the run fails, the whole step is tried in the scale of J
+        release = stuck & ~flat & ~released & ~over
+        sizes, lam = jnp.where(release, 0, sizes), jnp.where(release, eps * lam, lam)
+        released = release | (released & ~(taken & ~lost))
+        stuck &= ~release
         code = jnp.select(
             [
                 over,
                 optimality <= gtol_,
-                taken & short & (state.damping <= 1),
-                stuck & (optimality <= eps ** (1 / 3)),
+                near,
+                stuck & flat,
                 stuck,
             ],
             [info.status.code]
@@ -208,6 +219,6 @@ def matrix_free(
         )
         info = Info(f, optimality, length, taken, evaluations, Status(code))
         step = jax.tree.map(lambda s, h: jnp.where(taken, s, jnp.where(over, jnp.zeros_like(h), h)), step, problem.home)
-        return step, MatrixFreeState(next_count(count), g, norms, sizes, lam, growth, aux, info)
+        return step, MatrixFreeState(next_count(count), g, norms, sizes, lam, growth, released, aux, info)
 
     return transform(who, init, update, needs_params=True, state_type=MatrixFreeState, solver=True)

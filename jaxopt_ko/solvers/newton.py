@@ -17,7 +17,7 @@ from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import chain
 from jaxopt_ko.errors import FRACTION, check_hyper
 from jaxopt_ko.lift import once, transform
-from jaxopt_ko.numerics import next_count, safe_sqrt, value_at, zero_count
+from jaxopt_ko.numerics import next_count, norm, safe_sqrt, value_at, zero_count
 from jaxopt_ko.solvers.descent import DOWNHILL, searched
 from jaxopt_ko.solvers.objective import Objective, objective
 from jaxopt_ko.solvers.trust_region import Model, Proposal, decompose, exact_step, truncated_step, trust_region
@@ -64,13 +64,13 @@ def newton(
     if linesearch is not None:
         return searched("newton", chain(scale_by_newton(), DOWNHILL), linesearch, gtol, ftol)
 
-    def renew(problem: Objective, memory: NewtonMemoryState | None = None) -> NewtonMemoryState:
+    def renew(problem: Objective, memory: NewtonMemoryState | None, small: Array) -> tuple[NewtonMemoryState, Array]:
         H = hessian(problem)
-        return NewtonMemoryState(H, *decompose(H))
+        return NewtonMemoryState(H, *decompose(H)), jnp.full((), len(H), jnp.int32)
 
-    def begin(problem: Objective, g: Array, small: Array) -> tuple[NewtonMemoryState, Array, int]:
-        memory, u = renew(problem), _unit(g)
-        return memory, u @ memory.hessian @ u, g.size
+    def begin(problem: Objective, g: Array, small: Array) -> tuple[NewtonMemoryState, Array, Array]:
+        (memory, products), u = renew(problem, None, small), _unit(g)
+        return memory, u @ memory.hessian @ u, products
 
     def propose(
         problem: Objective, memory: NewtonMemoryState, f: Array, g: Array, radius: Array, count: Array
@@ -85,7 +85,7 @@ def newton(
         values = memory.eigenvalues
         return jnp.min(values, initial=0.0), jnp.max(jnp.abs(values), initial=0.0)
 
-    model = Model(begin, propose, renew, lambda n: n, spectrum)
+    model = Model(begin, propose, renew, spectrum)
     return trust_region("newton", model, radius=radius, gtol=gtol, ftol=ftol)
 
 
@@ -174,8 +174,9 @@ def _moduli(values: Array) -> Array:
 class NewtonCgMemoryState(NamedTuple):
     """What `newton_cg` remembers."""
 
-    largest: Array  # float[]  |g|, the largest so far
-    probe: Array  # bool[]     was g small at the start, and is H there still to be searched for negative curvature?
+    largest: Array  # float[]     |g|, the largest so far
+    away: Array  # float[n]       a direction with a negative u'Hu, at a point where g is small; else 0
+    curvature: Array  # float[]   u'Hu, 0 without
 
 
 @once
@@ -194,8 +195,8 @@ def newton_cg(
     of the region |p| <= Delta, or a direction with d'Hd <= 0, which is followed to the edge.
     |g|_max is the largest so far.
 
-    A start where g is small may be a saddle: there, once, a fixed random vector takes g's place, and if it leads
-    to negative curvature, that is followed. Elsewhere a small g counts as a solution.
+    A point where g is small may be a saddle: before the run ends there, conjugate gradients from a fixed random vector
+    look for negative curvature, by products alone, and what they find is followed as far as f falls.
 
     forcing: the accuracy of p far from a solution. max_products: for one p; 2 n + 5 by default, 1000 at most.
     linesearch: as for `newton`, along `scale_by_newton_cg`.
@@ -213,35 +214,51 @@ def newton_cg(
     if max_products is not None:
         errors.check_size(who, "max_products", max_products)
 
-    def begin(problem: Objective, g: Array, small: Array) -> tuple[NewtonCgMemoryState, Array, int]:
+    def looked(problem: Objective, largest: Array, small: Array) -> tuple[NewtonCgMemoryState, Array]:
+        """Where g is small: has H negative curvature? Conjugate gradients from a vector of no problem's making tell."""
+        product = _product(problem)
+        u, eps = _random_unit(problem.x), float(np.finfo(problem.x.dtype).eps)
+        r = jnp.where(small, u, 0)
+        _, _, _, products, d, curvature = truncated_step(
+            product, r, jnp.full_like(largest, jnp.inf), jnp.full_like(largest, eps**0.5), _budget(max_products, u.size)
+        )
+        down = curvature < 0
+        size = jax.lax.cond(down, lambda: norm(product(u)) * np.sqrt(u.size), lambda: jnp.zeros_like(largest))
+        down &= curvature < -(eps**0.5) * size
+        away, curvature = jnp.where(down, _unit(d), 0), jnp.where(down, curvature, 0)
+        return NewtonCgMemoryState(largest, away, curvature), products + down.astype(jnp.int32)
+
+    def begin(problem: Objective, g: Array, small: Array) -> tuple[NewtonCgMemoryState, Array, Array]:
         u, product = _unit(g), _product(problem)
-        return NewtonCgMemoryState(safe_sqrt(g @ g), small), u @ product(u), 1
+        memory, products = looked(problem, safe_sqrt(g @ g), small)
+        return memory, u @ product(u), next_count(products)
+
+    def renew(problem: Objective, memory: NewtonCgMemoryState, small: Array) -> tuple[NewtonCgMemoryState, Array]:
+        return looked(problem, memory.largest, small)
 
     def propose(
         problem: Objective, memory: NewtonCgMemoryState, f: Array, g: Array, radius: Array, count: Array
     ) -> Proposal:
-        probe, length = memory.probe, safe_sqrt(g @ g)
+        leaves, length = memory.curvature < 0, safe_sqrt(g @ g)
         largest = jnp.maximum(memory.largest, length)
         cap = value_at(forcing, count).astype(g.dtype)
-        r = jnp.where(probe, _random_unit(g), g)
         product, x, eps = _product(problem), problem.x, float(np.finfo(g.dtype).eps)
-        tolerance = jnp.where(probe, eps**0.5, _forced(cap, length, largest))
-        p, gain, free, products, d, curvature = truncated_step(
-            product, r, radius, tolerance, _budget(max_products, g.size)
+        p, gain, free, products, _, _ = truncated_step(
+            product, jnp.where(leaves, 0, g), radius, _forced(cap, length, largest), _budget(max_products, g.size)
         )
-        away = jnp.where(curvature < 0, radius, 0) * _unit(jnp.where(g @ d > 0, -d, d))
-        p = jnp.where(probe, away, p)
-        gain = jnp.where(probe, -(g @ away) - 0.5 * curvature * (away @ away), gain)
+        away = radius * jnp.where(g @ memory.away > 0, -memory.away, memory.away)
+        p = jnp.where(leaves, away, p)
+        gain = jnp.where(leaves, -(g @ away) - 0.5 * memory.curvature * radius**2, gain)
         near = gain <= eps ** (2 / 3) * jnp.abs(f)  # only there is f's rounding of interest
         size = jax.lax.cond(near, lambda: jnp.abs(x @ product(x)), lambda: jnp.zeros_like(gain))
-        memory = NewtonCgMemoryState(largest, jnp.zeros_like(probe))
-        return Proposal(p, gain, free & ~probe, size, products + near.astype(jnp.int32), memory)
+        return Proposal(
+            p, gain, free & ~leaves, size, products + near.astype(jnp.int32), memory._replace(largest=largest)
+        )
 
     def spectrum(memory: NewtonCgMemoryState) -> tuple[Array, Array]:
-        zero = jnp.zeros_like(memory.largest)
-        return jnp.where(memory.probe, -jnp.inf, zero), zero
+        return memory.curvature, jnp.zeros_like(memory.curvature)
 
-    model = Model(begin, propose, lambda problem, memory: memory, lambda n: 0, spectrum)
+    model = Model(begin, propose, renew, spectrum)
     return trust_region(who, model, radius=radius, gtol=gtol, ftol=ftol)
 
 

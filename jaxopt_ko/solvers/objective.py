@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko import errors, tree
+from jaxopt_ko.compose import apply_updates
 from jaxopt_ko.lift import takes, taking
 from jaxopt_ko.types import Params, PyTree
 
@@ -22,6 +23,7 @@ class Objective(NamedTuple):
 
     x: Array  # float[n]  the parameters
     unravel: Callable[[Array], Params]  # a vector as parameters
+    reach: Callable[[Array, Array], Array]  # x, p -> where the step p leads: x + p, rounded as the parameters are
     value: Callable[[Array], Array]  # f(x), float[]
     full: Callable[[Array], tuple[Array, PyTree]]  # f(x) and what else the function returns
     evaluate: Callable[[Array], Evaluation]  # f(x), what else the function returns, and f's gradient
@@ -57,4 +59,9 @@ def objective(
         value, pull, aux = jax.vjp(full, x, has_aux=True)
         return value, aux, lambda: pull(jnp.ones_like(value))[0]
 
-    return Objective(x, unravel, lambda x: full(x)[0], full, evaluate, linearize)
+    def rounded(x: Array, p: Array) -> Array:
+        return tree.ravel(apply_updates(unravel(x), unravel(p)))[0]
+
+    plain = all(tree.dtype_of(leaf) == x.dtype for leaf in jax.tree.leaves(params))
+    reach = jnp.add if plain else rounded
+    return Objective(x, unravel, reach, lambda x: full(x)[0], full, evaluate, linearize)

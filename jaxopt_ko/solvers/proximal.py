@@ -19,7 +19,9 @@ from jaxopt_ko.compose import apply_updates
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE, check_hyper
 from jaxopt_ko.lift import known_as, once, transform
 from jaxopt_ko.numerics import first_true, largest, next_count, norm, value_at, zero_count
+from jaxopt_ko.solvers.convergence import Course, bound, carried_off, course, endless, onward
 from jaxopt_ko.solvers.objective import Objective, objective
+from jaxopt_ko.tree import pick
 from jaxopt_ko.types import (
     Code,
     EmptyState,
@@ -173,6 +175,7 @@ class ProximalGradientState(NamedTuple):
     stepsize: Array  # float[]   s
     momentum: Array  # float[]   t, 1 at the start and after each restart
     aux: PyTree  # what the function returned beside its value, at x
+    course: Course  # of the run
     info: Info  # of the last update; its value is f(x), without h
 
 
@@ -197,7 +200,8 @@ def proximal_gradient(
 
     init(params, value_fn=, has_aux=False) and update(updates, state, params, value_fn=, has_aux=False, tol=None);
     the updates that come in are not read. The first steps are from prox(x, s) on, so a start may be outside.
-    gtol: converged when max|d| / s <= gtol max(1, |f|); sqrt(eps) by default, `tol` takes its place.
+    gtol: converged when max|d| / s <= gtol; `tol` takes its place. by default sqrt(eps), or less
+    where no gradient was large (see `descent`). Also when no element of x changes.
     Raises MissingArgumentError without value_fn. Not where f is ill-conditioned and h a box: lbfgsb.
     """
     return _gradient("proximal_gradient", prox, stepsize, acceleration, decrease_factor, increase_factor, gtol)
@@ -256,7 +260,7 @@ def _gradient(
             Status(jnp.asarray(np.int32(Code.RUNNING))),
         )  # fmt: skip
         state = ProximalGradientState(
-            zero_count(), x, inf, jnp.zeros_like(x), ~no, s, jnp.ones_like(s), aux, info
+            zero_count(), x, inf, jnp.zeros_like(x), ~no, s, jnp.ones_like(s), aux, course(nil, x, nil), info
         )  # fmt: skip
         return jax.tree.map(jnp.copy, state)  # type: ignore[no-any-return]  # no buffer twice: they may be donated
 
@@ -271,7 +275,7 @@ def _gradient(
         **words: Any,
     ) -> tuple[Updates, ProximalGradientState]:
         problem = objective(who, params, value_fn, has_aux, words)
-        count, y, f_y, g, looks, s, t, aux, info = state
+        count, y, f_y, g, looks, s, t, aux, run, info = state
         x, eps, first = problem.x, float(np.finfo(problem.x.dtype).eps), count == 0
         shorter = value_at(decrease_factor, count).astype(x.dtype)
         longer = value_at(increase_factor, count).astype(x.dtype)
@@ -301,20 +305,31 @@ def _gradient(
         beta = (t_old - 1) / t_new if acceleration else jnp.zeros_like(t)
 
         # Is it over?
+        bottomless = running & ~first & jnp.isneginf(f)
         value = jnp.where(taken, f, info.value)
         measure = jnp.where(first, largest(g_new), largest(d) / s)
         optimality = jnp.where(taken | first, measure, info.optimality)
+        after = pick(first, course(value, trial, measure), onward(run, optimality, taken, jnp.zeros((), bool)))
+        small = taken & ~first & (optimality <= bound(after, gtol_, given))
         still = rejected & (jnp.sqrt(dd) <= eps * norm(x))
+        unmoved = taken & ~first & jnp.all(jnp.abs(d) <= eps * jnp.abs(y))
+        falls = bottomless | (small & carried_off(after, trial, value, -d / s))
+        falls |= taken & ~first & ~small & endless(after, trial, value, d, g, g_new)
         code = first_true(
             [
                 ~running,
                 first & ~finite,
-                taken & ~first & (optimality <= gtol_ * jnp.maximum(1.0, jnp.abs(value))),
+                falls,
+                small,
+                unmoved,
                 still,
             ],
-            [info.status.code, Code.NOT_FINITE, Code.GRADIENT_SMALL, Code.SEARCH_FAILED],
+            [
+                info.status.code, Code.NOT_FINITE, Code.UNBOUNDED, Code.GRADIENT_SMALL, Code.STEP_SMALL,
+                Code.SEARCH_FAILED,
+            ],
             Code.RUNNING,
-        )
+        )  # fmt: skip
 
         # Where to look next
         y_new = jnp.where(taken, trial + beta * moved, jnp.where(lost, x, y))
@@ -328,7 +343,16 @@ def _gradient(
         )  # fmt: skip
         aux = jax.tree.map(lambda a, b: jnp.where(taken, a, b), aux_new, aux)
         return problem.unravel(moved), ProximalGradientState(
-            next_count(count), y_new, f_y, g, (taken & ~known) | lost, s, jnp.where(taken | lost, t_new, t), aux, info
+            next_count(count),
+            y_new,
+            f_y,
+            g,
+            (taken & ~known) | lost,
+            s,
+            jnp.where(taken | lost, t_new, t),
+            aux,
+            after,
+            info,
         )
 
     pair = transform(who, init, update, needs_params=True, state_type=ProximalGradientState, solver=True)

@@ -90,6 +90,17 @@ class Line(NamedTuple):
         return self.phase == np.int32(FAILED)
 
     @property
+    def outward(self) -> Array:
+        """bool[]: failed on the way out, where every trial was lower than the one before."""
+        last, safe = self.last, self.safe
+        return self.failed & (self.high.stepsize == 0) & (last.slope < 0) & (last.stepsize == safe.stepsize)
+
+    @property
+    def bottomless(self) -> Array:
+        """bool[]: the last trial found -inf."""
+        return jnp.isneginf(self.last.value)
+
+    @property
     def over(self) -> Array:
         """bool[]: done or failed."""
         return self.phase < 0
@@ -398,14 +409,17 @@ def try_one(
     search: LineSearch, problem: Objective, p: Array, line: Line, safe: Reached, at_start: Array | bool = False
 ) -> tuple[Line, Reached, Reached, Array]:
     """One trial of a search from problem.x along p: the search, what is at the trial, what is at the safe point,
-    and whether the gradient was taken; it is if the search reads the slope, or else if the trial will do.
+    and whether the gradient was taken; it is if the search reads the slope, or else if the trial will do. A value
+    whose gradient is not finite counts as inf, unless it is -inf.
     at_start: try a = 0."""
     a = jnp.where(at_start, 0, jax.lax.stop_gradient(search.trial(line)))  # unrolled, the stepsizes are constants
+    x = problem.reach(problem.x, a * p)
     if search.needs_slope:
-        value, aux, grad = problem.evaluate(problem.x + a * p)
+        value, aux, grad = problem.evaluate(x)
+        value = jnp.where(jnp.all(jnp.isfinite(grad)) | jnp.isneginf(value), value, jnp.inf)
         line, taken = search.tell(line, a, value, grad @ p), jnp.ones((), bool)
     else:
-        value, aux, gradient = problem.linearize(problem.x + a * p)
+        value, aux, gradient = problem.linearize(x)
         line = search.tell(line, a, value, jnp.zeros_like(value))
         taken = at_start | (line.over & takes_last(line))
         grad = jax.lax.cond(taken, gradient, lambda: jnp.zeros_like(p))

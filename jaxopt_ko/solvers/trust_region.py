@@ -16,7 +16,8 @@ from jax import Array
 
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, check_hyper
 from jaxopt_ko.lift import transform
-from jaxopt_ko.numerics import next_count, safe_sqrt, value_at, zero_count
+from jaxopt_ko.numerics import first_true, largest, next_count, norm, safe_sqrt, value_at, zero_count
+from jaxopt_ko.solvers.convergence import Course, bound, carried_off, course, endless, flat, onward, short
 from jaxopt_ko.solvers.objective import Objective, objective
 from jaxopt_ko.tree import pick
 from jaxopt_ko.types import (
@@ -55,12 +56,13 @@ class Proposal(NamedTuple):
 class Model(NamedTuple):
     """A quadratic model of f about x; its memory is all it knows there."""
 
-    begin: Callable[[Objective, Array, Array], tuple[State, Array, int]]
-    # (problem, g, is g small?) -> memory at the start, u'Hu along u = g / |g|, products made
+    begin: Callable[[Objective, Array, Array], tuple[State, Array, Array]]
+    # (problem, g, does a run end here?) -> memory at the start, u'Hu along u = g / |g|, int32[] products made
     propose: Callable[[Objective, State, Array, Array, Array, Array], Proposal]
     # (problem, memory, f(x), g, Delta, count)
-    renew: Callable[[Objective, State], State]  # (problem, old memory) -> memory at problem.x
-    renewal: Callable[[int], int]  # n -> the products that renewing makes
+    renew: Callable[[Objective, State, Array], tuple[State, Array]]
+    # (problem, old memory, does a run end here unless H has a negative eigenvalue?) -> memory at problem.x, int32[]
+    # products made
     spectrum: Callable[[State], tuple[Array, Array]]  # memory -> lowest eigenvalue of H known, and largest modulus
 
 
@@ -72,6 +74,7 @@ class TrustRegionState(NamedTuple):
     aux: PyTree  # what the function returned beside its value
     radius: Array  # float[]     Delta, bound on |p|
     memory: State  # of the model
+    course: Course  # of the run
     info: Info  # of the last update
 
 
@@ -90,8 +93,10 @@ def trust_region(
     goes on along its eigenvector.
 
     radius: the first Delta instead. gtol, or `tol` given to init and update in its place: converged when max|g| <=
-    gtol max(1, |f|), eps**(2/3) by default. ftol: converged when a step that the region did not bound was to
-    lower f, and did, by no more than ftol |f|; eps by default. The run also ends when no element of x changes.
+    gtol, by default eps**(2/3) min(1, G / eps**(1/6)), G the largest max|g| so far. ftol: converged when steps that
+    the region did not bound were to lower f, and did, by no more than ftol |f|: one shorter than sqrt(eps) |x|, or
+    three than eps**(1/3) |x|; eps by default. The run also ends when no element of x changes, and as UNBOUNDED where f
+    is -inf at a trial or falls on and on along steps that get longer but no flatter.
     """
     for name, hyper, domain in (("radius", radius, POSITIVE), ("gtol", gtol, NONNEGATIVE), ("ftol", ftol, NONNEGATIVE)):
         if hyper is not None:
@@ -112,18 +117,20 @@ def trust_region(
         x, count = problem.x, zero_count()
         value, aux, g = problem.evaluate(x)
         gtol_ = tolerance(gtol if tol is None else tol, _eps(x) ** (2 / 3), count, x.dtype)
-        memory, curvature, products = model.begin(problem, g, _largest(g) <= gtol_ * jnp.maximum(1.0, jnp.abs(value)))
+        run = course(value, x, largest(g))
+        small = run.steepest <= bound(run, gtol_, gtol if tol is None else tol)
+        memory, curvature, products = model.begin(problem, g, small)
         first = _first_radius(x, g, curvature) if radius is None else value_at(radius, count).astype(x.dtype)
         finite = jnp.isfinite(value) & _finite((g, memory))
         code = jnp.select(
-            [~finite, _settled(value, g, model.spectrum(memory), gtol_)],
+            [~finite, small & _convex(x, model.spectrum(memory))],
             [np.int32(Code.NOT_FINITE), np.int32(Code.GRADIENT_SMALL)],
             np.int32(Code.RUNNING),
         )
         one = jnp.ones((), jnp.int32)
-        evaluations = Evaluations(one, jnp.copy(one), jnp.full((), products, jnp.int32))
-        info = Info(value, _largest(g), jnp.zeros_like(value), jnp.zeros((), bool), evaluations, Status(code))
-        return TrustRegionState(count, g, aux, first, memory, info)
+        evaluations = Evaluations(one, jnp.copy(one), products)
+        info = Info(value, run.steepest, jnp.zeros_like(value), jnp.zeros((), bool), evaluations, Status(code))
+        return TrustRegionState(count, g, aux, first, memory, jax.tree.map(jnp.copy, run), info)
 
     def update(
         updates: Updates,
@@ -136,14 +143,17 @@ def trust_region(
         **words: Any,
     ) -> tuple[Updates, TrustRegionState]:
         problem = objective(who, params, value_fn, has_aux, words)
-        count, g, aux, radius, memory, info = state
+        count, g, aux, radius, memory, run, info = state
         x, f, eps = problem.x, info.value, _eps(problem.x)
-        gtol_ = tolerance(gtol if tol is None else tol, eps ** (2 / 3), count, x.dtype)
+        given = gtol if tol is None else tol
+        gtol_ = tolerance(given, eps ** (2 / 3), count, x.dtype)
         ftol_ = tolerance(ftol, eps, count, x.dtype)
 
         # The step
         p, predicted, free, size, products, memory = model.propose(problem, memory, f, g, radius, count)
-        f_new, aux_new, g_new = problem.evaluate(x + p)
+        x_new = problem.reach(x, p)
+        f_new, aux_new, g_new = problem.evaluate(x_new)
+        bottomless = jnp.isneginf(f_new)
         finite = jnp.isfinite(f_new) & _finite(g_new)
         actual = f - jnp.where(finite, f_new, jnp.inf)
         rounding = eps * (jnp.abs(f) + jnp.sqrt(jnp.abs(f) * size))
@@ -154,8 +164,17 @@ def trust_region(
         # Is it taken?
         over = info.status.code != np.int32(Code.RUNNING)
         flatter = jnp.linalg.norm(g_new) < 0.9 * jnp.linalg.norm(g)
-        looks = finite & (rho > ACCEPT) & (flatter | ~(lost & free)) & ~over
-        renewed = jax.lax.cond(looks, lambda: model.renew(problem._replace(x=x + p), memory), lambda: memory)
+        brief = short(run, x, p, 1 / 3)
+        looks = finite & (rho > ACCEPT) & (flatter | ~(lost & free & brief)) & ~over
+        unfelt = free & (jnp.maximum(actual, predicted) <= ftol_ * jnp.abs(f_new))
+        after = onward(run, largest(g_new), looks, unfelt)
+        small = largest(g_new) <= bound(after, gtol_, given)
+        level = (count > 0) & flat(after, x_new, p, unfelt)
+        renewed, renewal = jax.lax.cond(
+            looks,
+            lambda: model.renew(problem._replace(x=x_new), memory, small | level),
+            lambda: (memory, jnp.zeros((), jnp.int32)),
+        )
         taken = looks & _finite(renewed)
 
         # The next radius
@@ -171,42 +190,40 @@ def trust_region(
         )
 
         # Is it over?
-        x_size, used = jnp.linalg.norm(x), jnp.where(taken, f_new, f)
-        g, aux, memory = (pick(taken, new, old) for new, old in ((g_new, g), (aux_new, aux), (renewed, memory)))
-        small = taken & free & (count > 0) & (jnp.maximum(actual, predicted) <= ftol_ * jnp.abs(f))
-        stuck = (lost | (doubtful & free)) & ~taken
-        still = jnp.all(jnp.abs(p) <= eps * jnp.abs(x)) | (length <= eps**2 * x_size)
-        code = jnp.select(
-            [
-                over,
-                _settled(used, g, model.spectrum(memory), gtol_),
-                small | (stuck & (free | (length > jnp.sqrt(eps) * x_size))),
-                free & still,
-                stuck | (~taken & still),
-            ],
-            [info.status.code]
-            + [np.int32(c) for c in (Code.GRADIENT_SMALL, Code.DECREASE_SMALL, Code.STEP_SMALL, Code.SEARCH_FAILED)],
-            np.int32(Code.RUNNING),
+        used, at, before = jnp.where(taken, f_new, f), jnp.where(taken, x_new, x), g
+        g, aux, memory, run = (
+            pick(taken, new, old) for new, old in ((g_new, g), (aux_new, aux), (renewed, memory), (after, run))
         )
+        still = jnp.all(jnp.abs(p) <= eps * jnp.abs(x)) | (length <= eps**2 * norm(x)) | jnp.all(x_new == x)
+        unheard = (lost | (doubtful & free)) & ~taken & brief
+        small &= taken & _convex(x, model.spectrum(memory))
+        good = small | (taken & level & _convex(x, model.spectrum(memory))) | (free & still)
+        good |= unheard & (free | (length > jnp.sqrt(eps) * norm(x)))
+        falls = bottomless | (good & carried_off(run, at, used, g))
+        falls |= taken & ~good & endless(run, at, used, p, before, g)
+        code = first_true(
+            [over, falls, small, free & still, good, unheard | (~taken & still)],
+            [
+                info.status.code, Code.UNBOUNDED, Code.GRADIENT_SMALL, Code.STEP_SMALL, Code.DECREASE_SMALL,
+                Code.SEARCH_FAILED,
+            ],
+            Code.RUNNING,
+        )  # fmt: skip
         n_function, n_gradient, n_product = info.evaluations
         evaluations = Evaluations(
             next_count(n_function),
             next_count(n_gradient),
-            n_product + products + looks.astype(jnp.int32) * np.int32(model.renewal(x.size)),
+            n_product + products + renewal,
         )
-        info = Info(used, _largest(g), length, taken, evaluations, Status(code))
+        info = Info(used, largest(g), length, taken, evaluations, Status(code))
         step = problem.unravel(jnp.where(taken, p, jnp.zeros_like(p)))
-        return step, TrustRegionState(next_count(count), g, aux, radius, memory, info)
+        return step, TrustRegionState(next_count(count), g, aux, radius, memory, run, info)
 
     return transform(who, init, update, needs_params=True, state_type=TrustRegionState, solver=True)
 
 
 def _eps(x: Array) -> float:
     return float(np.finfo(x.dtype).eps)
-
-
-def _largest(g: Array) -> Array:
-    return jnp.max(jnp.abs(g), initial=0.0)
 
 
 def _finite(tree: PyTree) -> Array:
@@ -222,11 +239,11 @@ def _first_radius(x: Array, g: Array, curvature: Array) -> Array:
     return jnp.minimum(jnp.where(bends, cauchy, jnp.maximum(1.0, safe_sqrt(x @ x))), most)
 
 
-def _settled(value: Array, g: Array, spectrum: tuple[Array, Array], gtol: Array) -> Array:
-    """bool[]: is g zero to the tolerance, and no eigenvalue of H negative beyond its square root?"""
-    lowest, largest = spectrum
-    scale = jnp.maximum(1.0, jnp.abs(value))
-    return (_largest(g) <= gtol * scale) & (-lowest <= jnp.sqrt(gtol) * jnp.maximum(scale, largest))
+def _convex(x: Array, spectrum: tuple[Array, Array]) -> Array:
+    """bool[]: is no eigenvalue of H negative beyond its rounding? spectrum: the lowest, and the largest modulus."""
+    lowest, most = spectrum
+    convex: Array = -lowest <= _eps(x) ** 0.5 * most
+    return convex
 
 
 # ---- the subproblem by eigenvalues ----------------------------------------------------------------------
@@ -355,11 +372,16 @@ def truncated_step(
         done = ~free | (jnp.sqrt(rr) <= tolerance)
         return _Path(c.z + alpha * d, r, d, rr, c.rr, dHd, gain, next_count(c.k), free, done)
 
+    most = largest(g)
+    unit = jnp.where(most > float(np.finfo(g.dtype).max) ** 0.25, most, 1)  # in which nothing overflows
+    g, tolerance, whole = g / unit, tolerance / unit, product
+    product = lambda v: whole(v) / unit  # noqa: E731
     rr, zero = g @ g, jnp.zeros_like(g)
     nil = jnp.zeros_like(rr)
     start = _Path(zero, g, zero, rr, jnp.copy(nil), nil, nil, zero_count(), jnp.ones((), bool), ~(rr > 0))
     end = jax.lax.while_loop(goes_on, iterate, start)
-    return Truncated(end.z, end.gain, end.free, end.k, end.d, end.curvature / _positive(end.d @ end.d))
+    curvature = unit * (end.curvature / _positive(end.d @ end.d))
+    return Truncated(end.z, unit * end.gain, end.free, end.k, end.d, curvature)
 
 
 class _Path(NamedTuple):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import leafwise
 from jaxopt_ko.lift import Scalars
 from jaxopt_ko.types import EmptyState, GradientTransformation, PyTree
 
 
+@errors.options
 def centralize(*, stack_axes: PyTree = 0) -> GradientTransformation:
     """u = g - mean(g) over all axes but the first, for leaves of two axes or more; others pass unchanged.
 

@@ -67,8 +67,8 @@ def qk_clip(
         if max_logits is None:
             errors.missing_argument(who, "max_logits", "Pass max_logits=…, the largest logit of every head, by layer")
         leaves, treedef = tree.flatten(updates)
-        made = heads(params) if callable(heads) else heads
-        wanted = stacking.prefix_of(who, "heads", made, updates, is_leaf=lambda x: x is None or isinstance(x, QKHeads))
+        made = tree.made_for(params, heads, _ends)
+        wanted = stacking.prefix_of(who, "heads", made, updates, is_leaf=_ends)
         layers = {_spelled(path): jnp.asarray(S) for path, S in jax.tree_util.tree_flatten_with_path(max_logits)[0]}
         paths = [_spelled(path) for path, _ in jax.tree_util.tree_flatten_with_path(updates)[0]]
         for i, (u, p, own) in enumerate(zip(leaves, jax.tree.leaves(params), wanted, strict=True)):
@@ -80,6 +80,10 @@ def qk_clip(
 
     hypers = {"tau": (tau, POSITIVE), "alpha": (alpha, UNIT)}
     return transform(who, init_empty_state, update, needs_params=True, state_type=EmptyState, hypers=hypers)
+
+
+def _ends(x: Any) -> bool:
+    return x is None or isinstance(x, QKHeads)
 
 
 def _spelled(path: Any) -> str:

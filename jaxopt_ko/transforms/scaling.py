@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import leafwise, partition
 from jaxopt_ko.errors import FINITE, NONNEGATIVE
 from jaxopt_ko.hypers import as_state
 from jaxopt_ko.lift import Scalars, pair_of
-from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, Params, PyTree, Schedule, State, Updates
+from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
 
 class ScaleByScheduleState(NamedTuple):
@@ -33,16 +34,20 @@ def scale(step_size: Hyper) -> GradientTransformation:
     )
 
 
-def scale_by_schedule(step_size_fn: Schedule) -> GradientTransformation:
-    """u_t = step_size_fn(t - 1) g_t for t = 1, 2, …; of any sign."""
+def scale_by_schedule(step_size_fn: Hyper) -> GradientTransformation:
+    """u_t = step_size_fn(t - 1) g_t for t = 1, 2, …; of any sign. A number is the schedule that has it at each step.
+
+    Raises HyperparameterError for what is neither a function of the step nor one finite number.
+    """
 
     def rule(g: Array, p: Array, h: Scalars) -> Array:
         return h.step_size_fn * g
 
     hypers = {"step_size_fn": (step_size_fn, FINITE)}
-    return leafwise("scale_by_schedule", EmptyState, rule=rule, hypers=hypers, alone=ScaleByScheduleState)
+    return leafwise("scale_by_schedule", EmptyState, rule=rule, hypers=hypers, counts=True, alone=ScaleByScheduleState)
 
 
+@errors.options
 def scale_by_learning_rate(learning_rate: Hyper, *, flip_sign: bool = True) -> GradientTransformation:
     """u = -learning_rate g, descent; with flip_sign=False u = learning_rate g, ascent.
 
@@ -56,6 +61,7 @@ def scale_by_learning_rate(learning_rate: Hyper, *, flip_sign: bool = True) -> G
     return leafwise("scale_by_learning_rate", EmptyState, rule=rule, hypers=hypers, alone=ScaleByScheduleState)
 
 
+@errors.options
 def scale_by_group(
     factors: Mapping[Hashable, Hyper], param_labels: PyTree | Callable[[Params], PyTree]
 ) -> GradientTransformation:

@@ -22,6 +22,7 @@ class CautiousState(NamedTuple):
     mask_state: State  # EmptyState(); under a schedule its count
 
 
+@errors.options
 def cautious(
     inner: GradientTransformation,
     eps: Hyper = 1e-3,
@@ -55,9 +56,7 @@ def cautious(
         return phi * u / or_one(share)
 
     hypers = {"eps": (eps, NONNEGATIVE), **({} if xi is None else {"xi": (xi, NONNEGATIVE)})}
-    mask = leafwise(
-        "cautious", EmptyState, rule=rule, hypers=hypers, needs_params=True, stack_axes=stack_axes
-    )
+    mask = leafwise("cautious", EmptyState, rule=rule, hypers=hypers, needs_params=True, stack_axes=stack_axes)
 
     def init(params: Params, **problem: Any) -> CautiousState:
         return CautiousState(pair.init(params, **problem), mask.init(params))

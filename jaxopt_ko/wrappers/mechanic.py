@@ -28,6 +28,7 @@ class MechanicState(NamedTuple):
     x0: Params  # like params, f32+ the parameters at the first step
 
 
+@errors.options
 def mechanize(
     base_optimizer: GradientTransformation,
     weight_decay: Hyper = 1e-2,

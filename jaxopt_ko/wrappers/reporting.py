@@ -46,6 +46,7 @@ def snapshot(measure_name: str, measure: Measure) -> GradientTransformation:
     return transform(f"snapshot({measure_name})", init, update, state_type=SnapshotState)
 
 
+@errors.options
 def monitor(measures: Mapping[str, GradientTransformation | Measure]) -> GradientTransformation:
     """Keeps several measurements in the state, those with a memory too.
 
@@ -77,6 +78,7 @@ def monitor(measures: Mapping[str, GradientTransformation | Measure]) -> Gradien
     return transform("monitor", init, update, state_type=MonitorState)
 
 
+@errors.options
 def measure_with_ema(
     measure: Measure, decay: Hyper, debias: bool = True, accumulator_dtype: DType | None = None
 ) -> GradientTransformation:

@@ -1,6 +1,7 @@
 """State dtypes never drift; half precision neither overflows, stalls nor turns to NaN."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -187,3 +188,41 @@ def test_x64_may_be_switched_on_in_mid_run():
         with jax.enable_x64(True):
             _, state = opt.update(g, state)
         assert not any(x.dtype == jnp.float64 for x in jax.tree.leaves(state))
+
+
+# of states: a mean or a sum of squares of gradients for each parameter, or for each row or neuron
+SECOND = ("nu", "nu_max", "n", "sum_of_squares", "e_g", "e_x", "exp_avg_sq", "grad_sum_sq", "v_row", "v_col")
+
+
+# of recipes for matrices AdamW takes the rest, in the state of "rest", unless they are given another; sm3's nu is a
+# mean of steps; schedule_free_adamw keeps one for its base
+WITHOUT = ("sm3", "schedule_free_adamw", "galore", "muon", "dion", "scion", "kl_shampoo", "psgd_kron", "splus")
+
+
+@every("dtypes", lambda case: case.make is None and not case.words and case.name.split("-")[0] not in WITHOUT, False)
+def test_the_second_moment_has_a_dtype_of_its_own(case):
+    """nu_dtype is of it and of nothing else, wherever there is one; by default nothing is less than float32."""
+    params = params_like(jnp.bfloat16)
+
+    names = (*SECOND, *["v"] * case.name.startswith("adafactor"))
+
+    def second(opt):
+        return [jo.tree.get_all_with_path(jax.eval_shape(opt.init, params), name) for name in names]
+
+    found = [leaf.dtype for own in second(case()) for _, part in own for leaf in jax.tree.leaves(part)]
+    takes = "nu_dtype" in inspect.signature(case.factory).parameters
+    assert takes or not found, f"{case.name} has a second moment, and no word for its dtype"
+    if not takes:
+        return
+    assert found and set(found) == {jnp.dtype(jnp.float32)}
+    opt = case.factory(**case.hypers, **case.options | {"nu_dtype": jnp.float16})
+    state = jax.eval_shape(opt.init, params)
+    halves = [leaf.dtype for own in second(opt) for _, part in own for leaf in jax.tree.leaves(part)]
+    assert jnp.dtype(jnp.float16) in halves and jax.tree.leaves(state).count(None) == 0
+    number = [leaf.dtype for leaf in jax.tree.leaves(state)].count(jnp.dtype(jnp.float16))
+    assert number == halves.count(jnp.dtype(jnp.float16))
+    if not case.name.startswith("momo"):
+        after = jax.eval_shape(lambda p: opt.update(p, opt.init(p), p), params)[1]
+        assert after == state
+    with pytest.raises(jo.errors.HyperparameterError, match="nu_dtype"):
+        case.factory(**case.hypers, **case.options | {"nu_dtype": jnp.int32})

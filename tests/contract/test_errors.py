@@ -1,5 +1,6 @@
 """Bad input: who, what was wrong, what was got, what to do; when made if possible, else when traced."""
 
+import inspect
 import re
 from fractions import Fraction
 
@@ -74,7 +75,7 @@ def bad_values(key):
         return [-0.1, 1.5, float("nan"), "x"]
     if key in ("max_delta", "max_norm"):
         return [0.0, -1.0, float("nan"), None, "x"]
-    if key == "max_learning_rate":  # None is that of a number
+    if key in ("max_learning_rate", "smooth_beta"):  # None is that of a number, or 1
         return [0.0, -0.1, float("nan"), "x", jnp.ones(2)]
     if key == "clipping_threshold":  # None is none
         return [0.0, -1.0, float("nan"), "x"]
@@ -145,9 +146,10 @@ def test_an_empty_chain_is_the_identity():
 
 @every("errors")
 def test_gradient_trees_that_do_not_fit(case):
+    """At the latest as steps: a rule that has no use for params does not compare them."""
     opt = whole(case)
     state = opt.init(G)
-    step = jax.jit(lambda g, s: opt.update(g, s, G))
+    step = jax.jit(lambda g, s: jo.apply_updates(G, opt.update(g, s, G)[0]))
     for bad, where in [
         ({"a": G["a"]}, "['b']"),
         ({**G, "c": jnp.ones(3)}, "['c']"),
@@ -179,7 +181,7 @@ def test_states_of_others_and_swapped_arguments(case):
     other = jo.chain(*[jo.sgd(0.1, 0.9)] * 5).init(G)
     with refuses("state", "Got"):
         opt.update(G, other, G)
-    with refuses("state", "Got"):
+    with refuses("Got"):
         opt.update(state, G, G)  # swapped
     if jax.tree.leaves(state) or type(state) is tuple:  # None stands for a state of nothing
         with refuses("state", "Got"):
@@ -323,7 +325,7 @@ def test_misused_pieces():
         jo.partition({"a": jo.sgd(0.1), 1: jo.sgd(0.1)}, "a")
     with refuses("partition", "dict"):
         jo.partition([jo.sgd(0.1)], 0)
-    with refuses("inject_hyperparams", "inject_hyperparams(adam)(1e-3)"):
+    with refuses("inject_hyperparams", "inner_factory must be a function"):
         jo.inject_hyperparams(jo.adam(0.1))
     with refuses("forgetful", "(updates, state)"):
         jo.transform("forgetful", lambda p: (), lambda g, s: g).update(G, (), G)
@@ -362,3 +364,98 @@ def test_a_nan_gradient_is_not_hidden_by_clipping():
     g = {"a": jnp.array([1e6, 1e6]), "b": jnp.array([jnp.nan])}
     updates, _ = opt.update(g, opt.init(g))
     assert bool(jnp.all(jnp.isnan(updates["a"])))
+
+
+# ---- what a signature says ------------------------------------------------------------------------------
+
+STANDS_FOR = {
+    "Callable": lambda x: x, "Mapping": {}, "GradientTransformation": jo.sgd(0.1), "Hyper": 0.1, "int": 1, "float": 0.1,
+    "PyTree": True, "str": "x", "ArrayLike": np.ones(2, np.float32),
+}  # fmt: skip
+
+
+def signatures():
+    """(name, function, its required arguments, parameters) of what is public here."""
+    for room in (jo, jo.contrib, jo.data, jo.loop, jo.schedules):
+        for name in sorted(getattr(room, "__all__", dir(room))):
+            function = getattr(room, name)
+            if name in ("safe_norm", "unitwise_norm"):
+                continue  # of arrays, not made beforehand
+            if inspect.isfunction(function) and function.__module__.startswith("jaxopt_ko"):
+                parameters = inspect.signature(function).parameters
+                kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+                needed = [p for p in parameters.values() if p.default is p.empty and p.kind in kinds]
+                base = {p.name: next((v for k, v in STANDS_FOR.items() if k in str(p.annotation)), 1) for p in needed}
+                yield name, function, base, parameters
+
+
+BAD_OPTIONS = {
+    "bool": ("yes", None, 1.5, -1, [], np.ones(2, bool)),
+    "bool | None": ("yes", 1.5),
+    "DType | None": ("float33", 3, []),
+    "jax.sharding.Sharding | None": ("data", 1),
+}
+
+
+def test_options_are_what_the_signature_says():
+    seen, taken = set(), []
+    for name, function, base, parameters in signatures():
+        for word, parameter in parameters.items():
+            bad = BAD_OPTIONS.get(str(parameter.annotation), ("1", 1.5, -1, None, True) if word == "stack_axes" else ())
+            for value in bad:
+                if str(parameter.annotation) == "bool" and value is None and parameter.default is None:
+                    continue
+                try:
+                    function(**{**base, word: value})
+                    taken.append((name, word, value))
+                except jo.errors.HyperparameterError as error:
+                    if word not in str(error):
+                        taken.append((name, word, str(error)))
+                except Exception as error:
+                    taken.append((name, word, value, repr(error)[:80]))
+                seen.add((name, word))
+    assert len(seen) > 150
+    assert not taken
+
+
+def test_messages_blame_the_name_that_was_given():
+    for make, word in [
+        (lambda: jo.splus(0.1, inverse_every=0), "inverse_every"),
+        (lambda: jo.scale_by_splus(inverse_every=1.5), "inverse_every"),
+        (lambda: jo.soap(0.1, precondition_frequency=0), "precondition_frequency"),
+        (lambda: jo.dowg(0.1, eps="x"), "eps"),
+        (lambda: jo.dpsgd(0.1, 1.0, 0.1, 0, momentum="x"), "momentum"),
+        (lambda: jo.scion(0.1, mu_dtype="x"), "mu_dtype"),
+        (lambda: jo.muon(0.1, rest="adam"), "rest"),
+        (lambda: jo.lbfgs(linesearch="zoom"), "linesearch"),
+        (lambda: jo.newton(linesearch="zoom"), "linesearch"),
+        (lambda: jo.prodigy(1.0, betas=None), "betas"),
+        (lambda: jo.sgd(0.1, dampening="x"), "dampening"),
+        (lambda: jo.sophia(0.1, print_win_rate_every_n_steps=1.5), "print_win_rate_every_n_steps"),
+        (lambda: jo.scale_by_group([0.1], {"a": 0}), "factors"),
+        (lambda: jo.muon(0.1, stack_axes="1"), "stack_axes"),
+        (lambda: jo.minimize(lambda p: 1.0, None), "params"),
+        (lambda: jo.least_squares(lambda p: p, None), "params"),
+        (lambda: jo.root(lambda p: p, "a"), "params"),
+        (lambda: jo.least_squares(lambda p: p, jnp.ones(1), loss_scale="a"), "loss_scale"),
+        (lambda: jo.least_squares(lambda p: p, jnp.ones(1), jacobian_fn="a"), "jacobian_fn"),
+        (lambda: jo.root(lambda p: p, jnp.ones(1), jo.lbfgs()), "residuals"),
+        (lambda: jo.root(lambda p: p, jnp.ones(1), jo.newton()), "residuals"),
+        (lambda: jo.linear_program("c"), "linear_program: c"),
+    ]:
+        with refuses(word) as caught:
+            make()
+        assert type(caught.value).__module__ == "jaxopt_ko.errors", word
+
+
+def test_optax_names_of_states_are_the_classes_of_the_states():
+    for rule, kind in [
+        (jo.scale(1.0), jo.ScaleState),
+        (jo.clip(1.0), jo.ClipState),
+        (jo.clip_by_global_norm(1.0), jo.ClipByGlobalNormState),
+        (jo.add_decayed_weights(0.1), jo.AddDecayedWeightsState),
+        (jo.scale_by_schedule(lambda t: 0.1), jo.ScaleByScheduleState),
+        (jo.partition({"a": jo.sgd(0.1)}, "a"), jo.MultiTransformState),
+        (jo.identity(), jo.EmptyState),
+    ]:
+        assert isinstance(rule.init(G), kind), kind

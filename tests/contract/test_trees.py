@@ -47,6 +47,26 @@ def test_empty_none_scalar_and_python_float(case):
         assert jnp.shape(updates) == ()
 
 
+@every("trees", lambda case: not case.words, parts=False)
+def test_leaves_without_elements_step_nowhere(case):
+    """Of every rank, beside others that step as they do alone."""
+    opt = whole(case)
+    full = {"w": jnp.full((2, 3), 0.5), "v": jnp.ones(3)}
+    empty = {"rows": jnp.zeros((0, 3)), "columns": jnp.zeros((3, 0)), "none": jnp.zeros((0, 0)), "vector": jnp.zeros(0)}
+
+    def twice(params):
+        state = opt.init(params)
+        for _ in range(2):
+            updates, state = opt.update(jax.tree.map(lambda p: 0.5 * p, params), state, params)
+        return updates, state
+
+    updates, state = quick.jit(twice)(full | empty)
+    assert jax.tree.map(jnp.shape, updates) == jax.tree.map(jnp.shape, full | empty)
+    for leaf in jax.tree.leaves((updates, state)):
+        assert not jnp.issubdtype(leaf.dtype, jnp.floating) or bool(jnp.all(jnp.isfinite(leaf)))
+    jax.eval_shape(twice, empty)
+
+
 @every(
     "trees", lambda case: not case.vector and case.name not in NORMS and case.factory is not jo.named_chain, parts=False
 )
