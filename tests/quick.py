@@ -1,6 +1,6 @@
 """jax.jit for tests, by XLA's older way of making kernels on CPU: small programs compile two or three times faster.
 
-Where the bits of two programs are compared `exact` has the newer way: the older rounds otherwise in one and another.
+`exact` has the newer way, for what the older rounds badly.
 """
 
 import functools
@@ -26,7 +26,7 @@ def jit(function, **how):
 
 
 def exact(function, **how):
-    """jax.jit with the kernels that round alike in all programs; not to be called within another jit."""
+    """jax.jit by the newer way; not to be called within another jit."""
     return jax.jit(function, compiler_options=options(emitters=True), **how)
 
 
