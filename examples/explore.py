@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scenes
+from family import layout, wrapped
 from plotly.offline import get_plotlyjs
 from tqdm import tqdm
 
@@ -33,12 +34,14 @@ NAMES = (
 )  # fmt: skip
 STEPS = 120
 SIDE = 6  # starts along each side of the box
-GRID = 61  # heights along each side
+GRID = 121  # heights along each side
 MARGIN = 0.25  # of the box's width, on every side of it
 MISSING = -32768
 POSITIONS, LEVELS = 65_534, 4_000
 GAP, LENGTH = (-8.0, 6.0), (-7.0, 3.0)  # log10 of the loss above the minimum, and of a step's length
 STEEP = 300.0  # a landscape that is higher is drawn by the logarithm
+BOX_WIDTH, BOX_HEIGHT, ACROSS, APART = 7.9, 2.75, 1.9, 0.5  # rem: of a box in the tree, its least height, the gaps
+LINE, LETTERS = 0.98, 14  # rem of a line of text in a box, and how many letters fit into it
 
 
 # ---- packing --------------------------------------------------------------------------------------------
@@ -233,41 +236,43 @@ def scene_data() -> dict:
 # ---- the family tree ------------------------------------------------------------------------------------
 
 
-def places() -> dict[str, tuple[int, int]]:
-    """(column, line) of each method: the column is its generation, and a family stands below those before it."""
-    rows, column = jo.catalog.ROWS, {}
-    while len(column) < len(rows):
-        column |= {
-            row.name: 1 + max((column[p] for p in row.parents), default=-1)
-            for row in rows
-            if all(p in column for p in row.parents)
-        }
-    place: dict[str, tuple[int, int]] = {}
-    for family in jo.catalog.FAMILIES:
-        names = [row.name for row in rows if row.family == family]
-        columns = [column[name] for name in names]
-        first = 1 + max((line for at, line in place.values() if at <= max(columns)), default=-1)
-        place |= {
-            name: (at, first + columns[:i].count(at)) for i, (name, at) in enumerate(zip(names, columns, strict=True))
-        }
-    return place
+def brief(titles: list[str]) -> list[str]:
+    """Without what is in brackets, but for a title that would then be the same as one before it."""
+    cut = [re.sub(r"\(.*\)$", "", title).strip() for title in titles]
+    whole = [re.sub(r"\s*\(", " (", title) for title in titles]
+    return [title if less in cut[:i] else less for i, (title, less) in enumerate(zip(whole, cut, strict=True))]
+
+
+def box_height(labels: tuple[str, ...]) -> float:
+    """Of the longer of two labels and the year below it, in rem."""
+    lines = max(len(wrapped(label.replace("-", "- "), LETTERS)) for label in labels)
+    return max(BOX_HEIGHT, LINE * lines + 1.25)
 
 
 def tree_data() -> dict:
     """The catalogue's rows in both languages, where each stands, and who grew out of whom."""
-    place, trees = places(), [jo.catalog.family_tree(language) for language in jo.catalog.LANGUAGES]
+    trees = [jo.catalog.family_tree(language) for language in jo.catalog.LANGUAGES]
     rows = {row.name: row for row in jo.catalog.ROWS}
+    briefs = [brief([node.title for node in tree.nodes]) for tree in trees]
+    labels = dict(zip(rows, zip(*briefs, strict=True), strict=True))
+    heights = {name: box_height(label) for name, label in labels.items()}
+    extent, places, routes = layout(trees[0], heights, BOX_WIDTH, ACROSS, APART)
     nodes = [
         {
-            "name": node.name, "title": [node.title, korean.title], "family": node.family, "year": node.year,
-            "parents": node.parents, "place": place[node.name], "call": rows[node.name].call,
+            "name": node.name, "title": [node.title, korean.title], "label": labels[node.name],
+            "family": node.family, "year": node.year, "parents": node.parents,
+            "place": short(places[node.name]), "height": short(heights[node.name]), "call": rows[node.name].call,
             "equation": plain(rows[node.name].equation), "paper": rows[node.name].paper,
             "sentence": rows[node.name].sentence, "strengths": rows[node.name].strengths,
             "not_for": rows[node.name].not_for,
         }
         for node, korean in zip(trees[0].nodes, trees[1].nodes, strict=True)
     ]  # fmt: skip
-    return {"nodes": nodes, "edges": trees[0].edges, "families": jo.catalog.FAMILIES, "titles": jo.catalog.TITLES}
+    return {
+        "nodes": nodes, "edges": trees[0].edges, "routes": [short(route) for route in routes],
+        "extent": short(extent), "width": BOX_WIDTH,
+        "families": jo.catalog.FAMILIES, "titles": jo.catalog.TITLES,
+    }  # fmt: skip
 
 
 SIGNS = {

@@ -4,7 +4,6 @@ Each is drawn from runs of the library (`scenes.py`), as PNG where it stands sti
 """
 
 import argparse
-import itertools
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,22 +16,23 @@ import korean
 import matplotlib
 import numpy as np
 import scenes
+from family import layout, wrapped
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm, SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path as Curve
 from PIL import Image
-from scipy.optimize import isotonic_regression
 from tqdm import tqdm
 
 import jaxopt_ko as jo
-from jaxopt_ko.catalog import BY_NAME, FAMILIES, family_tree, width
+from jaxopt_ko.catalog import BY_NAME, FAMILIES, family_tree
 
 LANGUAGES = jo.catalog.LANGUAGES
 DPI = 90
 FRAMES_A_SECOND = 25
 LINE = 0.162  # inches of a line of text in the trees
+LEGEND_COLUMNS = 6  # of the families below them
 
 # Okabe and Ito's colours, for every kind of colour vision, and dashes for those that see none
 BLACK, ORANGE, SKY, GREEN, BLUE, RED, PINK = "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7"
@@ -460,128 +460,48 @@ def batches(say: Say) -> Figure:
 # ---- the family tree ------------------------------------------------------------------------------------
 
 
-def layers_of(tree) -> dict[str, int]:
-    """Generation: how many steps the longest line of ancestors has."""
-    layer = {}
-    nodes = {node.name: node for node in tree.nodes}
-
-    def generation(name: str) -> int:
-        if name not in layer:
-            layer[name] = max((generation(parent) + 1 for parent in nodes[name].parents), default=0)
-        return layer[name]
-
-    for name in nodes:
-        generation(name)
-    return layer
-
-
-def layout(tree, seed: int = 0) -> tuple[dict, list]:
-    """({name: (generation, height)}, [the points of each edge]): Sugiyama's layered drawing.
-
-    An edge over several generations gets a way-point in each. Orders by the mean of the neighbours, from several
-    starts; of these the one with the fewest crossings. Heights: least squares to the neighbours, a gap apart.
-    """
-    layer = layers_of(tree)
-    chains = []
-    for parent, child in tree.edges:
-        between = [(parent, child, k) for k in range(layer[parent] + 1, layer[child])]
-        layer |= {point: point[2] for point in between}
-        chains.append([parent, *between, child])
-    links = [pair for chain in chains for pair in itertools.pairwise(chain)]
-    before, after = ({point: [] for point in layer} for _ in range(2))
-    for a, b in links:
-        before[b].append(a)
-        after[a].append(b)
-    depth = max(layer.values()) + 1
-
-    def crossings(place: dict) -> int:
-        ends = [[(place[a], place[b]) for a, b in links if layer[a] == k] for k in range(depth)]
-        return sum((a - c) * (b - d) < 0 for pairs in ends for i, (a, b) in enumerate(pairs) for c, d in pairs[:i])
-
-    def sweep(place: dict, neighbours: dict, order: range) -> None:
-        for k in order:
-            means = {
-                point: np.mean([place[n] for n in neighbours[point]]) if neighbours[point] else place[point]
-                for point in layer if layer[point] == k
-            }  # fmt: skip
-            place |= {point: float(i) for i, point in enumerate(sorted(means, key=means.get))}
-
-    rng = np.random.default_rng(seed)
-    best, fewest = None, np.inf
-    for _ in range(40):
-        place = {point: float(rng.uniform()) for point in layer}
-        for _ in range(6):
-            sweep(place, before, range(depth))
-            sweep(place, after, range(depth - 1, -1, -1))
-            if (count := crossings(place)) < fewest:
-                best, fewest = dict(place), count
-
-    columns = [sorted((p for p in layer if layer[p] == k), key=best.get) for k in range(depth)]
-    for _ in range(60):
-        for column in columns:
-            sizes = np.array([1.0 if isinstance(point, str) else 0.6 for point in column])
-            offsets = np.concatenate([[0.0], np.cumsum((sizes[1:] + sizes[:-1]) / 2)])
-            wanted = np.array([np.mean([best[n] for n in before[p] + after[p]] or [best[p]]) for p in column])
-            weights = np.array([len(before[p]) + len(after[p]) + 0.1 for p in column])
-            heights = isotonic_regression(wanted - offsets, weights=weights).x + offsets
-            best |= dict(zip(column, heights, strict=True))
-    return {p: (layer[p], best[p]) for p in layer if isinstance(p, str)}, [
-        [(layer[p], best[p]) for p in chain] for chain in chains
-    ]
-
-
 FAMILY_COLORS = {
-    "descent": "#FFFFFF", "adaptive": SKY, "sign": "#56B4E9", "conjugate": "#F0E442", "quasi-newton": ORANGE,
+    "descent": "#FFFFFF", "adaptive": SKY, "sign": "#8C8CE0", "conjugate": "#F0E442", "quasi-newton": ORANGE,
     "newton": RED, "squares": PINK, "composite": GREEN, "constrained": "#BBBBBB",
     "rate-free": "#B2DF8A", "layers": "#CAB2D6", "matrix": "#FDBF6F",
 }  # fmt: skip
 
 
-def draw_tree(tree, say: Say, lines: Callable, title: str, step: tuple, box: tuple) -> Figure:
-    """lines: node -> (bold lines, other lines); step: inches between generations and rows; box: inches of a node."""
-    places, edges = layout(tree)
-    w, h = box
-    at = lambda point: (point[0] * step[0], -point[1] * step[1])  # noqa: E731
-    xs, ys = np.array([at(point) for point in places.values()]).T
-    bends = [at(point)[1] for chain in edges for point in chain]
-    left, right, low, high = (
-        xs.min() - w / 2,
-        xs.max() + w / 2,
-        min(ys.min() - h / 2, *bends),
-        max(ys.max() + h / 2, *bends),
-    )
-    wide, high_and_low = right - left + 0.3, high - low + 0.2
-    figure = Figure(figsize=(wide, high_and_low + 0.9))  # the axes are in inches
-    ax = figure.add_axes((0, 0.45 / (high_and_low + 0.9), 1, high_and_low / (high_and_low + 0.9)))
-    ax.set(xlim=(left - 0.15, right + 0.15), ylim=(low - 0.1, high + 0.1))
+def draw_tree(tree, say: Say, lines: Callable, title: str, w: float, least: float) -> Figure:
+    """lines: node -> (bold lines, other lines); w, least: inches of a box's width and of its least height."""
+    written = {node.name: lines(node) for node in tree.nodes}
+    heights = {name: max(least, LINE * (len(bold) + len(rest) + 0.9)) for name, (bold, rest) in written.items()}
+    (wide, high), places, routes = layout(tree, heights, w, across=0.55, apart=0.16)
+    families = list(dict.fromkeys(node.family for node in tree.nodes))
+    above, below, aside = 0.45, 0.2 + 0.25 * -(-len(families) // LEGEND_COLUMNS), 0.15
+    figure = Figure(figsize=(wide + 2 * aside, high + above + below))  # the axes are in inches
+    size = figure.get_size_inches()
+    ax = figure.add_axes((0, (below - 0.05) / size[1], 1, (high + 0.1) / size[1]))
+    ax.set(xlim=(-aside, wide + aside), ylim=(high + 0.05, -0.05))
     ax.axis("off")
-    for points in edges:
-        corners = []
-        for a, b in itertools.pairwise(points):
-            (x0, y0), (x1, y1) = at(a), at(b)
-            x0, x1 = x0 + w / 2, x1 - w / 2  # between the columns alone an edge rises and falls
-            corners += [(x0, y0), ((x0 + x1) / 2, y0), ((x0 + x1) / 2, y1), (x1, y1)]
-        codes = [Curve.MOVETO, *([Curve.CURVE4] * 3 + [Curve.LINETO]) * (len(points) - 1)][: len(corners)]
+    for curves in routes:
+        codes = [Curve.MOVETO, *([Curve.CURVE4] * 3 + [Curve.LINETO]) * len(curves)][:-1]
+        corners = [point for curve in curves for point in curve]
         ax.add_patch(PathPatch(Curve(corners, codes), fill=False, edgecolor="0.4", linewidth=1.2, zorder=1))
         tip = corners[-1]
         ax.annotate("", tip, (tip[0] - 0.05, tip[1]), arrowprops={"arrowstyle": "-|>", "color": "0.4"}, zorder=2)
     for node in tree.nodes:
-        x, y = at(places[node.name])
+        (x, y), h = places[node.name], heights[node.name]
         color = (*matplotlib.colors.to_rgb(FAMILY_COLORS[node.family]), 0.5)
         shape = {"boxstyle": "round,pad=0,rounding_size=0.08", "zorder": 3}
         ax.add_patch(FancyBboxPatch((x - w / 2, y - h / 2), w, h, facecolor="white", edgecolor="none", **shape))
         ax.add_patch(FancyBboxPatch((x - w / 2, y - h / 2), w, h, facecolor=color, edgecolor="0.2", **shape))
-        bold, rest = lines(node)
+        bold, rest = written[node.name]
         for k, line in enumerate([*bold, *rest]):
-            height = y + ((len(bold) + len(rest) - 1) / 2 - k) * LINE
+            height = y - ((len(bold) + len(rest) - 1) / 2 - k) * LINE
             weight = "bold" if k < len(bold) else "normal"
             ax.text(x, height, line, ha="center", va="center", fontsize=9, fontweight=weight, zorder=4)
-    for family in dict.fromkeys(node.family for node in tree.nodes):
+    for family in families:
         label = FAMILIES[family][LANGUAGES.index(say(*LANGUAGES))]
         color = (*matplotlib.colors.to_rgb(FAMILY_COLORS[family]), 0.5)
         ax.plot([], [], "s", color=color, markeredgecolor="0.2", markersize=11, label=label)
-    figure.legend(loc="lower center", ncols=8, frameon=False, handletextpad=0.3)
-    figure.suptitle(title, y=1 - 0.12 / (high_and_low + 0.9), va="top")
+    figure.legend(loc="lower center", ncols=LEGEND_COLUMNS, frameon=False, handletextpad=0.3)
+    figure.suptitle(title, y=1 - 0.12 / size[1], va="top")
     return figure
 
 
@@ -590,10 +510,10 @@ def whole_tree(say: Say) -> Figure:
 
     def lines(node):
         head, *rest = node.title.split("(")
-        return wrapped(head, 23), [*(f"({line}" for line in rest), str(node.year)]
+        return wrapped(head, 23), [*wrapped("".join(f"({each}" for each in rest), 28), str(node.year)]
 
     title = say("The family tree: which method grew out of which", "가계도: 어느 방법이 어느 방법에서 나왔는가")
-    return draw_tree(family_tree(say(*LANGUAGES)), say, lines, title, (2.75, 0.84), (2.2, 0.68))
+    return draw_tree(family_tree(say(*LANGUAGES)), say, lines, title, 2.2, 0.68)
 
 
 AT_A_GLANCE = ("gradient_descent", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adam", "nadam")
@@ -613,19 +533,7 @@ def at_a_glance(say: Say) -> Figure:
         return wrapped(title, 32), [str(node.year), *wrapped(BY_NAME[node.name].sentence[language], 34)]
 
     title = say("Optimizers at a glance: what each brought", "최적화 함수 한눈에 보기: 무엇이 더해졌는가")
-    return draw_tree(tree, say, lines, title, (3.1, 1.35), (2.55, 1.15))
-
-
-def wrapped(text: str, most: int) -> list[str]:
-    """Lines of a width, in which a Hangul letter counts twice."""
-    lines = [""]
-    for word in text.split():
-        line = f"{lines[-1]} {word}".strip()
-        if width(line) <= most or not lines[-1]:
-            lines[-1] = line
-        else:
-            lines.append(word)
-    return lines
+    return draw_tree(tree, say, lines, title, 2.55, 1.15)
 
 
 # ---- all of them ----------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from jaxopt_ko import (
     landscapes,
     loop,
     losses,
+    normalization,
     numerics,
     schedules,
     solve,
@@ -18,6 +19,7 @@ from jaxopt_ko import (
     tree_utils,
     types,
 )
+from jaxopt_ko.averages import eval_params
 from jaxopt_ko.compose import (
     InjectHyperparamsState,
     InjectStatefulHyperparamsState,
@@ -42,6 +44,7 @@ from jaxopt_ko.compose import (
     with_extra_args_support,
 )
 from jaxopt_ko.distributions import multi_normal
+from jaxopt_ko.hypers import ScheduledState
 from jaxopt_ko.lift import (
     leafwise,
     transform,
@@ -68,6 +71,7 @@ from jaxopt_ko.losses import (
     softmax_cross_entropy_with_integer_labels,
     squared_error,
 )
+from jaxopt_ko.normalization import BatchNorm, BatchNormParams, BatchNormState, batch_norm
 from jaxopt_ko.numerics import safe_increment, safe_norm, safe_root_mean_squares
 from jaxopt_ko.optimizers.adabelief import (
     ScaleByBeliefState,
@@ -217,7 +221,9 @@ from jaxopt_ko.optimizers.radam import (
 )
 from jaxopt_ko.optimizers.rmsprop import (
     ScaleByRmsState,
+    ScaleByRmsWithCountState,
     ScaleByRStdDevState,
+    ScaleByRStdDevWithCountState,
     rmsprop,
     scale_by_rms,
     scale_by_stddev,
@@ -385,7 +391,6 @@ from jaxopt_ko.transforms.centering import (
     centralize,
 )
 from jaxopt_ko.transforms.clipping import (
-    AdaptiveGradClipState,
     adaptive_grad_clip,
     clip,
     clip_by_block_rms,
@@ -397,12 +402,12 @@ from jaxopt_ko.transforms.clipping import (
     unitwise_norm,
 )
 from jaxopt_ko.transforms.constraints import (
-    NonNegativeParamsState,
     ZeroNansState,
     keep_params_nonnegative,
     zero_nans,
 )
 from jaxopt_ko.transforms.decay import (
+    WeightDecaySchedule,
     add_cautious_decayed_weights,
     add_corrected_decayed_weights,
     add_decayed_weights,
@@ -421,7 +426,6 @@ from jaxopt_ko.transforms.noise import (
     add_noise,
 )
 from jaxopt_ko.transforms.normalizing import (
-    NormalizeState,
     normalize,
     normalize_by_update_norm,
 )
@@ -435,7 +439,6 @@ from jaxopt_ko.transforms.scaling import (
     set_to_zero,
 )
 from jaxopt_ko.transforms.trust_ratio import (
-    ScaleByTrustRatioState,
     scale_by_param_block_norm,
     scale_by_param_block_rms,
     scale_by_trust_ratio,
@@ -450,6 +453,7 @@ from jaxopt_ko.tree import (
 from jaxopt_ko.tree import map_params as tree_map_params
 from jaxopt_ko.types import (
     KKT,
+    AdaptiveGradClipState,
     AddDecayedWeightsState,
     ClipByGlobalNormState,
     ClipState,
@@ -463,9 +467,12 @@ from jaxopt_ko.types import (
     MaskedNode,
     MaskOrFn,
     Multipliers,
+    NonNegativeParamsState,
+    NormalizeState,
     OptState,
     Params,
     ScalarOrSchedule,
+    ScaleByTrustRatioState,
     ScaleState,
     Schedule,
     Solution,
@@ -565,6 +572,9 @@ __all__ = [
     "AugmentedLagrangianState",
     "AverageParamsState",
     "BacktrackingLinesearchInfo",
+    "BatchNorm",
+    "BatchNormParams",
+    "BatchNormState",
     "COCOBState",
     "CautiousState",
     "ClipByGlobalNormState",
@@ -655,7 +665,9 @@ __all__ = [
     "ScaleByNovogradState",
     "ScaleByOptimisticGradientState",
     "ScaleByRStdDevState",
+    "ScaleByRStdDevWithCountState",
     "ScaleByRmsState",
+    "ScaleByRmsWithCountState",
     "ScaleByRpropState",
     "ScaleByRssState",
     "ScaleBySM3State",
@@ -669,6 +681,7 @@ __all__ = [
     "ScaleState",
     "Schedule",
     "ScheduleFreeState",
+    "ScheduledState",
     "ShouldSkipUpdateFunction",
     "SnapshotState",
     "Solution",
@@ -682,6 +695,7 @@ __all__ = [
     "TransformUpdateFn",
     "TrustRegionState",
     "Updates",
+    "WeightDecaySchedule",
     "WrappedSchedule",
     "ZeroNansState",
     "ZoomLinesearchInfo",
@@ -712,6 +726,7 @@ __all__ = [
     "augmented_lagrangian",
     "average_params",
     "averaged_params",
+    "batch_norm",
     "bfgs",
     "bias_correction",
     "catalog",
@@ -748,6 +763,7 @@ __all__ = [
     "ema_nesterov",
     "ema_nesterov_eval_params",
     "errors",
+    "eval_params",
     "explain",
     "exponential_decay",
     "flatten",
@@ -818,6 +834,7 @@ __all__ = [
     "nnls",
     "noisy_sgd",
     "nonlinear_cg",
+    "normalization",
     "normalize",
     "normalize_by_update_norm",
     "normuon",

@@ -12,7 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_ko import errors, tree
-from jaxopt_ko.lift import LeafUpdate, leafwise, name_of, named, taking, transform
+from jaxopt_ko.hypers import as_state
+from jaxopt_ko.lift import LeafUpdate, leafwise, transform
+from jaxopt_ko.methods import Method, Update, method_of, name_of, pair_of, taking, with_parts
 from jaxopt_ko.numerics import next_count, scalar_dtype, value_at, zero_count
 from jaxopt_ko.tree_state import AnyParams
 from jaxopt_ko.types import DType, EmptyState, GradientTransformation, MaskedNode, Params, PyTree, State, Updates
@@ -30,10 +32,10 @@ def identity() -> GradientTransformation:
     """Updates unchanged."""
 
     def update(updates: Updates, state: State, params: Params = None, **_: Any) -> tuple[Updates, State]:
-        errors.check_state_type("identity", state, EmptyState)
+        as_state("identity", state, EmptyState)
         return updates, state
 
-    return GradientTransformation(init_empty_state, named(update, "identity"))
+    return pair_of("identity", init_empty_state, update)
 
 
 def init_empty_state(params: Params) -> EmptyState:
@@ -41,6 +43,7 @@ def init_empty_state(params: Params) -> EmptyState:
     return EmptyState()
 
 
+@errors.options
 def stateless(f: Callable[[Updates, Params | None], Updates]) -> GradientTransformation:
     """A rule without memory: u = f(g, p), on whole trees; f gets None for the params where none are given.
 
@@ -48,27 +51,30 @@ def stateless(f: Callable[[Updates, Params | None], Updates]) -> GradientTransfo
     """
 
     def update(updates: Updates, state: State, params: Params = None, **_: Any) -> tuple[Updates, State]:
-        errors.check_state_type("stateless", state, EmptyState)
+        as_state("stateless", state, EmptyState)
         return f(updates, params), state
 
-    return GradientTransformation(init_empty_state, named(update, "stateless"))
+    return pair_of("stateless", init_empty_state, update)
 
 
+@errors.options
 def stateless_with_tree_map(f: Callable[[jax.Array, jax.Array | None], jax.Array]) -> GradientTransformation:
     """A rule without memory for one array: u = f(g, p) leaf by leaf, p None where no params are given."""
 
     def update(updates: Updates, state: State, params: Params = None, **_: Any) -> tuple[Updates, State]:
         if params is None:
             return jax.tree.map(lambda g: f(g, None), updates), state
+        errors.check_same_trees("stateless_with_tree_map", "gradients", updates, "params", params)
         return jax.tree.map(f, updates, params), state
 
     return transform("stateless_with_tree_map", init_empty_state, update, state_type=EmptyState)
 
 
 def opened(who: str, where: str, pair: Any) -> GradientTransformation:
-    """An argument that must be a transformation, as one that takes any extra arguments, foreign or ours."""
+    """An argument that must be a transformation, as one that takes any extra arguments: ours as it is."""
     pair = errors.check_pair(who, where, pair)
-    return GradientTransformation(taking(pair.init, 1), named(_any_extra(pair.update), name_of(pair)))
+    update = pair.update if isinstance(pair.update, Update) else Update(_any_extra(pair.update), method_of(pair))
+    return GradientTransformation(taking(pair.init, 1), update)
 
 
 def _any_extra(update: Callable[..., Any]) -> Callable[..., Any]:
@@ -81,6 +87,7 @@ def _any_extra(update: Callable[..., Any]) -> Callable[..., Any]:
     return passing
 
 
+@errors.options
 def with_extra_args_support(tx: GradientTransformation) -> GradientTransformation:
     """`tx` as one whose update takes any extra arguments and passes on those that tx knows; ours all do already."""
     return opened("with_extra_args_support", "tx", tx)
@@ -98,7 +105,7 @@ def run_if(
         steps, new = inner.update(g, state, p, **extra)
         errors.check_same_trees(name_of(inner), "updates", steps, "gradients", g)
         errors.check_carry(name_of(inner), state, new)
-        return jax.tree.map(lambda u, o: jnp.asarray(u).astype(o.dtype), steps, otherwise), new
+        return jax.tree.map(lambda u, o: _cast(u, o.dtype), steps, otherwise), new
 
     result: tuple[Updates, State] = either(condition, take, lambda: (otherwise, state))
     return result
@@ -113,11 +120,18 @@ def either(condition: Any, yes: Callable[[], PyTree], no: Callable[[], PyTree]) 
 
 def as_steps(values: Updates, g: Updates, p: Params) -> Updates:
     """Values like the gradients, in the dtypes that steps have: those that hold gradient and parameter both."""
-    if p is None:
-        return jax.tree.map(lambda v, g: jnp.asarray(v).astype(tree.dtype_of(g)), values, g)
-    return jax.tree.map(
-        lambda v, g, p: jnp.asarray(v).astype(tree.common_dtype(tree.dtype_of(g), tree.dtype_of(p))), values, g, p
-    )
+    if p is None or tree.structure(p) != tree.structure(g):
+        return jax.tree.map(lambda v, g: _cast(v, tree.dtype_of(g)), values, g)
+
+    def leaf(v: Any, g: Any, p: Any) -> Any:
+        return _cast(v, tree.common_dtype(tree.dtype_of(g), tree.dtype_of(p))) if tree.is_floating(g) else v
+
+    return jax.tree.map(leaf, values, g, p)
+
+
+def _cast(x: Any, dtype: DType) -> Any:
+    """An array in another dtype; what is no floating number as it is."""
+    return jnp.asarray(x).astype(dtype) if tree.is_floating(x) else x
 
 
 def no_steps(g: Updates, p: Params) -> Updates:
@@ -141,19 +155,37 @@ def chain(*args: GradientTransformation) -> GradientTransformation:
 
     runs = _runs([pair.update for pair in pairs])
     if len(runs) <= 1 and all(isinstance(pair.update, LeafUpdate) for pair in pairs):
-        return GradientTransformation(init, LeafUpdate(who, runs[0] if runs else []))
-    stages = [(len(run), run[0] if len(run) == 1 else LeafUpdate(who, run)) for run in runs]
+        return GradientTransformation(init, LeafUpdate(Method(who), runs[0] if runs else []))
+    stages = [(len(run), run[0] if len(run) == 1 else LeafUpdate(Method(who), run)) for run in runs]
+    return GradientTransformation(init, ChainUpdate(Method(who), stages, names))
 
-    def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
-        errors.check_state_tuple(update.__name__, state, names)  # the recipe's name, where one has named it
+
+class ChainUpdate(Update):
+    """The update of a chain: stage after stage, each of one transformation or of several leafwise ones in a row."""
+
+    def __init__(self, method: Method, stages: Sequence[tuple[int, Any]], names: Sequence[str]) -> None:
+        self.method, self.stages, self.names = method, tuple(stages), tuple(names)
+
+    def known_as(self, method: Method) -> ChainUpdate:
+        """The same chain with another record."""
+        return ChainUpdate(method, self.stages, self.names)
+
+    def __call__(self, updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
+        """One step of each."""
+        states = errors.check_state_tuple(self.method.name, state, self.names)
         new: list[State] = []
-        for size, stage in stages:
-            old = tuple(state[len(new) : len(new) + size])
+        for size, stage in self.stages:
+            old = tuple(states[len(new) : len(new) + size])
             updates, changed = stage(updates, old[0] if size == 1 else old, params, **extra)
             new += [changed] if size == 1 else changed
         return updates, tuple(new)
 
-    return GradientTransformation(init, named(update, who))
+
+jax.tree_util.register_pytree_node(
+    ChainUpdate,
+    lambda chain: ((chain.method, chain.stages), chain.names),
+    lambda names, parts: ChainUpdate(*parts, names),
+)
 
 
 def _runs(updates: Sequence[Callable[..., Any]]) -> list[list[Any]]:
@@ -185,13 +217,14 @@ def named_chain(*args: tuple[str, GradientTransformation]) -> GradientTransforma
         updates, new = inner.update(updates, tuple(state[name] for name in names), params, **extra)
         return updates, dict(zip(names, new, strict=True))
 
-    return GradientTransformation(init, named(update, f"named_chain({', '.join(map(str, names))})"))
+    return pair_of(f"named_chain({', '.join(map(str, names))})", init, update)
 
 
 def apply_updates(params: Params, updates: Updates) -> Params:
     """params + updates, leaf by leaf, added in float32 at least and kept in the parameters' dtype.
 
-    A parameter whose update is None stays as it is. Raises TreeError if the trees differ in structure or shape.
+    A parameter whose update is None stays as it is, and so does a PRNG key, to which nothing can be added. Raises
+    TreeError if the trees differ in structure or shape.
     """
     sparse = tree.structure(updates) != tree.structure(params)
     leaves, treedef = tree.flatten(params, none_is_leaf=sparse)
@@ -199,11 +232,13 @@ def apply_updates(params: Params, updates: Updates) -> Params:
     if steps_treedef != treedef:
         errors.structure_mismatch("apply_updates", "updates", updates, "params", params)
     for index, (p, u) in enumerate(zip(leaves, steps, strict=True)):
-        if u is None or tree.dtype_of(u) == jax.dtypes.float0:
+        if u is None or tree.is_float0(u):
             continue
         if p is None or np.shape(u) != np.shape(p):
             path = errors.path_of(params, index, none_is_leaf=sparse)
             errors.shape_mismatch("apply_updates", "updates", path, u, "params", None if p is None else np.shape(p))
+        if jnp.issubdtype(tree.dtype_of(p), jax.dtypes.extended):
+            continue
         leaves[index] = p + u if tree.dtype_of(p) == tree.dtype_of(u) == jnp.float32 else _add(p, u)
     return treedef.unflatten(leaves)
 
@@ -231,6 +266,7 @@ class PartitionState(NamedTuple):
     inner_states: dict[Hashable, MaskedState]  # label -> state of its transformation
 
 
+@errors.options
 def masked(
     inner: GradientTransformation,
     mask: PyTree | Callable[[Params], PyTree],
@@ -239,7 +275,8 @@ def masked(
 ) -> GradientTransformation:
     """`inner` on the leaves where the mask is True; the others pass as they are and have no state.
 
-    mask: a tree of bools like the parameters, or a prefix of one, or a function of the parameters that makes it.
+    mask: a tree of bools like the parameters, or a prefix of one, or a function of the parameters that makes it; an
+        array of one bool is one. A module of bools is a tree, also where it can be called.
     mask_compatible_extra_args: mask also those extra arguments that are trees like the parameters.
 
     Raises TransformationError when made; TreeError, when traced, for a mask that is no tree of bools or fits no
@@ -253,13 +290,14 @@ def masked(
         return groups.init(params, **problem)[True]
 
     def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
-        errors.check_state_type(who, state, MaskedState)
+        state = as_state(who, state, MaskedState)
         updates, states = groups.update(updates, {True: state}, params, **extra)
         return updates, states[True]
 
-    return GradientTransformation(init, named(update, who))
+    return pair_of(who, init, update)
 
 
+@errors.options
 def partition(
     transforms: Mapping[Hashable, GradientTransformation],
     param_labels: PyTree | Callable[[Params], PyTree],
@@ -268,7 +306,8 @@ def partition(
 ) -> GradientTransformation:
     """Each leaf to the transformation of its label: partition({"w": adam(1e-3), "b": sgd(1e-2)}, labels).
 
-    param_labels: a tree of labels like the parameters, or a prefix of one, or a function that makes it.
+    param_labels: a tree of labels like the parameters, or a prefix of one, or a function that makes it. A module of
+        labels is a tree, also where it can be called.
     Each leaf is computed once, however many labels there are; what grows with them is taking the tree apart.
 
     Raises TransformationError when made; TreeError, when traced, naming the path of a leaf whose label has no
@@ -283,14 +322,15 @@ def partition(
         return PartitionState(groups.init(params, **problem))
 
     def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
-        errors.check_state_type(who, state, PartitionState)
+        state = as_state(who, state, PartitionState)
         errors.check_state_keys(who, state.inner_states, tuple(pairs))
         updates, states = groups.update(updates, state.inner_states, params, **extra)
         return updates, PartitionState(states)
 
-    return GradientTransformation(init, named(update, who))
+    return pair_of(who, init, update)
 
 
+@errors.options
 def labels_by_path(patterns: Mapping[str, Any], otherwise: Any = None) -> Callable[[PyTree], PyTree]:
     """A function that labels every leaf by the first pattern found in its path, layers/0/query/kernel; or `otherwise`.
 
@@ -309,9 +349,24 @@ def labels_by_path(patterns: Mapping[str, Any], otherwise: Any = None) -> Callab
     return labels
 
 
+def labels_of_mask(who: str, mask: PyTree | Callable[[Params], PyTree], names: Mapping[bool, Hashable]) -> Any:
+    """A mask, as of `masked`, as a function that labels: names[True] where it is True."""
+
+    def labels(params: Params) -> PyTree:
+        leaves, treedef = tree.flatten(params, none_is_leaf=True)
+        flags = tree.spread(who, "mask", mask, params)
+        return treedef.unflatten(
+            None if leaf is None else names[errors.check_bool(who, params, i, flag)]
+            for i, (leaf, flag) in enumerate(zip(leaves, flags, strict=True))
+        )
+
+    return labels
+
+
 multi_transform, MultiTransformState = partition, PartitionState  # optax's older names
 
 
+@with_parts("labels_of", "allowed", "inits", "updates")
 class _Groups:
     """Leaves dealt out by label; a leaf whose label has no transformation (a mask's False) passes unchanged."""
 
@@ -323,7 +378,8 @@ class _Groups:
         deal_extra: bool,
         labels: tuple[Hashable, ...],
     ) -> None:
-        self.labels_of, self.who, self.deal_extra, self.allowed = labels_of, who, deal_extra, dict.fromkeys(labels)
+        self.labels_of, self.who, self.deal_extra = labels_of, who, deal_extra
+        self.allowed = {label: label for label in labels}
         self.inits = {label: taking(pair.init, 1) for label, pair in pairs.items()}
         self.updates = {label: taking(pair.update, 3) for label, pair in pairs.items()}
 
@@ -336,12 +392,11 @@ class _Groups:
     def update(
         self, updates: Updates, states: Mapping[Hashable, MaskedState], params: Params, **extra: Any
     ) -> tuple[Updates, dict[Hashable, MaskedState]]:
-        owned = self._owned(updates if params is None else params)
         leaves, treedef = tree.flatten(updates, none_is_leaf=True)
-        if params is not None and not self._fits(params, treedef):
-            errors.structure_mismatch(self.who, "gradients", updates, "params", params)
+        fits = params is not None and self._fits(params, treedef)  # what reads other parameters than these will say so
+        owned = self._owned(params if fits else updates)
         updates_of = self._dealer(updates, owned)
-        params_of = _all_of(None) if params is None else self._dealer(params, owned)
+        params_of = self._dealer(params, owned) if fits else _all_of(params)
         extra_of = {
             key: self._dealer(value, owned) if self.deal_extra and self._fits(value, treedef) else _all_of(value)
             for key, value in extra.items()
@@ -350,7 +405,8 @@ class _Groups:
         for label, update in self.updates.items():
             mine, indices = {key: of(label) for key, of in extra_of.items()}, owned.get(label, ())
             part = updates_of(label)
-            steps, state = update(part, states[label].inner_state, params_of(label), **mine)
+            inner = as_state(self.who, states[label], MaskedState).inner_state
+            steps, state = update(part, inner, params_of(label), **mine)
             new[label] = MaskedState(state)
             dealt, structure = tree.flatten(steps, none_is_leaf=True)
             if structure != tree.structure(part, none_is_leaf=True):
@@ -361,21 +417,23 @@ class _Groups:
 
     def _owned(self, params: Params) -> dict[Hashable, list[int]]:
         """label -> the numbers of its leaves, None leaves counted; one pass over the tree for all labels."""
-        labels = self.labels_of(params) if callable(self.labels_of) else self.labels_of
-        try:
-            full = jax.tree.broadcast(labels, params, is_leaf=tree.is_none)
-        except ValueError:
-            errors.structure_mismatch(self.who, "labels", labels, "params (or a prefix of them)", params)
-        owned: dict[Hashable, list[int]] = {}
+        labels = tree.spread(self.who, "labels", self.labels_of, params)
         leaves = tree.flatten(params, none_is_leaf=True)[0]
-        for index, (label, leaf) in enumerate(zip(tree.flatten(full, none_is_leaf=True)[0], leaves, strict=True)):
-            known = isinstance(label, Hashable) and label in self.allowed
+        owned: dict[Hashable, list[int]] = {}
+        for index, (said, leaf) in enumerate(zip(labels, leaves, strict=True)):
+            label, known = self._known(said)
             if not known and leaf is not None:
                 path = errors.path_of(params, index, none_is_leaf=True)
                 errors.unknown_label(self.who, path, label, tuple(self.allowed))
             if known:
                 owned.setdefault(label, []).append(index)
         return owned
+
+    def _known(self, label: Any) -> tuple[Any, bool]:
+        """A label, an array of one bool as that bool; is it one of ours? 1 is not True."""
+        label = errors.as_bool(label)
+        known = isinstance(label, Hashable) and label in self.allowed
+        return label, known and isinstance(label, bool) == isinstance(self.allowed[label], bool)
 
     @staticmethod
     def _dealer(full: PyTree, owned: Mapping[Hashable, Sequence[int]]) -> Callable[[Hashable], PyTree]:
@@ -410,7 +468,7 @@ class InjectStatefulHyperparamsState(NamedTuple):
 
     count: jax.Array  # type: ignore[assignment]  # int32[]  steps taken
     hyperparams: dict[str, jax.Array]  # name -> float[], read, and free to be set, between steps
-    hyperparams_states: dict[str, Any]  # name -> state of its StatefulSchedule; a plain schedule needs the count alone
+    hyperparams_states: dict[str, Any]  # name -> state of its schedule, a WrappedScheduleState of a plain one
     inner_state: State  # of what the factory makes
 
 
@@ -454,11 +512,11 @@ class WrappedSchedule:
 
     def update(self, state: WrappedScheduleState, **_: Any) -> WrappedScheduleState:
         """One step on."""
-        return WrappedScheduleState(next_count(state.count))
+        return WrappedScheduleState(next_count(as_state("WrappedSchedule", state, WrappedScheduleState).count))
 
     def __call__(self, state: WrappedScheduleState, **_: Any) -> Any:
         """The schedule's value."""
-        return self.schedule_fn(state.count)
+        return self.schedule_fn(as_state("WrappedSchedule", state, WrappedScheduleState).count)
 
 
 def inject_hyperparams(
@@ -477,6 +535,7 @@ def inject_hyperparams(
     outside a compiled step. Raises HyperparameterError for a static argument that the factory does not have.
     """
     errors.check_factory("inject_hyperparams", inner_factory)
+    errors.check_dtype("inject_hyperparams", "hyperparam_dtype", hyperparam_dtype)
     signature = inspect.signature(inner_factory)
     static = {static_args} if isinstance(static_args, str) else set(static_args)
     who = f"inject_hyperparams({getattr(inner_factory, '__name__', 'factory')})"
@@ -497,50 +556,56 @@ def inject_hyperparams(
             if parameter.kind is parameter.VAR_KEYWORD:
                 arguments |= arguments.pop(parameter.name, {})
         hypers = {key: value for key, value in arguments.items() if injectable(key, value)}
-        stateful = {key: value for key, value in hypers.items() if isinstance(value, StatefulSchedule)}
-        schedules = {key: value for key, value in hypers.items() if callable(value) and key not in stateful}
+        schedules = {
+            key: value if isinstance(value, StatefulSchedule) else WrappedSchedule(value)
+            for key, value in hypers.items()
+            if callable(value)
+        }
         dtype = scalar_dtype() if hyperparam_dtype is None else hyperparam_dtype
 
+        given = dict(bound.arguments)
+
         def inner(hyperparams: Mapping[str, Any]) -> GradientTransformation:
-            named_ = {key: value for key, value in hyperparams.items() if key in bound.arguments}
-            again = inspect.BoundArguments(signature, {**bound.arguments, **named_})
-            rest = {key: value for key, value in hyperparams.items() if key not in bound.arguments}
+            named_ = {key: value for key, value in hyperparams.items() if key in given}
+            again = inspect.BoundArguments(signature, {**given, **named_})
+            rest = {key: value for key, value in hyperparams.items() if key not in given}
             return inner_factory(*again.args, **{**again.kwargs, **rest})
 
         # Bad values are refused now, not when traced.
-        made = inner({key: lambda _, s=value: s(s.init()) for key, value in stateful.items()})
+        made = inner({key: lambda _, s=value: s(s.init()) for key, value in schedules.items()})
 
-        def now(states: Mapping[str, Any], count: jax.Array, **extra: Any) -> dict[str, jax.Array]:
+        def now(states: Mapping[str, Any], **extra: Any) -> dict[str, jax.Array]:
             """The values of all schedules."""
-            values = {key: value_at(value, count, who, key) for key, value in schedules.items()}
-            for key, schedule in stateful.items():
-                value = taking(schedule, 1)(states[key], **extra)
+            values = {}
+            for key, schedule in schedules.items():
+                with jax.numpy_dtype_promotion("standard"):  # a schedule is free to mix its step with floats
+                    value = taking(schedule, 1)(states[key], **extra)
                 errors.check_schedule_value(who, key, value)
-                values[key] = jnp.asarray(value)
-            return {key: value.astype(dtype) for key, value in values.items()}
+                values[key] = jnp.asarray(value).astype(dtype)
+            return values
 
         def init(params: Params, **problem: Any) -> InjectStatefulHyperparamsState:
-            count, states = zero_count(), {key: schedule.init() for key, schedule in stateful.items()}
+            count, states = zero_count(), {key: schedule.init() for key, schedule in schedules.items()}
             plain = {key: value for key, value in hypers.items() if not callable(value)}
             values = {key: value_at(value, count, who, key).astype(dtype) for key, value in plain.items()}
-            values |= now(states, count)
+            values |= now(states)
             values = {key: values[key] for key in hypers}
             state = taking(inner(values).init, 1)(params, **problem)
             return InjectStatefulHyperparamsState(count, values, states, state)
 
         def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
-            errors.check_state_type(who, state, InjectStatefulHyperparamsState)
+            state = as_state(who, state, InjectStatefulHyperparamsState)
             errors.check_state_keys(who, state.hyperparams, tuple(hypers))
             values = {key: jnp.asarray(value, dtype) for key, value in state.hyperparams.items()}
-            values |= now(state.hyperparams_states, state.count, **extra)
+            values |= now(state.hyperparams_states, **extra)
             states = {
                 key: taking(schedule.update, 1)(state.hyperparams_states[key], **extra)
-                for key, schedule in stateful.items()
+                for key, schedule in schedules.items()
             }
             updates, new = taking(inner(values).update, 3)(updates, state.inner_state, params, **extra)
             return updates, InjectStatefulHyperparamsState(next_count(state.count), values, states, new)
 
-        return GradientTransformation(init, named(update, f"inject_hyperparams({name_of(made)})"))
+        return pair_of(f"inject_hyperparams({name_of(made)})", init, update)
 
     return factory
 

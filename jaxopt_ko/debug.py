@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxopt_ko import errors
 from jaxopt_ko.errors import say
-from jaxopt_ko.lift import name_of, named, taking
+from jaxopt_ko.lift import method_of, name_of, pair_of, taking
 from jaxopt_ko.types import GradientTransformation, Params, PyTree, State, Updates
 
 # State fields that hold sums or means of squares, whatever the transformation and however deep in its state.
@@ -45,7 +45,7 @@ def check_values(transformation: GradientTransformation, enabled: bool = True) -
                    "Its state was changed from outside, or restored from another field")  # fmt: skip
         return steps, new_state
 
-    return GradientTransformation(pair.init, named(update, who))
+    return pair_of(method_of(pair), pair.init, update)
 
 
 def raise_on_bad_values(step: F, enabled: bool = True) -> F:

@@ -113,6 +113,7 @@ class NoiseScale(NamedTuple):
 # ---- curvature ------------------------------------------------------------------------------------------
 
 
+@errors.options
 def hessian_extremes(
     fun: Function,
     params: Params,
@@ -142,6 +143,7 @@ def hessian_extremes(
     return found
 
 
+@errors.options
 def condition_number(
     fun: Function,
     params: Params,
@@ -203,6 +205,7 @@ def hessian_trace(
     return found
 
 
+@errors.options
 def spectral_density(
     fun: Function,
     params: Params,
@@ -233,6 +236,7 @@ def spectral_density(
     return found
 
 
+@errors.options
 def critical_point(
     fun: Function,
     params: Params,
@@ -355,7 +359,7 @@ def _dot(x: PyTree, y: PyTree) -> Array:
 
 
 def _norm(x: PyTree) -> Array:
-    return jnp.sqrt(_dot(x, x))
+    return tree.global_norm(x)
 
 
 def _unit(x: PyTree) -> PyTree:

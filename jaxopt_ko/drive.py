@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,11 +15,17 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import apply_updates
-from jaxopt_ko.lift import taking
+from jaxopt_ko.lift import Update, method_of, taking
+from jaxopt_ko.methods import is_plain
+from jaxopt_ko.numerics import ratio
+from jaxopt_ko.shortest import condition as condition_of
+from jaxopt_ko.shortest import shortest
 from jaxopt_ko.types import Code, GradientTransformation, Hyper, Info, Params, PyTree, Solution, State, Status
 
 DERIVATIVES = ("implicit", "implicit-cg", "unrolled")
 MAX_STEPS = 10_000
+BLURRED = 0.25  # 1/eps to this power: a condition from which on what a run left may hide that H is singular
+FLAT = 10.0  # times eps: a bend that is that part of the steepest is none
 ROW = "{:>7}  {:>9}  {:>19}  {:>12}  {:>10}"
 
 
@@ -29,9 +37,11 @@ class Carry(NamedTuple):
 
 
 def start_of(method: GradientTransformation, params: Params, words: Mapping[str, Any]) -> State | None:
-    """The state that a solver starts with; None if it is none, as its state has no count and no Info."""
+    """The state that a solver starts with; None if it is none: by its record, a foreign one by its state's Info."""
     state = taking(method.init, 1)(params, **words)
-    return state if isinstance(getattr(state, "info", None), Info) and hasattr(state, "count") else None
+    ours = isinstance(method.update, Update)
+    solver = method_of(method).solver if ours else isinstance(getattr(state, "info", None), Info)
+    return state if solver and isinstance(getattr(state, "info", None), Info) else None
 
 
 def solve(
@@ -110,61 +120,140 @@ def _print_end(code: Any, steps: Any, value: Any, evaluations: Any) -> None:
 # ---- derivatives ----------------------------------------------------------------------------------------
 
 
+class Held(NamedTuple):
+    """Elements of a solution that go where its data go, such as bounds; of the solution as one vector."""
+
+    which: Array  # bool[n]
+    at: Callable[[Any], Array] | None  # args -> float[n], where they are held; None if nothing moves them
+    firmly: Array  # bool[n]  the equations move none of these any further
+
+
 def implicit(
     condition: Callable[[Params, Any], Params],
-    value_fn: Callable[[Params, Any], Array],
-    solution: tuple[Params, Array],
+    value_fn: Callable[[Params, Any], PyTree],
+    solution: tuple[Params, PyTree],
     args: Any,
-    fixed: Array | None = None,
+    held: Held | None = None,
     symmetric_cg: bool = False,
-) -> tuple[Params, Array]:
-    """The solution and its value, with the derivatives by `args` that condition(solution, args) = 0 gives them.
+) -> tuple[Params, PyTree]:
+    """The solution and what value_fn makes of it, with the derivatives by `args` that E(x, args) = 0 gives them.
 
-    dx = -(d condition / dx)^-1 (d condition / d args) d args, 0 where `fixed` (bool[n], of the solution as one
-    vector); d value = value_fn's own. Forward and reverse mode, and again. The linear system is solved densely, or
-    by conjugate gradients on products with a symmetric derivative.
+    E: condition
+    dx = d held - H+ (H d held + dE/dargs d args)    H = dE/dx, without rows and columns of what is held firmly
+
+    H+ takes of many dx the shortest (`shortest`): where H is singular, along which a model does not change at all, say,
+    x stays; d value is value_fn's own. Forward and reverse mode, and again. The linear system is solved densely, or by
+    conjugate residuals on products with a symmetric derivative.
     """
     end, value = solution
     x, unravel = tree.ravel(end)
+    at = None if held is None else held.at
 
     def equation(x: Array, args: Any) -> Array:
         return tree.ravel(condition(unravel(x), args))[0]
 
     @jax.custom_jvp
-    def solved(x: Array, value: Array, fixed: Array, args: Any) -> tuple[Array, Array]:
+    def solved(x: Array, value: PyTree, marks: Array, args: Any) -> tuple[Array, PyTree]:
         return x, value
 
     @solved.defjvp
-    def _(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Any, Any]:
-        (x, value, fixed, args), (*_, d_args) = primals, tangents
-        x, value = solved(x, value, fixed, args)  # what follows may be differentiated again
-        _, d_equation = jax.jvp(lambda a: equation(x, a), (args,), (d_args,))
-        free = fixed == 0
-        d_equation = jnp.where(free, d_equation, 0)
-        if symmetric_cg:
-            _, product = jax.linearize(lambda z: equation(z, args), x)
-            dx = _conjugate_gradients(lambda v: jnp.where(free, product(jnp.where(free, v, 0)), v), -d_equation)
-        else:
-            H = jax.jacfwd(equation)(x, args)
-            H = jnp.where(free[:, None] & free[None, :], H, jnp.eye(x.size, dtype=x.dtype))
-            dx = -jnp.linalg.solve(H, d_equation)
-        _, d_value = jax.jvp(lambda z, a: value_fn(unravel(z), a), (x, args), (dx, d_args))
-        return (x, value), (dx, d_value.astype(value.dtype))
+    def _(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+        (x, value, marks, args), (*_, d_args) = primals, tangents
+        x, value = solved(x, value, marks, args)  # what follows may be differentiated again
+        (which, firmly), eye = marks == 1, jnp.eye(x.size, dtype=x.dtype)
+        d_held = jnp.zeros_like(x)
+        if at is not None:
+            d_held = jnp.where(which, jax.jvp(at, (args,), (d_args,))[1], 0)
 
-    held = jnp.zeros_like(x) if fixed is None else fixed.astype(x.dtype)
-    x, value = solved(x, value, held, args)
+        def of_free(v: Array) -> Array:
+            return jnp.where(firmly, 0, v)
+
+        def matrix(x: Array) -> Array:
+            H = jax.jacfwd(equation)(x, args)
+            return jnp.where(firmly[:, None] | firmly[None, :], eye, H)
+
+        def by_products(x: Array, args: Any) -> Callable[[Array], Array]:
+            _, H = jax.linearize(lambda z: equation(z, args), x)
+            return lambda b: _conjugate_residuals(lambda v: jnp.where(firmly, v, H(of_free(v))), b)
+
+        there, fixed = frozen((x, args))
+        off = lambda x: of_free(equation(x, fixed))  # noqa: E731
+        if symmetric_cg:
+            near = x + _nearer(off, by_products(there, fixed), there, jnp.ones((), bool))
+            inverse = by_products(near, args)
+        else:
+            H = frozen(matrix(there))
+            blurred = ~(condition_of(H) < max(x.size, float(np.finfo(x.dtype).eps) ** -BLURRED))
+            near = x + _nearer(off, shortest(H), there, blurred)
+            inverse = shortest(matrix(near))
+        _, d_equation = jax.jvp(equation, (near, args), (d_held, d_args))
+        dx = d_held - inverse(of_free(d_equation))
+        _, d_value = jax.jvp(lambda z, a: value_fn(unravel(z), a), (x, args), (dx, d_args))
+        return (x, value), (dx, jax.tree.map(lambda d, v: d.astype(v.dtype), d_value, value))
+
+    none = jnp.zeros(x.shape, bool)
+    marks = jnp.stack([none, none] if held is None else [held.which, held.firmly]).astype(x.dtype)
+    x, value = solved(x, value, marks, args)
     return unravel(x), value
 
 
-def _conjugate_gradients(product: Callable[[Array], Array], b: Array) -> Array:
-    """The solution of product(x) = b for a symmetric positive definite product."""
+def _nearer(off: Callable[[Array], Array], inverse: Callable[[Array], Array], x: Array, wanted: Array) -> Array:
+    """The step from x to where |off| is least, as far as rounding lets `inverse`, that of its derivative, go.
 
-    def cg(product: Callable[[Array], Array], b: Array) -> Array:
-        eps = float(np.finfo(b.dtype).eps)
-        x: Array = jax.scipy.sparse.linalg.cg(product, b, tol=eps)[0]  # type: ignore[no-untyped-call]
-        return x
+    A run ends with some |off| left, and H has an error of its size: it hides that H is singular.
+    """
 
-    x: Array = jax.lax.custom_linear_solve(product, b, solve=cg, symmetric=True)
+    def go(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        step, left, size, _ = carry
+        new = step - inverse(left)
+        left_new = off(x + new)
+        size_new = jnp.max(jnp.abs(left_new), initial=0.0)
+        falls = size_new < 0.5 * size
+        step, left, size = jax.tree.map(lambda a, b: jnp.where(falls, a, b), (new, left_new, size_new), carry[:3])
+        return step, left, size, falls
+
+    left = off(x)
+    start = (jnp.zeros_like(x), left, jnp.max(jnp.abs(left), initial=0.0), wanted)
+    return frozen(jax.lax.while_loop(lambda carry: carry[3], go, start)[0])  # type: ignore[no-any-return]
+
+
+def _conjugate_residuals(product: Callable[[Array], Array], b: Array) -> Array:
+    """H+ b for a symmetric positive semidefinite H, by its products (Stiefel 1955, doi:10.1007/BF02564277).
+
+    |b - H x| is least over Krylov's spaces. Where H is singular what is left of b in the end is its share that no H x
+    makes, and only along that x is longer than it has to be.
+    """
+
+    def cr(product: Callable[[Array], Array], b: Array) -> Array:
+        eps, size = float(np.finfo(b.dtype).eps), b @ b
+
+        def flat(rr: Array, rHr: Array, steepest: Array) -> Array:
+            return rHr <= FLAT * eps * steepest * rr
+
+        def go(carry: Any) -> Any:
+            x, r, p, Hp, rHr, steepest, count = carry
+            a = ratio(rHr, Hp @ Hp)
+            x, r = x + a * p, r - a * Hp
+            Hr = product(r)
+            new = r @ Hr
+            beta = ratio(new, rHr)
+            return x, r, r + beta * p, Hr + beta * Hp, new, jnp.maximum(steepest, ratio(new, r @ r)), count + 1
+
+        def goes_on(carry: Any) -> Array:
+            _, r, _, _, rHr, steepest, count = carry
+            rr = r @ r
+            on: Array = (rr > eps * eps * size) & ~flat(rr, rHr, steepest) & (count < 10 * b.size)
+            return on
+
+        Hb = product(b)
+        bend = b @ Hb
+        start = (jnp.zeros_like(b), b, b, Hb, bend, ratio(bend, size), jnp.zeros((), jnp.int32))
+        x, r, _, _, rHr, steepest, _ = jax.lax.while_loop(goes_on, go, start)
+        rr = r @ r
+        beyond = (rr > eps * size) & flat(rr, rHr, eps**-0.5 * steepest)
+        return x - jnp.where(beyond, ratio(x @ r, rr), 0) * r
+
+    x: Array = jax.lax.custom_linear_solve(product, b, solve=cr, symmetric=True)
     return x
 
 
@@ -182,6 +271,27 @@ def in_this_trace(fun: Callable[..., Any], params: Params, args: tuple[Any, ...]
         return jax.tree.unflatten(jax.tree.structure(shape), call(*jax.tree.leaves((params, *given))))
 
     return converted, (*args, *foreign)
+
+
+def of_arrays(
+    functions: Sequence[Callable[..., Any] | None], args: tuple[Any, ...]
+) -> tuple[list[Any], tuple[Any, ...]]:
+    """The functions of (params, *args) and args without what is no array, such as a string: that is a constant."""
+    treedef: Any
+    leaves, treedef = jax.tree.flatten(args)
+    if all(_is_array(leaf) or isinstance(leaf, bool) for leaf in leaves):
+        return list(functions), args
+    constant = [None if _is_array(leaf) else leaf for leaf in leaves]
+
+    def with_constants(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(params: Params, *arrays: Any) -> Any:
+            rest = iter(arrays)
+            return function(params, *treedef.unflatten(next(rest) if c is None else c for c in constant))
+
+        return call
+
+    arrays = tuple(leaf for leaf in leaves if _is_array(leaf))
+    return [None if f is None else with_constants(f) for f in functions], arrays
 
 
 def settled(params: Params) -> Params:
@@ -220,14 +330,15 @@ def check_derivative(who: str, derivative: str, max_steps: Any) -> None:
 def jitted(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function(setting, *arrays)`, compiled once for every hashable setting: a second run compiles nothing.
 
-    What is no array among the arrays (a string, a function) is part of the setting.
+    What is no array among the arrays (a string, a function) is part of the setting. What is compiled for a function
+    that holds arrays, or anything else that is not plain, goes when that function goes.
     """
 
-    @jax.jit(static_argnums=(0, 1))
-    def compiled(setting: Any, others: Any, arrays: list[Any]) -> Any:
-        rest = iter(arrays)
-        leaves = [next(rest) if leaf is _ARRAY else leaf for leaf in others.leaves]
-        return function(setting, *others.treedef.unflatten(leaves))
+    @functools.partial(jax.jit, static_argnums=(0, 1))  # before jax 0.8.1 jit must be given its function
+    def compiled(setting: Any, others: Others, arrays: list[Any]) -> Any:
+        return function(setting, *others.filled(arrays))
+
+    programs: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
 
     def run(setting: Any, *arguments: Any) -> Any:
         leaves, treedef = jax.tree.flatten(arguments)
@@ -237,9 +348,37 @@ def jitted(function: Callable[..., Any]) -> Callable[..., Any]:
             hash((setting, others))
         except TypeError:
             return function(setting, *arguments)
-        return compiled(setting, others, arrays)
+        parts, structure = jax.tree.flatten((setting, others.leaves), is_leaf=callable)
+        held = [None if is_plain(part) else part for part in parts]
+        owner = next((_owner(part) for part in held if part is not None), None)
+        try:
+            kept = None if owner is None else programs.setdefault(owner, {})
+            refs = tuple(part if no is None else _weak(part) for part, no in zip(parts, held, strict=True))
+        except TypeError:  # no weak reference can be had
+            kept = None
+        if kept is None:
+            return compiled(setting, others, arrays)
+        key = refs, structure, treedef
+        if key not in kept:
+
+            def program(arrays: list[Any]) -> Any:
+                alive = [part() if isinstance(part, weakref.ref) else part for part in refs]
+                setting, leaves = jax.tree.unflatten(structure, alive)
+                return function(setting, *Others(leaves, treedef).filled(arrays))
+
+            kept[key] = jax.jit(program)
+        return kept[key](arrays)
 
     return run
+
+
+def _owner(part: Any) -> Any:
+    """The object whose end is that of a function: itself, or whose method it is."""
+    return getattr(part, "__self__", part)
+
+
+def _weak(part: Any) -> Any:
+    return weakref.WeakMethod(part) if hasattr(part, "__self__") else weakref.ref(part)
 
 
 class Others(NamedTuple):
@@ -247,6 +386,12 @@ class Others(NamedTuple):
 
     leaves: tuple[Any, ...]
     treedef: Any
+
+    def filled(self, arrays: Sequence[Any]) -> Any:
+        """The arguments again, with these arrays."""
+        rest = iter(arrays)
+        leaves = [next(rest) if leaf is _ARRAY else leaf for leaf in self.leaves]
+        return self.treedef.unflatten(leaves)
 
 
 class _Array:
@@ -257,4 +402,6 @@ _ARRAY = _Array()
 
 
 def _is_array(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array | np.ndarray | np.generic | int | float | complex) and not isinstance(leaf, bool)
+    if isinstance(leaf, np.ndarray | np.generic):
+        return leaf.dtype.kind not in "OSUMm"  # objects, strings and dates
+    return isinstance(leaf, jax.Array | int | float | complex) and not isinstance(leaf, bool)

@@ -6,10 +6,12 @@ traced values: those pass unchecked.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, ParamSpec, TypeVar
 
 import chex
 import jax
@@ -18,6 +20,9 @@ import numpy as np
 from jax.tree_util import tree_flatten_with_path as flatten_with_path
 
 from jaxopt_ko.types import GradientTransformation, Hyper, MaskedNode, PyTree
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class HyperparameterError(ValueError):
@@ -120,6 +125,26 @@ def as_computed(value: Any) -> float:
         return math.inf
 
 
+def check_switch(who: str, name: str, value: Any) -> None:
+    """An option that is on or off when the program is made."""
+    known = isinstance(value, bool | np.bool_)
+    if not known and isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer):
+        known = value.dtype == np.bool_ and value.shape == ()
+    if not known:
+        say(HyperparameterTypeError, who, f"{name} must be True or False", describe(value),
+            "It decides which program is made, so it cannot be traced")  # fmt: skip
+
+
+def check_whole(who: str, name: str, value: Any, least: int = 0) -> None:
+    """An integer of `least` or more, traced or not; where it is concrete it is looked at."""
+    dtype = getattr(value, "dtype", None)
+    whole = jnp.issubdtype(dtype, jnp.integer) if dtype is not None else isinstance(value, int)
+    fits = isinstance(value, jax.core.Tracer) or (whole and np.shape(value) == () and int(value) >= least)
+    if isinstance(value, bool) or not whole or np.shape(value) != () or not fits:
+        say(HyperparameterTypeError, who, f"{name} must be an integer of at least {least}", describe(value),
+            "Give a Python int or an int32 array of shape ()")  # fmt: skip
+
+
 def check_dtype(who: str, name: str, dtype: Any) -> None:
     """The dtype of some memory: None for the default, or a real floating one of 16 bits at least."""
     try:
@@ -197,12 +222,15 @@ def check_choice(who: str, name: str, value: Any, choices: Sequence[str]) -> Non
             "See the docstring for what each variant is")  # fmt: skip
 
 
-def check_pattern(who: str, pattern: Any) -> re.Pattern[str]:
+def check_pattern(who: str, pattern: Any, what: str = "each pattern") -> re.Pattern[str]:
     """A regular expression."""
-    try:
-        return re.compile(pattern)
-    except (re.error, TypeError) as error:
-        say(HyperparameterError, who, "each pattern must be a regular expression", repr(pattern), str(error))
+    wrong = "Give a string"
+    if isinstance(pattern, str) or (isinstance(pattern, re.Pattern) and isinstance(pattern.pattern, str)):
+        try:
+            return re.compile(pattern)
+        except re.error as error:
+            wrong = f"It does not compile: {error}"
+    say(HyperparameterError, who, f"{what} must be a regular expression", repr(pattern), wrong)
 
 
 def check_kind(who: str, name: str, value: Any) -> tuple[Any, Any]:
@@ -212,19 +240,51 @@ def check_kind(who: str, name: str, value: Any) -> tuple[Any, Any]:
     return value[0], value[1]
 
 
-def check_instance(who: str, name: str, value: Any, kind: type) -> None:
-    """An argument of a class of ours."""
+def check_instance(who: str, name: str, value: Any, kind: type, make: str) -> None:
+    """An argument of a class of ours; make: how a user makes one."""
     if not isinstance(value, kind):
-        say(HyperparameterTypeError, who, f"{name} must be {kind.__name__}", describe(value),
-            f"Make them with {kind.__name__}.init_synced(params)")  # fmt: skip
+        say(HyperparameterTypeError, who, f"{name} must be {kind.__name__}", describe(value), f"Make it: {make}")
 
 
-def check_one_state(who: str, found: Sequence[Any], kind: type) -> Any:
-    """The one state of a class among those that a tree holds."""
-    if len(found) != 1:
-        say(StateError, who, f"the state must hold one {kind.__name__}", f"{len(found)} of them",
+def check_averages(who: str, found: Sequence[Any], kinds: Iterable[type]) -> None:
+    """Of the states that keep an average there must be one."""
+    if not found:
+        say(StateError, who, f"the state must hold one {' or '.join(kind.__name__ for kind in kinds)}", "none of them",
             "Pass the state of the optimizer, or the part of it that is meant")  # fmt: skip
-    return found[0]
+
+
+def two_averages(who: str, path: str, first: Any, second: Any) -> NoReturn:
+    """A leaf with an average in two states."""
+    say(StateError, who, f"the state must hold one average of the leaf {path}",
+        f"{describe(first)} and {describe(second)}",
+        "Pass the part of the state that is meant, or call the function that is for one of them alone")  # fmt: skip
+
+
+def average_shape(who: str, path: str, leaf: Any, average: Any) -> NoReturn:
+    """An average of something else than this leaf."""
+    say(StateError, who, f"the average of the leaf {path} must have the leaf's shape {np.shape(leaf)}",
+        describe(average), "Pass parameters like those of the state; both made under jax.vmap are evaluated under it. "
+        "For what `route` shows as stacks of matrices, opt.eval_params(state, params)")  # fmt: skip
+
+
+def as_bool(value: Any) -> Any:
+    """An array of one truth value as a bool; anything else as it is."""
+    whole = getattr(value, "dtype", None) == np.bool_ and np.size(value) == 1
+    return bool(np.asarray(value).item()) if whole and not isinstance(value, jax.core.Tracer) else value
+
+
+def check_bool(who: str, mask: PyTree, index: int, value: Any) -> bool:
+    """A leaf of a mask: a bool, or an array of one."""
+    value = as_bool(value)
+    if not isinstance(value, bool):
+        _not_a_bool(who, path_of(mask, index, none_is_leaf=True), value)
+    return value
+
+
+def _not_a_bool(who: str, path: str, value: Any) -> NoReturn:
+    say(TreeError, who, f"the mask at the leaf {path} must be True or False", describe(value),
+        "Give a tree of bools like the parameters, or a function that makes one; a traced bool has no value yet, "
+        "and an array of several says nothing of the leaf")  # fmt: skip
 
 
 def several_values(who: str, key: Any, paths: Sequence[str]) -> NoReturn:
@@ -237,15 +297,27 @@ def no_value(who: str, key: Any) -> NoReturn:
     raise KeyError(f"{who}: no value is called {key!r}. Names are those of fields, keys and NamedTuple classes.")
 
 
-def check_key(who: str, key: Any) -> jax.Array:
+def check_prng_key(who: str, key: Any) -> None:
+    """One PRNG key, typed or raw, and no seed."""
+    if isinstance(key, int) or (np.shape(key) == () and not _is_typed_key(key)):
+        say(HyperparameterTypeError, who, "key must be one PRNG key", describe(key), "Give jax.random.key(0)")
+    check_key(who, key)
+
+
+def _is_typed_key(key: Any) -> bool:
+    dtype = getattr(key, "dtype", None)
+    return dtype is not None and bool(jnp.issubdtype(dtype, jax.dtypes.prng_key))
+
+
+def check_key(who: str, key: Any, name: str = "key") -> jax.Array:
     """One PRNG key, typed or raw, or the one that an integer seed makes."""
     dtype, shape = getattr(key, "dtype", None), np.shape(key)
     seed = isinstance(key, int) if dtype is None else jnp.issubdtype(dtype, jnp.integer)
     if seed and shape == () and not isinstance(key, bool):
-        return jax.random.PRNGKey(key)
-    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
+        return jax.random.key(key)
+    typed = _is_typed_key(key) and shape == ()
     if not typed and not (dtype == jnp.uint32 and len(shape) == 1):
-        say(HyperparameterTypeError, who, "key must be one PRNG key or an integer seed", describe(key),
+        say(HyperparameterTypeError, who, f"{name} must be one PRNG key or an integer seed", describe(key),
             "Give jax.random.key(0), or 0")  # fmt: skip
     return key  # type: ignore[no-any-return]
 
@@ -268,10 +340,18 @@ def check_pair(who: str, where: str, pair: Any) -> GradientTransformation:
         "Make one with an optimizer, a scale_by_* rule, or transform(name, init, update)")  # fmt: skip
 
 
-def check_state_type(who: str, state: Any, expected: type) -> None:
-    """The state must be of the class that this rule's init makes."""
-    if type(state) is not expected:
-        say(StateError, who, f"the state must be a {expected.__name__}", describe(state), STATE_ADVICE)
+def state_type(who: str, state: Any, expected: type) -> NoReturn:
+    """A state that is not, and does not fit, the class that this rule's init makes."""
+    fields: Sequence[str] = expected._fields  # type: ignore[attr-defined]
+    of = f" of ({', '.join(fields)})" if fields else ", which holds nothing"
+    say(StateError, who, f"the state must be a {expected.__name__}{of}", _fields_of(state), STATE_ADVICE)
+
+
+def _fields_of(state: Any) -> str:
+    if isinstance(state, Mapping):
+        return f"a dict of {sorted(map(str, state))}"
+    fields = getattr(state, "_fields", None)
+    return describe(state) if fields is None else f"a {type(state).__name__} of ({', '.join(fields)})"
 
 
 STATE_ADVICE = (
@@ -329,11 +409,15 @@ def check_factory(who: str, factory: Any) -> None:
             describe(factory), "Pass the function: inject_hyperparams(adam)(1e-3)")  # fmt: skip
 
 
-def check_state_tuple(who: str, state: Any, names: Sequence[str], more: bool = False) -> None:
-    """A chain's state is one state for each of its transformations (more: for each of those of the first)."""
-    if not isinstance(state, tuple) or (len(state) < len(names) if more else len(state) != len(names)):
+def check_state_tuple(who: str, state: Any, names: Sequence[str], more: bool = False) -> Sequence[Any]:
+    """A chain's state is one state for each of its transformations (more: for each of those of the first): a tuple,
+    the list that a file gave, or a dict of their numbers."""
+    if isinstance(state, Mapping) and set(state) == {str(i) for i in range(len(state))}:
+        state = tuple(state[str(i)] for i in range(len(state)))
+    if not isinstance(state, tuple | list) or (len(state) < len(names) if more else len(state) != len(names)):
         say(StateError, who, f"the state must be a tuple of {len(names)} states ({', '.join(names)})",
             describe(state), STATE_ADVICE)  # fmt: skip
+    return state
 
 
 def check_named(who: str, args: Sequence[Any]) -> None:
@@ -359,8 +443,7 @@ def check_state_keys(who: str, state: Any, names: Sequence[Any]) -> None:
 def unknown_label(who: str, path: str, label: Any, allowed: Sequence[Any]) -> NoReturn:
     """A leaf that no group takes."""
     if who.startswith("masked"):
-        say(TreeError, who, f"the mask at the leaf {path} must be True or False", f"{label!r}",
-            "Give a tree of Python bools like the parameters, or a function that makes one")  # fmt: skip
+        _not_a_bool(who, path, label)
     say(TreeError, who, f"no transformation has the label of the leaf {path}", f"label {label!r}",
         f"Labels with a transformation: {', '.join(map(repr, allowed))}")  # fmt: skip
 
@@ -368,10 +451,46 @@ def unknown_label(who: str, path: str, label: Any, allowed: Sequence[Any]) -> No
 def check_groups(who: str, groups: Sequence[Any], kind: type) -> None:
     """Groups of leaves: one at least, of different names."""
     for group in groups:
-        check_instance(who, "a group", group, kind)
+        check_instance(who, "each group", group, kind, f'{kind.__name__}("hidden", muon, 0.02, role="matrix")')
     names = [group.name for group in groups]
-    if not names or len(set(names)) != len(names) or not all(isinstance(name, str) for name in names):
-        say(TransformationError, who, "groups must be one or more, with different strings as names", f"{names}")
+    if not names or len(set(names)) != len(names):
+        say(TransformationError, who, "groups must be one or more, with different strings as names", f"{names}",
+            f'Write {who}(Group("hidden", ...), Group("rest", ...))')  # fmt: skip
+
+
+def check_group(who: str, name: Any, method: Any, role: Any, shape: Any) -> None:
+    """What a group of leaves is called, what makes its transformation, and which leaves it takes."""
+    if not isinstance(name, str) or not name:
+        say(HyperparameterTypeError, who, "name must be a string, and not an empty one", describe(name))
+    pair = callable(getattr(method, "init", None)) or (isinstance(method, tuple) and len(method) == 2)
+    if not pair and not callable(method):
+        say(TransformationError, who, "method must be a function that makes a transformation, or a transformation",
+            describe(method), "Give muon, functools.partial(muon, beta=0.9), or sgd(0.1)")  # fmt: skip
+    if not isinstance(role, str) and not (
+        isinstance(role, Sequence | set | frozenset) and all(isinstance(one, str) for one in role)
+    ):
+        say(HyperparameterTypeError, who, "role must be a string or several of them", describe(role),
+            'Give role="matrix" or role=("norm", "bias")')  # fmt: skip
+    sizes = shape if isinstance(shape, tuple | list) else None
+    if shape is None or callable(shape):
+        return
+    if sizes is None or not all(
+        n is None or (isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= 0) for n in sizes
+    ):
+        say(HyperparameterTypeError, who, "shape must be a tuple of sizes, None for any, or a function of a shape",
+            describe(shape), "Give shape=(None, 512), or shape=lambda shape: len(shape) == 2")  # fmt: skip
+
+
+def not_given(who: str, where: str, method: str, names: Sequence[str]) -> NoReturn:
+    """A function that cannot be called without more."""
+    say(TransformationError, who, f"{where} has the method {method}, which needs {' and '.join(names)}", "none",
+        "Write Group(name, method, learning_rate, weight_decay), or functools.partial(method, …)")  # fmt: skip
+
+
+def check_mapping(who: str, name: str, value: Any) -> None:
+    """A dict."""
+    if not isinstance(value, Mapping):
+        say(TransformationError, who, f"{name} must be a dict", describe(value), "Write {key: value, ...}")
 
 
 def astray(who: str, leaves: Sequence[tuple[str, tuple[int, ...], str | None, Sequence[str]]]) -> NoReturn:
@@ -454,8 +573,42 @@ def check_search(who: str, update: Any, fits: bool) -> None:
     """What goes along a direction must be a line search of this package."""
     if not fits:
         say(TransformationError, who, "linesearch must be one of the scale_by_*_linesearch",
-            getattr(update, "__name__", describe(update)),
+            describe(update),
             "Put any other transformation behind the direction with chain")  # fmt: skip
+
+
+def check_start(who: str, params: Any) -> None:
+    """Parameters to begin at: arrays or numbers in a tree; what dtype they need says the method."""
+    if params is None:
+        say(MissingArgumentError, who, "params is missing", "params=None", "Pass where to start, an array or a pytree")
+    for index, leaf in enumerate(jax.tree.leaves(params)):
+        if not hasattr(leaf, "dtype") and not isinstance(leaf, int | float | complex):
+            check_leaf(who, "params", params, index, leaf)
+
+
+def check_numbers(who: str, name: str, value: Any) -> None:
+    """An array, a number, or lists of them."""
+    try:
+        dtype = getattr(value, "dtype", None) or np.asarray(value).dtype
+    except ValueError:
+        dtype = None
+    if dtype is None or not (jnp.issubdtype(dtype, jnp.number) or dtype == np.bool_):
+        say(TreeError, who, f"{name} must be numbers", describe(value), "Give an array")
+
+
+def check_arrays(who: str, what: str, full: PyTree) -> PyTree:
+    """A tree of arrays and numbers, of whatever dtype."""
+    for index, leaf in enumerate(jax.tree.leaves(full)):
+        if not hasattr(leaf, "dtype") and not isinstance(leaf, bool | int | float | complex):
+            say(TreeError, who, f"{what} must be a tree of arrays; {path_of(full, index)} is none", describe(leaf),
+                "Leave it out, or make it an array")  # fmt: skip
+    return full
+
+
+def no_equations_solver(who: str, method: str) -> NoReturn:
+    """A method that does not read residuals, or does not report how it stands."""
+    say(TransformationError, who, "method must be one for residuals", f"{method}", "Use levenberg_marquardt() or "
+        "gauss_newton(); for others minimize the sum of squares")  # fmt: skip
 
 
 def check_args(who: str, args: Any) -> None:
@@ -685,6 +838,13 @@ def check_constraint(who: str, name: str, constraint: PyTree) -> None:
             "array", describe(leaf), "Return the values themselves, not whether they hold")  # fmt: skip
 
 
+def hidden_method(who: str, method: str) -> NoReturn:
+    """A method of ours within a function of somebody's, which hides what derivatives need to know of it."""
+    say(TransformationError, who, f"the solution's derivatives need the prox of {method}", "an update that hides it",
+        "Pass the pair itself, or GradientTransformation(pair.init, pair.update); a function around its update "
+        "has no record of it")  # fmt: skip
+
+
 def check_heeded(who: str, ignored: Sequence[str]) -> None:
     """Constraints are for a method that heeds them."""
     if ignored:
@@ -744,7 +904,7 @@ def check_number(who: str, name: str, value: Any, domain: Domain) -> Any:
     """A hyperparameter of the problem rather than of the method: no schedule, for f must not change with the step."""
     if callable(value):
         say(HyperparameterTypeError, who, f"{name} must be a number or an array of shape ()", describe(value),
-            "It belongs to the problem and cannot change with the step; solve again with another one")  # fmt: skip
+            "It cannot change with the step: give the number itself")  # fmt: skip
     return check_hyper(who, name, value, domain)
 
 
@@ -982,3 +1142,87 @@ def check_same_trees(who: str, what: str, tree: PyTree, like: str, reference: Py
     for index, (a, b) in enumerate(zip(jax.tree.leaves(tree), jax.tree.leaves(reference), strict=True)):
         if np.shape(a) != np.shape(b):
             shape_mismatch(who, what, path_of(tree, index), a, like, np.shape(b))
+
+
+# ---- what a signature says ------------------------------------------------------------------------------
+
+
+def options(function: Callable[P, T]) -> Callable[P, T]:
+    """`function`, which refuses arguments that are not what its signature says: see `signature_check`."""
+    check = signature_check(function)
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+        check(*args, **kwargs)
+        return function(*args, **kwargs)
+
+    return checked
+
+
+def signature_check(function: Callable[..., Any]) -> Callable[..., None]:
+    """A check of the arguments by their annotations: switches, dtypes, shardings, functions, transformations, dicts,
+    pairs of hyperparameters, `stack_axes`. Numbers are looked at where their domain is known, defaults not at all."""
+    who, signature = function.__name__, inspect.signature(function)
+    known = {}
+    for name, parameter in signature.parameters.items():
+        annotation = str(parameter.annotation)
+        check = _check_for(name, annotation.removesuffix(" | None"))
+        if check is not None and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            known[name] = check, annotation.endswith(" | None"), parameter.default
+
+    def check_all(*args: Any, **kwargs: Any) -> None:
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError:
+            return  # the call says so itself
+        for name, value in given.items():
+            if name in known:
+                check, optional, default = known[name]
+                if value is not default and not (optional and value is None):
+                    check(who, name, value)
+
+    return check_all
+
+
+def _check_for(name: str, annotation: str) -> Callable[[str, str, Any], Any] | None:
+    """The check for an argument of this name and annotation, if there is one."""
+    if name == "stack_axes":
+        return lambda who, _, value: check_stack_axes(who, value)
+    if annotation.startswith("Callable["):
+        return _check_callable
+    if annotation.startswith("Mapping["):
+        return check_mapping
+    return _CHECKS.get(annotation)
+
+
+def _check_callable(who: str, name: str, value: Any) -> None:
+    if not callable(value):
+        say(TransformationError, who, f"{name} must be a function", describe(value),
+            "Pass the function itself, not its name or its result")  # fmt: skip
+
+
+def _check_sharding(who: str, name: str, value: Any) -> None:
+    if not isinstance(value, jax.sharding.Sharding):
+        say(HyperparameterTypeError, who, f"{name} must be a jax.sharding.Sharding", describe(value),
+            "Give NamedSharding(mesh, PartitionSpec('data'))")  # fmt: skip
+
+
+def _check_float(who: str, name: str, value: Any) -> None:
+    if not _is_number(value) or np.shape(value) != ():
+        say(HyperparameterTypeError, who, f"{name} must be one number", describe(value))
+
+
+def _check_pair_of_hypers(who: str, name: str, value: Any) -> None:
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        say(HyperparameterTypeError, who, f"{name} must be two hyperparameters", describe(value),
+            f"Write {name}=(0.9, 0.999)")  # fmt: skip
+
+
+_CHECKS: dict[str, Callable[[str, str, Any], Any]] = {
+    "bool": check_switch,
+    "DType": check_dtype,
+    "float": _check_float,
+    "tuple[Hyper, Hyper]": _check_pair_of_hypers,
+    "jax.sharding.Sharding": _check_sharding,
+    "GradientTransformation": check_pair,
+}

@@ -7,10 +7,9 @@ become one jitted function per distinct leaf, so that a thousand leaves of one s
 from __future__ import annotations
 
 import functools
-import inspect
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ParamSpec
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -19,23 +18,34 @@ import numpy as np
 
 from jaxopt_ko import errors, tree
 from jaxopt_ko.errors import Domain
+from jaxopt_ko.hypers import Clock, Reading, Scalars, Ticks, as_made, as_state, checked, ticks
+from jaxopt_ko.methods import (
+    Method,
+    Update,
+    held,
+    is_plain,
+    known_as,
+    method_of,
+    name_of,
+    once,
+    pair_of,
+    recipe,
+    required,
+    takes,
+    taking,
+)
 from jaxopt_ko.numerics import next_count, scalar_dtype, unfolded, value_at, zero_count
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
-P = ParamSpec("P")
+__all__ = [
+    "LeafUpdate", "Memory", "Method", "Rule", "Scalars", "Step", "Update", "known_as", "leafwise", "method_of",
+    "name_of", "once", "pair_of", "recipe", "required", "shared_by_rules", "started", "takes", "taking", "transform",
+    "widened",
+]  # fmt: skip
+
 Memory = tuple[Any, ...]  # what one leaf remembers: an array, or a nest of them, for each field of the state
 Constants = tuple[tuple[str, float | None], ...]  # (name, value) of each scalar, None for one that varies
 Step = jax.Array | tuple[Any, ...]  # what a rule returns: the step, then the new memory if it has one
-
-
-class Scalars:
-    """What all leaves share at one step: the hyperparameters and what follows from them, float[] each."""
-
-    def __init__(self, **values: jax.Array) -> None:
-        self.__dict__.update(values)
-
-    def __getattr__(self, name: str) -> jax.Array:
-        raise AttributeError(f"the rule has no hyperparameter {name!r}; it has {sorted(vars(self))}")
 
 
 # ---- from functions over trees --------------------------------------------------------------------------
@@ -48,93 +58,87 @@ def transform(
     *,
     needs_params: bool = False,
     state_type: type | None = None,
+    hypers: Mapping[str, tuple[Hyper, Domain]] | None = None,
+    own: str | None = "count",
+    debiased: Sequence[str] = (),
+    skipped: int = 0,
+    counts: bool = False,
+    solver: bool = False,
+    any_leaf: bool = False,
 ) -> GradientTransformation:
     """A transformation from two functions over whole trees, with the checks that a `lax.scan` would want.
 
     name: how errors call it.
     init(params) -> state;  update(updates, state, params=None, **extra_args) -> (updates, state). `update` gets
-    those extra arguments that its signature takes. state_type: the class of the state, if another is to be refused.
+    those extra arguments that its signature takes.
+    state_type: the class of the state, if another is to be refused; what fits it is taken (`hypers.as_state`).
+    hypers: name -> (number, array or schedule; its domain), checked now; `update` gets them as h=, with h.name at each
+    step, h.t, the step's number, and h.gathered(name), what bias correction divides by.
+    own: the field of the state that counts its steps, if it has it. debiased, skipped, counts: as of `hypers.Clock`.
+    needs_params: params must be given, and be like the gradients; else they are passed on as they are.
+    solver: does the state have `info`, which says how it stands?
+    any_leaf: integers, PRNG keys and the like may be among the leaves: an inner transformation says whether it minds.
 
-    Raises, when traced: TreeError if the gradients differ from the parameters, or the updates from the gradients,
-    in structure or shape, or a leaf is not a real floating array; StateError if the new state differs from the
-    old in structure, shape or dtype; MissingArgumentError without params where `needs_params`.
+    Raises, when made: HyperparameterError. When traced: TreeError if the gradients differ from the parameters that are
+    needed, or the updates from the gradients, in structure or shape, or a leaf is not a real floating array; StateError
+    if the new state differs from the old in structure, shape or dtype; MissingArgumentError without params where
+    `needs_params`.
     """
+    errors.check_switch(name, "needs_params", needs_params)
     init_, update_ = taking(init, 1), taking(update, 3)
+    counted = own if own is not None and own in getattr(state_type, "_fields", ()) else None
+    clock = None
+    if hypers is not None or counts:
+        clock = Clock(name, checked(name, hypers), counted, debiased, skipped, counts)
 
     def checked_init(params: Params, **problem: Any) -> State:
-        _check_leaves(name, "params", params)
+        if not any_leaf:
+            _check_leaves(name, "params", params)
         try:
-            return init_(params, **problem)
+            made = init_(params, **problem)
         except TypeError:
             if not any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params)):
                 raise
             # It evaluates a problem, of which abstract parameters give no value: a state of zeros shows its shapes.
             shapes = jax.eval_shape(lambda p: init_(p, **problem), params)
-            return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+            made = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return made if clock is None else clock.start(made)
 
     def checked_update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
         if needs_params:
             errors.check_params(name, updates, params)
-        if state_type is not None:
-            errors.check_state_type(name, state, state_type)
+        outer, given = (None, state) if clock is None else clock.open(state)
+        inner = given if state_type is None else as_state(name, given, state_type)
+        if inner is not given and params is not None and len(inner):  # from a file: what is within it, too
+            inner = as_made(jax.eval_shape(lambda p: init_(p, **extra), params), inner)
+        step = None
+        if clock is not None:
+            step = ticks(clock.read(outer, inner))
+            extra["h"] = Scalars(step, **step.values)
         try:
-            _check_leaves(name, "gradients", updates)
+            if not any_leaf:
+                _check_leaves(name, "gradients", updates)
             if params is not None:
                 params = _where_updated(updates, params)
+                if needs_params:
+                    errors.check_same_trees(name, "gradients", updates, "params", params)
+            result = update_(updates, inner, params, **extra)
+        except Exception as error:
+            if params is not None and not isinstance(error, errors.MissingArgumentError | errors.HyperparameterError):
+                # Was it other parameters than these, or the state? Only now is it worth asking.
                 errors.check_same_trees(name, "gradients", updates, "params", params)
-            result = update_(updates, state, params, **extra)
-        except Exception:
-            if params is not None:  # was it the state? Only now is it worth asking
                 expected = jax.eval_shape(lambda p: init_(p, **extra), params)
-                if tree.structure(expected) != tree.structure(state):
-                    errors.structure_mismatch(name, "state", state, "one that its init makes", expected)
+                if tree.structure(expected) != tree.structure(inner):
+                    errors.structure_mismatch(name, "state", inner, "one that its init makes", expected)
             raise
-        new_updates, new_state = errors.check_result(name, result)
+        new_updates, new = errors.check_result(name, result)
         errors.check_same_trees(name, "updates", new_updates, "gradients", updates)
-        errors.check_carry(name, state, new_state)
-        return new_updates, new_state
+        errors.check_carry(name, inner, new)
+        if not new and type(new) is state_type:  # it holds nothing, in whatever form it came
+            new = given
+        return new_updates, new if clock is None or step is None else clock.close(outer, step, new)
 
-    return GradientTransformation(checked_init, named(checked_update, name))
-
-
-def named(update: Callable[..., Any], name: str) -> Callable[..., Any]:
-    """`update` under the name that errors call it."""
-    update.__name__ = update.__qualname__ = name
-    return update
-
-
-def name_of(pair: GradientTransformation) -> str:
-    """How errors call a transformation, ours or foreign."""
-    return str(getattr(pair.update, "__name__", type(pair).__name__))
-
-
-def taking(function: Callable[..., Any], positional: int) -> Callable[..., Any]:
-    """`function` with the keyword arguments that its signature does not take dropped."""
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # a builtin: nothing is known, so nothing extra is passed
-        return lambda *args, **_: function(*args)
-    kinds = {p.kind for p in parameters}
-    if inspect.Parameter.VAR_KEYWORD in kinds:
-        return function
-    takes = {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
-    if inspect.Parameter.VAR_POSITIONAL not in kinds:
-        given = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        positional = min(positional, len(given))
-        takes -= {p.name for p in given[:positional]}
-
-    def selected(*args: Any, **extra: Any) -> Any:
-        return function(*args[:positional], **{k: v for k, v in extra.items() if k in takes})
-
-    return selected
-
-
-def takes(function: Callable[..., Any], word: str) -> bool:
-    """Does its signature name this argument?"""
-    try:
-        return word in inspect.signature(function).parameters
-    except (TypeError, ValueError):  # a builtin
-        return False
+    return pair_of(Method(name, solver), checked_init, checked_update)
 
 
 def _check_leaves(who: str, what: str, full: PyTree) -> None:
@@ -153,37 +157,6 @@ def _where_updated(updates: Updates, params: Params) -> Params:
     return treedef.unflatten([None if g is None else p for g, p in zip(leaves, p_leaves, strict=True)])
 
 
-def recipe(factory: Callable[P, GradientTransformation]) -> Callable[P, GradientTransformation]:
-    """A named method put together from parts: what is wrong with a part is said in the method's name."""
-    name = factory.__name__
-
-    @functools.wraps(factory)
-    def make(*args: P.args, **kwargs: P.kwargs) -> GradientTransformation:
-        try:
-            pair = factory(*args, **kwargs)
-        except errors.HyperparameterError as error:
-            raise type(error)(f"{name}: {error}") from None
-        named(pair.update, name)
-        return pair
-
-    return make
-
-
-def once(factory: Callable[P, GradientTransformation]) -> Callable[P, GradientTransformation]:
-    """The same pair for equal arguments, so that a driver compiled for it is found again."""
-    remembered = functools.lru_cache(maxsize=256, typed=True)(factory)
-
-    @functools.wraps(factory)
-    def make(*args: P.args, **kwargs: P.kwargs) -> GradientTransformation:
-        try:
-            hash((args, tuple(kwargs.values())))
-        except TypeError:  # an array or a tracer among them
-            return factory(*args, **kwargs)
-        return remembered(*args, **kwargs)  # type: ignore[arg-type]
-
-    return make
-
-
 # ---- from a rule for one array --------------------------------------------------------------------------
 
 
@@ -191,55 +164,91 @@ class Rule:
     """A function of one leaf; one of this package's equals any other made by the same code over the same options.
 
     Optimizers are made anew all the time (a sweep, a traced learning rate), and equal rules share their compilation.
-    A user's own rule equals itself alone: what its code refers to may change.
+    A user's own rule equals itself alone: what its code refers to may change. A rule that holds an array, a tracer or
+    anything else that is no plain option has no key: what is compiled for it is kept with it and goes with it.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
-        self._key: Any = function
-        if inspect.isfunction(function) and (function.__module__ or "").startswith(f"{__package__}."):
-            cells = [cell.cell_contents for cell in function.__closure__ or ()]
-            self._key = (function.__code__, tuple((type(cell), cell) for cell in cells))
+        self.key = _key(function) if is_plain(function) else None
         try:
-            self._hash = hash(self._key)
-        except TypeError:  # an option that cannot be hashed: equal to itself alone
-            self._key, self._hash = function, id(function)
+            hash(self.key)
+        except TypeError:  # a dict among its options
+            self.key = None
 
     def __hash__(self) -> int:
-        return self._hash
+        return id(self) if self.key is None else hash(self.key)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Rule) and bool(self._key == other._key)
+        if not isinstance(other, Rule) or self.key is None or other.key is None:
+            return self is other
+        return bool(self.key == other.key)
 
 
-@dataclass(frozen=True)
+def _key(x: Any) -> Any:
+    """Of plain things: equal where they do the same."""
+    if isinstance(x, types.FunctionType) and (x.__module__ or "").startswith(f"{__package__}."):
+        return x.__module__, x.__code__, tuple(map(_key, held(x)))
+    return type(x), x
+
+
+def shared_by_rules(make: Callable[..., Any]) -> Callable[..., Any]:
+    """make(*rules, …) once for equal rules that have a key; anew for others."""
+    remembered = functools.lru_cache(maxsize=4096)(make)
+
+    @functools.wraps(make)
+    def made(*args: Any) -> Any:
+        rules = [x for x in jax.tree.leaves(args) if isinstance(x, Rule)]
+        return (make if any(rule.key is None for rule in rules) else remembered)(*args)
+
+    return made
+
+
 class _Piece:
     """One leafwise rule: what `leafwise` was given."""
 
-    name: str
-    state_type: type
-    init: Callable[[Any], Memory]
-    rule: Rule
-    hypers: Mapping[str, Hyper]
-    scalars: Mapping[str, float]
-    shared: Callable[..., Mapping[str, jax.Array]] | None
-    reduce: Callable[..., Mapping[str, jax.Array]] | None
-    needs_params: bool
-    stack_axes: PyTree
+    def __init__(
+        self,
+        name: str,
+        state_type: type,
+        init: Callable[[Any], Memory],
+        rule: Callable[..., Any],
+        clock: Clock,
+        scalars: Mapping[str, float],
+        shared: Callable[..., Mapping[str, jax.Array]] | None,
+        reduce: Callable[..., Mapping[str, jax.Array]] | None,
+        needs_params: bool,
+        stack_axes: PyTree,
+        beside: bool,
+    ) -> None:
+        self.name, self.state_type, self.init, self.function, self.clock = name, state_type, init, rule, clock
+        self.scalars, self.shared, self.reduce = dict(scalars), shared, reduce
+        self.needs_params, self.stack_axes, self.beside = needs_params, stack_axes, beside
+        fields = [field for field in state_type._fields if field != clock.own]  # type: ignore[attr-defined]
+        self.scalar_fields, self.fields = fields[: len(self.scalars)], fields[len(self.scalars) :]
 
     @functools.cached_property
-    def follows(self) -> Rule | None:
-        """`shared`, equal to that of the same code over the same options."""
-        return None if self.shared is None else Rule(self.shared)
+    def rule(self) -> Rule:
+        """The rule for one leaf."""
+        return Rule(self.function)
+
+    @functools.cached_property
+    def once_a_step(self) -> Callable[..., tuple[Ticks, dict[str, jax.Array]]] | None:
+        """What `shared` makes of a step, compiled; None where the hyperparameters are all there is."""
+        if self.shared is None and self.reduce is None:
+            return None
+        return _scalar_function(None if self.shared is None else Rule(self.shared))  # type: ignore[no-any-return]
 
     def init_state(self, params: Params) -> State:
+        params = tree.floating(params) if self.beside else params
         _check_leaves(self.name, "params", params)
         leaves, treedef = tree.flatten(params)
-        start = [started(value) for value in self.scalars.values()]
         stacks = tree.stacks(self.name, self.stack_axes, params)
         memory = [self.memory(leaf, stack) for leaf, stack in zip(leaves, stacks, strict=True)]
         columns = [treedef.unflatten([m[i] for m in memory]) for i in range(self.width)]
-        return self.state_type(zero_count(), *start, *columns)
+        fields = dict(zip(self.scalar_fields, map(started, self.scalars.values()), strict=True))
+        fields |= {} if self.clock.own is None else {self.clock.own: zero_count()}
+        return self.clock.start(self.state_type(**fields, **dict(zip(self.fields, columns, strict=True))))
 
     def memory(self, leaf: Any, stack: int) -> Memory:
         """What a leaf remembers, whose first `stack` axes count leaves of one shape."""
@@ -259,21 +268,57 @@ class _Piece:
     @property
     def width(self) -> int:
         """How many things each leaf remembers."""
-        return len(self.state_type._fields) - 1 - len(self.scalars)  # type: ignore[attr-defined]
+        return len(self.fields)
 
-    def begin(self, updates: Updates, state: State) -> tuple[dict[str, jax.Array], Constants, Memory]:
-        """What all leaves share at this step: scalars, those that are constants; and the state's new scalars."""
-        count, *old = state[: 1 + len(self.scalars)]
-        errors.check_count(self.name, count)
-        values = {key: value_at(hyper, count, self.name, key) for key, hyper in self.hypers.items()}
-        t, shared = _scalar_function(self.follows)(count, values, dict(zip(self.scalars, old, strict=True)))
-        if self.reduce is not None:
-            shared |= self.reduce(updates, Scalars(**shared))
+    def open(self, state: State) -> tuple[Any, State, State]:
+        """What is around the rule's own state, and that state: as it came, and in the class that the rule makes."""
+        outer, given = self.clock.open(state)
+        return outer, given, as_state(self.name, given, self.state_type)
+
+    def begin(self, updates: Updates, outer: Any, given: State, inner: State, traced: bool) -> _Begun:
+        """What all leaves share at this step."""
+        reading = self.clock.read(outer, inner)
+        old = {key: getattr(inner, field) for key, field in zip(self.scalars, self.scalar_fields, strict=True)}
+        if self.once_a_step is None:
+            t = None if reading.count is None else next_count(reading.count)
+            step, shared = Ticks(t, reading.values, {}, {}, {}), {**reading.values, **map_values(widened, old)}
+        else:
+            step, shared = self.once_a_step(reading, old)
+            if self.reduce is not None:
+                shared |= self.reduce(updates, Scalars(step, **shared))
         # A compiled step has its constants as constants; steps one by one share a program over all values.
-        compiled = isinstance(count, jax.core.Tracer)
-        constants = {k: float(v) for k, v in self.hypers.items() if compiled and isinstance(v, int | float)}
-        new = (shared[key].astype(value.dtype) for key, value in zip(self.scalars, old, strict=True))
-        return shared, tuple((key, constants.get(key)) for key in shared), (t, *new)
+        constants = {k: float(v) for k, v in self.clock.hypers.items() if traced and isinstance(v, int | float)}
+        names = tuple((key, constants.get(key)) for key in shared)
+        own = {} if self.clock.own is None else {self.clock.own: step.t}
+        new = [shared[key].astype(value.dtype) for key, value in old.items()]
+        own |= dict(zip(self.scalar_fields, new, strict=True))
+        return _Begun(self, outer, given, inner, step, own, shared, names)
+
+
+class _Begun(NamedTuple):
+    """A rule at one step, before it has seen a leaf."""
+
+    piece: _Piece
+    outer: Any  # around its own state, as it was
+    given: State  # its own state, as it came
+    inner: State  # the same, in the class that it makes
+    step: Ticks
+    own: dict[str, jax.Array]  # the new values of the state's scalars, by field
+    shared: dict[str, jax.Array]  # what the leaves share, float[] each
+    names: Constants  # of these
+
+    def end(self, columns: Iterator[PyTree]) -> State:
+        """The new state, with the next columns of what leaves remember."""
+        piece = self.piece
+        if not piece.state_type._fields:  # type: ignore[attr-defined]
+            return piece.clock.close(self.outer, self.step, self.given)
+        memory = {field: next(columns) for field in piece.fields}
+        return piece.clock.close(self.outer, self.step, piece.state_type(**self.own, **memory))
+
+
+def map_values(function: Callable[[Any], Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """function of each value, by the same names."""
+    return {key: function(value) for key, value in values.items()}
 
 
 def started(value: float) -> jax.Array:
@@ -288,22 +333,28 @@ def widened(value: jax.Array) -> jax.Array:
     return value.astype(scalar_dtype()) if jnp.issubdtype(value.dtype, jnp.floating) else value
 
 
-class LeafUpdate:
+class LeafUpdate(Update):
     """The update of leafwise rules in a row: one jitted call for each leaf.
 
     Its state is that of its one rule, or a tuple of its parts' states; parts nest as chains do.
     """
 
-    def __init__(self, name: str, parts: Sequence[LeafUpdate], piece: _Piece | None = None) -> None:
-        self.__name__ = self.__qualname__ = name
-        self.parts = tuple(parts)
-        self.piece = piece
+    def __init__(self, method: Method, parts: Sequence[LeafUpdate], piece: _Piece | None = None) -> None:
+        self.method, self.parts, self.piece = method, tuple(parts), piece
         self.pieces: tuple[_Piece, ...] = tuple(q for part in parts for q in part.pieces)
         if piece is not None:
             self.pieces = (piece,)
-        self.leaf = _leaf_function(tuple((q.name, q.rule, q.width) for q in self.pieces))
-        self.needs_params = any(q.needs_params for q in self.pieces)
+        self.beside = bool(self.pieces) and all(q.beside for q in self.pieces)
         self._expected: dict[Any, Any] = {}  # (rule, shape, stack) -> the shapes of what such a leaf remembers
+
+    def known_as(self, method: Method) -> LeafUpdate:
+        """The same rules with another record."""
+        return LeafUpdate(method, self.parts, self.piece)
+
+    @functools.cached_property
+    def leaf(self) -> Callable[..., Any]:
+        """All rules on one leaf, compiled."""
+        return _leaf_function(tuple((q.name, q.rule, q.width) for q in self.pieces))  # type: ignore[no-any-return]
 
     def __call__(self, updates: Updates, state: State, params: Params = None, **_: Any) -> tuple[Updates, State]:
         """One step of every rule in turn."""
@@ -313,24 +364,24 @@ class LeafUpdate:
         for piece in self.pieces:
             if piece.needs_params:
                 errors.check_params(piece.name, updates, params)
-        work = list(zip(self.pieces, states, strict=True))
-        fields = [field for piece, s in work for field in s[1 + len(piece.scalars) :]]
-        aligned = _Aligned(self.__name__, updates, params, fields)
-        shared, names, scalars = zip(*(piece.begin(updates, s) for piece, s in work), strict=True)
-        varying = [own[key] for own, keys in zip(shared, names, strict=True) for key, value in keys if value is None]
+        opened = [piece.open(own) for piece, own in zip(self.pieces, states, strict=True)]
+        owned = zip(self.pieces, opened, strict=True)
+        fields = [getattr(inner, field) for piece, (_, _, inner) in owned for field in piece.fields]
+        given, needs_params = updates, any(q.needs_params for q in self.pieces)
+        if self.beside and fields:
+            updates, params = (None if x is None else tree.left_out_as(x, fields[0]) for x in (updates, params))
+        aligned = _Aligned(self.method.name, updates, params, fields, needs_params)
+        traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((updates, state)))
+        begun = [piece.begin(updates, *own, traced) for piece, own in zip(self.pieces, opened, strict=True)]
+        names = tuple(one.names for one in begun)
+        varying = [one.shared[key] for one in begun for key, value in one.names if value is None]
         # One operand of each leaf's call, and of each kernel, instead of one per scalar.
         table = _table(*(value.astype(scalar_dtype()) for value in varying)) if varying else None
         stacks = [tree.stacks(q.name, q.stack_axes, updates, aligned.sparse) for q in self.pieces]
-        aligned.run(functools.partial(self.leaf, table, names=names), self.needs_params, stacks, self._stranger)
+        aligned.run(functools.partial(self.leaf, table, names=names), needs_params, stacks, self._stranger)
         columns = iter(aligned.columns())
-        new = (
-            piece.state_type(*head, *(next(columns) for _ in range(piece.width)))
-            for piece, head in zip(self.pieces, scalars, strict=True)
-        )
-        return aligned.updates(), self._join(new)
-
-    def __repr__(self) -> str:
-        return self.__name__
+        u = tree.put_back(aligned.updates(), given) if self.beside else aligned.updates()
+        return u, self._join(one.end(columns) for one in begun)
 
     def _stranger(self, g: Any, memory: Memory, stacks: Sequence[int]) -> tuple[str, Memory] | None:
         """The rule whose memory was made for another leaf, and that memory."""
@@ -350,13 +401,35 @@ class LeafUpdate:
     def _split(self, state: State) -> list[State]:
         """The states of the rules, in order."""
         if self.piece is not None:
-            errors.check_state_type(self.piece.name, state, self.piece.state_type)
             return [state]
-        errors.check_state_tuple(self.__name__, state, [part.__name__ for part in self.parts])
-        return [s for part, own in zip(self.parts, state, strict=True) for s in part._split(own)]
+        states = errors.check_state_tuple(self.method.name, state, [part.method.name for part in self.parts])
+        return [s for part, own in zip(self.parts, states, strict=True) for s in part._split(own)]
 
     def _join(self, states: Iterator[State]) -> State:
         return next(states) if self.piece is not None else tuple(part._join(states) for part in self.parts)
+
+
+jax.tree_util.register_pytree_node(
+    LeafUpdate,
+    lambda update: ((update.method, update.parts, update.piece), None),
+    lambda _, parts: LeafUpdate(*parts),
+)
+jax.tree_util.register_pytree_node(
+    _Piece,
+    lambda q: (
+        (q.init, q.function, q.clock, q.shared, q.reduce, q.stack_axes),
+        (q.name, q.state_type, tuple(q.scalars.items()), q.needs_params, q.beside),
+    ),
+    lambda about, parts: _piece_again(*about, *parts),
+)
+
+
+def _piece_again(
+    name: str, state_type: type, scalars: tuple[tuple[str, float], ...], needs_params: bool, beside: bool, init: Any,
+    rule: Any, clock: Clock, shared: Any, reduce: Any, stack_axes: PyTree,
+) -> _Piece:  # fmt: skip
+    whole = (dict(scalars), shared, reduce, needs_params, stack_axes, beside)
+    return _Piece(name, state_type, init, rule, clock, *whole)
 
 
 def _shapes(memory: Memory) -> tuple[Any, list[tuple[int, ...]]]:
@@ -364,19 +437,16 @@ def _shapes(memory: Memory) -> tuple[Any, list[tuple[int, ...]]]:
     return treedef, [np.shape(leaf) for leaf in leaves]
 
 
-@functools.lru_cache(maxsize=4096)
-def _scalar_function(follows: Rule | None) -> Callable[..., tuple[jax.Array, dict[str, jax.Array]]]:
-    """(count, hyperparameters, scalar state) -> (t, all scalars of a step), jitted: one equation for a group."""
+@shared_by_rules
+def _scalar_function(follows: Rule | None) -> Callable[..., tuple[Ticks, dict[str, jax.Array]]]:
+    """(reading, scalar state) -> (the step, all scalars of it), jitted: one equation for a group."""
 
-    def scalars(
-        count: jax.Array, values: dict[str, jax.Array], old: dict[str, jax.Array]
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        t = next_count(count)
-        shared = dict(unfolded(values))
-        shared |= {key: widened(value) for key, value in old.items()}
+    def scalars(reading: Reading, old: dict[str, jax.Array]) -> tuple[Ticks, dict[str, jax.Array]]:
+        step = ticks(reading)
+        shared = {**step.values, **map_values(widened, old)}
         if follows is not None:
-            shared |= follows.function(t, Scalars(**shared))
-        return t, shared
+            shared |= follows.function(step.t, Scalars(step, **shared))
+        return step, shared
 
     return jax.jit(scalars)
 
@@ -387,7 +457,7 @@ def _table(*scalars: jax.Array) -> jax.Array:
     return table
 
 
-@functools.lru_cache(maxsize=4096)
+@shared_by_rules
 def _leaf_function(rules: tuple[tuple[str, Rule, int], ...]) -> Callable[..., Any]:
     """All rules on one leaf, jitted: compute in float32 at least, store in each array's own dtype."""
 
@@ -442,12 +512,17 @@ def _stacked(rule: Callable[..., Any], stack: int) -> Callable[..., Any]:
 
 
 class _Aligned:
-    """Gradients, parameters and state as lists of leaves in one order; None gradients left out."""
+    """Gradients, parameters and state as lists of leaves in one order; None gradients left out.
 
-    def __init__(self, who: str, updates: Updates, params: Params, fields: Sequence[PyTree]) -> None:
+    Parameters that no rule needs are looked at for their dtypes alone, and only if they are like the gradients.
+    """
+
+    def __init__(
+        self, who: str, updates: Updates, params: Params, fields: Sequence[PyTree], needs_params: bool
+    ) -> None:
         self.who, self.tree = who, updates
         others = [] if params is None else [("params", params)]
-        others += [("state", field) for field in fields]
+        others += [("state", tree.masked_as(updates, field)) for field in fields]
         for sparse in (False, True):  # None in the gradients is no gradient; anything else is a mistake
             self.sparse = sparse
             self.g, self.treedef = tree.flatten(updates, none_is_leaf=sparse)
@@ -456,13 +531,15 @@ class _Aligned:
                 break
         else:
             what, other = others[flat.index(None)]
-            errors.structure_mismatch(who, "gradients", updates, what, other)
-        self.p = flat.pop(0) if params is not None else [None] * len(self.g)
+            if needs_params or what != "params" or None in flat[1:]:
+                errors.structure_mismatch(who, "gradients", updates, what, other)
+        p = flat.pop(0) if params is not None else None
+        self.p = [None] * len(self.g) if p is None else p
         self.fields: list[list[Any]] = flat
         for index, (g, p) in enumerate(zip(self.g, self.p, strict=True)):
             if g is not None:
                 errors.check_leaf(who, "gradients", updates, index, g, none_is_leaf=self.sparse)
-                if p is not None and np.shape(p) != np.shape(g):
+                if needs_params and p is not None and np.shape(p) != np.shape(g):
                     errors.shape_mismatch(who, "gradients", self._path(index), g, "params", np.shape(p))
 
     def _in_order(self, what: str, other: PyTree) -> Any:
@@ -489,8 +566,10 @@ class _Aligned:
             memory, stack = tuple(column[index] for column in self.fields), tuple(own[index] for own in stacks)
             misfit = stranger(g, memory, stack)
             if misfit is not None:
+                if p is not None and np.shape(p) != np.shape(g):
+                    errors.shape_mismatch(self.who, "gradients", self._path(index), g, "params", np.shape(p))
                 errors.memory_mismatch(*misfit, self._path(index), g)
-            out = tree.dtype_of(g) if p is None else tree.common_dtype(tree.dtype_of(g), tree.dtype_of(p))
+            out = _step_dtype(g, p)
             own = p if with_params else None
             self.g[index], new = leaf(jnp.asarray(g), own, memory, out=out, stacks=stack)
             for column, value in zip(self.fields, new, strict=True):
@@ -506,6 +585,14 @@ class _Aligned:
         return [self.treedef.unflatten(column) for column in self.fields]
 
 
+def _step_dtype(g: Any, p: Any) -> DType:
+    """What holds gradient and parameter both."""
+    own = tree.dtype_of(g)
+    if p is None or getattr(p, "dtype", None) == own or not tree.is_floating(p):
+        return own
+    return tree.common_dtype(own, tree.dtype_of(p))
+
+
 def leafwise(
     name: str,
     state_type: type,
@@ -519,29 +606,45 @@ def leafwise(
     dtypes: Mapping[str, DType | None] | None = None,
     needs_params: bool = False,
     stack_axes: PyTree = 0,
+    own: str | None = "count",
+    debiased: Sequence[str] = (),
+    counts: bool = False,
+    alone: type | None = None,
+    beside: bool = False,
 ) -> GradientTransformation:
     """A transformation from a rule for one array.
 
-    state_type: a NamedTuple whose fields are `count`, then the `scalars`, then one tree per array of memory.
+    state_type: a NamedTuple whose fields are, beside the count `own` if it has one, the `scalars` and then one tree for
+        each array of memory. EmptyState for a rule without memory.
     init(p) -> memory of one leaf, a tuple in the order of the fields: arrays of any shape, or nests of them.
     rule(g, p, *memory, h) -> (step, *memory), in float32 at least; stored in the memory's own dtypes. `p` is None
         unless `needs_params`.
     hypers: name -> (number, array or schedule; its domain), checked now and handed on as h.name at each step.
-    shared(t, h) -> more scalars for h, made once a step; t = 1, 2, … is its number.
+    shared(t, h) -> more scalars for h, made once a step; t = 1, 2, … is its number, None if nothing counts. h.gathered
+        gives what bias correction divides by.
     reduce(updates, h) -> more scalars that depend on all leaves together, a norm say.
     scalars: state that is one number for all leaves, with its start, a float, an int or a bool; `shared` gets it as
         it is and returns its new value by name.
     dtypes: arguments that name the dtype of some memory, to be checked now.
     stack_axes: how many leading axes of a leaf count leaves of one shape, as for a scan over layers: an integer, or
         integers in a prefix of the params' tree. init and rule see one of those leaves.
-    The rule must not close over arrays: what varies comes through hypers.
+    debiased, counts, alone: as of `hypers.Clock`, what schedules need.
+    beside: leaves that cannot be trained, integers and PRNG keys, are left out: it stands beside an optimizer, which
+        says whether it minds.
+    A rule that closes over arrays is compiled for itself alone: what varies comes through hypers.
 
     Raises, when made: HyperparameterError. When traced: what `transform` says.
     """
     for key, dtype in (dtypes or {}).items():
         errors.check_dtype(name, key, dtype)
-    checked = {key: errors.check_hyper(name, key, *spec) for key, spec in (hypers or {}).items()}
     errors.check_stack_axes(name, stack_axes)
-    whole = (shared, reduce, needs_params, stack_axes)
-    piece = _Piece(name, state_type, init, Rule(rule), checked, scalars or {}, *whole)
-    return GradientTransformation(piece.init_state, LeafUpdate(name, (), piece))
+    errors.check_switch(name, "needs_params", needs_params)
+    counted = own if own is not None and own in state_type._fields else None  # type: ignore[attr-defined]
+    clock = Clock(name, checked(name, hypers), counted, debiased, 0, counts, alone)
+    whole = (scalars or {}, shared, reduce, needs_params, stack_axes, beside)
+    piece = _Piece(name, state_type, init, rule, clock, *whole)
+
+    def init_state(params: Params, **_: Any) -> State:
+        return piece.init_state(params)
+
+    return GradientTransformation(init_state, LeafUpdate(Method(name), (), piece))

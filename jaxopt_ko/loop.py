@@ -18,7 +18,16 @@ import numpy as np
 
 from jaxopt_ko import errors
 from jaxopt_ko.compose import apply_updates
-from jaxopt_ko.errors import NONNEGATIVE, Domain, HyperparameterError, MissingArgumentError, TreeError, describe, say
+from jaxopt_ko.errors import (
+    NONNEGATIVE,
+    HyperparameterError,
+    MissingArgumentError,
+    StateError,
+    TransformationError,
+    TreeError,
+    describe,
+    say,
+)
 from jaxopt_ko.lift import taking
 from jaxopt_ko.numerics import scalar_dtype, zero_count
 from jaxopt_ko.tree import compute_dtype, pick
@@ -56,6 +65,7 @@ class Carry(NamedTuple):
 Step = Callable[[Carry, PyTree], tuple[Carry, tuple[jax.Array, PyTree]]]
 
 
+@errors.options
 def train_step(loss_fn: LossFn, optimizer: GradientTransformation, *, has_aux: bool = False) -> Step:
     """step(Carry(params, state), batch) -> (carry, (loss, aux)): a body for `lax.scan`, or a function to jit.
 
@@ -65,6 +75,7 @@ def train_step(loss_fn: LossFn, optimizer: GradientTransformation, *, has_aux: b
     Raises, when traced: TreeError if the loss is not one real number; StateError, naming the leaf, if params
     or state change their structure, shape or dtype.
     """
+    errors.check_function("train_step", "loss_fn", loss_fn)
     optimizer = errors.check_pair("train_step", "optimizer", optimizer)
     update = taking(optimizer.update, 3)
 
@@ -131,8 +142,8 @@ def early_stopping(
     step: its luckiest draw looks like a best that nothing beats.
     """
     errors.check_choice("early_stopping", "mode", mode, ("min", "max"))
-    errors.check_hyper("early_stopping", "patience", patience, Domain(1, math.inf, "a number of checks >= 1"))
-    errors.check_hyper("early_stopping", "min_delta", min_delta, NONNEGATIVE)
+    errors.check_whole("early_stopping", "patience", patience, 1)
+    errors.check_number("early_stopping", "min_delta", min_delta, NONNEGATIVE)
     sign = 1.0 if mode == "min" else -1.0
 
     def init(params: Params = None) -> EarlyStoppingState:
@@ -140,7 +151,10 @@ def early_stopping(
         return EarlyStoppingState(best, params, zero_count(), jnp.zeros((), bool))
 
     def update(value: jax.typing.ArrayLike, state: EarlyStoppingState, params: Params = None) -> EarlyStoppingState:
-        if jnp.shape(value) != ():
+        if not isinstance(state, EarlyStoppingState):
+            say(StateError, "early_stopping", "the state must be an EarlyStoppingState", describe(state),
+                "Call update(value, state, params) with what init or the last update returned")  # fmt: skip
+        if (not hasattr(value, "dtype") and not isinstance(value, int | float)) or jnp.shape(value) != ():
             say(TreeError, "early_stopping", "the value to watch must be one number (shape ())",
                 describe(value), "Take its mean; vmap over several runs")  # fmt: skip
         keeps = bool(jax.tree.leaves(state.best_params))
@@ -181,6 +195,7 @@ class _Thread(NamedTuple):
     loss: jax.Array  # mean of the last epoch, for the progress bar
 
 
+@errors.options
 def fit(
     loss_fn: LossFn,
     params: Params,
@@ -206,7 +221,8 @@ def fit(
     early_stopping, checked after each epoch, watches metrics(params)[monitor], or metrics(params) itself. A run
         that stopped does nothing more and returns its best params; under vmap each lane stops by itself.
     progress: True, a title, or a `ProgressBar` (any `Report`): one bar for all lanes of a vmap.
-    state, first_epoch: to go on from an earlier run, with its key: bit for bit as if it had not been cut.
+    state, first_epoch: to go on from an earlier run, with its key, as if it had not been cut: the same batches and
+        draws. (Of another number of epochs it is another program, and may round otherwise.)
 
     Call it inside `jax.jit`, with `data` an argument of the jitted function: new data of the same shape then
     compiles nothing. Raises what `train_step` raises, and HyperparameterError for epochs below 1 or no metric to
@@ -219,6 +235,19 @@ def fit(
     if early_stopping is not None and not isinstance(early_stopping, EarlyStopping):
         say(HyperparameterError, "fit", "early_stopping must be an EarlyStopping pair", describe(early_stopping),
             "Call it: early_stopping=early_stopping(patience)")  # fmt: skip
+    if early_stopping is None and monitor is not None:
+        say(HyperparameterError, "fit", "monitor is of no use without early_stopping", f"monitor={monitor!r}",
+            "Give early_stopping=early_stopping(patience), or leave monitor out")  # fmt: skip
+    if monitor is not None and not isinstance(monitor, str):
+        say(HyperparameterError, "fit", "monitor must be the name of a metric", describe(monitor),
+            'Let metrics(params) return a dict: {"loss": ...}, and give monitor="loss"')  # fmt: skip
+    if not all(hasattr(batches, name) for name in ("steps", "plan", "gather")):
+        say(TransformationError, "fit", "batches must be a plan of batches", describe(batches),
+            "Make one: data.mini_batch(examples, batch_size), data.full_batch(examples)")  # fmt: skip
+    errors.check_whole("fit", "first_epoch", first_epoch)
+    if key is not None:
+        errors.check_prng_key("fit", key)
+    errors.check_start("fit", params)
     steps, step = batches.steps, train_step(loss_fn, optimizer, has_aux=has_aux)
     report, reports = _reporter(progress, epochs * steps)
     often = reports // epochs  # reports due within one epoch
@@ -235,6 +264,7 @@ def fit(
         blocks = often if report is not None and often > 1 else 0
         train, (loss, aux) = _scan(take_step, thread.train, plan, blocks, after_block)
         measured = None if metrics is None else metrics(train.params)
+        errors.check_arrays("fit", "what metrics(params) returns", measured)
         stopping = thread.stopping
         if early_stopping is not None:
             stopping = early_stopping.update(_watched(measured, monitor), stopping, train.params)
@@ -257,7 +287,7 @@ def fit(
             report(done * np.int32(steps), thread.loss)
 
     start = _Thread(
-        Carry(params, optimizer.init(params) if state is None else state),
+        Carry(params, optimizer.init(params) if state is None else errors.check_arrays("fit", "state", state)),
         None if early_stopping is None else early_stopping.init(params),
         zero_count(),
         jnp.zeros((), scalar_dtype()),

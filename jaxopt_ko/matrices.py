@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_ko.numerics import safe_sqrt
+from jaxopt_ko.numerics import length, safe_sqrt
 from jaxopt_ko.tree import compute_dtype as wide_dtype
 from jaxopt_ko.types import DType
 
@@ -199,8 +199,8 @@ def _preconditioned(
 
 
 def frobenius(x: jax.Array) -> jax.Array:
-    """float[…, m, n] -> float[…, 1, 1]: the Frobenius norm; squares must be finite."""
-    return safe_sqrt(jnp.sum(x * x, axis=(-2, -1), keepdims=True))
+    """float[…, m, n] -> float[…, 1, 1]: the Frobenius norm, in x's dtype."""
+    return length(x, (-2, -1), keepdims=True)
 
 
 def _inverse(x: jax.Array) -> jax.Array:
@@ -224,7 +224,7 @@ def largest_eigenvalue_bound(A: jax.Array) -> jax.Array:
     """float[]: no less than the largest |eigenvalue| of float[n, n], the lesser of two norms; 0 without elements."""
     if not A.size:
         return jnp.zeros((), A.dtype)
-    return jnp.minimum(safe_sqrt(jnp.sum(A * A)), jnp.max(jnp.sum(jnp.abs(A), axis=0)))
+    return jnp.minimum(length(A), jnp.max(jnp.sum(jnp.abs(A), axis=0)))
 
 
 def orthonormal(x: jax.Array) -> jax.Array:

@@ -6,8 +6,7 @@ called once for each.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,8 +15,8 @@ import numpy as np
 
 from jaxopt_ko import errors, stacking, tree
 from jaxopt_ko.errors import Domain
-from jaxopt_ko.lift import Memory, Rule, Scalars, started, transform, widened
-from jaxopt_ko.numerics import next_count, values_at, zero_count
+from jaxopt_ko.lift import Memory, Rule, Scalars, shared_by_rules, started, transform, widened
+from jaxopt_ko.numerics import zero_count
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
 
@@ -31,29 +30,31 @@ def matrixwise(
     scalars: Mapping[str, float] | None = None,
     shared: Callable[[jax.Array, Scalars], Mapping[str, jax.Array]] | None = None,
     refresh: Callable[..., Memory] | None = None,
-    interval: int = 1,
+    interval: tuple[str, int] = ("interval", 1),
     lag: int = 0,
     stack_axes: PyTree = 0,
     dtypes: Mapping[str, DType | None] | None = None,
+    debiased: Sequence[str] = (),
+    skipped: int = 0,
 ) -> GradientTransformation:
     """A transformation from a rule for stacks of matrices.
 
     state_type: a NamedTuple of `count`, the scalars and one tree like the parameters for each array of memory.
     init((m, n), dtype) -> memory of one matrix, dtype float32 at least; a leaf's has its stack axes in front.
     rule(G, *memory, h) -> (step, *memory) of N matrices of one shape, G float[N, m, n].
-    refresh(G, *memory, h) -> memory: what is done before the rule on the first step and then on every `interval`-th,
-        `lag` steps later, and costs nothing between. Stacks take turns, so that no step does all.
-        Where `shared` makes a float[] `every`, the steps from one to the next, and the state has the scalar `since`,
-        int32[], which is 0 whenever it is the first stack's turn, the others follow within that time.
-    hypers, scalars, shared, dtypes: as of `lift.leafwise`; `shared` may make keys, too.
+    refresh(G, *memory, h) -> memory: what is done before the rule on the first step and then on every k-th, `lag` steps
+        later, and costs nothing between. Stacks take turns, so that no step does all.
+    interval: (what the method calls k, k).
+        Where `shared` makes a float[] `every`, the steps from one to the next, in the place of k, and the state has the
+        scalar `since`, int32[], which is 0 whenever it is the first stack's turn, the others follow within that time.
+    hypers, scalars, shared, dtypes, debiased, skipped: as of `lift.leafwise`; `shared` may make keys, too.
     stack_axes: how many leading axes of a leaf are stacks; an integer, or a prefix of integers.
 
     Raises, when made: HyperparameterError. When traced: TreeError for a leaf that is no matrix; what `transform` says.
     """
     for key, dtype in (dtypes or {}).items():
         errors.check_dtype(name, key, dtype)
-    errors.check_size(name, "precondition_frequency", interval)
-    checked = {key: errors.check_hyper(name, key, *spec) for key, spec in (hypers or {}).items()}
+    period = errors.check_size(name, *interval)
     held = dict(scalars or {})
     once = _compiled(Rule(rule), None if refresh is None else Rule(refresh))
 
@@ -65,19 +66,18 @@ def matrixwise(
         width = len(state_type._fields) - 1 - len(held)  # type: ignore[attr-defined]
         return state_type(zero_count(), *start, *(treedef.unflatten([own[i] for own in memory]) for i in range(width)))
 
-    def update(updates: Updates, state: State) -> tuple[Updates, State]:
+    def update(updates: Updates, state: State, *, h: Scalars) -> tuple[Updates, State]:
         count, old, fields = state[0], state[1 : 1 + len(held)], state[1 + len(held) :]
-        t = next_count(count)
-        h = values_at(checked, count, name)
-        h |= {key: widened(value) for key, value in zip(held, old, strict=True)}
-        if shared is not None:
-            h |= shared(t, Scalars(**h))
-        new = [h[key].astype(value.dtype) for key, value in zip(held, old, strict=True)]
-        every = h.pop("every", None)
-        stacks = stacking.count_stack_axes(name, updates, stack_axes)
+        once_a_step = h.also(**{key: widened(value) for key, value in zip(held, old, strict=True)})
+        scalars_ = once_a_step.values() | ({} if shared is None else dict(shared(h.t, once_a_step)))
+        new = [scalars_[key].astype(value.dtype) for key, value in zip(held, old, strict=True)]
+        every = scalars_.pop("every", None)
+        counts = stacking.count_stack_axes(name, updates, stack_axes)
         leaves, treedef = tree.flatten(updates, none_is_leaf=True)
-        columns = [treedef.flatten_up_to(field) for field in fields]
-        present = [i for i, g in enumerate(leaves) if g is not None]
+        columns = [tree.in_order(name, "state", field, updates, treedef) for field in fields]
+        given = zip((i for i, g in enumerate(leaves) if g is not None), counts, strict=True)
+        full = [(i, k) for i, k in given if np.size(leaves[i])]  # what has no elements is its own step
+        present, stacks = [i for i, _ in full], [k for _, k in full]
         kinds = [(leaves[i].shape[k:], tree.dtype_of(leaves[i])) for i, k in zip(present, stacks, strict=True)]
         for i, k, (shape, dtype) in zip(present, stacks, kinds, strict=True):
             fits = [leaves[i].shape[:k] + x.shape for x in _shapes(init, shape, tree.compute_dtype(dtype))]
@@ -90,19 +90,22 @@ def matrixwise(
         at = stacking.places(wheres, count >= 0)
         for turn, where in enumerate(wheres):
             if every is None:
-                late = count - np.int32(lag + turn * interval // len(groups))
-                due = (count == 0) | (late > 0) & (late % np.int32(interval) == 0)
+                late = count - np.int32(lag + turn * period // len(groups))
+                due = (count == 0) | (late > 0) & (late % np.int32(period) == 0)
             else:
-                due = h["since"] == jnp.floor(turn / len(groups) * every).astype(h["since"].dtype)
+                since = scalars_["since"]
+                due = since == jnp.floor(turn / len(groups) * every).astype(since.dtype)
             G = stacking.joined([leaves[i] for i, _ in where], where)
             memory = tuple(stacking.joined([column[i] for i, _ in where], where) for column in columns)
-            step, memory = once(G, memory, h, due)
+            step, memory = once(G, memory, scalars_, due)
             for column, stack in zip([leaves, *columns], [step, *memory], strict=True):
                 for (i, _), part in zip(where, stacking.parted(stack, where, at), strict=True):
                     column[i] = part
-        return treedef.unflatten(leaves), state_type(t, *new, *(treedef.unflatten(column) for column in columns))
+        return treedef.unflatten(leaves), state_type(h.t, *new, *(treedef.unflatten(column) for column in columns))
 
-    return transform(name, initial, update, state_type=state_type)
+    return transform(
+        name, initial, update, state_type=state_type, hypers=hypers or {}, debiased=debiased, skipped=skipped
+    )
 
 
 def _initial(init: Callable[..., Memory], leaf: Any, stacks: int) -> Memory:
@@ -114,13 +117,12 @@ def _initial(init: Callable[..., Memory], leaf: Any, stacks: int) -> Memory:
     )  # sharded as the leaf is
 
 
-@functools.lru_cache(maxsize=1024)
 def _shapes(init: Callable[..., Memory], shape: tuple[int, int], dtype: DType) -> Memory:
     made: Memory = jax.eval_shape(lambda: init(shape, dtype))
     return made
 
 
-@functools.lru_cache(maxsize=1024)
+@shared_by_rules
 def _compiled(rule: Rule, refresh: Rule | None) -> Callable[..., Any]:
     """The rule on one stack, jitted: computed in float32 at least, the step in the gradient's dtype."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_ko import errors
-from jaxopt_ko.types import Hyper
+from jaxopt_ko.types import DType, Hyper
+
+Axes = int | tuple[int, ...] | None
 
 
 def scalar_dtype() -> jnp.dtype:
@@ -42,13 +44,8 @@ def value_at(hyper: Hyper, count: jax.Array, who: str = "value_at", name: str = 
 
 def unfolded(values: Any) -> Any:
     """The same, but XLA folds nothing that follows, not even of constants: a number, a traced value and a schedule
-    then give the same to the bit."""
+    then go through the same operations. (They are different programs still, which may round differently.)"""
     return jax.lax.optimization_barrier(values)  # type: ignore[no-untyped-call]
-
-
-def values_at(hypers: Mapping[str, Hyper], count: jax.Array, who: str) -> dict[str, jax.Array]:
-    """All hyperparameters at a step, by name, `unfolded`."""
-    return dict(unfolded({name: value_at(hyper, count, who, name) for name, hyper in hypers.items()}))
 
 
 def first_value(hyper: Hyper) -> Any:
@@ -116,43 +113,122 @@ def or_one(x: jax.Array) -> jax.Array:
     return jnp.where(x > 0, x, jnp.ones_like(x))
 
 
+@functools.cache
+def common_dtype(*dtypes: DType) -> jnp.dtype:
+    """The smallest dtype that holds all of `dtypes`, whatever promotion mode the user has set."""
+    with jax.numpy_dtype_promotion("standard"):
+        return functools.reduce(jnp.promote_types, (jnp.dtype(d) for d in dtypes))
+
+
+def compute_dtype(*dtypes: DType) -> jnp.dtype:
+    """What a rule computes in: float32, or float64 if any of `dtypes` is."""
+    return common_dtype(jnp.float32, *dtypes)
+
+
+# ---- Euclidean norms ------------------------------------------------------------------------------------
+# Squares of float32 overflow from 2e19 on and vanish below 1e-19. A CPU sums them in float64. Otherwise there are three
+# sums, as in Blue 1978 (ACM TOMS 4, 15): of the squares as they are; of all scaled down, for when those overflow; of
+# all scaled up, for when those are lost. Each is over all elements: those that it is not for count for nothing where
+# it is asked for. Either way it is one pass, and over devices one collective: no sum waits for another.
+
+
+def _scales(dtype: DType) -> tuple[float, float]:
+    """c, s, powers of 2: squares of [1 / c, c] are as they should be; s scales what is not."""
+    top = np.finfo(dtype).maxexp
+    return 2.0 ** (top // 4), 2.0 ** (5 * top // 8)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _three_sums(x: jax.Array, axis: Axes, keepdims: bool) -> jax.Array:
+    """float[3, …]: the sums of |x|**2, of (|x| / s)**2 and of (|x| s)**2."""
+    c, s = _scales(x.real.dtype)
+    a = jnp.abs(x)
+    # Of a constant s XLA would make x**2 s**2 of (x s)**2, and s**2 is no number.
+    down, up = unfolded((jnp.asarray(1 / s, a.dtype), jnp.asarray(s, a.dtype)))
+    three = (a, jnp.maximum(a, c) * down, jnp.minimum(a, 1 / c) * up)
+    return jnp.stack([jnp.sum(jnp.square(x), axis, keepdims=keepdims) for x in three])
+
+
+def _root_of_three(parts: Sequence[jax.Array], axis: Axes, keepdims: bool) -> jax.Array:
+    plain, large, small = functools.reduce(jnp.add, [_three_sums(x, axis, keepdims) for x in parts])
+    c, s = _scales(plain.dtype)
+    below = jnp.where(plain < c**-2, jnp.sqrt(small) / s, jnp.sqrt(plain))
+    return jnp.where(jnp.isinf(plain), jnp.sqrt(large) * s, below)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _wide_sum(x: jax.Array, axis: Axes, keepdims: bool) -> jax.Array:
+    """float64[…]: the sum of |x|**2."""
+    return jnp.sum(jnp.square(jax.lax.convert_element_type(jnp.abs(x), np.float64)), axis, keepdims=keepdims)
+
+
+def _wide_root(parts: Sequence[jax.Array], axis: Axes, keepdims: bool) -> jax.Array:
+    with jax.enable_x64(True):  # float64 leaves this function no more than it came in
+        total = functools.reduce(jnp.add, [_wide_sum(x, axis, keepdims) for x in parts])
+        return jax.lax.convert_element_type(jnp.sqrt(total), np.float32)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def _length(parts: tuple[jax.Array, ...], axis: Axes, keepdims: bool) -> jax.Array:
+    """The Euclidean norm of arrays of one dtype as one, along some axes."""
+    if parts[0].real.dtype != np.float32:
+        return _root_of_three(parts, axis, keepdims)
+    found: jax.Array = jax.lax.platform_dependent(
+        *parts,
+        cpu=lambda *parts: _wide_root(parts, axis, keepdims),
+        default=lambda *parts: _root_of_three(parts, axis, keepdims),
+    )
+    return found
+
+
+@_length.defjvp
+def _length_jvp(axis: Any, keepdims: bool, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    (parts,), (changes,) = primals, tangents
+    length = _length(parts, axis, keepdims)
+    kept = length if keepdims or axis is None else _length(parts, axis, True)
+
+    def along(x: jax.Array, dx: jax.Array) -> jax.Array:
+        u = quotient(x, jnp.broadcast_to(kept, x.shape))
+        return jnp.sum(jnp.real(jnp.conj(u) * dx) if jnp.iscomplexobj(x) else u * dx, axis, keepdims=keepdims)
+
+    return length, functools.reduce(jnp.add, map(along, parts, changes))
+
+
+@jax.custom_jvp
+def quotient(x: jax.Array, y: jax.Array) -> jax.Array:
+    """x / y for y >= 0, and x / 0 = x; unlike `ratio` exact for the least y, too. Its derivative never squares y."""
+    return x / jnp.where(y == 0, jnp.ones_like(y), y)
+
+
+@quotient.defjvp
+def _quotient_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+    (x, y), (dx, dy) = primals, tangents
+    u = quotient(x, y)
+    return u, quotient(dx, y) - jnp.where(y == 0, jnp.zeros_like(u), u) * quotient(dy, y)
+
+
+def length(x: jax.Array, axis: Axes = None, keepdims: bool = False) -> jax.Array:
+    """The Euclidean length of an array, or of its slices along some axes, wherever it is a number of x's dtype itself;
+    computed in float32 at least. Its derivative at 0 is 0."""
+    found: jax.Array = _length((x.astype(compute_dtype(x.dtype)),), axis, keepdims)
+    return found.astype(x.real.dtype)
+
+
+def joint_length(parts: Sequence[jax.Array]) -> jax.Array:
+    """float[]: the Euclidean length of arrays taken as one vector, float32 at least; 0 of none."""
+    wide = compute_dtype(*(x.dtype for x in parts))
+    found: jax.Array = _length(tuple(x.astype(wide) for x in parts), None, False) if parts else jnp.zeros((), wide)
+    return found
+
+
 def norm(x: jax.Array) -> jax.Array:
     """The Euclidean length of a vector, with derivative 0 at 0."""
-    length: jax.Array = safe_sqrt(jnp.sum(x * x))
-    return length
-
-
-@functools.partial(jax.jit, static_argnames=("axis", "keepdims"))
-def length(x: jax.Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> jax.Array:
-    """The Euclidean length of an array, or of its slices along some axes, also where the squares overflow (from 2e19
-    in float32); its derivative at 0 is 0."""
-
-    def scaled(x: jax.Array) -> jax.Array:
-        top = np.finfo(x.dtype).maxexp
-        low = 2.0 ** -(5 * top // 8)
-        # Where squares overflow, what is left out counts for nothing; and XLA would make x**2 low**2 of (x low)**2.
-        large = jnp.where(jnp.abs(x) > 2.0 ** (top // 4), x * low, jnp.zeros_like(x))
-        root: jax.Array = safe_sqrt(jnp.sum(jnp.square(large), axis, keepdims=keepdims)) / low
-        return root
-
-    def in_one_pass(x: jax.Array, plain: jax.Array) -> jax.Array:
-        root: jax.Array = jnp.where(jnp.isinf(plain), scaled(x), safe_sqrt(plain))
-        return root
-
-    def when_needed(x: jax.Array, plain: jax.Array) -> jax.Array:
-        large = jnp.any(jnp.isinf(plain))
-        root: jax.Array = jax.lax.cond(large, in_one_pass, lambda _, plain: safe_sqrt(plain), x, plain)
-        return root
-
-    # A branch stops an accelerator's queue; on CPU the second sum would cost as much as the first.
-    plain = jnp.sum(jnp.square(x), axis, keepdims=keepdims)
-    found: jax.Array = jax.lax.platform_dependent(x, plain, cpu=when_needed, default=in_one_pass)
-    return found
+    return length(x)
 
 
 def root_mean_square(x: jax.Array) -> jax.Array:
     """The square root of the mean square of an array; 0 if it is empty."""
-    root: jax.Array = length(x) / np.sqrt(max(x.size, 1)).astype(x.dtype)
+    root: jax.Array = length(x) / np.sqrt(max(x.size, 1)).astype(x.real.dtype)
     return root
 
 
@@ -218,20 +294,34 @@ def safe_norm(
     x: jax.Array,
     min_norm: Any,
     ord: Any = None,
-    axis: int | tuple[int, ...] | None = None,
+    axis: Axes = None,
     keepdims: bool = False,
 ) -> jax.Array:
-    """max(jnp.linalg.norm(x, ord, axis), min_norm), with derivative 0 where the norm is not above min_norm."""
+    """max(jnp.linalg.norm(x, ord, axis), min_norm), with derivative 0 where the norm is not above min_norm.
+
+    No power of an element overflows or vanishes: all are divided by the power of 2 nearest to the largest.
+    """
     x = jnp.asarray(x)
-    least = jnp.asarray(min_norm).astype(x.dtype)
+    unit = power_of_two(jnp.max(jnp.abs(x), initial=0)) if ord != 0 else jnp.ones((), x.real.dtype)
+    x = x / unit
+    least = jnp.asarray(min_norm).astype(unit.dtype) / unit
     short = jnp.linalg.norm(jax.lax.stop_gradient(x), ord=ord, axis=axis, keepdims=True) <= least
     long = jnp.linalg.norm(jnp.where(short, jnp.ones_like(x), x), ord=ord, axis=axis, keepdims=keepdims)
-    return jnp.where(short.reshape(long.shape), least, long)
+    return jnp.where(short.reshape(long.shape), least, long) * unit
+
+
+def power_of_two(x: jax.Array) -> jax.Array:
+    """The power of 2 nearest to x >= 0, to divide by: a normal number, with a normal inverse; no derivative."""
+    kind = np.finfo(x.dtype)
+    least, most = 2.0 ** (kind.minexp + 2), 2.0 ** (kind.maxexp - 4)
+    nearest: jax.Array = jax.lax.reduce_precision(
+        jax.lax.stop_gradient(jnp.clip(x, least, most)), exponent_bits=kind.nexp, mantissa_bits=0
+    )
+    return nearest
 
 
 def safe_root_mean_squares(x: jax.Array, min_rms: Any) -> jax.Array:
     """float[]: max(sqrt(mean |x|**2), min_rms), with derivative 0 where it is not above min_rms."""
-    x = jnp.asarray(x)
-    square = jnp.mean(jnp.real(x * jnp.conj(x)))
-    least = jnp.asarray(min_rms).astype(square.dtype)
-    return jnp.maximum(safe_sqrt(jnp.where(square > least * least, square, jnp.zeros_like(square))), least)
+    root = root_mean_square(jnp.asarray(x))
+    least = jnp.asarray(min_rms).astype(root.dtype)
+    return jnp.where(root > least, root, jnp.maximum(jax.lax.stop_gradient(root), least))

@@ -10,13 +10,12 @@ import numpy as np
 from jax import Array
 
 from jaxopt_ko import errors, tree
-from jaxopt_ko.drive import check_run, frozen, implicit, jitted, settled, solve
+from jaxopt_ko.drive import Held, check_run, frozen, implicit, jitted, settled, solve
 from jaxopt_ko.numerics import scalar_dtype
 from jaxopt_ko.solvers.quadratic import quadratic_interior_point, sides
 from jaxopt_ko.types import Hyper, Multipliers, Params, PyTree, Solution
 
 MAX_STEPS = 200
-NEARNESS = 0.6  # eps to this power: weight of the terms that tie down what the conditions leave free
 
 
 class _Setting(NamedTuple):
@@ -39,6 +38,7 @@ class _Data(NamedTuple):
     bounds: Any
 
 
+@errors.options
 def linear_program(
     c: PyTree,
     *,
@@ -61,6 +61,7 @@ def linear_program(
     return _program("linear_program", _Data(None, c, A, b, G, h, bounds), params, tol, max_steps, bandwidth, verbose)
 
 
+@errors.options
 def quadratic_program(
     Q: Any,
     c: PyTree,
@@ -91,8 +92,8 @@ def quadratic_program(
     Pure: jitted inside, so that new data of the same shapes compiles nothing; it may be vmapped (each lane stops by
     itself) and params, value and multipliers differentiated by all data, in forward and reverse mode, again and again:
     by the conditions of Karush, Kuhn and Tucker on the constraints that are active (Amos & Kolter 2017,
-    arXiv:1703.00443, equation 6). Where the solution is not unique or has a kink that is one of several; where a run
-    failed, zero.
+    arXiv:1703.00443, equation 6). Where the solution has a kink that is one of several; where it is not unique it is
+    the shortest, which does not move it within the set of solutions; where a run failed, zero.
 
     On CPU, jaxlib 0.10.2's batched factorizations may wait for ever on a pool of few threads, and matrices of some
     hundred rows on LAPACK's: for many lanes set the environment's NPROC=16 and OPENBLAS_NUM_THREADS=1 before jax
@@ -112,6 +113,7 @@ def quadratic_program(
 def _program(
     who: str, data: _Data, params: Params, tol: Any, max_steps: Any, bandwidth: Any, verbose: bool
 ) -> Solution:
+    errors.check_arrays(who, "c", data.c)
     data = data._replace(
         c=_floating(data.c),
         bounds=None if data.bounds is None else tuple(map(_floating, errors.check_bound_pair(who, data.bounds))),
@@ -139,41 +141,54 @@ def _solved(setting: _Setting, params: Params, data: _Data, tol: Any, max_steps:
     words = {**frozen(data)._asdict(), "tol": tol}
     method = quadratic_interior_point(bandwidth=setting.bandwidth)
     solution = solve(method, params, method.init(params, **words), words, max_steps, setting.verbose, False)
-    end = (solution.params, solution.multipliers)
+    end = frozen((solution.params, solution.multipliers))
     failed = jnp.broadcast_to(~solution.status.success, tree.ravel(end)[0].shape)
-    found = frozen((end, solution.value))
-    (x, multipliers), value = implicit(_conditions, _value, found, (data, found[0]), failed)
+    found, held = (end, frozen(solution.value)), Held(failed, None, failed)
+    (x, multipliers), value = implicit(_conditions, _value, found, (data, _active(end[0], end[1], data)), held)
     return solution._replace(params=x, value=value, multipliers=multipliers)
 
 
-def _conditions(solution: tuple[Params, Multipliers], problem: tuple[_Data, tuple[Params, Multipliers]]) -> PyTree:
-    """Those of Karush, Kuhn and Tucker, as equations of the solution and its multipliers.
+class _Active(NamedTuple):
+    """The constraints that hold a solution: their multipliers are larger than the room that they leave."""
 
-    problem: the data, and the solution once more as a constant. Terms of eps**0.6 times the distance from it tie down
-    what the conditions leave free (multipliers of redundant rows, an edge of solutions of a linear program), where the
-    equations would be singular.
+    rows: Array  # bool[k]
+    lower: Array  # bool[n]
+    upper: Array  # bool[n]
+
+
+def _active(end: Params, multipliers: Multipliers, data: _Data) -> _Active:
+    x, _, z, low, high = _vectors((end, multipliers))
+    lower, upper = sides("quadratic_program", end, data.bounds)
+    fixed = lower == upper
+    rows = jnp.zeros(z.shape, bool)
+    if data.G is not None:
+        h = jnp.asarray(data.h).astype(x.dtype)
+        rows = z > h - jnp.asarray(data.G).astype(x.dtype) @ x
+    by_lower = jnp.where(fixed, low >= high, low > x - lower)
+    return frozen(_Active(rows, by_lower, jnp.where(fixed, ~by_lower, high > upper - x)))  # type: ignore[no-any-return]
+
+
+def _conditions(solution: tuple[Params, Multipliers], problem: tuple[_Data, _Active]) -> PyTree:
+    """Those of Karush, Kuhn and Tucker, as equations of the solution and its multipliers: what is active is an
+    equation, the multiplier of what is not is 0.
+
+    Q x + c + A'y + G'z - low + high = 0    A x = b    G x = h or z = 0    x = lower or low = 0    x = upper or high = 0
     """
-    data, end = problem
-    (x, y, z, low, high), (x_, y_, z_, low_, high_) = map(_vectors, (solution, end))
-    near = float(np.finfo(x.dtype).eps ** NEARNESS)
+    data, active = problem
+    x, y, z, low, high = _vectors(solution)
     lower, upper = sides("quadratic_program", solution[0], data.bounds)
-    fixed, has_low, has_high = lower == upper, lower != -jnp.inf, upper != jnp.inf
-    slope = _gradient(x, data) + near * (x - x_) - low + high
-    equal, rows = jnp.zeros_like(y), jnp.zeros_like(z)
+    slope = _gradient(x, data) - low + high
+    equal, rows = y, z
     if data.A is not None:
         A = jnp.asarray(data.A).astype(x.dtype)
-        slope = slope + A.T @ y
-        equal = A @ x - jnp.asarray(data.b).astype(x.dtype) - near * (y - y_)
+        slope, equal = slope + A.T @ y, A @ x - jnp.asarray(data.b).astype(x.dtype)
     if data.G is not None:
         G, h = jnp.asarray(data.G).astype(x.dtype), jnp.asarray(data.h).astype(x.dtype)
         real = h != jnp.inf
         G, h = jnp.where(real[:, None], G, 0), jnp.where(real, h, 0)
-        slope = slope + G.T @ z
-        rows = jnp.where(real, z * (G @ x - h) - near * (z - z_), z)
-    below = jnp.where(has_low, low * (jnp.where(has_low, lower, 0) - x) - near * (low - low_), low)
-    above = jnp.where(has_high, high * (x - jnp.where(has_high, upper, 0)) - near * (high - high_), high)
-    below = jnp.where(fixed, jnp.where(fixed, lower, 0) - x, below)
-    above = jnp.where(fixed, high - high_, above)
+        slope, rows = slope + G.T @ z, jnp.where(active.rows, G @ x - h, z)
+    below = jnp.where(active.lower, jnp.where(active.lower, lower, 0) - x, low)
+    above = jnp.where(active.upper, x - jnp.where(active.upper, upper, 0), high)
     return slope, equal, rows, below, above
 
 
@@ -186,7 +201,7 @@ def _gradient(x: Array, data: _Data) -> Array:
     return 0.5 * (Q @ x + Q.T @ x) + c
 
 
-def _value(solution: tuple[Params, Multipliers], problem: tuple[_Data, Any]) -> Array:
+def _value(solution: tuple[Params, Multipliers], problem: tuple[_Data, _Active]) -> Array:
     """x'Qx/2 + c'x."""
     data, _ = problem
     x, _ = tree.ravel(solution[0])

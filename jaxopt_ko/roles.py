@@ -106,9 +106,8 @@ def roles_of(
 
     Raises HyperparameterError for an unknown role; TreeError for a leaf that cannot be the matrix it is said to be.
     """
-    for pattern, said in (roles or {}).items():
-        if not isinstance(said, MatrixAxes):
-            errors.check_choice("roles_of", f"the role of {pattern!r}", said, tuple(ROLES))
+    check_roles("roles_of", roles)
+    errors.check_stack_axes("roles_of", stack_axes)
     counts = tree.stacks("roles_of", stack_axes, params)
     seen = _with_heads([_seen(*found, stacks) for found, stacks in zip(_walk(params), counts, strict=True)])
     guessed = _heads([_role(leaf) for leaf in seen], seen)
@@ -124,6 +123,17 @@ def roles_of(
             errors.no_matrix("roles_of", params, index, jax.tree.leaves(params)[index], wanted)
         leaves.append(Leaf(path or "(root)", leaf.shape, role, leaf.stacks, axes))
     return leaves
+
+
+def check_roles(who: str, roles: Mapping[str, str | MatrixAxes] | None) -> None:
+    """Patterns of paths and what is said of them."""
+    if roles is None:
+        return
+    errors.check_mapping(who, "roles", roles)
+    for pattern, said in roles.items():
+        errors.check_pattern(who, pattern, "each key of roles")
+        if not isinstance(said, MatrixAxes):
+            errors.check_choice(who, f"the role of {pattern!r}", said, tuple(ROLES))
 
 
 # ---- what is known of a leaf ----------------------------------------------------------------------------

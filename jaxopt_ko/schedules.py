@@ -1,7 +1,8 @@
 """Schedules: functions step (int32[], from 0) -> value (float[]), for any hyperparameter of any method.
 
 Nearly all are ramps, from one value to the next along a line, a cosine or a power. Steps are compared as integers,
-so the largest int32 step is as exact as the first. Values may be traced, and pass unchecked then.
+so the largest int32 step is as exact as the first. A step may be of any dtype, an array too; what is negative counts
+as 0. Values may be traced, and pass unchecked then.
 
 The types in a signature say what an argument must be. For any other, HyperparameterError is raised when the schedule
 is made; its subclass HyperparameterTypeError for what is no number, no static whole number, no function.
@@ -30,8 +31,9 @@ from typing import Annotated, Any, ParamSpec, TypeAlias, get_type_hints
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import (
     InjectHyperparamsState,
     InjectStatefulHyperparamsState,
@@ -41,7 +43,7 @@ from jaxopt_ko.compose import (
     inject_stateful_hyperparams,
 )
 from jaxopt_ko.errors import HyperparameterError, HyperparameterTypeError, say
-from jaxopt_ko.numerics import scalar_dtype
+from jaxopt_ko.numerics import compute_dtype, scalar_dtype
 from jaxopt_ko.types import Schedule
 
 __all__ = [
@@ -150,9 +152,34 @@ def _checked(make: Callable[P, Schedule]) -> Callable[P, Schedule]:
         bound.apply_defaults()
         for name, check in checks.items():
             bound.arguments[name] = check(make.__name__, name, bound.arguments[name])
-        return make(*bound.args, **bound.kwargs)
+        schedule = make(*bound.args, **bound.kwargs)
+        return lambda step: schedule(_counted(step))
 
     return checked
+
+
+def _counted(step: ArrayLike) -> jax.Array:
+    """A step from 0 on, as an integer of 32 bits at least, or as a float of as many: of any integer's dtype its number,
+    the largest where it is beyond them all."""
+    wide = np.int64 if jax.dtypes.canonicalize_dtype(np.int64) == np.int64 else np.int32
+    if not isinstance(step, jax.Array):  # NumPy's and Python's may have more bits than there are here
+        numbers = np.asarray(step)
+        if numbers.dtype.kind not in "fiub":  # a Python integer of more than 64
+            numbers = np.asarray(min(step, np.iinfo(wide).max))  # type: ignore[type-var]
+        if numbers.dtype.kind in "iu":
+            numbers = np.minimum(numbers, np.asarray(_most(wide, numbers.dtype), numbers.dtype)).astype(wide)
+        step = jnp.asarray(numbers)
+    if jnp.issubdtype(step.dtype, jnp.floating):
+        return jnp.maximum(step.astype(compute_dtype(step.dtype)), 0)
+    if step.dtype == bool or step.dtype.itemsize < 4:
+        return jnp.maximum(step.astype(np.int32), 0)
+    if step.dtype != np.int32:
+        step = jnp.minimum(step, np.asarray(_most(wide, step.dtype), step.dtype)).astype(wide)
+    return jnp.maximum(step, 0)
+
+
+def _most(*kinds: DTypeLike) -> int:
+    return min(int(np.iinfo(kind).max) for kind in kinds)
 
 
 # ---- ramps ----------------------------------------------------------------------------------------------
@@ -250,6 +277,7 @@ def cosine_decay_schedule(
     return lambda step: _follow(step, init_value, (0, decay_steps, _real(init_value) * _real(alpha), shape))
 
 
+@errors.options
 @_checked
 def exponential_decay(
     init_value: Value, transition_steps: Steps, decay_rate: Positive,
@@ -260,6 +288,7 @@ def exponential_decay(
     return _decay(lambda n: _real(init_value) * _real(decay_rate) ** n, timing, end_value, falls)
 
 
+@errors.options
 @_checked
 def inverse_time_decay(
     init_value: Value, transition_steps: Steps, decay_rate: Positive,
@@ -388,6 +417,7 @@ def warmup_cosine_decay_schedule(
     return lambda step: _follow(step, init_value, (0, warmup_steps, peak_value, _line), fall)
 
 
+@errors.options
 @_checked
 def warmup_exponential_decay_schedule(
     init_value: Value, peak_value: Value, warmup_steps: Steps, transition_steps: Steps, decay_rate: Positive,
@@ -444,9 +474,10 @@ def join_schedules(
     _must(HyperparameterError, increasing, who, "boundaries", boundaries, "strictly increasing")
 
     def schedule(step: ArrayLike) -> jax.Array:
-        joined = _real(0)
-        for part, (begin, end) in zip(schedules, pairwise([0, *boundaries, 2**31]), strict=True):
-            value = part(jnp.minimum(_since(step, begin), max(end - begin - 1, 0)))
+        joined, last = _real(0), 1 if jnp.issubdtype(jnp.result_type(step), jnp.integer) else 0
+        for part, begin, end in zip(schedules, [0, *boundaries], [*boundaries, None], strict=True):
+            since = _since(step, begin)
+            value = part(since if end is None else jnp.minimum(since, max(end - begin - last, 0)))
             _must(HyperparameterTypeError, _is_real(value), who, "a schedule's value", value, "a real number")
             joined = jnp.where(jnp.less(step, begin), joined, _real(value))
         return joined

@@ -13,20 +13,23 @@ from jax import Array
 from jaxopt_ko import errors, tree
 from jaxopt_ko.drive import (
     MAX_STEPS,
+    Held,
     check_derivative,
     check_run,
     frozen,
     implicit,
     in_this_trace,
     jitted,
+    of_arrays,
     settled,
     solve,
     start_of,
 )
-from jaxopt_ko.lift import taking
+from jaxopt_ko.lift import method_of, name_of
 from jaxopt_ko.solvers.bounds import box
 from jaxopt_ko.solvers.first_order import first_order
 from jaxopt_ko.solvers.least_squares import levenberg_marquardt
+from jaxopt_ko.solvers.proximal import ProximalGradientState
 from jaxopt_ko.solvers.quasi_newton import lbfgs
 from jaxopt_ko.solvers.residuals import residuals
 from jaxopt_ko.solvers.robust import LOSSES
@@ -46,6 +49,7 @@ class _Setting(NamedTuple):
     length: int | None  # of an unrolled run
 
 
+@errors.options
 def minimize(
     fun: Callable[..., Any],
     params: Params,
@@ -72,11 +76,13 @@ def minimize(
     verbose: print a row for every update.
 
     Pure: jitted inside, so that a second call with the same fun and new data compiles nothing; it may be vmapped (each
-    lane stops by itself) and differentiated by `args` and what fun closes over, in forward and reverse mode, again and
-    again. derivative: "implicit" by the equation gradient = 0, with a dense Hessian; "implicit-cg" the same by
-    conjugate gradients on Hessian-vector products; "unrolled" through all updates, as a scan of max_steps, with
-    respect to `params`, too. With constraints it is the conditions of Karush, Kuhn and Tucker that are differentiated,
-    always densely, with the constraints that are active at the solution; the multipliers have derivatives, too.
+    lane stops by itself) and differentiated by `args`, bounds and what fun closes over, in forward and reverse mode,
+    again and again. What is no array among args (a string) is a constant. derivative: "implicit" by the equation
+    gradient = 0, with a dense Hessian; "implicit-cg" the same by conjugate residuals on Hessian-vector products;
+    "unrolled" through all updates, as a scan of max_steps, with respect to `params`, too. What is at a bound moves
+    with it; where the Hessian is singular the derivative is the shortest that fits. With constraints it is the
+    conditions of Karush, Kuhn and Tucker that are differentiated, always densely, with the constraints that are active
+    at the solution; the multipliers have derivatives, too.
 
     Raises, when traced, TransformationError for constraints or bounds that the method does not take, TreeError if fun
     returns no real number, MissingArgumentError or what the method raises.
@@ -85,6 +91,7 @@ def minimize(
     """
     who = "minimize"
     errors.check_function(who, "fun", fun)
+    errors.check_start(who, params)
     errors.check_args(who, args)
     method = errors.check_pair(who, "method", method)
     check_derivative(who, derivative, max_steps)
@@ -119,16 +126,17 @@ def _minimize(
     bounds: Any,
 ) -> Solution:
     (fun, method, has_aux, verbose, derivative, length), constraints = run
-    (fun, *limits), args = _in_this_trace([fun, *constraints], params, args)
+    given_, args = of_arrays([fun, *constraints], args)
+    (fun, *limits), args = _in_this_trace(given_, params, args)
     functions = {name: limit for name, limit in zip(constraints._fields, limits, strict=True) if limit is not None}
     words: dict[str, Any] = {"has_aux": has_aux}
-    if tol is not None:
-        words["tol"] = tol
-    if bounds is not None:
-        words["bounds"] = bounds
     unrolled = derivative == "unrolled"
     still: Callable[[Any], Any] = (lambda x: x) if unrolled else frozen  # where it starts is not what it finds
     start, given = still(params), still(args)
+    if tol is not None:
+        words["tol"] = tol
+    if bounds is not None:
+        words["bounds"] = still(bounds)
     words["value_fn"] = lambda p: fun(p, *given)
     for name, function in functions.items():
         words[name] = lambda p, function=function: function(p, *given)
@@ -146,13 +154,24 @@ def _minimize(
 
     if solution.multipliers is not None:
         return _constrained(solution, value, functions, args, bounds)
-    fixed = _at_bounds("minimize", solution.params, bounds)
     found = frozen((solution.params, solution.value))
-    condition, prox = jax.grad(value), getattr(method.update, "prox", None)
-    if prox is not None:  # x = prox(x - g(x), 1)
-        condition = lambda p, args: _less(p, prox(_less(p, jax.grad(value)(p, args)), 1.0))  # noqa: E731
+    prox, own = method_of(method).prox, ()
+    if prox is not None:
+        near, own = in_this_trace(lambda p: prox(p, 1.0), frozen(solution.params), ())
+
+    hidden = prox is None and isinstance(solution.state, ProximalGradientState)
+
+    def condition(p: Params, given: Any) -> Params:
+        if hidden:
+            errors.hidden_method("minimize", "proximal_gradient")
+        args, own, _ = given
+        g = jax.grad(value)(p, args)
+        return g if prox is None else _less(p, near(_less(p, g), *own))  # x = prox(x - g(x), 1)
+
+    held, at_limits = _at_bounds("minimize", solution, bounds)
     symmetric_cg = derivative == "implicit-cg" and prox is None
-    end, best = implicit(condition, value, found, args, fixed, symmetric_cg)
+    given = (args, own, at_limits)
+    end, best = implicit(condition, lambda p, given: value(p, given[0]), found, given, held, symmetric_cg)
     return solution._replace(params=end, value=best)
 
 
@@ -188,23 +207,33 @@ def _constrained(
         return value(x, args).astype(dtype) + product(y, c_e(x, *args)) + product(z, c_i(x, *args))
 
     def conditions(found: Any, given: Any) -> Any:
-        (x, y, z), (args, active) = found, given
+        (x, y, z), (args, active, _) = found, given
         limits = jax.tree.map(lambda on, c, z: jnp.where(on > 0, c, z), active, c_i(x, *args), z)
         return jax.grad(lagrangian)(x, y, z, args), c_e(x, *args), limits
 
-    found = (x, y, z)
-    at, low, high = (tree.ravel(part)[0] for part in (x, lower, upper))
-    least, most = box("minimize", solution.params, frozen(bounds))
-    held = (low > at - least) | (high > most - at)
-    fixed = jnp.concatenate([held, jnp.zeros(tree.ravel((y, z))[0].size, bool)])
-    (x, y, z), best = implicit(
+    def outcome(found: Any, given: Any) -> Any:
+        x, y, z = found
+        args, _, limits = given
+        if limits is None:
+            return value(x, args), low, high
+        g = tree.ravel(jax.grad(lagrangian)(x, y, z, args))[0]
+        return value(x, args), jnp.where(limits.by_lower, g, 0), jnp.where(limits.by_upper, -g, 0)
+
+    held, limits = _at_bounds("minimize", solution, bounds)
+    more = tree.ravel((y, z))[0].size
+    (low, unravel), (high, _) = tree.ravel(lower), tree.ravel(upper)
+    at: Any = None if held is None else held.at
+    (x, y, z), (best, low, high) = implicit(
         conditions,
-        lambda found, given: value(found[0], given[0]),
-        (found, frozen(solution.value)),
-        (args, active),
-        fixed,
-    )
-    return solution._replace(params=x, value=best, multipliers=Multipliers(y, z, lower, upper))
+        outcome,
+        ((x, y, z), (frozen(solution.value), low, high)),
+        (args, active, limits),
+        None if held is None else held._replace(
+            which=jnp.pad(held.which, (0, more)),
+            at=lambda given: jnp.pad(at(given[1:]), (0, more)), firmly=jnp.pad(held.firmly, (0, more)),
+        ),
+    )  # fmt: skip
+    return solution._replace(params=x, value=best, multipliers=Multipliers(y, z, unravel(low), unravel(high)))
 
 
 def _in_this_trace(functions: list[Any], params: Params, args: tuple[Any, ...]) -> tuple[list[Any], tuple[Any, ...]]:
@@ -239,6 +268,7 @@ class _Fit(NamedTuple):
     length: int | None  # of an unrolled run
 
 
+@errors.options
 def least_squares(
     residual_fn: Callable[..., PyTree],
     params: Params,
@@ -262,15 +292,17 @@ def least_squares(
     *args), bounds and loss: see `levenberg_marquardt`. A method for scalar functions (lbfgs) is given that value.
     tol: in the place of the method's own gtol and xtol.
 
-    For the rest, max_steps, verbose, what may be done with it and derivatives, see `minimize`; a parameter at its
-    bound has none. Raises, when traced, what the method raises. Not for functions that are no sums of squares.
+    For the rest, max_steps, verbose, what may be done with it and derivatives, see `minimize`.
+    Raises, when traced, what the method raises. Not for functions that are no sums of squares.
     """
     who = "least_squares"
     errors.check_function(who, "residual_fn", residual_fn)
+    errors.check_start(who, params)
     errors.check_args(who, args)
     method = errors.check_pair(who, "method", method)
     check_derivative(who, derivative, max_steps)
     errors.check_loss(who, loss, LOSSES)
+    errors.check_number(who, "loss_scale", loss_scale, errors.POSITIVE)
     if bounds is not None:
         box(who, params, bounds)  # once where its numbers can be seen
     length = max_steps if derivative == "unrolled" else None
@@ -285,6 +317,7 @@ def _least_squares(
     setting: _Fit, params: Params, args: tuple[Any, ...], tol: Any, max_steps: Any, bounds: Any, loss_scale: Any
 ) -> Solution:
     residual_fn, jacobian_fn, method, loss, has_aux, verbose, derivative, length = setting
+    (residual_fn, jacobian_fn), args = of_arrays([residual_fn, jacobian_fn], args)
     count = len(args)
     fun, args = in_this_trace(residual_fn, params, args)
     unrolled = derivative == "unrolled"
@@ -297,12 +330,16 @@ def _least_squares(
         made = residuals("least_squares", p, lambda p: fun(p, *args), loss_scale=scale, **problem)
         return made.cost(made.residual(made.x)[0])
 
-    words: dict[str, Any] = {"residual_fn": lambda p: fun(p, *given), **problem, "bounds": bounds, "tol": tol}
+    words: dict[str, Any] = {"residual_fn": lambda p: fun(p, *given), **problem, "bounds": still(bounds), "tol": tol}
     words["loss_scale"] = still(loss_scale)
     if jacobian_fn is not None:
         words["jacobian_fn"] = lambda p: jacobian_fn(p, *given[:count])
-    if (state := start_of(method, start, words)) is None:
-        words = {"value_fn": lambda p: cost(p, (given, still(loss_scale))), "bounds": bounds, "tol": tol}
+    try:
+        state = start_of(method, start, words)
+    except errors.MissingArgumentError:  # it wants a function to minimize
+        state = None
+    if state is None:
+        words = {"value_fn": lambda p: cost(p, (given, still(loss_scale))), "bounds": still(bounds), "tol": tol}
         if (state := start_of(method, start, words)) is None:
             method = first_order(method)
             state = method.init(start, **words)
@@ -310,20 +347,51 @@ def _least_squares(
     if unrolled:
         return solution
     found = frozen((solution.params, solution.value))
-    fixed = _at_bounds("least_squares", solution.params, bounds)
-    end, best = implicit(jax.grad(cost), cost, found, (args, loss_scale), fixed, derivative == "implicit-cg")
+    held, limits = _at_bounds("least_squares", solution, bounds)
+    end, best = implicit(
+        lambda p, given: jax.grad(cost)(p, given[0]), lambda p, given: cost(p, given[0]), found,
+        ((args, loss_scale), limits), held, derivative == "implicit-cg",
+    )  # fmt: skip
     return solution._replace(params=end, value=best)
 
 
-def _at_bounds(who: str, params: Params, bounds: Any) -> Array | None:
-    """bool[n]: which parameters of a solution are held by their bounds."""
+class _Limits(NamedTuple):
+    """The bounds, and which of them hold a solution."""
+
+    bounds: Any
+    by_lower: Array  # bool[n]
+    by_upper: Array  # bool[n]
+    share: Array  # float[n]  of the lower bound in where an element is: 1, 0, or 1/2 if it cannot be told which holds
+
+
+def _at_bounds(who: str, solution: Solution, bounds: Any) -> tuple[Held | None, _Limits | None]:
+    """Which parameters of a solution are held by their bounds, and these as data: the last of implicit's args.
+
+    A bound holds what is at it or, where there are multipliers, what has one larger than the room that is left.
+    """
     if bounds is None:
-        return None
-    lower, upper = box(who, params, frozen(bounds))
-    x, _ = tree.ravel(params)
-    return (x <= lower) | (x >= upper)
+        return None, None
+    end = frozen(solution.params)
+    x, _ = tree.ravel(end)
+    like = jax.tree.map(lambda leaf: tree.abstract(np.shape(leaf), tree.dtype_of(leaf)), end)
+    lower, upper = box(who, like, frozen(bounds))
+    if solution.multipliers is None:
+        by_lower, by_upper = x <= lower, x >= upper
+    else:
+        _, _, low, high = frozen(solution.multipliers)
+        by_lower, by_upper = tree.ravel(low)[0] > x - lower, tree.ravel(high)[0] > upper - x
+    which = by_lower | by_upper | (lower >= upper)
+    share = jnp.where(by_lower == by_upper, jnp.asarray(0.5, x.dtype), by_lower.astype(x.dtype))
+
+    def at(given: Any) -> Array:
+        bounds, _, _, share = given[-1]
+        lower, upper = box(who, like, bounds)
+        return jnp.where(share > 0, share * lower, 0) + jnp.where(share < 1, (1 - share) * upper, 0)
+
+    return Held(which, at, which), _Limits(bounds, by_lower, by_upper, share)
 
 
+@errors.options
 def root(
     fn: Callable[..., PyTree],
     params: Params,
@@ -347,6 +415,7 @@ def root(
     """
     who = "root"
     errors.check_function(who, "fn", fn)
+    errors.check_start(who, params)
     errors.check_args(who, args)
     method = errors.check_pair(who, "method", method)
     check_derivative(who, derivative, max_steps)
@@ -362,18 +431,24 @@ def root(
 @jitted
 def _root(setting: _Setting, params: Params, args: tuple[Any, ...], tol: Any, max_steps: Any, bounds: Any) -> Solution:
     fun, method, has_aux, verbose, derivative, length = setting
+    (fun,), args = of_arrays([fun], args)
     fun, args = in_this_trace(fun, params, args)
     unrolled = derivative == "unrolled"
     still: Callable[[Any], Any] = (lambda x: x) if unrolled else frozen
     start, given = still(params), still(args)
-    words = {"residual_fn": lambda p: fun(p, *given), "has_aux": has_aux, "bounds": bounds}
+    words = {"residual_fn": lambda p: fun(p, *given), "has_aux": has_aux, "bounds": still(bounds)}
 
     def equations(p: Params, args: Any) -> PyTree:
         result = fun(p, *args)
         return result[0] if has_aux else result
 
     errors.check_square("root", jax.eval_shape(equations, start, given), start)
-    state = taking(method.init, 1)(start, **words)
+    try:
+        state = start_of(method, start, words)
+    except errors.MissingArgumentError:  # it asks for value_fn
+        state = None
+    if state is None:
+        errors.no_equations_solver("root", name_of(method))
     solution = solve(method, start, state, words, length if unrolled else max_steps, verbose, unrolled)
 
     def largest(p: Params) -> Array:
@@ -382,10 +457,11 @@ def _root(setting: _Setting, params: Params, args: tuple[Any, ...], tol: Any, ma
     least = largest(solution.params)
     eps = np.finfo(least.dtype).eps
     bound = jnp.asarray(eps**0.5 if tol is None else tol, least.dtype) * jnp.maximum(1, largest(start))
+    # a root is one whether or not there is a derivative to step by
+    ended = jnp.any(solution.status.code == np.array([Code.SEARCH_FAILED, Code.NOT_FINITE], np.int32))
     code = jnp.where(
         solution.status.success & ~(least <= bound), np.int32(Code.NO_ROOT),
-        jnp.where((solution.status.code == np.int32(Code.SEARCH_FAILED)) & (least <= bound),
-                  np.int32(Code.DECREASE_SMALL), solution.status.code),
+        jnp.where(ended & (least <= bound), np.int32(Code.DECREASE_SMALL), solution.status.code),
     )  # fmt: skip
     solution = solution._replace(status=Status(code))
     if unrolled:
@@ -395,6 +471,18 @@ def _root(setting: _Setting, params: Params, args: tuple[Any, ...], tol: Any, ma
         r, _ = tree.ravel(equations(p, args))
         return 0.5 * jnp.sum(r * r)
 
+    held, limits = _at_bounds("root", solution, bounds)
+    zero = solution.status.success
+    if held is not None:  # a root is one wherever the bounds are
+        held = held._replace(firmly=held.which & ~zero)
+
+    def condition(p: Params, given: Any) -> PyTree:
+        args, zero, _ = given
+        r = equations(p, args)
+        if bounds is None:
+            return r
+        return jnp.where(zero, tree.ravel(r)[0], tree.ravel(jax.grad(value)(p, args))[0])
+
     found = frozen((solution.params, solution.value))
-    end, best = implicit(equations, value, found, args, _at_bounds("root", solution.params, bounds))
+    end, best = implicit(condition, lambda p, given: value(p, given[0]), found, (args, zero, limits), held)
     return solution._replace(params=end, value=best)

@@ -132,6 +132,7 @@ def on_stacks(
     whole: bool = False,
 ) -> list[jax.Array]:
     """The leaves of function(stack of each of the trees' leaves, …), [N, m, n] each; one call for each distinct shape.
+    A leaf without elements is what the first of the trees has.
 
     when: bool[], zeros where it is False. As a branch each stack is worked off before the next: left to itself XLA
     on CPU goes at all stacks at a time, with the memory of all.
@@ -140,9 +141,9 @@ def on_stacks(
     kinds = [
         (own.shape(parts[0].shape)[1:], *(x.dtype for x in parts)) for own, *parts in zip(axes, *trees, strict=True)
     ]
-    result: list[Any] = [None] * len(axes)
-    groups = grouped(kinds)
-    shapes = [x.shape for x in trees[0]]
+    result = list(trees[0])
+    shapes = [x.shape for x in result]
+    groups = [members for members in grouped(kinds) if result[members[0]].size]
     wheres = [[(i, axes[i].shape(shapes[i])[:1]) for i in members] for members in groups]
     at = {} if whole else places(wheres, when)
     for members, where in zip(groups, wheres, strict=True):

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_ko import errors
+from jaxopt_ko import errors, numerics
 from jaxopt_ko.numerics import bias_correction as gathered_weight
-from jaxopt_ko.numerics import joined, length, scalar_dtype
+from jaxopt_ko.numerics import joined, joint_length, scalar_dtype
 from jaxopt_ko.tree_state import NamedTupleKey, get, get_all_with_path, map_params, set
-from jaxopt_ko.types import DType, PyTree
+from jaxopt_ko.types import DType, MaskedNode, PyTree
 
 __all__ = [
     "NamedTupleKey", "add", "add_scale", "allclose", "batch_shape", "bias_correction", "cast", "cast_like", "clip",
@@ -25,6 +25,9 @@ __all__ = [
     "unwrap_random_key_data", "update_infinity_moment", "update_moment", "update_moment_per_elem_norm", "vdot",
     "where", "zeros_like",
 ]  # fmt: skip
+
+
+common_dtype, compute_dtype = numerics.common_dtype, numerics.compute_dtype
 
 
 def is_none(x: Any) -> bool:
@@ -43,8 +46,10 @@ def structure(tree: PyTree, none_is_leaf: bool = False) -> Any:
 
 
 def dtype_of(leaf: Any) -> np.dtype[Any]:
-    """The dtype of an array, or of what a NumPy array or a Python number becomes here."""
+    """The dtype of an array, or of what a NumPy array or a Python number becomes here; a PRNG key's own."""
     dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
+    if jnp.issubdtype(dtype, jax.dtypes.extended):
+        return dtype
     return np.dtype(jax.dtypes.canonicalize_dtype(dtype))
 
 
@@ -58,18 +63,6 @@ def summed(leaf: Any, axes: int | tuple[int, ...]) -> Any:
     if isinstance(leaf, jax.Array):
         return jnp.sum(leaf, axes)
     return jax.eval_shape(lambda x: jnp.sum(x, axes), abstract(np.shape(leaf), dtype_of(leaf)))
-
-
-@functools.cache
-def common_dtype(*dtypes: DType) -> jnp.dtype:
-    """The smallest dtype that holds all of `dtypes`, whatever promotion mode the user has set."""
-    with jax.numpy_dtype_promotion("standard"):
-        return functools.reduce(jnp.promote_types, (jnp.dtype(d) for d in dtypes))
-
-
-def compute_dtype(*dtypes: DType) -> jnp.dtype:
-    """What a rule computes in: float32, or float64 if any of `dtypes` is."""
-    return common_dtype(jnp.float32, *dtypes)
 
 
 def full_like(leaf: Any, value: Any = 0.0, dtype: DType | None = None) -> jax.Array:
@@ -119,10 +112,26 @@ def stacks(who: str, stack_axes: PyTree, tree: PyTree, none_is_leaf: bool = Fals
     return counts
 
 
+def masked_as(tree: PyTree, other: PyTree) -> PyTree:
+    """`other` with a MaskedNode wherever `tree` has one: a file that was read without a target has None there."""
+    treedef: Any
+    leaves, treedef = jax.tree.flatten(tree, is_leaf=lambda x: x is None or isinstance(x, MaskedNode))
+    if not any(isinstance(leaf, MaskedNode) for leaf in leaves):
+        return other
+    try:
+        parts = treedef.flatten_up_to(other)
+    except ValueError:
+        return other
+    both = zip(leaves, parts, strict=True)
+    return treedef.unflatten([
+        leaf if part is None and isinstance(leaf, MaskedNode) else part for leaf, part in both
+    ])  # fmt: skip
+
+
 def in_order(who: str, what: str, other: PyTree, tree: PyTree, treedef: Any) -> list[Any]:
     """What another tree has at each leaf of `tree`, whose structure is `treedef`."""
     try:
-        return list(treedef.flatten_up_to(other))
+        return list(treedef.flatten_up_to(masked_as(tree, other)))
     except ValueError:
         errors.structure_mismatch(who, what, other, "gradients", tree)
 
@@ -131,12 +140,6 @@ def wide_copy(leaf: Any) -> jax.Array:
     """A copy of a leaf in float32 at least, in memory of its own; zeros of an abstract one."""
     new = wide_like(leaf)
     return new if isinstance(leaf, jax.ShapeDtypeStruct) else new + jnp.asarray(leaf).astype(new.dtype)
-
-
-def only_one(who: str, tree: PyTree, kind: type) -> Any:
-    """The one value of a class in a tree. Raises StateError if there is none, or several."""
-    found = jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, kind))
-    return errors.check_one_state(who, [node for node in found if isinstance(node, kind)], kind)
 
 
 def ravel(tree: PyTree) -> tuple[jax.Array, Callable[[jax.Array], PyTree]]:
@@ -156,9 +159,16 @@ def ravel(tree: PyTree) -> tuple[jax.Array, Callable[[jax.Array], PyTree]]:
     return joined(vectors), unravel
 
 
+def alike(tree: PyTree, other: PyTree) -> bool:
+    """Of one structure, leaf by leaf of one shape?"""
+    return structure(tree) == structure(other) and all(
+        np.shape(a) == np.shape(b) for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True)
+    )
+
+
 def pick(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
-    """`where`, for trees."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+    """`where`, for trees; of a gradient of an integer or a key (float0), which has no value, either."""
+    return jax.tree.map(lambda a, b: a if is_float0(a) else jnp.where(condition, a, b), yes, no)
 
 
 def sum_of_squares(tree: PyTree) -> jax.Array:
@@ -175,16 +185,7 @@ def _leaf_square(x: jax.Array) -> jax.Array:
 
 def global_norm(tree: PyTree) -> jax.Array:
     """The Euclidean norm of all leaves taken as one vector; float32[] at least, 0 for an empty tree."""
-    lengths = [_leaf_length(leaf) for leaf in jax.tree.leaves(tree)]
-    wide = compute_dtype(*(one.dtype for one in lengths))
-    norm: jax.Array = length(jnp.stack([one.astype(wide) for one in lengths]) if lengths else jnp.zeros(0, wide))
-    return norm
-
-
-@jax.jit
-def _leaf_length(x: jax.Array) -> jax.Array:
-    one: jax.Array = length(x.astype(compute_dtype(x.dtype)))
-    return one
+    return joint_length([jnp.asarray(leaf) for leaf in jax.tree.leaves(tree)])
 
 
 def zeros_vector(tree: PyTree) -> jax.Array:
@@ -205,6 +206,76 @@ def filled(updates: PyTree, full: PyTree) -> PyTree:
     leaves, treedef = flatten(updates, none_is_leaf=True)
     others = treedef.flatten_up_to(full)
     return treedef.unflatten([x if u is None else u for u, x in zip(leaves, others, strict=True)])
+
+
+# ---- leaves left out --------------------------------------------------------------------------------------
+
+
+def is_floating(leaf: Any) -> bool:
+    """Real or complex: a number that can be trained. A counter, a truth value, a PRNG key, a function cannot."""
+    dtype = getattr(leaf, "dtype", None)
+    return isinstance(leaf, float | complex) if dtype is None else bool(jnp.issubdtype(dtype, jnp.inexact))
+
+
+def is_float0(leaf: Any) -> bool:
+    """The gradient of what is no floating number."""
+    return getattr(leaf, "dtype", None) == jax.dtypes.float0
+
+
+def is_left_out(leaf: Any) -> bool:
+    """None, or what a masked transformation sees in the place of a leaf."""
+    return leaf is None or isinstance(leaf, MaskedNode)
+
+
+def floating(tree: PyTree) -> PyTree:
+    """The tree with MaskedNode() for the leaves that cannot be trained."""
+    return jax.tree.map(lambda leaf: leaf if is_floating(leaf) else MaskedNode(), tree)
+
+
+def left_out_as(full: PyTree, memory: PyTree) -> PyTree:
+    """`full` with MaskedNode() for the leaves of which such a memory, a tree like it, keeps nothing."""
+    leaves, treedef = flatten(full, none_is_leaf=True)
+    try:
+        kept = treedef.flatten_up_to(memory)
+    except ValueError:
+        return full  # which the checks will refuse
+    out = (MaskedNode() if isinstance(m, MaskedNode) else leaf for leaf, m in zip(leaves, kept, strict=True))
+    return treedef.unflatten(out)
+
+
+def put_back(part: PyTree, full: PyTree) -> PyTree:
+    """`part`, a tree like `full`, with the leaves of `full` that it has left out."""
+    leaves, treedef = flatten(full, none_is_leaf=True)
+    parts = treedef.flatten_up_to(part)
+    return treedef.unflatten(x if isinstance(y, MaskedNode) else y for x, y in zip(leaves, parts, strict=True))
+
+
+def made_for(full: PyTree, prefix: PyTree, is_leaf: Callable[[Any], bool] = is_none) -> PyTree:
+    """What is said of the leaves of `full` by a tree like it, by a prefix of one, or by a function that makes it.
+
+    A module that can be called is a tree like any other, if it has leaves and fits, or is of the class of `full`.
+    """
+    if not callable(prefix):
+        return prefix
+    own = jax.tree.leaves(prefix, is_leaf=is_leaf)
+    if not own or own[0] is prefix:
+        return prefix(full)
+    if type(prefix) is type(full):
+        return prefix
+    try:
+        jax.tree.map(lambda *_: None, prefix, full, is_leaf=is_leaf)
+    except ValueError:
+        return prefix(full)
+    return prefix
+
+
+def spread(who: str, what: str, prefix: PyTree, full: PyTree) -> list[Any]:
+    """What such a tree, prefix or function says of each leaf of `full`, None leaves counted."""
+    made = made_for(full, prefix)
+    try:
+        return flatten(jax.tree.broadcast(made, full, is_leaf=is_none), none_is_leaf=True)[0]
+    except ValueError:
+        errors.structure_mismatch(who, what, made, "params (or a prefix of them)", full)
 
 
 # ---- the names of optax.tree ----------------------------------------------------------------------------

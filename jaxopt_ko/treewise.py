@@ -14,8 +14,8 @@ import numpy as np
 
 from jaxopt_ko import errors, tree
 from jaxopt_ko.errors import Domain
-from jaxopt_ko.lift import Scalars, transform
-from jaxopt_ko.numerics import next_count, safe_sqrt, scalar_dtype, values_at, zero_count
+from jaxopt_ko.lift import Scalars, started, transform, widened
+from jaxopt_ko.numerics import joint_length, scalar_dtype, zero_count
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, State, Updates
 
 Start = float | Callable[["Vector"], jax.Array]  # of a scalar in the state, from the parameters
@@ -63,8 +63,7 @@ class Vector:
 
     def norm(self) -> jax.Array:
         """float[]: the Euclidean length."""
-        length: jax.Array = safe_sqrt(self.dot(self))
-        return length
+        return joint_length(self.parts).astype(scalar_dtype())
 
     def sum_abs(self) -> jax.Array:
         """float[]: the sum of |x|."""
@@ -83,33 +82,38 @@ def treewise(
     value: bool = False,
     needs_params: bool = True,
     dtypes: Mapping[str, DType | None] | None = None,
+    debiased: Sequence[str] = (),
+    counts: bool = False,
 ) -> GradientTransformation:
     """A transformation from a rule for all leaves at once.
 
-    state_type: a NamedTuple whose fields are `count`, the scalars, and the trees that init makes the leaves of.
+    state_type: a NamedTuple whose fields are `count`, if it counts, the scalars, and the trees that init makes the
+        leaves of.
     init(p) -> memory of one leaf, by field.
-    rule(g, p, s, h, t) -> (step, what is new in the state, by field); s.name is a Vector or a scalar, t = 1, 2, …
-    scalars: field -> its start, a number or a function of the parameters; in float32 at least.
+    rule(g, p, s, h) -> (step, what is new in the state, by field); s.name is a Vector or a scalar, h.t = 1, 2, …
+    scalars: field -> its start, a number, a truth value or a function of the parameters; in float32 at least.
     value: the rule gets the loss, too, as `value`: MissingArgumentError where update is not given one.
-    hypers, dtypes: as of `lift.leafwise`.
+    hypers, dtypes, debiased, counts: as of `lift.leafwise`.
     """
     for key, dtype in (dtypes or {}).items():
         errors.check_dtype(name, key, dtype)
-    checked = {key: errors.check_hyper(name, key, *spec) for key, spec in (hypers or {}).items()}
     numbers = dict(scalars or {})
-    in_leaves = [key for key in state_type._fields if key not in ("count", *numbers)]  # type: ignore[attr-defined]
+    names: Sequence[str] = state_type._fields  # type: ignore[attr-defined]
+    counted = "count" in names
+    in_leaves = [key for key in names if key != "count" and key not in numbers]
 
     def initial(params: Params) -> State:
         leaves, treedef = tree.flatten(params)
         memory = [init(leaf) for leaf in leaves]
         everything = Vector([tree.wide_copy(leaf) for leaf in leaves])
         first = {key: start(everything) if callable(start) else start for key, start in numbers.items()}
-        made = {key: jnp.asarray(x).astype(scalar_dtype()) for key, x in first.items()}
+        made = {key: started(x) if isinstance(x, bool) else widened(jnp.asarray(x)) for key, x in first.items()}
         trees = {key: treedef.unflatten([own[key] for own in memory]) for key in in_leaves}
-        return state_type(**{"count": zero_count()} | made | trees)
+        return state_type(**({"count": zero_count()} if counted else {}), **made, **trees)
 
-    def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
-        errors.check_count(name, state.count)
+    def update(
+        updates: Updates, state: State, params: Params = None, *, h: Scalars, **extra: Any
+    ) -> tuple[Updates, State]:
         loss = {}
         if value:
             if extra.get("value") is None:
@@ -129,13 +133,12 @@ def treewise(
         def vector(column: Sequence[Any]) -> Vector:
             return Vector([jnp.asarray(column[i]).astype(dtype) for i, dtype in zip(present, wide, strict=True)])
 
-        p = vector(tree.in_order(name, "params", updates if params is None else params, updates, treedef))
-        h = Scalars(**values_at(checked, state.count, name))
-        old = {key: getattr(state, key).astype(scalar_dtype()) for key in numbers}
+        read = params if needs_params and params is not None else updates
+        p = vector(tree.in_order(name, "params", read, updates, treedef))
+        old = {key: widened(getattr(state, key)) for key in numbers}
         fields: dict[str, Any] = old | {key: vector(column) for key, column in columns.items()}
         s = Scalars(**fields)
-        t = next_count(state.count)
-        u, new = rule(vector(leaves), p, s, h, t, **loss)
+        u, new = rule(vector(leaves), p, s, h, **loss)
         for key, x in new.items():
             if isinstance(x, Vector):
                 for i, part in zip(present, x.parts, strict=True):
@@ -144,7 +147,11 @@ def treewise(
         steps = list(leaves)
         for i, part in zip(present, u.parts, strict=True):
             steps[i] = part.astype(tree.dtype_of(leaves[i]))
-        after = {"count": t} | made | {key: treedef.unflatten(column) for key, column in columns.items()}
+        after = {"count": h.t} if counted else {}
+        after |= made | {key: treedef.unflatten(column) for key, column in columns.items()}
         return treedef.unflatten(steps), state_type(**after)
 
-    return transform(name, initial, update, needs_params=needs_params, state_type=state_type)
+    return transform(
+        name, initial, update, needs_params=needs_params, state_type=state_type, hypers=hypers or {},
+        debiased=debiased, counts=counts,
+    )  # fmt: skip

@@ -146,11 +146,17 @@ class EmptyState(NamedTuple):
     """The state of a transformation that remembers nothing."""
 
 
-AddDecayedWeightsState = EmptyState  # optax's names for it
-ClipState = EmptyState
-ClipByGlobalNormState = EmptyState
-ScaleState = EmptyState
+# optax's names for it
+AdaptiveGradClipState = AddDecayedWeightsState = ClipState = ClipByGlobalNormState = NonNegativeParamsState = EmptyState
+NormalizeState = ScaleByTrustRatioState = ScaleState = EmptyState
 
 
 class MaskedNode(NamedTuple):
     """Stands, without leaves, where a masked transformation sees nothing."""
+
+
+class SplitRealAndImaginaryArrays(NamedTuple):
+    """A complex array as two real ones: what a transformation behind `split_real_and_imaginary` sees."""
+
+    real: Array  # like the leaf
+    imaginary: Array  # like the leaf

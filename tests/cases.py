@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import quick
 
 import jaxopt_ko as jo
 
@@ -955,11 +957,19 @@ def params_like(dtype: Any = jnp.float32) -> Any:
 
 def loss(params: Any) -> jax.Array:
     """A quadratic bowl, other curvature in each coordinate, minimum at 0.3."""
-    terms = [
-        jnp.sum(jnp.linspace(0.5, 2.0, p.size).reshape(p.shape).astype(p.dtype) * jnp.square(p - 0.3))
-        for p in map(jnp.asarray, jax.tree.leaves(params))
-    ]
-    return sum(terms, start=jnp.zeros((), terms[0].dtype if terms else jnp.float32))
+    leaves = [jnp.asarray(p) for p in jax.tree.leaves(params)]
+    dtype = leaves[0].dtype if len({p.dtype for p in leaves}) == 1 else jnp.float32
+    terms = [jnp.sum(curvature(p) * jnp.square(p - 0.3)).astype(dtype) for p in leaves]
+    return sum(terms, start=jnp.zeros((), dtype))
+
+
+def curvature(p: jax.Array) -> np.ndarray:
+    return np.linspace(0.5, 2.0, p.size).reshape(p.shape).astype(p.dtype)
+
+
+def slope(params: Any) -> Any:
+    """The gradient of `loss` by hand: by autodiff it is a third of what a tiny program costs to trace and compile."""
+    return jax.tree.map(lambda p: curvature(p) * (2 * (p - 0.3)), params)
 
 
 def descend(opt: jo.GradientTransformation):
@@ -967,7 +977,7 @@ def descend(opt: jo.GradientTransformation):
 
     def step(carry, _=None):
         params, state = carry
-        updates, state = opt.update(jax.grad(loss)(params), state, params)
+        updates, state = opt.update(slope(params), state, params)
         return (jo.apply_updates(params, updates), state), None
 
     return step
@@ -976,7 +986,7 @@ def descend(opt: jo.GradientTransformation):
 def residuals(params: Any) -> Any:
     """Half the sum of their squares is `loss`."""
     return jax.tree.map(
-        lambda p: jnp.sqrt(jnp.linspace(1.0, 4.0, p.size)).astype(p.dtype) * (p - 0.3).reshape(-1),
+        lambda p: np.sqrt(np.linspace(1.0, 4.0, p.size)).astype(p.dtype) * (p - 0.3).reshape(-1),
         jax.tree.map(jnp.asarray, params),
     )
 
@@ -1000,13 +1010,55 @@ def whole(case: Case, **changed: Any) -> jo.GradientTransformation:
     return jo.GradientTransformation(init, update)
 
 
+def is_key(x: Any) -> bool:
+    return jnp.issubdtype(getattr(x, "dtype", np.float32), jax.dtypes.prng_key)
+
+
+def on_host(tree: Any) -> Any:
+    """The same in NumPy's arrays, PRNG keys as their data."""
+    return jax.tree.map(lambda x: np.asarray(jax.random.key_data(x) if is_key(x) else x), tree)
+
+
+def on_device(tree: Any, like: Any) -> Any:
+    """The reverse: keys again where `like` has them."""
+    return jax.tree.map(lambda x, y: jax.random.wrap_key_data(x) if is_key(y) else jnp.asarray(x), tree, like)
+
+
+@functools.cache
+def walk_of(name: str) -> tuple[Callable[..., Any], set[str]]:
+    """(carry, steps) -> carry: `descend` on a case, that many times, in one program for all tests; and what it is
+    compiled for."""
+    opt, seen = whole(BY_NAME[name]), set()
+
+    def walk(carry: Any, steps: Any) -> Any:
+        seen.add(repr(jax.tree.map(jax.typeof, carry)))
+        return jax.lax.fori_loop(0, steps, lambda _, c: descend(opt)(c)[0], carry)
+
+    return quick.jit(walk), seen
+
+
 def assert_same_bits(a: Any, b: Any) -> None:
     assert jax.tree.structure(a) == jax.tree.structure(b)
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        assert x.dtype == y.dtype and np.array_equal(np.asarray(x), np.asarray(y)), (x, y)
+    for x, y in zip(jax.tree.leaves(on_host(a)), jax.tree.leaves(on_host(b)), strict=True):
+        assert x.dtype == y.dtype and np.array_equal(x, y), (x, y)
+
+
+def assert_rounded(a: Any, b: Any, ulps: int = 16) -> None:
+    """The same, but each program rounds in its own way: XLA fuses, vectorizes and contracts a * b + c otherwise in each
+    and on each processor. `ulps`: of the largest element of a leaf; 16-bit leaves, rounded once at the end, get two."""
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(on_host(a)), jax.tree.leaves(on_host(b)), strict=True):
+        assert x.dtype == y.dtype and x.shape == y.shape, (x, y)
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            np.testing.assert_array_equal(x, y)
+            continue
+        unit = float(jnp.finfo(x.dtype).eps) * (ulps if x.dtype.itemsize > 2 else 2)
+        got, want = np.asarray(x, np.float64), np.asarray(y, np.float64)
+        size = np.max(np.abs(want), initial=0.0, where=np.isfinite(want))
+        np.testing.assert_allclose(got, want, rtol=0, atol=unit * size)
 
 
 def assert_close(a: Any, b: Any, rtol: float = 1e-6, atol: float = 1e-7) -> None:
     assert jax.tree.structure(a) == jax.tree.structure(b)
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        np.testing.assert_allclose(np.asarray(x, np.float64), np.asarray(y, np.float64), rtol=rtol, atol=atol)
+    for x, y in zip(jax.tree.leaves(on_host(a)), jax.tree.leaves(on_host(b)), strict=True):
+        np.testing.assert_allclose(x.astype(np.float64), y.astype(np.float64), rtol=rtol, atol=atol)

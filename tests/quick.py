@@ -20,11 +20,27 @@ def options(emitters=False):
     return made
 
 
-def jit(function):
+def jit(function, **how):
     """Not to be called within another jit."""
-    return jax.jit(function, compiler_options=options())
+    return jax.jit(function, compiler_options=options(), **how)
 
 
 def exact(function, **how):
     """jax.jit with the kernels that round alike in all programs; not to be called within another jit."""
     return jax.jit(function, compiler_options=options(emitters=True), **how)
+
+
+def slopes(function, at, h=1e-5):
+    """The Jacobian of a function of one vector by forward mode, by reverse mode and by differences, in one program."""
+
+    def all_three(at):
+        n, eye = at.size, jnp.eye(at.size, dtype=at.dtype)
+        lanes = jnp.concatenate([at[None], at[None] + h * eye, at[None] - h * eye])
+        out, push = jax.linearize(jax.vmap(function), lanes)
+        pull = jax.linear_transpose(push, lanes)
+        forward = jax.vmap(lambda e: push(jnp.zeros_like(lanes).at[0].set(e))[0], out_axes=1)(eye)
+        ones = jnp.eye(out.shape[1], dtype=out.dtype)
+        reverse = jax.vmap(lambda e: pull(jnp.zeros_like(out).at[0].set(e))[0][0])(ones)
+        return forward, reverse, (out[1 : n + 1] - out[n + 1 :]).T / (2 * h)
+
+    return jit(all_three)(at)

@@ -7,6 +7,7 @@ import pytest
 from data import hs_problems
 
 import jaxopt_ko as jo
+from jaxopt_ko.types import Code
 
 HS = {problem["name"]: problem for problem in hs_problems.HS}
 SMALL = ("HS7", "HS11", "HS28", "HS40", "HS100")
@@ -65,6 +66,33 @@ def test_derivatives_multipliers_and_lanes(x64):
     np.testing.assert_allclose(lanes.params[0], x, atol=1e-9)
 
 
+OUTCOMES = {
+    "a square below zero": (lambda x: x[0] + x[1] ** 2, lambda x: jnp.stack([x[0] ** 2, -1.0]), False),
+    "a circle of no size": (lambda x: jnp.sum((x - 1) ** 2), lambda x: jnp.stack([x @ x, -1.0]), False),
+    "another square": (lambda x: x @ x, lambda x: jnp.stack([(x[0] - 3) ** 2, x[1] - 9.0]), False),
+    "two half-planes": (lambda x: x @ x, lambda x: jnp.stack([x[0] + 1, 1 - x[0]]), True),
+    "a circle of less": (lambda x: jnp.sum((x - 1) ** 2), lambda x: jnp.stack([x @ x + 1, -1.0]), True),
+    "the same in other units": (lambda x: jnp.sum((x - 1) ** 2), lambda x: 1e-2 * jnp.stack([x @ x + 1, -1.0]), True),
+    "two circles": (lambda x: x[0], lambda x: jnp.stack([(x[0] - 3) ** 2 + x[1] ** 2 - 1, x @ x - 1]), True),
+}
+
+
+def test_infeasible_is_what_is_and_nothing_else():
+    functions, constraints, infeasible = (list(column) for column in zip(*OUTCOMES.values(), strict=True))
+    method = jo.augmented_lagrangian(jo.lbfgs())
+    for precise in (True, False):
+        with jax.enable_x64(precise):
+            solve = jax.vmap(
+                lambda k: jo.minimize(
+                    lambda x, k: jax.lax.switch(k, functions, x), jnp.array([1.0, 0.5]), method, args=(k,),
+                    inequality=lambda x, k: jax.lax.switch(k, constraints, x),
+                )
+            )  # fmt: skip
+            end = solve(jnp.arange(len(OUTCOMES)))
+            assert list(end.status.code == int(Code.INFEASIBLE)) == infeasible, precise
+            assert not any(bool(s) for s, no in zip(end.status.success, infeasible, strict=True) if no)
+
+
 def test_what_cannot_be_and_what_is_refused():
     nowhere = jo.minimize(
         lambda x: jnp.sum(x**2),
@@ -72,7 +100,7 @@ def test_what_cannot_be_and_what_is_refused():
         jo.augmented_lagrangian(jo.lbfgs()),
         equality=lambda x: jnp.sum(x**2) + 1.0,
     )
-    assert not bool(nowhere.status.success)
+    assert Code(int(nowhere.status.code)) == Code.INFEASIBLE
     with pytest.raises(jo.errors.TransformationError, match="must be a solver"):
         jo.minimize(lambda x: jnp.sum(x**2), jnp.ones(2), jo.augmented_lagrangian(jo.sgd(0.1)), equality=jnp.sum)
     with pytest.raises(jo.errors.HyperparameterError, match="penalty"):

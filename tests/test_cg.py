@@ -137,6 +137,7 @@ def test_the_tolerance_given_to_an_update_takes_the_place_of_the_methods(x64):
     assert counts[0] < counts[1] < counts[2]
 
 
+@pytest.mark.rounding
 def test_values_only_fall_and_the_state_is_a_carry(x64):
     A, b = system(10, 1e8)
     method = cg()
@@ -153,7 +154,8 @@ def test_values_only_fall_and_the_state_is_a_carry(x64):
     assert bool(jnp.all(values[1:] <= values[:-1] + 1e-12 * jnp.abs(values[:-1])))
     looped, _, steps = solve(start, operator=A, b=b)
     assert int(codes[-1]) == Code.GRADIENT_SMALL and int(jnp.sum(codes == 0)) == int(steps) - 1
-    np.testing.assert_array_equal(x, looped)  # what comes after the end changes nothing
+    assert bool(jnp.all(values[int(steps) :] == values[int(steps) - 1]))  # what comes after the end changes nothing
+    np.testing.assert_allclose(x, looped, rtol=1e-9)
 
 
 def test_lanes_stop_by_themselves_and_a_failed_one_leaves_the_others_alone(x64):

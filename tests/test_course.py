@@ -1,4 +1,4 @@
-"""The ten lessons run as they stand, say what they teach in numbers, and end in a picture."""
+"""The lessons run as they stand, say what they teach in numbers, and end in a picture."""
 
 import re
 import runpy
@@ -111,6 +111,16 @@ def test_multipliers_are_what_loosening_gains(learn):
     assert "f = 17.014017. Converged" in said
 
 
+def test_batch_normalization_widens_the_rates_and_holds_the_condition_number(learn):
+    said = learn(11)
+    first, last = numbers(said, "rates that train "), numbers(said, "… ")
+    assert last[1] / first[1] > 2 * last[0] / first[0] and first[1] < first[0] / 5
+    trained, evaluated = numbers(said, "loss "), numbers(said, "in evaluation ")
+    assert trained[1] < trained[0] / 2 and trained[0] == evaluated[0] and evaluated[1] < 2 * trained[1]
+    at_one, at_sixteen = numbers(said, "depth 1 "), numbers(said, "depth 16 ")
+    assert max(at_one) < 200 and at_sixteen[0] > 1e6 and at_sixteen[1] < 5000
+
+
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_every_lesson_is_short_and_in_two_languages(path):
     text = path.read_text(encoding="utf-8")
@@ -119,9 +129,11 @@ def test_every_lesson_is_short_and_in_two_languages(path):
     assert HANGUL.search(korean) and not HANGUL.search(english) and len(text.splitlines()) <= 110
 
 
-def test_there_are_ten_lessons_and_the_readmes_list_them():
-    assert [int(path.stem[:2]) for path in LESSONS] == list(range(1, 11))
-    for name in ("README.md", "README.ko.md"):
-        text = (ROOT / name).read_text(encoding="utf-8")
-        for path in LESSONS:
-            assert f"examples/course/{path.name}" in text, (name, path.name)
+def test_lessons_are_numbered_without_a_gap():
+    assert [int(path.stem[:2]) for path in LESSONS] == list(range(1, 12))
+
+
+@pytest.mark.parametrize("name", [pytest.param(path.name, id=path.stem) for path in LESSONS])
+def test_the_readmes_list_every_lesson(name):
+    for readme in ("README.md", "README.ko.md"):
+        assert f"examples/course/{name}" in (ROOT / readme).read_text(encoding="utf-8"), readme

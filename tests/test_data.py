@@ -144,6 +144,13 @@ def test_gather_takes_rows_of_a_tree():
         (TreeError, lambda: data.curriculum(np.ones((3, 1)), 1, pacing=1.0), "one real number for each"),
         (TypeError, lambda: data.curriculum(np.ones(3), 1, pacing="fast"), "pacing must be"),
         (MissingArgumentError, lambda: data.stochastic(3).plan(None), "needs a key"),
+        (TypeError, lambda: data.stochastic(3).plan(0), "Batches.plan: key must be one PRNG key. Got a int: 0"),
+        (TypeError, lambda: data.stochastic(3).plan(jax.random.key(0), 1.5), "epoch must be an integer"),
+        (TypeError, lambda: data.full_batch(3).plan(None, -1), "epoch must be an integer of at least 0"),
+        (TypeError, lambda: data.mini_batch(4, 2, drop_remainder="no"), "drop_remainder must be True or False"),
+        (TreeError, lambda: data.gather(np.ones(3), "first"), "indices must be numbers"),
+        (TreeError, lambda: data.gather(np.ones(3), None), "indices must be numbers"),
+        (TreeError, lambda: data.curriculum("hard", 1, pacing=1.0), "difficulty must be numbers"),
     ],
 )
 def test_what_does_not_fit_is_refused(kind, call, words):

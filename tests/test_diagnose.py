@@ -270,7 +270,7 @@ def test_a_second_call_compiles_nothing_and_the_key_decides():
     find = functools.partial(diagnose.condition_number, fun, jnp.zeros(4))
     first = find(args=(jnp.diag(jnp.arange(1.0, 5)),), key=0)
     many = len(traces)
-    again, other = (find(args=(jnp.diag(jnp.arange(1.0, 5)),), key=k) for k in (0, jax.random.PRNGKey(7)))
+    again, other = (find(args=(jnp.diag(jnp.arange(1.0, 5)),), key=k) for k in (0, jax.random.key(7)))
     assert len(traces) == many and first == again
     np.testing.assert_allclose(other.number, 4, rtol=1e-5)
     H = jnp.stack([jnp.diag(jnp.array(d)) for d in ([1.0, 2, 3, 4], [-9.0, 1, 2, 3])])

@@ -61,3 +61,30 @@ def test_digits_refuses_a_missing_directory_before_it_works(tmp_path):
     run = digits(tmp_path, "--out", tmp_path / "nowhere" / "x.png")
     assert run.returncode == 2
     assert "there is no directory" in run.stderr
+
+
+HELP = """
+import runpy, sys
+for path in sys.argv[1:]:
+    kept, sys.path[:] = list(sys.path), [path.rpartition("/")[0], *sys.path]
+    sys.argv = [path, "--help"]
+    try:
+        runpy.run_path(path, run_name="__main__")
+        print("ran on:", path)
+    except SystemExit as end:
+        print("code", end.code, path)
+    sys.path[:] = kept
+"""
+
+
+def test_every_example_tells_how_it_is_run():
+    """With --help, all in one process, so that JAX and the like are imported once."""
+    paths = sorted(DIGITS.parent.rglob("*.py"))
+    scripts = [str(path) for path in paths if "__main__" in path.read_text(encoding="utf-8")]
+    assert len(scripts) >= 25
+    command = [sys.executable, "-W", "error", "-c", HELP, *scripts]
+    env = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    run = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+    ends = [line for line in run.stdout.splitlines() if line.startswith(("code ", "ran on:"))]
+    assert ends == [f"code 0 {script}" for script in scripts], run.stdout + run.stderr
+    assert run.stdout.count("usage: ") == len(scripts), run.stdout

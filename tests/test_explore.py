@@ -3,6 +3,7 @@
 The browser is the system's Chromium or Chrome (Debian: apt-get install chromium fonts-nanum); its tests skip without.
 """
 
+import itertools
 import json
 import os
 import re
@@ -151,8 +152,21 @@ def test_tree_in_the_page_is_the_catalogues(contents):
     assert [(n["name"], n["title"][1], n["year"]) for n in nodes] == [(n.name, n.title, n.year) for n in tree.nodes]
     assert [tuple(edge) for edge in contents["tree"]["edges"]] == list(tree.edges)
     places = {node["name"]: tuple(node["place"]) for node in nodes}
-    assert len(set(places.values())) == len(nodes)
     assert all(places[parent][0] < places[child][0] for parent, child in tree.edges)
+    half = {node["name"]: (contents["tree"]["width"] / 2, node["height"] / 2) for node in nodes}
+    apart = lambda a, b: np.abs(np.subtract(places[a], places[b])) - np.add(half[a], half[b])  # noqa: E731
+    assert all(np.max(apart(a, b)) > 0.3 for a, b in itertools.combinations(places, 2))
+    t = np.linspace(0, 1, 30)[:, None]
+    for ends, route in zip(tree.edges, contents["tree"]["routes"], strict=True):
+        a, b, c, d = np.moveaxis(np.asarray(route), 1, 0)[:, :, None]
+        points = ((1 - t) ** 3 * a + 3 * (1 - t) ** 2 * t * b + 3 * (1 - t) * t**2 * c + t**3 * d).reshape(-1, 2)
+        middles = [
+            (places[end][0] + side * half[end][0], places[end][1]) for end, side in zip(ends, (1, -1), strict=True)
+        ]
+        np.testing.assert_allclose(points[[0, -1]], middles, atol=0.01)  # from its parent's side to its child's
+        points = np.concatenate([np.linspace(*pair, 20) for pair in itertools.pairwise(points)])
+        for name in places.keys() - ends:
+            assert not np.any(np.all(np.abs(points - places[name]) < half[name], axis=1)), (ends, name)
     assert not [node["equation"] for node in nodes if re.search(r"[\\{}$]", node["equation"])]
 
 
@@ -178,6 +192,38 @@ TEXTS = """() => {
 }"""
 MARKERS = """(id) => [...document.querySelectorAll(`#${id} .scatterlayer .points path`)]
   .map((point) => point.getAttribute("transform"))"""
+OVERPRINTED = """() => {
+  const faults = [], boxOf = (each) => each.getBoundingClientRect();
+  const meet = (a, b) => a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1;
+  const inside = (a, b) => a.left > b.left - 1 && a.right < b.right + 1 && a.top > b.top - 1 && a.bottom < b.bottom + 1;
+  for (const plot of document.querySelectorAll(".plot")) {
+    const drawn = plot.querySelector(".main-svg"), ground = plot.querySelector(".nsewdrag");
+    if (!drawn) continue;
+    if (!inside(boxOf(drawn), boxOf(plot))) faults.push([plot.id, "larger than its box"]);
+    for (const other of plot.parentNode.children)
+      if (other !== plot && meet(boxOf(other), boxOf(plot))) faults.push([plot.id, "on", other.textContent]);
+    if (!ground) continue;
+    const labels = [...plot.querySelectorAll(".xtick text, .ytick text, .xtitle, .ytitle")];
+    for (const [i, label] of labels.entries()) {
+      if (!inside(boxOf(label), boxOf(plot))) faults.push([plot.id, "cut off", label.textContent]);
+      if (meet(boxOf(label), boxOf(ground))) faults.push([plot.id, "on the axes", label.textContent]);
+      for (const other of labels.slice(i + 1))
+        if (meet(boxOf(label), boxOf(other))) faults.push([plot.id, label.textContent, "on", other.textContent]);
+    }
+  }
+  const texts = "#nodes button, .method label, .named, .legend > span, nav a, output, td, th, figcaption";
+  for (const each of document.querySelectorAll(texts)) {
+    if (each.scrollWidth > each.clientWidth + 1 && each.clientWidth) faults.push(["too wide", each.textContent]);
+    if (each.scrollHeight > each.clientHeight + 1 && each.clientHeight) faults.push(["too high", each.textContent]);
+  }
+  for (const row of document.querySelectorAll(".method")) {
+    const [name, rate] = ["span", "select"].map((each) => boxOf(row.querySelector(each)));
+    if (meet(name, rate)) faults.push(["on its rate", row.textContent]);
+  }
+  for (const legend of document.querySelectorAll("#race-legend, .scenes .legend, #tree-legend"))
+    if (!legend.querySelector("span svg, span i")) faults.push(["no legend", legend.id]);
+  return faults;
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -237,9 +283,10 @@ def test_loads_offline_in_every_landscape(opened, tmp_path):
     assert page.title() == "Explore the optimizers" and page.locator("html").get_attribute("lang") == "en"
     for name in explore.NAMES:
         page.select_option("#landscape", name)
-        wait(page, f"race.land.name === '{name}' && document.getElementById('contour').data[0].x === race.land.x")
+        wait(page, f"document.getElementById('contour').layout.meta === '{name}'")
         page.evaluate("racePlayer.go(60)")
         assert page.locator("#contour .contourlayer path").count() > 5
+        assert page.evaluate(OVERPRINTED) == [], name
         page.locator("#race").screenshot(path=tmp_path / f"{name}.png")
         assert (tmp_path / f"{name}.png").stat().st_size > 20_000
     assert page.locator("#standings tr").count() == 4
@@ -247,6 +294,7 @@ def test_loads_offline_in_every_landscape(opened, tmp_path):
 
 def test_a_click_on_the_contour_sets_the_start(opened):
     page = opened()
+    page.select_option("#view", "whole")
     assert "(1, 1)" in page.locator("#taken").inner_text()
     box = page.locator("#contour .nsewdrag").bounding_box()
     page.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + 0.1 * box["height"])
@@ -340,14 +388,109 @@ def test_korean_readers_get_korean(opened, tmp_path):
     page.screenshot(path=tmp_path / "korean.png", full_page=True)
 
 
+PHONE = {"has_touch": True, "is_mobile": True, "device_scale_factor": 2}
+
+
 @pytest.mark.parametrize("language", ["en-US", "ko-KR"])
 def test_a_phone_needs_no_sideways_scroll(opened, tmp_path, language):
-    page = opened(width=360, height=740, language=language, has_touch=True, is_mobile=True, device_scale_factor=2)
+    page = opened(width=360, height=740, language=language, **PHONE)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     wide = page.evaluate("""() => [...document.querySelectorAll("main *, header *")].filter((each) =>
       !each.closest(".scroll, .plot") && each.getBoundingClientRect().right > 361).map((each) => each.outerHTML)""")
     assert wide == []
+    play = page.locator("#race-player button").bounding_box()
+    assert play["y"] + play["height"] < 740, "the play button is on the first screen"
+    small = page.evaluate("""() => {
+      const all = "button, select, a, .method label, input:not([type=checkbox])";
+      return [...document.querySelectorAll(all)].filter((each) => {
+        const {width, height} = each.getBoundingClientRect();
+        return width && (width < 24 || height < 43.9);
+      }).map((each) => each.outerHTML);
+    }""")
+    assert small == [], "too small for a finger"
+    page.locator("#contour").scroll_into_view_if_needed()
+    page.mouse.wheel(0, 200)
+    page.wait_for_timeout(300)
+    assert page.locator("#race-player button").bounding_box()["y"] >= 0, "it stays beside the plots"
     page.screenshot(path=tmp_path / "phone.png", full_page=True)
+
+
+@pytest.mark.parametrize("language", ["en-US", "ko-KR"])
+def test_a_tree_too_wide_says_so_and_scrolls(opened, language):
+    page = opened(width=390, height=844, language=language, **PHONE)
+    page.locator("#tree").scroll_into_view_if_needed()
+    scroller = page.locator("#tree-scroll")
+    assert page.locator("#tree-hint").is_visible() and page.locator(".more").first.is_visible()
+    assert "more-left" in scroller.get_attribute("class") and "gradient" in scroller.evaluate(
+        "(each) => getComputedStyle(each).maskImage"
+    )
+    there = "document.getElementById('tree-scroll').scrollLeft"
+    for side, gone in (("1", "more-right"), ("-1", "more-left")):
+        button = page.locator(f".more[data-side='{side}']")
+        for _ in range(6):
+            if not button.is_visible():
+                break
+            before = page.evaluate(there)
+            button.click()
+            wait(page, f"({there} - {before}) * {side} > 20")
+            page.wait_for_timeout(500)
+        assert gone not in scroller.get_attribute("class")
+    page.set_viewport_size({"width": 1300, "height": 844})
+    wait(page, "document.getElementById('tree-hint').hidden")
+    assert not page.locator(".more").first.is_visible() and not page.locator(".more").last.is_visible()
+
+
+@pytest.mark.parametrize(
+    ("width", "language", "scheme"), [(1280, "en-US", "light"), (390, "ko-KR", "dark"), (1000, "ko-KR", "light")]
+)
+def test_nothing_overprints_or_is_cut_off(opened, width, language, scheme):
+    page = opened(width=width, language=language, color_scheme=scheme)
+    page.wait_for_timeout(500)
+    assert page.evaluate(OVERPRINTED) == []
+    page.locator("#language").click()  # the texts' heights change
+    for method in ("nesterov", "adagrad", "lbfgs"):
+        page.locator(f"#use-{method}").check()
+    page.wait_for_timeout(500)
+    assert page.evaluate(OVERPRINTED) == []
+
+
+def test_paths_are_close_up(opened):
+    page = opened()
+    share = """() => {
+      const {x: [left, right], y: [low, high]} = {x: contour.layout.xaxis.range, y: contour.layout.yaxis.range};
+      const size = (key, from, to) => {
+        const all = race.runs.flatMap((run) => run[key]).filter((value) => value >= from && value <= to);
+        return (Math.max(...all) - Math.min(...all)) / (to - from);
+      };
+      return [size("x", left, right), size("y", low, high)];
+    }"""
+    dots = "document.getElementById('contour').data[1].x.length"
+    for name in ("beale", "rosenbrock", "himmelblau"):
+        page.select_option("#landscape", name)
+        wait(page, f"document.getElementById('contour').layout.meta === '{name}'")
+        page.select_option("#view", "near")
+        near = page.evaluate(share)
+        assert max(near) > 0.5, name
+        page.select_option("#view", "whole")
+        assert max(page.evaluate(share)) <= max(near) and page.evaluate(dots) == page.evaluate(
+            "race.land.starts.length"
+        )
+        assert page.evaluate("race.frame.x.length") == explore.GRID
+
+
+def test_colours_are_told_from_the_ground(opened):
+    def luminance(colour):
+        parts = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+        return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+
+    def contrast(a, b):
+        low, high = sorted([luminance(a), luminance(b)])
+        return (high + 0.05) / (low + 0.05)
+
+    for colours in opened().evaluate("COLOURS").values():
+        for name in ("ink", "orange", "green", "purple", "red", "blue", "text"):
+            for ground in ("page", "panel"):
+                assert contrast(colours[name], colours[ground]) >= (4.5 if name == "text" else 3), (name, ground)
 
 
 def test_dark_and_light(opened, tmp_path):
@@ -376,6 +519,56 @@ def test_a_node_shows_its_row(opened):
     assert "2016" in detail and "∇" not in detail and "m̂" in detail and "Nesterov" in detail
     assert page.locator("#nodes button.on").count() == 8  # itself and its ancestors
     assert page.evaluate("document.activeElement.dataset.name") == "nadam"
+    assert page.locator("#nodes button[tabindex='0']").count() == 1, "one stop of the tab key"
+    for key, family in (("ArrowRight", "children"), ("ArrowLeft", "parents")):
+        before = page.evaluate("selected")
+        page.keyboard.press(key)
+        ends = (before, page.evaluate("selected"))
+        assert (ends if family == "children" else ends[::-1]) in jo.catalog.family_tree().edges
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("(name) => nodeOf(selected).place[0] === nodeOf(name).place[0]", ends[1])
+    assert page.evaluate("document.activeElement.dataset.name === selected && selected") != ends[1]
+    looks = page.evaluate("""() => {
+      const look = (each) => [getComputedStyle(each).borderLeftColor, getComputedStyle(each).borderLeftStyle].join();
+      const legend = [...document.querySelectorAll("#tree-legend .family:not(.on, .chosen)")].map(look);
+      return [legend, DATA.tree.nodes.map((node) => [node.family, look(buttonOf(node.name))])];
+    }""")
+    legend, boxes = looks
+    assert len(set(legend)) == len(legend) == len(jo.catalog.FAMILIES)
+    assert {name: legend[i] for i, name in enumerate(jo.catalog.FAMILIES)} == dict(boxes)
+    assert all(title[0] in page.locator("#tree-legend").inner_text() for title in jo.catalog.FAMILIES.values())
+
+
+@pytest.mark.parametrize(("width", "height", "words"), [(1280, 900, {}), (1280, 640, {}), (390, 844, PHONE)])
+def test_the_chosen_row_is_in_view(opened, width, height, words):
+    page = opened(width=width, height=height, reduced_motion="reduce", **words)
+    for name in ("gradient_descent", "optimistic_adam_v2", "kl_soap", "bfgs", "muon", "lbfgsb"):
+        button = page.locator(f"#nodes button[data-name={name}]")
+        button.scroll_into_view_if_needed()
+        button.click()
+        page.wait_for_timeout(200)
+        row, box = page.locator("#detail").bounding_box(), button.bounding_box()
+        assert row["y"] >= 0 and row["y"] + row["height"] <= height + 1, name
+        assert row["y"] + row["height"] > box["y"] and box["y"] >= 0 and box["y"] + box["height"] <= row["y"] + 1, name
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width, name
+        assert page.evaluate("document.querySelector('#detail h3').textContent") == page.evaluate(
+            "pick(nodeOf(selected).title)"
+        )
+    crossed = page.evaluate("""() => {
+      const svg = document.querySelector("#nodes svg"), faults = [];
+      const frames = [...document.querySelectorAll("#nodes button")].map((each) => [each.dataset.name,
+        each.getBoundingClientRect()]);
+      for (const path of svg.querySelectorAll("path")) {
+        const ends = path.dataset.ends.split(" "), frame = path.getScreenCTM();
+        for (let s = 0; s <= path.getTotalLength(); s += 0.4) {
+          const {x, y} = path.getPointAtLength(s).matrixTransform(frame);
+          for (const [name, {left, right, top, bottom}] of frames)
+            if (!ends.includes(name) && x > left && x < right && y > top && y < bottom) faults.push([...ends, name]);
+        }
+      }
+      return faults;
+    }""")
+    assert crossed == []
 
 
 def test_the_start_on_the_quintic_is_chosen(opened):

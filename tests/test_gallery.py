@@ -8,11 +8,15 @@ import jax
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.patches import FancyBboxPatch, PathPatch
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 import gallery
 import korean
+
+import jaxopt_ko as jo
 
 ROOT = Path(__file__).parents[1]
 # what must be shown -> the pictures of it
@@ -64,3 +68,33 @@ def test_command_draws_one_and_says_where(tmp_path, monkeypatch, capsys):
     gallery.main()
     assert (tmp_path / "new" / "folder" / "at_a_glance.png").exists()
     assert "at_a_glance.png" in (said := capsys.readouterr().out) and "Pictures: 1 in" in said
+
+
+@pytest.mark.parametrize(("name", "language"), [("family_tree", "en"), ("family_tree", "ko"), ("at_a_glance", "ko")])
+def test_trees_are_legible(name, language):
+    """No line touches a strange box, no text leaves its box, no two boxes touch, and each family has its own colour."""
+    say = lambda *texts: texts[gallery.LANGUAGES.index(language)]  # noqa: E731
+    with matplotlib.rc_context():
+        if language == "ko":
+            korean.use_font()
+        figure = gallery.GALLERY[name](say)
+        FigureCanvasAgg(figure).draw()
+        (ax,) = figure.axes
+        whole = figure.bbox
+        boxes = [each.get_window_extent() for each in ax.patches if isinstance(each, FancyBboxPatch)][::2]
+        texts = [each.get_window_extent() for each in ax.texts if each.get_text()]
+        lines = [each for each in ax.patches if isinstance(each, PathPatch)]
+    tree = jo.catalog.family_tree()
+    assert len(boxes) == (len(tree.nodes) if name == "family_tree" else 9)
+    assert all(whole.x0 < b.x0 and b.x1 < whole.x1 and whole.y0 < b.y0 and b.y1 < whole.y1 for b in boxes)
+    assert not [1 for a, b in itertools.combinations(boxes, 2) if a.overlaps(b)]
+    for text in texts:
+        (around,) = [b for b in boxes if b.x0 < (text.x0 + text.x1) / 2 < b.x1 and b.y0 < text.y0 < b.y1]
+        assert around.x0 < text.x0 and text.x1 < around.x1 and text.y1 < around.y1
+    t = np.linspace(0, 1, 40)
+    for line in lines:
+        points = [ax.transData.transform(curve(t)) for curve, _ in line.get_path().iter_bezier()]
+        assert not [b for b in boxes if b.padded(-1).count_contains(np.concatenate(points))]
+    (legend,) = figure.legends
+    hues = [handle.get_color() for handle in legend.legend_handles]
+    assert len({matplotlib.colors.to_hex(hue) for hue in hues}) == len(hues) == (12 if name == "family_tree" else 2)

@@ -4,8 +4,10 @@ import ast
 import importlib
 import inspect
 import pathlib
+import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -20,10 +22,22 @@ FLOORS = [
     {"tree_state"},
     {"tree"},
     {"matrices", "stacking", "tree_utils"},
-    {"lift", "linear_algebra"},
+    {"averages", "hypers", "linear_algebra", "methods", "shortest"},
+    {"lift"},
     {"matrixwise", "roles", "treewise"},
     {"compose"},
-    {"contrib", "distributions", "schedules", "losses", "landscapes", "data", "loop", "debug", "drive"},
+    {
+        "contrib",
+        "distributions",
+        "schedules",
+        "losses",
+        "landscapes",
+        "data",
+        "loop",
+        "debug",
+        "drive",
+        "normalization",
+    },
     {"transforms"},
     {"optimizers", "solvers"},
     {"wrappers"},
@@ -66,6 +80,22 @@ def test_runtime_imports_are_jax_and_chex_only():
     code = "import sys, jaxopt_ko; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"optax", "flax", "torch", "matplotlib", "tqdm", "sklearn", "equinox"} & set(loaded)
+
+
+def test_what_the_oldest_jax_of_pyproject_lacks_is_not_used():
+    """jax.jit(static_argnums=…) without a function came with jax 0.8.1; everything else runs on 0.7.0, too."""
+    for _, path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "jax.jit":
+                assert node.args, f"{path}:{node.lineno}"
+
+
+def test_an_editable_install_is_a_path_that_type_checkers_follow():
+    """Setuptools makes a hook of it, which mypy and pyright do not see, unless package-dir is this and no more."""
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["tool"]["setuptools"]["package-dir"] == {"": "."}
+    assert PACKAGE.name in project["tool"]["setuptools"]["packages"]["find"]["include"][0]
+    assert (PACKAGE / "py.typed").exists()
 
 
 def public():
@@ -116,3 +146,12 @@ def test_style_and_types(command):
 def test_modules_import_one_by_one():
     for name, _ in modules():
         importlib.import_module(f"jaxopt_ko.{name}")
+
+
+def test_every_decay_that_is_debiased_is_declared():
+    """Or its schedule would be taken for the constant that it is at a step."""
+    for name, path in modules():
+        source = path.read_text(encoding="utf-8")
+        used = set(re.findall(r'\.gathered(?:_next|_before)?\("(\w+)"', source))
+        declared = set(re.findall(r'"(\w+)"', " ".join(re.findall(r"debiased=([^\n]*)", source))))
+        assert used <= declared, name

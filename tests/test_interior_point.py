@@ -175,6 +175,19 @@ DEGENERATE = {
     "a fixed variable": ({"bounds": (jnp.array([3.0, -1.0]), jnp.array([3.0, 0.5]))}, [3, 0.5]),
     "one feasible point": ({"inequality": lambda x: jnp.sum(x**2)[None]}, [0, 0]),
     "all variables fixed": ({"bounds": (jnp.array([3.0, 2.0]), jnp.array([3.0, 2.0]))}, [3, 2]),
+    "an equation at a bound": (
+        {"equality": lambda x: x[:1], "bounds": (jnp.array([0.0, -9.0]), None)},
+        [0, 1],
+    ),
+    "an equation at a bound above": (
+        {"equality": lambda x: 2 * x[1:] - 6, "bounds": (None, jnp.array([9.0, 3.0]))},
+        [1, 3],
+    ),
+    "equations at a corner": ({"equality": lambda x: x - 2, "bounds": (2.0, 2.5)}, [2, 2]),
+    "an equation at an inequality": (
+        {"equality": lambda x: x[:1] - 0.5, "inequality": lambda x: jnp.stack([x[0] - 0.5, x[1] - 2])},
+        [0.5, 1],
+    ),
     "as many equations as variables": ({"equality": lambda x: x - jnp.array([2.0, 3.0])}, [2, 3]),
 }
 
@@ -185,6 +198,32 @@ def test_degenerate_problems(x64, name):
     solution = jo.minimize(square, jnp.array([4.0, -7.0]), METHOD, max_steps=300, **words)
     assert bool(solution.status.success), solution.status.sentence
     np.testing.assert_allclose(solution.params, x, atol=1e-3 if name == "one feasible point" else 1e-6)
+    assert max(map(float, solution.kkt)) <= 1e-6 or name == "one feasible point"
+    assert int(solution.evaluations.function) <= 80
+
+
+def test_the_largest_small_polygon(x64):
+    """COPS 3.0, problem 1, of four corners: equations hold the last one's angle and radius at their bounds."""
+    n = 4
+    i, j = np.triu_indices(n, 1)
+    k = jnp.arange(1.0, n + 1)
+
+    def area(z):
+        r, t = jnp.split(z, 2)
+        return -0.5 * jnp.sum(r[1:] * r[:-1] * jnp.sin(t[1:] - t[:-1]))
+
+    def limits(z):
+        r, t = jnp.split(z, 2)
+        return jnp.concatenate([r[i] ** 2 + r[j] ** 2 - 2 * r[i] * r[j] * jnp.cos(t[i] - t[j]) - 1, t[:-1] - t[1:]])
+
+    start = jnp.concatenate([4 * k * (n + 1 - k) / (n + 1) ** 2, jnp.pi * k / n])
+    solution = jo.minimize(
+        area, start, METHOD, equality=lambda z: jnp.stack([z[n - 1], z[-1] - jnp.pi]), inequality=limits,
+        bounds=(0.0, jnp.repeat(jnp.array([1.0, jnp.pi]), n)),
+    )  # fmt: skip
+    assert bool(solution.status.success), solution.status.sentence
+    np.testing.assert_allclose(solution.value, -0.5, atol=1e-6)
+    assert max(map(float, solution.kkt)) <= 1e-6 and int(solution.evaluations.function) <= 25
 
 
 # ---- statuses -------------------------------------------------------------------------------------------
@@ -210,6 +249,7 @@ def test_failures_have_their_status(x64, name):
     solution = jo.minimize(fun, jnp.array([0.7, 0.4]), METHOD, max_steps=500, **words)
     assert Code(int(solution.status.code)) == code, solution.status.sentence
     assert bool(jnp.all(jnp.isfinite(solution.params)))
+    np.testing.assert_array_equal(solution.value, fun(solution.params))
 
 
 def test_a_budget_is_kept(x64):
@@ -232,6 +272,7 @@ def trace(start, steps, **words):
     return jax.lax.scan(step, (start, METHOD.init(start, **words)), None, steps)[1]
 
 
+@pytest.mark.rounding
 def test_a_scan_is_the_loop_and_nothing_moves_after_the_end(x64):
     problem = PROBLEMS["HS71"]
     words = words_of(problem)

@@ -63,6 +63,7 @@ def test_starts_lie_inside_and_are_no_minima(each):
     assert each.title and each.korean and each.source and each.fun.__doc__
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32], ids=["f16", "bf16", "f32"])
 def test_value_and_gradient_in_every_dtype(dtype):
     for each in LANDSCAPES.values():

@@ -4,7 +4,6 @@ Every public function with a learning_rate is asked, with its own defaults; what
 """
 
 import inspect
-import warnings
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ import pytest
 import quick
 
 import jaxopt_ko as jo
-from cases import CASES, assert_close, descend, loss, params_like
+from cases import CASES, assert_close, descend, loss, params_like, slope
 
 HALVES = (jnp.float16, jnp.bfloat16, jnp.float32)
 
@@ -68,7 +67,7 @@ def test_optax_climbs_without_a_learning_rate(promoting):
     for opt in (optax.adadelta(), optax.adam(None)):
         end, state = params, opt.init(params)
         for _ in range(5):
-            updates, state = opt.update(jax.grad(loss)(end), state, end)
+            updates, state = opt.update(slope(end), state, end)
             end = optax.apply_updates(end, updates)
         assert float(loss(end)) > float(loss(params))
 
@@ -87,7 +86,7 @@ def test_no_learning_rate_never_climbs(name):
 
 def test_adadelta_descends_with_its_own_defaults():
     params, opt = params_like(), jo.adadelta()
-    updates, _ = opt.update(jax.grad(loss)(params), opt.init(params))  # nor does it ask for params
+    updates, _ = opt.update(slope(params), opt.init(params))  # nor does it ask for params
     assert float(loss(jo.apply_updates(params, updates))) < float(loss(params))
 
 
@@ -105,7 +104,7 @@ def decays():
 @pytest.mark.parametrize("name", list(decays()))
 def test_decay_of_zero_needs_no_params_and_changes_no_structure(name):
     params = params_like()
-    g = jax.grad(loss)(params)
+    g = slope(params)
     off, traced = make(name), getattr(jo, name)(learning_rate=0.1, weight_decay=jnp.asarray(0.0), **METHODS[name])
     assert jax.tree.structure(off.init(params)) == jax.tree.structure(traced.init(params))
     try:
@@ -218,30 +217,3 @@ def test_a_state_begins_from_shapes(name):
 
 
 # ---- the names of states --------------------------------------------------------------------------------
-
-
-def state_classes(state):
-    """class name -> fields, of every NamedTuple in a state."""
-    found = {}
-    if hasattr(state, "_fields"):
-        found[type(state).__name__] = set(state._fields)
-    children = state.values() if isinstance(state, dict) else state if isinstance(state, tuple | list) else ()
-    for child in children:
-        found |= state_classes(child)
-    return found
-
-
-DERIVED = {"ns_coeffs", "is_init_step"}  # constants of the method; count == 0
-
-
-@pytest.mark.parametrize("name", [name for name in METHODS if hasattr(optax, name) or hasattr(optax.contrib, name)])
-def test_states_have_the_classes_and_fields_of_optax(name, promoting):
-    """Frameworks look for them by name. A class may have more fields here, and EmptyState may be a counting one."""
-    params = {"w": jnp.ones((2, 3))}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        opt = (getattr(optax, name, None) or getattr(optax.contrib, name))(learning_rate=0.1, **METHODS[name])
-    mine = state_classes(make(name).init(params))
-    for kind, fields in state_classes(opt.init(params)).items():
-        if kind not in ("EmptyState", "MaskedState"):  # a mask of None masks nothing here
-            assert fields - DERIVED <= mine[kind.replace("RmsWithCount", "Rms")]  # which counts whatever its flags

@@ -1,5 +1,7 @@
 """Norms and means over a leaf: float16 gradients of 300, gradients whose squares overflow, gradients of zero."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import quick
 
 import jaxopt_ko as jo
+from jaxopt_ko import treewise
 
 
 def contrib(library):
@@ -84,12 +87,24 @@ LARGE = ("clip_by_global_norm", "clip_by_norm", "clip_by_block_rms", "adaptive_g
          "normalize_by_update_norm", "scale_by_trust_ratio", "lars", "fromage")  # fmt: skip
 
 
-@pytest.mark.parametrize("size", [1e25, 1e33, 1e19, 3e18])
 @pytest.mark.parametrize("name", LARGE)
-def test_squares_beyond_float32(name, size):
+def test_squares_beyond_float32(name):
+    """Also where the quotient of both norms, or of a norm and a bound, is beyond it; alone and under vmap."""
     rng = np.random.default_rng(0)
-    g, p = jnp.asarray(size * rng.uniform(-1, 1, SHAPE), jnp.float32), jnp.asarray(rng.normal(size=SHAPE), jnp.float32)
-    assert is_right(step(jo, name, g, p), wide_step(name, g, p))
+    sizes = np.array([1e25, 1e33, 1e19, 3e18, 1.0, 1e-10, 1e-19, 1e-20, 1e-25, 1e-33, 1e-36])
+    p, g = rng.normal(size=SHAPE).astype(np.float32), rng.uniform(-1, 1, SHAPE)
+    g = (sizes[:, None, None] * g).astype(np.float32)
+    opt = METHODS[name](jo)
+
+    def steps(dtype):
+        with jax.enable_x64(dtype == np.float64):
+            scaled = jax.vmap(lambda g, p: opt.update(g, opt.init(p), p)[0], (0, None))
+            return np.asarray(quick.jit(scaled)(jnp.asarray(g, dtype), jnp.asarray(p, dtype)))
+
+    got, want = steps(np.float32), steps(np.float64)
+    for size, u, right in zip(sizes, got, want, strict=True):
+        assert is_right(u, right), size
+    np.testing.assert_allclose(step(jo, name, jnp.asarray(g[8]), jnp.asarray(p)), got[8], rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", [name for name in LARGE if name != "clip_by_norm"])
@@ -131,13 +146,130 @@ def test_a_nan_passes_no_clip_unseen_and_infinity_is_no_zero():
             assert np.isnan(step(jo, name, jnp.array([1.0, bad]), jnp.ones(2))).any()
 
 
-@pytest.mark.parametrize("x", [3e-5, 1.0, 1e18, 1e19, 1e20, 1e30, 1e37])
-def test_length_has_float32s_digits_and_its_slope(x):
-    v = jnp.array([3.0, -4.0, 0.0], jnp.float32) * jnp.float32(x)
-    length, slope = jax.value_and_grad(jo.numerics.length)(v)
-    np.testing.assert_allclose(length, 5 * x, rtol=1e-6)
-    np.testing.assert_allclose(slope, [0.6, -0.8, 0.0], rtol=1e-5)
+SIZES = np.array([1e-37, 1e-30, 1e-20, 1e-19, 3e-10, 3e-5, 1.0, 1e18, 1e19, 1e20, 1e30, 3e37], np.float32)
+
+
+def test_length_has_float32s_digits_and_its_slopes():
+    v = jnp.asarray(np.float32([3, -4, 0]) * SIZES[:, None])
+    length, slope = quick.jit(jax.vmap(jax.value_and_grad(jo.numerics.length)))(v)
+    np.testing.assert_allclose(length, 5 * SIZES, rtol=1e-6)
+    np.testing.assert_allclose(slope, np.broadcast_to([0.6, -0.8, 0.0], v.shape), rtol=1e-5)
+    bent = quick.jit(jax.vmap(lambda v, s: s * jax.hessian(jo.numerics.length)(v)))(v, SIZES)
+    np.testing.assert_allclose(bent[:-1, 0], np.broadcast_to([0.128, 0.096, 0.0], v[:-1].shape), rtol=1e-5)
     np.testing.assert_array_equal(jax.grad(jo.numerics.length)(0 * v), 0.0)
+    assert np.isinf(jo.numerics.length(jnp.array([1.0, jnp.inf]))) and np.isnan(jo.numerics.length(v * jnp.nan))
+
+
+@pytest.mark.parametrize("form", ["_wide_root", "_root_of_three"])
+def test_every_norm_at_both_ends(form, monkeypatch):
+    """As many ways to say it as the library has: of arrays along axes, stacks, units, trees, vectors, in every dtype.
+
+    As a CPU takes it, and as accelerators do.
+    """
+    monkeypatch.setattr(jo.numerics, "_wide_root", getattr(jo.numerics, form))
+    one = np.random.default_rng(0).uniform(0.5, 1, (2, 3, 4)).astype(np.float32)
+    norms = {
+        "length": lambda x: jo.numerics.length(x, (0, 2)),
+        "kept": lambda x: jo.numerics.length(x, -1, keepdims=True),
+        "norm": lambda x: jo.numerics.norm(x.reshape(-1)),
+        "rms": jo.numerics.root_mean_square,
+        "safe_rms": lambda x: jo.safe_root_mean_squares(x, 0.0),
+        "safe": lambda x: jo.safe_norm(x.reshape(-1), 0.0),
+        "safe_3": lambda x: jo.safe_norm(x, 0.0, ord=3, axis=1),
+        "safe_2": lambda x: jo.safe_norm(x, 0.0, ord="fro", axis=(1, 2), keepdims=True),
+        "frobenius": jo.matrices.frobenius,
+        "unit": jo.unitwise_norm,
+        "global": lambda x: jo.global_norm({"a": x, "b": (x[0], None)}),
+        "tree": lambda x: jo.tree.norm([x, x]),
+        "vector": lambda x: treewise.Vector([x, x[0]]).norm(),
+        "scalar": lambda x: jo.numerics.length(x[0, 0, 0]) + jo.global_norm(x[1, :1, :1]),
+        "complex": lambda x: jo.numerics.length(jax.lax.complex(x, -x)),
+        "half": lambda x: jo.global_norm(x.astype(jnp.bfloat16)).astype(jnp.float32),
+    }
+
+    def all_of(x):
+        return {name: norm(x) for name, norm in norms.items()}
+
+    got = quick.jit(jax.vmap(all_of))(jnp.asarray(one * SIZES[:, None, None, None]))
+    want = quick.jit(all_of)(jnp.asarray(one, jnp.float32))
+    for name in norms:
+        for now, size in zip(got[name], SIZES, strict=True):
+            rtol = 1e-2 if name == "half" else 2e-6
+            np.testing.assert_allclose(now, want[name] * size, rtol=rtol, err_msg=f"{name} {size}")
+    assert jo.global_norm({}) == 0 and jo.global_norm(jnp.zeros((0, 3))) == 0
+    np.testing.assert_allclose(jo.global_norm(jnp.full(4, 300, jnp.float16)), 600)
+    with jax.enable_x64(True):
+        for size in (1e-300, 1e-170, 1.0, 1e300):
+            np.testing.assert_allclose(jo.global_norm([jnp.full(4, size), jnp.zeros(2, jnp.float32)]), 2 * size)
+
+
+def test_small_and_large_in_one_gradient():
+    """What is small beside the rest counts for nothing, and spoils nothing."""
+    mixed = jnp.array([3e-30, 4e-30, 1e-37, 0.0], jnp.float32)
+    for size in (1.0, 1e30, 1e35, 1e60):
+        x = mixed * jnp.float32(min(size, 1e38)) * jnp.float32(max(size / 1e38, 1))
+        np.testing.assert_allclose(jo.numerics.length(jnp.append(x, 1e-37)), 5e-30 * size, rtol=1e-6)
+    np.testing.assert_allclose(jo.numerics.length(jnp.array([3e25, 4e25, 1.0, 1e-30], jnp.float32)), 5e25, rtol=1e-6)
+
+
+def test_clips_have_slopes_at_both_ends():
+    """Clipped to 1/10 of its norm: the part along g has slope 0, the rest 1/10."""
+    for size in (1e-30, 1.0, 1e30):
+        g = jnp.array([size, 0.0], jnp.float32)
+        clip = jo.clip_by_global_norm(jnp.float32(size / 10))
+        slopes = quick.jit(jax.jacobian(lambda g, clip=clip: clip.update(g, clip.init(g))[0]))(g)
+        np.testing.assert_allclose(slopes, [[0, 0], [0, 0.1]], atol=1e-6)
+
+
+def test_a_bound_far_from_the_norm():
+    """Their quotient is below float32's least number."""
+    g = {"a": jnp.full((2, 4), 2e30, jnp.float32)}
+    clip = jo.clip_by_global_norm(1e-12)
+    u = clip.update(g, clip.init(g))[0]["a"]
+    np.testing.assert_allclose(u, 1e-12 / 8**0.5, rtol=1e-5)
+    np.testing.assert_allclose(jo.per_example_global_norm_clip(g, 1e-12)[0]["a"], 1e-12, rtol=1e-5)
+    np.testing.assert_allclose(jo.unitwise_clip(g["a"], 0 * g["a"] + 1e-12, g["a"]), 1e-12, rtol=1e-5)
+
+
+def test_steps_by_norms_at_both_ends():
+    """Methods with a norm inside give the same step for gradients of any size, or of the same part of it."""
+    one = jnp.asarray(np.random.default_rng(1).normal(size=(3, 4)), jnp.float32)
+    for name, make in {
+        "muon": lambda: jo.scale_by_muon(eps=0.0, ns_steps=2),
+        "aol": lambda: jo.scale_by_muon(eps=0.0, ns_steps=2, preconditioning="aol"),
+        "schatten": lambda: jo.scale_by_muon(eps=0.0, ns_steps=2, preconditioning="schatten"),
+        "scion": lambda: jo.scale_by_lmo("rms", eps=0.0),
+        "normalized": lambda: jo.normalize_by_update_norm(eps=0.0),
+        "trusted": jo.scale_by_trust_ratio,
+    }.items():
+        opt = make()
+        run = quick.jit(lambda g, opt=opt: opt.update(g, opt.init(g), one)[0])
+        for size in (1e-30, 1e30):
+            np.testing.assert_allclose(run(one * size), run(one), rtol=2e-5, atol=1e-6, err_msg=f"{name} {size}")
+
+
+@pytest.mark.parametrize("size", [1e-25, 1.0, 1e25])
+def test_steps_by_values_and_norms_at_both_ends(size):
+    """A plane of any slope down to its least value: one step ends there."""
+    g, p = jnp.array([0.6, 0.8], jnp.float32) * jnp.float32(size), jnp.zeros(2, jnp.float32)
+    for opt in (jo.polyak_sgd(max_learning_rate=jnp.inf), jo.momo(learning_rate=1e37, beta=0.0)):
+        u = opt.update(g, opt.init(p), p, value=jnp.float32(size))[0]
+        far = min(1.0, 1e37 * size) if repr(opt.update) == "momo" else 1.0
+        np.testing.assert_allclose(u, [-0.6 * far, -0.8 * far], rtol=1e-5)
+
+
+def test_a_norm_of_sharded_leaves_is_one_collective_and_one_pass():
+    """Of ten leaves over eight devices; and no more bytes than optax, but for a few scalars."""
+    mesh = jax.make_mesh((8,), ("f",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("f"))
+    g = {f"l{i}": jax.device_put(jnp.ones((512, 64)), rows) for i in range(10)}
+    bytes_of = {}
+    for library in (jo, optax):
+        opt = library.clip_by_global_norm(1.0)
+        program = jax.jit(opt.update).lower(g, opt.init(g)).compile()
+        assert len(re.findall(r" all-\w+(?:-start)?\(", program.as_text())) == 1
+        bytes_of[library] = program.cost_analysis()["bytes accessed"]
+    assert bytes_of[jo] < 1.1 * bytes_of[optax]
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float16], ids=["f32", "f16"])

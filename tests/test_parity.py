@@ -102,8 +102,8 @@ def from_paper(rule):
 
 
 def relative_error(got, want):
-    """|got - want| / |want|, and 0 where both are 0."""
-    return np.abs(got - want) / np.maximum(np.abs(want), np.finfo(np.float64).tiny)
+    """|got - want| / |want|; of what cancels below 1e-10 no digits are left to compare."""
+    return np.abs(got - want) / np.maximum(np.abs(want), 1e-10)
 
 
 def assert_follows(got, want, what="params"):
@@ -143,7 +143,8 @@ def test_follows_recorded(case):
 def test_records_are_those_of_the_table():
     assert len({case.name for case in CASES}) == len(CASES)
     files = {f"torch-{case.peer.lower()}.npz" for case in CASES}
-    assert {path.name for path in record.HERE.glob("*.npz")} == files
+    beside = {"torch-batchnorm.npz"}  # record_batch_norm.py
+    assert {path.name for path in record.HERE.glob("*.npz")} == files | beside
     for name in files:
         with np.load(record.HERE / name) as file:
             variants = {case.variant for case in CASES if f"torch-{case.peer.lower()}.npz" == name}

@@ -249,6 +249,21 @@ def test_derivatives_of_a_failed_run_and_of_dependent_rows_are_numbers(x64):
     np.testing.assert_array_equal(jax.jacrev(infeasible)(jnp.ones(1)), [[0.0]])
 
 
+@pytest.mark.parametrize("precise", [True, False])
+def test_a_linear_program_with_many_solutions_has_the_shortest_derivative(precise):
+    """The edge x0 + x1 = b of solutions, a face of them, and all points."""
+    with jax.enable_x64(precise):
+
+        def found(c, b):
+            return jo.linear_program(c, A=jnp.ones((1, 3)), b=b[None], bounds=(0.0, None)).params
+
+        c = jnp.array([[-0.2, -0.2, 0.1], [0.5, 0.5, 0.5], [0.0, 0.0, 0.0], [3.0, 1.0, 2.0]])
+        by_c, by_b = jax.jit(jax.vmap(jax.jacrev(found, argnums=(0, 1))))(c, jnp.ones(4))
+        np.testing.assert_allclose(by_c, 0, atol=1e-6)
+        third = [1 / 3, 1 / 3, 1 / 3]
+        np.testing.assert_allclose(by_b, [[0.5, 0.5, 0], third, third, [0, 1, 0]], atol=1e-6)
+
+
 def test_a_linear_program_has_the_derivatives_of_its_vertex(x64):
     G, h = np.array([[1.0, 2.0], [3.0, 1.0]]), np.array([4.0, 6.0])
 

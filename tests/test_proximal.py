@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import quick
 import scipy.optimize
 from jax.test_util import check_grads
 
@@ -110,6 +111,42 @@ def test_derivatives_of_the_solution(x64):
         np.testing.assert_allclose(slope, (best(Y + 1e-5 * d) - best(Y - 1e-5 * d)) / 2e-5, atol=1e-7)
         reverse = jax.vjp(best, jnp.asarray(Y))[1](jnp.eye(8)[2])[0]
         np.testing.assert_allclose(reverse @ d, slope[2], atol=1e-9)
+
+
+def test_every_wrapper_passes_on_what_a_method_is(x64):
+    """The prox is in the record of the method, whoever pairs it anew; what hides it cannot be differentiated."""
+    import optax
+
+    def slope(method):
+        def end(a):
+            return jo.minimize(lambda x, a: jnp.sum((x - a) ** 2), jnp.ones(2), method, args=(a,)).params
+
+        return jax.jacobian(end)(jnp.array([1.0, 0.25]))  # prox of |x|: 1 - 1/2, and 0 where |a| < 1/2
+
+    bare = jo.proximal_gradient(jo.prox_lasso)
+    for method in (
+        bare,
+        jo.with_extra_args_support(bare),
+        jo.GradientTransformation(bare.init, bare.update),
+        optax.GradientTransformationExtraArgs(bare.init, bare.update),
+    ):
+        np.testing.assert_allclose(slope(method), np.diag([1.0, 0.0]), atol=1e-6)
+    hidden = jo.GradientTransformation(bare.init, lambda *args, **words: bare.update(*args, **words))
+    assert jo.minimize(lambda x: jnp.sum((x - 1) ** 2), jnp.ones(2), hidden).status.success
+    with pytest.raises(jo.errors.TransformationError, match=r"prox of proximal_gradient"):
+        slope(hidden)
+
+
+def test_a_set_that_moves_takes_the_solution_along(x64):
+    def best(u):
+        method = jo.projected_gradient(lambda x: jo.projections.projection_box(x, u[0], u[1:]))
+        fun = lambda x: jnp.sum((x - jnp.array([0.3, 2.0, -9.0])) ** 2) + x[0] * x[1]  # noqa: E731
+        found = jo.minimize(fun, jnp.zeros(3), method, tol=1e-13)
+        return jnp.append(found.params, found.value)
+
+    forward, reverse, differences = quick.slopes(best, jnp.array([-1.0, 1.0, 1.0, 2.0]))
+    np.testing.assert_allclose(forward, differences, atol=1e-6)
+    np.testing.assert_allclose(reverse, differences, atol=1e-6)
 
 
 def test_lanes_and_single_precision():

@@ -213,6 +213,40 @@ def test_what_fits_no_group_or_two_is_an_error(rules, shapes, words):
         jo.route(*rules()).init(values(shapes))
 
 
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: jo.route("hidden"), r"each group must be Group. Got a str: 'hidden'. Make it: Group\("),
+        (lambda: jo.route(None), "each group must be Group"),
+        (lambda: jo.route(list(groups())), "each group must be Group"),
+        (lambda: jo.explain({}, "hidden"), "each group must be Group"),
+        (lambda: jo.explain({}, [jo.sgd(0.1)]), "each group must be Group"),
+        (lambda: jo.Group("a", jo.sgd, 0.1, path="("), r"Group\('a'\): path must be a regular expression"),
+        (lambda: jo.Group("a", jo.sgd, 0.1, path=3), "path must be a regular expression"),
+        (lambda: jo.Group("a", jo.sgd, 0.1)._replace(path="["), "path must be a regular expression"),
+        (lambda: jo.route(jo.Group("a", jo.sgd)), "group 'a' has the method sgd, which needs learning_rate"),
+        (lambda: jo.route(jo.Group("a", functools.partial(jo.muon, beta=0.9))), "muon, which needs learning_rate"),
+        (lambda: jo.Group("a", jo.sgd, "0.1"), "learning_rate must be a number"),
+        (lambda: jo.Group("a", jo.sgd, -0.1), "learning_rate must be a finite number >= 0"),
+        (lambda: jo.Group("a", jo.adamw, 0.1, "x"), "weight_decay must be a number"),
+        (lambda: jo.Group("a", "sgd", 0.1), "method must be a function"),
+        (lambda: jo.Group("a", None), "method must be a function"),
+        (lambda: jo.Group(3, jo.sgd, 0.1), "name must be a string"),
+        (lambda: jo.Group("a", jo.sgd, 0.1, role=3), "role must be a string"),
+        (lambda: jo.Group("a", jo.sgd, 0.1, shape=3), "shape must be a tuple"),
+        (lambda: jo.Group("a", jo.sgd, 0.1, shape=("x", 2)), "shape must be a tuple"),
+        (lambda: jo.route(*groups(), roles="x"), "roles must be a dict"),
+        (lambda: jo.route(*groups(), roles={"(": "matrix"}), "each key of roles must be a regular expression"),
+        (lambda: jo.route(*groups(), roles={"w": "hidden"}), "the role of 'w' must be one of"),
+        (lambda: jo.route(*groups(), stack_axes="1"), "stack_axes must be an integer"),
+    ],
+)
+def test_groups_are_refused_when_they_are_made(make, words):
+    with pytest.raises((jo.errors.TransformationError, jo.errors.HyperparameterError), match=words):
+        make()
+    assert jo.Group("a", jo.sgd, 0.1, path="w$")._replace(name="b").name == "b"
+
+
 def test_gradients_of_another_shape_are_refused():
     params = values({"a/w": (2, 3), "b/w": (3, 3)})
     opt = jo.route(*groups())

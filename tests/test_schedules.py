@@ -517,3 +517,49 @@ def test_decay_law(a, b, length, begin, power, kind):
     assert got[0] == got[begin] == high and np.all(got[begin + length :] == low)
     slack = 1e-14 * high
     assert np.all(np.diff(got) <= slack) and got.max() <= high + slack and got.min() >= low - slack
+
+
+def test_steps_of_every_dtype():
+    """The same value at the same step, whatever it is written in; at negative steps that of step 0."""
+    made = {f"{name}-{i}": getattr(jo, name)(**case) for table in (IN_OPTAX, OURS) for name, cases in table.items()
+            for i, case in enumerate(cases[:2])}  # fmt: skip
+    made["join"] = jo.join_schedules([jo.constant_schedule(1.0), lambda t: 1.0 + t], [4])
+    made["three"] = jo.join_schedules(
+        [made["linear_schedule-0"], lambda t: 0.5 * t, made["exponential_decay-1"]], [9, 70]
+    )
+    at = np.array([0, 3, 7, 40, 100, 127])
+
+    def all_of(*steps):
+        with jax.numpy_dtype_promotion("standard"):  # a schedule of a user's adds to its step
+            return [{name: jax.vmap(schedule)(t) for name, schedule in made.items()} for t in steps]
+
+    kinds = (np.int32, np.int8, np.uint8, np.int16, np.uint16, np.uint32, np.float32, jnp.float16, jnp.bfloat16)
+    before = [
+        np.array([-1, -5, -128], np.int8),
+        np.array([-1, -1000, -(2**31)], np.int32),
+        np.float32([-1.5, -9, -1e9]),
+    ]
+    want, *rest = quick.jit(all_of)(*(jnp.asarray(at.astype(kind)) for kind in kinds), *map(jnp.asarray, before))
+    for got, steps in zip(rest, [*[at] * (len(kinds) - 1), *[None] * 3], strict=True):
+        for name, value in got.items():
+            first = np.broadcast_to(want[name][0], 3) if steps is None else want[name]
+            np.testing.assert_allclose(value, first, rtol=1e-6, err_msg=f"{name} {value.dtype}")
+    with jax.numpy_dtype_promotion("standard"):
+        assert made["join"](jnp.int8(7)) == 4 and made["join"](-5) == 1
+
+
+HUGE = [2**31 - 1, 2**31, 2**40, 2**70, np.int64(2**33), np.uint64(2**63), np.uint32(2**32 - 1), 1e12]
+
+
+@pytest.mark.parametrize("step", [*HUGE, jnp.uint32(2**32 - 1)], ids=str)
+def test_steps_beyond_int32_are_the_last(step):
+    made = (jo.linear_schedule(1.0, 0.25, 100), jo.exponential_decay(1.0, 10, 0.5, end_value=0.125),
+            jo.join_schedules([jo.constant_schedule(1.0), jo.constant_schedule(0.5)], [2**31 - 1]))  # fmt: skip
+    assert [float(schedule(step)) for schedule in made] == [0.25, 0.125, 0.5]
+    with jax.enable_x64(True):
+        assert [float(schedule(step)) for schedule in made] == [0.25, 0.125, 0.5]
+
+
+def test_steps_may_lie_between():
+    joined = jo.join_schedules([jo.linear_schedule(0.0, 1.0, 10), lambda t: t], [4])
+    assert [float(joined(t)) for t in (0.5, 3.5, 4.0, 5.25)] == pytest.approx([0.05, 0.35, 0.0, 1.25])

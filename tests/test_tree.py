@@ -30,7 +30,7 @@ TABLE = {
     "norm-inf": (X, "inf"),
     "norm-squared": (X, 2, True),
     "cast": (X, jnp.bfloat16),
-    "cast_like": (X, jax.tree.map(lambda x: x.astype(jnp.float16), Y)),
+    "cast_like": (X, jax.tree.map(lambda x: jnp.asarray(np.asarray(x, jnp.float16)), Y)),
     "dtype": (X,),
     "dtype-promote": ({"a": jnp.ones(2), "b": jnp.ones(2, jnp.bfloat16)}, "promote"),
     "dtype-lowest": ({"a": jnp.ones(2), "b": jnp.ones(2, jnp.bfloat16)}, "lowest"),

@@ -5,9 +5,9 @@ Each has 50 parameters between -5 and 5 and 100 constraints, 20 equations and 80
     python examples/benchmarks/quadratic_programs.py [number of problems]
 """
 
+import argparse
 import importlib.util
 import os
-import sys
 import time
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -84,7 +84,12 @@ def row(name, steps, residual, seconds, count):
           f"{1e3 * seconds / count:>10.3f}")  # fmt: skip
 
 
-def main(count=1000):
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("count", nargs="?", type=int, default=1000, help="problems to solve (default: %(default)s)")
+    count = parser.parse_args().count
+    if count < 1:
+        parser.error(f"count: there must be one problem at least, not {count}")
     jax.config.update("jax_enable_x64", True)
     data = problems(count)
     began = time.perf_counter()
@@ -110,8 +115,7 @@ def main(count=1000):
     else:
         print("Clarabel is not installed: pip install clarabel to see its row")
     print(f"compilation and the first call took {first:.1f} s")
-    return worst
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main()

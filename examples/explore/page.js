@@ -35,10 +35,11 @@ function translate() {
 }
 
 // ---- colours: Okabe and Ito's, and a dash and a symbol for each -------------------------------------------
+// On white the orange is darker than theirs and the purple too, so that all stand out by 3 to 1 or more.
 
 const STYLES = {
   sgd: ["ink", "solid", "circle"], momentum: ["orange", "solid", "square"], nesterov: ["orange", "dash", "diamond"],
-  adagrad: ["green", "solid", "triangle-up"], rmsprop: ["purple", "solid", "triangle-down"],
+  adagrad: ["green", "solid", "triangle-up"], rmsprop: ["purple", "dash", "triangle-down"],
   adadelta: ["purple", "dot", "pentagon"], adam: ["blue", "solid", "star"], adam_uncorrected: ["blue", "dash", "x"],
   nadam: ["blue", "dot", "hexagon"], lbfgs: ["red", "dashdot", "cross"],
   "batch": ["ink", "solid", "circle"], "mini-batch": ["orange", "solid", "square"],
@@ -47,7 +48,7 @@ const STYLES = {
   "too high": ["red", "dot", "triangle-up"],
 };
 const COLOURS = {
-  light: { ink: "#000000", orange: "#e69f00", green: "#009e73", purple: "#b8568f", red: "#d55e00", blue: "#0072b2",
+  light: { ink: "#000000", orange: "#c07c00", green: "#009e73", purple: "#b8568f", red: "#d55e00", blue: "#0072b2",
     text: "#1b1f24", grid: "#dfe3e8", page: "#ffffff", panel: "#f5f6f8",
     scale: [[0, "#ffffff"], [0.5, "#d9e3ee"], [1, "#a3b6cb"]] },
   dark: { ink: "#ffffff", orange: "#e69f00", green: "#2fc79a", purple: "#e09cc3", red: "#ff8a3d", blue: "#56b4e9",
@@ -66,19 +67,35 @@ const marker = (names, size = 11) => ({
   line: { color: colours().page, width: 1.5 },
 });
 
-function swatch(name) {
-  const [, dash] = STYLES[name];
-  return `<svg class="swatch" viewBox="0 0 35 16" aria-hidden="true"><line x1="1" y1="8" x2="34" y2="8"
-    stroke="${colour(name)}" stroke-width="3.5" stroke-dasharray="${DASHES[dash]}"/></svg>`;
+/** The corners of a symbol: in turn at each of the radii. */
+const corners = (n, radii = [6], from = -90) => Array.from({ length: n }, (_, i) => {
+  const angle = ((from + (360 * i) / n) * Math.PI) / 180;
+  return [Math.cos(angle), Math.sin(angle)].map((side) => (side * radii[i % radii.length]).toFixed(1)).join();
+}).join(" ");
+const PLUS = "-2,-6 2,-6 2,-2 6,-2 6,2 2,2 2,6 -2,6 -2,2 -6,2 -6,-2 -2,-2";
+const SYMBOLS = { circle: corners(24, [5.5]), square: corners(4, [7], 45), diamond: corners(4, [7]), "triangle-up": corners(3, [7]),
+  "triangle-down": corners(3, [7], 90), pentagon: corners(5), hexagon: corners(6), star: corners(10, [7.5, 3.3]), cross: PLUS, x: PLUS,
+  "x-thin": "-5,-5 5,5 0,0 -5,5 5,-5 0,0" };
+const symbol = (name, look) => `<polygon points="${SYMBOLS[name]}" transform="translate(17.5 8)${name === "x" ? " rotate(45)" : ""}" ${look}/>`;
+const drawing = (inner) => `<svg class="swatch" viewBox="0 0 35 16" aria-hidden="true">${inner}</svg>`;
+
+/** A method's line, with its symbol unless it has none in the plot. */
+function swatch(name, marked = true) {
+  const [, dash, shape] = STYLES[name];
+  return drawing(`<line x1="1" y1="8" x2="34" y2="8" stroke="${colour(name)}" stroke-width="3.5" stroke-dasharray="${DASHES[dash]}"/>
+    ${marked ? symbol(shape, `fill="${colour(name)}" stroke="${colours().page}" stroke-width="1"`) : ""}`);
 }
 
-function drawLegend(id, names, title) {
-  $(`${id}-legend`).innerHTML = names.map((name) => `<span>${swatch(name)}${title(name)}</span>`).join("");
+/** The names with their lines, and what the other marks mean: [its symbol, its name]. */
+function drawLegend(id, names, title, { marked = true, others = [] } = {}) {
+  const entries = names.map((name) => [swatch(name, marked), title(name)]).concat(others.map(([shape, name]) =>
+    [drawing(symbol(shape, `fill="${colours().page}" stroke="${colours().text}" stroke-width="1.5"`)), name]));
+  $(`${id}-legend`).innerHTML = entries.map(([look, name]) => `<span>${look}${name}</span>`).join("");
 }
 
 // ---- plots -----------------------------------------------------------------------------------------------
 
-const CONFIG = { displayModeBar: false, responsive: true, showTips: false, doubleClick: false, scrollZoom: false };
+const CONFIG = { displayModeBar: false, showTips: false, doubleClick: false, scrollZoom: false };
 const axis = (title, more = {}) => ({
   title: { text: title, standoff: 6 }, gridcolor: colours().grid, zerolinecolor: colours().grid, automargin: true,
   fixedrange: true, exponentformat: "power", ...more,
@@ -87,10 +104,10 @@ const axis = (title, more = {}) => ({
 function layout(xaxis, yaxis, more = {}) {
   const clear = "rgba(0,0,0,0)";
   return {
-    paper_bgcolor: clear, plot_bgcolor: clear, margin: { l: 52, r: 12, t: 10, b: 44 }, dragmode: false,
+    paper_bgcolor: clear, plot_bgcolor: clear, margin: { l: 52, r: 18, t: 10, b: 44 }, dragmode: false,
     font: { color: colours().text, size: 13, family: getComputedStyle(document.body).fontFamily },
     ...(xaxis && { xaxis, yaxis }), showlegend: false, hovermode: "closest",
-    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 12 } }, ...more,
+    ...more,
   };
 }
 
@@ -103,10 +120,18 @@ function ground(x, y, z, more = {}) {
 const trail = (name, more = {}) => ({ type: "scatter", mode: "lines", line: line(name), hoverinfo: "skip",
   x: [null], y: [null], ...more });
 const balls = (names, more = {}) => ({ type: "scatter", mode: "markers", marker: marker(names), hoverinfo: "skip",
-  showlegend: false, x: [], y: [], cliponaxis: false, ...more });
+  x: [], y: [], cliponaxis: false, ...more });
 const marks = (points, name, symbol) => ({ type: "scatter", mode: "markers", name, x: points.map((p) => p[0]),
-  y: points.map((p) => p[1]), hovertemplate: `${name}<extra></extra>`, showlegend: points.length > 0,
+  y: points.map((p) => p[1]), hovertemplate: `${name}<extra></extra>`,
   marker: { symbol, size: 13, color: colours().page, line: { color: colours().text, width: 2 } } });
+
+/** A plot is as large as its box, which grows and shrinks with the texts around it. */
+const sizes = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    const { width, height } = target._fullLayout ?? {}; // of what is drawn in it, if anything is
+    if (width && (Math.abs(width - target.clientWidth) > 1 || Math.abs(height - target.clientHeight) > 1)) Plotly.Plots.resize(target);
+  }
+});
 
 /** New points for some traces of a plot. */
 function move(plot, traces, data) {
@@ -222,6 +247,8 @@ const race = {
   chosen: new Map(Object.keys(DATA.methods).map((name) => [name, ["sgd", "momentum", "rmsprop", "adam"].includes(name)])),
   rate: new Map(Object.keys(DATA.methods).map((name) => [name, ["momentum", "nesterov"].includes(name) ? 2 : 1])),
   cache: new Map(),
+  near: true, // the paths are shown close up
+  frame: null, // what is shown of the landscape: {low, high, x, y, z, bottom, top}
   solid: hasWebGL(),
   drawn: 0, // when the surface was
 };
@@ -245,7 +272,7 @@ async function opened(land) {
   return race.cache.get(land.name);
 }
 
-/** A run's x, y, loss, length of the next step, and height on the surface, at each step. */
+/** A run's x, y, loss and length of the next step, at each step. */
 function runOf(method) {
   const { land } = race;
   const { first, rates } = land.methods[method];
@@ -262,11 +289,38 @@ function runOf(method) {
   const [x, y] = [place(0), place(1)];
   const loss = land.floor === null ? channel(2, ...land.losses, DATA.levels) : channel(2, ...land.losses, DATA.levels).map(power);
   const length = channel(3, ...DATA.lengths, DATA.levels).map(power);
-  const height = loss.map((value, t) => (onBox(x[t], 0) && onBox(y[t], 1) && value !== null ? heightOf(value) : null));
-  return { method, rate: rates[rate], x, y, loss, length, height };
+  return { method, rate: rates[rate], x, y, loss, length };
 }
 
-const onBox = (value, i) => value !== null && value >= race.land.low[i] && value <= race.land.high[i];
+const within = ({ low, high }, ...point) => point.every((value, i) => value !== null && value >= low[i] && value <= high[i]);
+
+const CLOSEST = 0.12; // of the box's side: no closer than that
+const ROOM = 1.3; // around the paths
+
+/** The part of the landscape that is shown, in whole cells of its grid: all, or what the runs and the minimum next to the
+    end of the last one take. */
+function frameOf(land, runs) {
+  const spots = runs.flatMap((run) => run.x.map((x, t) => [x, run.y[t]])).filter((spot) => within(land, ...spot));
+  const end = spots.at(-1) ?? land.starts[race.start];
+  const far = land.minima.map((minimum) => Math.hypot(minimum[0] - end[0], minimum[1] - end[1]));
+  spots.push(land.starts[race.start], land.minima[far.indexOf(Math.min(...far))] ?? end);
+  const last = DATA.grid - 1;
+  const shares = [0, 1].map((i) => {
+    const along = spots.map((spot) => (spot[i] - land.low[i]) / (land.high[i] - land.low[i]));
+    return [Math.min(...along), Math.max(...along)];
+  });
+  const largest = Math.max(...shares.map(([from, to]) => to - from));
+  const [columns, rows] = shares.map(([from, to]) => {
+    if (!race.near) return [0, last];
+    const side = Math.min(1, ROOM * Math.max(to - from, largest / 2, CLOSEST));
+    const begin = Math.max(0, Math.min(1 - side, (from + to - side) / 2));
+    return [Math.floor(begin * last), Math.ceil(Math.min(1, begin + side) * last)];
+  });
+  const [x, y] = [land.x.slice(columns[0], columns[1] + 1), land.y.slice(rows[0], rows[1] + 1)];
+  const z = land.z.slice(rows[0], rows[1] + 1).map((row) => row.slice(columns[0], columns[1] + 1));
+  const heights = z.flat();
+  return { x, y, z, low: [x[0], y[0]], high: [x.at(-1), y.at(-1)], bottom: Math.min(...heights), top: Math.max(...heights) };
+}
 
 function heightOf(loss) {
   const { steep, floor } = race.land;
@@ -352,6 +406,10 @@ function drawRace() {
 
 function drawRacePlots() {
   race.runs = runners().map(runOf);
+  race.frame = frameOf(race.land, race.runs);
+  for (const run of race.runs) {
+    run.height = run.loss.map((value, t) => (within(race.frame, run.x[t], run.y[t]) && value !== null ? heightOf(value) : null));
+  }
   drawContour();
   drawCurves();
   if (race.solid) drawSurface();
@@ -364,20 +422,25 @@ const cut = (values, t) => values.slice(0, t + 1);
 const at = (runs, key, t) => runs.map((run) => run[key][t]);
 
 function drawContour() {
-  const { land, runs } = race;
-  const dots = { type: "scatter", mode: "markers", hoverinfo: "skip", showlegend: false, x: land.starts.map((p) => p[0]),
-    y: land.starts.map((p) => p[1]), marker: { size: 4, color: colours().text, opacity: 0.45 } };
-  const traces = [ground(land.x, land.y, land.z), dots, marks(land.minima, text("minimum"), "star"),
-    marks(land.saddles, text("saddle_mark"), "x-thin"), ...runs.map((run) => trail(run.method, { showlegend: false })),
-    balls(runs.map((run) => run.method), { cliponaxis: true })];
-  const range = (i) => ({ range: [land.low[i], land.high[i]], zeroline: false });
-  Plotly.react("contour", traces, layout(axis("x", range(0)), axis("y", range(1)), { showlegend: true }), CONFIG);
+  const { land, runs, frame } = race;
+  const shown = (points) => points.filter((point) => within(frame, ...point));
+  const starts = shown(land.starts);
+  const dots = { type: "scatter", mode: "markers", hoverinfo: "skip", x: starts.map((p) => p[0]),
+    y: starts.map((p) => p[1]), marker: { size: 5, color: colours().text, opacity: 0.55 } };
+  const goals = [[shown(land.minima), text("minimum"), "star"], [shown(land.saddles), text("saddle_mark"), "x-thin"]];
+  const traces = [ground(frame.x, frame.y, frame.z), dots, ...goals.map((goal) => marks(...goal)),
+    ...runs.map((run) => trail(run.method)), balls(runs.map((run) => run.method), { cliponaxis: true })];
+  const range = (i) => ({ range: [frame.low[i], frame.high[i]], zeroline: false });
+  drawLegend("race", runs.map((run) => run.method), titleOf,
+    { others: goals.filter(([points]) => points.length).map(([, name, shape]) => [shape, name]) });
+  Plotly.react("contour", traces, layout(axis("x", range(0)), axis("y", range(1)), { meta: land.name }), CONFIG);
 }
 
 function drawSurface() {
-  const { land, runs } = race;
+  const { land, runs, frame } = race;
+  const { bottom, top } = frame;
   const flat = { showscale: false, colorscale: colours().scale, hoverinfo: "skip", lighting: { ambient: 0.85, diffuse: 0.3, specular: 0 },
-    contours: { z: { show: true, start: land.span[0], end: land.span[1], size: (land.span[1] - land.span[0]) / 16, width: 1,
+    contours: { z: { show: true, start: bottom, end: top, size: (top - bottom) / 16, width: 1,
       color: theme === "dark" ? "#6b7f94" : "#8fa3b8", highlight: false }, x: { highlight: false }, y: { highlight: false } } };
   const solid = (run) => ({ type: "scatter3d", mode: "lines", hoverinfo: "skip", x: [], y: [], z: [], line: { ...line(run.method, 6) } });
   const tops = { type: "scatter3d", mode: "markers", hoverinfo: "skip", x: [], y: [], z: [],
@@ -386,11 +449,11 @@ function drawSurface() {
   const wall = (title, more = {}) => ({ title: { text: title }, gridcolor: colours().grid, showspikes: false, exponentformat: "power", nticks: 5,
     ...more });
   $("height").textContent = text("height", { what: text(land.steep ? "axis_log" : "axis_loss") });
-  const scene = { xaxis: wall("x", { range: [land.low[0], land.high[0]] }), yaxis: wall("y", { range: [land.low[1], land.high[1]] }),
-    zaxis: wall(""), aspectmode: "manual", aspectratio: { x: 1, y: 1, z: 0.7 },
+  const scene = { xaxis: wall("x", { range: [frame.low[0], frame.high[0]] }), yaxis: wall("y", { range: [frame.low[1], frame.high[1]] }),
+    zaxis: wall("", { range: [bottom - (top - bottom) / 4, top] }), aspectmode: "manual", aspectratio: { x: 1, y: 1, z: 0.7 },
     camera: { eye: { x: -1.2, y: -1.3, z: 1.7 }, center: { x: 0, y: 0, z: -0.15 } }, dragmode: "turntable" };
-  Plotly.react("surface", [{ type: "surface", x: land.x, y: land.y, z: land.z, ...flat }, ...runs.map(solid), tops],
-    layout(null, null, { margin: { l: 0, r: 0, t: 0, b: 0 }, uirevision: land.name, scene }), CONFIG);
+  Plotly.react("surface", [{ type: "surface", x: frame.x, y: frame.y, z: frame.z, ...flat }, ...runs.map(solid), tops],
+    layout(null, null, { margin: { l: 0, r: 0, t: 0, b: 0 }, uirevision: `${land.name} ${race.near}`, scene }), CONFIG);
   race.drawn = 0;
 }
 
@@ -424,7 +487,7 @@ function showRace(t) {
   showSurface(t);
   $("now").textContent = text("now", { t });
   const order = [...runs].sort((a, b) => (a.loss[t] ?? Infinity) - (b.loss[t] ?? Infinity));
-  $("standings").innerHTML = order.map((run) => `<tr><td>${swatch(run.method)}<span>${titleOf(run.method)}</span></td>
+  $("standings").innerHTML = order.map((run) => `<tr><td><div class="named">${swatch(run.method)}<span>${titleOf(run.method)}</span></div></td>
     <td>${race.land.methods[run.method].rates.length === 1 ? "–" : number(run.rate)}</td>
     <td>${run.loss[t] === null || run.x[t] === null ? text("outside") : number(run.loss[t] + (race.land.floor ?? 0))}</td>
     <td>${number(run.length[t])}</td></tr>`).join("");
@@ -434,7 +497,8 @@ function showRace(t) {
 function showSurface(t) {
   if (!race.solid || (racePlayer.playing && performance.now() - race.drawn < 250)) return;
   const { runs } = race;
-  const lift = 0.012 * (race.land.span[1] - race.land.span[0]); // to be seen, above the surface
+  const { bottom, top } = race.frame;
+  const lift = 0.012 * (top - bottom); // to be seen, above the surface
   const keep = (values, heights) => values.map((value, i) => (heights[i] === null ? null : values === heights ? value + lift : value));
   const part = (key) => runs.map((run) => cut(keep(run[key], run.height), t)).concat([runs.map((run) => keep(run[key], run.height)[t])]);
   Plotly.restyle("surface", { x: part("x"), y: part("y"), z: part("height") }, runs.map((_, i) => i + 1).concat(runs.length + 1));
@@ -443,6 +507,7 @@ function showSurface(t) {
 
 function listenToRace() {
   $("landscape").addEventListener("change", (event) => chooseLandscape(event.target.value));
+  $("view").addEventListener("change", (event) => { race.near = event.target.value === "near"; drawRacePlots(); });
   $("controls").addEventListener("submit", (event) => event.preventDefault());
   for (const letter of ["x", "y"]) {
     $(`start-${letter}`).addEventListener("change", () => startAt(nearest(Number($("start-x").value), Number($("start-y").value))));
@@ -463,7 +528,7 @@ const racePlayer = new Player($("race-player"), DATA.steps, showRace);
 
 // ---- the scenes ------------------------------------------------------------------------------------------
 
-/** Paths over a ground, played; `steps(name, t)` is the step of a path at the player's t. */
+/** Paths over a ground, played; `at(name, t)` is the step of a path at the player's t, `extra()` gives other marks. */
 function pathScene(id, { paths, ground: { x, y, z }, axes, name, extra = () => [], note, key = "step", plays, at: when = (_, t) => t }) {
   const names = Object.keys(paths);
   const show = (t) => {
@@ -477,10 +542,11 @@ function pathScene(id, { paths, ground: { x, y, z }, axes, name, extra = () => [
   const range = (values) => ({ range: [values[0], values.at(-1)], zeroline: false });
   return () => {
     const [xTitle, yTitle] = axes();
-    const traces = [ground(x, y, z), ...names.map((each) => trail(each, { showlegend: false })), balls(names, { cliponaxis: true }), ...extra()];
-    Plotly.react(`${id}-plot`, traces, layout(axis(xTitle, range(x)), axis(yTitle, range(y)), { showlegend: true }), CONFIG);
-    drawLegend(id, names, name);
+    const traces = [ground(x, y, z), ...names.map((each) => trail(each)), balls(names, { cliponaxis: true }),
+      ...extra().map(([shape, label, points]) => marks(points, label, shape))];
+    drawLegend(id, names, name, { others: extra() });
     if (note) $(`${id}-note`).textContent = note(steps);
+    Plotly.react(`${id}-plot`, traces, layout(axis(xTitle, range(x)), axis(yTitle, range(y))), CONFIG);
     player.label();
     show(player.t);
   };
@@ -506,7 +572,7 @@ function batchScene() {
   const epochs = batches.paths.batch[0].length - 1;
   const a_step = (name) => (batches.paths[name][0].length - 1) / epochs;
   return pathScene("batches", { ...batches, axes: () => [text("axis_w"), text("axis_b")], name: (each) => text(`batch_${each}`),
-    plays: epochs, key: "epoch", at: (name, t) => t * a_step(name), extra: () => [marks([batches.best], text("least_squares"), "star")] });
+    plays: epochs, key: "epoch", at: (name, t) => t * a_step(name), extra: () => [["star", text("least_squares"), [batches.best]]] });
 }
 
 function rateScene() {
@@ -522,8 +588,7 @@ function rateScene() {
   player.t = 12;
   const named = (name) => `${text(`rate_${name}`)} (${rates[name]})`;
   return () => {
-    const parabola = { type: "scatter", mode: "lines", x: curve.x, y: curve.y, line: { color: colours().text, width: 1.5 }, hoverinfo: "skip",
-      showlegend: false };
+    const parabola = { type: "scatter", mode: "lines", x: curve.x, y: curve.y, line: { color: colours().text, width: 1.5 }, hoverinfo: "skip" };
     Plotly.react("rates-plot", [parabola, balls(names, { marker: marker(names, 14) })],
       layout(axis("x", { range: [-1.6, 1.6] }), axis("x²", { range: [-0.15, 2.6] })), CONFIG);
     drawLegend("rates", names, named);
@@ -578,7 +643,7 @@ function drawBias() {
     ({ type: "scatter", mode: "lines", x: y.map((_, t) => t + 1), y, line: line(name), name: text(key), hovertemplate: "%{y:.3~g}" }));
   Plotly.react("bias-plot", lines, layout(axis(text("axis_step")), axis(text("axis_length"), { rangemode: "tozero" }),
     { hovermode: "x unified" }), CONFIG);
-  drawLegend("bias", ["adam", "adam_uncorrected"], (name) => text(name === "adam" ? "bias_on" : "bias_off"));
+  drawLegend("bias", ["adam", "adam_uncorrected"], (name) => text(name === "adam" ? "bias_on" : "bias_off"), { marked: false });
   const ratios = off.map((length, t) => length / adam[t]);
   $("bias-text").textContent = text("bias_text", { ratio: number(ratios[0]), most: number(Math.max(...ratios), 2) });
 }
@@ -596,68 +661,128 @@ function drawConditions() {
 
 // ---- the family tree -------------------------------------------------------------------------------------
 
-const HUES = { descent: "orange", adaptive: "blue", conjugate: "green", "quasi-newton": "red", newton: "ink", squares: "orange",
-  composite: "green", constrained: "purple" };
-const CELL = [11.7, 4.2]; // rem
+const FAMILIES = { descent: ["ink", "solid"], adaptive: ["blue", "solid"], sign: ["blue", "double"], "rate-free": ["green", "double"],
+  layers: ["purple", "double"], matrix: ["orange", "solid"], conjugate: ["green", "solid"], "quasi-newton": ["red", "solid"],
+  newton: ["ink", "double"], squares: ["orange", "double"], composite: ["red", "double"], constrained: ["purple", "solid"] };
 let selected = "adam";
 
 const nodeOf = (name) => DATA.tree.nodes.find((node) => node.name === name);
+const buttonOf = (name) => $("nodes").querySelector(`[data-name="${name}"]`);
 const ancestors = (name) => nodeOf(name).parents.flatMap((parent) => [parent, ...ancestors(parent)]);
+const hued = (family) => `--hue:${colours()[FAMILIES[family][0]]};border-left-style:${FAMILIES[family][1]}`;
 
 function drawTree() {
-  const { nodes, edges } = DATA.tree;
-  const [columns, rows] = [0, 1].map((i) => 1 + Math.max(...nodes.map((node) => node.place[i])));
-  const family = new Set([selected, ...ancestors(selected)]);
-  const spot = (name, side) => [nodeOf(name).place[0] * CELL[0] + side, nodeOf(name).place[1] * CELL[1] + 1.75];
-  const edge = ([parent, child]) => {
-    const [[x0, y0], [x1, y1]] = [spot(parent, 10.4), spot(child, 0)];
-    return `<path class="${family.has(parent) && family.has(child) ? "on" : ""}" d="M${x0},${y0} C${x0 + 1},${y0} ${x1 - 1},${y1} ${x1},${y1}"/>`;
-  };
-  const box = $("nodes");
-  box.style.cssText = `width:${columns * CELL[0] - 1.3}rem;height:${rows * CELL[1]}rem`;
-  box.innerHTML = `<svg viewBox="0 0 ${columns * CELL[0] - 1.3} ${rows * CELL[1]}" aria-hidden="true">${edges.map(edge).join("")}</svg>`;
-  box.append(...nodes.map((node) => nodeButton(node, family)));
-  drawDetail();
+  const { nodes, edges, routes, extent: [wide, high] } = DATA.tree;
+  const road = (curves) => `M${curves.map(([from, ...rest]) => `${from}C${rest}`).join("L")}`;
+  $("nodes").style.cssText = `width:${wide}rem;height:${high}rem`;
+  $("nodes").innerHTML = `<svg viewBox="0 0 ${wide} ${high}" aria-hidden="true">${edges.map(([parent, child], i) =>
+    `<path data-ends="${parent} ${child}" d="${road(routes[i])}"/>`).join("")}</svg>`;
+  $("nodes").append(...nodes.map(nodeButton));
+  const families = Object.keys(DATA.tree.families).map((name) => [`style="${hued(name)}"`, "", pick(DATA.tree.families[name])]);
+  const marked = [["", "chosen", text("tree_chosen")], ["", "on", text("tree_ancestor")]];
+  $("tree-legend").innerHTML = [...families, ...marked].map(([style, name, title]) =>
+    `<span><i class="family ${name}" ${style}></i>${title}</span>`).join("");
+  markChosen();
 }
 
-function nodeButton(node, family) {
+function nodeButton(node) {
   const button = document.createElement("button");
+  const [x, y] = node.place;
   button.type = "button";
   button.dataset.name = node.name;
-  button.className = family.has(node.name) ? "on" : "";
-  button.setAttribute("aria-pressed", node.name === selected);
-  button.style.cssText = `left:${node.place[0] * CELL[0]}rem;top:${node.place[1] * CELL[1]}rem;--hue:${colours()[HUES[node.family]]}`;
-  button.append(brief(node), Object.assign(document.createElement("small"), { textContent: node.year }));
-  button.addEventListener("click", () => {
-    selected = node.name;
-    drawTree();
-    $("nodes").querySelector(`[data-name="${selected}"]`).focus({ preventScroll: true });
-  });
+  button.style.cssText = `left:${x - DATA.tree.width / 2}rem;top:${y - node.height / 2}rem;width:${DATA.tree.width}rem;height:${node.height}rem;
+    ${hued(node.family)}`;
+  button.append(pick(node.label), Object.assign(document.createElement("small"), { textContent: node.year }));
+  button.addEventListener("click", () => choose(node.name));
   return button;
 }
 
-/** A title without what it has in brackets, unless that tells it from another. */
-function brief(node) {
-  const cutTitle = (each) => pick(each.title).replace(/\(.*\)$/, "").trim();
-  const alike = DATA.tree.nodes.filter((each) => cutTitle(each) === cutTitle(node));
-  return node === alike[0] ? cutTitle(node) : pick(node.title);
+function choose(name) {
+  selected = name;
+  markChosen();
+  buttonOf(name).focus({ preventScroll: true });
+  buttonOf(name).scrollIntoView({ block: "nearest", inline: "nearest" });
+}
+
+/** The chosen box, its ancestors' and the lines between them; of all boxes the tab key reaches the chosen one. */
+function markChosen() {
+  const family = new Set([selected, ...ancestors(selected)]);
+  for (const button of $("nodes").querySelectorAll("button")) {
+    button.classList.toggle("on", family.has(button.dataset.name));
+    button.setAttribute("aria-pressed", button.dataset.name === selected);
+    button.tabIndex = button.dataset.name === selected ? 0 : -1;
+  }
+  for (const path of $("nodes").querySelectorAll("path")) {
+    const on = path.dataset.ends.split(" ").every((end) => family.has(end));
+    path.classList.toggle("on", on);
+    if (on) path.parentNode.append(path); // above the others
+  }
+  drawDetail();
+}
+
+/** The next box in a direction: up and down in the column, left to the parents and right to the children if there are any. */
+function beside(name, [right, up]) {
+  const [x, y] = nodeOf(name).place;
+  const costs = DATA.tree.nodes.map((node) => {
+    const [dx, dy] = [node.place[0] - x, y - node.place[1]];
+    const [along, across] = right ? [dx * right, Math.abs(dy)] : [dy * up, Math.abs(dx)];
+    const kin = right > 0 ? node.parents.includes(name) : right < 0 && nodeOf(name).parents.includes(node.name);
+    return [along > 0.1 && (right || across < 0.1) ? along + 2 * across - (kin ? 1e4 : 0) : Infinity, node.name];
+  });
+  const [cost, next] = costs.reduce((a, b) => (b[0] < a[0] ? b : a));
+  return cost < Infinity ? next : name;
 }
 
 function drawDetail() {
   const node = nodeOf(selected);
   const parents = node.parents.map((name) => pick(nodeOf(name).title)).join(", ") || text("tree_root");
-  const rows = [["sentence", pick(node.sentence)], ["equation", node.equation, "code"], ["year", node.year], ["paper", node.paper, "cite"],
-    ["family", pick(DATA.tree.families[node.family])], ["call", node.call, "code"], ["parents", parents],
-    ["strengths", pick(node.strengths)], ["not_for", pick(node.not_for)]];
-  const cells = rows.flatMap(([key, value, tag = "span"]) => {
-    const [term, detail, inner] = ["dt", "dd", tag].map((name) => document.createElement(name));
+  const rows = [["sentence", pick(node.sentence)], ["equation", node.equation, "code"], ["call", node.call, "code"],
+    ["strengths", pick(node.strengths)], ["not_for", pick(node.not_for)], ["family", pick(DATA.tree.families[node.family])],
+    ["parents", parents], ["year", node.year], ["paper", node.paper, "cite"]];
+  const list = document.createElement("dl");
+  list.append(...rows.map(([key, value, tag = "span"]) => {
+    const [pair, term, detail, inner] = ["div", "dt", "dd", tag].map((name) => document.createElement(name));
     term.textContent = pick(DATA.tree.titles[key]);
     inner.textContent = value;
     detail.append(inner);
-    return [term, detail];
+    pair.append(term, detail);
+    return pair;
+  }));
+  $("detail").replaceChildren(Object.assign(document.createElement("h3"), { textContent: pick(node.title) }), list);
+  $("detail").scrollTop = 0;
+  $("nodes").style.setProperty("--below", `${$("detail").offsetHeight + 16}px`);
+}
+
+// ---- what is wider than its place ------------------------------------------------------------------------
+
+/** Fades a scroller at the sides where it has more, and shows the arrows there. */
+function hint(scroller) {
+  const beyond = scroller.scrollWidth - scroller.clientWidth;
+  const more = { "-1": scroller.scrollLeft > 1, 1: scroller.scrollLeft < beyond - 1 };
+  scroller.classList.toggle("more-left", more[-1]);
+  scroller.classList.toggle("more-right", more[1]);
+  if (scroller.id !== "tree-scroll") return;
+  $("tree-hint").hidden = beyond < 2;
+  for (const button of document.querySelectorAll(".more")) button.hidden = !more[button.dataset.side];
+}
+
+function listenToTree() {
+  const shown = new ResizeObserver((entries) => entries.forEach(({ target }) => hint(target)));
+  for (const scroller of document.querySelectorAll(".scroll")) {
+    scroller.addEventListener("scroll", () => hint(scroller), { passive: true });
+    shown.observe(scroller);
+  }
+  const scroller = $("tree-scroll");
+  scroller.scrollLeft = buttonOf(selected).offsetLeft - (scroller.clientWidth - buttonOf(selected).offsetWidth) / 2;
+  for (const button of document.querySelectorAll(".more")) {
+    button.addEventListener("click", () => scroller.scrollBy({ left: Number(button.dataset.side) * 0.8 * scroller.clientWidth,
+      behavior: still.matches ? "auto" : "smooth" }));
+  }
+  $("nodes").addEventListener("keydown", (event) => {
+    if (!(event.key in ARROWS)) return;
+    event.preventDefault();
+    choose(beside(event.target.dataset.name ?? selected, ARROWS[event.key]));
   });
-  const name = Object.assign(document.createElement("dt"), { className: "name", textContent: pick(node.title) });
-  $("detail").replaceChildren(name, ...cells);
 }
 
 // ---- all together ----------------------------------------------------------------------------------------
@@ -670,6 +795,7 @@ function draw() {
   translate();
   drawRace();
   for (const scene of scenes) scene();
+  for (const scroller of document.querySelectorAll(".scroll")) hint(scroller);
 }
 
 async function begin() {
@@ -678,6 +804,8 @@ async function begin() {
   await chooseLandscape(DATA.races[0].name);
   draw();
   listenToRace();
+  listenToTree();
+  for (const plot of document.querySelectorAll(".plot")) sizes.observe(plot);
   $("language").addEventListener("click", () => { language = language === "en" ? "ko" : "en"; draw(); });
   $("theme").addEventListener("click", () => { theme = theme === "dark" ? "light" : "dark"; draw(); });
   dark.addEventListener("change", () => { theme = dark.matches ? "dark" : "light"; draw(); });

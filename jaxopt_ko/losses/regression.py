@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxopt_ko.errors import POSITIVE, check_number, missing_argument
+from jaxopt_ko.errors import POSITIVE, check_number, missing_argument, options
 from jaxopt_ko.losses.arrays import difference
 
 
@@ -24,6 +24,7 @@ def l2_loss(predictions: ArrayLike, targets: ArrayLike | None = None) -> jax.Arr
     return 0.5 * jnp.square(difference("l2_loss", predictions, targets))
 
 
+@options
 def mean_squared_error(predictions: ArrayLike, targets: ArrayLike, *, half: bool = False) -> jax.Array:
     """mean((p - t)**2) over all elements, a scalar; half=True halves it: no factor 2 in the gradient.
 

@@ -12,11 +12,11 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_choice
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import bias_correction as debias
-from jaxopt_ko.numerics import next_count, ratio, safe_sqrt
+from jaxopt_ko.numerics import ratio, safe_sqrt
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.tree import wide_like
@@ -31,6 +31,7 @@ class ScaleByBeliefState(NamedTuple):
     nu: Updates  # like params, f32+  s_t, mean of (g - m)**2
 
 
+@errors.options
 def scale_by_belief(
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,
@@ -52,8 +53,8 @@ def scale_by_belief(
         return wide_like(p, 0, mu_dtype), wide_like(p, 0, nu_dtype)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        next_ = {"weight_m": h.b1 / debias(h.b1, next_count(t)), "weight_g": (1 - h.b1) / debias(h.b1, t)}
-        return {"c1": debias(h.b1, t), "c2": debias(h.b2, t), **(next_ if nesterov else {})}
+        next_ = {"weight_m": h.b1 / h.gathered_next("b1"), "weight_g": (1 - h.b1) / h.gathered("b1")}
+        return {"c1": h.gathered("b1"), "c2": h.gathered("b2"), **(next_ if nesterov else {})}
 
     def rule(g: Array, p: Array, m: Array, s: Array, h: Scalars) -> Step:
         m = h.b1 * m + (1 - h.b1) * g
@@ -69,8 +70,9 @@ def scale_by_belief(
     }
     dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
     return leafwise(
-        "scale_by_belief", ScaleByBeliefState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes
-    )
+        "scale_by_belief", ScaleByBeliefState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes,
+        debiased=("b1", "b2"),
+    )  # fmt: skip
 
 
 @recipe
@@ -90,6 +92,7 @@ def adabelief(
     return chain(rule, scale_by_learning_rate(learning_rate))
 
 
+@errors.options
 def scale_by_acprop(
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,
@@ -115,7 +118,7 @@ def scale_by_acprop(
         return wide_like(p, 0, mu_dtype), wide_like(p, 0, nu_dtype)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        return {"first": (t == 1).astype(h.b2.dtype), "c2": debias(h.b2, jnp.maximum(t - 1, 1))}
+        return {"first": (t == 1).astype(h.b2.dtype), "c2": h.gathered_before("b2")}
 
     def rule(g: Array, p: Array, m: Array, s: Array, h: Scalars) -> Step:
         u = ratio(g, jnp.where(h.first > 0, 1, safe_sqrt(s / h.c2)) + h.eps)
@@ -131,8 +134,9 @@ def scale_by_acprop(
     }
     dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
     return leafwise(
-        "scale_by_acprop", ScaleByBeliefState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes
-    )
+        "scale_by_acprop", ScaleByBeliefState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes,
+        debiased=("b2",),
+    )  # fmt: skip
 
 
 @recipe

@@ -14,27 +14,28 @@ from jaxopt_ko.numerics import safe_rsqrt, safe_sqrt
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.tree import wide_like
-from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, Updates
 
 
 class ScaleByAdaDeltaState(NamedTuple):
     """State of `scale_by_adadelta`."""
 
-    count: Array  # int32[]            t, steps taken
     e_g: Updates  # like params, f32+  E[g**2]_t
     e_x: Updates  # like params, f32+  E[dx**2]_t
 
 
-def scale_by_adadelta(rho: Hyper = 0.9, eps: Hyper = 1e-6) -> GradientTransformation:
+def scale_by_adadelta(rho: Hyper = 0.9, eps: Hyper = 1e-6, *, nu_dtype: DType | None = None) -> GradientTransformation:
     """RMS of the past steps over RMS of the gradients: the step has the units of the parameters.
 
     E[g**2]_t  = rho E[g**2] + (1 - rho) g**2
     dx         = sqrt(E[dx**2] + eps) / sqrt(E[g**2]_t + eps) g
     E[dx**2]_t = rho E[dx**2] + (1 - rho) dx**2
+
+    nu_dtype: of both means, float32 at least by default.
     """
 
     def init(p: Array) -> Memory:
-        return wide_like(p), wide_like(p)
+        return wide_like(p, 0, nu_dtype), wide_like(p, 0, nu_dtype)
 
     def rule(g: Array, p: Array, e_g: Array, e_x: Array, h: Scalars) -> Step:
         e_g = h.rho * e_g + (1 - h.rho) * g * g
@@ -43,7 +44,8 @@ def scale_by_adadelta(rho: Hyper = 0.9, eps: Hyper = 1e-6) -> GradientTransforma
         return dx, e_g, e_x
 
     hypers = {"rho": (rho, FRACTION), "eps": (eps, NONNEGATIVE)}
-    return leafwise("scale_by_adadelta", ScaleByAdaDeltaState, init=init, rule=rule, hypers=hypers)
+    dtypes = {"nu_dtype": nu_dtype}
+    return leafwise("scale_by_adadelta", ScaleByAdaDeltaState, init=init, rule=rule, hypers=hypers, dtypes=dtypes)
 
 
 @recipe
@@ -53,6 +55,8 @@ def adadelta(
     eps: Hyper = 1e-6,
     weight_decay: Hyper = 0.0,
     weight_decay_mask: PyTree | Callable[[Params], PyTree] | None = None,
+    *,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """Adaptive steps that need no learning rate: the paper's is 1, the default here and in torch.
 
@@ -61,6 +65,6 @@ def adadelta(
     """
     return chain(
         add_decayed_weights(weight_decay, weight_decay_mask),
-        scale_by_adadelta(rho, eps),
+        scale_by_adadelta(rho, eps, nu_dtype=nu_dtype),
         scale_by_learning_rate(learning_rate),
     )

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, THRESHOLD, check_hyper, check_size
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
@@ -37,6 +38,7 @@ def decay_rate_pow(i: Array, exponent: Array) -> Array:
     return 1 - jnp.power(i + 1, -exponent)
 
 
+@errors.options
 def scale_by_factored_rms(
     factored: bool = True,
     decay_rate: Hyper = 0.8,
@@ -45,6 +47,7 @@ def scale_by_factored_rms(
     epsilon: Hyper = 1e-30,
     decay_rate_fn: Callable[[Array, Array], Array] = decay_rate_pow,
     *,
+    nu_dtype: DType | None = None,
     stack_axes: PyTree = 0,
 ) -> GradientTransformation:
     """The gradient over its root mean square, of which a matrix keeps the means of rows and columns alone.
@@ -54,6 +57,7 @@ def scale_by_factored_rms(
     u   = g / sqrt(R_t C_t / mean(R_t))
 
     A leaf whose second longest axis is shorter than min_dim_size_to_factor has the whole V instead: u = g / sqrt(V_t).
+    nu_dtype: of R, C and V, float32 at least by default.
     stack_axes: leading axes of a leaf that count leaves of one shape, and are not factored.
     """
     check_size("scale_by_factored_rms", "min_dim_size_to_factor", min_dim_size_to_factor, 0)
@@ -61,7 +65,7 @@ def scale_by_factored_rms(
     def axes_of(shape: tuple[int, ...]) -> tuple[int, int] | None:
         """The longest axis and the second longest, if the leaf is to be factored."""
         order = np.argsort(shape, kind="stable")
-        if not factored or len(shape) < 2 or shape[order[-2]] < min_dim_size_to_factor:
+        if not factored or len(shape) < 2 or 0 in shape or shape[order[-2]] < min_dim_size_to_factor:
             return None
         return int(order[-1]), int(order[-2])
 
@@ -69,9 +73,10 @@ def scale_by_factored_rms(
         axes = axes_of(np.shape(p))
         unused = abstract((1,), dtype_of(p))
         if axes is None:
-            return wide_like(unused), wide_like(unused), wide_like(p)
+            return wide_like(unused, 0, nu_dtype), wide_like(unused, 0, nu_dtype), wide_like(p, 0, nu_dtype)
         longest, second = axes
-        return wide_like(summed(p, longest)), wide_like(summed(p, second)), wide_like(unused)
+        sides = (summed(p, longest), summed(p, second), unused)
+        return tuple(wide_like(side, 0, nu_dtype) for side in sides)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         i = jnp.maximum(t.astype(h.decay_rate.dtype) - 1 - h.step_offset, 0)
@@ -102,6 +107,7 @@ def scale_by_factored_rms(
         shared=shared,
         rule=rule,
         hypers=hypers,
+        dtypes={"nu_dtype": nu_dtype},
         stack_axes=stack_axes,
     )
 
@@ -121,6 +127,7 @@ def adafactor(
     factored: bool = True,
     weight_decay_mask: PyTree | Callable[[Params], PyTree] | None = None,
     *,
+    nu_dtype: DType | None = None,
     stack_axes: PyTree = 0,
 ) -> GradientTransformation:
     """Adam's scaling with the memory of rows and columns, and steps in proportion to the parameters of their leaf.
@@ -138,7 +145,9 @@ def adafactor(
     """
     check_hyper("adafactor", "decay_offset", decay_offset, NONNEGATIVE)
     rules = [
-        scale_by_factored_rms(factored, decay_rate, decay_offset, min_dim_size_to_factor, eps, stack_axes=stack_axes)
+        scale_by_factored_rms(
+            factored, decay_rate, decay_offset, min_dim_size_to_factor, eps, nu_dtype=nu_dtype, stack_axes=stack_axes
+        )
     ]
     if clipping_threshold is not None:
         check_hyper("adafactor", "clipping_threshold", clipping_threshold, THRESHOLD)

@@ -6,41 +6,55 @@ from typing import NamedTuple
 
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import NONNEGATIVE, check_hyper
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.numerics import ratio, safe_rsqrt, safe_sqrt, value_at, zero_count
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.tree import wide_like
-from jaxopt_ko.types import GradientTransformation, Hyper, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
 
 
 class ScaleByRssState(NamedTuple):
     """State of `scale_by_rss`."""
 
-    count: Array  # int32[]           t, steps taken
     sum_of_squares: Updates  # like params, f32+  h_t, sum of g**2
 
 
+@errors.options
 def scale_by_rss(
-    initial_accumulator_value: Hyper = 0.1, eps: Hyper = 1e-7, *, eps_in_sqrt: bool = True
+    initial_accumulator_value: Hyper = 0.1,
+    eps: Hyper = 1e-7,
+    *,
+    eps_in_sqrt: bool = True,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """Each element over the root of the sum of its squares.
 
     h_t = h + g**2,  h_0 = initial_accumulator_value
     u   = g / sqrt(h_t + eps)        eps_in_sqrt=True: optax
     u   = g / (sqrt(h_t) + eps)      eps_in_sqrt=False: the textbook, and torch with h_0 = 0, eps = 1e-10
+
+    nu_dtype: of h, float32 at least by default: a bfloat16 sum stops at 256 times what is added.
     """
     start = check_hyper("scale_by_rss", "initial_accumulator_value", initial_accumulator_value, NONNEGATIVE)
 
     def init(p: Array) -> Memory:
-        return (wide_like(p, value_at(start, zero_count())),)
+        return (wide_like(p, value_at(start, zero_count()), nu_dtype),)
 
     def rule(g: Array, p: Array, s: Array, h: Scalars) -> Step:
         s = s + g * g
         return (g * safe_rsqrt(s + h.eps) if eps_in_sqrt else ratio(g, safe_sqrt(s) + h.eps)), s
 
-    return leafwise("scale_by_rss", ScaleByRssState, init=init, rule=rule, hypers={"eps": (eps, NONNEGATIVE)})
+    return leafwise(
+        "scale_by_rss",
+        ScaleByRssState,
+        init=init,
+        rule=rule,
+        hypers={"eps": (eps, NONNEGATIVE)},
+        dtypes={"nu_dtype": nu_dtype},
+    )
 
 
 @recipe
@@ -50,6 +64,7 @@ def adagrad(
     eps: Hyper = 1e-7,
     *,
     eps_in_sqrt: bool = True,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """SGD with a rate of its own for each element, falling as its gradients add up; see `scale_by_rss`.
 
@@ -57,6 +72,6 @@ def adagrad(
     torch's lr_decay is the schedule inverse_time_decay(lr, 1, lr_decay).
     """
     return chain(
-        scale_by_rss(initial_accumulator_value, eps, eps_in_sqrt=eps_in_sqrt),
+        scale_by_rss(initial_accumulator_value, eps, eps_in_sqrt=eps_in_sqrt, nu_dtype=nu_dtype),
         scale_by_learning_rate(learning_rate),
     )

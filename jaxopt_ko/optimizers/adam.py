@@ -13,10 +13,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import next_count, ratio, safe_sqrt
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
@@ -43,6 +43,7 @@ class ScaleByNadamState(NamedTuple):
     nu: Updates  # like params, f32+  n_t, mean of g**2
 
 
+@errors.options
 def scale_by_adam(
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,
@@ -73,8 +74,8 @@ def scale_by_adam(
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         if not bias_correction:
             return {"c1": jnp.ones_like(h.b1), "c2": jnp.ones_like(h.b1), "weight_m": h.b1, "weight_g": 1 - h.b1}
-        next_ = {"weight_m": h.b1 / debias(h.b1, next_count(t)), "weight_g": (1 - h.b1) / debias(h.b1, t)}
-        return {"c1": debias(h.b1, t), "c2": debias(h.b2, t), **(next_ if nesterov else {})}
+        next_ = {"weight_m": h.b1 / h.gathered_next("b1"), "weight_g": (1 - h.b1) / h.gathered("b1")}
+        return {"c1": h.gathered("b1"), "c2": h.gathered("b2"), **(next_ if nesterov else {})}
 
     def rule(g: Array, p: Array, m: Array, v: Array, h: Scalars) -> Step:
         m = h.b1 * m + (1 - h.b1) * g
@@ -91,10 +92,12 @@ def scale_by_adam(
     }
     dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
     return leafwise(
-        "scale_by_adam", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes
-    )
+        "scale_by_adam", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes,
+        debiased=("b1", "b2") if bias_correction else (),
+    )  # fmt: skip
 
 
+@errors.options
 def scale_by_nadam(
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,
@@ -125,7 +128,7 @@ def scale_by_nadam(
             "mu_product": product,
             "weight_m": momentum(next_count(t)) / (1 - product * momentum(next_count(t))),
             "weight_g": (1 - momentum(t)) / (1 - product),
-            "c2": debias(h.b2, t),
+            "c2": h.gathered("b2"),
         }
 
     def rule(g: Array, p: Array, m: Array, n: Array, h: Scalars) -> Step:
@@ -151,10 +154,18 @@ def scale_by_nadam(
         hypers=hypers,
         scalars=scalars,
         dtypes=dtypes,
+        debiased=("b2",),
     )
 
 
-def scale_by_adamax(b1: Hyper = 0.9, b2: Hyper = 0.999, eps: Hyper = 1e-8) -> GradientTransformation:
+def scale_by_adamax(
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
+) -> GradientTransformation:
     """Adam with the infinity norm.
 
     m_t = b1 m + (1 - b1) g
@@ -162,13 +173,14 @@ def scale_by_adamax(b1: Hyper = 0.9, b2: Hyper = 0.999, eps: Hyper = 1e-8) -> Gr
     u   = m_t / (1 - b1**t) / u_t
 
     The paper has no eps; optax and torch add it to |g|, as here. The state is Adam's, as in optax, with u_t as nu.
+    mu_dtype, nu_dtype: of m and u_t, float32 at least by default.
     """
 
     def init(p: Array) -> Memory:
-        return wide_like(p), wide_like(p)
+        return wide_like(p, 0, mu_dtype), wide_like(p, 0, nu_dtype)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        return {"c1": debias(h.b1, t)}
+        return {"c1": h.gathered("b1")}
 
     def rule(g: Array, p: Array, m: Array, u: Array, h: Scalars) -> Step:
         m = h.b1 * m + (1 - h.b1) * g
@@ -176,7 +188,11 @@ def scale_by_adamax(b1: Hyper = 0.9, b2: Hyper = 0.999, eps: Hyper = 1e-8) -> Gr
         return ratio(m / h.c1, u), m, u
 
     hypers = {"b1": (b1, FRACTION), "b2": (b2, FRACTION), "eps": (eps, NONNEGATIVE)}
-    return leafwise("scale_by_adamax", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers)
+    dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
+    return leafwise(
+        "scale_by_adamax", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes,
+        debiased=("b1",),
+    )  # fmt: skip
 
 
 @recipe
@@ -284,9 +300,18 @@ def _nadam_rule(
 
 
 @recipe
-def adamax(learning_rate: Hyper, b1: Hyper = 0.9, b2: Hyper = 0.999, eps: Hyper = 1e-8) -> GradientTransformation:
+def adamax(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
+) -> GradientTransformation:
     """The step -lr u of `scale_by_adamax`: like Adam, for gradients that are zero most of the time (embeddings)."""
-    return chain(scale_by_adamax(b1, b2, eps), scale_by_learning_rate(learning_rate))
+    rule = scale_by_adamax(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
+    return chain(rule, scale_by_learning_rate(learning_rate))
 
 
 @recipe
@@ -297,10 +322,13 @@ def adamaxw(
     eps: Hyper = 1e-8,
     weight_decay: Hyper = 1e-4,
     mask: Mask | None = None,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """`adamax` with the decoupled weight decay of `adamw`. Needs params."""
     return chain(
-        scale_by_adamax(b1, b2, eps),
+        scale_by_adamax(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype),
         add_decayed_weights(weight_decay, mask),
         scale_by_learning_rate(learning_rate),
     )

@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import jax
 
-from jaxopt_ko import errors, tree
-from jaxopt_ko.compose import chain
+from jaxopt_ko.compose import chain, labels_of_mask
 from jaxopt_ko.lift import recipe
 from jaxopt_ko.optimizers.adam import scale_by_adam
 from jaxopt_ko.transforms.decay import add_corrected_decayed_weights, add_decayed_weights
@@ -30,6 +29,7 @@ def adamc(
     *,
     max_learning_rate: Hyper | None = None,
     normalized: Mask | None = None,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """The step -lr (u + weight_decay c p), u of `scale_by_adam`: gradients do not grow as the schedule ends.
 
@@ -46,24 +46,13 @@ def adamc(
         where = _both(mask, normalized, True)
         plain = [add_decayed_weights(weight_decay, _both(mask, normalized, False))]
     corrected = add_corrected_decayed_weights(weight_decay, learning_rate, max_learning_rate, where)
-    rule = scale_by_adam(b1, b2, eps, eps_root, mu_dtype)
+    rule = scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nu_dtype=nu_dtype)
     return chain(rule, corrected, *plain, scale_by_learning_rate(learning_rate))
 
 
 def _both(mask: Mask | None, normalized: Mask, wanted: bool) -> Callable[[Params], PyTree]:
     """params -> where the mask holds and `normalized` is as wanted."""
 
-    def full(flags: Mask | None, params: Params) -> PyTree:
-        flags = flags(params) if callable(flags) else flags
-        try:
-            return jax.tree.broadcast(True if flags is None else flags, params, is_leaf=tree.is_none)
-        except ValueError:
-            errors.structure_mismatch("adamc", "mask", flags, "params (or a prefix of them)", params)
-
-    def holds(params: Params) -> PyTree:
-        return jax.tree.map(
-            lambda on, own: bool(on) and bool(own) == wanted,
-            full(mask, params), full(normalized, params), is_leaf=tree.is_none,
-        )  # fmt: skip
-
-    return holds
+    here = labels_of_mask("adamc", True if mask is None else mask, {True: True, False: False})
+    there = labels_of_mask("adamc", normalized, {True: wanted, False: not wanted})
+    return lambda params: jax.tree.map(lambda on, own: on and own, here(params), there(params))

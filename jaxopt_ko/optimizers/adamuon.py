@@ -21,19 +21,12 @@ from jaxopt_ko.compose import leafwise, transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import JORDAN, Coefficients
-from jaxopt_ko.numerics import ratio, safe_sqrt, values_at
+from jaxopt_ko.methods import with_parts
+from jaxopt_ko.numerics import length, quotient, ratio, safe_sqrt
 from jaxopt_ko.optimizers.adam import adamw
 from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
-from jaxopt_ko.optimizers.muon import (
-    MuonDimensionNumbers,
-    MuonState,
-    labels_of,
-    matrix_axes,
-    orthogonalize,
-    scale_by_muon,
-)
+from jaxopt_ko.optimizers.muon import Direction, Matrices, Mean, MuonDimensionNumbers, labels_of, matrix_axes
 from jaxopt_ko.stacking import MatrixAxes
-from jaxopt_ko.transforms.scaling import ScaleByScheduleState
 from jaxopt_ko.tree import wide_like
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
@@ -56,6 +49,7 @@ class ScaleByAdaMuonState(NamedTuple):
     nu: Updates  # like params, f32+  V, mean of Q**2
 
 
+@errors.options
 def scale_by_normuon(
     b1: Hyper = 0.95,
     b2: Hyper = 0.95,
@@ -63,6 +57,7 @@ def scale_by_normuon(
     rms: Hyper = 0.2,
     mu_dtype: DType | None = None,
     *,
+    nu_dtype: DType | None = None,
     ns_coeffs: Coefficients | Sequence[Coefficients] | str = JORDAN,
     ns_steps: int = 5,
     nesterov: bool = False,
@@ -83,31 +78,35 @@ def scale_by_normuon(
 
     A neuron is a row of the paper's W, y = W x; a kernel here is [in, out], y = x W, so it is a column, and v is
     [1, out]: one number for each output axis of weight_dimension_numbers, or for the last axis. Where kernels are
-    [out, in], give MuonDimensionNumbers(1, 0). The other options are those of `scale_by_muon`.
+    [out, in], give MuonDimensionNumbers(1, 0). The other options are those of `scale_by_muon`;
+    nu_dtype: of v, float32 at least by default.
 
     The authors' code has nesterov=True, and the length of Q, not rms: `muon` with other numbers. Memory: Muon's.
     Raises TreeError, when traced, for a leaf that is no matrix. Not for embeddings, heads, norms and biases.
     """
     who = "scale_by_normuon"
-    moment = _SecondMoment(who, b2, eps, rms, weight_dimension_numbers, stack_axes, of_neurons=True)
-    muon = scale_by_muon(
-        ns_coeffs, ns_steps, errors.check_hyper(who, "b1", b1, FRACTION), eps, mu_dtype, nesterov=nesterov,
-        preconditioning=preconditioning, weight_dimension_numbers=weight_dimension_numbers, stack_axes=stack_axes,
-        compute_dtype=compute_dtype, gram=gram, stack_sharding=stack_sharding,
+    moment = _SecondMoment(who, weight_dimension_numbers, stack_axes, nu_dtype, of_neurons=True)
+    matrices = Matrices(
+        who, ns_coeffs, ns_steps, preconditioning, weight_dimension_numbers, stack_axes, compute_dtype, gram,
+        None, stack_sharding,
     )  # fmt: skip
+    muon = Direction(who, "b1", b1, mu_dtype, nesterov, matrices)
 
     def init(params: Params) -> State:
-        count, mu = muon.init(params)
-        return ScaleByNorMuonState(count, mu, moment.init(params))
+        return ScaleByNorMuonState(*muon.init(params), moment.init(params))
 
-    def update(updates: Updates, state: ScaleByNorMuonState, params: Params = None) -> tuple[Updates, State]:
-        Q, (t, mu) = muon.update(updates, MuonState(state.count, state.mu), params)
-        u, nu = moment.update(Q, state.nu, state.count)
-        return u, ScaleByNorMuonState(t, mu, nu)
+    def update(
+        updates: Updates, state: ScaleByNorMuonState, params: Params = None, *, h: Scalars
+    ) -> tuple[Updates, State]:
+        Q, mean = muon.step(updates, Mean(state.count, state.mu), h)
+        u, nu = moment.update(Q, state.nu, h)
+        return u, ScaleByNorMuonState(*mean, nu)
 
-    return transform(who, init, update, state_type=ScaleByNorMuonState)
+    hypers = {"b1": (b1, FRACTION), "b2": (b2, FRACTION), "eps": (eps, NONNEGATIVE), "rms": (rms, POSITIVE)}
+    return transform(who, init, update, state_type=ScaleByNorMuonState, hypers=hypers, debiased=("b1",))
 
 
+@errors.options
 def scale_by_adamuon(
     b1: Hyper = 0.95,
     b2: Hyper = 0.95,
@@ -115,6 +114,7 @@ def scale_by_adamuon(
     rms: Hyper = 0.2,
     mu_dtype: DType | None = None,
     *,
+    nu_dtype: DType | None = None,
     ns_coeffs: Coefficients | Sequence[Coefficients] | str = JORDAN,
     ns_steps: int = 5,
     sign: bool = True,
@@ -134,14 +134,15 @@ def scale_by_adamuon(
     u = rms sqrt(m n) N / |N|                      of a root mean square of rms
 
     The paper has one beta for b1 and b2; the last line takes out every factor of M and V, so that neither needs
-    bias correction. The other options are those of `scale_by_muon`. Memory: Adam's, twice Muon's.
+    bias correction. nu_dtype: of V, float32 at least by default. The other options are those of `scale_by_muon`.
+    Memory: Adam's, twice Muon's.
     Raises TreeError, when traced, for a leaf that is no matrix. Not for embeddings, heads, norms and biases.
     """
     who = "scale_by_adamuon"
-    moment = _SecondMoment(who, b2, eps, rms, weight_dimension_numbers, stack_axes, of_neurons=False)
-    nearest = orthogonalize(
-        ns_coeffs, ns_steps, eps, preconditioning=preconditioning, weight_dimension_numbers=weight_dimension_numbers,
-        stack_axes=stack_axes, compute_dtype=compute_dtype, gram=gram, stack_sharding=stack_sharding,
+    moment = _SecondMoment(who, weight_dimension_numbers, stack_axes, nu_dtype, of_neurons=False)
+    matrices = Matrices(
+        who, ns_coeffs, ns_steps, preconditioning, weight_dimension_numbers, stack_axes, compute_dtype, gram,
+        None, stack_sharding,
     )  # fmt: skip
 
     def init_leaf(p: Array) -> Memory:
@@ -151,55 +152,52 @@ def scale_by_adamuon(
         m = h.b1 * m + (1 - h.b1) * g
         return (jnp.sign(m) if sign else m), m
 
-    mean = leafwise(
-        who, MuonState, init=init_leaf, rule=rule, hypers={"b1": (b1, FRACTION)}, dtypes={"mu_dtype": mu_dtype}
-    )
+    mean = leafwise(who, Mean, init=init_leaf, rule=rule, hypers={"b1": (b1, FRACTION)}, dtypes={"mu_dtype": mu_dtype})
 
     def init(params: Params) -> State:
         count, mu = mean.init(params)
         return ScaleByAdaMuonState(count, mu, moment.init(params))
 
-    def update(updates: Updates, state: ScaleByAdaMuonState, params: Params = None) -> tuple[Updates, State]:
-        signs, (t, mu) = mean.update(updates, MuonState(state.count, state.mu))
-        Q, _ = nearest.update(signs, ScaleByScheduleState(state.count))
-        u, nu = moment.update(Q, state.nu, state.count)
+    def update(
+        updates: Updates, state: ScaleByAdaMuonState, params: Params = None, *, h: Scalars
+    ) -> tuple[Updates, State]:
+        signs, (t, mu) = mean.update(updates, Mean(state.count, state.mu))
+        Q = matrices.direction(signs, (jnp.ones_like(h.eps),), [jax.tree.leaves(signs)], h.eps, when=t > 0)
+        u, nu = moment.update(Q, state.nu, h)
         return u, ScaleByAdaMuonState(t, mu, nu)
 
-    return transform(who, init, update, state_type=ScaleByAdaMuonState)
+    hypers = {"b2": (b2, FRACTION), "eps": (eps, NONNEGATIVE), "rms": (rms, POSITIVE)}
+    return transform(who, init, update, state_type=ScaleByAdaMuonState, hypers=hypers)
 
 
+@with_parts("numbers", "stack_axes")
 class _SecondMoment:
     """u = rms sqrt(m n) N / |N|, N = Q / (sqrt(v) + eps), v a mean of Q**2: of neurons, or of elements."""
 
-    def __init__(
-        self, who: str, b2: Hyper, eps: Hyper, rms: Hyper, numbers: Any, stack_axes: PyTree, of_neurons: bool
-    ) -> None:
+    def __init__(self, who: str, numbers: Any, stack_axes: PyTree, nu_dtype: DType | None, of_neurons: bool) -> None:
+        errors.check_dtype(who, "nu_dtype", nu_dtype)
+        self.nu_dtype = nu_dtype
         self.who, self.numbers, self.stack_axes, self.of_neurons = who, numbers, stack_axes, of_neurons
-        self.hypers = {
-            "b2": errors.check_hyper(who, "b2", b2, FRACTION),
-            "eps": errors.check_hyper(who, "eps", eps, NONNEGATIVE),
-            "rms": errors.check_hyper(who, "rms", rms, POSITIVE),
-        }
 
     def init(self, params: Params) -> Updates:
         leaves, treedef = tree.flatten(params)
         if not self.of_neurons:
-            return treedef.unflatten([wide_like(p) for p in leaves])
+            return treedef.unflatten([wide_like(p, 0, self.nu_dtype) for p in leaves])
         axes = matrix_axes(self.who, params, self.numbers, self.stack_axes)
         return treedef.unflatten([
             jnp.zeros([1 if i in own.rows else size for i, size in enumerate(np.shape(p))],
-                      tree.compute_dtype(tree.dtype_of(p)))
+                      self.nu_dtype or tree.compute_dtype(tree.dtype_of(p)))
             for p, own in zip(leaves, axes, strict=True)
         ])  # fmt: skip
 
-    def update(self, Q: Updates, nu: Updates, count: Array) -> tuple[Updates, Updates]:
-        h = values_at(self.hypers, count, self.who)
+    def update(self, Q: Updates, nu: Updates, h: Scalars) -> tuple[Updates, Updates]:
         leaves, treedef = tree.flatten(Q, none_is_leaf=True)
-        moments = treedef.flatten_up_to(nu)
+        moments = tree.in_order(self.who, "state", nu, Q, treedef)
         axes = iter(matrix_axes(self.who, Q, self.numbers, self.stack_axes))
         for i, (o, v) in enumerate(zip(leaves, moments, strict=True)):
-            if o is not None:
-                leaves[i], moments[i] = _scaled(o, v, **h, axes=next(axes), of_neurons=self.of_neurons)
+            own = None if o is None else next(axes)
+            if own is not None and o.size:
+                leaves[i], moments[i] = _scaled(o, v, h.b2, h.eps, h.rms, axes=own, of_neurons=self.of_neurons)
         return treedef.unflatten(leaves), treedef.unflatten(moments)
 
 
@@ -215,8 +213,7 @@ def _scaled(
     V = b2 * V + (1 - b2) * square
     N = ratio(Q, safe_sqrt(V) + eps)
     size = math.prod(axes.shape(o.shape)[1:])
-    square = jnp.sum(jnp.square(N), axis=(*axes.rows, *axes.columns), keepdims=True)  # N is near 1: no overflow
-    u = ratio(rms * math.sqrt(size) * N, safe_sqrt(square))
+    u = rms * math.sqrt(size) * quotient(N, length(N, (*axes.rows, *axes.columns), keepdims=True))
     return u.astype(o.dtype), V.astype(v.dtype)
 
 
@@ -230,6 +227,7 @@ def normuon(
     weight_decay_mask: Mask | None = None,
     mu_dtype: DType | None = None,
     *,
+    nu_dtype: DType | None = None,
     rms: Hyper = 0.2,
     ns_coeffs: Coefficients | Sequence[Coefficients] | str = JORDAN,
     ns_steps: int = 5,
@@ -246,7 +244,7 @@ def normuon(
     Needs params for decay.
     """
     matrices = scale_by_normuon(
-        b1, b2, eps, rms, mu_dtype, ns_coeffs=ns_coeffs, ns_steps=ns_steps, nesterov=nesterov,
+        b1, b2, eps, rms, mu_dtype, nu_dtype=nu_dtype, ns_coeffs=ns_coeffs, ns_steps=ns_steps, nesterov=nesterov,
         weight_dimension_numbers=weight_dimension_numbers, stack_axes=stack_axes, compute_dtype=compute_dtype,
         stack_sharding=stack_sharding,
     )  # fmt: skip
@@ -265,6 +263,7 @@ def adamuon(
     weight_decay_mask: Mask | None = None,
     mu_dtype: DType | None = None,
     *,
+    nu_dtype: DType | None = None,
     rms: Hyper = 0.2,
     ns_coeffs: Coefficients | Sequence[Coefficients] | str = JORDAN,
     ns_steps: int = 5,
@@ -281,7 +280,7 @@ def adamuon(
     Needs params for decay.
     """
     matrices = scale_by_adamuon(
-        b1, b2, eps, rms, mu_dtype, ns_coeffs=ns_coeffs, ns_steps=ns_steps, sign=sign,
+        b1, b2, eps, rms, mu_dtype, nu_dtype=nu_dtype, ns_coeffs=ns_coeffs, ns_steps=ns_steps, sign=sign,
         weight_dimension_numbers=weight_dimension_numbers, stack_axes=stack_axes, compute_dtype=compute_dtype,
         stack_sharding=stack_sharding,
     )  # fmt: skip

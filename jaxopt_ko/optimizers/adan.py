@@ -11,26 +11,32 @@ from jax import Array
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import ratio, safe_sqrt
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.tree import wide_like
-from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, Updates
 
 
 class ScaleByAdanState(NamedTuple):
     """State of `scale_by_adan`."""
 
-    t: Array  # int32[]              steps taken
     m: Updates  # like params, f32+  m_t, mean of g
     v: Updates  # like params, f32+  v_t, mean of the gradient's change
     n: Updates  # like params, f32+  n_t, mean of the squared gradient, a step ahead
     g: Updates  # like params, f32+  the last gradient
+    t: Array  # int32[]              steps taken
 
 
 def scale_by_adan(
-    b1: Hyper = 0.98, b2: Hyper = 0.92, b3: Hyper = 0.99, eps: Hyper = 1e-8, eps_root: Hyper = 0.0
+    b1: Hyper = 0.98,
+    b2: Hyper = 0.92,
+    b3: Hyper = 0.99,
+    eps: Hyper = 1e-8,
+    eps_root: Hyper = 0.0,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """Adam with Nesterov's momentum by the gradient's change, d = g_t - g_t-1, 0 at first.
 
@@ -41,13 +47,15 @@ def scale_by_adan(
 
     b_i are the decays, the paper's 1 - beta_i, as in its authors' code; where the paper has 1 - beta_2, which is
     b2, optax 0.2.8 multiplies by 1 - b2.
+    mu_dtype, nu_dtype: of m and v, and of n; float32 at least by default.
     """
 
     def init(p: Array) -> Memory:
-        return wide_like(p), wide_like(p), wide_like(p), wide_like(p)
+        return wide_like(p, 0, mu_dtype), wide_like(p, 0, mu_dtype), wide_like(p, 0, nu_dtype), wide_like(p)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        return {"c1": debias(h.b1, t), "c2": debias(h.b2, t), "c3": debias(h.b3, t), "old": (t > 1).astype(h.b1.dtype)}
+        c1, c2, c3 = (h.gathered(b) for b in ("b1", "b2", "b3"))
+        return {"c1": c1, "c2": c2, "c3": c3, "old": (t > 1).astype(h.b1.dtype)}
 
     def rule(g: Array, p: Array, m: Array, v: Array, n: Array, old: Array, h: Scalars) -> Step:
         d = jnp.where(h.old > 0, g - old, 0)
@@ -64,7 +72,11 @@ def scale_by_adan(
         "eps": (eps, NONNEGATIVE),
         "eps_root": (eps_root, NONNEGATIVE),
     }
-    return leafwise("scale_by_adan", ScaleByAdanState, init=init, shared=shared, rule=rule, hypers=hypers)
+    dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
+    return leafwise(
+        "scale_by_adan", ScaleByAdanState, init=init, shared=shared, rule=rule, hypers=hypers, own="t",
+        debiased=("b1", "b2", "b3"), dtypes=dtypes,
+    )  # fmt: skip
 
 
 @recipe
@@ -77,10 +89,13 @@ def adan(
     eps_root: Hyper = 1e-8,
     weight_decay: Hyper = 0.0,
     mask: PyTree | Callable[[Params], PyTree] | None = None,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """The step -lr (u + weight_decay p) of `scale_by_adan`; stands learning rates 5 to 10 times those of Adam.
 
     Four arrays of memory for each parameter. Needs params if it decays them.
     """
-    rule = scale_by_adan(b1, b2, b3, eps, eps_root)
+    rule = scale_by_adan(b1, b2, b3, eps, eps_root, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
     return chain(rule, add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate))

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_hyper
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import next_count, ratio, safe_sqrt, value_at
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
@@ -39,6 +39,7 @@ class ScaleBySimplifiedAdEMAMixState(NamedTuple):
     n: Updates  # like params, f32+  n_t, mean of g**2
 
 
+@errors.options
 def scale_by_ademamix(
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,
@@ -68,7 +69,7 @@ def scale_by_ademamix(
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         mixed = {key: value_at(value, h.count_m2, "scale_by_ademamix", key) for key, value in slow.items()}
-        return {"c1": debias(h.b1, t), "c2": debias(h.b2, t), "count_m2": next_count(h.count_m2), **mixed}
+        return {"c1": h.gathered("b1"), "c2": h.gathered("b2"), "count_m2": next_count(h.count_m2), **mixed}
 
     def rule(g: Array, p: Array, m1: Array, m2: Array, v: Array, h: Scalars) -> Step:
         m1 = h.b1 * m1 + (1 - h.b1) * g
@@ -90,6 +91,7 @@ def scale_by_ademamix(
         },
         scalars={"count_m2": 0},
         dtypes={"mu_dtype": mu_dtype, "nu_dtype": nu_dtype},
+        debiased=("b1", "b2"),
     )
 
 
@@ -99,19 +101,24 @@ def scale_by_simplified_ademamix(
     alpha: Hyper = 0.0,
     eps: Hyper = 1e-8,
     eps_root: Hyper = 0.0,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """One slow velocity, and the gradient itself in the place of the fast mean.
 
     m_t = b1 m + g
     n_t = b2 n + (1 - b2) g**2      n_hat = n_t / (1 - b2**t)
     u   = (m_t + alpha g) / (sqrt(n_hat + eps_root) + eps)
+
+    mu_dtype, nu_dtype: of m and n, float32 at least by default.
     """
 
     def init(p: Array) -> Memory:
-        return wide_like(p), wide_like(p)
+        return wide_like(p, 0, mu_dtype), wide_like(p, 0, nu_dtype)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        return {"c2": debias(h.b2, t)}
+        return {"c2": h.gathered("b2")}
 
     def rule(g: Array, p: Array, m: Array, n: Array, h: Scalars) -> Step:
         m = h.b1 * m + g
@@ -131,6 +138,9 @@ def scale_by_simplified_ademamix(
             "eps": (eps, NONNEGATIVE),
             "eps_root": (eps_root, NONNEGATIVE),
         },
+        dtypes={"mu_dtype": mu_dtype, "nu_dtype": nu_dtype},
+        own="t",
+        debiased=("b2",),
     )
 
 
@@ -168,11 +178,14 @@ def simplified_ademamix(
     eps_root: Hyper = 0.0,
     weight_decay: Hyper = 0.0,
     mask: PyTree | Callable[[Params], PyTree] | None = None,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """The step -lr (u + weight_decay p) of `scale_by_simplified_ademamix`: `ademamix` with a vector of memory less.
 
     m is a sum, not a mean: its learning rate is Adam's times 1 - b1. alpha > 0 (the paper tries 10 to 200) is for
     small batches. Needs params if it decays them.
     """
-    rule = scale_by_simplified_ademamix(b1, b2, alpha, eps, eps_root)
+    rule = scale_by_simplified_ademamix(b1, b2, alpha, eps, eps_root, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
     return chain(rule, add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate))

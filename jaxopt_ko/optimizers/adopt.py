@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
@@ -20,6 +21,7 @@ def fourth_root(step: Array) -> Array:
     return jnp.sqrt(jnp.sqrt(jnp.asarray(step, scalar_dtype())))
 
 
+@errors.options
 def scale_by_adopt(
     b1: Hyper = 0.9,
     b2: Hyper = 0.9999,

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_choice
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import ratio, safe_sqrt
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.tree import wide_like
@@ -26,6 +26,7 @@ class ScaleByAmsgradState(NamedTuple):
     nu_max: Updates  # like params, f32+  largest v so far, corrected or raw
 
 
+@errors.options
 def scale_by_amsgrad(
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,
@@ -52,7 +53,7 @@ def scale_by_amsgrad(
         return wide_like(p, 0, mu_dtype), wide_like(p, 0, nu_dtype), wide_like(p, 0, nu_dtype)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        return {"c1": debias(h.b1, t), "c2": debias(h.b2, t)}
+        return {"c1": h.gathered("b1"), "c2": h.gathered("b2")}
 
     def rule(g: Array, p: Array, m: Array, v: Array, w: Array, h: Scalars) -> Step:
         m = h.b1 * m + (1 - h.b1) * g
@@ -71,8 +72,9 @@ def scale_by_amsgrad(
     }
     dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
     return leafwise(
-        "scale_by_amsgrad", ScaleByAmsgradState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes
-    )
+        "scale_by_amsgrad", ScaleByAmsgradState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes,
+        debiased=("b1", "b2"),
+    )  # fmt: skip
 
 
 @recipe

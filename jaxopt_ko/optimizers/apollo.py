@@ -17,7 +17,6 @@ from jaxopt_ko.errors import FINITE, FRACTION, NONNEGATIVE, Domain
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import product
 from jaxopt_ko.matrixwise import matrixwise
-from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import length, or_one, ratio, safe_sqrt
 from jaxopt_ko.optimizers.adam import adamw
 from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
@@ -44,6 +43,7 @@ def projection(seed: int, draw: Array, shape: tuple[int, int], dtype: DType) -> 
     return jax.random.normal(key, shape, dtype) / jnp.sqrt(jnp.asarray(shape[0], dtype))
 
 
+@errors.options
 def scale_by_apollo(
     rank: int = 256,
     update_proj_gap: int = 200,
@@ -56,6 +56,7 @@ def scale_by_apollo(
     gamma: Hyper = 1.01,
     keeps: str = "long",
     seed: int = 0,
+    nu_dtype: DType | None = None,
     stack_axes: PyTree = 0,
 ) -> GradientTransformation:
     """The gradient, each channel as long as Adam's step would be in a random subspace of a few dimensions.
@@ -69,6 +70,7 @@ def scale_by_apollo(
     APOLLO-Mini: rank 1, scale_type "tensor", scale sqrt(128). scale: the paper's alpha, of which the authors' code
         takes the square. gamma: infinity for no limit.
     keeps: the axis whose elements are the channels and that M and V keep whole; "long", the paper's, or "short".
+    nu_dtype: of V, float32 at least by default.
     seed: of all P, which are drawn again at every step, and so take no memory.
 
     Raises TreeError, when traced, for a leaf that is no matrix. Not for matrices with a side no longer than the rank.
@@ -87,11 +89,11 @@ def scale_by_apollo(
     def init(shape: tuple[int, int], dtype: DType) -> Memory:
         m, n = shape
         small = min(rank, m, n), m if turned(m, n) else n
-        return jnp.zeros(small, dtype), jnp.zeros(small, dtype), jnp.zeros((), dtype)
+        return jnp.zeros(small, dtype), jnp.zeros(small, nu_dtype or dtype), jnp.zeros((), dtype)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         draw = (t - 1) // jnp.asarray(update_proj_gap, t.dtype)
-        return {"draw": draw.astype(h.b1.dtype), "factor": h.scale * safe_sqrt(debias(h.b2, t)) / debias(h.b1, t)}
+        return {"draw": draw.astype(h.b1.dtype), "factor": h.scale * safe_sqrt(h.gathered("b2")) / h.gathered("b1")}
 
     def rule(G: Array, M: Array, V: Array, norm: Array, h: Scalars) -> Step:
         flip = turned(*G.shape[1:])
@@ -118,8 +120,9 @@ def scale_by_apollo(
         "gamma": (gamma, GROWTH),
     }
     return matrixwise(
-        who, ScaleByApolloState, init=init, rule=rule, hypers=hypers, shared=shared, stack_axes=stack_axes
-    )
+        who, ScaleByApolloState, init=init, rule=rule, hypers=hypers, shared=shared, stack_axes=stack_axes,
+        debiased=("b1", "b2"), dtypes={"nu_dtype": nu_dtype},
+    )  # fmt: skip
 
 
 @recipe
@@ -139,6 +142,7 @@ def apollo(
     keeps: str = "long",
     seed: int = 0,
     rest: GradientTransformation | None = None,
+    nu_dtype: DType | None = None,
     stack_axes: PyTree = 0,
 ) -> GradientTransformation:
     """The step -lr (u + weight_decay W), u of `scale_by_apollo`, for matrices; `rest`, or AdamW, for what is none.
@@ -149,7 +153,7 @@ def apollo(
     """
     rule = scale_by_apollo(
         rank, update_proj_gap, scale, b1, b2, eps, scale_type=scale_type, gamma=gamma, keeps=keeps, seed=seed,
-        stack_axes=stack_axes,
+        nu_dtype=nu_dtype, stack_axes=stack_axes,
     )  # fmt: skip
     rest = adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay) if rest is None else rest
     labels = matrix_labels("apollo", stack_axes)

@@ -23,7 +23,6 @@ Mask = PyTree | Callable[[Params], PyTree]
 class COCOBState(NamedTuple):
     """State of `scale_by_cocob`."""
 
-    count: Array  # int32[]                             t, steps taken
     init_particles: Params  # like params, f32+         w_1, the parameters at the start
     cumulative_gradients: Updates  # like params, f32+  theta_t, sum of -g
     scale: Updates  # like params, f32+                 L_t, largest |g|

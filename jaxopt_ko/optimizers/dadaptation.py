@@ -9,22 +9,21 @@ from jax import Array
 
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE, check_hyper
 from jaxopt_ko.lift import Scalars, recipe
-from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import first_value, ratio, safe_sqrt
 from jaxopt_ko.tree import wide_like
 from jaxopt_ko.treewise import Vector, treewise
-from jaxopt_ko.types import GradientTransformation, Hyper, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
 
 
 class DAdaptAdamWState(NamedTuple):
     """State of `dadapt_adamw`."""
 
-    count: Array  # int32[]                   t, steps taken
     exp_avg: Updates  # like params, f32+     m_t, mean of a g
     exp_avg_sq: Updates  # like params, f32+  v_t, mean of g**2
     grad_sum: Updates  # like params, f32+    s_t, mean of a g, slower
     estim_lr: Array  # float[]                d_t, a lower bound of the distance from the start to the solution
     numerator_weighted: Array  # float[]      r_t, mean of a <g, s / (sqrt(v) + eps)>
+    count: Array  # int32[]                   t, steps taken
 
 
 @recipe
@@ -36,6 +35,7 @@ def dadapt_adamw(
     weight_decay: Hyper = 0.0,
     *,
     bias_correction: bool = True,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """AdamW times an estimate d of the distance to the solution.
 
@@ -45,19 +45,20 @@ def dadapt_adamw(
     u   = -(m_t / (sqrt(v_t) + eps) + weight_decay a x)
     d  <- max(d, r_t / ((1 - b) |s_t|_1))
 
+    nu_dtype: of v, float32 at least by default.
     estim_lr0: d_0. Leave learning_rate at 1, or let it be a schedule that falls from there. Needs params. `prodigy`
     grows its estimate faster.
     """
     b1, b2 = (check_hyper("dadapt_adamw", f"betas[{i}]", b, FRACTION) for i, b in enumerate(betas))
 
     def init(p: Array) -> dict[str, Array]:
-        return {"exp_avg": wide_like(p), "exp_avg_sq": wide_like(p), "grad_sum": wide_like(p)}
+        return {"exp_avg": wide_like(p), "exp_avg_sq": wide_like(p, 0, nu_dtype), "grad_sum": wide_like(p)}
 
-    def rule(g: Vector, x: Vector, s: Any, h: Scalars, t: Array) -> tuple[Vector, dict[str, Vector | Array]]:
+    def rule(g: Vector, x: Vector, s: Any, h: Scalars) -> tuple[Vector, dict[str, Vector | Array]]:
         b = safe_sqrt(h.b2)
         a = s.estim_lr * h.learning_rate
         if bias_correction:
-            a = a * safe_sqrt(debias(h.b2, t)) / debias(h.b1, t)
+            a = a * safe_sqrt(h.gathered("b2")) / h.gathered("b1")
         weighted = s.grad_sum.map(ratio, s.exp_avg_sq.map(safe_sqrt) + h.eps)
         r = b * s.numerator_weighted + (1 - b) * a * g.dot(weighted)
         m = h.b1 * s.exp_avg + ((1 - h.b1) * a) * g
@@ -78,4 +79,7 @@ def dadapt_adamw(
     }
     check_hyper("dadapt_adamw", "estim_lr0", estim_lr0, POSITIVE)
     scalars = {"estim_lr": first_value(estim_lr0), "numerator_weighted": 0.0}
-    return treewise("dadapt_adamw", DAdaptAdamWState, init=init, rule=rule, hypers=hypers, scalars=scalars)
+    return treewise(
+        "dadapt_adamw", DAdaptAdamWState, init=init, rule=rule, hypers=hypers, scalars=scalars,
+        dtypes={"nu_dtype": nu_dtype}, debiased=("b1", "b2") if bias_correction else (),
+    )  # fmt: skip

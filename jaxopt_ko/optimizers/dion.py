@@ -42,6 +42,7 @@ def spectral_scale(fan_in: int, fan_out: int) -> float:
     return math.sqrt(fan_out / fan_in)
 
 
+@errors.options
 def scale_by_dion(
     rank_fraction: float = 1.0,
     mu: Hyper = 0.95,

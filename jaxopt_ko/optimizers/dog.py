@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko.compose import chain, leafwise
+from jaxopt_ko import errors
+from jaxopt_ko.compose import chain, identity, leafwise
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, check_choice, check_hyper, check_kind
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import first_value, ratio, safe_sqrt, scalar_dtype
+from jaxopt_ko.numerics import first_value, length, ratio, safe_sqrt, scalar_dtype
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.tree import full_like, summed, wide_copy
+from jaxopt_ko.tree import full_like, wide_copy
 from jaxopt_ko.treewise import Vector, treewise
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, Updates
 
@@ -25,7 +26,7 @@ Mask = PyTree | Callable[[Params], PyTree]
 class DoGState(NamedTuple):
     """State of `scale_by_dog`."""
 
-    count: Array  # int32[]                     t, steps taken
+    is_init_step: Array  # bool[]               has no step been taken yet?
     init_params: Params  # like params, f32+    x_0
     max_dist: Array  # float[]                  the largest |x - x_0| so far
     sum_sq_norm_grads: Array  # float[]         G_t, sum of |g|**2
@@ -34,7 +35,6 @@ class DoGState(NamedTuple):
 class DoWGState(NamedTuple):
     """State of `scale_by_dowg`."""
 
-    count: Array  # int32[]                     t, steps taken
     init_params: Params  # like params, f32+    x_0
     weighted_sq_norm_grads: Array  # float[]    v_t, sum of r**2 |g|**2
     estim_sq_dist: Array  # float[]             r_t**2, the largest |x - x_0|**2 so far
@@ -43,9 +43,8 @@ class DoWGState(NamedTuple):
 class ScaleByDistanceOverGradientsState(NamedTuple):
     """State of `scale_by_distance_over_gradients`."""
 
-    count: Array  # int32[]                           t, steps taken
     max_dist: Updates  # float[…] of each leaf        the largest |x - x_0| so far
-    grad_sum_of_squares: Updates  # float[…] of each  sum of |g|**2
+    grad_sum_of_squares: Updates  # float[…, 1] of each  sum of |g|**2
     init_params: Params  # like params                x_0
 
 
@@ -66,15 +65,15 @@ def scale_by_dog(init_step: tuple[str, Hyper] = ("heuristic", 1e-6), eps: Hyper 
 
     check_hyper(who, "init_step[1]", amount, POSITIVE)
 
-    def rule(g: Vector, x: Vector, s: Any, h: Scalars, t: Array) -> tuple[Vector, dict[str, Vector | Array]]:
+    def rule(g: Vector, x: Vector, s: Any, h: Scalars) -> tuple[Vector, dict[str, Vector | Array]]:
         r = jnp.maximum(s.max_dist, (x - s.init_params).norm())
         G = s.sum_sq_norm_grads + g.dot(g)
         eta = ratio(r, safe_sqrt(G + h.eps))
         if kind == "learning_rate":
-            eta = jnp.where(t == 1, jnp.asarray(first_value(amount)).astype(eta.dtype), eta)
-        return eta * g, {"max_dist": r, "sum_sq_norm_grads": G}
+            eta = jnp.where(s.is_init_step, jnp.asarray(first_value(amount)).astype(eta.dtype), eta)
+        return eta * g, {"is_init_step": jnp.zeros((), bool), "max_dist": r, "sum_sq_norm_grads": G}
 
-    scalars: dict[str, Any] = {"max_dist": start, "sum_sq_norm_grads": 0.0}
+    scalars: dict[str, Any] = {"is_init_step": True, "max_dist": start, "sum_sq_norm_grads": 0.0}
     return treewise(
         who, DoGState, init=lambda p: {"init_params": wide_copy(p)}, rule=rule, hypers={"eps": (eps, NONNEGATIVE)},
         scalars=scalars,
@@ -93,8 +92,8 @@ def dog(
 
     Its authors average the parameters. Not to be continued from other parameters than those of init.
     """
-    decay = [] if weight_decay is None else [add_decayed_weights(weight_decay, mask)]
-    return chain(*decay, scale_by_dog(init_step, eps), scale_by_learning_rate(learning_rate))
+    decay = identity() if weight_decay is None else add_decayed_weights(weight_decay, mask)
+    return chain(decay, scale_by_dog(init_step, eps), scale_by_learning_rate(learning_rate))
 
 
 def scale_by_dowg(init_estim_sq_dist: Hyper | None = None, eps: Hyper = 1e-4) -> GradientTransformation:
@@ -103,9 +102,10 @@ def scale_by_dowg(init_estim_sq_dist: Hyper | None = None, eps: Hyper = 1e-4) ->
     r_t = max(r, |x - x_0|);   v_t = v + r_t**2 |g|**2;   r_0**2 = init_estim_sq_dist, eps if None. Needs params.
     """
     who = "scale_by_dowg"
-    first = check_hyper(who, "init_estim_sq_dist", eps if init_estim_sq_dist is None else init_estim_sq_dist, POSITIVE)
+    first = eps if init_estim_sq_dist is None else init_estim_sq_dist
+    check_hyper(who, "eps" if init_estim_sq_dist is None else "init_estim_sq_dist", first, POSITIVE)
 
-    def rule(g: Vector, x: Vector, s: Any, h: Scalars, t: Array) -> tuple[Vector, dict[str, Vector | Array]]:
+    def rule(g: Vector, x: Vector, s: Any, h: Scalars) -> tuple[Vector, dict[str, Vector | Array]]:
         away = x - s.init_params
         r2 = jnp.maximum(s.estim_sq_dist, away.dot(away))
         v = s.weighted_sq_norm_grads + r2 * g.dot(g)
@@ -131,10 +131,11 @@ def dowg(
     Gradients on the way count the more the farther they are from the start. Not to be continued from other
     parameters than those of init.
     """
-    decay = [] if weight_decay is None else [add_decayed_weights(weight_decay, mask)]
-    return chain(*decay, scale_by_dowg(init_estim_sq_dist, eps), scale_by_learning_rate(learning_rate))
+    decay = identity() if weight_decay is None else add_decayed_weights(weight_decay, mask)
+    return chain(decay, scale_by_dowg(init_estim_sq_dist, eps), scale_by_learning_rate(learning_rate))
 
 
+@errors.options
 def scale_by_distance_over_gradients(
     reps_rel: Hyper = 1e-6,
     eps: Hyper = 1e-8,
@@ -154,18 +155,18 @@ def scale_by_distance_over_gradients(
 
     def init(p: Array) -> Memory:
         x = wide_copy(p)
-        square = summed(x * x, tuple(range(x.ndim)))
+        size = length(x)
         return (
-            relative * (1 + safe_sqrt(square)),
-            full_like(square),
+            relative * (1 + size),
+            jnp.expand_dims(full_like(size), 0),
             x if param_dtype is None else x.astype(param_dtype),
         )
 
     def rule(g: Array, p: Array, r: Array, G: Array, x_0: Array, h: Scalars) -> Step:
         away = p - x_0.astype(p.dtype)
-        r = jnp.maximum(r, safe_sqrt(jnp.sum(away * away)))
+        r = jnp.maximum(r, length(away))
         G = G + jnp.sum(g * g)
-        return h.global_scale * ratio(r, safe_sqrt(G + h.eps)) * g, r, G, x_0
+        return h.global_scale * ratio(r, safe_sqrt(G[0] + h.eps)) * g, r, G, x_0
 
     hypers = {"eps": (eps, NONNEGATIVE), "global_scale": (global_scale, NONNEGATIVE)}
     return leafwise(

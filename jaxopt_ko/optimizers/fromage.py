@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from jax import Array
 
-from jaxopt_ko.compose import chain, leafwise
+from jaxopt_ko.compose import chain, identity, leafwise
 from jaxopt_ko.errors import NONNEGATIVE
 from jaxopt_ko.lift import Scalars, recipe
 from jaxopt_ko.numerics import safe_sqrt
-from jaxopt_ko.transforms.scaling import ScaleByScheduleState
 from jaxopt_ko.transforms.trust_ratio import scale_by_trust_ratio
-from jaxopt_ko.types import GradientTransformation, Hyper, PyTree
+from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, PyTree
 
 
 @recipe
@@ -22,7 +21,7 @@ def fromage(learning_rate: Hyper, min_norm: Hyper = 1e-6, *, stack_axes: PyTree 
     Norms are over a leaf, or over each of those it stacks (`stack_axes`), and min_norm at least. Not for leaves that
     start at 0, which grow from min_norm on only. Needs params.
     """
-    return chain(scale_by_trust_ratio(min_norm, stack_axes=stack_axes), _turn(learning_rate))
+    return chain(scale_by_trust_ratio(min_norm, stack_axes=stack_axes), _turn(learning_rate), identity())
 
 
 def _turn(learning_rate: Hyper) -> GradientTransformation:
@@ -36,4 +35,4 @@ def _turn(learning_rate: Hyper) -> GradientTransformation:
         return -h.rate * g - h.shrink * p  # shrink = 1 - 1 / root
 
     hypers = {"learning_rate": (learning_rate, NONNEGATIVE)}
-    return leafwise("fromage", ScaleByScheduleState, rule=rule, shared=shared, hypers=hypers, needs_params=True)
+    return leafwise("fromage", EmptyState, rule=rule, shared=shared, hypers=hypers, needs_params=True)

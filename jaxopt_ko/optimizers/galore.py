@@ -14,9 +14,9 @@ from jax import Array
 
 from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import chain, transform
-from jaxopt_ko.errors import FINITE, check_choice, check_hyper, check_pair, check_size
-from jaxopt_ko.lift import recipe
-from jaxopt_ko.numerics import next_count, value_at, zero_count
+from jaxopt_ko.errors import FINITE, check_choice, check_pair, check_size
+from jaxopt_ko.lift import Scalars, recipe
+from jaxopt_ko.numerics import next_count, zero_count
 from jaxopt_ko.optimizers.adam import scale_by_adam
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
@@ -37,7 +37,7 @@ class GaLoreState(NamedTuple):
 
     count: Array  # int32[]               t, steps taken
     base_optimizer_state: State  # of the base optimizer, for the projected gradients R
-    projector: Updates  # f32+            P, float[long, r] (keeps="long": [short, r]), None for a leaf as it is
+    projector: Updates  # f32+            P, float[long, r] (keeps="long": [short, r]), [0, 0] for a leaf as it is
 
 
 class _Matrix(NamedTuple):
@@ -56,6 +56,7 @@ class _Matrix(NamedTuple):
         return x.reshape([self.shape[a] for a in self.order]).transpose(np.argsort(self.order))
 
 
+@errors.options
 def scale_by_galore(
     rank: int = 128,
     update_proj_gap: int = 200,
@@ -87,14 +88,13 @@ def scale_by_galore(
     check_size(who, "update_proj_gap", update_proj_gap)
     check_choice(who, "keeps", keeps, KEEPS)
     errors.check_stack_axes(who, stack_axes)
-    check_hyper(who, "scale", scale, FINITE)
     base = scale_by_adam() if base_optimizer is None else check_pair(who, "base_optimizer", base_optimizer)
 
     def matrices(leaves: PyTree) -> tuple[list[Any], Any, list[_Matrix | None]]:
         """The leaves, their structure, and how each is seen as matrices, None if it is taken as it is."""
         flat, treedef = tree.flatten(leaves, none_is_leaf=True)
         stacks = tree.stacks(who, stack_axes, leaves, none_is_leaf=True)
-        wanted = weight_dimension_numbers(leaves) if callable(weight_dimension_numbers) else weight_dimension_numbers
+        wanted = tree.made_for(leaves, weight_dimension_numbers, _ends)
         if wanted is None or isinstance(wanted, GaLoreDimensionNumbers):
             least = 2 if wanted is None else math.inf
             numbers = [
@@ -121,14 +121,17 @@ def scale_by_galore(
 
     def init(params: Params) -> GaLoreState:
         leaves, treedef, seen = matrices(params)
-        small, projectors = list(leaves), list[Any]([None] * len(leaves))
+        small = list(leaves)
+        projectors = [p if p is None else jnp.zeros((0, 0), tree.compute_dtype(tree.dtype_of(p))) for p in leaves]
         for index, (leaf, one) in enumerate(zip(leaves, seen, strict=True)):
             if one is not None:
                 P, R = (tree.wide_like(tree.abstract(shape, tree.dtype_of(leaf))) for shape in shapes(one))
                 projectors[index], small[index] = P, R
         return GaLoreState(zero_count(), base.init(treedef.unflatten(small)), treedef.unflatten(projectors))
 
-    def update(updates: Updates, state: GaLoreState, params: Params = None, **_: Any) -> tuple[Updates, GaLoreState]:
+    def update(
+        updates: Updates, state: GaLoreState, params: Params = None, *, h: Scalars
+    ) -> tuple[Updates, GaLoreState]:
         leaves, treedef, seen = matrices(updates)
         due = state.count % update_proj_gap == 0
         small, projectors = list(leaves), tree.in_order(who, "state", state.projector, updates, treedef)
@@ -139,15 +142,14 @@ def scale_by_galore(
                     errors.memory_mismatch(who, [projectors[index]], path, g)
                 small[index], projectors[index] = _project(g, projectors[index], due, one, on_left(one))
         steps, base_state = base.update(treedef.unflatten(small), state.base_optimizer_state, None)
-        factor = value_at(scale, state.count)
         full = tree.in_order(who, "updates of the base optimizer", steps, updates, treedef)
         for index, (u, one) in enumerate(zip(full, seen, strict=True)):
             if one is not None:
-                full[index] = _restore(u, projectors[index], factor, one, on_left(one)).astype(leaves[index].dtype)
+                full[index] = _restore(u, projectors[index], h.scale, one, on_left(one)).astype(leaves[index].dtype)
         new = GaLoreState(next_count(state.count), base_state, treedef.unflatten(projectors))
         return treedef.unflatten(full), new
 
-    return transform(who, init, update, state_type=GaLoreState)
+    return transform(who, init, update, state_type=GaLoreState, hypers={"scale": (scale, FINITE)})
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4))
@@ -182,22 +184,22 @@ def _matrix(who: str, leaf: Any, numbers: GaLoreDimensionNumbers, stack: int) ->
     return _Matrix(shape, order, stack, m, n)
 
 
+def _ends(x: Any) -> bool:
+    return x is None or isinstance(x, GaLoreDimensionNumbers)
+
+
 def _numbers_of(who: str, wanted: PyTree, leaves: PyTree) -> list[GaLoreDimensionNumbers | None]:
     """Leaf by leaf; None leaves and masked ones have none."""
-
-    def ends(x: Any) -> bool:
-        return x is None or isinstance(x, GaLoreDimensionNumbers)
-
     try:
         full = jax.tree.map(
             lambda number, part: jax.tree.map(lambda _: number, part, is_leaf=tree.is_none),
             wanted,
             leaves,
-            is_leaf=ends,
+            is_leaf=_ends,
         )
     except ValueError:
         errors.structure_mismatch(who, "weight_dimension_numbers", wanted, "params", leaves)
-    return jax.tree.leaves(full, is_leaf=ends)
+    return jax.tree.leaves(full, is_leaf=_ends)
 
 
 @recipe

@@ -51,6 +51,7 @@ class ScaleByKlSoapState(NamedTuple):
     nu: Updates  # like params     V, mean of the squares of T = Q_L' G Q_R
 
 
+@errors.options
 def scale_by_kl_shampoo(
     b1: Hyper = 0.9,
     b2: Hyper = 0.98,
@@ -82,6 +83,7 @@ def scale_by_kl_shampoo(
     )  # fmt: skip
 
 
+@errors.options
 def scale_by_kl_soap(
     b1: Hyper = 0.9,
     b2: Hyper = 0.98,
@@ -92,6 +94,7 @@ def scale_by_kl_soap(
     max_clamp_value: int | None = 4000,
     max_precondition_dim: int = 10000,
     *,
+    nu_dtype: DType | None = None,
     stack_axes: PyTree = 0,
 ) -> GradientTransformation:
     """Adam's direction, its bias not corrected, in the bases of `scale_by_kl_shampoo`.
@@ -99,18 +102,18 @@ def scale_by_kl_soap(
     V = b2 V + (1 - b2) T**2
     U = Q_L (Q_L' M Q_R / (sqrt(V) + eps)) Q_R'
 
-    L, R, D_L and D_R with shampoo_beta, b2 if None.
+    L, R, D_L and D_R with shampoo_beta, b2 if None. nu_dtype: of V, float32 at least by default.
     """
     return _fitted(
         "scale_by_kl_soap", ScaleByKlSoapState, b1, b2, shampoo_beta, eps, precondition_frequency, init_factor,
-        max_clamp_value, max_precondition_dim, stack_axes,
+        max_clamp_value, max_precondition_dim, stack_axes, nu_dtype,
     )  # fmt: skip
 
 
 def _fitted(
     who: str, state_type: type, b1: Hyper, b2: Hyper, shampoo_beta: Hyper | None, eps: Hyper,
     precondition_frequency: int, init_factor: Hyper, max_clamp_value: int | None, max_precondition_dim: int,
-    stack_axes: PyTree,
+    stack_axes: PyTree, nu_dtype: DType | None = None,
 ) -> GradientTransformation:  # fmt: skip
     """Both; with V where the state has one."""
     errors.check_size(who, "max_precondition_dim", max_precondition_dim)
@@ -123,7 +126,7 @@ def _fitted(
         sides = [size if size <= max_precondition_dim else 0 for size in shape]
         factors, bases = [jnp.zeros((k, k), dtype) for k in sides], [jnp.eye(k, dtype=dtype) for k in sides]
         values = [jnp.full(size, first_value(begin), dtype) for size in shape]
-        return jnp.zeros(shape, dtype), *factors, *bases, *values, *[jnp.zeros(shape, dtype)] * adam
+        return jnp.zeros(shape, dtype), *factors, *bases, *values, *[jnp.zeros(shape, nu_dtype or dtype)] * adam
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         first = t == 1
@@ -172,7 +175,8 @@ def _fitted(
     }
     return matrixwise(
         who, state_type, init=init, rule=rule, hypers=hypers, shared=shared, refresh=refresh,
-        interval=precondition_frequency, lag=1, stack_axes=stack_axes,
+        interval=("precondition_frequency", precondition_frequency), lag=1, stack_axes=stack_axes,
+        dtypes={"nu_dtype": nu_dtype},
     )  # fmt: skip
 
 
@@ -222,6 +226,7 @@ def kl_soap(
     max_clamp_value: int | None = 4000,
     max_precondition_dim: int = 10000,
     *,
+    nu_dtype: DType | None = None,
     rest: GradientTransformation | None = None,
     stack_axes: PyTree = 0,
 ) -> GradientTransformation:
@@ -231,7 +236,7 @@ def kl_soap(
     """
     rule = scale_by_kl_soap(
         b1, b2, eps, shampoo_beta, precondition_frequency, init_factor, max_clamp_value, max_precondition_dim,
-        stack_axes=stack_axes,
+        nu_dtype=nu_dtype, stack_axes=stack_axes,
     )  # fmt: skip
     return _recipe("kl_soap", rule, learning_rate, b1, b2, eps, weight_decay, mask, rest, stack_axes)
 

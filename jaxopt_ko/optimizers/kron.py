@@ -19,8 +19,7 @@ from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE, UNIT
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import frobenius, product, times_inverse
 from jaxopt_ko.matrixwise import matrixwise
-from jaxopt_ko.numerics import bias_correction as debias
-from jaxopt_ko.numerics import first_value, ratio, safe_sqrt
+from jaxopt_ko.numerics import first_value, quotient, ratio, safe_sqrt
 from jaxopt_ko.optimizers.adam import adamw
 from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
 from jaxopt_ko.schedules import exponential_decay
@@ -43,6 +42,7 @@ class ScaleByKronState(NamedTuple):
     Q_R: Updates  # float[…, n, n]    upper triangular, or [n]
 
 
+@errors.options
 def scale_by_kron(
     b1: Hyper = 0.9,
     preconditioner_update_probability: Hyper | None = None,
@@ -96,18 +96,18 @@ def scale_by_kron(
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         gone, every = h.since + np.int32(1), 1 / h.preconditioner_update_probability
         since = jnp.where(gone.astype(every.dtype) >= every, jnp.zeros_like(gone), gone)
-        return {"c1": debias(h.b1, t), "every": every, "since": since, "key": jax.random.fold_in(start, t)}
+        return {"c1": h.gathered("b1"), "every": every, "since": since, "key": jax.random.fold_in(start, t)}
 
     def refresh(G: Array, M: Array, Q_L: Array, Q_R: Array, h: Scalars) -> Memory:
-        G = ratio(G, frobenius(G)) if normalize_grads else G
+        G = quotient(G, frobenius(G)) if normalize_grads else G
         H = (h.b1 * M + (1 - h.b1) * G) / h.c1 if momentum_into_precond_update else G
         return M, *fitted(Q_L, Q_R, H, probe(h.key, G), h.precond_lr)
 
     def rule(G: Array, M: Array, Q_L: Array, Q_R: Array, h: Scalars) -> Step:
-        G = ratio(G, frobenius(G)) if normalize_grads else G
+        G = quotient(G, frobenius(G)) if normalize_grads else G
         M = h.b1 * M + (1 - h.b1) * G
         U = _times(_times(_times(_times(M / h.c1, Q_L, 1), Q_R, 2), Q_L, 1, True), Q_R, 2, True)
-        rms = safe_sqrt(jnp.mean(U * U, axis=(1, 2), keepdims=True))
+        rms = frobenius(U) / math.sqrt(max(U[0].size, 1))
         return U * jnp.minimum(1, MOST_RMS / (rms + 1e-12)), M, Q_L, Q_R
 
     often = PROBABILITY if preconditioner_update_probability is None else preconditioner_update_probability
@@ -119,6 +119,7 @@ def scale_by_kron(
     return matrixwise(
         who, ScaleByKronState, init=init, rule=rule, hypers=hypers, scalars={"since": 0}, shared=shared,
         refresh=refresh, stack_axes=stack_axes, dtypes={"mu_dtype": mu_dtype, "precond_dtype": precond_dtype},
+        debiased=("b1",),
     )  # fmt: skip
 
 
@@ -184,7 +185,7 @@ def _largest(A: Array) -> Array:
     A = ratio(A, top)
     longest = jnp.argmax(jnp.sum(A * A, axis=1), axis=1)
     x = product(A, jnp.take_along_axis(A, longest[:, None, None], axis=2))
-    x = product(A, ratio(x, frobenius(x)))
+    x = product(A, quotient(x, frobenius(x)))
     return top * frobenius(x)
 
 

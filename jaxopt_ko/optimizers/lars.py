@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko.compose import chain, leafwise, masked, partition
+from jaxopt_ko.compose import chain, labels_of_mask, leafwise, masked, partition
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_choice, check_hyper
 from jaxopt_ko.lift import Scalars, recipe
-from jaxopt_ko.numerics import length, ratio
+from jaxopt_ko.numerics import length, quotient
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.momentum import trace
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.transforms.trust_ratio import ScaleByTrustRatioState, scale_by_trust_ratio
-from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree
+from jaxopt_ko.transforms.trust_ratio import scale_by_trust_ratio
+from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, Params, PyTree
 
 Mask = PyTree | Callable[[Params], PyTree]
 NORMS = ("joint", "separate")
@@ -50,14 +49,15 @@ def lars(
     trust = scale_by_trust_ratio(0.0, trust_coefficient, eps, stack_axes=stack_axes)
     if norms == "separate":
         decayed = _separate_norms(trust_coefficient, eps, weight_decay, stack_axes)
+        names = {True: "decayed", False: "plain"}
         trust = (
             decayed
             if weight_decay_mask is True
-            else partition({"decayed": decayed, "plain": trust}, _labels(weight_decay_mask))
+            else partition({"decayed": decayed, "plain": trust}, labels_of_mask("lars", weight_decay_mask, names))
         )
     return chain(
-        add_decayed_weights(weight_decay, None if weight_decay_mask is True else weight_decay_mask),
-        trust if trust_ratio_mask is True else masked(trust, trust_ratio_mask),
+        add_decayed_weights(weight_decay, weight_decay_mask),
+        masked(trust, trust_ratio_mask),
         scale_by_learning_rate(learning_rate),
         trace(momentum, nesterov),
     )
@@ -70,20 +70,11 @@ def _separate_norms(
 
     def rule(d: Array, p: Array, h: Scalars) -> Array:
         p_norm, norms = length(p), length(d - h.weight_decay * p) + h.weight_decay * length(p)
-        return jnp.where((p_norm == 0) | (norms == 0), d, h.trust_coefficient * p_norm * ratio(d, norms + h.eps))
+        return jnp.where((p_norm == 0) | (norms == 0), d, h.trust_coefficient * p_norm * quotient(d, norms + h.eps))
 
     hypers = {
         "trust_coefficient": (trust_coefficient, NONNEGATIVE),
         "eps": (eps, NONNEGATIVE),
         "weight_decay": (weight_decay, NONNEGATIVE),
     }
-    return leafwise("lars", ScaleByTrustRatioState, rule=rule, hypers=hypers, needs_params=True, stack_axes=stack_axes)
-
-
-def _labels(mask: Mask) -> Callable[[Params], PyTree]:
-    """The mask in words."""
-
-    def labels(params: Params) -> PyTree:
-        return jax.tree.map(lambda kept: "decayed" if kept else "plain", mask(params) if callable(mask) else mask)
-
-    return labels
+    return leafwise("lars", EmptyState, rule=rule, hypers=hypers, needs_params=True, stack_axes=stack_axes)

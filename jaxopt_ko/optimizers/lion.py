@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, POSITIVE, check_choice
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
@@ -26,19 +27,22 @@ class ScaleByLionState(NamedTuple):
     mu: Updates  # like params, f32+  m_t, mean of g
 
 
+@errors.options
 def scale_by_lion(
     b1: Hyper = 0.9,
     b2: Hyper = 0.99,
     mu_dtype: DType | None = None,
     *,
     mode: str = "hard",
-    smooth_beta: Hyper = 1.0,
+    smooth_beta: Hyper | None = None,
 ) -> GradientTransformation:
     """The sign of a mean that leans on the new gradient.
 
     c   = b1 m + (1 - b1) g
     u   = sign(c)                  "hard", the paper's;  "smooth": tanh(smooth_beta c);  "refined": c within [-1, 1]
     m_t = b2 m + (1 - b2) g
+
+    smooth_beta: 1 if None.
     """
     check_choice("scale_by_lion", "mode", mode, MODES)
 
@@ -52,7 +56,11 @@ def scale_by_lion(
             return jnp.tanh(h.smooth_beta * c), m
         return jnp.sign(c) if mode == "hard" else jnp.clip(c, -1, 1), m
 
-    hypers = {"b1": (b1, FRACTION), "b2": (b2, FRACTION), "smooth_beta": (smooth_beta, POSITIVE)}
+    hypers = {
+        "b1": (b1, FRACTION),
+        "b2": (b2, FRACTION),
+        "smooth_beta": (1.0 if smooth_beta is None else smooth_beta, POSITIVE),
+    }
     dtypes = {"mu_dtype": mu_dtype}
     return leafwise("scale_by_lion", ScaleByLionState, init=init, rule=rule, hypers=hypers, dtypes=dtypes)
 
@@ -67,7 +75,7 @@ def lion(
     mask: PyTree | Callable[[Params], PyTree] | None = None,
     *,
     mode: str = "hard",
-    smooth_beta: Hyper = 1.0,
+    smooth_beta: Hyper | None = None,
 ) -> GradientTransformation:
     """The step -lr (u + weight_decay p) of `scale_by_lion`: half the memory of AdamW. Needs params.
 

@@ -7,13 +7,14 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.numerics import ratio, safe_cbrt
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.tree import wide_copy, wide_like
-from jaxopt_ko.types import GradientTransformation, Hyper, Params, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, Updates
 
 
 class MadgradState(NamedTuple):
@@ -25,8 +26,14 @@ class MadgradState(NamedTuple):
     x0: Params  # like params, f32+            the parameters at the start
 
 
+@errors.options
 def scale_by_madgrad(
-    learning_rate: Hyper, momentum: Hyper = 0.9, eps: Hyper = 1e-6, *, eps_in_rate: bool = True
+    learning_rate: Hyper,
+    momentum: Hyper = 0.9,
+    eps: Hyper = 1e-6,
+    *,
+    eps_in_rate: bool = True,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """Dual averaging: from the start by the sum of all gradients, over the cube root of the sum of their squares.
 
@@ -35,11 +42,11 @@ def scale_by_madgrad(
     z   = x_0 - s_t / (cbrt(v_t) + eps)
     u   = (1 - momentum) (z - p)
 
-    u is the whole step, learning rate and sign included. Needs params.
+    u is the whole step, learning rate and sign included. nu_dtype: of v, float32 at least by default. Needs params.
     """
 
     def init(p: Array) -> Memory:
-        return wide_like(p), wide_like(p), wide_copy(p)
+        return wide_like(p, 0, nu_dtype), wide_like(p), wide_copy(p)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         rate = h.learning_rate + h.eps if eps_in_rate else h.learning_rate
@@ -58,7 +65,14 @@ def scale_by_madgrad(
         "eps": (eps, NONNEGATIVE),
     }
     return leafwise(
-        "scale_by_madgrad", MadgradState, init=init, shared=shared, rule=rule, hypers=hypers, needs_params=True
+        "scale_by_madgrad",
+        MadgradState,
+        init=init,
+        shared=shared,
+        rule=rule,
+        hypers=hypers,
+        dtypes={"nu_dtype": nu_dtype},
+        needs_params=True,
     )
 
 
@@ -70,11 +84,12 @@ def madgrad(
     eps: Hyper = 1e-6,
     *,
     eps_in_rate: bool = True,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """The step of `scale_by_madgrad`, with a weight decay that is added to the gradient (L2). Needs params.
 
     Generalizes like SGD with momentum; wants less weight decay than that, often none, and a learning rate of its own.
     Not to be continued from other parameters than those of init: it remembers them.
     """
-    rule = scale_by_madgrad(learning_rate, momentum, eps, eps_in_rate=eps_in_rate)
+    rule = scale_by_madgrad(learning_rate, momentum, eps, eps_in_rate=eps_in_rate, nu_dtype=nu_dtype)
     return chain(add_decayed_weights(weight_decay), rule)

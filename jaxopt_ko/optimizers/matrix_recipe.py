@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from jaxopt_ko.compose import chain, partition
 from jaxopt_ko.transforms.decay import add_decayed_weights
@@ -20,8 +20,12 @@ def matrices_and_rest(
     weight_decay: Hyper,
     mask: Mask | None,
     names: tuple[str, str] = ("matrix", "rest"),
+    between: Sequence[GradientTransformation] = (),
 ) -> GradientTransformation:
-    """The step -lr (u + weight_decay p), u of the direction, for leaves with the first label; `rest` for the second."""
+    """The step -lr (u + weight_decay p), u of the direction, for leaves with the first label; `rest` for the second.
+
+    between: what stands between the direction and the decay.
+    """
     decay = add_decayed_weights(weight_decay, mask)
-    matrices = chain(direction, decay, scale_by_learning_rate(learning_rate))
+    matrices = chain(direction, *between, decay, scale_by_learning_rate(learning_rate))
     return partition(dict(zip(names, (matrices, rest), strict=True)), labels)

@@ -9,32 +9,31 @@ from jax import Array
 
 from jaxopt_ko.errors import FINITE, FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Scalars, recipe
-from jaxopt_ko.numerics import bias_correction as debias
-from jaxopt_ko.numerics import first_value, ratio, safe_sqrt
+from jaxopt_ko.numerics import first_value, quotient, ratio, safe_sqrt
 from jaxopt_ko.tree import wide_like
 from jaxopt_ko.treewise import Vector, treewise
-from jaxopt_ko.types import GradientTransformation, Hyper, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
 
 
 class MomoState(NamedTuple):
     """State of `momo`."""
 
-    count: Array  # int32[]                t, steps taken
     exp_avg: Updates  # like params, f32+  d_t, mean of g
     barf: Array  # float[]                 f_t, mean of the loss
     gamma: Array  # float[]                mean of <g, x>
     lb: Array  # float[]                   lower bound of the loss
+    count: Array  # int32[]                t, steps taken
 
 
 class MomoAdamState(NamedTuple):
     """State of `momo_adam`."""
 
-    count: Array  # int32[]                   t, steps taken
     exp_avg: Updates  # like params, f32+     d_t, mean of g
     exp_avg_sq: Updates  # like params, f32+  v_t, mean of g**2
     barf: Array  # float[]                    f_t, mean of the loss
     gamma: Array  # float[]                   mean of <g, x>
     lb: Array  # float[]                      lower bound of the loss
+    count: Array  # int32[]                   t, steps taken
 
 
 @recipe
@@ -58,15 +57,14 @@ def momo(
     def init(p: Array) -> dict[str, Array]:
         return {"exp_avg": wide_like(p)}
 
-    def rule(
-        g: Vector, x: Vector, s: Any, h: Scalars, t: Array, value: Array
-    ) -> tuple[Vector, dict[str, Vector | Array]]:
-        b = jnp.where(t == 1, jnp.zeros_like(h.beta), h.beta)
+    def rule(g: Vector, x: Vector, s: Any, h: Scalars, value: Array) -> tuple[Vector, dict[str, Vector | Array]]:
+        b = jnp.where(h.t == 1, jnp.zeros_like(h.beta), h.beta)
         d = b * s.exp_avg + (1 - b) * g
         f = b * s.barf + (1 - b) * value
         gamma = b * s.gamma + (1 - b) * g.dot(x)
-        tau, lb = _step_length(h, s.lb, f, gamma, d.dot(x), d.dot(d), jnp.ones_like(f), adapt_lower_bound)
-        return _decayed(-tau * d, x, h), {"exp_avg": d, "barf": f, "gamma": gamma, "lb": lb}
+        size = d.norm()
+        far, lb = _step_length(h, s.lb, f, gamma, d.dot(x), size, jnp.ones_like(f), adapt_lower_bound)
+        return _decayed(-far * _divided(d, size), x, h), {"exp_avg": d, "barf": f, "gamma": gamma, "lb": lb}
 
     hypers = {"learning_rate": (learning_rate, NONNEGATIVE), "beta": (beta, FRACTION)}
     hypers |= {"lower_bound": (lower_bound, FINITE), "weight_decay": (weight_decay, NONNEGATIVE)}
@@ -83,6 +81,8 @@ def momo_adam(
     lower_bound: Hyper = 0.0,
     weight_decay: Hyper = 0.0,
     adapt_lower_bound: bool = False,
+    *,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """`momo` in Adam's metric D = sqrt(v_t / (1 - b2**t)) + eps.
 
@@ -90,42 +90,49 @@ def momo_adam(
     tau = min(lr / c, max((1 + lr wd)(f_t - c lb - gamma_t) + <d_t, x>, 0) / <d_t, d_t / D>)
     u   = -tau d_t / D - lr wd / (1 + lr wd) x
 
-    Needs params and update's `value`, the loss.
+    nu_dtype: of v, float32 at least by default. Needs params and update's `value`, the loss.
     """
 
     def init(p: Array) -> dict[str, Array]:
-        return {"exp_avg": wide_like(p), "exp_avg_sq": wide_like(p)}
+        return {"exp_avg": wide_like(p), "exp_avg_sq": wide_like(p, 0, nu_dtype)}
 
-    def rule(
-        g: Vector, x: Vector, s: Any, h: Scalars, t: Array, value: Array
-    ) -> tuple[Vector, dict[str, Vector | Array]]:
-        c = debias(h.b1, t)
+    def rule(g: Vector, x: Vector, s: Any, h: Scalars, value: Array) -> tuple[Vector, dict[str, Vector | Array]]:
+        c = h.gathered("b1")
         d = h.b1 * s.exp_avg + (1 - h.b1) * g
         v = h.b2 * s.exp_avg_sq + (1 - h.b2) * (g * g)
         f = h.b1 * s.barf + (1 - h.b1) * value
         gamma = h.b1 * s.gamma + (1 - h.b1) * g.dot(x)
-        scaled = d.map(ratio, (v / debias(h.b2, t)).map(safe_sqrt) + h.eps)
-        tau, lb = _step_length(h, s.lb, f, gamma, d.dot(x), d.dot(scaled), c, adapt_lower_bound)
-        return _decayed(-tau * scaled, x, h), {"exp_avg": d, "exp_avg_sq": v, "barf": f, "gamma": gamma, "lb": lb}
+        D = (v / h.gathered("b2")).map(safe_sqrt) + h.eps
+        size = d.map(ratio, D.map(safe_sqrt)).norm()
+        far, lb = _step_length(h, s.lb, f, gamma, d.dot(x), size, c, adapt_lower_bound)
+        u = -far * _divided(d.map(ratio, D), size)
+        return _decayed(u, x, h), {"exp_avg": d, "exp_avg_sq": v, "barf": f, "gamma": gamma, "lb": lb}
 
     hypers = {"learning_rate": (learning_rate, NONNEGATIVE), "b1": (b1, FRACTION), "b2": (b2, FRACTION)}
     hypers |= {"eps": (eps, NONNEGATIVE), "lower_bound": (lower_bound, FINITE)}
     hypers |= {"weight_decay": (weight_decay, NONNEGATIVE)}
     scalars = {"barf": 0.0, "gamma": 0.0, "lb": first_value(lower_bound)}
-    return treewise("momo_adam", MomoAdamState, init=init, rule=rule, hypers=hypers, scalars=scalars, value=True)
+    return treewise(
+        "momo_adam", MomoAdamState, init=init, rule=rule, hypers=hypers, scalars=scalars, value=True,
+        dtypes={"nu_dtype": nu_dtype}, debiased=("b1", "b2"),
+    )  # fmt: skip
 
 
 def _step_length(
-    h: Scalars, lb: Array, f: Array, gamma: Array, d_x: Array, d_d: Array, c: Array, adapt: bool
+    h: Scalars, lb: Array, f: Array, gamma: Array, d_x: Array, size: Array, c: Array, adapt: bool
 ) -> tuple[Array, Array]:
-    """tau, and the lower bound of the next step."""
+    """tau |d|, of |d| = size, whose square may be no number; and the lower bound of the next step."""
     grown = 1 + h.learning_rate * h.weight_decay
     if adapt:
         cap = grown * (f - gamma) + d_x
         lb = jnp.where(cap < grown * c * lb, jnp.maximum(cap / (2 * c * grown), h.lower_bound), lb)
     gap = jnp.maximum(grown * (f - c * lb - gamma) + d_x, 0)
-    tau = jnp.minimum(h.learning_rate / c, ratio(gap, d_d))
-    return tau, jnp.maximum((f + d_x - gamma - tau * d_d / 2) / c, h.lower_bound) if adapt else lb
+    far = jnp.minimum(h.learning_rate / c * size, quotient(gap, size))
+    return far, jnp.maximum((f + d_x - gamma - far * size / 2) / c, h.lower_bound) if adapt else lb
+
+
+def _divided(d: Vector, size: Array) -> Vector:
+    return d.map(lambda x: quotient(x, size.astype(x.dtype)))
 
 
 def _decayed(u: Vector, x: Vector, h: Scalars) -> Vector:

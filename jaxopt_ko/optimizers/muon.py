@@ -17,21 +17,28 @@ import numpy as np
 from jax import Array
 
 from jaxopt_ko import errors, stacking, tree
-from jaxopt_ko.compose import leafwise, transform
+from jaxopt_ko.compose import identity, init_empty_state, leafwise, transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import JORDAN, PRECONDITIONINGS, PRESETS, Coefficients, orthogonalized
-from jaxopt_ko.numerics import bias_correction as debias
-from jaxopt_ko.numerics import next_count, or_one, scalar_dtype, unfolded, value_at, zero_count
+from jaxopt_ko.methods import with_parts
+from jaxopt_ko.numerics import or_one, scalar_dtype, unfolded
 from jaxopt_ko.optimizers.adam import adamw
 from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
-from jaxopt_ko.transforms.scaling import ScaleByScheduleState
 from jaxopt_ko.tree import wide_like
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
+from jaxopt_ko.types import DType, EmptyState, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
 
 class MuonState(NamedTuple):
     """State of `scale_by_muon`."""
+
+    count: Array  # int32[]           t, steps taken
+    mu: Updates  # like params, f32+  m_t, mean of g
+    ns_coeffs: Array  # float[3] or float[steps, 3]  a, b, c of Newton-Schulz: kept for optax's sake, and not read
+
+
+class Mean(NamedTuple):
+    """What `scale_by_muon` and its kin keep of a mean, as the state of a leafwise rule."""
 
     count: Array  # int32[]           t, steps taken
     mu: Updates  # like params, f32+  m_t, mean of g
@@ -44,6 +51,7 @@ class MuonDimensionNumbers(NamedTuple):
     output_axis: Sequence[int] | int = 1
 
 
+@errors.options
 def scale_by_muon(
     ns_coeffs: Coefficients | Sequence[Coefficients] | str = JORDAN,
     ns_steps: int = 5,
@@ -80,35 +88,60 @@ def scale_by_muon(
     Not for embeddings, heads, norms and biases: see `muon`.
     """
     who = "scale_by_muon"
-    matrices = _Matrices(
+    matrices = Matrices(
         who, ns_coeffs, ns_steps, preconditioning, weight_dimension_numbers, stack_axes, compute_dtype, gram,
         shape_scale, stack_sharding, adaptive=adaptive,
     )  # fmt: skip
-    eps = errors.check_hyper(who, "eps", eps, NONNEGATIVE)
+    direction = Direction(who, "beta", beta, mu_dtype, nesterov, matrices)
 
-    def init(p: Array) -> Memory:
-        return (wide_like(p, 0, mu_dtype),)
+    def init(params: Params) -> MuonState:
+        given = PRESETS[ns_coeffs](ns_steps) if isinstance(ns_coeffs, str) and ns_coeffs != "standard" else ns_coeffs
+        table = jnp.asarray(np.asarray(JORDAN if given == "standard" else given), scalar_dtype())
+        return MuonState(*direction.init(params), table)
 
-    def rule(g: Array, p: Array, m: Array, h: Scalars) -> Step:
-        return g, h.beta * m + (1 - h.beta) * g
+    def update(updates: Updates, state: MuonState, params: Params = None, *, h: Scalars) -> tuple[Updates, State]:
+        u, mean = direction.step(updates, Mean(state.count, state.mu), h)
+        return u, MuonState(*mean, state.ns_coeffs)
 
-    hypers = {"beta": (beta, FRACTION)}
-    mean = leafwise(who, MuonState, init=init, rule=rule, hypers=hypers, dtypes={"mu_dtype": mu_dtype})
+    hypers = {"beta": (beta, FRACTION), "eps": (eps, NONNEGATIVE)}
+    return transform(who, init, update, state_type=MuonState, hypers=hypers, debiased=("beta",))
 
-    def update(updates: Updates, state: MuonState, params: Params = None) -> tuple[Updates, State]:
-        e, b = unfolded((value_at(eps, state.count, who, "eps"), value_at(beta, state.count, who, "beta")))
-        _, state = mean.update(updates, state)
-        t = state.count
-        c, c_next = debias(b, t), debias(b, next_count(t))
-        weights = (b / c_next, (1 - b) / c) if nesterov else (1 / c,)
-        both = zip(*(tree.flatten(x, none_is_leaf=True)[0] for x in (state.mu, updates)), strict=True)
+
+@with_parts("mean", "matrices")
+class Direction:
+    """`scale_by_muon` as a part of other methods: m_t and u, with the decay and eps among the hyperparameters h."""
+
+    def __init__(
+        self, who: str, decay: str, beta: Hyper, mu_dtype: DType | None, nesterov: bool, matrices: Matrices
+    ) -> None:
+        def init(p: Array) -> Memory:
+            return (wide_like(p, 0, mu_dtype),)
+
+        def rule(g: Array, p: Array, m: Array, h: Scalars) -> Step:
+            return g, h.beta * m + (1 - h.beta) * g
+
+        self.decay, self.nesterov, self.matrices = decay, nesterov, matrices
+        beta = errors.check_hyper(who, decay, beta, FRACTION)
+        dtypes = {"mu_dtype": mu_dtype}
+        self.mean = leafwise(who, Mean, init=init, rule=rule, hypers={"beta": (beta, FRACTION)}, dtypes=dtypes)
+
+    def init(self, params: Params) -> Mean:
+        """m_0."""
+        mean: Mean = self.mean.init(params)
+        return mean
+
+    def step(self, updates: Updates, mean: Mean, h: Scalars) -> tuple[Updates, Mean]:
+        """u and m_t."""
+        _, mean = self.mean.update(updates, mean)
+        b, c = getattr(h, self.decay), h.gathered(self.decay)
+        weights = (b / h.gathered_next(self.decay), (1 - b) / c) if self.nesterov else (1 / c,)
+        both = zip(*(tree.flatten(x, none_is_leaf=True)[0] for x in (mean.mu, updates)), strict=True)
         mu = [m for m, g in both if g is not None]
-        terms = [mu, jax.tree.leaves(updates)] if nesterov else [mu]
-        return matrices.direction(updates, weights, terms, e, when=t > 0), state
-
-    return transform(who, mean.init, update, state_type=MuonState)
+        terms = [mu, jax.tree.leaves(updates)] if self.nesterov else [mu]
+        return self.matrices.direction(updates, weights, terms, h.eps, when=mean.count > 0), mean
 
 
+@errors.options
 def orthogonalize(
     ns_coeffs: Coefficients | Sequence[Coefficients] | str = JORDAN,
     ns_steps: int = 5,
@@ -128,22 +161,20 @@ def orthogonalize(
     Raises TreeError, when traced, for a leaf that is no matrix.
     """
     who = "orthogonalize"
-    matrices = _Matrices(
+    matrices = Matrices(
         who, ns_coeffs, ns_steps, preconditioning, weight_dimension_numbers, stack_axes, compute_dtype, gram,
         shape_scale, stack_sharding,
     )  # fmt: skip
-    eps = errors.check_hyper(who, "eps", eps, NONNEGATIVE)
 
-    def update(updates: Updates, state: ScaleByScheduleState, params: Params = None) -> tuple[Updates, State]:
-        e, one = unfolded((value_at(eps, state.count, who, "eps"), jnp.ones((), scalar_dtype())))
-        t = next_count(state.count)
-        u = matrices.direction(updates, (one,), [jax.tree.leaves(updates)], e, when=t > 0)
-        return u, ScaleByScheduleState(t)
+    def update(updates: Updates, state: EmptyState, params: Params = None, *, h: Scalars) -> tuple[Updates, State]:
+        one = unfolded(jnp.ones((), scalar_dtype()))
+        return matrices.direction(updates, (one,), [jax.tree.leaves(updates)], h.eps, when=one > 0), state
 
-    return transform(who, lambda params: ScaleByScheduleState(zero_count()), update, state_type=ScaleByScheduleState)
+    return transform(who, init_empty_state, update, state_type=EmptyState, hypers={"eps": (eps, NONNEGATIVE)})
 
 
-class _Matrices:
+@with_parts("numbers", "stack_axes", "scale_of")
+class Matrices:
     """The orthogonalization of all matrices of a tree: options, checked, and the direction."""
 
     def __init__(
@@ -156,9 +187,9 @@ class _Matrices:
         errors.check_dtype(who, "compute_dtype", compute_dtype)
         self.who, self.numbers, self.stack_axes, self.spread = who, numbers, stack_axes, sharding is not None
         self.scale_of = shape_scale or (lambda fan_in, fan_out: 1.0)
-        self.orthogonalize = functools.partial(
-            _orthogonalized, coefficients=schedule, preconditioning=preconditioning, adaptive=adaptive,
-            compute_dtype=compute_dtype, gram=gram, sharding=sharding,
+        self.options = (
+            ("coefficients", schedule), ("preconditioning", preconditioning), ("adaptive", adaptive),
+            ("compute_dtype", compute_dtype), ("gram", gram), ("sharding", sharding),
         )  # fmt: skip
 
     def direction(
@@ -167,9 +198,9 @@ class _Matrices:
         """s U V' of the weighted sum of the terms, leaf by leaf; zeros where not `when`."""
         leaves, treedef = tree.flatten(updates)
         axes = matrix_axes(self.who, updates, self.numbers, self.stack_axes)
-        of_stack = functools.partial(self.orthogonalize, weights, eps)
+        of_stack = functools.partial(_orthogonalized, weights, eps, **dict(self.options))
         u = stacking.on_stacks(of_stack, axes, *terms, when=when, whole=self.spread)
-        s = [self.scale_of(*own.shape(leaf.shape)[1:]) for leaf, own in zip(leaves, axes, strict=True)]
+        s = [self.scale_of(*own.shape(x.shape)[1:]) if x.size else 1 for x, own in zip(leaves, axes, strict=True)]
         return treedef.unflatten([
             (x if k == 1 else k * x).astype(g.dtype) for x, k, g in zip(u, s, leaves, strict=True)
         ])  # fmt: skip
@@ -191,7 +222,7 @@ def _orthogonalized(
 ) -> Array:
     wide = tree.compute_dtype(*(x.dtype for x in terms))
     parts = [(w.astype(wide), x.astype(wide)) for w, x in zip(weights, terms, strict=True)]
-    most: Array = sum(w * jnp.max(jnp.abs(x), axis=(1, 2), keepdims=True) for w, x in parts)
+    most: Array = sum(w * jnp.max(jnp.abs(x), axis=(1, 2), keepdims=True, initial=0) for w, x in parts)
     # What is squared neither overflows nor vanishes; nothing depends on the unit.
     unit = jax.lax.stop_gradient(or_one(most))
     x: Array = sum(w / unit * x for w, x in parts)
@@ -222,13 +253,11 @@ def _schedule(who: str, ns_coeffs: Any, ns_steps: int) -> tuple[Coefficients, ..
 def matrix_axes(who: str, updates: Updates, numbers: Any, stack_axes: PyTree) -> list[stacking.MatrixAxes]:
     """How each leaf is read as matrices."""
     leaves = jax.tree.leaves(updates)
-    numbers = numbers(updates) if callable(numbers) else numbers
+    numbers = tree.made_for(updates, numbers, _ends)
     if numbers is None:
         stacking.count_stack_axes(who, updates, stack_axes)
         return [stacking.trailing(leaf.ndim) for leaf in leaves]
-    wanted = stacking.prefix_of(
-        who, "weight_dimension_numbers", numbers, updates, is_leaf=lambda x: x is None or _is_numbers(x)
-    )
+    wanted = stacking.prefix_of(who, "weight_dimension_numbers", numbers, updates, is_leaf=_ends)
     axes = []
     for i, (leaf, own) in enumerate(zip(leaves, wanted, strict=True)):
         sets = (
@@ -247,18 +276,22 @@ def _is_numbers(x: Any) -> bool:
     return isinstance(x, MuonDimensionNumbers)
 
 
+def _ends(x: Any) -> bool:
+    return x is None or _is_numbers(x)
+
+
 def labels_of(
     who: str, numbers: Any, stack_axes: PyTree, names: tuple[str, str] = ("matrix", "rest")
 ) -> Callable[[Params], PyTree]:
     """params -> "matrix" where a leaf has dimension numbers, or two axes behind its stack axes, else "rest"."""
 
     def by_numbers(params: Params) -> PyTree:
-        made = numbers(params) if callable(numbers) else numbers
+        made = tree.made_for(params, numbers, _ends)
         if made is None:
             return by_shape(params)
         return jax.tree.map(
             lambda own, part: jax.tree.map(lambda _: names[own is None], part),
-            made, params, is_leaf=lambda x: x is None or _is_numbers(x),
+            made, params, is_leaf=_ends,
         )  # fmt: skip
 
     by_shape = stacking.matrix_labels(who, stack_axes, names)
@@ -331,4 +364,6 @@ def muon(
         )  # fmt: skip
     names = ("muon", "adam")  # optax's, in the state
     labels = labels_of("muon", muon_weight_dimension_numbers, stack_axes, names)
-    return matrices_and_rest(matrices, rest, labels, learning_rate, weight_decay, weight_decay_mask, names)
+    return matrices_and_rest(
+        matrices, rest, labels, learning_rate, weight_decay, weight_decay_mask, names, between=[identity()]
+    )  # optax's state has a scale by the shape there

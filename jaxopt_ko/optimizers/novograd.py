@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
@@ -25,6 +26,7 @@ class ScaleByNovogradState(NamedTuple):
     nu: Updates  # float[] a leaf, f32+  v_t, mean of |g|**2
 
 
+@errors.options
 def scale_by_novograd(
     b1: Hyper = 0.9,
     b2: Hyper = 0.25,

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
@@ -19,11 +20,11 @@ from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
 class ScaleByOptimisticGradientState(NamedTuple):
     """State of `scale_by_optimistic_gradient`."""
 
-    count: Array  # int32[]                          t, steps taken
     is_initial_step: Array  # bool[]                 is there no gradient before yet?
     previous_gradient: Updates  # like params, f32+  g of the step before
 
 
+@errors.options
 def scale_by_optimistic_gradient(
     alpha: Hyper = 1.0, beta: Hyper = 1.0, *, from_zero: bool = False
 ) -> GradientTransformation:

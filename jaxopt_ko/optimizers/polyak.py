@@ -8,13 +8,13 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko.compose import chain
+from jaxopt_ko.compose import chain, identity
 from jaxopt_ko.errors import FINITE, NONNEGATIVE, THRESHOLD, check_choice, check_hyper
 from jaxopt_ko.lift import Scalars, recipe
-from jaxopt_ko.numerics import ratio
-from jaxopt_ko.transforms.scaling import ScaleByScheduleState, scale_by_learning_rate
+from jaxopt_ko.numerics import joint_length, quotient, safe_sqrt
+from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.treewise import Vector, treewise
-from jaxopt_ko.types import GradientTransformation, Hyper
+from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper
 
 
 def scale_by_polyak(
@@ -26,16 +26,17 @@ def scale_by_polyak(
     """
     check_choice("scale_by_polyak", "variant", variant, ("sps", "sps+"))
 
-    def rule(
-        g: Vector, x: Vector, s: Any, h: Scalars, t: Array, value: Array
-    ) -> tuple[Vector, dict[str, Vector | Array]]:
+    def rule(g: Vector, x: Vector, s: Any, h: Scalars, value: Array) -> tuple[Vector, dict[str, Vector | Array]]:
         gap = value - h.f_min
         gap = jnp.maximum(gap, 0) if variant == "sps+" else gap
-        return jnp.minimum(ratio(gap, g.dot(g) + h.eps), h.max_learning_rate) * g, {}
+        size = joint_length([g.norm(), safe_sqrt(h.eps)])  # its square may be no number
+        far, unit = quotient(gap, size), g.map(lambda x: quotient(x, size.astype(x.dtype)))
+        within = (size == 0) | (far <= h.max_learning_rate * size)
+        return (far * unit).map(lambda u, v: jnp.where(within, u, v), h.max_learning_rate * g), {}
 
     hypers = {"f_min": (f_min, FINITE), "max_learning_rate": (max_learning_rate, THRESHOLD), "eps": (eps, NONNEGATIVE)}
     return treewise(
-        "scale_by_polyak", ScaleByScheduleState, init=lambda p: {}, rule=rule, hypers=hypers, value=True,
+        "scale_by_polyak", EmptyState, init=lambda p: {}, rule=rule, hypers=hypers, value=True,
         needs_params=False,
     )  # fmt: skip
 
@@ -53,4 +54,5 @@ def polyak_sgd(
     Not where f_min is above the least loss: with "sps" it then climbs, with "sps+" it stands.
     """
     check_hyper("polyak_sgd", "scaling", scaling, NONNEGATIVE)
-    return chain(scale_by_polyak(f_min, max_learning_rate, eps, variant), scale_by_learning_rate(scaling))
+    direction = chain(identity(), scale_by_polyak(f_min, max_learning_rate, eps, variant))  # nested as optax's state
+    return chain(direction, scale_by_learning_rate(scaling))

@@ -9,23 +9,22 @@ from jax import Array
 
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE, check_hyper
 from jaxopt_ko.lift import Scalars, recipe
-from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import first_value, ratio, safe_sqrt
 from jaxopt_ko.tree import wide_copy, wide_like
 from jaxopt_ko.treewise import Vector, treewise
-from jaxopt_ko.types import GradientTransformation, Hyper, Params, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, Updates
 
 
 class ProdigyState(NamedTuple):
     """State of `prodigy`."""
 
-    count: Array  # int32[]                   t, steps taken
     exp_avg: Updates  # like params, f32+     m_t, mean of d g
     exp_avg_sq: Updates  # like params, f32+  v_t, mean of (d g)**2
     grad_sum: Updates  # like params, f32+    s_t, weighted sum of the gradients
     params0: Params  # like params, f32+      x_0, the parameters at the start
     estim_lr: Array  # float[]                d_t, a lower bound of the distance from x_0 to the solution
     numerator_weighted: Array  # float[]      r_t, weighted sum of <g, x_0 - x>
+    count: Array  # int32[]                   t, steps taken
 
 
 @recipe
@@ -40,6 +39,7 @@ def prodigy(
     safeguard_warmup: bool = False,
     *,
     bias_correction: bool = True,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """Adam times an estimate d of the distance to the solution, which grows while the path goes straight.
 
@@ -49,19 +49,25 @@ def prodigy(
     d  <- max(d, estim_lr_coef r_t / |s_t|_1)
     u   = -a (m_t / (sqrt(v_t) + d eps) + weight_decay x)
 
+    nu_dtype: of v, float32 at least by default.
     beta3: b3, sqrt(b2) if None. estim_lr0: d_0. Leave learning_rate at 1, or let it be a schedule that falls from
     there. Needs params. Not to be continued from other parameters than those of init: it remembers them.
     """
     b1, b2 = (check_hyper("prodigy", f"betas[{i}]", b, FRACTION) for i, b in enumerate(betas))
 
     def init(p: Array) -> dict[str, Array]:
-        return {"exp_avg": wide_like(p), "exp_avg_sq": wide_like(p), "grad_sum": wide_like(p), "params0": wide_copy(p)}
+        return {
+            "exp_avg": wide_like(p),
+            "exp_avg_sq": wide_like(p, 0, nu_dtype),
+            "grad_sum": wide_like(p),
+            "params0": wide_copy(p),
+        }
 
-    def rule(g: Vector, x: Vector, s: Any, h: Scalars, t: Array) -> tuple[Vector, dict[str, Vector | Array]]:
+    def rule(g: Vector, x: Vector, s: Any, h: Scalars) -> tuple[Vector, dict[str, Vector | Array]]:
         d, b3 = s.estim_lr, safe_sqrt(h.b2) if beta3 is None else h.beta3
         a = d * h.learning_rate
         if bias_correction:
-            a = a * safe_sqrt(debias(h.b2, t)) / debias(h.b1, t)
+            a = a * safe_sqrt(h.gathered("b2")) / h.gathered("b1")
         dg = d * g
         m = h.b1 * s.exp_avg + (1 - h.b1) * dg
         v = h.b2 * s.exp_avg_sq + (1 - h.b2) * dg * dg
@@ -84,4 +90,7 @@ def prodigy(
     }
     hypers |= {} if beta3 is None else {"beta3": (beta3, FRACTION)}
     scalars = {"estim_lr": first_value(estim_lr0), "numerator_weighted": 0.0}
-    return treewise("prodigy", ProdigyState, init=init, rule=rule, hypers=hypers, scalars=scalars)
+    return treewise(
+        "prodigy", ProdigyState, init=init, rule=rule, hypers=hypers, scalars=scalars,
+        dtypes={"nu_dtype": nu_dtype}, debiased=("b1", "b2") if bias_correction else (),
+    )  # fmt: skip

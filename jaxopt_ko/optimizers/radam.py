@@ -5,17 +5,18 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import bias_correction as debias
-from jaxopt_ko.numerics import next_count, ratio, safe_sqrt
+from jaxopt_ko.numerics import ratio, safe_sqrt
 from jaxopt_ko.optimizers.adam import ScaleByAdamState
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.tree import wide_like
-from jaxopt_ko.types import GradientTransformation, Hyper
+from jaxopt_ko.types import DType, GradientTransformation, Hyper
 
 
+@errors.options
 def scale_by_radam(
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,
@@ -24,6 +25,8 @@ def scale_by_radam(
     threshold: Hyper = 5.0,
     *,
     nesterov: bool = False,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """Adam that divides by its second moment only once that is known from enough gradients.
 
@@ -31,20 +34,22 @@ def scale_by_radam(
     rho_oo = 2 / (1 - b2) - 1        rho_t = rho_oo - 2 t b2**t / (1 - b2**t)
     r_t**2 = (rho_t - 4) (rho_t - 2) rho_oo / ((rho_oo - 4) (rho_oo - 2) rho_t)
     u = r_t m_hat / (sqrt(v_hat + eps_root) + eps) if rho_t >= threshold, else m_hat
+
+    mu_dtype, nu_dtype: of m and v, float32 at least by default.
     """
 
     def init(p: Array) -> Memory:
-        return wide_like(p), wide_like(p)
+        return wide_like(p, 0, mu_dtype), wide_like(p, 0, nu_dtype)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        c2, steps = debias(h.b2, t), t.astype(h.b2.dtype)
+        c2, steps = h.gathered("b2"), t.astype(h.b2.dtype)
         most = 2 / (1 - h.b2) - 1
         rho = most - 2 * steps * (1 - c2) / c2
         square = (rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho)
         known = rho >= h.threshold
         r = safe_sqrt(jnp.where(known, square, 0))
-        next_ = {"weight_m": h.b1 / debias(h.b1, next_count(t)), "weight_g": (1 - h.b1) / debias(h.b1, t)}
-        return {"c1": debias(h.b1, t), "c2": c2, "r": r, "known": known.astype(r.dtype), **(next_ if nesterov else {})}
+        next_ = {"weight_m": h.b1 / h.gathered_next("b1"), "weight_g": (1 - h.b1) / h.gathered("b1")}
+        return {"c1": h.gathered("b1"), "c2": c2, "r": r, "known": known.astype(r.dtype), **(next_ if nesterov else {})}
 
     def rule(g: Array, p: Array, m: Array, v: Array, h: Scalars) -> Step:
         m = h.b1 * m + (1 - h.b1) * g
@@ -60,7 +65,11 @@ def scale_by_radam(
         "eps_root": (eps_root, NONNEGATIVE),
         "threshold": (threshold, NONNEGATIVE),
     }
-    return leafwise("scale_by_radam", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers)
+    dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
+    return leafwise(
+        "scale_by_radam", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes,
+        debiased=("b1", "b2"),
+    )  # fmt: skip
 
 
 @recipe
@@ -73,7 +82,9 @@ def radam(
     threshold: Hyper = 5.0,
     *,
     nesterov: bool = False,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """The step -lr u of `scale_by_radam`: Adam with a warm-up of its own, of some five steps at the default b2."""
-    rule = scale_by_radam(b1, b2, eps, eps_root, threshold, nesterov=nesterov)
+    rule = scale_by_radam(b1, b2, eps, eps_root, threshold, nesterov=nesterov, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
     return chain(rule, scale_by_learning_rate(learning_rate))

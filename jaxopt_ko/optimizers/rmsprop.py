@@ -7,19 +7,25 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, identity, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_hyper
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import ratio, safe_rsqrt, safe_sqrt, value_at, zero_count
 from jaxopt_ko.transforms.momentum import trace
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.tree import wide_like
-from jaxopt_ko.types import GradientTransformation, Hyper, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
 
 
 class ScaleByRmsState(NamedTuple):
     """State of `scale_by_rms`."""
+
+    nu: Updates  # like params, f32+  v_t, mean of g**2
+
+
+class ScaleByRmsWithCountState(NamedTuple):
+    """State of `scale_by_rms` with bias correction."""
 
     count: Array  # int32[]           t, steps taken
     nu: Updates  # like params, f32+  v_t, mean of g**2
@@ -28,17 +34,27 @@ class ScaleByRmsState(NamedTuple):
 class ScaleByRStdDevState(NamedTuple):
     """State of `scale_by_stddev`."""
 
+    mu: Updates  # like params, f32+  m_t, mean of g
+    nu: Updates  # like params, f32+  v_t, mean of g**2
+
+
+class ScaleByRStdDevWithCountState(NamedTuple):
+    """State of `scale_by_stddev` with bias correction."""
+
     count: Array  # int32[]           t, steps taken
     mu: Updates  # like params, f32+  m_t, mean of g
     nu: Updates  # like params, f32+  v_t, mean of g**2
 
 
+@errors.options
 def scale_by_rms(
     decay: Hyper = 0.9,
     eps: Hyper = 1e-8,
     initial_scale: Hyper = 0.0,
     eps_in_sqrt: bool = True,
     bias_correction: bool = False,
+    *,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """Each element over the root of the mean of its squares.
 
@@ -47,14 +63,15 @@ def scale_by_rms(
     u   = g / (sqrt(v_t) + eps)      eps_in_sqrt=False: torch, the textbook
 
     bias_correction: v_t / (1 - decay**t) in the place of v_t, without which the first steps are too long.
+    nu_dtype: of v, float32 at least by default.
     """
     start = check_hyper("scale_by_rms", "initial_scale", initial_scale, NONNEGATIVE)
 
     def init(p: Array) -> Memory:
-        return (wide_like(p, value_at(start, zero_count())),)
+        return (wide_like(p, value_at(start, zero_count()), nu_dtype),)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        return {"c": debias(h.decay, t)}
+        return {"c": h.gathered("decay")}
 
     def rule(g: Array, p: Array, v: Array, h: Scalars) -> Step:
         v = h.decay * v + (1 - h.decay) * g * g
@@ -62,15 +79,24 @@ def scale_by_rms(
         return (g * safe_rsqrt(v_hat + h.eps) if eps_in_sqrt else ratio(g, safe_sqrt(v_hat) + h.eps)), v
 
     hypers = {"decay": (decay, FRACTION), "eps": (eps, NONNEGATIVE)}
-    return leafwise("scale_by_rms", ScaleByRmsState, init=init, shared=shared, rule=rule, hypers=hypers)
+    dtypes = {"nu_dtype": nu_dtype}
+    if not bias_correction:
+        return leafwise("scale_by_rms", ScaleByRmsState, init=init, rule=rule, hypers=hypers, dtypes=dtypes)
+    return leafwise(
+        "scale_by_rms", ScaleByRmsWithCountState, init=init, shared=shared, rule=rule, hypers=hypers,
+        dtypes=dtypes, debiased=("decay",),
+    )  # fmt: skip
 
 
+@errors.options
 def scale_by_stddev(
     decay: Hyper = 0.9,
     eps: Hyper = 1e-8,
     initial_scale: Hyper = 0.0,
     eps_in_sqrt: bool = True,
     bias_correction: bool = False,
+    *,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """`scale_by_rms` with the variance v_t - m_t**2 in the place of v_t.
 
@@ -82,10 +108,10 @@ def scale_by_stddev(
     start = check_hyper("scale_by_stddev", "initial_scale", initial_scale, NONNEGATIVE)
 
     def init(p: Array) -> Memory:
-        return wide_like(p), wide_like(p, value_at(start, zero_count()))
+        return wide_like(p), wide_like(p, value_at(start, zero_count()), nu_dtype)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        return {"c": debias(h.decay, t)}
+        return {"c": h.gathered("decay")}
 
     def rule(g: Array, p: Array, m: Array, v: Array, h: Scalars) -> Step:
         m = h.decay * m + (1 - h.decay) * g
@@ -95,7 +121,13 @@ def scale_by_stddev(
         return (g * safe_rsqrt(variance + h.eps) if eps_in_sqrt else ratio(g, safe_sqrt(variance) + h.eps)), m, v
 
     hypers = {"decay": (decay, FRACTION), "eps": (eps, NONNEGATIVE)}
-    return leafwise("scale_by_stddev", ScaleByRStdDevState, init=init, shared=shared, rule=rule, hypers=hypers)
+    dtypes = {"nu_dtype": nu_dtype}
+    if not bias_correction:
+        return leafwise("scale_by_stddev", ScaleByRStdDevState, init=init, rule=rule, hypers=hypers, dtypes=dtypes)
+    return leafwise(
+        "scale_by_stddev", ScaleByRStdDevWithCountState, init=init, shared=shared, rule=rule, hypers=hypers,
+        dtypes=dtypes, debiased=("decay",),
+    )  # fmt: skip
 
 
 @recipe
@@ -111,6 +143,7 @@ def rmsprop(
     bias_correction: bool = False,
     *,
     lr_in_velocity: bool = True,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """AdaGrad that forgets: the rate of each element follows its recent gradients; see `scale_by_rms`.
 
@@ -119,7 +152,7 @@ def rmsprop(
     decay=0.99, eps_in_sqrt=False, lr_in_velocity=False.
     """
     rule = scale_by_stddev if centered else scale_by_rms
-    scaled = rule(decay, eps, initial_scale, eps_in_sqrt, bias_correction)
+    scaled = rule(decay, eps, initial_scale, eps_in_sqrt, bias_correction, nu_dtype=nu_dtype)
     step = scale_by_learning_rate(learning_rate)
     if momentum is not None:
         check_hyper("rmsprop", "momentum", momentum, FRACTION)

@@ -19,7 +19,6 @@ from jaxopt_ko.types import GradientTransformation, Hyper, Updates
 class ScaleByRpropState(NamedTuple):
     """State of `scale_by_rprop`."""
 
-    count: Array  # int32[]                     t, steps taken
     step_sizes: Updates  # like params, f32+    d_t, the step's size
     prev_updates: Updates  # like params, f32+  u_t, the last step, 0 where the gradient had turned
 

@@ -16,17 +16,17 @@ import numpy as np
 from jax import Array
 
 from jaxopt_ko import errors, stacking, tree
-from jaxopt_ko.compose import chain, partition, transform
+from jaxopt_ko.compose import chain, init_empty_state, partition, transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
-from jaxopt_ko.lift import recipe
+from jaxopt_ko.lift import Scalars, recipe
 from jaxopt_ko.matrices import JORDAN, Coefficients
-from jaxopt_ko.numerics import length, next_count, ratio, values_at, zero_count
-from jaxopt_ko.optimizers.muon import MuonDimensionNumbers, matrix_axes, orthogonalize
+from jaxopt_ko.numerics import length, quotient
+from jaxopt_ko.optimizers.muon import Matrices, MuonDimensionNumbers, matrix_axes
 from jaxopt_ko.stacking import MatrixAxes
 from jaxopt_ko.transforms.averaging import ema
 from jaxopt_ko.transforms.decay import add_decayed_weights
-from jaxopt_ko.transforms.scaling import ScaleByScheduleState, scale_by_learning_rate
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
+from jaxopt_ko.transforms.scaling import scale_by_learning_rate
+from jaxopt_ko.types import DType, EmptyState, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
 Numbers = MuonDimensionNumbers | PyTree | Callable[[Params], PyTree] | None
 SCALES: dict[str, Callable[[int, int], float]] = {  # s(fan_in, fan_out) of each norm
@@ -39,6 +39,7 @@ SCALES: dict[str, Callable[[int, int], float]] = {  # s(fan_in, fan_out) of each
 NORMS = tuple(SCALES)
 
 
+@errors.options
 def scale_by_lmo(
     norm: str = "spectral",
     radius: Hyper = 1.0,
@@ -71,31 +72,30 @@ def scale_by_lmo(
     """
     who = "scale_by_lmo"
     errors.check_choice(who, "norm", norm, NORMS)
-    hypers = {
-        "radius": errors.check_hyper(who, "radius", radius, POSITIVE),
-        "eps": errors.check_hyper(who, "eps", eps, NONNEGATIVE),
-    }
+    hypers = {"radius": (radius, POSITIVE), "eps": (eps, NONNEGATIVE)}
     scale_of = shape_scale or SCALES[norm]
-    nearest = orthogonalize(
-        ns_coeffs, ns_steps, eps, weight_dimension_numbers=weight_dimension_numbers, stack_axes=stack_axes,
-        compute_dtype=compute_dtype, stack_sharding=stack_sharding,
+    matrices = Matrices(
+        who, ns_coeffs, ns_steps, "frobenius", weight_dimension_numbers, stack_axes, compute_dtype, None, None,
+        stack_sharding,
     )  # fmt: skip
 
-    def update(updates: Updates, state: ScaleByScheduleState, params: Params = None) -> tuple[Updates, State]:
-        h = values_at(hypers, state.count, who)
+    def update(updates: Updates, state: EmptyState, params: Params = None, *, h: Scalars) -> tuple[Updates, State]:
         treedef = tree.structure(updates)
         axes = (_any_axes if norm in ("sign", "rms") else matrix_axes)(
             who, updates, weight_dimension_numbers, stack_axes
         )
         if norm == "spectral":
-            updates, _ = nearest.update(updates, state)
+            one = jnp.ones_like(h.eps)
+            updates = matrices.direction(updates, (one,), [jax.tree.leaves(updates)], h.eps, when=one > 0)
         steps = [
-            _stepped(g, **h, s=scale_of(*own.shape(np.shape(g))[1:]), norm=norm, axes=own)
+            _stepped(g, h.radius, h.eps, s=scale_of(*own.shape(np.shape(g))[1:]), norm=norm, axes=own)
+            if np.size(g)
+            else g
             for g, own in zip(jax.tree.leaves(updates), axes, strict=True)
         ]
-        return treedef.unflatten(steps), ScaleByScheduleState(next_count(state.count))
+        return treedef.unflatten(steps), state
 
-    return transform(who, lambda params: ScaleByScheduleState(zero_count()), update, state_type=ScaleByScheduleState)
+    return transform(who, init_empty_state, update, state_type=EmptyState, hypers=hypers)
 
 
 def _any_axes(who: str, updates: Updates, numbers: Any, stack_axes: PyTree) -> list[MatrixAxes]:
@@ -114,7 +114,7 @@ def _stepped(g: Array, radius: Array, eps: Array, *, s: float, norm: str, axes: 
     x = g.astype(wide)
     along = {"column": axes.columns, "row": axes.rows, "rms": (*axes.rows, *axes.columns)}
     if norm in along:
-        x = ratio(x, length(x, axis=along[norm], keepdims=True) + eps.astype(wide))
+        x = quotient(x, length(x, axis=along[norm], keepdims=True) + eps.astype(wide))
     elif norm == "sign":
         x = jnp.sign(x)
     return (radius.astype(wide) * s * x).astype(g.dtype)

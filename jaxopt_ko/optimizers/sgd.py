@@ -17,7 +17,7 @@ def sgd(
     nesterov: bool = False,
     accumulator_dtype: DType | None = None,
     *,
-    dampening: Hyper = 0.0,
+    dampening: Hyper | None = None,
     lr_in_velocity: bool = False,
 ) -> GradientTransformation:
     """Steps down the gradient, or along its velocity.
@@ -31,6 +31,8 @@ def sgd(
     dampening: see `trace`. Not for badly scaled problems: the steps zig-zag across a narrow valley.
     """
     step = scale_by_learning_rate(learning_rate)
+    if dampening is not None:
+        check_hyper("sgd", "dampening", dampening, FRACTION)
     if momentum is None:
         return chain(identity(), step)
     check_hyper("sgd", "momentum", momentum, FRACTION)

@@ -16,8 +16,7 @@ from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import frobenius, inverse_root, product
 from jaxopt_ko.matrixwise import matrixwise
-from jaxopt_ko.numerics import bias_correction as debias
-from jaxopt_ko.numerics import ratio, safe_sqrt
+from jaxopt_ko.numerics import quotient, ratio, safe_sqrt
 from jaxopt_ko.optimizers.adam import adamw
 from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
 from jaxopt_ko.stacking import matrix_labels
@@ -38,6 +37,7 @@ class ScaleByShampooState(NamedTuple):
     R_root: Updates  # float[…, b, n, n]    (R + eps I)**(-1/p)
 
 
+@errors.options
 def scale_by_shampoo(
     b2: Hyper | None = 0.999,
     eps: Hyper = 1e-8,
@@ -47,6 +47,7 @@ def scale_by_shampoo(
     block_size: int | None = None,
     root: str = "eigh",
     *,
+    nu_dtype: DType | None = None,
     stack_axes: PyTree = 0,
 ) -> GradientTransformation:
     """Every matrix, and every block of a large one, between two roots of what its gradients have been.
@@ -59,6 +60,7 @@ def scale_by_shampoo(
     precondition_frequency: f, the steps from one pair of roots to the next; matrices of other shapes take other turns.
     block_size: matrices with a longer side are cut into blocks of that size, and padded with zeros.
     root: "eigh", by eigenvalues; "newton", by products alone, for accelerators and exponents 1/2, 1/4, …
+    nu_dtype: of the graft's squares, float32 at least by default.
     """
     who = "scale_by_shampoo"
     errors.check_choice(who, "graft", graft, GRAFTS)
@@ -73,12 +75,12 @@ def scale_by_shampoo(
         count, m, n = _blocks(shape, block_size)
         zeros = [jnp.zeros((count, k, k), dtype) for k in (m, n)]
         eyes = [jnp.broadcast_to(jnp.eye(k, dtype=dtype), (count, k, k)) for k in (m, n)]
-        return jnp.zeros(shape if graft in GRAFTS[2:] else (0, 0), dtype), *zeros, *eyes
+        return jnp.zeros(shape if graft in GRAFTS[2:] else (0, 0), nu_dtype or dtype), *zeros, *eyes
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         one = jnp.ones_like(h.eps)
         return {"keep": one, "weight": one, "c2": one} if b2 is None else {
-            "keep": h.b2, "weight": 1 - h.b2, "c2": debias(h.b2, t)
+            "keep": h.b2, "weight": 1 - h.b2, "c2": h.gathered("b2")
         }  # fmt: skip
 
     def gathered(G: Array, L: Array, R: Array, h: Scalars) -> tuple[Array, Array]:
@@ -103,20 +105,21 @@ def scale_by_shampoo(
         if graft != "sgd":
             V = V + G * G if graft == "adagrad" else h.keep * V + h.weight * G * G
             D = ratio(G, safe_sqrt(V if graft == "adagrad" else V / h.c2) + h.eps)
-        return U * ratio(frobenius(D), frobenius(U)), V, L, R, L_root, R_root
+        return frobenius(D) * quotient(U, frobenius(U)), V, L, R, L_root, R_root
 
     hypers = {"eps": (eps, NONNEGATIVE), "exponent": (exponent, POSITIVE)}
     hypers |= {} if b2 is None else {"b2": (b2, FRACTION)}
     return matrixwise(
         who, ScaleByShampooState, init=init, rule=rule, hypers=hypers, shared=shared, refresh=refresh,
-        interval=precondition_frequency, stack_axes=stack_axes,
+        interval=("precondition_frequency", precondition_frequency), stack_axes=stack_axes,
+        debiased=() if b2 is None else ("b2",), dtypes={"nu_dtype": nu_dtype},
     )  # fmt: skip
 
 
 def _blocks(shape: tuple[int, ...], size: int | None) -> tuple[int, int, int]:
     """How many blocks, of how many rows and columns."""
     m, n = shape[-2:]
-    rows, columns = (m, n) if size is None else (min(size, m), min(size, n))
+    rows, columns = (max(side if size is None else min(size, side), 1) for side in (m, n))
     return -(-m // rows) * -(-n // columns), rows, columns
 
 
@@ -152,6 +155,7 @@ def shampoo(
     nesterov: bool = False,
     *,
     rest: GradientTransformation | None = None,
+    nu_dtype: DType | None = None,
     stack_axes: PyTree = 0,
 ) -> GradientTransformation:
     """The step -lr (v + weight_decay P), v = b1 v + (1 - b1) u, u of `scale_by_shampoo`, for matrices.
@@ -160,7 +164,9 @@ def shampoo(
     Not where roots are dear: on CPU those of 1024 x 1024 take most of a second; SOAP needs them more seldom.
     """
     errors.check_hyper("shampoo", "b1", b1, FRACTION)
-    rule = scale_by_shampoo(b2, eps, exponent, graft, precondition_frequency, block_size, root, stack_axes=stack_axes)
+    rule = scale_by_shampoo(
+        b2, eps, exponent, graft, precondition_frequency, block_size, root, nu_dtype=nu_dtype, stack_axes=stack_axes
+    )
     momentum = trace(b1, nesterov, dampening=b1)
     rest = adamw(learning_rate, b1, eps=eps, weight_decay=weight_decay) if rest is None else rest
     labels = matrix_labels("shampoo", stack_axes)

@@ -12,8 +12,8 @@ from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, check_hyper
 from jaxopt_ko.lift import Scalars, recipe
 from jaxopt_ko.transforms.averaging import ema
-from jaxopt_ko.transforms.scaling import ScaleByScheduleState, scale_by_learning_rate
-from jaxopt_ko.types import DType, GradientTransformation, Hyper
+from jaxopt_ko.transforms.scaling import scale_by_learning_rate
+from jaxopt_ko.types import DType, EmptyState, GradientTransformation, Hyper
 
 
 def scale_by_sign() -> GradientTransformation:
@@ -22,7 +22,7 @@ def scale_by_sign() -> GradientTransformation:
     def rule(g: Array, p: Array, h: Scalars) -> Array:
         return jnp.sign(g)
 
-    return leafwise("scale_by_sign", ScaleByScheduleState, rule=rule)
+    return leafwise("scale_by_sign", EmptyState, rule=rule)
 
 
 @recipe

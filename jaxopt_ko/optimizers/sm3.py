@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, UNIT, check_hyper
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
@@ -21,11 +22,11 @@ from jaxopt_ko.types import GradientTransformation, Hyper, PyTree, Updates
 class ScaleBySM3State(NamedTuple):
     """State of `scale_by_sm3`."""
 
-    count: Array  # int32[]           t, steps taken
     mu: Updates  # list a leaf, f32+  for each axis float[its length], the largest v across the others
     nu: Updates  # like params, f32+  m_t, mean of what is left of g
 
 
+@errors.options
 def scale_by_sm3(
     b1: Hyper = 0.9, b2: Hyper = 1.0, eps: Hyper = 1e-8, *, stack_axes: PyTree = 0
 ) -> GradientTransformation:
@@ -51,7 +52,7 @@ def scale_by_sm3(
         n = g.ndim
         bounds = [jnp.expand_dims(b, _others(a, n)) for a, b in enumerate(mu)]
         v = h.b2 * functools.reduce(jnp.minimum, bounds) + h.weight * g * g
-        mu = [jnp.max(v, _others(a, n)) for a in range(n)] or [v]
+        mu = [jnp.max(v, _others(a, n), initial=0) for a in range(n)] or [v]
         m = h.b1 * m + (1 - h.b1) * ratio(g, safe_sqrt(v + h.eps))
         return m, mu, m
 

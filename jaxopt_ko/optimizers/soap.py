@@ -13,7 +13,6 @@ from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import eigenvectors, orthonormal, product, rotated
 from jaxopt_ko.matrixwise import matrixwise
-from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import ratio, safe_sqrt
 from jaxopt_ko.optimizers.adam import adamw
 from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
@@ -33,6 +32,7 @@ class ScaleBySoapState(NamedTuple):
     Q_R: Updates  # float[…, n, n] eigenvectors of R
 
 
+@errors.options
 def scale_by_soap(
     b1: Hyper = 0.95,
     b2: Hyper = 0.95,
@@ -41,6 +41,7 @@ def scale_by_soap(
     precondition_frequency: int = 10,
     max_precondition_dim: int = 10000,
     *,
+    nu_dtype: DType | None = None,
     stack_axes: PyTree = 0,
 ) -> GradientTransformation:
     """Adam's direction in the basis where Shampoo's preconditioner is diagonal, for every matrix.
@@ -52,7 +53,8 @@ def scale_by_soap(
     Q_L  = orthogonal factor of L Q_L, and Q_R of R Q_R, every precondition_frequency steps
 
     The first gradient makes L, R and their eigenvectors, and no step. max_precondition_dim: a longer side is left in
-    its own basis. Three to five times the memory of Adam for square matrices.
+    its own basis. nu_dtype: of V, float32 at least by default.
+    Three to five times the memory of Adam for square matrices.
     """
     who = "scale_by_soap"
     errors.check_size(who, "max_precondition_dim", max_precondition_dim)
@@ -62,16 +64,15 @@ def scale_by_soap(
         factors = [jnp.zeros((size, size), dtype) for size in sides]
         return (
             jnp.zeros(shape, dtype),
-            jnp.zeros(shape, dtype),
+            jnp.zeros(shape, nu_dtype or dtype),
             *factors,
             *(jnp.eye(size, dtype=dtype) for size in sides),
         )
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         first = t == 1
-        counted = jnp.maximum(t - 1, 1)
         d1, d2 = (jnp.where(first, jnp.ones_like(b), b) for b in (h.b1, h.b2))
-        scale = safe_sqrt(debias(h.b2, counted)) / debias(h.b1, counted)
+        scale = safe_sqrt(h.gathered("b2", skipped=1)) / h.gathered("b1", skipped=1)
         return {"d1": d1, "d2": d2, "scale": scale, "first": first.astype(d1.dtype)}
 
     def refresh(G: Array, M: Array, V: Array, L: Array, R: Array, Q_L: Array, Q_R: Array, h: Scalars) -> Memory:
@@ -112,7 +113,8 @@ def scale_by_soap(
     }
     return matrixwise(
         who, ScaleBySoapState, init=init, rule=rule, hypers=hypers, shared=shared, refresh=refresh,
-        interval=precondition_frequency, lag=1, stack_axes=stack_axes,
+        interval=("precondition_frequency", precondition_frequency), lag=1, stack_axes=stack_axes,
+        dtypes={"nu_dtype": nu_dtype}, debiased=("b1", "b2"), skipped=1,
     )  # fmt: skip
 
 
@@ -128,6 +130,7 @@ def soap(
     precondition_frequency: int = 10,
     max_precondition_dim: int = 10000,
     *,
+    nu_dtype: DType | None = None,
     rest: GradientTransformation | None = None,
     stack_axes: PyTree = 0,
 ) -> GradientTransformation:
@@ -136,7 +139,10 @@ def soap(
     Matrices are the leaves with two axes behind their `stack_axes`. Not where the factors, m**2 + n**2 each twice,
     do not fit beside the weights: Muon keeps one matrix.
     """
-    rule = scale_by_soap(b1, b2, eps, shampoo_beta, precondition_frequency, max_precondition_dim, stack_axes=stack_axes)
+    rule = scale_by_soap(
+        b1, b2, eps, shampoo_beta, precondition_frequency, max_precondition_dim, nu_dtype=nu_dtype,
+        stack_axes=stack_axes,
+    )  # fmt: skip
     rest = adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay) if rest is None else rest
     labels = matrix_labels("soap", stack_axes)
     return matrices_and_rest(rule, rest, labels, learning_rate, weight_decay, mask)

@@ -9,12 +9,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import tree
+from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import chain, transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, THRESHOLD, check_dtype, check_hyper, check_pair, check_size
-from jaxopt_ko.lift import recipe, taking
-from jaxopt_ko.numerics import bias_correction as debias
-from jaxopt_ko.numerics import next_count, ratio, value_at, zero_count
+from jaxopt_ko.lift import Scalars, recipe, taking
+from jaxopt_ko.numerics import ratio, zero_count
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.hutchinson import hutchinson_estimator_diag_hessian
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
@@ -32,6 +31,7 @@ class SophiaState(NamedTuple):
     hessian_fn_state: State  # of hessian_diagonal_fn
 
 
+@errors.options
 def scale_by_sophia(
     b1: Hyper = 0.965,
     b2: Hyper = 0.99,
@@ -65,13 +65,13 @@ def scale_by_sophia(
     estimator = check_pair(who, "hessian_diagonal_fn", hessian_diagonal_fn)
     estimate = taking(estimator.update, 3)
     period = check_size(who, "update_interval", update_interval)
-    every = check_size(who, "print_win_rate_every_n_steps", print_win_rate_every_n_steps, 0) if verbose else 0
+    every = check_size(who, "print_win_rate_every_n_steps", print_win_rate_every_n_steps, 0) * bool(verbose)
     for name, dtype in (("mu_dtype", mu_dtype), ("nu_dtype", nu_dtype)):
         check_dtype(who, name, dtype)
     hypers = {"b1": (b1, FRACTION), "b2": (b2, FRACTION), "eps": (eps, NONNEGATIVE), "gamma": (gamma, NONNEGATIVE)}
     if clip_threshold is not None:
         hypers["bound"] = (clip_threshold, THRESHOLD)
-    checked = {key: check_hyper(who, "clip_threshold" if key == "bound" else key, *h) for key, h in hypers.items()}
+        check_hyper(who, "clip_threshold", clip_threshold, THRESHOLD)
 
     def init(params: Params) -> SophiaState:
         mu = jax.tree.map(lambda p: tree.wide_like(p, 0, mu_dtype), params)
@@ -79,30 +79,31 @@ def scale_by_sophia(
         return SophiaState(zero_count(), mu, nu, taking(estimator.init, 1)(params))
 
     def update(
-        updates: Updates, state: SophiaState, params: Params = None, **extra: Any
+        updates: Updates, state: SophiaState, params: Params = None, *, h: Scalars, **extra: Any
     ) -> tuple[Updates, SophiaState]:
-        t = next_count(state.count)
-        h = {key: value_at(value, state.count, who, key) for key, value in checked.items()}
-        correction = debias(h["b1"], t) if bias_correction else jnp.ones_like(h["b1"])
+        t, correction = h.t, h.gathered("b1") if bias_correction else jnp.ones_like(h.b1)
 
         def refreshed(nu: Updates, memory: State) -> tuple[Updates, State]:
             diagonal, memory = estimate(updates, memory, params, **extra)
-            return jax.tree.map(lambda old, d: _mean(old, d, h["b2"]).astype(old.dtype), nu, diagonal), memory
+            return jax.tree.map(lambda old, d: _mean(old, d, h.b2).astype(old.dtype), nu, diagonal), memory
 
         new = _if(state.count % period == 0, refreshed, state.nu, state.hessian_fn_state)
-        m = jax.tree.map(lambda old, g: _mean(old, g, h["b1"]), state.mu, updates)
+        m = jax.tree.map(lambda old, g: _mean(old, g, h.b1), state.mu, updates)
         curvature = new[0] if hessian_first else state.nu
-        u = jax.tree.map(lambda m, nu: _direction(m, nu, correction, h["gamma"], h["eps"]), m, curvature)
+        u = jax.tree.map(lambda m, nu: _direction(m, nu, correction, h.gamma, h.eps), m, curvature)
         if clip_threshold is not None:
             if every:
-                _print_win_rate(u, h["bound"], t, every)
-            u = jax.tree.map(lambda x: _within(x, h["bound"]), u)
+                _print_win_rate(u, h.bound, t, every)
+            u = jax.tree.map(lambda x: _within(x, h.bound), u)
         u = jax.tree.map(lambda x, g, p: x.astype(tree.common_dtype(tree.dtype_of(g), tree.dtype_of(p))),
                          u, updates, params)  # fmt: skip
         mu = jax.tree.map(lambda m, old: m.astype(old.dtype), m, state.mu)
         return u, SophiaState(t, mu, *new)
 
-    return transform(who, init, update, needs_params=True, state_type=SophiaState)
+    return transform(
+        who, init, update, needs_params=True, state_type=SophiaState, hypers=hypers,
+        debiased=("b1",) if bias_correction else (),
+    )  # fmt: skip
 
 
 @recipe

@@ -10,16 +10,15 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko import errors, stacking, tree
-from jaxopt_ko.compose import chain, partition, stateless_with_tree_map, transform
+from jaxopt_ko.compose import chain, init_empty_state, partition, stateless_with_tree_map, transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import eigenvectors, product, rotated
 from jaxopt_ko.matrixwise import matrixwise
-from jaxopt_ko.numerics import next_count, value_at, zero_count
 from jaxopt_ko.transforms.averaging import average_params, ema
 from jaxopt_ko.transforms.decay import add_decayed_weights
-from jaxopt_ko.transforms.scaling import ScaleByScheduleState, scale, scale_by_learning_rate
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
+from jaxopt_ko.transforms.scaling import scale, scale_by_learning_rate
+from jaxopt_ko.types import DType, EmptyState, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
 Mask = PyTree | Callable[[Params], PyTree]
 
@@ -35,6 +34,7 @@ class ScaleBySplusState(NamedTuple):
     Q_R: Updates  # float[…, n, n] eigenvectors of R
 
 
+@errors.options
 def scale_by_splus(
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,
@@ -75,7 +75,7 @@ def scale_by_splus(
 
     return matrixwise(
         who, ScaleBySplusState, init=init, rule=rule, hypers={"b1": (b1, FRACTION), "b2": (b2, FRACTION)},
-        shared=shared, refresh=refresh, interval=inverse_every, stack_axes=stack_axes,
+        shared=shared, refresh=refresh, interval=("inverse_every", inverse_every), stack_axes=stack_axes,
     )  # fmt: skip
 
 
@@ -88,24 +88,20 @@ def _gathered(G: Array, L: Array, R: Array, h: Scalars) -> tuple[Array, Array]:
 def _scale_by_shape(max_dim: int, nonstandard_constant: Hyper, stack_axes: PyTree) -> GradientTransformation:
     """u 2 / (m + n) of a matrix, nonstandard_constant u where a side is too long."""
 
-    def update(updates: Updates, state: ScaleByScheduleState) -> tuple[Updates, State]:
-        constant = value_at(nonstandard_constant, state.count, "splus", "nonstandard_constant")
+    def update(updates: Updates, state: EmptyState, *, h: Scalars) -> tuple[Updates, State]:
         leaves, treedef = tree.flatten(updates)
         stacks = stacking.count_stack_axes("splus", updates, stack_axes)
 
         def scaled(u: Array, stack: int) -> Array:
-            m, n = u.shape[stack:]
+            m, n = u.shape[stack:] if u.size else (1, 1)
             wide = tree.compute_dtype(u.dtype)
-            factor = 2 / (m + n) if max(m, n) <= max_dim else constant.astype(wide)
+            factor = 2 / (m + n) if max(m, n) <= max_dim else h.nonstandard_constant.astype(wide)
             return (factor * u.astype(wide)).astype(u.dtype)
 
-        new = ScaleByScheduleState(next_count(state.count))
-        return treedef.unflatten([scaled(u, stack) for u, stack in zip(leaves, stacks, strict=True)]), new
+        return treedef.unflatten([scaled(u, stack) for u, stack in zip(leaves, stacks, strict=True)]), state
 
-    def init(params: Params) -> ScaleByScheduleState:
-        return ScaleByScheduleState(zero_count())
-
-    return transform("splus", init, update, state_type=ScaleByScheduleState)
+    hypers = {"nonstandard_constant": (nonstandard_constant, NONNEGATIVE)}
+    return transform("splus", init_empty_state, update, state_type=EmptyState, hypers=hypers)
 
 
 @recipe

@@ -8,12 +8,11 @@ from jax import Array
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_hyper
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import bias_correction as debias
 from jaxopt_ko.numerics import ratio, safe_sqrt, value_at, zero_count
 from jaxopt_ko.optimizers.adam import ScaleByAdamState
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.tree import wide_like
-from jaxopt_ko.types import GradientTransformation, Hyper
+from jaxopt_ko.types import DType, GradientTransformation, Hyper
 
 
 def scale_by_yogi(
@@ -22,6 +21,9 @@ def scale_by_yogi(
     eps: Hyper = 1e-3,
     eps_root: Hyper = 0.0,
     initial_accumulator_value: Hyper = 1e-6,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """Adam whose second moment moves by no more than (1 - b2) g**2 a step, up or down.
 
@@ -30,14 +32,16 @@ def scale_by_yogi(
     u   = m_hat / (sqrt(v_hat + eps_root) + eps)
 
     Both moments begin at initial_accumulator_value, as in optax; the paper has no bias correction.
+    mu_dtype, nu_dtype: of m and v, float32 at least by default.
     """
     start = check_hyper("scale_by_yogi", "initial_accumulator_value", initial_accumulator_value, NONNEGATIVE)
 
     def init(p: Array) -> Memory:
-        return wide_like(p, value_at(start, zero_count())), wide_like(p, value_at(start, zero_count()))
+        first, same = (value_at(start, zero_count()) for _ in range(2))  # in memory of their own
+        return wide_like(p, first, mu_dtype), wide_like(p, same, nu_dtype)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        return {"c1": debias(h.b1, t), "c2": debias(h.b2, t)}
+        return {"c1": h.gathered("b1"), "c2": h.gathered("b2")}
 
     def rule(g: Array, p: Array, m: Array, v: Array, h: Scalars) -> Step:
         m = h.b1 * m + (1 - h.b1) * g
@@ -51,10 +55,23 @@ def scale_by_yogi(
         "eps": (eps, NONNEGATIVE),
         "eps_root": (eps_root, NONNEGATIVE),
     }
-    return leafwise("scale_by_yogi", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers)
+    dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
+    return leafwise(
+        "scale_by_yogi", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes,
+        debiased=("b1", "b2"),
+    )  # fmt: skip
 
 
 @recipe
-def yogi(learning_rate: Hyper, b1: Hyper = 0.9, b2: Hyper = 0.999, eps: Hyper = 1e-3) -> GradientTransformation:
+def yogi(
+    learning_rate: Hyper,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-3,
+    *,
+    mu_dtype: DType | None = None,
+    nu_dtype: DType | None = None,
+) -> GradientTransformation:
     """The step -lr u of `scale_by_yogi`: for sparse gradients, after which Adam's rate would rise too fast."""
-    return chain(scale_by_yogi(b1, b2, eps), scale_by_learning_rate(learning_rate))
+    rule = scale_by_yogi(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
+    return chain(rule, scale_by_learning_rate(learning_rate))

@@ -19,7 +19,7 @@ from jax import Array
 from jaxopt_ko import errors, tree
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, check_hyper
 from jaxopt_ko.lift import name_of, once, taking, transform
-from jaxopt_ko.numerics import first_true, joined, largest, next_count, value_at, zero_count
+from jaxopt_ko.numerics import first_true, joined, largest, next_count, norm, value_at, zero_count
 from jaxopt_ko.solvers.program import Program, program
 from jaxopt_ko.types import (
     KKT,
@@ -40,6 +40,7 @@ GROWTH = 10.0  # of rho, after a round in which the violation did not fall enoug
 FALL = 0.5  # to which part it is to fall
 SHARPER = 0.1  # times the accuracy of a round, the next one's
 LARGEST = 0.7  # 1/eps to this power: the largest rho
+FLAT = 0.1  # what a step as long as x takes off the violation, at most, where it has a minimum
 PATIENCE = 3  # rounds, one after the other, that the inner method ended short of their accuracy
 
 
@@ -76,7 +77,8 @@ def augmented_lagrangian(
     evaluates what the inner one does and, where a round ends, what the inner init does.
 
     gtol: converged when violation and max|grad L| are at most this times max(1, |f|); sqrt(eps) by default, `tol`
-    takes its place. Status: INFEASIBLE where rho grows beyond bounds; STUCK where the inner method fails.
+    takes its place. Status: INFEASIBLE where no step lowers the violation; STUCK where rho grows beyond
+    bounds or the inner method fails, as it does where the multipliers have no bound (x**2 <= 0).
     Raises what `interior_point` does, and TransformationError if inner is no solver. Not where high accuracy is
     wanted and n is small: interior_point takes a tenth of the evaluations.
     """
@@ -166,15 +168,20 @@ def augmented_lagrangian(
             found = _multipliers(problem, bounds, x, y_new, z_new)
             limit = gtol_ * size
             done = (violation <= limit) & (left <= limit) & (after.info.optimality <= limit)
+            # a violation that no step lowers: |J'c_+| max(1, |x|) <= FLAT |c_+|**2, c_+ what is violated of c
+            broken = joined([c_e, jnp.maximum(c_i, 0)])
+            _, pull = jax.vjp(lambda x: problem.evaluate(x)[0][1:], x)
+            fall = norm(pull(broken)[0]) * jnp.maximum(1, norm(x))
+            nowhere = (violation > limit) & (fall <= FLAT * (broken @ broken))
             failed = jnp.where(after.info.optimality <= accuracy * size, np.int32(0), failures + np.int32(1))
             larger = jnp.where(left > jnp.maximum(FALL * missed, gtol_), GROWTH * rho, rho)
             code = first_true(
                 [
                     done,
                     ~jnp.isfinite(f),
-                    larger > eps**-LARGEST,
+                    ((larger > eps**-LARGEST) | (failed >= PATIENCE)) & nowhere,
                     (failed >= PATIENCE) & (left <= limit) & after.info.status.success,
-                    failed >= PATIENCE,
+                    (larger > eps**-LARGEST) | (failed >= PATIENCE),
                 ],
                 [Code.GRADIENT_SMALL, Code.NOT_FINITE, Code.INFEASIBLE, Code.DECREASE_SMALL, Code.STUCK],
                 Code.RUNNING,
@@ -199,7 +206,7 @@ def augmented_lagrangian(
             next_count(count), inner_, y, z, rho, missed, accuracy, rounds, failures, spent, multipliers, kkt, aux, info
         )
 
-    return transform(who, init, update, needs_params=True, state_type=AugmentedLagrangianState)
+    return transform(who, init, update, needs_params=True, state_type=AugmentedLagrangianState, solver=True)
 
 
 def _multipliers(problem: Program, bounds: Any, x: Array, y: Array, z: Array) -> Multipliers:

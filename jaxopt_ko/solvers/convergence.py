@@ -56,14 +56,24 @@ def bound(at: Course, gtol: Array, given: Any) -> Array:
 
 
 def short(at: Course, x: Array, step: Array, power: float) -> Array:
-    """bool[]: is |step| <= eps**power |x|? |x| of the start, or 1, if that is larger."""
-    brief: Array = norm(step) <= np.finfo(x.dtype).eps ** power * jnp.maximum(norm(x), or_one(at.length))
+    """bool[]: is |step_i| <= eps**power |x_i| for every element? For x_i the length of the start, or 1 if that is less,
+    where it is smaller. Beside |x| as a whole a long step of a small element would count for nothing."""
+    least = jnp.minimum(1, or_one(at.length))
+    brief: Array = jnp.all(jnp.abs(step) <= np.finfo(x.dtype).eps ** power * jnp.maximum(jnp.abs(x), least))
     return brief
 
 
 def flat(at: Course, x: Array, step: Array, lost: Array) -> Array:
     """bool[]: have the last steps been lost in f's rounding (`lost`: the last), and short in x?"""
     return ((at.idle >= IDLE) & short(at, x, step, 1 / 3)) | (lost & short(at, x, step, 1 / 2))
+
+
+def spent(at: Course, x: Array, value: Array, step: Array, decrease: Array) -> Array:
+    """bool[]: is the step lost beside |x|, and what f falls by beside all that it has fallen? An element of x that goes
+    to 0 goes on for ever, and f with it."""
+    eps = np.finfo(x.dtype).eps
+    over: Array = (norm(step) <= eps * norm(x)) & (decrease <= eps * (at.value - value))
+    return over
 
 
 def endless(at: Course, x: Array, value: Array, step: Array, g: Array, g_new: Array) -> Array:

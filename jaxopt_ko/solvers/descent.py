@@ -17,10 +17,21 @@ from jax import Array
 from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import chain
 from jaxopt_ko.errors import NONNEGATIVE, check_hyper
-from jaxopt_ko.lift import name_of, named, once, taking, transform
+from jaxopt_ko.lift import Method, method_of, name_of, once, pair_of, taking, transform
 from jaxopt_ko.numerics import first_true, largest, next_count, norm, or_one, value_at, zero_count
-from jaxopt_ko.solvers.convergence import Course, bound, carried_off, course, endless, flat, onward, short, unit
-from jaxopt_ko.solvers.linesearch import SearchUpdate
+from jaxopt_ko.solvers.convergence import (
+    IDLE,
+    Course,
+    bound,
+    carried_off,
+    course,
+    endless,
+    flat,
+    onward,
+    short,
+    spent,
+    unit,
+)
 from jaxopt_ko.solvers.objective import Objective, objective
 from jaxopt_ko.solvers.search import Line, LineSearch, Reached, takes_last, try_one
 from jaxopt_ko.tree import pick
@@ -96,8 +107,8 @@ def descent(
     name: how errors call it.
     """
     direction = errors.check_pair("descent", "direction", direction)
-    searching: Any = errors.check_pair("descent", "linesearch", linesearch).update
-    errors.check_search("descent", searching, isinstance(searching, SearchUpdate))
+    searching = method_of(errors.check_pair("descent", "linesearch", linesearch)).search
+    errors.check_search("descent", linesearch.update, searching is not None)
     who = name or f"descent({name_of(direction)}, {name_of(linesearch)})"
     for word, tolerance in (("gtol", gtol), ("ftol", ftol)):
         if tolerance is not None:
@@ -111,10 +122,10 @@ def descent(
         if isinstance(state, DescentState):
             return flat.update(updates, state, params, **extra)
         if type(state) is not tuple:
-            errors.check_state_type(who, state, DescentState)
+            errors.state_type(who, state, DescentState)
         return nested.update(updates, state, params, **extra)
 
-    return GradientTransformation(init, named(update, who))
+    return pair_of(Method(who, solver=True), init, update)
 
 
 DOWNHILL = transform("downhill", lambda params: EmptyState(), lambda g, state: (jax.tree.map(jnp.negative, g), state))
@@ -130,14 +141,14 @@ def searched(
     """`descent`, or a plain chain where linesearch is None or foreign."""
     if linesearch is None:
         return direction
-    if not isinstance(linesearch.update, SearchUpdate):
+    if method_of(linesearch).search is None:
         return chain(direction, linesearch)
     return descent(direction, linesearch, gtol=gtol, ftol=ftol, name=name)
 
 
 def _nested(who: str, direction: GradientTransformation, linesearch: GradientTransformation) -> GradientTransformation:
     """chain(direction, linesearch), with the tree made one vector once for both."""
-    searching: Any = linesearch.update
+    searching = method_of(linesearch).search
 
     def init(params: Params) -> tuple[State, ...]:
         return *_parts(direction.init(tree.zeros_vector(params))), linesearch.init(params)
@@ -252,7 +263,8 @@ def _flat(
             unheard = ftol_ * jnp.abs(value)
             lost = moved & (count > 2) & (decrease <= unheard) & (predicted <= unheard)
             lost &= optimality > 0.5 * info.optimality  # and g no longer tells more than f
-            after = pick(first, course(value, x, optimality), onward(run, optimality, moved, lost))
+            gone = moved & spent(run, x_new, value, step, decrease)
+            after = pick(first, course(value, x, optimality), onward(run, optimality, moved, lost | gone))
 
             ahead = -0.5 * guess * slope  # what the next step should bring, to first order
             level = flat(after, x_new, step, lost)
@@ -269,6 +281,7 @@ def _flat(
                 near &= (optimality <= eps**0.25 * jnp.abs(value)) | (jnp.abs(value) <= eps ** (5 / 6))
                 small |= near
             still = moved & nowhere(problem, x_new, 0.25 * (x_new - x))
+            still |= gone & (after.idle >= IDLE)
             if search.unit:
                 still |= moved & nowhere(problem, x_new, guess * p_new)
             stuck = ~arrived & ~follows
@@ -306,7 +319,7 @@ def _flat(
         step, *rest = jax.lax.cond(first | line.over | bottomless | close, turn, go_on)
         return problem.unravel(step), DescentState(count, *rest)
 
-    return transform(who, init, update, needs_params=True, state_type=DescentState)
+    return transform(who, init, update, needs_params=True, state_type=DescentState, solver=True)
 
 
 def nowhere(problem: Objective, x: Array, p: Array) -> Array:

@@ -106,4 +106,4 @@ def first_order(pair: GradientTransformation) -> GradientTransformation:
             next_count(count), inner, grad, value, better_of(new, best), better_of(aux_new, aux), run, info
         )
 
-    return transform(who, init, update, needs_params=True)
+    return transform(who, init, update, needs_params=True, solver=True)

@@ -43,6 +43,9 @@ MU, MU_FACTOR, MU_POWER, MU_ERROR = 0.1, 0.2, 1.5, 10.0  # mu, kappa_mu, theta_m
 TAU = 0.99  # tau_min of (8)
 SIGMA = 1e10  # kappa_Sigma of (16)
 S_MAX = 100.0  # of (5)
+SCALED = 100.0  # the most that (5) is divided by
+SOUND = 0.5  # gtol to this power: what is left of the conditions without scaling, relative to f and its gradient
+RELAXED, CRAMPED = 0.5, 0.6  # eps to these powers: by how much a bound is relaxed where the room over mu is less
 THETA_MAX, THETA_MIN = 1e4, 1e-4  # of (21): times max(1, theta) at the start
 G_THETA, G_PHI, ARMIJO = 1e-5, 1e-8, 1e-8  # gamma_theta, gamma_phi of (18), eta_phi of (20)
 S_THETA, S_PHI = 1.1, 2.3  # of (19)
@@ -93,6 +96,7 @@ class InteriorPointState(NamedTuple):
     z: Array  # float[2n+q]           multipliers of the rooms r
     step: Array  # float[n+q]         (dx, ds), along which the next trial is
     step_y: Array  # float[m]         dy
+    relaxed: Array  # float[2n+q]     by how much each room is larger than it is in the problem
     filter: Array  # float[24,2]      pairs (theta, phi) that a trial must not be dominated by
     multipliers: Multipliers  # without scaling
     kkt: KKT  # without scaling
@@ -124,7 +128,9 @@ def interior_point(*, gtol: Hyper | None = None) -> GradientTransformation:
     that come in are not read.
 
     gtol: converged when the error (5) of the scaled problem is at most this; eps**0.5 by default; `tol` takes its
-    place. The scale is such that no gradient at the start is larger than 100.
+    place. The scale is such that no gradient at the start is larger than 100. No run succeeds where one of the
+    conditions without any scaling is missed by more than gtol**0.5, relative to f and its gradient.
+    Where the constraints leave no interior, a bound that is met, and that only, is relaxed by eps**0.5 (section 3.5).
     Status: INFEASIBLE where the violation has a minimum that is not 0; UNBOUNDED, NOT_FINITE, STUCK.
 
     Raises MissingArgumentError without value_fn; TreeError for a value that is not one number, constraints that are
@@ -158,7 +164,7 @@ def interior_point(*, gtol: Hyper | None = None) -> GradientTransformation:
         scalars = jnp.stack(Scalars(zero, zero, zero, zero + MU, zero, zero, zero, zero))
         state = InteriorPointState(
             no, scalars, jnp.zeros(4, jnp.int32), jnp.ones(1 + p + q, dtype), jnp.zeros(1 + p + q, dtype),
-            jnp.zeros((1 + p + q, n), dtype), jnp.zeros((n, n), dtype), s, y, z, jnp.zeros(n + q, dtype), y,
+            jnp.zeros((1 + p + q, n), dtype), jnp.zeros((n, n), dtype), s, y, z, jnp.zeros(n + q, dtype), y, z,
             jnp.full((ENTRIES, 2), _most(dtype), dtype),
             Multipliers(*problem.unstack(y), problem.unravel(nil), problem.unravel(nil)),
             KKT(zero, zero, zero), aux, info,
@@ -192,7 +198,7 @@ def interior_point(*, gtol: Hyper | None = None) -> GradientTransformation:
             ),
         )
 
-    return transform(who, init, update, needs_params=True, state_type=InteriorPointState)
+    return transform(who, init, update, needs_params=True, state_type=InteriorPointState, solver=True)
 
 
 def _advance(
@@ -200,7 +206,7 @@ def _advance(
 ) -> tuple[Updates, InteriorPointState]:
     """An update of a run that is not over."""
     n, eps = problem.x.size, float(np.finfo(problem.x.dtype).eps)
-    space, info = Space(problem), state.info
+    space, info = Space(problem, state.relaxed), state.info
     alpha, longest, slope, mu, kept, weight, left, _ = Scalars(*state.scalars)
     kind = Counts(*state.counts).kind
     first, fresh, restoring = state.count == 1, kind == FRESH, kept > 0
@@ -310,7 +316,9 @@ def _turn(
     old, counts, info = Scalars(*state.scalars), Counts(*state.counts), state.info
     x, s, y, z, mu = problem.x, state.slack, state.y, state.z, old.mu
     first, leaves, enters, corrects, returns = (event == e for e in (FIRST, LEAVES, ENTERS, CORRECTS, RETURNS))
-    moves, derives, tiny = _moves(event), _derives(event), size < 10 * eps
+    moves, derives = _moves(event), _derives(event)
+    still = jnp.all(x_new == x) & (largest(s_new - s) < 10 * eps)  # a relaxed bound is no way out of the box
+    tiny = (size < 10 * eps) | (moves & still)
     restoring = old.kept > 0
     restores = (restoring & ~leaves) | enters
     tau = jnp.maximum(TAU, 1 - mu)
@@ -341,13 +349,18 @@ def _turn(
     values, scale, J, H, y = jax.lax.cond(derives, derive, keep)
     s = jnp.where(first, jnp.maximum(-values[1 + p :], PUSH), jnp.where(derives, s_new, s))
     c, r = space.violation(values, s), space.rooms(x, s)
+    cramped, relaxed = space.cramped(r, mu)
+    cramped = cramped & moves
+    relaxed = jnp.where(cramped, relaxed, state.relaxed)
+    r = r + relaxed - state.relaxed
+    z = jnp.where(cramped, mu / r, z)
     y = jnp.where(enters, weight * c, y)
 
     # How far from a solution? (5), (7)
     rest = space.residual(J, y, z, restores)
     z_sum, y_sum = jnp.sum(z), jnp.sum(jnp.abs(y))
-    s_d = jnp.maximum(S_MAX, (y_sum + z_sum) / max(1, y.size + z.size)) / S_MAX
-    s_c = jnp.maximum(S_MAX, z_sum / max(1, z.size)) / S_MAX
+    s_d = jnp.clip((y_sum + z_sum) / max(1, y.size + z.size) / S_MAX, 1, SCALED)
+    s_c = jnp.clip(z_sum / max(1, z.size) / S_MAX, 1, SCALED)
     missed = largest(c)
     worst = jnp.maximum(largest(rest) / s_d, jnp.where(restores, 0, missed))
     most = jnp.max(jnp.where(space.there, r * z, 0), initial=0.0)
@@ -394,23 +407,35 @@ def _turn(
     slope = g - mu * jnp.sum(dr / r)
     y = jnp.where(alone, jnp.where(largest(step_y) > LARGEST, 0, step_y), y)
 
+    # Without scaling
+    y_raw, c_raw, z_x = y * scale[1:] / scale[0], values[1:] / scale[1:], z[: 2 * n].reshape(2, n) / scale[0]
+    g = (J[0] + y @ J[1:]) / scale[0]
+    z_x = jnp.where(space.fixed[None], jnp.maximum(0, jnp.stack([g, -g])), z_x)
+    kkt = KKT(
+        largest(g - z_x[0] + z_x[1]),
+        jnp.maximum(largest(c_raw[:p]), jnp.max(c_raw[p:], initial=0.0)),
+        largest(joined([(r * z)[: 2 * n] / scale[0], c_raw[p:] * y_raw[p:]])),
+    )
+    f, f_slope = jnp.where(event == BROKEN, raw[0], values[0] / scale[0]), largest(J[0]) / scale[0]
+    limit = gtol**SOUND * jnp.stack([1 + f_slope, jnp.ones_like(f), 1 + jnp.abs(f)])
+    sound = jnp.all(jnp.stack(kkt) <= limit)
+
     # Is it over?
     now = jnp.maximum(error(jnp.zeros_like(mu)), 0)
     known = jnp.all(jnp.isfinite(J)) & jnp.all(jnp.isfinite(H))
     optimality = jnp.where(restores, jnp.maximum(now, missed), now)
     close = jnp.where(moves & (optimality <= 100 * gtol), counts.close + 1, np.int32(0))
-    f = values[0] / scale[0]
     far = jnp.maximum(largest(x), jnp.where(missed <= gtol, -f, 0)) > eps**-1.25
     stuck = (event == LOST) | ~found.good | (moves & tiny & (before <= gtol / 10))
     derived = derives & ~first
     code = first_true(
         [
             (event == BROKEN) | (derives & ~known),
-            derived & ~restores & ~leaves & (now <= gtol),
+            derived & ~restores & ~leaves & (now <= gtol) & sound,
             restores & ((derived & (now <= 100 * gtol)) | ((event == LOST) & (now <= jnp.sqrt(gtol)))),
             far,
-            (stuck & ~restores & (optimality <= 100 * gtol)) | (close >= PATIENCE),
-            stuck & ~enters,
+            ((stuck & ~restores & (optimality <= 100 * gtol)) | (close >= PATIENCE)) & sound,
+            (stuck & ~enters) | (close >= PATIENCE),
         ],
         [Code.NOT_FINITE, Code.GRADIENT_SMALL, Code.INFEASIBLE, Code.UNBOUNDED, Code.DECREASE_SMALL, Code.STUCK],
         np.int32(Code.RUNNING),
@@ -425,18 +450,9 @@ def _turn(
     entries = jnp.where(emptied, np.int32(0), counts.entries + adds.astype(jnp.int32))
     counts_ = jnp.stack(Counts(counts.iterations + moves.astype(jnp.int32), kind, entries, close))
 
-    # Without scaling
-    y_raw, c_raw, z_x = y * scale[1:] / scale[0], values[1:] / scale[1:], z[: 2 * n].reshape(2, n) / scale[0]
-    g = (J[0] + y @ J[1:]) / scale[0]
-    z_x = jnp.where(space.fixed[None], jnp.maximum(0, jnp.stack([g, -g])), z_x)
-    kkt = KKT(
-        largest(g - z_x[0] + z_x[1]),
-        jnp.maximum(largest(c_raw[:p]), jnp.max(c_raw[p:], initial=0.0)),
-        largest(joined([(r * z)[: 2 * n] / scale[0], c_raw[p:] * y_raw[p:]])),
-    )
     multipliers = Multipliers(*problem.unstack(y_raw), problem.unravel(z_x[0]), problem.unravel(z_x[1]))
     new = InteriorPointState(
-        state.count, scalars, counts_, scale, values, J, H, s, y, z, step, step_y, filter_, multipliers, kkt,
+        state.count, scalars, counts_, scale, values, J, H, s, y, z, step, step_y, relaxed, filter_, multipliers, kkt,
         pick(derives, aux, state.aux), _told(info, f, optimality, event, measured, state.step[:n], code),
     )  # fmt: skip
     return pick(derives, move_to, jax.tree.map(jnp.zeros_like, move_to)), new
@@ -445,15 +461,15 @@ def _turn(
 class Space:
     """The rooms r = (x - lower, upper - x, s) and c = (c_e, c_i + s) of a program."""
 
-    def __init__(self, problem: Program) -> None:
-        self.problem, self.n, self.p = problem, problem.x.size, problem.p
+    def __init__(self, problem: Program, relaxed: Array) -> None:
+        self.problem, self.n, self.p, self.relaxed = problem, problem.x.size, problem.p, relaxed
         lower, upper = problem.lower, problem.upper
         self.fixed = lower >= upper
         slack = jnp.ones(problem.q, bool)
         self.there = joined([jnp.isfinite(lower) & ~self.fixed, jnp.isfinite(upper) & ~self.fixed, slack])
         bounds = joined([lower, upper, jnp.zeros(problem.q, lower.dtype)])
-        eps = float(np.finfo(lower.dtype).eps)
-        self.least = eps * jnp.maximum(1, jnp.where(self.there, jnp.abs(bounds), 0))
+        self.eps = float(np.finfo(lower.dtype).eps)
+        self.size = jnp.maximum(1, jnp.where(self.there, jnp.abs(bounds), 0))
 
     def inside(self, x: Array) -> Array:
         """Section 3.6: x, a little away from the bounds."""
@@ -466,8 +482,17 @@ class Space:
 
     def rooms(self, x: Array, s: Array) -> Array:
         """float[2n+q]: r, 1 where there is no bound."""
-        r = joined([x - self.problem.lower, self.problem.upper - x, s])
-        return jnp.where(self.there, jnp.maximum(r, self.least), 1)
+        r = joined([x - self.problem.lower, self.problem.upper - x, s]) + self.relaxed
+        return jnp.where(self.there, jnp.maximum(r, self.eps * self.size), 1)
+
+    def cramped(self, r: Array, mu: Array) -> tuple[Array, Array]:
+        """Section 3.5: which of r are so small that no interior is left, and how far the bounds are then relaxed.
+
+        Equations that hold a variable at its bound make multipliers without bound of both. f and c see x no further
+        than the bound itself.
+        """
+        small = self.there & (self.relaxed == 0) & (r < self.eps**CRAMPED * mu)
+        return small, jnp.where(small, self.eps**RELAXED * self.size, self.relaxed)
 
     def change(self, step: Array) -> Array:
         """float[2n+q]: of r along (dx, ds)."""

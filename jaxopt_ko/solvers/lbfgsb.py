@@ -18,7 +18,7 @@ from jaxopt_ko.errors import NONNEGATIVE, check_hyper, check_size
 from jaxopt_ko.lift import once, transform
 from jaxopt_ko.numerics import first_true, next_count, or_one, safe_sqrt, value_at, zero_count
 from jaxopt_ko.solvers.bounds import box, move
-from jaxopt_ko.solvers.convergence import Course, bound, carried_off, course, endless, flat, onward, short
+from jaxopt_ko.solvers.convergence import IDLE, Course, bound, carried_off, course, endless, flat, onward, short, spent
 from jaxopt_ko.solvers.objective import objective
 from jaxopt_ko.solvers.search import Line, Reached, takes_last, zoom
 from jaxopt_ko.tree import pick
@@ -159,7 +159,8 @@ def lbfgsb(
         enough = (line.count >= LOST_TRIALS) & short(run, x, trial, 1 / 3)
         close = jnp.zeros((), bool)
         if given is None:  # the gradient is small, and along p a minimum is near
-            close = (info.optimality <= gtol_) & (line.done | (line.phase > 0)) & short(run, x, trial, 0.5)
+            close = (info.optimality <= gtol_ * jnp.minimum(1, run.steepest)) & (line.done | (line.phase > 0))
+            close &= short(run, x, trial, 0.5)
         over = running & (line.over | (lost & enough) | bottomless | close)
         from_last = takes_last(line)
         a = pick(from_last, line.last, line.safe).stepsize
@@ -173,13 +174,14 @@ def lbfgsb(
         optimality, unheard = projected_gradient(x_new, new.grad, lower, upper), ftol_ * jnp.abs(f)
         decrease, predicted, moved = info.value - f, -a * line.start.slope, x_new - x
         unfelt = taken & (count > 0) & (decrease <= unheard) & (predicted <= unheard)
-        run_ = onward(run, optimality, taken, unfelt)
+        gone = taken & spent(run, x_new, f, moved, decrease)
+        run_ = onward(run, optimality, taken, unfelt | gone)
         failed = over & ~taken
         small = (optimality <= bound(run_, gtol_, given)) | (running & close)
         _, quarter = move(problem, problem.unravel(x_new), x_new + 0.25 * moved, lower, upper)
-        still = taken & jnp.all(quarter == x_new)
+        still = (taken & jnp.all(quarter == x_new)) | (gone & (run_.idle >= IDLE))
         good = small | still | flat(run_, x_new, moved, unfelt) | (failed & lost & short(run, x, trial, 0.5))
-        way = jnp.clip(x_new - new.grad, lower, upper) - x_new
+        way = downhill(x_new, new.grad, lower, upper)
         falls = bottomless | (good & carried_off(run_, x_new, f, -way))
         falls |= taken & ~good & endless(run_, x_new, f, moved, here.grad, new.grad)
         code = first_true(
@@ -216,7 +218,7 @@ def lbfgsb(
             restarts + emptied.astype(jnp.int32), run_, info,
         )  # fmt: skip
 
-    return transform(who, init, update, needs_params=True, state_type=LBFGSBState)
+    return transform(who, init, update, needs_params=True, state_type=LBFGSBState, solver=True)
 
 
 def length(x: Array) -> Array:
@@ -230,7 +232,12 @@ def length(x: Array) -> Array:
 
 def projected_gradient(x: Array, g: Array, lower: Array, upper: Array) -> Array:
     """max|P(x - g) - x|: 0 at a solution."""
-    return jnp.max(jnp.abs(jnp.clip(x - g, lower, upper) - x), initial=0.0)
+    return jnp.max(jnp.abs(downhill(x, g, lower, upper)), initial=0.0)
+
+
+def downhill(x: Array, g: Array, lower: Array, upper: Array) -> Array:
+    """P(x - g) - x, which is not lost in the rounding of a large x."""
+    return jnp.clip(-g, lower - x, upper - x)
 
 
 def longest(x: Array, p: Array, lower: Array, upper: Array) -> Array:

@@ -321,7 +321,7 @@ def _method(
         step = jax.tree.map(lambda s, h: jnp.where(taken, s, jnp.where(over, jnp.zeros_like(h), h)), step, problem.home)
         return step, LeastSquaresState(next_count(count), r, J, R, q, norms, sizes, radius, error, released, aux, info)
 
-    return transform(who, init, update, needs_params=True, state_type=LeastSquaresState)
+    return transform(who, init, update, needs_params=True, state_type=LeastSquaresState, solver=True)
 
 
 def _first_radius(r: Array, J: Array, D: Array, x: Array) -> Array:

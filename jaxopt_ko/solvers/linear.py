@@ -152,7 +152,7 @@ def cg(*, tol: Hyper | None = None) -> GradientTransformation:
             next_count(count), r, d, rz_new, size, largest, checked, checks, aux, info
         )
 
-    return transform(who, init, update, needs_params=True, state_type=LinearCgState)
+    return transform(who, init, update, needs_params=True, state_type=LinearCgState, solver=True)
 
 
 def _system(

@@ -15,7 +15,7 @@ from jax import Array
 
 from jaxopt_ko import errors, tree
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, check_choice, check_hyper, check_size
-from jaxopt_ko.lift import once, transform
+from jaxopt_ko.lift import known_as, once, transform
 from jaxopt_ko.numerics import zero_count
 from jaxopt_ko.solvers.objective import Objective, objective
 from jaxopt_ko.solvers.search import (
@@ -55,7 +55,15 @@ class ZoomLinesearchInfo(NamedTuple):
     num_linesearch_steps: Array  # int32[]
     decrease_error: Array  # float[]   by how much the last trial missed sufficient decrease; 0 if it did not
     curvature_error: Array  # float[]  by how much it missed small curvature
-    slope: Array  # float[]            phi'(0), at which the search began
+
+
+class SlopeLinesearchInfo(NamedTuple):
+    """The same of a search whose first trial follows from the slopes of two searches."""
+
+    num_linesearch_steps: Array  # int32[]
+    decrease_error: Array  # float[]
+    curvature_error: Array  # float[]
+    slope: Array  # float[]            phi'(0), at which the search began; -inf at first
 
 
 class ScaleByZoomLinesearchState(NamedTuple):
@@ -64,7 +72,7 @@ class ScaleByZoomLinesearchState(NamedTuple):
     learning_rate: Array  # float[]  the stepsize that was found, 0 if none
     value: Array  # float[]          inf at first
     grad: Updates  # like params
-    info: ZoomLinesearchInfo  # of the last search
+    info: ZoomLinesearchInfo | SlopeLinesearchInfo  # of the last search
 
 
 @once
@@ -156,7 +164,7 @@ def scale_by_zoom_linesearch(
              stepsize_precision, initial_guess_strategy, interpolation)
         for interpolation in ("values", "slopes")
     )  # fmt: skip
-    return _wolfe(who, nested, flat, verbose)
+    return _wolfe(who, nested, flat, verbose, initial_guess_strategy == "slope")
 
 
 @once
@@ -185,9 +193,10 @@ def scale_by_hager_zhang_linesearch(
         max_linesearch_steps, max_learning_rate, slope_rtol, curv_rtol, approx_dec_rtol, increase_factor,
         initial_guess_strategy,
     )  # fmt: skip
-    return _wolfe(who, search, search, verbose)
+    return _wolfe(who, search, search, verbose, initial_guess_strategy == "slope")
 
 
+@errors.options
 def value_and_grad_from_state(
     value_fn: Callable[..., Any], *, has_aux: bool = False
 ) -> Callable[..., tuple[Any, Updates]]:
@@ -225,16 +234,11 @@ def _evaluations(state: State) -> list[tuple[Array, Updates]]:
 Along = Callable[[Objective, Array, Array, Array, State], tuple[Array, State]]
 
 
-class SearchUpdate:
-    """The update of a line search: as a transformation; nested, on vectors (`along`); and flat, trial by trial."""
+class Searching(NamedTuple):
+    """A line search as a direction needs it, in the record of its method."""
 
-    def __init__(self, name: str, update: Callable[..., tuple[Updates, State]], along: Along, flat: LineSearch) -> None:
-        self.__name__ = self.__qualname__ = name
-        self.update, self.along, self.flat = update, along, flat
-
-    def __call__(self, updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
-        """As a transformation."""
-        return self.update(updates, state, params, **extra)
+    along: Along  # nested, on vectors
+    flat: LineSearch  # trial by trial
 
 
 def _searching(who: str, init: Callable[[Params], State], along: Along, flat: LineSearch) -> GradientTransformation:
@@ -256,7 +260,7 @@ def _searching(who: str, init: Callable[[Params], State], along: Along, flat: Li
         return problem.unravel(step), state
 
     pair = transform(who, init, update, needs_params=True)
-    return GradientTransformation(pair.init, SearchUpdate(who, pair.update, along, flat))
+    return known_as(pair, search=Searching(along, flat))
 
 
 def _search(
@@ -294,19 +298,24 @@ def _search(
     return line, end.stepsize, end.value, pick(from_last, last, safe).grad
 
 
-def _wolfe(who: str, nested: LineSearch, flat: LineSearch, verbose: bool) -> GradientTransformation:
+def _wolfe(who: str, nested: LineSearch, flat: LineSearch, verbose: bool, by_slopes: bool) -> GradientTransformation:
+    def told(steps: Array, decrease: Array, curvature: Array, slope: Array) -> ZoomLinesearchInfo | SlopeLinesearchInfo:
+        if by_slopes:
+            return SlopeLinesearchInfo(steps, decrease, curvature, slope)
+        return ZoomLinesearchInfo(steps, decrease, curvature)
+
     def init(params: Params) -> ScaleByZoomLinesearchState:
         one = jnp.ones((), tree.zeros_vector(params).dtype)
         inf = jnp.full_like(one, jnp.inf)
-        info = ZoomLinesearchInfo(zero_count(), jnp.copy(inf), jnp.copy(inf), -jnp.copy(inf))
+        info = told(zero_count(), jnp.copy(inf), jnp.copy(inf), -jnp.copy(inf))
         return ScaleByZoomLinesearchState(one, inf, jax.tree.map(tree.full_like, params), info)
 
     def along(
         problem: Objective, p: Array, g: Array, value: Array, state: ScaleByZoomLinesearchState
     ) -> tuple[Array, ScaleByZoomLinesearchState]:
-        before = state.info.slope
+        before = state.info.slope if isinstance(state.info, SlopeLinesearchInfo) else -jnp.inf
         line, a, value, grad = _search(who, nested, problem, p, g, value, state.learning_rate, before, True, verbose)
-        info = ZoomLinesearchInfo(line.count, *nested.missed(line, line.last), line.start.slope)
+        info = told(line.count, *nested.missed(line, line.last), line.start.slope)
         return a * p, ScaleByZoomLinesearchState(a, value, problem.unravel(grad), info)
 
     return _searching(who, init, along, flat)

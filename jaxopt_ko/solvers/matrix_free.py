@@ -221,4 +221,4 @@ def matrix_free(
         step = jax.tree.map(lambda s, h: jnp.where(taken, s, jnp.where(over, jnp.zeros_like(h), h)), step, problem.home)
         return step, MatrixFreeState(next_count(count), g, norms, sizes, lam, growth, released, aux, info)
 
-    return transform(who, init, update, needs_params=True, state_type=MatrixFreeState)
+    return transform(who, init, update, needs_params=True, state_type=MatrixFreeState, solver=True)

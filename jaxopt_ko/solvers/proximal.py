@@ -17,7 +17,7 @@ from jax import Array
 from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import apply_updates
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE, check_hyper
-from jaxopt_ko.lift import once, transform
+from jaxopt_ko.lift import known_as, once, transform
 from jaxopt_ko.numerics import first_true, largest, next_count, norm, value_at, zero_count
 from jaxopt_ko.solvers.convergence import Course, bound, carried_off, course, endless, onward
 from jaxopt_ko.solvers.objective import Objective, objective
@@ -355,6 +355,5 @@ def _gradient(
             info,
         )
 
-    pair = transform(who, init, update, needs_params=True, state_type=ProximalGradientState)
-    pair.update.prox = prox  # type: ignore[attr-defined]  # for the solution's derivatives: x = prox(x - g(x), 1)
-    return pair
+    pair = transform(who, init, update, needs_params=True, state_type=ProximalGradientState, solver=True)
+    return known_as(pair, prox=prox)

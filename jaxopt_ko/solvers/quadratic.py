@@ -232,7 +232,7 @@ def quadratic_interior_point(*, tol: Hyper | None = None, bandwidth: int | None 
             jnp.where(over, state.stalled, stalled), best, multipliers, kkt, info,
         )  # fmt: skip
 
-    return transform(who, init, update, needs_params=True, state_type=QuadraticState)
+    return transform(who, init, update, needs_params=True, state_type=QuadraticState, solver=True)
 
 
 # ---- the step -------------------------------------------------------------------------------------------

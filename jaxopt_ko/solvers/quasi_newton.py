@@ -39,6 +39,7 @@ class ScaleByLBFGSState(NamedTuple):
     skipped: Array  # int32[]                 pairs left out
 
 
+@errors.options
 def scale_by_lbfgs(
     memory_size: int = 10, scale_init_precond: bool = True, *, memory_dtype: DType | None = None
 ) -> GradientTransformation:

@@ -389,7 +389,7 @@ def interpolate(low: Point, high: Point, third: Point) -> Array:
     db, dc = high.stepsize - low.stepsize, third.stepsize - low.stepsize
     rb, rc = high.value - low.value - low.slope * db, third.value - low.value - low.slope * dc
     scale = (db * dc) ** 2 * (db - dc)
-    rows = jnp.array([[dc**2, -(db**2)], [-(dc**3), db**3]])  # as one product, like optax: the same to the last bit
+    rows = jnp.array([[dc**2, -(db**2)], [-(dc**3), db**3]])  # as one product, like optax: rounded alike
     A, B = jnp.dot(rows, jnp.array([rb, rc]), precision=jax.lax.Precision.HIGHEST) / scale
     cubic = low.stepsize + (-B + jnp.sqrt(B * B - 3.0 * A * low.slope)) / (3.0 * A)
     parabola = low.stepsize - low.slope / (2.0 * (rb / db**2))

@@ -219,7 +219,7 @@ def trust_region(
         step = problem.unravel(jnp.where(taken, p, jnp.zeros_like(p)))
         return step, TrustRegionState(next_count(count), g, aux, radius, memory, run, info)
 
-    return transform(who, init, update, needs_params=True, state_type=TrustRegionState)
+    return transform(who, init, update, needs_params=True, state_type=TrustRegionState, solver=True)
 
 
 def _eps(x: Array) -> float:

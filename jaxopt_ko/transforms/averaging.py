@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 from jax import Array
 
-from jaxopt_ko import tree
+from jaxopt_ko import errors
+from jaxopt_ko.averages import evaluated, keeps_average
 from jaxopt_ko.compose import leafwise
 from jaxopt_ko.errors import FRACTION
 from jaxopt_ko.lift import Memory, Scalars, Step
-from jaxopt_ko.numerics import bias_correction
+from jaxopt_ko.numerics import ratio
 from jaxopt_ko.tree import wide_copy, wide_like
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, State, Updates
 
@@ -23,6 +23,7 @@ class EmaState(NamedTuple):
     ema: Updates  # like what passes, f32+ s_t, not corrected
 
 
+@errors.options
 def ema(decay: Hyper, debias: bool = True, accumulator_dtype: DType | None = None) -> GradientTransformation:
     """u = s_t / (1 - decay**t), the mean of what has passed, recent values weighing most.
 
@@ -36,7 +37,7 @@ def ema(decay: Hyper, debias: bool = True, accumulator_dtype: DType | None = Non
         return (wide_like(p, 0, accumulator_dtype),)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        return {"c": bias_correction(h.decay, t)}
+        return {"c": h.gathered("decay")}
 
     def rule(x: Array, p: Array, s: Array, h: Scalars) -> Step:
         s = h.decay * s + (1 - h.decay) * x
@@ -44,24 +45,32 @@ def ema(decay: Hyper, debias: bool = True, accumulator_dtype: DType | None = Non
 
     hypers = {"decay": (decay, FRACTION)}
     dtypes = {"accumulator_dtype": accumulator_dtype}
-    return leafwise("ema", EmaState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes)
+    return leafwise(
+        "ema", EmaState, init=init, shared=shared if debias else None, rule=rule, hypers=hypers, dtypes=dtypes,
+        debiased=("decay",) if debias else (),
+    )  # fmt: skip
 
 
+def _mean(own: AverageParamsState, p: Array, s: Array) -> Array:
+    return s
+
+
+@keeps_average("mean", _mean, "weight")
 class AverageParamsState(NamedTuple):
     """State of `average_params`."""
 
-    count: Array  # int32[]              t, steps taken
     weight: Array  # float[]             1 - decay**t, what the average has gathered
-    mean: Params  # like params, f32+    s_t, corrected; the parameters themselves at first
+    mean: Params  # like params, f32+    s_t, corrected; the parameters themselves at first; of floating leaves
 
 
 def average_params(decay: Hyper) -> GradientTransformation:
     """u = g, and beside it the mean of p + u, the parameters after each step. To be the last of a chain; needs params.
 
     w_t = decay w + 1 - decay
-    s_t = s + (1 - decay) / w_t (p + u - s)
+    s_t = s + (1 - decay) / w_t (p + u - s)     as it was at first while decay is 1 (w_t = 0)
 
-    Evaluate at s: `averaged_params`. Not before what changes the updates.
+    Evaluate at s: `eval_params`, `averaged_params`. Leaves that cannot be trained, counters and keys, are left out.
+    Not before what changes the updates.
     """
 
     def init(p: Array) -> Memory:
@@ -69,21 +78,21 @@ def average_params(decay: Hyper) -> GradientTransformation:
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         weight = h.decay * h.weight + (1 - h.decay)
-        return {"weight": weight, "c": (1 - h.decay) / weight}
+        return {"weight": weight, "c": ratio(1 - h.decay, weight)}
 
     def rule(g: Array, p: Array, s: Array, h: Scalars) -> Step:
         return g, s + h.c * (p + g - s)
 
     return leafwise(
         "average_params", AverageParamsState, init=init, rule=rule, hypers={"decay": (decay, FRACTION)},
-        scalars={"weight": 0.0}, shared=shared, needs_params=True,
+        scalars={"weight": 0.0}, shared=shared, needs_params=True, beside=True,
     )  # fmt: skip
 
 
 def averaged_params(state: State, params: Params) -> Params:
-    """The mean of the parameters, in their dtypes.
+    """The mean of the parameters, in their dtypes; of those leaves that `average_params` saw, the others as they are.
 
-    state: one that holds an `AverageParamsState` somewhere. Raises StateError if it holds none, or several.
+    state: one that holds an `AverageParamsState` somewhere, or several of different leaves. Raises StateError if it
+    holds none, or two of one leaf. `eval_params` is the same for every kind of average.
     """
-    own = tree.only_one("averaged_params", state, AverageParamsState)
-    return jax.tree.map(lambda p, s: s.astype(tree.dtype_of(p)), params, own.mean)
+    return evaluated("averaged_params", state, params, (AverageParamsState,))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import leafwise
 from jaxopt_ko.lift import Scalars
-from jaxopt_ko.transforms.scaling import ScaleByScheduleState
-from jaxopt_ko.types import GradientTransformation, PyTree
+from jaxopt_ko.types import EmptyState, GradientTransformation, PyTree
 
 
+@errors.options
 def centralize(*, stack_axes: PyTree = 0) -> GradientTransformation:
     """u = g - mean(g) over all axes but the first, for leaves of two axes or more; others pass unchanged.
 
@@ -20,4 +21,4 @@ def centralize(*, stack_axes: PyTree = 0) -> GradientTransformation:
     def rule(g: Array, p: Array, h: Scalars) -> Array:
         return g - jnp.mean(g, range(1, g.ndim), keepdims=True) if g.ndim > 1 else g
 
-    return leafwise("centralize", ScaleByScheduleState, rule=rule, stack_axes=stack_axes)
+    return leafwise("centralize", EmptyState, rule=rule, stack_axes=stack_axes)

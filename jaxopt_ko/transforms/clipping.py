@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import tree
+from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import leafwise
 from jaxopt_ko.errors import NONNEGATIVE, THRESHOLD, check_examples, check_rank, check_same_trees
 from jaxopt_ko.lift import Scalars
-from jaxopt_ko.numerics import length, root_mean_square
-from jaxopt_ko.transforms.scaling import ScaleByScheduleState
-from jaxopt_ko.types import GradientTransformation, Hyper, PyTree, Updates
+from jaxopt_ko.numerics import length, quotient, root_mean_square
+from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, PyTree, Updates
 
 Axes = int | tuple[int, ...]
 
@@ -26,9 +24,10 @@ def clip(max_delta: Hyper) -> GradientTransformation:
     def rule(g: Array, p: Array, h: Scalars) -> Array:
         return jnp.clip(g, -h.max_delta, h.max_delta)
 
-    return leafwise("clip", ScaleByScheduleState, rule=rule, hypers={"max_delta": (max_delta, THRESHOLD)})
+    return leafwise("clip", EmptyState, rule=rule, hypers={"max_delta": (max_delta, THRESHOLD)})
 
 
+@errors.options
 def clip_by_norm(max_norm: Hyper, *, stack_axes: PyTree = 0) -> GradientTransformation:
     """u = g min(1, max_norm / |g|), with |g| the Euclidean norm of each leaf by itself.
 
@@ -36,45 +35,41 @@ def clip_by_norm(max_norm: Hyper, *, stack_axes: PyTree = 0) -> GradientTransfor
     """
 
     def rule(g: Array, p: Array, h: Scalars) -> Array:
-        return _shrink(length(g), h.max_norm) * g
+        return _shortened(g, length(g), h.max_norm)
 
     hypers = {"max_norm": (max_norm, THRESHOLD)}
-    return leafwise("clip_by_norm", ScaleByScheduleState, rule=rule, hypers=hypers, stack_axes=stack_axes)
+    return leafwise("clip_by_norm", EmptyState, rule=rule, hypers=hypers, stack_axes=stack_axes)
 
 
+@errors.options
 def clip_by_block_rms(threshold: Hyper, *, stack_axes: PyTree = 0) -> GradientTransformation:
     """u = g min(1, threshold / rms(g)), with rms the root mean square of each leaf by itself."""
 
     def rule(g: Array, p: Array, h: Scalars) -> Array:
-        return _shrink(root_mean_square(g), h.threshold) * g
+        return _shortened(g, root_mean_square(g), h.threshold)
 
     hypers = {"threshold": (threshold, THRESHOLD)}
-    return leafwise("clip_by_block_rms", ScaleByScheduleState, rule=rule, hypers=hypers, stack_axes=stack_axes)
+    return leafwise("clip_by_block_rms", EmptyState, rule=rule, hypers=hypers, stack_axes=stack_axes)
 
 
 def clip_by_global_norm(max_norm: Hyper) -> GradientTransformation:
     """u = g min(1, max_norm / |g|), with |g| the Euclidean norm of all leaves as one vector.
 
-    The norm is taken in float32 at least, so that float16 gradients do not overflow it. Pascanu et al. 2013,
-    arXiv:1211.5063, Algorithm 1.
+    The norm is taken in float32 at least, and no square in it overflows or vanishes; it is one pass over the gradients
+    and, where they are sharded, one collective. Pascanu et al. 2013, arXiv:1211.5063, Algorithm 1.
     """
 
     def norm(updates: Updates, h: Scalars) -> dict[str, Array]:
-        return {"shrink": _shrink(tree.global_norm(updates).astype(h.max_norm.dtype), h.max_norm)}
+        return {"norm": tree.global_norm(updates).astype(h.max_norm.dtype)}
 
     def rule(g: Array, p: Array, h: Scalars) -> Array:
-        return h.shrink * g
+        return _shortened(g, h.norm, h.max_norm)
 
     hypers = {"max_norm": (max_norm, THRESHOLD)}
-    return leafwise("clip_by_global_norm", ScaleByScheduleState, rule=rule, reduce=norm, hypers=hypers)
+    return leafwise("clip_by_global_norm", EmptyState, rule=rule, reduce=norm, hypers=hypers)
 
 
-class AdaptiveGradClipState(NamedTuple):
-    """State of `adaptive_grad_clip`."""
-
-    count: Array  # int32[]  steps taken, at which a schedule is read
-
-
+@errors.options
 def adaptive_grad_clip(
     clipping: Hyper, eps: Hyper = 1e-3, axis: Axes | None = None, *, stack_axes: PyTree = 0
 ) -> GradientTransformation:
@@ -92,7 +87,7 @@ def adaptive_grad_clip(
 
     return leafwise(
         "adaptive_grad_clip",
-        AdaptiveGradClipState,
+        EmptyState,
         rule=rule,
         hypers={"clipping": (clipping, THRESHOLD), "eps": (eps, NONNEGATIVE)},
         needs_params=True,
@@ -127,8 +122,8 @@ def unitwise_clip(g_norm: Array, max_norm: Array, grad: Array, div_eps: Array | 
     check_same_trees("unitwise_clip", "max_norm", max_norm, "grad", grad)
     wide = tree.compute_dtype(g_norm.dtype, max_norm.dtype, grad.dtype)
     norm, most, least = g_norm.astype(wide), max_norm.astype(wide), jnp.asarray(div_eps, wide)
-    shrink = jnp.where(norm < most, jnp.ones_like(norm), most / jnp.maximum(norm, least))
-    return (shrink * grad.astype(wide)).astype(grad.dtype)
+    g = grad.astype(wide)
+    return jnp.where(norm < most, g, quotient(g, jnp.maximum(norm, least)) * most).astype(grad.dtype)
 
 
 def per_example_global_norm_clip(grads: PyTree, l2_norm_clip: Array | float) -> tuple[PyTree, Array]:
@@ -140,10 +135,13 @@ def per_example_global_norm_clip(grads: PyTree, l2_norm_clip: Array | float) -> 
     check_examples("per_example_global_norm_clip", grads)
     if not jax.tree.leaves(grads):
         return grads, jnp.zeros((), jnp.int32)
-    shrink = _shrink(jax.vmap(tree.global_norm)(grads), l2_norm_clip)
-    return jax.tree.map(lambda g: _weighted_sum(shrink, g), grads), _clipped(shrink)
+    norms = jax.vmap(tree.global_norm)(grads)
+    most = jnp.asarray(l2_norm_clip).astype(norms.dtype)
+    total = jax.tree.map(lambda g: _sum_of_shortened(g, norms, most), grads)
+    return total, jnp.sum(norms > most, dtype=jnp.int32)
 
 
+@errors.options
 def per_example_layer_norm_clip(
     grads: PyTree, global_l2_norm_clip: Array | float, uniform: bool = True, *, stack_axes: PyTree = 0
 ) -> tuple[PyTree, PyTree]:
@@ -174,17 +172,16 @@ def per_example_layer_norm_clip(
     return treedef.unflatten(sums), treedef.unflatten(counts)
 
 
-def _weighted_sum(weights: Array, g: Array) -> Array:
-    wide = tree.common_dtype(weights.dtype, g.dtype)
-    return jnp.tensordot(weights.astype(wide), g.astype(wide), axes=1).astype(g.dtype)
+def _sum_of_shortened(g: Array, norms: Array, max_norm: Array) -> Array:
+    wide = tree.common_dtype(norms.dtype, g.dtype)
+    along = norms.astype(wide).reshape(-1, *(1,) * (g.ndim - 1))
+    return jnp.sum(_shortened(g.astype(wide), along, max_norm.astype(wide)), axis=0).astype(g.dtype)
 
 
-def _clipped(shrink: Array) -> Array:
-    return jnp.sum(shrink < 1, dtype=jnp.int32)
+def _shortened(g: Array, norm: Array, max_norm: Array) -> Array:
+    """g min(1, max_norm / norm), g itself for a norm of 0; NaN for NaN, which must not pass unseen.
 
-
-def _shrink(norm: Array, max_norm: Array | float) -> Array:
-    """min(1, max_norm / norm), and 1 for a norm of 0; NaN for NaN, which must not pass unseen."""
-    max_norm = jnp.asarray(max_norm).astype(norm.dtype)
-    within = norm <= max_norm
-    return jnp.where(within, jnp.ones_like(norm), max_norm / jnp.where(within, jnp.ones_like(norm), norm))
+    Divided first: the quotient of two norms may be no number where the result is one.
+    """
+    within, one = norm <= max_norm, jnp.ones_like(norm)
+    return quotient(g, jnp.where(within, one, norm)) * jnp.where(within, one, max_norm)

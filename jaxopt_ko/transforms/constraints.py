@@ -9,19 +9,12 @@ from jax import Array
 
 from jaxopt_ko.compose import leafwise
 from jaxopt_ko.lift import Memory, Scalars, Step
-from jaxopt_ko.types import GradientTransformation, PyTree
-
-
-class NonNegativeParamsState(NamedTuple):
-    """State of `keep_params_nonnegative`."""
-
-    count: Array  # int32[]  steps taken
+from jaxopt_ko.types import EmptyState, GradientTransformation, PyTree
 
 
 class ZeroNansState(NamedTuple):
     """State of `zero_nans`."""
 
-    count: Array  # int32[]                         steps taken
     found_nan: PyTree  # bool[] for each parameter  had its last update a NaN?
 
 
@@ -31,7 +24,7 @@ def keep_params_nonnegative() -> GradientTransformation:
     def rule(g: Array, p: Array, h: Scalars) -> Array:
         return jnp.where(p + g < 0, -p, g)
 
-    return leafwise("keep_params_nonnegative", NonNegativeParamsState, rule=rule, needs_params=True)
+    return leafwise("keep_params_nonnegative", EmptyState, rule=rule, needs_params=True)
 
 
 def zero_nans() -> GradientTransformation:

@@ -6,6 +6,7 @@ Cautious: Chen et al. 2025, arXiv:2510.12402, Algorithm 1. Corrected for the sch
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
@@ -13,8 +14,13 @@ from jax import Array
 from jaxopt_ko.compose import leafwise, masked
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, check_hyper, missing_argument
 from jaxopt_ko.lift import Scalars
-from jaxopt_ko.transforms.scaling import ScaleByScheduleState
-from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree
+from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, Params, PyTree
+
+
+class WeightDecaySchedule(NamedTuple):
+    """State of the rules here under a schedule; under a number they have none."""
+
+    count: Array  # int32[]  steps taken, at which the schedule is read
 
 
 def add_decayed_weights(
@@ -32,7 +38,9 @@ def add_decayed_weights(
         return g if off else g + h.weight_decay * p
 
     hypers = {"weight_decay": (weight_decay, NONNEGATIVE)}
-    decay = leafwise("add_decayed_weights", ScaleByScheduleState, rule=rule, hypers=hypers, needs_params=not off)
+    decay = leafwise(
+        "add_decayed_weights", EmptyState, rule=rule, hypers=hypers, needs_params=not off, alone=WeightDecaySchedule
+    )
     return decay if mask is None else masked(decay, mask)
 
 
@@ -50,7 +58,10 @@ def add_cautious_decayed_weights(
         return g + h.weight_decay * jnp.where(agree, p, jnp.zeros_like(p))
 
     hypers = {"weight_decay": (weight_decay, NONNEGATIVE)}
-    decay = leafwise("add_cautious_decayed_weights", ScaleByScheduleState, rule=rule, hypers=hypers, needs_params=True)
+    decay = leafwise(
+        "add_cautious_decayed_weights", EmptyState, rule=rule, hypers=hypers, needs_params=True,
+        alone=WeightDecaySchedule,
+    )  # fmt: skip
     return decay if mask is None else masked(decay, mask)
 
 
@@ -84,5 +95,7 @@ def add_corrected_decayed_weights(
     hypers = {"weight_decay": (weight_decay, NONNEGATIVE), "learning_rate": (rate, NONNEGATIVE)}
     if max_learning_rate is not None:
         hypers["max_learning_rate"] = (max_learning_rate, POSITIVE)
-    decay = leafwise(who, ScaleByScheduleState, rule=rule, shared=shared, hypers=hypers, needs_params=True)
+    decay = leafwise(
+        who, EmptyState, rule=rule, shared=shared, hypers=hypers, needs_params=True, alone=WeightDecaySchedule
+    )
     return decay if mask is None else masked(decay, mask)

@@ -30,10 +30,10 @@ def hutchinson_estimator_diag_hessian(random_seed: Array | int | None = None) ->
     """
     who = "hutchinson_estimator_diag_hessian"
     seed = 0 if random_seed is None else random_seed
-    start = seed if isinstance(seed, int) else errors.check_key(who, seed)
+    start = seed if isinstance(seed, int) else errors.check_key(who, seed, "random_seed")
 
     def init(params: Params) -> HutchinsonState:
-        return HutchinsonState(jnp.copy(errors.check_key(who, start)))
+        return HutchinsonState(jax.random.PRNGKey(start) if isinstance(start, int) else jnp.copy(start))
 
     def update(
         updates: Updates,

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import leafwise
 from jaxopt_ko.errors import NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step
@@ -21,10 +22,10 @@ from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree
 class HyperballState(NamedTuple):
     """State of `hyperball`."""
 
-    count: Array  # int32[]                       steps taken, at which a schedule is read
     radius: Params  # float[…] f32+ of each leaf  R, its length at the start
 
 
+@errors.options
 def hyperball(learning_rate: Hyper, *, flip_sign: bool = True, stack_axes: PyTree = 0) -> GradientTransformation:
     """The step by which a leaf of length R keeps it, and turns by an angle that the learning rate alone decides.
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import leafwise
 from jaxopt_ko.errors import FRACTION
 from jaxopt_ko.lift import Memory, Scalars, Step
@@ -17,16 +18,16 @@ from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
 class TraceState(NamedTuple):
     """State of `trace`."""
 
-    count: Array  # int32[]              t, steps taken
     trace: Updates  # like params, f32+  v_t, the velocity
 
 
+@errors.options
 def trace(
     decay: Hyper,
     nesterov: bool = False,
     accumulator_dtype: DType | None = None,
     *,
-    dampening: Hyper = 0.0,
+    dampening: Hyper | None = None,
 ) -> GradientTransformation:
     """The velocity v of the updates g.
 
@@ -34,25 +35,28 @@ def trace(
     v_t = decay v + (1 - dampening) g
     u   = v                                  or, with nesterov, g + decay v
 
-    dampening is torch.optim.SGD's; optax has none. decay in [0, 1): usually 0.9 or 0.99.
+    dampening is torch.optim.SGD's, 0 if None; optax has none. decay in [0, 1): usually 0.9 or 0.99.
     """
 
     def init(p: Array) -> Memory:
         return (wide_like(p, 0, accumulator_dtype),)
 
+    damped = dampening is not None and not (isinstance(dampening, int | float) and dampening == 0)
+
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         return {"weight": jnp.where(t == 1, jnp.ones_like(h.dampening), 1 - h.dampening)}
 
     def rule(g: Array, p: Array, v: Array, h: Scalars) -> Step:
-        v = h.decay * v + h.weight * g
+        v = h.decay * v + (h.weight * g if damped else g)
         return (g + h.decay * v if nesterov else v), v
 
     return leafwise(
         "trace",
         TraceState,
         init=init,
-        shared=shared,
+        shared=shared if damped else None,
         rule=rule,
-        hypers={"decay": (decay, FRACTION), "dampening": (dampening, FRACTION)},
+        hypers={"decay": (decay, FRACTION), "dampening": (0.0 if dampening is None else dampening, FRACTION)},
         dtypes={"accumulator_dtype": accumulator_dtype},
+        counts=damped,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,8 @@ from jax import Array
 from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import transform
 from jaxopt_ko.errors import FINITE, NONNEGATIVE
-from jaxopt_ko.numerics import next_count, safe_sqrt, value_at, zero_count
+from jaxopt_ko.lift import Scalars
+from jaxopt_ko.numerics import safe_sqrt, zero_count
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, Updates
 
 
@@ -28,25 +29,22 @@ def add_noise(eta: Hyper, gamma: Hyper, key: Array | int | None = None) -> Gradi
     eta: 0.01, 0.3 or 1 in the paper; gamma: 0.55; key: a JAX PRNG key or an integer seed. Raises
     HyperparameterError for eta < 0, HyperparameterTypeError for a missing key.
     """
-    eta = errors.check_hyper("add_noise", "eta", eta, NONNEGATIVE)
-    gamma = errors.check_hyper("add_noise", "gamma", gamma, FINITE)
     start = errors.check_key("add_noise", key)
 
     def init(params: Params) -> AddNoiseState:
         return AddNoiseState(zero_count(), jnp.copy(start))  # a copy: the state may be donated
 
     def update(
-        updates: Updates, state: AddNoiseState, params: Params = None, **_: Any
+        updates: Updates, state: AddNoiseState, params: Params = None, *, h: Scalars
     ) -> tuple[Updates, AddNoiseState]:
-        t = next_count(state.count)
-        eta_t, gamma_t = value_at(eta, state.count), value_at(gamma, state.count)
-        sigma = safe_sqrt(eta_t / t.astype(eta_t.dtype) ** gamma_t)
+        sigma = safe_sqrt(h.eta / h.t.astype(h.eta.dtype) ** h.gamma)
         rng_key, *keys = jax.random.split(state.rng_key, 1 + len(jax.tree.leaves(updates)))
         leaves, treedef = tree.flatten(updates)
         noisy = [_add_normal(g, k, sigma) for g, k in zip(leaves, keys, strict=True)]
-        return treedef.unflatten(noisy), AddNoiseState(t, rng_key)
+        return treedef.unflatten(noisy), AddNoiseState(h.t, rng_key)
 
-    return transform("add_noise", init, update, state_type=AddNoiseState)
+    hypers = {"eta": (eta, NONNEGATIVE), "gamma": (gamma, FINITE)}
+    return transform("add_noise", init, update, state_type=AddNoiseState, hypers=hypers)
 
 
 @jax.jit

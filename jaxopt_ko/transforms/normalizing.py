@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko import tree
 from jaxopt_ko.compose import leafwise
 from jaxopt_ko.errors import FINITE, NONNEGATIVE
 from jaxopt_ko.lift import Scalars
-from jaxopt_ko.numerics import ratio
-from jaxopt_ko.transforms.scaling import ScaleByScheduleState
-from jaxopt_ko.types import GradientTransformation, Hyper, Updates
-
-
-class NormalizeState(NamedTuple):
-    """State of `normalize`."""
-
-    count: Array  # int32[]  steps taken
+from jaxopt_ko.numerics import quotient
+from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, Updates
 
 
 def normalize() -> GradientTransformation:
     """u = g / |g|, with |g| the Euclidean norm of all leaves; 0 for a gradient of 0, where optax divides by it."""
 
     def norm(updates: Updates, h: Scalars) -> dict[str, Array]:
-        norm = tree.global_norm(updates)
-        return {"norm": jnp.where(norm == 0, jnp.ones_like(norm), norm)}
+        return {"norm": tree.global_norm(updates)}
 
     def rule(g: Array, p: Array, h: Scalars) -> Array:
-        return g / h.norm
+        return quotient(g, h.norm)
 
-    return leafwise("normalize", NormalizeState, rule=rule, reduce=norm)
+    return leafwise("normalize", EmptyState, rule=rule, reduce=norm)
 
 
 def normalize_by_update_norm(scale_factor: Hyper = 1.0, eps: Hyper = 1e-6) -> GradientTransformation:
@@ -42,7 +31,7 @@ def normalize_by_update_norm(scale_factor: Hyper = 1.0, eps: Hyper = 1e-6) -> Gr
         return {"norm": tree.global_norm(updates).astype(h.eps.dtype) + h.eps}
 
     def rule(g: Array, p: Array, h: Scalars) -> Array:
-        return h.scale_factor * ratio(g, h.norm)
+        return h.scale_factor * quotient(g, h.norm)
 
     hypers = {"scale_factor": (scale_factor, FINITE), "eps": (eps, NONNEGATIVE)}
-    return leafwise("normalize_by_update_norm", ScaleByScheduleState, rule=rule, reduce=norm, hypers=hypers)
+    return leafwise("normalize_by_update_norm", EmptyState, rule=rule, reduce=norm, hypers=hypers)

@@ -15,11 +15,10 @@ import numpy as np
 from jax import Array
 
 from jaxopt_ko import errors, stacking, tree
-from jaxopt_ko.compose import transform
+from jaxopt_ko.compose import init_empty_state, transform
 from jaxopt_ko.errors import POSITIVE, UNIT
-from jaxopt_ko.numerics import next_count, values_at, zero_count
-from jaxopt_ko.transforms.scaling import ScaleByScheduleState
-from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree, State, Updates
+from jaxopt_ko.lift import Scalars
+from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
 # part -> (a, b) of its power of gamma, a + b alpha
 PARTS = {"query": (0.0, 1.0), "key": (1.0, -1.0), "query_alone": (1.0, 0.0), "rest": (0.0, 0.0)}
@@ -61,33 +60,30 @@ def qk_clip(
     layer, or heads that do not fit. Not needed where queries and keys are normalized (QK-norm).
     """
     who = "qk_clip"
-    hypers = {
-        "tau": errors.check_hyper(who, "tau", tau, POSITIVE),
-        "alpha": errors.check_hyper(who, "alpha", alpha, UNIT),
-    }
 
     def update(
-        updates: Updates, state: ScaleByScheduleState, params: Params = None, max_logits: PyTree = None
+        updates: Updates, state: EmptyState, params: Params = None, max_logits: PyTree = None, *, h: Scalars
     ) -> tuple[Updates, State]:
         if max_logits is None:
             errors.missing_argument(who, "max_logits", "Pass max_logits=…, the largest logit of every head, by layer")
-        h = values_at(hypers, state.count, who)
         leaves, treedef = tree.flatten(updates)
-        made = heads(params) if callable(heads) else heads
-        wanted = stacking.prefix_of(who, "heads", made, updates, is_leaf=lambda x: x is None or isinstance(x, QKHeads))
+        made = tree.made_for(params, heads, _ends)
+        wanted = stacking.prefix_of(who, "heads", made, updates, is_leaf=_ends)
         layers = {_spelled(path): jnp.asarray(S) for path, S in jax.tree_util.tree_flatten_with_path(max_logits)[0]}
         paths = [_spelled(path) for path, _ in jax.tree_util.tree_flatten_with_path(updates)[0]]
         for i, (u, p, own) in enumerate(zip(leaves, jax.tree.leaves(params), wanted, strict=True)):
             if own is not None:
                 layer = errors.check_layer(who, paths[i], layers)
                 a, b = _powers(who, paths[i], own, np.shape(p), layers[layer].shape)
-                leaves[i] = _clipped(u, p, layers[layer], **h, a=a, b=b, own=own)
-        return treedef.unflatten(leaves), ScaleByScheduleState(next_count(state.count))
+                leaves[i] = _clipped(u, p, layers[layer], h.tau, h.alpha, a=a, b=b, own=own)
+        return treedef.unflatten(leaves), state
 
-    def init(params: Params) -> State:
-        return ScaleByScheduleState(zero_count())
+    hypers = {"tau": (tau, POSITIVE), "alpha": (alpha, UNIT)}
+    return transform(who, init_empty_state, update, needs_params=True, state_type=EmptyState, hypers=hypers)
 
-    return transform(who, init, update, needs_params=True, state_type=ScaleByScheduleState)
+
+def _ends(x: Any) -> bool:
+    return x is None or isinstance(x, QKHeads)
 
 
 def _spelled(path: Any) -> str:

@@ -9,16 +9,18 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import leafwise, partition
-from jaxopt_ko.errors import FINITE, NONNEGATIVE, check_state_type
-from jaxopt_ko.lift import Scalars, named
-from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, Params, PyTree, Schedule, State, Updates
+from jaxopt_ko.errors import FINITE, NONNEGATIVE
+from jaxopt_ko.hypers import as_state
+from jaxopt_ko.lift import Scalars, pair_of
+from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
 
 class ScaleByScheduleState(NamedTuple):
-    """State of every rule here, also where optax has EmptyState: a number and a schedule make the same structure."""
+    """State of the rules here under a schedule; under a number they have none."""
 
-    count: Array  # int32[]  steps taken, at which a schedule is read
+    count: Array  # int32[]  steps taken, at which the schedule is read
 
 
 def scale(step_size: Hyper) -> GradientTransformation:
@@ -27,19 +29,25 @@ def scale(step_size: Hyper) -> GradientTransformation:
     def rule(g: Array, p: Array, h: Scalars) -> Array:
         return h.step_size * g
 
-    return leafwise("scale", ScaleByScheduleState, rule=rule, hypers={"step_size": (step_size, FINITE)})
+    return leafwise(
+        "scale", EmptyState, rule=rule, hypers={"step_size": (step_size, FINITE)}, alone=ScaleByScheduleState
+    )
 
 
-def scale_by_schedule(step_size_fn: Schedule) -> GradientTransformation:
-    """u_t = step_size_fn(t - 1) g_t for t = 1, 2, …; of any sign."""
+def scale_by_schedule(step_size_fn: Hyper) -> GradientTransformation:
+    """u_t = step_size_fn(t - 1) g_t for t = 1, 2, …; of any sign. A number is the schedule that has it at each step.
+
+    Raises HyperparameterError for what is neither a function of the step nor one finite number.
+    """
 
     def rule(g: Array, p: Array, h: Scalars) -> Array:
         return h.step_size_fn * g
 
     hypers = {"step_size_fn": (step_size_fn, FINITE)}
-    return leafwise("scale_by_schedule", ScaleByScheduleState, rule=rule, hypers=hypers)
+    return leafwise("scale_by_schedule", EmptyState, rule=rule, hypers=hypers, counts=True, alone=ScaleByScheduleState)
 
 
+@errors.options
 def scale_by_learning_rate(learning_rate: Hyper, *, flip_sign: bool = True) -> GradientTransformation:
     """u = -learning_rate g, descent; with flip_sign=False u = learning_rate g, ascent.
 
@@ -50,9 +58,10 @@ def scale_by_learning_rate(learning_rate: Hyper, *, flip_sign: bool = True) -> G
         return -h.learning_rate * g if flip_sign else h.learning_rate * g
 
     hypers = {"learning_rate": (learning_rate, NONNEGATIVE)}
-    return leafwise("scale_by_learning_rate", ScaleByScheduleState, rule=rule, hypers=hypers)
+    return leafwise("scale_by_learning_rate", EmptyState, rule=rule, hypers=hypers, alone=ScaleByScheduleState)
 
 
+@errors.options
 def scale_by_group(
     factors: Mapping[Hashable, Hyper], param_labels: PyTree | Callable[[Params], PyTree]
 ) -> GradientTransformation:
@@ -68,7 +77,7 @@ def set_to_zero() -> GradientTransformation:
     """u = 0: freezes the leaves of its group in `partition`, integer ones too, and keeps no memory of them."""
 
     def update(updates: Updates, state: State, params: Params = None, **_: Any) -> tuple[Updates, State]:
-        check_state_type("set_to_zero", state, EmptyState)
+        as_state("set_to_zero", state, EmptyState)
         return jax.tree.map(jnp.zeros_like, updates), state
 
-    return GradientTransformation(lambda params: EmptyState(), named(update, "set_to_zero"))
+    return pair_of("set_to_zero", lambda params: EmptyState(), update)

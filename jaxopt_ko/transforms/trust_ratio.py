@@ -5,25 +5,18 @@ Trust ratio: You, Gitman & Ginsburg 2017, arXiv:1708.03888, equation 6; You et a
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import leafwise
 from jaxopt_ko.errors import NONNEGATIVE
 from jaxopt_ko.lift import Scalars
-from jaxopt_ko.numerics import length, root_mean_square
-from jaxopt_ko.transforms.scaling import ScaleByScheduleState
-from jaxopt_ko.types import GradientTransformation, Hyper, PyTree
+from jaxopt_ko.numerics import length, quotient, root_mean_square
+from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, PyTree
 
 
-class ScaleByTrustRatioState(NamedTuple):
-    """State of `scale_by_trust_ratio`."""
-
-    count: Array  # int32[]  steps taken, at which a schedule is read
-
-
+@errors.options
 def scale_by_trust_ratio(
     min_norm: Hyper = 0.0, trust_coefficient: Hyper = 1.0, eps: Hyper = 0.0, *, stack_axes: PyTree = 0
 ) -> GradientTransformation:
@@ -39,7 +32,8 @@ def scale_by_trust_ratio(
         p_norm, g_norm = jnp.maximum(length(p), h.min_norm), jnp.maximum(length(g), h.min_norm)
         zero = (p_norm == 0) | (g_norm == 0)
         one = jnp.ones_like(g_norm)
-        return jnp.where(zero, one, h.trust_coefficient * p_norm / jnp.where(zero, one, g_norm + h.eps)) * g
+        unit = quotient(g, jnp.where(zero, one, g_norm + h.eps))  # by itself |p| / |g| may be no number
+        return jnp.where(zero, one, h.trust_coefficient * p_norm) * unit
 
     hypers = {
         "min_norm": (min_norm, NONNEGATIVE),
@@ -48,7 +42,7 @@ def scale_by_trust_ratio(
     }
     return leafwise(
         "scale_by_trust_ratio",
-        ScaleByTrustRatioState,
+        EmptyState,
         rule=rule,
         hypers=hypers,
         needs_params=True,
@@ -56,6 +50,7 @@ def scale_by_trust_ratio(
     )
 
 
+@errors.options
 def scale_by_param_block_norm(min_scale: Hyper = 1e-3, *, stack_axes: PyTree = 0) -> GradientTransformation:
     """u = max(|p|, min_scale) g, with |p| the Euclidean norm of the leaf's parameters. Needs params."""
 
@@ -64,7 +59,7 @@ def scale_by_param_block_norm(min_scale: Hyper = 1e-3, *, stack_axes: PyTree = 0
 
     return leafwise(
         "scale_by_param_block_norm",
-        ScaleByScheduleState,
+        EmptyState,
         rule=rule,
         hypers={"min_scale": (min_scale, NONNEGATIVE)},
         needs_params=True,
@@ -72,6 +67,7 @@ def scale_by_param_block_norm(min_scale: Hyper = 1e-3, *, stack_axes: PyTree = 0
     )
 
 
+@errors.options
 def scale_by_param_block_rms(min_scale: Hyper = 1e-3, *, stack_axes: PyTree = 0) -> GradientTransformation:
     """u = max(rms(p), min_scale) g, with rms(p) the root mean square of the leaf's parameters. Needs params."""
 
@@ -80,7 +76,7 @@ def scale_by_param_block_rms(min_scale: Hyper = 1e-3, *, stack_axes: PyTree = 0)
 
     return leafwise(
         "scale_by_param_block_rms",
-        ScaleByScheduleState,
+        EmptyState,
         rule=rule,
         hypers={"min_scale": (min_scale, NONNEGATIVE)},
         needs_params=True,

@@ -11,7 +11,8 @@ from jax import Array
 
 from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import as_steps, leafwise, opened, run_if, transform
-from jaxopt_ko.lift import Memory, Scalars, Step, name_of
+from jaxopt_ko.hypers import as_state
+from jaxopt_ko.lift import Memory, Scalars, Step, name_of, pair_of
 from jaxopt_ko.numerics import next_count, scalar_dtype, zero_count
 from jaxopt_ko.types import DType, GradientTransformation, Params, PyTree, State, Updates
 
@@ -29,7 +30,7 @@ class MultiStepsState(NamedTuple):
     mini_step: Array  # int32[]              n, gradients in the accumulator, 0 after a step
     gradient_step: Array  # int32[]          t, steps of the inner optimizer
     inner_opt_state: State  # of the inner optimizer
-    acc_grads: Updates  # like params, f32+  a_n, mean or sum of the n gradients
+    acc_grads: Updates  # like params, f32+  a_n, mean or sum of the n gradients; of floating leaves
     skip_state: PyTree = ()  # what should_skip_update_fn told last
 
 
@@ -55,7 +56,8 @@ def apply_every(k: int | Array = 1) -> GradientTransformation:
     s_t = g for t = 1, k + 1, 2 k + 1, …, else s + g
     u   = s_t  for t = k, 2 k, …,            else 0
 
-    The parts before it in a chain still run at every step; `MultiSteps` runs a whole optimizer once every k.
+    A gradient that is None counts as 0, and its step is None: what its leaf had gathered is lost at a k-th step. The
+    parts before it in a chain still run at every step; `MultiSteps` runs a whole optimizer once every k.
     """
     k = errors.check_period("apply_every", "k", k)
 
@@ -70,12 +72,21 @@ def apply_every(k: int | Array = 1) -> GradientTransformation:
         s = jnp.where(h.first > 0, g, s + g)  # by selection: 0 times NaN is NaN
         return jnp.where(h.last > 0, s, jnp.zeros_like(s)), s
 
-    return leafwise("apply_every", ApplyEvery, init=init, shared=shared, rule=rule)
+    pair = leafwise("apply_every", ApplyEvery, init=init, shared=shared, rule=rule)
+
+    def update(updates: Updates, state: State, params: Params = None, **_: Any) -> tuple[Updates, State]:
+        if not any(g is None for g in tree.flatten(updates, none_is_leaf=True)[0]):
+            return pair.update(updates, state, params)
+        own = as_state("apply_every", state, ApplyEvery)
+        steps, new = pair.update(tree.filled(updates, tree.zeros_like(own.grad_acc)), own, params)
+        return tree.where_given(updates, steps), new
+
+    return pair_of("apply_every", pair.init, update)
 
 
 def skip_not_finite(updates: Updates, gradient_step: Array, params: Params | None) -> tuple[Array, dict[str, Array]]:
     """For `MultiSteps`: leave out gradients with an infinity or NaN in them."""
-    counts = [jnp.sum(~jnp.isfinite(g), dtype=jnp.int32) for g in jax.tree.leaves(updates)]
+    counts = [jnp.sum(~jnp.isfinite(g), dtype=jnp.int32) for g in jax.tree.leaves(tree.floating(updates))]
     number = sum(counts, start=jnp.zeros((), jnp.int32))
     return number > 0, {"should_skip": number > 0, "num_not_finite": number}
 
@@ -87,7 +98,7 @@ def skip_large_updates(
 
     The square is summed in float32 at least: a gradient of 300 overflows float16.
     """
-    square = tree.sum_of_squares(updates)
+    square = tree.sum_of_squares(tree.floating(updates))
     skip = ~(square < jnp.asarray(max_squared_norm, square.dtype))
     return skip, {"should_skip": skip, "norm_squared": square}
 
@@ -104,7 +115,8 @@ class MultiSteps:
 
     k = every_k_schedule, an integer, or a function of gradient_step: an accumulation that has begun with a larger k
     ends as soon as the new k is reached. A gradient that `should_skip_update_fn` leaves out changes nothing but
-    skip_state. The inner optimizer runs once every k calls (under jax.vmap it runs at each and is selected from).
+    skip_state. A gradient that is None counts as 0, and its step is None: what its leaf had gathered is lost at n = k.
+    The inner optimizer runs once every k calls (under jax.vmap it runs at each and is selected from).
     accumulator_dtype: float32 stands for float32 at least. Raises what the inner optimizer raises.
 
     optimizer = MultiSteps(adam(1e-3), 4); state = optimizer.init(params); updates, state = optimizer.update(...)
@@ -127,7 +139,7 @@ class MultiSteps:
         errors.check_dtype("MultiSteps", "accumulator_dtype", accumulator_dtype)
         wide = accumulator_dtype is None or jnp.dtype(accumulator_dtype) == jnp.float32
         self._dtype, self._gather = None if wide else accumulator_dtype, _gathering(self._who, bool(use_grad_mean))
-        self._pair = transform(self._who, self._init, self._update, state_type=MultiStepsState)
+        self._pair = transform(self._who, self._init, self._update, state_type=MultiStepsState, any_leaf=True)
 
     @property
     def inner_opt(self) -> GradientTransformation:
@@ -157,7 +169,7 @@ class MultiSteps:
         with jax.numpy_dtype_promotion("standard"):
             told = jax.eval_shape(lambda p: self._skip(p, zero_count(), p)[1], params)
         notes = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), told)
-        acc = jax.tree.map(lambda p: tree.wide_like(p, 0, self._dtype), params)
+        acc = jax.tree.map(lambda p: tree.wide_like(p, 0, self._dtype), tree.floating(params))
         return MultiStepsState(zero_count(), zero_count(), self._opt.init(params, **problem), acc, notes)
 
     def _update(
@@ -169,14 +181,19 @@ class MultiSteps:
         errors.check_flag(self._who, "should_skip_update_fn must return (flag, notes): the flag", skip)
         errors.check_schedule_value(self._who, "every_k_schedule", k)
         k = jnp.asarray(k).astype(jnp.int32)
-        gathered, (n, acc) = self._gather.update(updates, _Gathered(state.mini_step, state.acc_grads))
+        seen = tree.left_out_as(updates, state.acc_grads)
+        gathered, (n, acc) = self._gather.update(seen, _Gathered(state.mini_step, state.acc_grads))
         acc = tree.pick(skip, state.acc_grads, acc)
         ready = ~skip & (n >= k)
         # One buffer for both: the step where there is one, else the sum that goes on.
-        wide = jax.tree.map(lambda a: a.astype(tree.compute_dtype(a.dtype)), tree.where_given(updates, acc))
+        wide = jax.tree.map(lambda a: a.astype(tree.compute_dtype(a.dtype)), tree.where_given(seen, acc))
+        wide = tree.put_back(wide, jax.tree.map(lambda g: g if tree.is_floating(g) else jnp.zeros_like(g), updates))
+        gathered = tree.put_back(gathered, updates)
         both, inner = run_if(ready, self._opt, gathered, state.inner_opt_state, params, extra, wide)
         none = jax.tree.map(jnp.zeros_like, both)
-        left = tree.filled(tree.pick(ready, none, both), acc)
+        if tree.structure(seen) != tree.structure(acc):  # where a gradient is None, too, a window ends
+            acc = tree.pick(ready, jax.tree.map(jnp.zeros_like, acc), acc)
+        left = tree.filled(tree.left_out_as(tree.pick(ready, none, both), acc), acc)
         return as_steps(tree.pick(ready, both, none), updates, params), MultiStepsState(
             jnp.where(ready, zero_count(), jnp.where(skip, state.mini_step, n)),
             jnp.where(ready, next_count(state.gradient_step), state.gradient_step),

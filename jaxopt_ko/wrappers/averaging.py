@@ -18,12 +18,14 @@ from jaxopt_ko.types import Params
 def incremental_update(new_tensors: Params, old_tensors: Params, step_size: float | Array) -> Params:
     """step_size new + (1 - step_size) old, computed in float32 at least, kept in old's dtype.
 
-    Keep the average in float32: bfloat16 cannot hold a change of less than a 256th. Raises TreeError if the trees
-    differ. A tensor that is None stays None.
+    Counters, truth values and PRNG keys have no average: they are new's. Keep the average in float32: bfloat16 cannot
+    hold a change of less than a 256th. Raises TreeError if the trees differ. A tensor that is None stays None.
     """
     errors.check_same_trees("incremental_update", "new tensors", new_tensors, "old tensors", old_tensors)
 
     def mixed(new: Any, old: Any) -> Array:
+        if not tree.is_floating(old):
+            return _like(new, old)
         wide = tree.compute_dtype(tree.dtype_of(new), tree.dtype_of(old))
         rate, new_, old_ = (jnp.asarray(x).astype(wide) for x in (step_size, new, old))
         return (rate * new_ + (1 - rate) * old_).astype(tree.dtype_of(old))
@@ -32,9 +34,16 @@ def incremental_update(new_tensors: Params, old_tensors: Params, step_size: floa
 
 
 def periodic_update(new_tensors: Params, old_tensors: Params, steps: int | Array, update_period: int | Array) -> Params:
-    """The new tensors if `steps` is a multiple of update_period, else the old ones; in old's dtype."""
+    """The new tensors if `steps` is a multiple of update_period, else the old ones; in old's dtype. Counters, truth
+    values and PRNG keys are copied as the others are."""
     errors.check_same_trees("periodic_update", "new tensors", new_tensors, "old tensors", old_tensors)
     period = errors.check_period("periodic_update", "update_period", update_period)
-    new = jax.tree.map(lambda new, old: jnp.asarray(new).astype(tree.dtype_of(old)), new_tensors, old_tensors)
+    new = jax.tree.map(_like, new_tensors, old_tensors)
     old = jax.tree.map(jnp.asarray, old_tensors)
     return jax.lax.cond(jnp.asarray(steps) % period == 0, lambda: new, lambda: old)
+
+
+def _like(new: Any, old: Any) -> Array:
+    """A tensor in the dtype of the old one; a key stays the kind of key that it is."""
+    dtype = tree.dtype_of(old)
+    return jnp.asarray(new) if tree.dtype_of(new) == dtype else jnp.asarray(new).astype(dtype)

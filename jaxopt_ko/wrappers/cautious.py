@@ -12,17 +12,17 @@ from jaxopt_ko.compose import leafwise, opened, transform
 from jaxopt_ko.errors import NONNEGATIVE
 from jaxopt_ko.lift import Scalars, name_of
 from jaxopt_ko.numerics import or_one
-from jaxopt_ko.transforms.scaling import ScaleByScheduleState
-from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree, State, Updates
+from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
 
 class CautiousState(NamedTuple):
     """State of `cautious`."""
 
-    count: Array  # int32[]  steps taken, at which a schedule is read
     inner_state: State  # of the inner transformation
+    mask_state: State  # EmptyState(); under a schedule its count
 
 
+@errors.options
 def cautious(
     inner: GradientTransformation,
     eps: Hyper = 1e-3,
@@ -56,19 +56,17 @@ def cautious(
         return phi * u / or_one(share)
 
     hypers = {"eps": (eps, NONNEGATIVE), **({} if xi is None else {"xi": (xi, NONNEGATIVE)})}
-    mask = leafwise(
-        "cautious", ScaleByScheduleState, rule=rule, hypers=hypers, needs_params=True, stack_axes=stack_axes
-    )
+    mask = leafwise("cautious", EmptyState, rule=rule, hypers=hypers, needs_params=True, stack_axes=stack_axes)
 
     def init(params: Params, **problem: Any) -> CautiousState:
-        return CautiousState(mask.init(params).count, pair.init(params, **problem))
+        return CautiousState(pair.init(params, **problem), mask.init(params))
 
     def update(
         updates: Updates, state: CautiousState, params: Params = None, **extra: Any
     ) -> tuple[Updates, CautiousState]:
         u, inner_state = pair.update(updates, state.inner_state, params, **extra)
         errors.check_same_trees(name_of(pair), "updates", u, "gradients", updates)
-        u, (count,) = mask.update(u, ScaleByScheduleState(state.count), updates)  # the rule's p is the gradient
-        return u, CautiousState(count, inner_state)
+        u, mask_state = mask.update(u, state.mask_state, updates)  # the rule's p is the gradient
+        return u, CautiousState(inner_state, mask_state)
 
     return transform(who, init, update, state_type=CautiousState)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors, tree
+from jaxopt_ko import errors
+from jaxopt_ko.averages import evaluated, keeps_average
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
@@ -17,10 +16,14 @@ from jaxopt_ko.tree import wide_like
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, State
 
 
+def _theta(own: EmaNesterovState, y: Array, m: Array) -> Array:
+    return y - own.beta.astype(y.dtype) * m
+
+
+@keeps_average("m", _theta, "beta")
 class EmaNesterovState(NamedTuple):
     """State of the last part of `ema_nesterov`."""
 
-    count: Array  # int32[]         t, steps taken
     beta: Array  # float[]          beta_t, of the parameters as they are
     m: Params  # like params, f32+  m_t, mean of theta's steps
 
@@ -35,7 +38,7 @@ def ema_nesterov(base_optimizer: GradientTransformation, beta: Hyper, gamma: Hyp
 
     base_optimizer: a whole optimizer; its weight decay is of y. beta: t counts from 0; the authors schedule it to be 0
         in warm-up and while the learning rate falls at the end. gamma: the weight of the past in m.
-    Evaluate at theta: `ema_nesterov_eval_params`. The state is that of chain(base_optimizer, lookahead).
+    Evaluate at theta: `eval_params`, `ema_nesterov_eval_params`. The state is that of chain(base_optimizer, lookahead).
 
     Not with `lookahead`, `schedule_free` or `generalized_primal_averaging` around it: they keep the parameters, too.
     """
@@ -53,8 +56,9 @@ def ema_nesterov(base_optimizer: GradientTransformation, beta: Hyper, gamma: Hyp
 
     hypers = {"beta": (_one_later(beta), NONNEGATIVE), "gamma": (gamma, FRACTION)}
     lookahead = leafwise(
-        "ema_nesterov", EmaNesterovState, init=init, shared=shared, rule=rule, hypers=hypers, scalars={"ahead": 0.0}
-    )
+        "ema_nesterov", EmaNesterovState, init=init, shared=shared, rule=rule, hypers=hypers, scalars={"ahead": 0.0},
+        beside=True,
+    )  # fmt: skip
     return chain(base_optimizer, lookahead)
 
 
@@ -65,13 +69,7 @@ def _one_later(hyper: Hyper) -> Hyper:
 def ema_nesterov_eval_params(state: State, params: Params) -> Params:
     """theta, at which to evaluate, from the parameters y: y - beta m.
 
-    state: one that holds an `EmaNesterovState` somewhere. Raises StateError if it holds none, or several.
+    state: one that holds an `EmaNesterovState` somewhere, or several of different leaves; leaves of none stay as they
+    are. Raises StateError if it holds none, or two of one leaf. `eval_params` is the same for every kind of average.
     """
-    own = tree.only_one("ema_nesterov_eval_params", state, EmaNesterovState)
-
-    def leaf(y: Array, m: Array) -> Array:
-        wide = tree.compute_dtype(tree.dtype_of(y), m.dtype)
-        theta: Array = jnp.asarray(y).astype(wide) - own.beta.astype(wide) * m.astype(wide)
-        return theta.astype(tree.dtype_of(y))
-
-    return jax.tree.map(leaf, params, own.m)
+    return evaluated("ema_nesterov_eval_params", state, params, (EmaNesterovState,))

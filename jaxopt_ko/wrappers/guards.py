@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors
+from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import as_steps, no_steps, opened, run_if, transform
 from jaxopt_ko.lift import name_of
 from jaxopt_ko.numerics import next_count, zero_count
@@ -45,6 +45,7 @@ class ConditionFn(Protocol):
         """bool[]."""
 
 
+@errors.options
 def apply_if_finite(inner: GradientTransformation, max_consecutive_errors: int | Array) -> GradientTransformation:
     """`inner` for finite gradients; for others no step, and the state as it was.
 
@@ -61,7 +62,7 @@ def apply_if_finite(inner: GradientTransformation, max_consecutive_errors: int |
         updates: Updates, state: ApplyIfFiniteState, params: Params = None, **extra: Any
     ) -> tuple[Updates, ApplyIfFiniteState]:
         finite = jnp.ones((), bool)
-        for g in jax.tree.leaves(updates):
+        for g in jax.tree.leaves(tree.floating(updates)):
             finite &= jnp.all(jnp.isfinite(g))
         given_up = ~finite & (state.notfinite_count >= most)
         steps, new = run_if(
@@ -71,9 +72,10 @@ def apply_if_finite(inner: GradientTransformation, max_consecutive_errors: int |
         total = jnp.where(finite, state.total_notfinite, next_count(state.total_notfinite))
         return steps, ApplyIfFiniteState(left_out, finite, total, new)
 
-    return transform(f"apply_if_finite({name_of(pair)})", init, update, state_type=ApplyIfFiniteState)
+    return transform(f"apply_if_finite({name_of(pair)})", init, update, state_type=ApplyIfFiniteState, any_leaf=True)
 
 
+@errors.options
 def conditionally_transform(
     inner: GradientTransformation, should_transform_fn: ConditionFn, forward_extra_args: bool = False
 ) -> GradientTransformation:
@@ -94,9 +96,10 @@ def conditionally_transform(
         steps, new = run_if(holds(state.step, extra), pair, updates, state.inner_state, params, extra, unchanged)
         return steps, ConditionallyTransformState(new, next_count(state.step))
 
-    return transform(f"{who}({name_of(pair)})", init, update, state_type=ConditionallyTransformState)
+    return transform(f"{who}({name_of(pair)})", init, update, state_type=ConditionallyTransformState, any_leaf=True)
 
 
+@errors.options
 def conditionally_mask(
     inner: GradientTransformation, should_transform_fn: ConditionFn, forward_extra_args: bool = False
 ) -> GradientTransformation:
@@ -117,7 +120,7 @@ def conditionally_mask(
         steps, new = run_if(holds(state.step, extra), pair, updates, state.inner_state, params, extra, none)
         return steps, ConditionallyMaskState(next_count(state.step), new)
 
-    return transform(f"{who}({name_of(pair)})", init, update, state_type=ConditionallyMaskState)
+    return transform(f"{who}({name_of(pair)})", init, update, state_type=ConditionallyMaskState, any_leaf=True)
 
 
 def _condition(who: str, function: ConditionFn, forward: bool) -> Any:

@@ -7,25 +7,25 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import opened, transform
-from jaxopt_ko.lift import name_of, named
-from jaxopt_ko.types import GradientTransformation, Params, PyTree, State, Updates
+from jaxopt_ko.hypers import as_state
+from jaxopt_ko.lift import name_of, pair_of
+from jaxopt_ko.types import (
+    GradientTransformation,
+    Params,
+    PyTree,
+    SplitRealAndImaginaryArrays,
+    State,
+    Updates,
+)
 
 
 class SplitRealAndImaginaryState(NamedTuple):
     """State of `split_real_and_imaginary`."""
 
     inner_state: State  # of the inner transformation, over pairs
-
-
-class SplitRealAndImaginaryArrays(NamedTuple):
-    """A complex array as two real ones."""
-
-    real: Array  # like the leaf
-    imaginary: Array  # like the leaf
 
 
 def flatten(inner: GradientTransformation) -> GradientTransformation:
@@ -44,7 +44,9 @@ def flatten(inner: GradientTransformation) -> GradientTransformation:
 
     def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
         vector, unravel = tree.ravel(updates)
-        steps, new = pair.update(vector, state, None if params is None else tree.ravel(params)[0], **extra)
+        if params is not None and tree.alike(updates, params):  # what reads other parameters than these will say so
+            params = tree.ravel(params)[0]
+        steps, new = pair.update(vector, state, params, **extra)
         if np.shape(steps) != vector.shape:
             errors.shape_mismatch(who, "updates", "(root)", steps, "vector of all leaves", vector.shape)
         return unravel(steps), new
@@ -52,6 +54,7 @@ def flatten(inner: GradientTransformation) -> GradientTransformation:
     return transform(who, init, update)
 
 
+@errors.options
 def split_real_and_imaginary(inner: GradientTransformation) -> GradientTransformation:
     """`inner` on complex leaves as pairs of real ones; real leaves pass to it as they are.
 
@@ -64,11 +67,11 @@ def split_real_and_imaginary(inner: GradientTransformation) -> GradientTransform
         return SplitRealAndImaginaryState(pair.init(_split(params), **problem))
 
     def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
-        errors.check_state_type(who, state, SplitRealAndImaginaryState)
+        state = as_state(who, state, SplitRealAndImaginaryState)
         steps, new = pair.update(_split(updates), state.inner_state, _split(params), **extra)
         return _joined(steps), SplitRealAndImaginaryState(new)
 
-    return GradientTransformation(init, named(update, who))
+    return pair_of(who, init, update)
 
 
 def _split(full: PyTree) -> PyTree:

@@ -11,8 +11,9 @@ from jax import Array
 
 from jaxopt_ko import errors, tree
 from jaxopt_ko.errors import NONNEGATIVE
-from jaxopt_ko.lift import name_of, named, taking
-from jaxopt_ko.numerics import value_at, zero_count
+from jaxopt_ko.hypers import Clock, as_state, checked, ticks
+from jaxopt_ko.lift import name_of, pair_of, taking
+from jaxopt_ko.numerics import zero_count
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, State, Updates
 
 
@@ -35,6 +36,7 @@ class LookaheadState(NamedTuple):
     steps_since_sync: Array  # int32[]  fast steps since the last step of the slow parameters
 
 
+@errors.options
 def lookahead(
     fast_optimizer: GradientTransformation, sync_period: int, slow_step_size: Hyper, reset_state: bool = False
 ) -> GradientTransformation:
@@ -43,33 +45,39 @@ def lookahead(
     phi   <- phi + u(g(phi))                    every step
     theta <- theta + slow_step_size (phi - theta);  phi <- theta          every sync_period-th
 
+    slow_step_size: a schedule is read at the fast steps taken; the state then has a `ScheduledState` around it.
+
     update takes and returns `LookaheadParams`, but for the gradients, those at params.fast; so does `apply_updates`.
     reset_state: the fast optimizer begins anew behind each synchronization. Raises TypeError where the parameters are
     no LookaheadParams.
     """
     pair = errors.check_pair("lookahead", "fast_optimizer", fast_optimizer)
     errors.check_size("lookahead", "sync_period", sync_period)
-    errors.check_hyper("lookahead", "slow_step_size", slow_step_size, NONNEGATIVE)
     who = f"lookahead({name_of(pair)})"
+    clock = Clock(who, checked("lookahead", {"slow_step_size": (slow_step_size, NONNEGATIVE)}))
     inner_init, inner_update = taking(pair.init, 1), taking(pair.update, 3)
 
-    def init(params: Params) -> LookaheadState:
+    def init(params: Params) -> State:
         fast = params.fast if isinstance(params, LookaheadParams) else params
-        return LookaheadState(inner_init(fast), zero_count())
+        return clock.start(LookaheadState(inner_init(fast), zero_count()))
 
     def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
-        errors.check_state_type(who, state, LookaheadState)
-        errors.check_instance(who, "params", params, LookaheadParams)
+        outer, given = clock.open(state)
+        state = as_state(who, given, LookaheadState)
+        step = ticks(clock.read(outer, state))
+        alpha = step.values["slow_step_size"]
+        errors.check_instance(who, "params", params, LookaheadParams, "LookaheadParams.init_synced(params)")
         u, inner = inner_update(updates, state.fast_state, params.fast, **extra)
         syncs = state.steps_since_sync == np.int32(sync_period - 1)
-        alpha = value_at(slow_step_size, state.steps_since_sync, who, "slow_step_size")
 
         def leaf(u: Array, phi: Array, theta: Array) -> tuple[Array, Array]:
+            if not tree.is_floating(phi):
+                return u, u
             wide = tree.compute_dtype(u.dtype, tree.dtype_of(phi), tree.dtype_of(theta))
-            step = u.astype(wide)
-            apart = jnp.asarray(phi).astype(wide) + step - jnp.asarray(theta).astype(wide)
+            u_wide = u.astype(wide)
+            apart = jnp.asarray(phi).astype(wide) + u_wide - jnp.asarray(theta).astype(wide)
             a = alpha.astype(wide)
-            fast = jnp.where(syncs, step - (1 - a) * apart, step)
+            fast = jnp.where(syncs, u_wide - (1 - a) * apart, u_wide)
             slow = jnp.where(syncs, a * apart, jnp.zeros_like(apart))
             return fast.astype(u.dtype), slow.astype(u.dtype)
 
@@ -85,6 +93,6 @@ def lookahead(
             )
         steps = LookaheadParams(*(treedef.unflatten([both[i] for both in made]) for i in range(2)))
         count = jnp.where(syncs, np.int32(0), state.steps_since_sync + np.int32(1))
-        return steps, LookaheadState(inner, count)
+        return steps, clock.close(outer, step, LookaheadState(inner, count))
 
-    return GradientTransformation(init, named(update, who))
+    return pair_of(who, init, update)

@@ -10,8 +10,8 @@ from jax import Array
 from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import transform
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE
-from jaxopt_ko.lift import name_of, taking
-from jaxopt_ko.numerics import first_value, next_count, ratio, safe_sqrt, scalar_dtype, unfolded, value_at, zero_count
+from jaxopt_ko.lift import Scalars, name_of, taking
+from jaxopt_ko.numerics import first_value, next_count, ratio, safe_sqrt, scalar_dtype, zero_count
 from jaxopt_ko.treewise import Vector
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, State, Updates
 
@@ -28,6 +28,7 @@ class MechanicState(NamedTuple):
     x0: Params  # like params, f32+ the parameters at the first step
 
 
+@errors.options
 def mechanize(
     base_optimizer: GradientTransformation,
     weight_decay: Hyper = 1e-2,
@@ -51,12 +52,9 @@ def mechanize(
     pair = errors.check_pair(who, "base_optimizer", base_optimizer)
     inner_init, inner_update = taking(pair.init, 1), taking(pair.update, 3)
     errors.check_size(who, "num_betas", num_betas)
-    hypers = {
-        key: errors.check_hyper(who, key, value, domain)
-        for key, value, domain in (
-            ("weight_decay", weight_decay, NONNEGATIVE), ("eps", eps, POSITIVE), ("s_init", s_init, POSITIVE)
-        )
-    }  # fmt: skip
+    hypers = {"weight_decay": (weight_decay, NONNEGATIVE), "eps": (eps, POSITIVE), "s_init": (s_init, POSITIVE)}
+    for key, spec in hypers.items():
+        errors.check_hyper(who, key, *spec)
 
     def init(params: Params) -> MechanicState:
         zeros = jnp.zeros(num_betas, scalar_dtype())
@@ -65,10 +63,11 @@ def mechanize(
         copies = x0[1].unflatten([tree.wide_copy(p) for p in x0[0]])
         return MechanicState(inner_init(params), zero_count(), zeros, zeros + 0, zeros + 0, s, copies)
 
-    def update(updates: Updates, state: MechanicState, params: Params = None, **extra: Any) -> tuple[Updates, State]:
+    def update(
+        updates: Updates, state: MechanicState, params: Params = None, *, h: Scalars, **extra: Any
+    ) -> tuple[Updates, State]:
         steps, inner = inner_update(updates, state.base_optimizer_state, params, **extra)
-        keys = ("weight_decay", "eps", "s_init")
-        decay, e, first = unfolded(tuple(value_at(hypers[key], state.count, who, key) for key in keys))
+        decay, e, first = h.weight_decay, h.eps, h.s_init
         leaves, treedef = tree.flatten(updates, none_is_leaf=True)
         present = [i for i, g in enumerate(leaves) if g is not None]
         x0s = tree.in_order(who, "state", state.x0, updates, treedef)
@@ -88,10 +87,10 @@ def mechanize(
         r, m, v, s = (a.astype(scalar_dtype()) for a in (state.r, state.m, state.v, state.s))
         total = jnp.sum(s)
         D = (x0 - x) / (total + e)
-        h = (g + (decay * total * ratio(g.norm(), x.norm() + e)) * x).dot(D)
+        won = (g + (decay * total * ratio(g.norm(), x.norm() + e)) * x).dot(D)
         b = 1 - jnp.power(jnp.full(num_betas, 0.1, s.dtype), jnp.arange(1, num_betas + 1).astype(s.dtype))
-        clipped = jnp.clip(h, -m, m)
-        m, v, r = jnp.maximum(b * m, jnp.abs(h) + e), b * b * v + h * h, b * r + s * clipped
+        clipped = jnp.clip(won, -m, m)
+        m, v, r = jnp.maximum(b * m, jnp.abs(won) + e), b * b * v + won * won, b * r + s * clipped
         s = (first / num_betas * m + jnp.maximum(r, 0)) / (safe_sqrt(v) + e)
         step = x0 - jnp.sum(s) * (D - u) - x
         for i, part, start in zip(present, step.parts, x0.parts, strict=True):
@@ -100,4 +99,6 @@ def mechanize(
         new = MechanicState(inner, next_count(state.count), r, m, v, s, treedef.unflatten(x0s))
         return treedef.unflatten(leaves), new
 
-    return transform(f"mechanize({name_of(pair)})", init, update, needs_params=True, state_type=MechanicState)
+    return transform(
+        f"mechanize({name_of(pair)})", init, update, needs_params=True, state_type=MechanicState, hypers=hypers
+    )

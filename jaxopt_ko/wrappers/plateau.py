@@ -11,7 +11,8 @@ from jax import Array
 from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import transform
 from jaxopt_ko.errors import NONNEGATIVE, Domain
-from jaxopt_ko.numerics import next_count, scalar_dtype, value_at, zero_count
+from jaxopt_ko.lift import Scalars
+from jaxopt_ko.numerics import next_count, scalar_dtype, zero_count
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, Updates
 
 FACTOR = Domain(0.0, 1.0, "in (0, 1)", low_open=True)
@@ -27,7 +28,6 @@ class ReduceLROnPlateauState(NamedTuple):
     cooldown_count: Array  # int32[] means to wait before counting again
     count: Array  # int32[]         values in the mean that is being taken
     avg_value: Array  # float[]     v, that mean
-    step: Array  # int32[]          steps taken, at which schedules are read
 
 
 def reduce_on_plateau(
@@ -53,7 +53,6 @@ def reduce_on_plateau(
         "atol": (atol, NONNEGATIVE),
         "min_scale": (min_scale, NONNEGATIVE),
     }
-    hypers = {name: errors.check_hyper(who, name, *spec) for name, spec in specs.items()}
     patience = errors.check_period(who, "patience", patience, least=0)
     cooldown = errors.check_period(who, "cooldown", cooldown, least=0)
     size = errors.check_period(who, "accumulation_size", accumulation_size)
@@ -61,26 +60,25 @@ def reduce_on_plateau(
     def init(params: Params) -> ReduceLROnPlateauState:
         float_ = scalar_dtype()
         scale, best, mean = jnp.ones((), float_), jnp.full((), jnp.inf, float_), jnp.zeros((), float_)
-        return ReduceLROnPlateauState(scale, best, zero_count(), zero_count(), zero_count(), mean, zero_count())
+        return ReduceLROnPlateauState(scale, best, zero_count(), zero_count(), zero_count(), mean)
 
     def update(
-        updates: Updates, state: ReduceLROnPlateauState, params: Params = None, *, value: Any = None, **_: Any
+        updates: Updates, state: ReduceLROnPlateauState, params: Params = None, *, h: Scalars, value: Any = None
     ) -> tuple[Updates, ReduceLROnPlateauState]:
         if value is None:
             errors.missing_argument(who, "value", "Call update(updates, state, params, value=loss)")
         errors.check_objective(who, value)
-        h = {name: value_at(hyper, state.step, who, name) for name, hyper in hypers.items()}
-        scale, best, waited, rest, n, mean, step = state
+        scale, best, waited, rest, n, mean = state
         n = next_count(n)
         mean = mean + (jnp.asarray(value).astype(mean.dtype) - mean) / n.astype(mean.dtype)
         mean = jnp.where(n == 1, jnp.asarray(value).astype(mean.dtype), mean)
         full = n >= size
-        bar = jnp.where(jnp.isfinite(best), best - h["rtol"] * jnp.abs(best) - h["atol"], best)
+        bar = jnp.where(jnp.isfinite(best), best - h.rtol * jnp.abs(best) - h.atol, best)
         better = mean < bar
         waiting = rest > 0
         worse = jnp.where(better | waiting, zero_count(), next_count(waited))
         reduced = (worse > 0) & (worse >= patience)
-        smaller = jnp.maximum(scale * h["factor"], h["min_scale"])
+        smaller = jnp.maximum(scale * h.factor, h.min_scale)
         pause = jnp.where(reduced, jnp.asarray(cooldown, jnp.int32), jnp.maximum(rest - 1, zero_count()))
         after = ReduceLROnPlateauState(
             jnp.where(reduced, smaller, scale),
@@ -89,13 +87,12 @@ def reduce_on_plateau(
             pause,
             zero_count(),
             jnp.zeros_like(mean),
-            step,
         )
-        new = tree.pick(full, after, ReduceLROnPlateauState(scale, best, waited, rest, n, mean, step))
+        new = tree.pick(full, after, ReduceLROnPlateauState(scale, best, waited, rest, n, mean))
         steps = jax.tree.map(lambda g: _times(new.scale, g), updates)
-        return steps, new._replace(step=next_count(step))
+        return steps, new
 
-    return transform(who, init, update, state_type=ReduceLROnPlateauState)
+    return transform(who, init, update, state_type=ReduceLROnPlateauState, hypers=specs, own=None)
 
 
 @jax.jit

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko import errors, tree
+from jaxopt_ko.averages import evaluated, keeps_average
 from jaxopt_ko.compose import leafwise, opened, transform
 from jaxopt_ko.errors import FRACTION, Domain
+from jaxopt_ko.hypers import without_schedules
 from jaxopt_ko.lift import Memory, Scalars, Step, name_of
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, State, Updates
 
 WEIGHT = Domain(0.0, 1.0, "in (0, 1]", low_open=True, infinite=True)
 
 
+def _x(own: PrimalAveragesState, y: Array, z: Array) -> Array:
+    x: Array = z + (y - z) / own.mu_y.astype(y.dtype)
+    return x
+
+
+@keeps_average("z", _x, "mu_y")
 class PrimalAveragesState(NamedTuple):
     """The averages of `generalized_primal_averaging`."""
 
-    count: Array  # int32[]         t, steps taken
     mu_y: Array  # float[]          of the parameters as they are, to find x from y and z
     z: Params  # like params, f32+  where the base optimizer is; the parameters are y
 
@@ -32,6 +37,7 @@ class GeneralizedPrimalAveragingState(NamedTuple):
     base_optimizer_state: State  # of the base optimizer
 
 
+@errors.options
 def generalized_primal_averaging(
     base_optimizer: GradientTransformation,
     mu_x: Hyper = 0.9967,
@@ -52,7 +58,7 @@ def generalized_primal_averaging(
         the paper's; the authors' code has had either.
     state_dtype: of z, float32 at least if None.
 
-    Evaluate at x: `generalized_primal_averaging_eval_params`. Needs params. Not for few steps: x lags
+    Evaluate at x: `eval_params`, `generalized_primal_averaging_eval_params`. Needs params. Not for few steps: x lags
     1 / (1 - mu_x) steps behind.
     """
     errors.check_choice("generalized_primal_averaging", "params_at", params_at, ("y", "z"))
@@ -80,6 +86,7 @@ def generalized_primal_averaging(
         scalars={"last_mu_y": 1.0},
         dtypes={"state_dtype": state_dtype},
         needs_params=True,
+        beside=True,
     )
 
     def init(params: Params, **problem: Any) -> GeneralizedPrimalAveragingState:
@@ -89,26 +96,24 @@ def generalized_primal_averaging(
         updates: Updates, state: GeneralizedPrimalAveragingState, params: Params = None, **extra: Any
     ) -> tuple[Updates, GeneralizedPrimalAveragingState]:
         own, inner = state
-        seen = params if params_at == "y" else tree.cast_like(tree.where_given(updates, own.z), params)
+        seen = params
+        if params_at == "z":
+            z = without_schedules(own).z
+            given, like = (tree.left_out_as(x, z) for x in (tree.where_given(updates, z), params))
+            seen = tree.put_back(tree.cast_like(given, like), params)
         u, inner = pair.update(updates, inner, seen, **extra)
         errors.check_same_trees(name_of(pair), "updates", u, "gradients", updates)
         u, own = averages.update(u, own, params)
         return u, GeneralizedPrimalAveragingState(own, inner)
 
-    return transform(who, init, update, needs_params=True, state_type=GeneralizedPrimalAveragingState)
+    return transform(who, init, update, needs_params=True, state_type=GeneralizedPrimalAveragingState, any_leaf=True)
 
 
 def generalized_primal_averaging_eval_params(state: State, params: Params) -> Params:
     """x, the average, at which to evaluate, from the parameters y: z + (y - z) / mu_y.
 
-    state: one that holds a `PrimalAveragesState` somewhere. Raises StateError if it holds none, or several.
+    state: one that holds a `PrimalAveragesState` somewhere, or several of different leaves; leaves of none stay as
+    they are. Raises StateError if it holds none, or two of one leaf. `eval_params` is the same for every kind of
+    average.
     """
-    own = tree.only_one("generalized_primal_averaging_eval_params", state, PrimalAveragesState)
-
-    def leaf(y: Array, z: Array) -> Array:
-        wide = tree.compute_dtype(tree.dtype_of(y), z.dtype)
-        z = z.astype(wide)
-        x: Array = z + (jnp.asarray(y).astype(wide) - z) / own.mu_y.astype(wide)
-        return x.astype(tree.dtype_of(y))
-
-    return jax.tree.map(leaf, params, own.z)
+    return evaluated("generalized_primal_averaging_eval_params", state, params, (PrimalAveragesState,))

@@ -11,17 +11,17 @@ from jax import Array
 from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import chain, identity
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE
-from jaxopt_ko.lift import named, recipe
-from jaxopt_ko.numerics import next_count, or_one, safe_sqrt, value_at, zero_count
+from jaxopt_ko.hypers import Clock, as_state, checked, ticks
+from jaxopt_ko.lift import pair_of, recipe
+from jaxopt_ko.numerics import or_one, safe_sqrt
 from jaxopt_ko.transforms.momentum import trace
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.types import GradientTransformation, Hyper, Params, Updates
+from jaxopt_ko.types import GradientTransformation, Hyper, Params, State, Updates
 
 
 class DifferentiallyPrivateAggregateState(NamedTuple):
     """State of `differentially_private_aggregate`."""
 
-    count: Array  # int32[]  steps taken, at which schedules are read
     rng_key: Array  # a PRNG key, new at each step
 
 
@@ -38,27 +38,27 @@ def differentially_private_aggregate(
     known noise protects nobody.
     """
     who = "differentially_private_aggregate"
-    clip = errors.check_hyper(who, "l2_norm_clip", l2_norm_clip, POSITIVE)
-    noise = errors.check_hyper(who, "noise_multiplier", noise_multiplier, NONNEGATIVE)
+    hypers = {"l2_norm_clip": (l2_norm_clip, POSITIVE), "noise_multiplier": (noise_multiplier, NONNEGATIVE)}
+    clock = Clock(who, checked(who, hypers))
     start = errors.check_key(who, seed if key is None else key)
 
-    def init(params: Params) -> DifferentiallyPrivateAggregateState:
+    def init(params: Params) -> State:
         errors.check_leaves(who, "params", params)
-        return DifferentiallyPrivateAggregateState(zero_count(), jnp.copy(start))  # a copy: the state may be donated
+        return clock.start(DifferentiallyPrivateAggregateState(jnp.copy(start)))  # a copy: the state may be donated
 
-    def update(
-        updates: Updates, state: DifferentiallyPrivateAggregateState, params: Params = None, **_: Any
-    ) -> tuple[Updates, DifferentiallyPrivateAggregateState]:
-        errors.check_state_type(who, state, DifferentiallyPrivateAggregateState)
+    def update(updates: Updates, state: State, params: Params = None, **_: Any) -> tuple[Updates, State]:
+        outer, given = clock.open(state)
+        own = as_state(who, given, DifferentiallyPrivateAggregateState)
+        step = ticks(clock.read(outer, own))
         errors.check_leaves(who, "gradients", updates)
         leaves, treedef = tree.flatten(updates)
-        c, z = value_at(clip, state.count, who, "l2_norm_clip"), value_at(noise, state.count, who, "noise_multiplier")
-        rng_key, *keys = jax.random.split(state.rng_key, 1 + len(leaves))
+        c, z = step.values["l2_norm_clip"], step.values["noise_multiplier"]
+        rng_key, *keys = jax.random.split(own.rng_key, 1 + len(leaves))
         shares = _shares(who, leaves, c) if leaves else None
         steps = [_noisy_mean(g, shares, c * z, k) for g, k in zip(leaves, keys, strict=True)]
-        return treedef.unflatten(steps), DifferentiallyPrivateAggregateState(next_count(state.count), rng_key)
+        return treedef.unflatten(steps), clock.close(outer, step, DifferentiallyPrivateAggregateState(rng_key))
 
-    return GradientTransformation(init, named(update, who))
+    return pair_of(who, init, update)
 
 
 @recipe
@@ -72,6 +72,8 @@ def dpsgd(
 ) -> GradientTransformation:
     """SGD on `differentially_private_aggregate`: the gradients that go in have the examples as first axis."""
     aggregate = differentially_private_aggregate(l2_norm_clip, noise_multiplier, seed)
+    if momentum is not None:
+        errors.check_hyper("dpsgd", "momentum", momentum, errors.FRACTION)
     velocity = identity() if momentum is None else trace(momentum, nesterov)
     return chain(aggregate, velocity, scale_by_learning_rate(learning_rate))
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import opened, transform
-from jaxopt_ko.lift import named
+from jaxopt_ko.lift import pair_of
 from jaxopt_ko.transforms.averaging import EmaState, ema
 from jaxopt_ko.types import DType, EmptyState, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
@@ -46,6 +46,7 @@ def snapshot(measure_name: str, measure: Measure) -> GradientTransformation:
     return transform(f"snapshot({measure_name})", init, update, state_type=SnapshotState)
 
 
+@errors.options
 def monitor(measures: Mapping[str, GradientTransformation | Measure]) -> GradientTransformation:
     """Keeps several measurements in the state, those with a memory too.
 
@@ -77,6 +78,7 @@ def monitor(measures: Mapping[str, GradientTransformation | Measure]) -> Gradien
     return transform("monitor", init, update, state_type=MonitorState)
 
 
+@errors.options
 def measure_with_ema(
     measure: Measure, decay: Hyper, debias: bool = True, accumulator_dtype: DType | None = None
 ) -> GradientTransformation:
@@ -99,7 +101,7 @@ def measure_with_ema(
         measurement, new = mean.update(numbers(updates), state[1])
         return measurement, (state[0], new)
 
-    return GradientTransformation(init, named(update, "measure_with_ema"))
+    return pair_of("measure_with_ema", init, update)
 
 
 def _stateless(measure: Measure) -> GradientTransformation:

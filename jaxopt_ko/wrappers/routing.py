@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_ko import errors, tree
+from jaxopt_ko.averages import eval_params
 from jaxopt_ko.compose import partition
-from jaxopt_ko.lift import name_of, named, takes
-from jaxopt_ko.roles import ROLES, Leaf, roles_of
+from jaxopt_ko.lift import Method, Update, name_of, required, takes
+from jaxopt_ko.roles import ROLES, Leaf, check_roles, roles_of
 from jaxopt_ko.stacking import MatrixAxes, leaf_of, matrices_of
 from jaxopt_ko.tables import Table
 from jaxopt_ko.tree_state import AnyParams
@@ -23,8 +24,8 @@ from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree, State
 Shape = tuple[int | None, ...]
 
 
-class Group(NamedTuple):
-    """Leaves that one method takes: those for which all that is said of role, path and shape is true."""
+class _Group(NamedTuple):
+    """The fields of a `Group`, in the order in which it takes them."""
 
     name: str
     method: Callable[..., GradientTransformation] | GradientTransformation  # muon, partial(muon, beta=0.9), sgd(0.1)
@@ -33,6 +34,51 @@ class Group(NamedTuple):
     role: str | Sequence[str] = ()  # one of ROLES, or several
     path: str | None = None  # a regular expression, found somewhere in "blocks/0/attention/query/kernel"
     shape: Shape | Callable[[tuple[int, ...]], bool] | None = None  # (None, 512): None is any size
+
+
+class Group(_Group):
+    """Leaves that one method takes: those for which all that is said of role, path and shape is true.
+
+    Group("hidden", partial(muon, beta=0.9), 0.02, 0.1, role="matrix"). method: a function that makes a transformation
+    of the learning rate and, if one is given, the weight decay; or a finished transformation without either. role: one
+    of ROLES or several; path: a regular expression, found somewhere in "blocks/0/attention/query/kernel"; shape: a
+    tuple, None for any size, or a function of the shape.
+
+    Raises, when made, HyperparameterError for what is none of these, TransformationError for a method that cannot be
+    made of what is given.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Group:  # noqa: D102
+        self = super().__new__(cls, *args, **kwargs)
+        errors.check_group("Group", self.name, self.method, self.role, self.shape)
+        who = f"Group({self.name!r})"
+        for role in self.roles:
+            errors.check_choice("Group", f"the role of group {self.name!r}", role, tuple(ROLES))
+        if self.path is not None:
+            errors.check_pattern(who, self.path, "path")
+        given = self.given
+        for name, value in given.items():
+            errors.check_hyper(who, name, value, errors.NONNEGATIVE)
+        if self.factory is None:
+            errors.check_pair(who, "method", self.method)
+            if given:
+                errors.not_for_finished(who, "it", tuple(given))
+            return self
+        if stray := [name for name in given if not takes(self.factory, name)]:
+            errors.not_taken(who, "it", _method(self), stray)
+        return self
+
+    @classmethod
+    def _make(cls, iterable: Iterable[Any]) -> Group:  # type: ignore[override]
+        return cls(*iterable)  # so that _replace is looked at, too
+
+    @property
+    def given(self) -> dict[str, Hyper]:
+        """What is set for its method."""
+        words = {"learning_rate": self.learning_rate, "weight_decay": self.weight_decay}
+        return {name: value for name, value in words.items() if value is not None}
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -68,14 +114,18 @@ class Group(NamedTuple):
 class Routed(GradientTransformation):
     """A transformation that can say which leaf goes where."""
 
-    def __new__(cls, init: Any, update: Any, explain: Callable[[Params], Table]) -> Routed:  # noqa: D102
+    def __new__(  # noqa: D102
+        cls, init: Any, update: Any, explain: Callable[[Params], Table], eval_params: Callable[[State, Params], Params]
+    ) -> Routed:
         self = super().__new__(cls, init, update)
-        self.explain = explain
+        self.explain, self.eval_params = explain, eval_params
         return self
 
     explain: Callable[[Params], Table]
+    eval_params: Callable[[State, Params], Params]  # that of the package, for what is shown as stacks, too
 
 
+@errors.options
 def route(*groups: Group, roles: Mapping[str, str | MatrixAxes] | None = None, stack_axes: PyTree = 0) -> Routed:
     """Every leaf to the one group that takes it: a partition by role, path and shape.
 
@@ -88,15 +138,14 @@ def route(*groups: Group, roles: Mapping[str, str | MatrixAxes] | None = None, s
 
     roles, stack_axes: of `roles_of`, which guesses each leaf's role; look at the table before you trust it.
     A method that takes stack_axes sees matrices as [N, m, n]: kernels of convolutions and of heads joined, query, key
-    and value apart, experts and layers stacked, whatever axis comes first. Others see the leaves as they are.
+    and value apart, experts and layers stacked, whatever axis comes first. Others see the leaves as they are. Averages
+    that such methods keep are of what they see: opt.eval_params(state, params).
 
     Raises HyperparameterError, TransformationError when made; TreeError, when traced, for a leaf of no group or of two.
     """
     who = "route"
     errors.check_groups(who, groups, Group)
-    for group in groups:
-        for role in group.roles:
-            errors.check_choice(who, f"the role of group {group.name!r}", role, tuple(ROLES))
+    check_roles(who, roles)
     pairs: dict[Hashable, GradientTransformation] = {group.name: _made(who, group) for group in groups}
     stacked = {group.name for group in groups if group.of_stacks}
 
@@ -131,12 +180,17 @@ def route(*groups: Group, roles: Mapping[str, str | MatrixAxes] | None = None, s
         steps, new = members.update(show(updates), state, None if params is None else show(params), **extra)
         return _mapped(_back, steps, like, shown), new
 
+    def evaluated(state: State, params: Params) -> Params:
+        _, shown = dealt(params)
+        return _mapped(_back, eval_params(state, _mapped(_view, params, params, shown)), params, shown)
+
     def table(params: Params) -> Table:
         return _table(*read(params), groups)
 
-    return Routed(init, named(update, f"route({', '.join(group.name for group in groups)})"), table)
+    return Routed(init, Update(update, Method(f"route({', '.join(group.name for group in groups)})")), table, evaluated)
 
 
+@errors.options
 def explain(
     params: Params,
     groups: Sequence[Group] = (),
@@ -146,6 +200,8 @@ def explain(
 ) -> Table:
     """A table of every leaf: shape, role, how it is read as matrices, and its group, if there are any, with what is
     set for it. A leaf of no group, or of several, shows them all: `route` would refuse it."""
+    if groups:
+        errors.check_groups("explain", groups, Group)
     leaves = roles_of(params, roles, stack_axes=stack_axes)
     return _table(leaves, [", ".join(g.name for g in groups if g.takes(leaf)) for leaf in leaves], groups)
 
@@ -182,17 +238,13 @@ def _spelled(hyper: Hyper | None) -> str:
 
 def _made(who: str, group: Group) -> GradientTransformation:
     """The group's transformation."""
-    given = {"learning_rate": group.learning_rate, "weight_decay": group.weight_decay}
-    given = {key: value for key, value in given.items() if value is not None}
     where = f"group {group.name!r}"
     if group.factory is None:
-        if given:
-            errors.not_for_finished(who, where, tuple(given))
         return errors.check_pair(who, where, group.method)
-    stray = [key for key in given if not takes(group.factory, key)]
-    if stray:
-        errors.not_taken(who, where, _method(group), stray)
-    return errors.check_pair(who, where, group.factory(**given, **({"stack_axes": 1} if group.of_stacks else {})))
+    stacks = {"stack_axes": 1} if group.of_stacks else {}
+    if missing := [name for name in required(group.factory) if name not in group.given]:
+        errors.not_given(who, where, _method(group), missing)
+    return errors.check_pair(who, where, group.factory(**group.given, **stacks))
 
 
 def _check(who: str, updates: Updates, like: PyTree) -> None:

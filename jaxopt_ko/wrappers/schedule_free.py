@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko import errors, tree
+from jaxopt_ko.averages import evaluated, keeps_average
 from jaxopt_ko.compose import chain, transform
 from jaxopt_ko.errors import NONNEGATIVE, OPEN_FRACTION
 from jaxopt_ko.lift import recipe, taking
@@ -21,6 +22,13 @@ from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, State, Updates
 
 
+def _x(own: ScheduleFreeState, y: Array, z: Array) -> Array:
+    b = own.b1.astype(y.dtype)
+    x: Array = (y - (1 - b) * z) / b
+    return x
+
+
+@keeps_average("z", _x, "step_count")
 class ScheduleFreeState(NamedTuple):
     """State of `schedule_free`."""
 
@@ -32,6 +40,7 @@ class ScheduleFreeState(NamedTuple):
     z: Params  # like params, f32+       where the inner optimizer is; the parameters are y
 
 
+@errors.options
 def schedule_free(
     base_optimizer: GradientTransformation,
     learning_rate: Hyper,
@@ -46,7 +55,8 @@ def schedule_free(
     y_t = b1 x_t + (1 - b1) z_t                 the parameters;  x = (y - (1 - b1) z) / b1
 
     base_optimizer: without momentum of its own. learning_rate: the one that it has, for the weights; a warm-up pays.
-    state_dtype: of z, float32 at least if None. Evaluate at x: `schedule_free_eval_params`. Needs params.
+    state_dtype: of z, float32 at least if None. Needs params.
+    Evaluate at x: `eval_params`, `schedule_free_eval_params`.
     """
     who = "schedule_free"
     pair = errors.check_pair(who, "base_optimizer", base_optimizer)
@@ -57,7 +67,7 @@ def schedule_free(
     errors.check_dtype(who, "state_dtype", state_dtype)
 
     def init(params: Params) -> ScheduleFreeState:
-        z = jax.tree.map(lambda p: _cast(tree.wide_copy(p), state_dtype), params)
+        z = jax.tree.map(lambda p: _cast(tree.wide_copy(p), state_dtype), tree.floating(params))
         beta, dtype = value_at(b1, zero_count(), who, "b1"), scalar_dtype()
         begun = (jnp.zeros((), dtype), jnp.ones((), jnp.int32), jnp.zeros((), dtype))
         return ScheduleFreeState(beta, *begun, inner_init(params), z)
@@ -80,8 +90,8 @@ def schedule_free(
         steps, inner = inner_update(updates, state.base_optimizer_state, params, **extra)
 
         def leaf(g: Any, y: Any, u: Any, z: Any) -> Any:
-            if g is None:
-                return None, z
+            if g is None or tree.is_left_out(z):
+                return u, z
             wide = tree.compute_dtype(tree.dtype_of(y), z.dtype)
             b, k = beta.astype(wide), c.astype(wide)
             y, z_old = jnp.asarray(y).astype(wide), z.astype(wide)
@@ -101,7 +111,7 @@ def schedule_free(
         )  # fmt: skip
         return treedef.unflatten([u for u, _ in made]), new
 
-    return transform(who, init, update, needs_params=True, state_type=ScheduleFreeState)
+    return transform(who, init, update, needs_params=True, state_type=ScheduleFreeState, any_leaf=True)
 
 
 def _cast(x: Array, dtype: DType | None) -> Array:
@@ -111,17 +121,10 @@ def _cast(x: Array, dtype: DType | None) -> Array:
 def schedule_free_eval_params(state: State, params: Params) -> Params:
     """x, the average, at which to evaluate, from the parameters y: (y - (1 - b1) z) / b1.
 
-    state: one that holds a `ScheduleFreeState` somewhere. Raises StateError if it holds none, or several.
+    state: one that holds a `ScheduleFreeState` somewhere, or several of different leaves; leaves of none stay as they
+    are. Raises StateError if it holds none, or two of one leaf. `eval_params` is the same for every kind of average.
     """
-    own = tree.only_one("schedule_free_eval_params", state, ScheduleFreeState)
-
-    def leaf(y: Array, z: Array) -> Array:
-        wide = tree.compute_dtype(tree.dtype_of(y), z.dtype)
-        b = own.b1.astype(wide)
-        x: Array = (jnp.asarray(y).astype(wide) - (1 - b) * z.astype(wide)) / b
-        return x.astype(tree.dtype_of(y))
-
-    return jax.tree.map(leaf, params, own.z)
+    return evaluated("schedule_free_eval_params", state, params, (ScheduleFreeState,))
 
 
 def _warmed(learning_rate: Hyper, steps: int | None) -> Hyper:
@@ -139,8 +142,10 @@ def schedule_free_sgd(
 ) -> GradientTransformation:
     """`schedule_free` around SGD, weight decay added to the gradient, with a linear warm-up of so many steps."""
     rate = _warmed(learning_rate, warmup_steps)
-    decay = [] if weight_decay is None else [add_decayed_weights(weight_decay)]
-    return schedule_free(chain(*decay, sgd(rate)), rate, b1, weight_lr_power, state_dtype)
+    base = sgd(rate)
+    if weight_decay is not None:
+        base = chain(add_decayed_weights(weight_decay), base)
+    return schedule_free(base, rate, b1, weight_lr_power, state_dtype)
 
 
 @recipe

@@ -28,6 +28,7 @@ class SAMState(NamedTuple):
     cache: Params | None  # like params  w, where the climb began; None in opaque mode
 
 
+@errors.options
 def sam(
     optimizer: GradientTransformation,
     adv_optimizer: GradientTransformation,

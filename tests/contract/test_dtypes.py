@@ -1,6 +1,7 @@
 """State dtypes never drift; half precision neither overflows, stalls nor turns to NaN."""
 
-import itertools
+import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -9,49 +10,63 @@ import pytest
 import quick
 
 import jaxopt_ko as jo
-from cases import assert_close, every, loss, params_like, whole
+from cases import assert_close, every, on_host, params_like, slope, whole
 
 DTYPES = (jnp.float32, jnp.bfloat16, jnp.float16)
 OPTIMIZERS = lambda case: not case.direction and not case.words  # those that evaluate f do so in half precision  # noqa: E731
 
 
+def in_dtypes(params, dtypes):
+    """Its leaves in these dtypes, in order."""
+    leaves, treedef = jax.tree.flatten(params)
+    return treedef.unflatten([leaf.astype(dtype) for leaf, dtype in zip(leaves, dtypes, strict=True)])
+
+
 @every("dtypes", parts=False)
 def test_state_and_params_keep_their_dtypes(case):
-    """All nine pairs of dtypes, traced abstractly; one of them, zero gradients in float16, run."""
+    """All nine pairs of dtypes, three in one tree, traced abstractly; zero gradients in float16, run."""
     opt = whole(case)
-    for p_dtype, g_dtype in itertools.product(DTYPES, DTYPES):
-        params = params_like(p_dtype)
-        grads = jax.tree.map(lambda p, g_dtype=g_dtype: jnp.zeros_like(p, g_dtype), params)
-        state = opt.init(params)
 
-        def step(g, s, p):
-            u, s = opt.update(g, s, p)
-            return u, s, jo.apply_updates(p, u)
+    def step(g, s, p):
+        u, s = opt.update(g, s, p)
+        return u, s, jo.apply_updates(p, u)
 
+    for turn in range(3):
+        of_grads = DTYPES[turn:] + DTYPES[:turn]
+        params, grads = (jax.eval_shape(lambda t=t: in_dtypes(params_like(), t)) for t in (DTYPES, of_grads))
+        state = jax.eval_shape(opt.init, params)
         u, s, p = jax.eval_shape(step, grads, state, params)
-        assert s == jax.eval_shape(lambda state=state: state)
-        assert p == jax.eval_shape(lambda params=params: params)
+        assert (s, p) == (state, params)
         assert jax.tree.structure(u) == jax.tree.structure(grads)
-    run = quick.jit(step)  # float16, float16
+    params = params_like(jnp.float16)
+    grads, state = jax.tree.map(jnp.zeros_like, params), opt.init(params)
+    run = quick.jit(step)
     for _ in range(2):
         u, state, params = run(grads, state, params)
-    assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves((u, state, params)) if x.dtype != jnp.uint32)
+    assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(on_host((u, state, params))))
+
+
+@functools.cache
+def steps_in(dtype):
+    """Parameters and three gradients in half precision, and the same numbers in float32."""
+    half = params_like(dtype)
+    full = jax.tree.map(lambda p: p.astype(jnp.float32), half)
+    grads = [jax.tree.map(lambda g, k=k: (k * g).astype(dtype), slope(full)) for k in (1.0, 0.5, -0.25)]
+    return half, full, [(g, jax.tree.map(lambda g: g.astype(jnp.float32), g)) for g in grads]
 
 
 @every("dtypes", OPTIMIZERS)
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16], ids=["bf16", "f16"])
-def test_half_precision_steps_are_the_full_precision_ones_rounded(case, dtype):
+def test_half_precision_steps_are_the_full_precision_ones_rounded(case):
     """One update from the same parameters and gradients differs by no more than rounding the result does."""
     opt = whole(case)
-    half = params_like(dtype)
-    full = jax.tree.map(lambda p: p.astype(jnp.float32), half)
     update = quick.jit(lambda g, s, p: opt.update(g, s, p))
-    s_half, s_full = opt.init(half), opt.init(full)
-    for k in (1.0, 0.5, -0.25):
-        g_half = jax.tree.map(lambda g, k=k: (k * g).astype(dtype), jax.grad(loss)(full))
-        u_half, s_half = update(g_half, s_half, half)
-        u_full, s_full = update(jax.tree.map(lambda g: g.astype(jnp.float32), g_half), s_full, full)
-    assert_close(u_half, u_full, rtol=0.02, atol=2e-3)
+    for dtype in (jnp.bfloat16, jnp.float16):
+        half, full, grads = steps_in(dtype)
+        s_half, s_full = opt.init(half), opt.init(full)
+        for g_half, g_full in grads:
+            u_half, s_half = update(g_half, s_half, half)
+            u_full, s_full = update(g_full, s_full, full)
+        assert_close(u_half, u_full, rtol=0.02, atol=2e-3)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16], ids=["bf16", "f16"])
@@ -173,3 +188,41 @@ def test_x64_may_be_switched_on_in_mid_run():
         with jax.enable_x64(True):
             _, state = opt.update(g, state)
         assert not any(x.dtype == jnp.float64 for x in jax.tree.leaves(state))
+
+
+# of states: a mean or a sum of squares of gradients for each parameter, or for each row or neuron
+SECOND = ("nu", "nu_max", "n", "sum_of_squares", "e_g", "e_x", "exp_avg_sq", "grad_sum_sq", "v_row", "v_col")
+
+
+# of recipes for matrices AdamW takes the rest, in the state of "rest", unless they are given another; sm3's nu is a
+# mean of steps; schedule_free_adamw keeps one for its base
+WITHOUT = ("sm3", "schedule_free_adamw", "galore", "muon", "dion", "scion", "kl_shampoo", "psgd_kron", "splus")
+
+
+@every("dtypes", lambda case: case.make is None and not case.words and case.name.split("-")[0] not in WITHOUT, False)
+def test_the_second_moment_has_a_dtype_of_its_own(case):
+    """nu_dtype is of it and of nothing else, wherever there is one; by default nothing is less than float32."""
+    params = params_like(jnp.bfloat16)
+
+    names = (*SECOND, *["v"] * case.name.startswith("adafactor"))
+
+    def second(opt):
+        return [jo.tree.get_all_with_path(jax.eval_shape(opt.init, params), name) for name in names]
+
+    found = [leaf.dtype for own in second(case()) for _, part in own for leaf in jax.tree.leaves(part)]
+    takes = "nu_dtype" in inspect.signature(case.factory).parameters
+    assert takes or not found, f"{case.name} has a second moment, and no word for its dtype"
+    if not takes:
+        return
+    assert found and set(found) == {jnp.dtype(jnp.float32)}
+    opt = case.factory(**case.hypers, **case.options | {"nu_dtype": jnp.float16})
+    state = jax.eval_shape(opt.init, params)
+    halves = [leaf.dtype for own in second(opt) for _, part in own for leaf in jax.tree.leaves(part)]
+    assert jnp.dtype(jnp.float16) in halves and jax.tree.leaves(state).count(None) == 0
+    number = [leaf.dtype for leaf in jax.tree.leaves(state)].count(jnp.dtype(jnp.float16))
+    assert number == halves.count(jnp.dtype(jnp.float16))
+    if not case.name.startswith("momo"):
+        after = jax.eval_shape(lambda p: opt.update(p, opt.init(p), p), params)[1]
+        assert after == state
+    with pytest.raises(jo.errors.HyperparameterError, match="nu_dtype"):
+        case.factory(**case.hypers, **case.options | {"nu_dtype": jnp.int32})

@@ -1,5 +1,6 @@
 """Bad input: who, what was wrong, what was got, what to do; when made if possible, else when traced."""
 
+import inspect
 import re
 from fractions import Fraction
 
@@ -23,38 +24,33 @@ def refuses(*words, error=(ValueError, TypeError)):
 # ---- when the optimizer is made -------------------------------------------------------------------------
 
 OPTIMIZERS = sorted({case.factory for case in CASES if "learning_rate" in case.hypers and case.make is None}, key=str)
+BAD_RATES = [
+    None,
+    -0.1,
+    float("nan"),
+    float("inf"),
+    "0.1",
+    [0.1, 0.2],
+    np.ones(3),
+    jnp.ones((1,)),
+    True,
+    1j,
+    {"a": 0.1},
+    np.array(True),
+    np.complex64(1 + 2j),
+    np.array("0.1"),
+    Fraction(1, 10),
+    10**400,
+    1e39,
+    [[1], [1, 2]],
+]
 
 
 @pytest.mark.parametrize("factory", OPTIMIZERS, ids=lambda f: f.__name__)
-@pytest.mark.parametrize(
-    "bad",
-    [
-        None,
-        -0.1,
-        float("nan"),
-        float("inf"),
-        "0.1",
-        [0.1, 0.2],
-        np.ones(3),
-        jnp.ones((1,)),
-        True,
-        1j,
-        {"a": 0.1},
-        np.array(True),
-        np.complex64(1 + 2j),
-        np.array("0.1"),
-        Fraction(1, 10),
-        10**400,
-        1e39,
-        [[1], [1, 2]],
-    ],
-    ids=repr,
-)
-def test_bad_learning_rates(factory, bad):
-    if bad is None and factory is jo.adafactor:
-        return  # its steps are in proportion to the parameters
-    with refuses("learning_rate", "Got"):
-        factory(bad)
+def test_bad_learning_rates(factory):
+    for bad in BAD_RATES[factory is jo.adafactor :]:  # None is adafactor's own: steps in proportion to the parameters
+        with refuses("learning_rate", "Got"):
+            factory(bad)
 
 
 def bad_values(key):
@@ -79,25 +75,24 @@ def bad_values(key):
         return [-0.1, 1.5, float("nan"), "x"]
     if key in ("max_delta", "max_norm"):
         return [0.0, -1.0, float("nan"), None, "x"]
-    if key == "max_learning_rate":  # None is that of a number
+    if key in ("max_learning_rate", "smooth_beta"):  # None is that of a number, or 1
         return [0.0, -0.1, float("nan"), "x", jnp.ones(2)]
     if key == "clipping_threshold":  # None is none
         return [0.0, -1.0, float("nan"), "x"]
     return [float("nan"), None, "x", jnp.ones(2)]
 
 
-@pytest.mark.parametrize(
-    ("case", "key"),
-    [pytest.param(c, k, id=f"{c.name}-{k}") for c in CASES if c.make is None for k in c.hypers if k != "learning_rate"],
-)
-def test_bad_hyperparameters(case, key):
-    for bad in bad_values(key):
-        if case.factory is jo.scale_by_sm3 and key == "b2" and isinstance(bad, float) and 0.9 < bad < 1.1:
-            continue  # 1 is a sum
-        with refuses(key, "Got"):
-            case(**{key: bad})
-    case(**{key: lambda count: jnp.float32(0.5)})  # a schedule is fine, and so is what is traced:
-    jax.eval_shape(lambda v: whole(case, **{key: v}).init(G), jnp.float32(0.0))
+@pytest.mark.parametrize("case", [pytest.param(c, id=c.name) for c in CASES if c.make is None and c.hypers])
+def test_bad_hyperparameters(case):
+    others = {key: value for key, value in case.hypers.items() if key != "learning_rate"}
+    for key in others:
+        for bad in bad_values(key):
+            if case.factory is jo.scale_by_sm3 and key == "b2" and isinstance(bad, float) and 0.9 < bad < 1.1:
+                continue  # 1 is a sum
+            with refuses(key, "Got"):
+                case(**{key: bad})
+        case(**{key: lambda count: jnp.float32(0.5)})  # a schedule is fine, and so is what is traced:
+    jax.eval_shape(lambda traced: whole(case, **traced).init(G), {key: jnp.float32(0.0) for key in others})
 
 
 @pytest.mark.parametrize("returned", [None, np.ones(2), "x", [1.0, 2.0], 1j, True], ids=repr)
@@ -149,20 +144,12 @@ def test_an_empty_chain_is_the_identity():
 # ---- when it is traced ----------------------------------------------------------------------------------
 
 
-def cases_with_memory(case):
-    """Those whose state alone shows which parameters it was made for."""
-    return (
-        any(jnp.ndim(x) for x in jax.tree.leaves(whole(case).init(G)))
-        and not case.vector
-        and case.name not in ("add_noise", "noisy_sgd")
-    )
-
-
 @every("errors")
 def test_gradient_trees_that_do_not_fit(case):
+    """At the latest as steps: a rule that has no use for params does not compare them."""
     opt = whole(case)
     state = opt.init(G)
-    step = jax.jit(lambda g, s: opt.update(g, s, G))
+    step = jax.jit(lambda g, s: jo.apply_updates(G, opt.update(g, s, G)[0]))
     for bad, where in [
         ({"a": G["a"]}, "['b']"),
         ({**G, "c": jnp.ones(3)}, "['c']"),
@@ -180,15 +167,11 @@ def test_gradient_trees_that_do_not_fit(case):
             step({"a": G["a"], "b": jnp.ones(3, jnp.int32)}, state)
         with refuses("structure"):
             step([G["a"], G["b"]], state)
-
-
-@every("errors", cases_with_memory)
-def test_the_state_alone_shows_a_gradient_that_does_not_fit(case):
-    opt = whole(case)
-    state = opt.init(G)
-    for bad in [{"a": G["a"]}, {"a": jnp.ones((1, 3)), "b": G["b"]}, {"a": jnp.ones(()), "b": G["b"]}]:
-        with refuses("['"):
-            opt.update(bad, state, bad)
+    leaves = not case.vector and case.name not in ("add_noise", "noisy_sgd")
+    if leaves and any(jnp.ndim(x) for x in jax.tree.leaves(state)):  # the state alone shows for whom it was made
+        for bad in [{"a": G["a"]}, {"a": jnp.ones((1, 3)), "b": G["b"]}, {"a": jnp.ones(()), "b": G["b"]}]:
+            with refuses("['"):
+                opt.update(bad, state, bad)
 
 
 @every("errors", lambda case: case.factory not in (jo.identity, jo.transform))
@@ -198,10 +181,11 @@ def test_states_of_others_and_swapped_arguments(case):
     other = jo.chain(*[jo.sgd(0.1, 0.9)] * 5).init(G)
     with refuses("state", "Got"):
         opt.update(G, other, G)
-    with refuses("state", "Got"):
+    with refuses("Got"):
         opt.update(state, G, G)  # swapped
-    with refuses("state", "Got"):
-        opt.update(G, None, G)
+    if jax.tree.leaves(state) or type(state) is tuple:  # None stands for a state of nothing
+        with refuses("state", "Got"):
+            opt.update(G, None, G)
 
 
 @pytest.mark.parametrize("name", ["adamw", "nadamw", "adamaxw", "adadelta"])
@@ -341,7 +325,7 @@ def test_misused_pieces():
         jo.partition({"a": jo.sgd(0.1), 1: jo.sgd(0.1)}, "a")
     with refuses("partition", "dict"):
         jo.partition([jo.sgd(0.1)], 0)
-    with refuses("inject_hyperparams", "inject_hyperparams(adam)(1e-3)"):
+    with refuses("inject_hyperparams", "inner_factory must be a function"):
         jo.inject_hyperparams(jo.adam(0.1))
     with refuses("forgetful", "(updates, state)"):
         jo.transform("forgetful", lambda p: (), lambda g, s: g).update(G, (), G)
@@ -380,3 +364,98 @@ def test_a_nan_gradient_is_not_hidden_by_clipping():
     g = {"a": jnp.array([1e6, 1e6]), "b": jnp.array([jnp.nan])}
     updates, _ = opt.update(g, opt.init(g))
     assert bool(jnp.all(jnp.isnan(updates["a"])))
+
+
+# ---- what a signature says ------------------------------------------------------------------------------
+
+STANDS_FOR = {
+    "Callable": lambda x: x, "Mapping": {}, "GradientTransformation": jo.sgd(0.1), "Hyper": 0.1, "int": 1, "float": 0.1,
+    "PyTree": True, "str": "x", "ArrayLike": np.ones(2, np.float32),
+}  # fmt: skip
+
+
+def signatures():
+    """(name, function, its required arguments, parameters) of what is public here."""
+    for room in (jo, jo.contrib, jo.data, jo.loop, jo.schedules):
+        for name in sorted(getattr(room, "__all__", dir(room))):
+            function = getattr(room, name)
+            if name in ("safe_norm", "unitwise_norm"):
+                continue  # of arrays, not made beforehand
+            if inspect.isfunction(function) and function.__module__.startswith("jaxopt_ko"):
+                parameters = inspect.signature(function).parameters
+                kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+                needed = [p for p in parameters.values() if p.default is p.empty and p.kind in kinds]
+                base = {p.name: next((v for k, v in STANDS_FOR.items() if k in str(p.annotation)), 1) for p in needed}
+                yield name, function, base, parameters
+
+
+BAD_OPTIONS = {
+    "bool": ("yes", None, 1.5, -1, [], np.ones(2, bool)),
+    "bool | None": ("yes", 1.5),
+    "DType | None": ("float33", 3, []),
+    "jax.sharding.Sharding | None": ("data", 1),
+}
+
+
+def test_options_are_what_the_signature_says():
+    seen, taken = set(), []
+    for name, function, base, parameters in signatures():
+        for word, parameter in parameters.items():
+            bad = BAD_OPTIONS.get(str(parameter.annotation), ("1", 1.5, -1, None, True) if word == "stack_axes" else ())
+            for value in bad:
+                if str(parameter.annotation) == "bool" and value is None and parameter.default is None:
+                    continue
+                try:
+                    function(**{**base, word: value})
+                    taken.append((name, word, value))
+                except jo.errors.HyperparameterError as error:
+                    if word not in str(error):
+                        taken.append((name, word, str(error)))
+                except Exception as error:
+                    taken.append((name, word, value, repr(error)[:80]))
+                seen.add((name, word))
+    assert len(seen) > 150
+    assert not taken
+
+
+def test_messages_blame_the_name_that_was_given():
+    for make, word in [
+        (lambda: jo.splus(0.1, inverse_every=0), "inverse_every"),
+        (lambda: jo.scale_by_splus(inverse_every=1.5), "inverse_every"),
+        (lambda: jo.soap(0.1, precondition_frequency=0), "precondition_frequency"),
+        (lambda: jo.dowg(0.1, eps="x"), "eps"),
+        (lambda: jo.dpsgd(0.1, 1.0, 0.1, 0, momentum="x"), "momentum"),
+        (lambda: jo.scion(0.1, mu_dtype="x"), "mu_dtype"),
+        (lambda: jo.muon(0.1, rest="adam"), "rest"),
+        (lambda: jo.lbfgs(linesearch="zoom"), "linesearch"),
+        (lambda: jo.newton(linesearch="zoom"), "linesearch"),
+        (lambda: jo.prodigy(1.0, betas=None), "betas"),
+        (lambda: jo.sgd(0.1, dampening="x"), "dampening"),
+        (lambda: jo.sophia(0.1, print_win_rate_every_n_steps=1.5), "print_win_rate_every_n_steps"),
+        (lambda: jo.scale_by_group([0.1], {"a": 0}), "factors"),
+        (lambda: jo.muon(0.1, stack_axes="1"), "stack_axes"),
+        (lambda: jo.minimize(lambda p: 1.0, None), "params"),
+        (lambda: jo.least_squares(lambda p: p, None), "params"),
+        (lambda: jo.root(lambda p: p, "a"), "params"),
+        (lambda: jo.least_squares(lambda p: p, jnp.ones(1), loss_scale="a"), "loss_scale"),
+        (lambda: jo.least_squares(lambda p: p, jnp.ones(1), jacobian_fn="a"), "jacobian_fn"),
+        (lambda: jo.root(lambda p: p, jnp.ones(1), jo.lbfgs()), "residuals"),
+        (lambda: jo.root(lambda p: p, jnp.ones(1), jo.newton()), "residuals"),
+        (lambda: jo.linear_program("c"), "linear_program: c"),
+    ]:
+        with refuses(word) as caught:
+            make()
+        assert type(caught.value).__module__ == "jaxopt_ko.errors", word
+
+
+def test_optax_names_of_states_are_the_classes_of_the_states():
+    for rule, kind in [
+        (jo.scale(1.0), jo.ScaleState),
+        (jo.clip(1.0), jo.ClipState),
+        (jo.clip_by_global_norm(1.0), jo.ClipByGlobalNormState),
+        (jo.add_decayed_weights(0.1), jo.AddDecayedWeightsState),
+        (jo.scale_by_schedule(lambda t: 0.1), jo.ScaleByScheduleState),
+        (jo.partition({"a": jo.sgd(0.1)}, "a"), jo.MultiTransformState),
+        (jo.identity(), jo.EmptyState),
+    ]:
+        assert isinstance(rule.init(G), kind), kind

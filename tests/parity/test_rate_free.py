@@ -104,6 +104,93 @@ def test_polyaks_step_is_scaled_behind_its_norm():
     np.testing.assert_allclose(step(optax, 0.5), 2 * step(optax, 1.0))
 
 
+def twice(lib, opt, g):
+    """The second steps of lookahead behind other rules."""
+    params = lib.LookaheadParams.init_synced({"a": jnp.ones((2, 2)), "b": jnp.zeros(3)})
+    state = opt.init(params)
+    for _ in range(2):
+        u, state = opt.update(g, state, params)
+        params = lib.apply_updates(params, u)
+    return u
+
+
+def flags(params):
+    return jax.tree.map(lambda p: p.ndim == 2, params)
+
+
+def each(*functions):
+    """f(a) and f(b) of {"a": …, "b": …}."""
+    return lambda g, p: {key: f(g[key]) for key, f in zip("ab", functions * 2, strict=False)}
+
+
+def half(x):
+    return jnp.clip(x, -0.5, 0.5)
+
+
+BEFORE = [  # a rule, and what it makes of a gradient
+    (lambda: jo.clip_by_global_norm(1.0), each(lambda x: x / np.sqrt(41.0))),
+    (lambda: jo.clip(0.5), each(half)),
+    (lambda: jo.scale(0.5), each(lambda x: 0.5 * x)),
+    (lambda: jo.scale_by_schedule(lambda t: 0.5), each(lambda x: 0.5 * x)),
+    (lambda: jo.named_chain(("a", jo.scale(2.0)), ("b", jo.clip(0.5))), each(half)),
+    (lambda: jo.chain(jo.chain(jo.scale(2.0)), jo.identity(), jo.clip(0.5)), each(half)),
+    (lambda: jo.masked(jo.clip(0.5), flags), each(half, lambda x: x)),
+    (lambda: jo.partition({True: jo.clip(0.5), False: jo.scale(2.0)}, flags), each(half, lambda x: 2 * x)),
+    (lambda: jo.apply_if_finite(jo.clip(0.5), 2), each(half)),
+    (lambda: jo.snapshot("norm", jo.global_norm), lambda g, p: g),
+    (lambda: jo.stateless(lambda g, p: jax.tree.map(jnp.sign, g)), each(jnp.sign)),
+    (lambda: jo.transform("minus", lambda p: (), lambda g, s, params=None: (jax.tree.map(jnp.negative, g), s)),
+     each(jnp.negative)),
+    (lambda: jo.treewise.treewise("same", jo.ScaleByScheduleState, init=lambda p: {}, needs_params=False,
+                                  rule=lambda g, p, s, h: (g, {})), lambda g, p: g),
+    (lambda: jo.add_decayed_weights(0.0), lambda g, p: g),
+]  # fmt: skip
+
+
+def test_rules_that_need_no_params_take_those_of_lookahead():
+    g = {"a": jnp.full((2, 2), 3.0), "b": jnp.arange(3.0)}
+    for make, made in BEFORE:
+        with jax.numpy_dtype_promotion("standard"):
+            want = twice(optax, optax.chain(optax.stateless(made), optax.lookahead(optax.sgd(0.1), 2, 0.5)), g)
+        got = twice(jo, jo.chain(make(), jo.lookahead(jo.sgd(0.1), 2, 0.5)), g)
+        for side in ("fast", "slow"):
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
+                         getattr(got, side), getattr(want, side))  # fmt: skip
+    # nor are they looked at otherwise: gradients of several examples, half precision
+    clip = jo.chain(jo.clip(1.0), jo.differentially_private_aggregate(1.0, 0.0, 0))
+    two = jax.tree.map(lambda x: jnp.stack([x, x]), g)
+    assert clip.update(two, clip.init(g), g)[0]["a"].shape == (2, 2)
+    low = jax.tree.map(lambda x: x.astype(jnp.bfloat16), g)
+    assert jo.scale(0.5).update(low, jo.scale(0.5).init(g), g)[0]["a"].dtype == jnp.float64
+    assert jo.scale(0.5).update(low, jo.scale(0.5).init(g), (g, g))[0]["a"].dtype == jnp.bfloat16
+    # what needs them says so
+    for needs in (jo.add_decayed_weights(0.1), jo.masked(jo.add_decayed_weights(0.1), flags), jo.fromage(0.1)):
+        opt = jo.chain(needs, jo.lookahead(jo.sgd(0.1), 2, 0.5))
+        with pytest.raises(jo.errors.TreeError, match="params"):
+            twice(jo, opt, g)
+
+
+def test_the_schedule_of_lookahead_counts_fast_steps():
+    rates = lambda t: jnp.where(t < 4, 0.5, 0.0)  # noqa: E731
+    for opt in (jo.lookahead(jo.sgd(1.0), 2, rates), jo.inject_hyperparams(jo.lookahead)(jo.sgd(1.0), 2, rates)):
+
+        def step(carry, _, opt=opt):
+            p, state = carry
+            u, state = opt.update(jnp.array([0.1]), state, p)
+            p = jo.apply_updates(p, u)
+            return (p, state), p.slow[0]
+
+        p = jo.LookaheadParams.init_synced(jnp.ones(1))
+        (_, state), slow = jax.lax.scan(step, (p, opt.init(p)), None, 8)
+        np.testing.assert_allclose(slow, [1, 0.9, 0.9, 0.8, 0.8, 0.8, 0.8, 0.8], rtol=1e-6)
+        assert int(state.count) == 8
+    for number in (0.5, jnp.float32(0.5)):  # optax's state
+        opt = jo.lookahead(jo.sgd(1.0), 2, number)
+        assert type(opt.init(p)) is jo.LookaheadState
+    with pytest.raises(jo.errors.StateError, match="ScheduledState"):
+        jo.lookahead(jo.sgd(1.0), 2, rates).update(jnp.ones(1), opt.init(p), p)
+
+
 @pytest.mark.parametrize("reset", [False, True])
 def test_lookahead_follows_optax(reset):
     def path(library, apply_updates):

@@ -219,6 +219,7 @@ def test_variants_differ():
     assert_differs(*(ours([PAPERS[name][0]], gradients)[0] for name in ("galore-paper", "galore-optax")))
 
 
+@pytest.mark.rounding
 def test_masked_norms_of_lars_are_the_plain_ones_elsewhere():
     arguments = {"learning_rate": 0.2, "weight_decay": 0.1, "trust_coefficient": 0.05}
     gradients = from_paper(leaf_by_leaf(lars_paper))[1]
@@ -226,7 +227,7 @@ def test_masked_norms_of_lars_are_the_plain_ones_elsewhere():
     masked = ours([call("lars", **arguments, **masks, norms="separate")], gradients)[0]
     whole = ours([call("lars", **arguments, norms="separate")], gradients)[0]
     joint = ours([call("lars", **arguments, **masks)], gradients)[0]
-    np.testing.assert_array_equal(masked[:, 8:], whole[:, 8:])  # the matrix: both
+    np.testing.assert_allclose(masked[:, 8:], whole[:, 8:], rtol=1e-12)  # the matrix: both
     np.testing.assert_allclose(masked[:, :8], joint[:, :8], rtol=1e-12)  # no ratio
 
 

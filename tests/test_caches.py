@@ -1,0 +1,124 @@
+"""What is compiled once is found again, and keeps nothing: no tracer and no array outlives its trace in a cache."""
+
+import gc
+import weakref
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxopt_ko as jo
+
+P = {"w": jnp.ones((3, 2))}
+
+TRACED = {
+    "apply_every": (lambda k: jo.apply_every(k), 3),
+    "kl_shampoo": (lambda x: jo.scale_by_kl_shampoo(init_factor=x), 0.5),
+    "kron": (lambda x: jo.scale_by_kron(precond_init_scale=x), 0.5),
+    "rprop": (lambda x: jo.rprop(x), 0.5),
+    "rss": (lambda x: jo.scale_by_rss(initial_accumulator_value=x), 0.5),
+    "dog": (lambda x: jo.dog(init_step=("distance", x)), 0.5),
+    "multi_steps": (lambda k: jo.MultiSteps(jo.adam(0.1, b1=k / 10), k).gradient_transformation(), 3),
+    "mine": (lambda x: jo.leafwise("mine", jo.EmptyState, rule=lambda g, p, h: x * g), 0.5),
+}
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_a_traced_option_does_not_leak(name):
+    make, value = TRACED[name]
+
+    def step(x):
+        opt = make(x)
+        return opt.update(P, opt.init(P), P)[0]
+
+    with jax.checking_leaks():
+        jax.jit(step)(value)
+
+
+def rule_of(big):
+    opt = jo.leafwise("mine", jo.EmptyState, rule=lambda g, p, h: g * big[0])
+    jax.jit(opt.update)(P, opt.init(P))
+    opt.update(P, opt.init(P))
+
+
+def refresh_of(big):
+    from jaxopt_ko.matrixwise import matrixwise
+    from jaxopt_ko.optimizers.muon import Mean
+
+    rule = lambda G, M, h: (G * big[0], M)  # noqa: E731
+    opt = matrixwise("mine", Mean, init=lambda shape, dtype: (jnp.zeros(shape, dtype),), rule=rule)
+    opt.update(P, opt.init(P))
+
+
+def set_of(big):
+    jo.projected_gradient(lambda x: jnp.clip(x, -big[0], big[0]))
+
+
+def function_of(big):
+    jo.minimize(lambda x: jnp.sum((x - big[:2]) ** 2), jnp.zeros(2))
+
+
+@pytest.mark.parametrize("use", [rule_of, refresh_of, set_of, function_of])
+def test_an_array_that_a_users_function_holds_goes_with_it(use):
+    alive = []
+    for i in range(3):
+        big = jnp.ones(1000) + i
+        use(big)
+        alive.append(weakref.ref(big))
+        del big
+    gc.collect()
+    assert [ref() for ref in alive] == [None] * 3
+
+
+def test_a_function_that_holds_an_array_is_compiled_once():
+    compiled, center = [], jnp.ones(2)
+
+    class Problem:
+        def value(self, x, a):
+            return jnp.sum((x - center - a) ** 2)
+
+    held, problem = lambda x, a: jnp.sum((x - center - a) ** 2), Problem()
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None
+    )
+    for fun in (held, problem.value):
+        jo.minimize(fun, jnp.zeros(2), args=(1.0,))
+        compiled.clear()
+        for a in (2.0, 3.0):
+            np.testing.assert_allclose(jo.minimize(fun, jnp.zeros(2), args=(a,)).params, 1 + a, rtol=1e-6)
+        assert not compiled
+    jax.monitoring.clear_event_listeners()
+
+
+def test_equal_arguments_make_the_same_solver():
+    for make in (jo.lbfgs, jo.bfgs, jo.newton, jo.levenberg_marquardt, jo.lbfgsb, jo.interior_point, jo.nonlinear_cg):
+        assert make() is make()
+
+
+def test_what_walks_closures_finds_the_hyperparameters():
+    """equinox, and optimistix with it, makes a tree of an optimizer: another rate is another leaf, no other program."""
+    internal = pytest.importorskip("equinox.internal")
+    import equinox as eqx
+
+    traces = []
+
+    @eqx.filter_jit
+    def step(opt, g):
+        traces.append(1)
+        init, update = opt
+        return update(g, init(g), g)[0]
+
+    g = {"w": jnp.ones((2, 2)), "b": jnp.ones(2)}
+    for make in (
+        jo.adam,
+        lambda rate: jo.sgd(rate, 0.9),
+        lambda rate: jo.chain(jo.clip_by_global_norm(1.0), jo.rmsprop(rate)),
+        lambda rate: jo.masked(jo.lion(rate), {"w": True, "b": False}),
+        lambda rate: jo.muon(rate),
+        lambda rate: jo.inject_hyperparams(jo.adam)(rate),
+    ):
+        traces.clear()
+        ends = [step(internal.closure_to_pytree(tuple(make(jnp.float32(rate)))), g) for rate in (0.1, 0.2)]
+        assert len(traces) == 1
+        np.testing.assert_allclose(ends[1]["w"], 2 * ends[0]["w"], rtol=1e-5)
