@@ -193,15 +193,9 @@ LIFTED = {
     "flat and far up": (lambda x: 1e8 + jnp.sum((x - 1) ** 4), [0.0, 0.0], 0.1),
     "a valley far up": (lambda x: 1e5 + rosenbrock(x), [-1.2, 1.0], 2e-2),
     "small": (lambda x: 1e-6 * jnp.sum((x - 1) ** 2), [3.0, -4.0], 1e-2),
-    "a small valley": (lambda x: 1e-10 * rosenbrock(x), [-1.2, 1.0], 2e-2),
+    "a small valley": (lambda x: 1e-10 * rosenbrock(x), [-1.2, 1.0], 5e-2),  # where g is 2e-4 of the first
     "large": (lambda x: 1e10 * jnp.sum((x - 1) ** 2 - 1), [0.0, 0.0], 1e-3),
     "solved": (lambda x: jnp.sum((x - 1) ** 2 * jnp.array([1.0, 100.0])), [1.0000001, 1.0], 1e-6),
-}
-# What a method cannot do yet, in float32: it stops too early where f's rounding, or its unit, hides the way.
-OPEN = {
-    "hager-zhang": {"a valley far up", "a small valley"},
-    "newton_cg": {"cube"},
-    "lbfgsb": {"a small valley"},
 }
 SEARCHING = ["lbfgs", "bfgs", "hager-zhang", "newton", "newton_cg", "lbfgsb"]
 
@@ -214,12 +208,11 @@ def plane(functions, method, **words):
 
 @pytest.mark.parametrize("name", SEARCHING)
 def test_no_success_where_f_falls_for_ever_and_none_before_its_minimum(name):
-    problems = {k: p for k, p in {**FALLING, **LIFTED}.items() if k not in OPEN.get(name, ())}
+    problems = {**FALLING, **LIFTED}
     functions, starts = zip(*(p[:2] for p in problems.values()), strict=True)
     lanes = plane(functions, METHODS[name])(jnp.array(starts), jnp.arange(len(starts)))
     codes = {k: jo.Code(int(code)) for k, code in zip(problems, lanes.status.code, strict=True)}
-    falling = [k for k in FALLING if k in problems]
-    assert {k: codes[k] for k in falling} == dict.fromkeys(falling, jo.Code.UNBOUNDED)
+    assert {k: codes[k] for k in FALLING} == dict.fromkeys(FALLING, jo.Code.UNBOUNDED)
     assert bool(jnp.all(jnp.isfinite(lanes.value))) and bool(jnp.all(jnp.isfinite(lanes.params)))
     for k, x, ok, evaluations in zip(
         problems, lanes.params, lanes.status.success, lanes.evaluations.function, strict=True

@@ -97,10 +97,10 @@ def descent(
     least. After a search that finds nothing the direction starts anew, once; the next such search ends the run.
     init(params) and update(updates, state, params, value=, grad=, value_fn=): optax's reading.
 
-    gtol: converged when max|g| <= gtol; `tol` takes its place. By default sqrt(eps) min(1, G / eps**(1/6)), G the
+    gtol: converged when max|g| <= gtol; `tol` takes its place. By default sqrt(eps) min(1, G / (16 eps**(1/6))), G the
     largest max|g| so far, or sqrt(eps) where a minimum along p is seen within sqrt(eps) |x| or, where searches begin
-    with the full step, eps**0.38 min(1, G / eps**(1/6)) and the next one is to lower f by no more than eps**(5/6), or
-    less if f has hardly fallen; there max|g| <= eps**(1/4) |f|, too, unless |f| <= eps**(5/6).
+    with the full step, eps**0.38 min(1, G / (16 eps**(1/6))) and the next one is to lower f by no more than
+    eps**(5/6), or less if f has hardly fallen; there max|g| <= eps**(1/4) |f|, too, unless |f| <= eps**(5/6).
     ftol: converged when f falls, and was to fall, by no more than ftol |f|, and |g| not by half, in three steps shorter
     than eps**(1/3) |x|, or in one than sqrt(eps) |x|; eps by default. Also when the step is lost in x's rounding.
     UNBOUNDED where f is -inf at a trial, or falls on and on along steps that get longer but no flatter.

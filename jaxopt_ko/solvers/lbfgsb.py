@@ -251,7 +251,7 @@ def cautious(x: Array, g: Array, lower: Array, upper: Array) -> Array:
     """P(x - g / theta) - x, of length 1 at most: the direction without a memory."""
     free = jnp.where(g < 0, x < upper, x > lower)
     theta = jnp.maximum(length(jnp.where(free, g, 0)), 1.0)
-    return jnp.clip(x - g / theta, lower, upper) - x
+    return jnp.clip(-g / theta, lower - x, upper - x)
 
 
 # ---- the model ----------------------------------------------------------------------------------------------

@@ -17,7 +17,8 @@ from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import chain
 from jaxopt_ko.errors import FRACTION, check_hyper
 from jaxopt_ko.lift import once, transform
-from jaxopt_ko.numerics import next_count, norm, safe_sqrt, value_at, zero_count
+from jaxopt_ko.numerics import length as length_of
+from jaxopt_ko.numerics import next_count, norm, value_at, zero_count
 from jaxopt_ko.solvers.descent import DOWNHILL, searched
 from jaxopt_ko.solvers.objective import Objective, objective
 from jaxopt_ko.solvers.trust_region import Model, Proposal, decompose, exact_step, truncated_step, trust_region
@@ -230,7 +231,7 @@ def newton_cg(
 
     def begin(problem: Objective, g: Array, small: Array) -> tuple[NewtonCgMemoryState, Array, Array]:
         u, product = _unit(g), _product(problem)
-        memory, products = looked(problem, safe_sqrt(g @ g), small)
+        memory, products = looked(problem, length_of(g), small)
         return memory, u @ product(u), next_count(products)
 
     def renew(problem: Objective, memory: NewtonCgMemoryState, small: Array) -> tuple[NewtonCgMemoryState, Array]:
@@ -239,7 +240,7 @@ def newton_cg(
     def propose(
         problem: Objective, memory: NewtonCgMemoryState, f: Array, g: Array, radius: Array, count: Array
     ) -> Proposal:
-        leaves, length = memory.curvature < 0, safe_sqrt(g @ g)
+        leaves, length = memory.curvature < 0, length_of(g)
         largest = jnp.maximum(memory.largest, length)
         cap = value_at(forcing, count).astype(g.dtype)
         product, x, eps = _product(problem), problem.x, float(np.finfo(g.dtype).eps)
@@ -304,7 +305,7 @@ def scale_by_newton_cg(forcing: Hyper = 0.1, *, max_products: int | None = None)
         problem = objective(who, params, value_fn, has_aux, words)
         g, unravel = tree.ravel(updates)
         g = g.astype(problem.x.dtype)
-        length = safe_sqrt(g @ g)
+        length = length_of(g)
         largest = jnp.maximum(state.largest, length)
         tolerance = _forced(value_at(forcing, state.count).astype(g.dtype), length, largest)
         end = truncated_step(_product(problem), g, None, tolerance, _budget(max_products, g.size))
@@ -330,7 +331,7 @@ def _budget(max_products: int | None, n: int) -> int:
 
 
 def _unit(v: Array) -> Array:
-    length = safe_sqrt(v @ v)
+    length = length_of(v)
     return v / jnp.where(length > 0, length, 1)
 
 

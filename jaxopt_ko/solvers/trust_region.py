@@ -93,10 +93,10 @@ def trust_region(
     goes on along its eigenvector.
 
     radius: the first Delta instead. gtol, or `tol` given to init and update in its place: converged when max|g| <=
-    gtol, by default eps**(2/3) min(1, G / eps**(1/6)), G the largest max|g| so far. ftol: converged when steps that
-    the region did not bound were to lower f, and did, by no more than ftol |f|: one shorter than sqrt(eps) |x|, or
-    three than eps**(1/3) |x|; eps by default. The run also ends when no element of x changes, and as UNBOUNDED where f
-    is -inf at a trial or falls on and on along steps that get longer but no flatter.
+    gtol, by default eps**(2/3) min(1, G / (16 eps**(1/6))), G the largest max|g| so far. ftol: converged when steps
+    that the region did not bound were to lower f, and did, by no more than ftol |f|: one shorter than sqrt(eps) |x|,
+    or three than eps**(1/3) |x|; eps by default. The run also ends when no element of x changes, and as UNBOUNDED
+    where f is -inf at a trial or falls on and on along steps that get longer but no flatter.
     """
     for name, hyper, domain in (("radius", radius, POSITIVE), ("gtol", gtol, NONNEGATIVE), ("ftol", ftol, NONNEGATIVE)):
         if hyper is not None:
@@ -156,7 +156,7 @@ def trust_region(
         bottomless = jnp.isneginf(f_new)
         finite = jnp.isfinite(f_new) & _finite(g_new)
         actual = f - jnp.where(finite, f_new, jnp.inf)
-        rounding = eps * (jnp.abs(f) + jnp.sqrt(jnp.abs(f) * size))
+        rounding = eps * (jnp.abs(f) + jnp.sqrt(jnp.abs(f)) * jnp.sqrt(size))
         doubtful, lost = (jnp.maximum(predicted, -actual) <= times * rounding for times in (DOUBT, ROUND_OFF))
         actual = jnp.where(doubtful & finite, -0.5 * (g + g_new) @ p, actual)
         rho = jnp.where(predicted > 0, actual / jnp.where(predicted > 0, predicted, 1), 0)
@@ -373,7 +373,8 @@ def truncated_step(
         return _Path(c.z + alpha * d, r, d, rr, c.rr, dHd, gain, next_count(c.k), free, done)
 
     most = largest(g)
-    unit = jnp.where(most > float(np.finfo(g.dtype).max) ** 0.25, most, 1)  # in which nothing overflows
+    large = float(np.finfo(g.dtype).max) ** 0.25
+    unit = jnp.where((most > 0) & ((most > large) | (most * large < 1)), most, 1)  # in which no square is inf or 0
     g, tolerance, whole = g / unit, tolerance / unit, product
     product = lambda v: whole(v) / unit  # noqa: E731
     rr, zero = g @ g, jnp.zeros_like(g)
