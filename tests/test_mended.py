@@ -24,7 +24,7 @@ def methods():
     found = {}
     for case in CASES:
         parameters = inspect.signature(case.factory).parameters
-        room = case.factory.__module__.split(".")[1]
+        room = inspect.unwrap(case.factory).__globals__["__name__"].split(".")[1]
         if "learning_rate" in parameters and room in ("optimizers", "wrappers"):
             given = {**case.hypers, **case.options}
             needs = [p.name for p in parameters.values() if p.default is p.empty or p.name == "key"]
