@@ -497,6 +497,7 @@ from jaxopt_ko.wrappers.accumulation import (
     skip_large_updates,
     skip_not_finite,
 )
+from jaxopt_ko.wrappers.ascent import maximize
 from jaxopt_ko.wrappers.averaging import (
     incremental_update,
     periodic_update,
@@ -515,6 +516,7 @@ from jaxopt_ko.wrappers.guards import (
     conditionally_mask,
     conditionally_transform,
 )
+from jaxopt_ko.wrappers.interop import to_optax
 from jaxopt_ko.wrappers.layouts import (
     SplitRealAndImaginaryState,
     flatten,
@@ -818,6 +820,7 @@ __all__ = [
     "madgrad",
     "masked",
     "matrix_inverse_pth_root",
+    "maximize",
     "mean_squared_error",
     "measure_with_ema",
     "mechanize",
@@ -975,6 +978,7 @@ __all__ = [
     "stateless",
     "stateless_with_tree_map",
     "states",
+    "to_optax",
     "trace",
     "transform",
     "transforms",

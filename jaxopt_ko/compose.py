@@ -16,7 +16,7 @@ from jaxopt_ko.hypers import as_state
 from jaxopt_ko.lift import LeafUpdate, leafwise, transform
 from jaxopt_ko.methods import Method, Update, method_of, name_of, pair_of, taking, with_parts
 from jaxopt_ko.numerics import next_count, scalar_dtype, value_at, zero_count
-from jaxopt_ko.tree_state import AnyParams
+from jaxopt_ko.tree_state import is_any
 from jaxopt_ko.types import (
     DType,
     EmptyState,
@@ -394,7 +394,7 @@ class _Groups:
         self.updates = {label: taking(pair.update, 3) for label, pair in pairs.items()}
 
     def init(self, params: Params, **problem: Any) -> dict[Hashable, MaskedState]:
-        if isinstance(params, AnyParams):
+        if is_any(params):
             return {label: MaskedState(init(params, **problem)) for label, init in self.inits.items()}
         deal = self._dealer(params, self._owned(params))
         return {label: MaskedState(init(deal(label), **problem)) for label, init in self.inits.items()}
@@ -510,6 +510,7 @@ class WrappedScheduleState(NamedTuple):
     count: jax.Array  # type: ignore[assignment]  # int32[]  steps taken
 
 
+@with_parts("schedule_fn")
 class WrappedSchedule:
     """A plain schedule as a `StatefulSchedule`."""
 
