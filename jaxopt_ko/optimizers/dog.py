@@ -13,7 +13,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, identity, leafwise
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, check_choice, check_hyper, check_kind
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import first_value, length, ratio, safe_sqrt, scalar_dtype
+from jaxopt_ko.numerics import first_value, inner, length, ratio, safe_sqrt, scalar_dtype
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.tree import full_like, wide_copy
@@ -165,7 +165,7 @@ def scale_by_distance_over_gradients(
     def rule(g: Array, p: Array, r: Array, G: Array, x_0: Array, h: Scalars) -> Step:
         away = p - x_0.astype(p.dtype)
         r = jnp.maximum(r, length(away))
-        G = G + jnp.sum(g * g)
+        G = G + jnp.sum(inner(g, g))
         return h.global_scale * ratio(r, safe_sqrt(G[0] + h.eps)) * g, r, G, x_0
 
     hypers = {"eps": (eps, NONNEGATIVE), "global_scale": (global_scale, NONNEGATIVE)}
