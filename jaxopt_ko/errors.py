@@ -146,9 +146,11 @@ def check_whole(who: str, name: str, value: Any, least: int = 0) -> None:
 
 
 def check_dtype(who: str, name: str, dtype: Any) -> None:
-    """The dtype of some memory: None for the default, or a floating one of 16 bits at least, real or complex."""
+    """The dtype of some memory: None for the default, or a floating one of 16 bits at least; of what is like the
+    gradients or parameters, a complex one, too."""
+    kind = jnp.inexact if name in ("mu_dtype", "accumulator_dtype", "state_dtype", "param_dtype") else jnp.floating
     try:
-        known = dtype is None or (jnp.issubdtype(jnp.dtype(dtype), jnp.inexact) and jnp.dtype(dtype).itemsize > 1)
+        known = dtype is None or (jnp.issubdtype(jnp.dtype(dtype), kind) and jnp.dtype(dtype).itemsize > 1)
     except TypeError:
         known = False
     if not known or isinstance(dtype, int | float):

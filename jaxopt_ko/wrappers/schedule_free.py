@@ -94,6 +94,7 @@ def schedule_free(
             if g is None or tree.is_left_out(z):
                 return u, z
             wide = tree.compute_dtype(tree.dtype_of(y), z.dtype)
+            errors.check_room(who, "the state's z", z, jnp.asarray(g))
             b, k = beta.astype(wide), c.astype(wide)
             y, z_old = jnp.asarray(y).astype(wide), z.astype(wide)
             x = (y - (1 - b) * z_old) / b
