@@ -104,8 +104,10 @@ def check_hyper(who: str, name: str, value: Any, domain: Domain) -> Hyper:
             "To try several values at once, jax.vmap over them; for one value per group, use partition")  # fmt: skip
     if not isinstance(value, jax.core.Tracer) and not domain.holds(as_computed(value)):
         kind = jax.dtypes.canonicalize_dtype(np.float64).name
+        uphill = ". To go uphill, use maximize(optimizer), or put scale(-1) behind a part without a rate"
+        advice = uphill if name == "learning_rate" and domain.low == 0 and -math.inf < as_computed(value) < 0 else ""
         say(HyperparameterError, who, f"{name} must be {domain.words}, also when rounded to {kind}",
-            f"{name}={value}", f"Give {name} {domain.words}")  # fmt: skip
+            f"{name}={value}", f"Give {name} {domain.words}{advice}")  # fmt: skip
     return value  # type: ignore[no-any-return]
 
 
@@ -347,6 +349,23 @@ def check_pair(who: str, where: str, pair: Any) -> GradientTransformation:
             f"{name} without its call", f"Call it first: {name}(...)")  # fmt: skip
     say(TransformationError, who, f"{where} must be a transformation, an (init, update) pair", describe(pair),
         "Make one with an optimizer, a scale_by_* rule, or transform(name, init, update)")  # fmt: skip
+
+
+def goes_up(method: str) -> NoReturn:
+    """A driver minimizes."""
+    say(TransformationError, "minimize", "the method must go down", method,
+        "To maximize a function here, give its negative and the method without maximize")  # fmt: skip
+
+
+def not_maximized(who: str) -> NoReturn:
+    """A sum of squares has a smallest value only."""
+    say(TransformationError, who, "the sum of squares of a residual_fn is minimized, not maximized", None,
+        "Use the method itself")  # fmt: skip
+
+
+def not_installed(who: str, package: str, why: str) -> NoReturn:
+    """A package that only this needs is not there."""
+    say(ImportError, who, f"it needs {package}, {why}, and it is not installed", None, f"pip install {package}")
 
 
 def state_type(who: str, state: Any, expected: type) -> NoReturn:

@@ -45,7 +45,16 @@ from jaxopt_ko.numerics import (
     value_at,
     zero_count,
 )
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
+from jaxopt_ko.types import (
+    DType,
+    GradientTransformation,
+    GradientTransformationExtraArgs,
+    Hyper,
+    Params,
+    PyTree,
+    State,
+    Updates,
+)
 
 __all__ = [
     "LeafUpdate", "Memory", "Method", "Rule", "Scalars", "Step", "Update", "known_as", "leafwise", "method_of",
@@ -687,4 +696,4 @@ def leafwise(
     def init_state(params: Params, **_: Any) -> State:
         return piece.init_state(params)
 
-    return GradientTransformation(init_state, LeafUpdate(Method(name), (), piece))
+    return GradientTransformationExtraArgs(init_state, LeafUpdate(Method(name), (), piece))
