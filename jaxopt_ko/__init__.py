@@ -278,6 +278,7 @@ from jaxopt_ko.program import (
     linear_program,
     quadratic_program,
 )
+from jaxopt_ko.rates import learning_rate, learning_rates, step_count
 from jaxopt_ko.roles import ROLES, roles_of
 from jaxopt_ko.schedules import (
     constant_schedule,
@@ -807,6 +808,8 @@ __all__ = [
     "lbfgs",
     "lbfgsb",
     "leafwise",
+    "learning_rate",
+    "learning_rates",
     "least_squares",
     "levenberg_marquardt",
     "linear_onecycle_schedule",
@@ -978,6 +981,7 @@ __all__ = [
     "stateless",
     "stateless_with_tree_map",
     "states",
+    "step_count",
     "to_optax",
     "trace",
     "transform",

@@ -351,6 +351,34 @@ def check_pair(who: str, where: str, pair: Any) -> GradientTransformation:
         "Make one with an optimizer, a scale_by_* rule, or transform(name, init, update)")  # fmt: skip
 
 
+def no_rate(who: str, with_optimizer: bool) -> NoReturn:
+    """Nothing is called learning_rate."""
+    if with_optimizer:
+        say(StateError, who, "this optimizer has no hyperparameter called learning_rate", None,
+            "Where a rate is a factor, as in scale(-0.1), use scale_by_learning_rate")  # fmt: skip
+    say(StateError, who, "the state does not hold its learning rate: a constant is in the optimizer, and of a schedule "
+        "the state has the count alone", None, f"Call {who}(state, optimizer), or keep the rate in the state with "
+        "inject_hyperparams")  # fmt: skip
+
+
+def several_rates(who: str, rates: Mapping[str, str]) -> NoReturn:
+    """More than one, and they are not the same."""
+    listed = "; ".join(f"{value} at {path}" for path, value in rates.items())
+    say(StateError, who, "there are several learning rates", listed,
+        "learning_rates gives them all, by their places in the state")  # fmt: skip
+
+
+def no_count(who: str, state: Any) -> NoReturn:
+    """A state in which nothing counts steps."""
+    say(StateError, who, "nothing in this state counts steps", describe(state),
+        "Rules that need no count have none, as in optax; inject_hyperparams and schedules keep one")  # fmt: skip
+
+
+def foreign_state(who: str, path: str, state: Any) -> NoReturn:
+    """A state that is not the optimizer's."""
+    say(StateError, who, f"the state is not this optimizer's at {path or 'its root'}", describe(state), STATE_ADVICE)
+
+
 def goes_up(method: str) -> NoReturn:
     """A driver minimizes."""
     say(TransformationError, "minimize", "the method must go down", method,
