@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_ko import errors, tree
+from jaxopt_ko import errors, numerics, tree
 from jaxopt_ko.hypers import as_state
 from jaxopt_ko.lift import LeafUpdate, leafwise, transform
 from jaxopt_ko.methods import Method, Update, method_of, name_of, pair_of, taking, with_parts
@@ -247,6 +247,9 @@ def apply_updates(params: Params, updates: Updates) -> Params:
         if p is None or np.shape(u) != np.shape(p):
             path = errors.path_of(params, index, none_is_leaf=sparse)
             errors.shape_mismatch("apply_updates", "updates", path, u, "params", None if p is None else np.shape(p))
+        if numerics.is_complex(tree.dtype_of(u)) and tree.is_floating(p):
+            path = f"the params leaf {errors.path_of(params, index, none_is_leaf=sparse)}"
+            errors.check_room("apply_updates", path, jnp.asarray(p), u)
         if jnp.issubdtype(tree.dtype_of(p), jax.dtypes.extended):
             continue
         leaves[index] = p + u if tree.dtype_of(p) == tree.dtype_of(u) == jnp.float32 else _add(p, u)
