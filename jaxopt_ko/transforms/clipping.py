@@ -13,7 +13,7 @@ from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import leafwise
 from jaxopt_ko.errors import NONNEGATIVE, THRESHOLD, check_examples, check_rank, check_same_trees
 from jaxopt_ko.lift import Scalars
-from jaxopt_ko.numerics import length, mixing, quotient, real_dtype, root_mean_square
+from jaxopt_ko.numerics import divided, length, mixing, quotient, real_dtype, root_mean_square
 from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, PyTree, Updates
 
 Axes = int | tuple[int, ...]
@@ -61,10 +61,11 @@ def clip_by_global_norm(max_norm: Hyper) -> GradientTransformation:
     """
 
     def norm(updates: Updates, h: Scalars) -> dict[str, Array]:
-        return {"norm": tree.global_norm(updates).astype(h.max_norm.dtype)}
+        divisor, factor = _shortening(tree.global_norm(updates).astype(h.max_norm.dtype), h.max_norm)
+        return {"divisor": divisor, "factor": factor}
 
     def rule(g: Array, p: Array, h: Scalars) -> Array:
-        return _shortened(g, h.norm, h.max_norm)
+        return divided(g, h.divisor) * h.factor
 
     hypers = {"max_norm": (max_norm, THRESHOLD)}
     return leafwise("clip_by_global_norm", EmptyState, rule=rule, reduce=norm, hypers=hypers)
@@ -188,5 +189,11 @@ def _shortened(g: Array, norm: Array, max_norm: Array) -> Array:
 
     Divided first: the quotient of two norms may be no number where the result is one.
     """
+    divisor, factor = _shortening(norm, max_norm)
+    return divided(g, divisor) * factor
+
+
+def _shortening(norm: Array, max_norm: Array) -> tuple[Array, Array]:
+    """(norm, max_norm) where the norm is too large, else (1, 1)."""
     within, one = norm <= max_norm, jnp.ones_like(norm)
-    return quotient(g, jnp.where(within, one, norm)) * jnp.where(within, one, max_norm)
+    return jnp.where(within, one, norm), jnp.where(within, one, max_norm)
