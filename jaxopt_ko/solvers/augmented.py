@@ -39,7 +39,7 @@ from jaxopt_ko.types import (
 GROWTH = 10.0  # of rho, after a round in which the violation did not fall enough
 FALL = 0.5  # to which part it is to fall
 SHARPER = 0.1  # times the accuracy of a round, the next one's
-LARGEST = 0.7  # 1/eps to this power: the largest rho min(1, |c_+|**2 / max(1, |f|)), which constraints' units leave alone
+LARGEST = 0.7  # 1/eps to this power: the largest rho min(1, |c_+|**2 / max(1, |f|)), the same in other units of c
 FLAT = 0.1  # what a step as long as x takes off the violation, at most, where it has a minimum
 PATIENCE = 3  # rounds, one after the other, that the inner method ended short of their accuracy
 
