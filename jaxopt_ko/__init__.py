@@ -14,6 +14,7 @@ from jaxopt_ko import (
     numerics,
     schedules,
     solve,
+    states,
     transforms,
     tree,
     tree_utils,
@@ -28,6 +29,7 @@ from jaxopt_ko.compose import (
     PartitionState,
     StatefulSchedule,
     WrappedSchedule,
+    WrappedScheduleState,
     apply_updates,
     chain,
     identity,
@@ -71,6 +73,7 @@ from jaxopt_ko.losses import (
     softmax_cross_entropy_with_integer_labels,
     squared_error,
 )
+from jaxopt_ko.naming import published
 from jaxopt_ko.normalization import BatchNorm, BatchNormParams, BatchNormState, batch_norm
 from jaxopt_ko.numerics import safe_increment, safe_norm, safe_root_mean_squares
 from jaxopt_ko.optimizers.adabelief import (
@@ -275,6 +278,7 @@ from jaxopt_ko.program import (
     linear_program,
     quadratic_program,
 )
+from jaxopt_ko.rates import learning_rate, learning_rates, step_count
 from jaxopt_ko.roles import ROLES, roles_of
 from jaxopt_ko.schedules import (
     constant_schedule,
@@ -494,6 +498,7 @@ from jaxopt_ko.wrappers.accumulation import (
     skip_large_updates,
     skip_not_finite,
 )
+from jaxopt_ko.wrappers.ascent import maximize
 from jaxopt_ko.wrappers.averaging import (
     incremental_update,
     periodic_update,
@@ -512,6 +517,7 @@ from jaxopt_ko.wrappers.guards import (
     conditionally_mask,
     conditionally_transform,
 )
+from jaxopt_ko.wrappers.interop import to_optax
 from jaxopt_ko.wrappers.layouts import (
     SplitRealAndImaginaryState,
     flatten,
@@ -697,6 +703,7 @@ __all__ = [
     "Updates",
     "WeightDecaySchedule",
     "WrappedSchedule",
+    "WrappedScheduleState",
     "ZeroNansState",
     "ZoomLinesearchInfo",
     "acprop",
@@ -801,6 +808,8 @@ __all__ = [
     "lbfgs",
     "lbfgsb",
     "leafwise",
+    "learning_rate",
+    "learning_rates",
     "least_squares",
     "levenberg_marquardt",
     "linear_onecycle_schedule",
@@ -814,6 +823,7 @@ __all__ = [
     "madgrad",
     "masked",
     "matrix_inverse_pth_root",
+    "maximize",
     "mean_squared_error",
     "measure_with_ema",
     "mechanize",
@@ -970,6 +980,9 @@ __all__ = [
     "squared_error",
     "stateless",
     "stateless_with_tree_map",
+    "states",
+    "step_count",
+    "to_optax",
     "trace",
     "transform",
     "transforms",
@@ -991,3 +1004,7 @@ __all__ = [
     "yogi",
     "zero_nans",
 ]
+
+for _room in (states, tree):
+    published(_room.__name__, vars(_room), _room.__all__)
+published(__name__, globals(), __all__)

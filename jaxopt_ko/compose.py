@@ -11,13 +11,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_ko import errors, tree
+from jaxopt_ko import errors, numerics, tree
 from jaxopt_ko.hypers import as_state
 from jaxopt_ko.lift import LeafUpdate, leafwise, transform
 from jaxopt_ko.methods import Method, Update, method_of, name_of, pair_of, taking, with_parts
 from jaxopt_ko.numerics import next_count, scalar_dtype, value_at, zero_count
-from jaxopt_ko.tree_state import AnyParams
-from jaxopt_ko.types import DType, EmptyState, GradientTransformation, MaskedNode, Params, PyTree, State, Updates
+from jaxopt_ko.tree_state import is_any
+from jaxopt_ko.types import (
+    DType,
+    EmptyState,
+    GradientTransformation,
+    GradientTransformationExtraArgs,
+    MaskedNode,
+    Params,
+    PyTree,
+    State,
+    Updates,
+)
 
 __all__ = [
     "apply_updates", "as_steps", "chain", "either", "identity", "init_empty_state", "inject_hyperparams",
@@ -74,7 +84,7 @@ def opened(who: str, where: str, pair: Any) -> GradientTransformation:
     """An argument that must be a transformation, as one that takes any extra arguments: ours as it is."""
     pair = errors.check_pair(who, where, pair)
     update = pair.update if isinstance(pair.update, Update) else Update(_any_extra(pair.update), method_of(pair))
-    return GradientTransformation(taking(pair.init, 1), update)
+    return GradientTransformationExtraArgs(taking(pair.init, 1), update)
 
 
 def _any_extra(update: Callable[..., Any]) -> Callable[..., Any]:
@@ -155,9 +165,9 @@ def chain(*args: GradientTransformation) -> GradientTransformation:
 
     runs = _runs([pair.update for pair in pairs])
     if len(runs) <= 1 and all(isinstance(pair.update, LeafUpdate) for pair in pairs):
-        return GradientTransformation(init, LeafUpdate(Method(who), runs[0] if runs else []))
+        return GradientTransformationExtraArgs(init, LeafUpdate(Method(who), runs[0] if runs else []))
     stages = [(len(run), run[0] if len(run) == 1 else LeafUpdate(Method(who), run)) for run in runs]
-    return GradientTransformation(init, ChainUpdate(Method(who), stages, names))
+    return GradientTransformationExtraArgs(init, ChainUpdate(Method(who), stages, names))
 
 
 class ChainUpdate(Update):
@@ -237,6 +247,9 @@ def apply_updates(params: Params, updates: Updates) -> Params:
         if p is None or np.shape(u) != np.shape(p):
             path = errors.path_of(params, index, none_is_leaf=sparse)
             errors.shape_mismatch("apply_updates", "updates", path, u, "params", None if p is None else np.shape(p))
+        if numerics.is_complex(tree.dtype_of(u)) and tree.is_floating(p):
+            path = f"the params leaf {errors.path_of(params, index, none_is_leaf=sparse)}"
+            errors.check_room("apply_updates", path, jnp.asarray(p), u)
         if jnp.issubdtype(tree.dtype_of(p), jax.dtypes.extended):
             continue
         leaves[index] = p + u if tree.dtype_of(p) == tree.dtype_of(u) == jnp.float32 else _add(p, u)
@@ -384,7 +397,7 @@ class _Groups:
         self.updates = {label: taking(pair.update, 3) for label, pair in pairs.items()}
 
     def init(self, params: Params, **problem: Any) -> dict[Hashable, MaskedState]:
-        if isinstance(params, AnyParams):
+        if is_any(params):
             return {label: MaskedState(init(params, **problem)) for label, init in self.inits.items()}
         deal = self._dealer(params, self._owned(params))
         return {label: MaskedState(init(deal(label), **problem)) for label, init in self.inits.items()}
@@ -500,6 +513,7 @@ class WrappedScheduleState(NamedTuple):
     count: jax.Array  # type: ignore[assignment]  # int32[]  steps taken
 
 
+@with_parts("schedule_fn")
 class WrappedSchedule:
     """A plain schedule as a `StatefulSchedule`."""
 

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from jaxopt_ko import errors
-from jaxopt_ko.types import GradientTransformation, Params, State, Updates
+from jaxopt_ko.types import GradientTransformation, GradientTransformationExtraArgs, Params, State, Updates
 
 P = ParamSpec("P")
 
@@ -26,6 +26,7 @@ class Method:
     solver: bool = False  # its state has `count`, and `info` says how it stands: a driver may run it
     prox: Callable[..., Any] | None = None  # (x, s) -> prox_h(x, s): at a solution x = prox_h(x - grad f(x), 1)
     search: Any = None  # of a line search: its forms for a direction, nested and flat
+    ascends: bool = False  # does it maximize? No driver does
 
 
 class Update:
@@ -57,7 +58,7 @@ class Update:
         return type(self)(self.function, method)
 
 
-jax.tree_util.register_dataclass(Method, data_fields=["prox", "search"], meta_fields=["name", "solver"])
+jax.tree_util.register_dataclass(Method, data_fields=["prox", "search"], meta_fields=["name", "solver", "ascends"])
 jax.tree_util.register_pytree_node(
     Update, lambda update: ((update.function, update.method), None), lambda _, parts: Update(*parts)
 )
@@ -105,7 +106,7 @@ def pair_of(
     name: str | Method, init: Callable[..., State], update: Callable[..., tuple[Updates, State]]
 ) -> GradientTransformation:
     """A transformation from two functions, by name or with the record of the method that they wrap."""
-    return GradientTransformation(init, Update(update, Method(name) if isinstance(name, str) else name))
+    return GradientTransformationExtraArgs(init, Update(update, Method(name) if isinstance(name, str) else name))
 
 
 def known_as(pair: GradientTransformation, **changed: Any) -> GradientTransformation:

@@ -16,7 +16,7 @@ from cases import CASES
 
 PACKAGE = pathlib.Path(jo.__file__).parent
 FLOORS = [
-    {"tables", "types"},
+    {"naming", "tables", "types"},
     {"errors"},
     {"numerics"},
     {"tree_state"},
@@ -29,6 +29,7 @@ FLOORS = [
     {
         "contrib",
         "distributions",
+        "rates",
         "schedules",
         "losses",
         "landscapes",
@@ -41,7 +42,7 @@ FLOORS = [
     {"transforms"},
     {"optimizers", "solvers"},
     {"wrappers"},
-    {"solve", "program", "diagnose"},
+    {"solve", "states", "program", "diagnose"},
     {"catalog"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

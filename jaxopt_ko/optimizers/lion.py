@@ -42,7 +42,7 @@ def scale_by_lion(
     u   = sign(c)                  "hard", the paper's;  "smooth": tanh(smooth_beta c);  "refined": c within [-1, 1]
     m_t = b2 m + (1 - b2) g
 
-    smooth_beta: 1 if None.
+    smooth_beta: 1 if None. The sign of a complex number is z / |z|; the other two modes are for real leaves.
     """
     check_choice("scale_by_lion", "mode", mode, MODES)
 
@@ -62,7 +62,9 @@ def scale_by_lion(
         "smooth_beta": (1.0 if smooth_beta is None else smooth_beta, POSITIVE),
     }
     dtypes = {"mu_dtype": mu_dtype}
-    return leafwise("scale_by_lion", ScaleByLionState, init=init, rule=rule, hypers=hypers, dtypes=dtypes)
+    return leafwise(
+        "scale_by_lion", ScaleByLionState, init=init, rule=rule, hypers=hypers, dtypes=dtypes, real=mode != "hard"
+    )
 
 
 @recipe
