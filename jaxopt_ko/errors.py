@@ -166,7 +166,7 @@ def _check_schedule(who: str, name: str, schedule: Callable[..., Any]) -> None:
 
     def see(count: Any) -> None:
         value = schedule(count)  # of an array what it is like: no tracer may outlive its trace
-        returned.append(jax.ShapeDtypeStruct(value.shape, value.dtype) if isinstance(value, jax.Array) else value)
+        returned.append(jax.typeof(value) if isinstance(value, jax.Array) else value)
 
     try:
         with jax.numpy_dtype_promotion("standard"):
