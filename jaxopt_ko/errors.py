@@ -163,9 +163,14 @@ def check_dtype(who: str, name: str, dtype: Any) -> None:
 def _check_schedule(who: str, name: str, schedule: Callable[..., Any]) -> None:
     """See what the schedule returns without running it; one that cannot be traced shows itself later."""
     returned: list[Any] = []
+
+    def see(count: Any) -> None:
+        value = schedule(count)  # of an array what it is like: no tracer may outlive its trace
+        returned.append(jax.typeof(value) if isinstance(value, jax.Array) else value)
+
     try:
         with jax.numpy_dtype_promotion("standard"):
-            jax.eval_shape(lambda count: returned.append(schedule(count)), np.int32(0))
+            jax.eval_shape(see, np.int32(0))
     except Exception:
         return
     check_schedule_value(who, name, returned[0])

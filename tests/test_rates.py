@@ -74,14 +74,11 @@ def test_of_every_method():
 
 
 def test_what_the_state_holds_itself():
-    for make in (
-        jo.inject_hyperparams(jo.adam),
-        optax.inject_hyperparams(jo.adam),
-        optax.inject_hyperparams(optax.adam),
-    ):
-        tx = make(rate)
+    inject = optax.inject_hyperparams
+    for tx in (jo.inject_hyperparams(jo.adam)(rate), inject(jo.adam)(rate), inject(optax.adam)(rate)):
         for steps, expected in ((0, 0.5), (1, 0.5), (3, 0.5 / 3)):
-            state = after(tx, steps)
+            with jax.numpy_dtype_promotion("standard"):
+                state = after(tx, steps)
             np.testing.assert_allclose(jo.learning_rate(state), expected, rtol=1e-6)
             assert int(jo.step_count(state)) == steps
     tx = jo.chain(jo.clip(1.0), jo.inject_hyperparams(jo.adamw)(0.1, weight_decay=0.2))
