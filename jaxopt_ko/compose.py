@@ -223,8 +223,8 @@ def named_chain(*args: tuple[str, GradientTransformation]) -> GradientTransforma
 def apply_updates(params: Params, updates: Updates) -> Params:
     """params + updates, leaf by leaf, added in float32 at least and kept in the parameters' dtype.
 
-    A parameter whose update is None stays as it is, and so does a PRNG key, to which nothing can be added. Raises
-    TreeError if the trees differ in structure or shape.
+    A parameter whose update is None stays as it is, and so does a PRNG key, to which nothing can be added; one that is
+    None stays None, whatever its update. Raises TreeError if the trees differ in structure or shape.
     """
     sparse = tree.structure(updates) != tree.structure(params)
     leaves, treedef = tree.flatten(params, none_is_leaf=sparse)
@@ -232,11 +232,11 @@ def apply_updates(params: Params, updates: Updates) -> Params:
     if steps_treedef != treedef:
         errors.structure_mismatch("apply_updates", "updates", updates, "params", params)
     for index, (p, u) in enumerate(zip(leaves, steps, strict=True)):
-        if u is None or tree.is_float0(u):
+        if p is None or u is None or tree.is_float0(u):
             continue
-        if p is None or np.shape(u) != np.shape(p):
+        if np.shape(u) != np.shape(p):
             path = errors.path_of(params, index, none_is_leaf=sparse)
-            errors.shape_mismatch("apply_updates", "updates", path, u, "params", None if p is None else np.shape(p))
+            errors.shape_mismatch("apply_updates", "updates", path, u, "params", np.shape(p))
         if jnp.issubdtype(tree.dtype_of(p), jax.dtypes.extended):
             continue
         leaves[index] = p + u if tree.dtype_of(p) == tree.dtype_of(u) == jnp.float32 else _add(p, u)
@@ -610,4 +610,11 @@ def inject_hyperparams(
     return factory
 
 
-inject_stateful_hyperparams = inject_hyperparams  # optax's older name
+def inject_stateful_hyperparams(
+    inner_factory: Callable[..., GradientTransformation],
+    static_args: str | Iterable[str] = (),
+    hyperparam_dtype: DType | None = None,
+) -> Callable[..., GradientTransformation]:
+    """Deprecated name of `inject_hyperparams`."""
+    errors.deprecated("inject_stateful_hyperparams", "inject_hyperparams")
+    return inject_hyperparams(inner_factory, static_args, hyperparam_dtype)

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import math
 import re
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, ParamSpec, TypeVar
 
@@ -59,6 +62,24 @@ def say(kind: type[Exception], who: str, wrong: str, got: str | None = None, do:
     raise kind(" ".join(parts))
 
 
+def deprecated(who: str, instead: str) -> None:
+    """Warn that a name is old."""
+    _warn(f"{who} is deprecated. Use {instead} instead.", DeprecationWarning)
+
+
+def _warn(message: str, kind: type[Warning]) -> None:
+    """At the line outside of this package that calls."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith(f"{__package__}."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, kind, stacklevel=level)
+
+
+def note(who: str, what: str) -> None:
+    """Log what was made of an argument that is allowed, but rarely meant."""
+    logging.getLogger(__package__).info("%s: %s", who, what)
+
+
 # ---- hyperparameters ------------------------------------------------------------------------------------
 
 
@@ -80,6 +101,7 @@ class Domain(NamedTuple):
 NONNEGATIVE = Domain(0.0, math.inf, "a finite number >= 0")
 POSITIVE = Domain(0.0, math.inf, "a finite number > 0", low_open=True)
 THRESHOLD = Domain(0.0, math.inf, "a number > 0 (infinity switches it off)", low_open=True, infinite=True)
+LIMIT = Domain(0.0, math.inf, "a number >= 0 (infinity switches it off)", infinite=True)
 FRACTION = Domain(0.0, 1.0, "in [0, 1)")
 OPEN_FRACTION = Domain(0.0, 1.0, "in (0, 1)", low_open=True)
 UNIT = Domain(0.0, 1.0, "in [0, 1]", infinite=True)
@@ -314,12 +336,35 @@ def check_key(who: str, key: Any, name: str = "key") -> jax.Array:
     dtype, shape = getattr(key, "dtype", None), np.shape(key)
     seed = isinstance(key, int) if dtype is None else jnp.issubdtype(dtype, jnp.integer)
     if seed and shape == () and not isinstance(key, bool):
+        if not isinstance(key, jax.core.Tracer) and key < 0:
+            say(HyperparameterError, who, f"{name} must be a PRNG key or an integer seed >= 0", f"{name}={key}",
+                "A seed of 64 bits loses its upper half without x64: give one below 2**32")  # fmt: skip
         return jax.random.key(key)
     typed = _is_typed_key(key) and shape == ()
     if not typed and not (dtype == jnp.uint32 and len(shape) == 1):
         say(HyperparameterTypeError, who, f"{name} must be one PRNG key or an integer seed", describe(key),
             "Give jax.random.key(0), or 0")  # fmt: skip
     return key  # type: ignore[no-any-return]
+
+
+def key_or_zero(who: str, key: Any, seed: Any) -> Any:
+    """The key or seed that was given, else the seed 0, with a warning: two runs would have the same noise unnoticed."""
+    key = key_or_seed(who, key, seed)
+    if key is None:
+        _warn(f"{who}: no key was given. The seed 0 is taken: the noise is the same in every run. "
+              "Give key=jax.random.key(0), or an integer seed.", UserWarning)  # fmt: skip
+        return 0
+    return key
+
+
+def key_or_seed(who: str, key: Any, seed: Any) -> Any:
+    """The one that was given: seed is optax's older word for key."""
+    if seed is None:
+        return key
+    deprecated(f"{who}(seed=…)", "key")
+    if key is not None:
+        say(HyperparameterError, who, "one of key and seed must be given", "both", "Leave out seed")
+    return check_key(who, seed, "seed")
 
 
 # ---- transformations ------------------------------------------------------------------------------------

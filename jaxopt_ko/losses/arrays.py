@@ -67,6 +67,38 @@ def summed(x: jax.Array, axis: Axis, where: ArrayLike | None = None) -> jax.Arra
     return jnp.sum(x, axis=axis, where=None if where is None else jnp.asarray(where, bool))
 
 
+def listed(who: str, what: str, x: ArrayLike, shape: tuple[int, ...]) -> jax.Array:
+    """bool[...] of that shape."""
+    mask = jnp.asarray(x).astype(bool)
+    if mask.shape != shape:
+        say(TreeError, who, f"{what} must have the shape {shape}", describe(mask),
+            "Shapes are never broadcast: use jnp.broadcast_to where that is meant")  # fmt: skip
+    return mask
+
+
+def chosen(who: str, scores: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Scores float[..., classes] in float32 at least; that of each label, NaN where it is no class; the labels one-hot.
+
+    labels: int[...].
+    """
+    z, y = floating(who, "scores", scores), jnp.asarray(labels)
+    z = z.astype(compute_dtype(z.dtype))
+    if not jnp.issubdtype(y.dtype, jnp.integer) or y.shape != z.shape[:-1] or not z.ndim:
+        say(TreeError, who, "scores must be float[..., classes], labels int[...], the index of a class for each",
+            f"{describe(z)} and {describe(y)}", "For one-hot labels pass jnp.argmax(labels, -1)")  # fmt: skip
+    one_hot = jax.nn.one_hot(y, z.shape[-1], dtype=z.dtype)
+    found = jnp.sum(jnp.where(one_hot > 0, z, jnp.zeros_like(z)), axis=-1)
+    inside = jnp.any(one_hot > 0, axis=-1)
+    return z, jnp.where(inside, found, jnp.full_like(found, jnp.nan)), one_hot
+
+
+def power(x: jax.Array, exponent: ArrayLike) -> jax.Array:
+    """x**exponent for x >= 0, with derivative 0 at 0."""
+    positive = x > 0
+    raised = jnp.power(jnp.where(positive, x, jnp.ones_like(x)), jnp.asarray(exponent).astype(x.dtype))
+    return jnp.where(positive, raised, jnp.zeros_like(x))
+
+
 def length(x: jax.Array, axis: Axis, where: ArrayLike | None = None) -> jax.Array:
     """The Euclidean norm over some axes, kept as ones, with derivative 0 at 0; no square overflows."""
     x = x if where is None else jnp.where(jnp.asarray(where, bool), x, jnp.zeros_like(x))

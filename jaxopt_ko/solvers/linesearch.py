@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko import errors, tree
-from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, check_choice, check_hyper, check_size
+from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, THRESHOLD, check_choice, check_hyper, check_size
 from jaxopt_ko.lift import known_as, once, transform
 from jaxopt_ko.numerics import zero_count
 from jaxopt_ko.solvers.objective import Objective, objective
@@ -91,6 +91,7 @@ def scale_by_backtracking_linesearch(
 
     f(x + a p) <= (1 + rtol) f(x) + slope_rtol a g'p + atol
 
+    increase_factor: infinity begins at max_learning_rate always.
     store_grad: keep the gradient at the end, for `value_and_grad_from_state`. verbose: print searches that fail.
     update(updates, state, params, value=, grad=, value_fn=, has_aux=False): value and grad at params. A search that
     fails takes its last step if f does not rise, and else none. Raises MissingArgumentError without these words.
@@ -98,8 +99,8 @@ def scale_by_backtracking_linesearch(
     """
     who = "scale_by_backtracking_linesearch"
     check_size(who, "max_backtracking_steps", max_backtracking_steps)
-    _check(who, POSITIVE, decrease_factor=decrease_factor, increase_factor=increase_factor,
-           max_learning_rate=max_learning_rate)  # fmt: skip
+    _check(who, POSITIVE, decrease_factor=decrease_factor, max_learning_rate=max_learning_rate)
+    _check(who, THRESHOLD, increase_factor=increase_factor)
     _check(who, NONNEGATIVE, slope_rtol=slope_rtol, atol=atol, rtol=rtol)
     search = backtracking(
         max_backtracking_steps, slope_rtol, decrease_factor, increase_factor, max_learning_rate, atol, rtol
