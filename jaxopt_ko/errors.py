@@ -626,6 +626,9 @@ def check_start(who: str, params: Any) -> None:
     """Parameters to begin at: arrays or numbers in a tree; what dtype they need says the method."""
     if params is None:
         say(MissingArgumentError, who, "params is missing", "params=None", "Pass where to start, an array or a pytree")
+    if not jax.tree.leaves(params):
+        say(TreeError, who, "params must have a leaf at least", describe(params), "Pass where to start, an array or a "
+            "pytree of arrays")  # fmt: skip
     for index, leaf in enumerate(jax.tree.leaves(params)):
         if not hasattr(leaf, "dtype") and not isinstance(leaf, int | float | complex):
             check_leaf(who, "params", params, index, leaf)
@@ -1233,6 +1236,10 @@ def _check_for(name: str, annotation: str) -> Callable[[str, str, Any], Any] | N
     """The check for an argument of this name and annotation, if there is one."""
     if name == "stack_axes":
         return lambda who, _, value: check_stack_axes(who, value)
+    if name == "normalized" or name.rsplit("_", maxsplit=1)[-1] == "mask":
+        return _check_mask
+    if name.endswith("dimension_numbers"):
+        return _check_dimension_numbers
     if annotation.startswith("Callable["):
         return _check_callable
     if annotation.startswith("Mapping["):
@@ -1250,6 +1257,56 @@ def _check_sharding(who: str, name: str, value: Any) -> None:
     if not isinstance(value, jax.sharding.Sharding):
         say(HyperparameterTypeError, who, f"{name} must be a jax.sharding.Sharding", describe(value),
             "Give NamedSharding(mesh, PartitionSpec('data'))")  # fmt: skip
+
+
+def _check_mask(who: str, name: str, value: Any) -> None:
+    """A tree of bools, or a function that makes one; which leaves it fits shows itself later."""
+    if callable(value):
+        return
+    for leaf in jax.tree.leaves(value):
+        if not isinstance(leaf, bool | np.bool_) and getattr(leaf, "dtype", None) != np.bool_:
+            say(HyperparameterTypeError, who, f"{name} must be a tree of bools, or a function that makes one of params",
+                describe(leaf), "Give True for the leaves that are meant and False for the others")  # fmt: skip
+
+
+def _check_dimension_numbers(who: str, name: str, value: Any) -> None:
+    """What says how a leaf is a matrix is a NamedTuple: a tree of such, None for other leaves, or a function."""
+    if callable(value) or value is None:
+        return
+    for leaf in jax.tree.leaves(value, is_leaf=lambda x: hasattr(x, "_fields")):
+        if not hasattr(leaf, "_fields"):
+            say(HyperparameterTypeError, who, f"{name} must be a tree of dimension numbers, or a function that makes "
+                "one of params", describe(leaf), "Give MuonDimensionNumbers(reduction_axis, output_axis), None for "
+                "the leaves that are no matrices")  # fmt: skip
+
+
+def check_axes_option(who: str, name: str, value: Any) -> None:
+    """One axis or several, None for a default."""
+    axes = value if isinstance(value, tuple | list) else () if value is None else (value,)
+    if any(not isinstance(axis, int | np.integer) or isinstance(axis, bool) for axis in axes):
+        say(HyperparameterTypeError, who, f"{name} must be an integer or a tuple of integers", describe(value),
+            "Count from 0, or from the end with -1")  # fmt: skip
+
+
+def _check_kind_of_state(who: str, name: str, value: Any) -> None:
+    if not isinstance(value, type) or not hasattr(value, "_fields"):
+        say(HyperparameterTypeError, who, f"{name} must be a NamedTuple class", describe(value),
+            "Write class MyState(NamedTuple): ...")  # fmt: skip
+
+
+def _check_places(who: str, name: str, value: Any) -> None:
+    kind = str if name == "argnames" else int
+    places = [value] if isinstance(value, str) or not isinstance(value, Sequence) else value
+    if not all(isinstance(place, kind) and not isinstance(place, bool) for place in places):
+        say(HyperparameterTypeError, who, f"{name} must be of the type {kind.__name__}, or several such",
+            describe(value), "Give the places of arguments as integers, or their names as strings")  # fmt: skip
+
+
+def check_words(who: str, name: str, value: Any) -> None:
+    """One string or several."""
+    if not isinstance(value, str) and not (isinstance(value, Iterable) and all(isinstance(x, str) for x in value)):
+        say(HyperparameterTypeError, who, f"{name} must be a name or several names", describe(value),
+            "Give strings: the names of arguments")  # fmt: skip
 
 
 def _check_float(who: str, name: str, value: Any) -> None:
@@ -1270,4 +1327,11 @@ _CHECKS: dict[str, Callable[[str, str, Any], Any]] = {
     "tuple[Hyper, Hyper]": _check_pair_of_hypers,
     "jax.sharding.Sharding": _check_sharding,
     "GradientTransformation": check_pair,
+    "Axes": check_axes_option,
+    "Axis": check_axes_option,
+    "int | tuple[int, ...]": check_axes_option,
+    "type": _check_kind_of_state,
+    "Function": _check_callable,
+    "int | Sequence[int]": _check_places,
+    "str | Sequence[str]": _check_places,
 }

@@ -59,6 +59,7 @@ def reshape_batch_axis(tree: PyTree, microbatch_size: int, axis: int = 0) -> PyT
     return jax.tree.map(split, tree)
 
 
+@errors.options
 def microbatch(
     fun: Function,
     argnums: int | Sequence[int],

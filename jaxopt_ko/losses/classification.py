@@ -8,11 +8,23 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxopt_ko.errors import FINITE, FRACTION, NONNEGATIVE, TreeError, check_number, deprecated, describe, say
-from jaxopt_ko.losses.arrays import Axis, alike, axes_of, floating, power, summed
+from jaxopt_ko.errors import (
+    FINITE,
+    FRACTION,
+    NONNEGATIVE,
+    TreeError,
+    check_number,
+    check_numbers,
+    deprecated,
+    describe,
+    options,
+    say,
+)
+from jaxopt_ko.losses.arrays import Axis, alike, axes_of, floating, power, summed, taking_part
 from jaxopt_ko.tree import compute_dtype
 
 
+@options
 def softmax_cross_entropy_with_integer_labels(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -57,6 +69,7 @@ def softmax_cross_entropy_with_integer_labels(
 
     if where is None:
         return jnp.where(inside, jax.nn.logsumexp(z, axis=-1) - chosen(z), jnp.nan)
+    check_numbers(who, "where", where)
     mask = jnp.asarray(where).astype(bool)
     if mask.shape not in (batch, jnp.shape(logits)):
         say(TreeError, who, f"where must have the shape {batch} of labels or {jnp.shape(logits)} of logits",
@@ -70,6 +83,7 @@ def softmax_cross_entropy_with_integer_labels(
     return jnp.where(some, loss, jnp.zeros_like(loss))
 
 
+@options
 def softmax_cross_entropy(
     logits: ArrayLike, labels: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None
 ) -> jax.Array:
@@ -80,8 +94,9 @@ def softmax_cross_entropy(
     """
     who = "softmax_cross_entropy"
     z, y = alike(who, logits=logits, labels=labels)
-    log_p = jax.nn.log_softmax(z, axis=axis, where=None if where is None else jnp.asarray(where, bool))
-    used = y != 0 if where is None else (y != 0) & jnp.asarray(where, bool)
+    there = taking_part(where)
+    log_p = jax.nn.log_softmax(z, axis=axis, where=there)
+    used = y != 0 if there is None else (y != 0) & there
     log_p = jnp.where(used, log_p, jnp.zeros_like(log_p))
     return -summed(y * log_p, axis, where)
 
@@ -91,6 +106,7 @@ def safe_softmax_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Arra
     return softmax_cross_entropy(logits, labels)
 
 
+@options
 def poly_loss_cross_entropy(
     logits: ArrayLike, labels: ArrayLike, *, epsilon: float = 2.0, axis: Axis = -1, where: ArrayLike | None = None
 ) -> jax.Array:
@@ -102,7 +118,7 @@ def poly_loss_cross_entropy(
     who = "poly_loss_cross_entropy"
     check_number(who, "epsilon", epsilon, FINITE)
     z, y = alike(who, logits=logits, labels=labels)
-    p = jax.nn.softmax(z, axis=axis, where=None if where is None else jnp.asarray(where, bool))
+    p = jax.nn.softmax(z, axis=axis, where=taking_part(where))
     return softmax_cross_entropy(z, y, axis, where) + epsilon * summed(y * (1 - p), axis, where)
 
 
@@ -133,6 +149,7 @@ def sigmoid_focal_loss(
     return (alpha * y + (1 - alpha) * (1 - y)) * loss
 
 
+@options
 def smooth_labels(labels: ArrayLike, alpha: float, *, axis: Axis = -1, where: ArrayLike | None = None) -> jax.Array:
     """(1 - alpha) y + alpha / classes: a little of each label's weight for every class along `axis`.
 
@@ -142,11 +159,13 @@ def smooth_labels(labels: ArrayLike, alpha: float, *, axis: Axis = -1, where: Ar
     check_number(who, "alpha", alpha, FRACTION)
     y = floating(who, "labels", labels)
     y = y.astype(compute_dtype(y.dtype))
-    there = jnp.ones(y.shape, bool) if where is None else jnp.broadcast_to(jnp.asarray(where, bool), y.shape)
+    there = taking_part(where)
+    there = jnp.ones(y.shape, bool) if there is None else jnp.broadcast_to(there, y.shape)
     classes = jnp.sum(there, axis=axis, keepdims=True).astype(y.dtype)
     return (1 - alpha) * y + alpha / classes
 
 
+@options
 def kl_divergence(
     log_predictions: ArrayLike, targets: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None
 ) -> jax.Array:
@@ -155,6 +174,7 @@ def kl_divergence(
     return summed(_relative(log_p, t), axis, where)
 
 
+@options
 def kl_divergence_with_log_targets(
     log_predictions: ArrayLike, log_targets: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None
 ) -> jax.Array:
@@ -167,6 +187,7 @@ def kl_divergence_with_log_targets(
     return summed(t * apart, axis, where)
 
 
+@options
 def generalized_kl_divergence(
     log_predictions: ArrayLike, targets: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None
 ) -> jax.Array:
@@ -175,6 +196,7 @@ def generalized_kl_divergence(
     return summed(_relative(log_p, t) + jnp.exp(log_p) - t, axis, where)
 
 
+@options
 def convex_kl_divergence(
     log_predictions: ArrayLike, targets: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None
 ) -> jax.Array:

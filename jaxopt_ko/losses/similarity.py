@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxopt_ko.errors import FINITE, NONNEGATIVE, POSITIVE, TreeError, check_number, describe, say
+from jaxopt_ko.errors import FINITE, NONNEGATIVE, POSITIVE, TreeError, check_number, describe, options, say
 from jaxopt_ko.losses.arrays import Axis, alike, floating, length, power, summed
 from jaxopt_ko.numerics import ratio
 from jaxopt_ko.tree import compute_dtype
 
 
+@options
 def cosine_similarity(
     predictions: ArrayLike,
     targets: ArrayLike,
@@ -28,6 +29,7 @@ def cosine_similarity(
     return summed(p * t, axis, where)
 
 
+@options
 def cosine_distance(
     predictions: ArrayLike,
     targets: ArrayLike,
@@ -40,6 +42,7 @@ def cosine_distance(
     return 1 - cosine_similarity(predictions, targets, epsilon=epsilon, axis=axis, where=where)
 
 
+@options
 def triplet_margin_loss(
     anchors: ArrayLike,
     positives: ArrayLike,

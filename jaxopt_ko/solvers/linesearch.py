@@ -109,7 +109,7 @@ def scale_by_backtracking_linesearch(
     def init(params: Params) -> ScaleByBacktrackingLinesearchState:
         one = jnp.ones((), tree.zeros_vector(params).dtype)
         inf = jnp.full_like(one, jnp.inf)
-        grad = jax.tree.map(tree.full_like, params) if store_grad else None
+        grad = tree.zeros_like(params) if store_grad else None
         info = BacktrackingLinesearchInfo(zero_count(), jnp.copy(inf))
         return ScaleByBacktrackingLinesearchState(one, inf, grad, info)
 
@@ -309,7 +309,7 @@ def _wolfe(who: str, nested: LineSearch, flat: LineSearch, verbose: bool, by_slo
         one = jnp.ones((), tree.zeros_vector(params).dtype)
         inf = jnp.full_like(one, jnp.inf)
         info = told(zero_count(), jnp.copy(inf), jnp.copy(inf), -jnp.copy(inf))
-        return ScaleByZoomLinesearchState(one, inf, jax.tree.map(tree.full_like, params), info)
+        return ScaleByZoomLinesearchState(one, inf, tree.zeros_like(params), info)
 
     def along(
         problem: Objective, p: Array, g: Array, value: Array, state: ScaleByZoomLinesearchState

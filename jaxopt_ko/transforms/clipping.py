@@ -103,6 +103,7 @@ def unitwise_norm(x: Array, axis: Axes | None = None, *, stack_axes: int = 0) ->
     and three axes, [in, out] and [in, heads, out]; all but the last for four and five, kernels of convolutions.
     stack_axes: leading axes that count arrays of one shape; `axis` is of one of them.
     """
+    errors.check_axes_option("unitwise_norm", "axis", axis)
     if stack_axes:
         return jax.vmap(lambda one: unitwise_norm(one, axis, stack_axes=stack_axes - 1))(x)
     wide = x.astype(tree.compute_dtype(x.dtype))

@@ -22,6 +22,7 @@ def incremental_update(new_tensors: Params, old_tensors: Params, step_size: floa
     hold a change of less than a 256th. Raises TreeError if the trees differ. Where the new tensor is None, there is
     none.
     """
+    errors.check_number("incremental_update", "step_size", step_size, errors.FINITE)
     if tree.structure(new_tensors) != tree.structure(old_tensors):
         both = (tree.flatten(tensors, none_is_leaf=True) for tensors in (new_tensors, old_tensors))
         (new, treedef), (old, old_treedef) = both
