@@ -17,6 +17,7 @@ from jaxopt_ko import (
     schedules,
     second_order,
     solve,
+    states,
     transforms,
     tree,
     tree_utils,
@@ -31,6 +32,7 @@ from jaxopt_ko.compose import (
     PartitionState,
     StatefulSchedule,
     WrappedSchedule,
+    WrappedScheduleState,
     apply_updates,
     chain,
     identity,
@@ -76,6 +78,7 @@ from jaxopt_ko.losses import (
     squared_error,
 )
 from jaxopt_ko.microbatching import microbatch
+from jaxopt_ko.naming import published
 from jaxopt_ko.normalization import BatchNorm, BatchNormParams, BatchNormState, batch_norm
 from jaxopt_ko.numerics import safe_increment, safe_int32_increment, safe_norm, safe_root_mean_squares
 from jaxopt_ko.optimizers.adabelief import (
@@ -696,6 +699,7 @@ __all__ = [
     "Updates",
     "WeightDecaySchedule",
     "WrappedSchedule",
+    "WrappedScheduleState",
     "ZeroNansState",
     "ZoomLinesearchInfo",
     "acprop",
@@ -971,6 +975,7 @@ __all__ = [
     "squared_error",
     "stateless",
     "stateless_with_tree_map",
+    "states",
     "trace",
     "transform",
     "transforms",
@@ -992,3 +997,7 @@ __all__ = [
     "yogi",
     "zero_nans",
 ]
+
+for _room in (states, tree):
+    published(_room.__name__, vars(_room), _room.__all__)
+published(__name__, globals(), __all__)

@@ -18,7 +18,17 @@ from jaxopt_ko.lift import LeafUpdate, leafwise, transform
 from jaxopt_ko.methods import Method, Update, method_of, name_of, pair_of, taking, with_parts
 from jaxopt_ko.numerics import next_count, scalar_dtype, value_at, zero_count
 from jaxopt_ko.tree_state import AnyParams
-from jaxopt_ko.types import DType, EmptyState, GradientTransformation, MaskedNode, Params, PyTree, State, Updates
+from jaxopt_ko.types import (
+    DType,
+    EmptyState,
+    GradientTransformation,
+    GradientTransformationExtraArgs,
+    MaskedNode,
+    Params,
+    PyTree,
+    State,
+    Updates,
+)
 
 __all__ = [
     "apply_updates", "as_steps", "chain", "either", "identity", "init_empty_state", "inject_hyperparams",
@@ -75,7 +85,7 @@ def opened(who: str, where: str, pair: Any) -> GradientTransformation:
     """An argument that must be a transformation, as one that takes any extra arguments: ours as it is."""
     pair = errors.check_pair(who, where, pair)
     update = pair.update if isinstance(pair.update, Update) else Update(_any_extra(pair.update), method_of(pair))
-    return GradientTransformation(taking(pair.init, 1), update)
+    return GradientTransformationExtraArgs(taking(pair.init, 1), update)
 
 
 def _any_extra(update: Callable[..., Any]) -> Callable[..., Any]:
@@ -156,9 +166,9 @@ def chain(*args: GradientTransformation) -> GradientTransformation:
 
     runs = _runs([pair.update for pair in pairs])
     if len(runs) <= 1 and all(isinstance(pair.update, LeafUpdate) for pair in pairs):
-        return GradientTransformation(init, LeafUpdate(Method(who), runs[0] if runs else []))
+        return GradientTransformationExtraArgs(init, LeafUpdate(Method(who), runs[0] if runs else []))
     stages = [(len(run), run[0] if len(run) == 1 else LeafUpdate(Method(who), run)) for run in runs]
-    return GradientTransformation(init, ChainUpdate(Method(who), stages, names))
+    return GradientTransformationExtraArgs(init, ChainUpdate(Method(who), stages, names))
 
 
 class ChainUpdate(Update):

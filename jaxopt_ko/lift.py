@@ -35,7 +35,16 @@ from jaxopt_ko.methods import (
     taking,
 )
 from jaxopt_ko.numerics import next_count, scalar_dtype, unfolded, value_at, zero_count
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
+from jaxopt_ko.types import (
+    DType,
+    GradientTransformation,
+    GradientTransformationExtraArgs,
+    Hyper,
+    Params,
+    PyTree,
+    State,
+    Updates,
+)
 
 __all__ = [
     "LeafUpdate", "Memory", "Method", "Rule", "Scalars", "Step", "Update", "known_as", "leafwise", "method_of",
@@ -647,4 +656,4 @@ def leafwise(
     def init_state(params: Params, **_: Any) -> State:
         return piece.init_state(params)
 
-    return GradientTransformation(init_state, LeafUpdate(Method(name), (), piece))
+    return GradientTransformationExtraArgs(init_state, LeafUpdate(Method(name), (), piece))

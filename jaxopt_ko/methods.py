@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from jaxopt_ko import errors
-from jaxopt_ko.types import GradientTransformation, Params, State, Updates
+from jaxopt_ko.types import GradientTransformation, GradientTransformationExtraArgs, Params, State, Updates
 
 P = ParamSpec("P")
 
@@ -105,7 +105,7 @@ def pair_of(
     name: str | Method, init: Callable[..., State], update: Callable[..., tuple[Updates, State]]
 ) -> GradientTransformation:
     """A transformation from two functions, by name or with the record of the method that they wrap."""
-    return GradientTransformation(init, Update(update, Method(name) if isinstance(name, str) else name))
+    return GradientTransformationExtraArgs(init, Update(update, Method(name) if isinstance(name, str) else name))
 
 
 def known_as(pair: GradientTransformation, **changed: Any) -> GradientTransformation:

@@ -114,6 +114,7 @@ def microbatch(
     return in_parts
 
 
+@errors.options
 def micro_vmap(
     fun: Function,
     in_axes: int | Sequence[int | None] = 0,
@@ -152,6 +153,7 @@ def micro_vmap(
     return whole
 
 
+@errors.options
 def micro_grad(
     fun: Function,
     has_aux: bool = False,

@@ -26,7 +26,24 @@ TransformUpdateFn: TypeAlias = Callable[..., tuple[Updates, State]]
 TransformUpdateExtraArgsFn: TypeAlias = Callable[..., tuple[Updates, State]]
 
 
-class GradientTransformation(NamedTuple):
+class _Pair(NamedTuple):
+    """Two functions."""
+
+    init: Callable[..., State]
+    update: Callable[..., tuple[Updates, State]]
+
+
+class _ByName(type):
+    """Asked by `isinstance`, a class of pairs knows optax's class of the same name, too."""
+
+    def __instancecheck__(cls, pair: Any) -> bool:
+        if type.__instancecheck__(cls, pair):
+            return True
+        names = (kind.__name__ for kind in type(pair).__mro__)
+        return getattr(pair, "_fields", None) == _Pair._fields and cls.__name__ in names
+
+
+class GradientTransformation(_Pair, metaclass=_ByName):
     """The one pair that every method is: SGD and interior point alike.
 
     init(params) -> state
@@ -36,14 +53,17 @@ class GradientTransformation(NamedTuple):
         shapes of the gradients and are *added* to the parameters (`apply_updates`). The new state equals
         the old one in structure, shape and dtype, so it threads through `lax.scan`.
 
-    Every `update` of this package takes any `extra_args` and ignores those it has no use for.
+    Every `update` of this package takes any `extra_args` and ignores those it has no use for: what its factories
+    return is the class below. A pair of your own is of either, as you call it; all that is made here takes both.
     """
 
-    init: Callable[..., State]
-    update: Callable[..., tuple[Updates, State]]
+    __slots__ = ()
 
 
-GradientTransformationExtraArgs = GradientTransformation  # optax's name: here there is one type
+class GradientTransformationExtraArgs(GradientTransformation):
+    """A pair whose `update` takes any `extra_args`; so says `isinstance`, of ours and of optax's."""
+
+    __slots__ = ()
 
 
 class Spoken(IntEnum):

@@ -31,7 +31,7 @@ def methods():
     for name, thing in ((name, getattr(jo, name)) for name in jo.__all__ if not name.startswith("scale_by_")):
         if inspect.isfunction(thing) and name not in PIECES:
             makes = "GradientTransformation" in str(inspect.signature(thing).return_annotation)
-            room = thing.__module__.split(".")[1]
+            room = inspect.unwrap(thing).__globals__["__name__"].split(".")[1]
             if room == "program" or (makes and room in ("optimizers", "solvers")):
                 yield name
 

@@ -24,8 +24,9 @@ def methods():
     found = {}
     for case in CASES:
         parameters = inspect.signature(case.factory).parameters
-        room = case.factory.__module__.split(".")[1]
-        if "learning_rate" in parameters and room in ("optimizers", "wrappers"):
+        if "learning_rate" not in parameters:
+            continue
+        if inspect.unwrap(case.factory).__globals__["__name__"].split(".")[1] in ("optimizers", "wrappers"):
             given = {**case.hypers, **case.options}
             needs = [p.name for p in parameters.values() if p.default is p.empty or p.name == "key"]
             needs = [name for name in needs if name != "learning_rate"]

@@ -1,151 +1,140 @@
-"""Modules, names and signatures are optax's: what is imported there is here, and called with the same words."""
+"""What is public says that it is: its module, what pickles and copies write down, its annotations, its signature."""
 
-import importlib
+import copy
 import inspect
+import pickle
+import pickletools
+import pydoc
+import typing
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import optax.contrib
-import pytest
 
 import jaxopt_ko as jo
+from cases import CASES, params_like, whole
 
-MODULES = (
-    "contrib", "losses", "microbatching", "projections", "schedules", "second_order", "transforms", "tree",
-    "tree_utils",
-)  # fmt: skip
-
-
-def names(module):
-    return [name for name in sorted(dir(module)) if not name.startswith("_")]
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_modules_are_modules_with_optaxs_names(module):
-    ours, theirs = (importlib.import_module(f"{library}.{module}") for library in ("jaxopt_ko", "optax"))
-    assert ours is getattr(jo, module) and inspect.ismodule(ours)
-    public = {name for name in names(theirs) if not inspect.ismodule(getattr(theirs, name))}
-    assert {name for name in public if not hasattr(ours, name)} == set()
-
-
-def test_the_version_is_one():
-    assert jo.__version__.count(".") == 2
-
-
-# ---- signatures -----------------------------------------------------------------------------------------
-
-# what differs, and why: (name, argument) -> reason
-EXCEPTIONS = {
-    ("ScaleByLBFGSState", "skipped"): "the memory is one buffer, laid out otherwise; see tests/test_layouts.py",
-    (
-        "adadelta",
-        "learning_rate",
-    ): "optax's None adds the step; here it is 1, the paper's, and subtracts it",
-    ("scale_by_learning_rate", "learning_rate"): "optax's None leaves out the minus: a step up the gradient",
+PUBLIC = {name: getattr(jo, name) for name in jo.__all__}
+OURS = {
+    name: thing
+    for name, thing in PUBLIC.items()
+    if (inspect.isclass(thing) or inspect.isfunction(thing)) and thing.__module__.startswith("jaxopt_ko")
 }
-# a default that is an object: a function or a transformation, which does the same in both
-SAME = {"linesearch", "decay_rate_fn", "clip_value_fn", "hessian_diagonal_fn", "transform_fn", "metrics_fn"}
-POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+CLASSES = {name: thing for name, thing in OURS.items() if inspect.isclass(thing)}
 
 
-def shared():
-    """(name, optax's, ours), each object once."""
-    seen = set()
-    for module in ("", *MODULES):
-        ours, theirs = (
-            importlib.import_module(f"{library}.{module}".rstrip(".")) for library in ("jaxopt_ko", "optax")
-        )
-        for name in names(theirs):
-            thing = getattr(theirs, name)
-            known = inspect.isfunction(thing) or type(thing) is type
-            if known and id(thing) not in seen and hasattr(ours, name):
-                seen.add(id(thing))
-                yield name, thing, getattr(ours, name)
+def modules_named(pickled):
+    """The modules that a pickle imports from."""
+    words = [arg for code, arg, _ in pickletools.genops(pickled) if code.name in ("SHORT_BINUNICODE", "BINUNICODE")]
+    return {word for word in words if word.partition(".")[0] == "jaxopt_ko"}
 
 
-def differences(name, theirs, ours):
-    """What a call written for optax would notice: words, places, kinds, defaults."""
-    want, have = inspect.signature(theirs).parameters, inspect.signature(ours).parameters
-    for key, parameter in want.items():
-        mine = have.get(key)
-        if mine is None:
-            yield key, "missing"
-        elif mine.kind != parameter.kind:
-            yield key, f"{mine.kind.name} instead of {parameter.kind.name}"
-        elif (
-            mine.default is not parameter.default and key not in SAME and repr(mine.default) != repr(parameter.default)
-        ):
-            yield key, f"{mine.default!r} instead of {parameter.default!r}"
-    places = [[key for key, p in each.items() if p.kind in POSITIONAL] for each in (want, have)]
-    if places[1][: len(places[0])] != places[0]:
-        yield "order", f"{places[1]} instead of {places[0]}"
-    for key in have.keys() - want.keys():
-        if have[key].kind in POSITIONAL and have[key].default is inspect.Parameter.empty:
-            yield key, "needed"
+def test_public_classes_and_functions_live_on_the_face():
+    elsewhere = {name for name, thing in OURS.items() if thing.__module__ != "jaxopt_ko"}
+    assert elsewhere == {"tree_map_params"}  # jaxopt_ko.tree.map_params
+    assert len(CLASSES) > 100
+    for name, thing in OURS.items():
+        assert pickle.loads(pickle.dumps(thing)) is thing, name
+        assert modules_named(pickle.dumps(thing)) <= {"jaxopt_ko", "jaxopt_ko.tree"}, name
 
 
-def test_signatures_are_optaxs():
-    compared, found = 0, {}
-    for name, theirs, ours in shared():
-        compared += 1
-        found |= {(name, key): what for key, what in differences(name, theirs, ours)}
-    assert compared > 300
-    assert {key: what for key, what in found.items() if key not in EXCEPTIONS} == {}
-    assert set(EXCEPTIONS) <= set(found)
+def test_objects_of_every_public_class_are_pickled_and_copied():
+    for name, cls in CLASSES.items():
+        if not issubclass(cls, tuple) or cls in (jo.Routed, jo.Group):  # which are made of functions
+            continue
+        one = cls(*(np.float32(i) for i in range(len(cls._fields))))
+        pickled = pickle.dumps(one)
+        assert modules_named(pickled) == {"jaxopt_ko"}, name
+        for again in (pickle.loads(pickled), copy.copy(one), copy.deepcopy(one)):
+            assert type(again) is cls and again == one, name
 
 
-# ---- what optax has deprecated --------------------------------------------------------------------------
-
-Q = jnp.asarray([[2.0, 1.0], [1.0, 5.0]])
-PARAMS = {"a": jnp.ones(1), "b": jnp.ones((1, 1))}
-
-
-def loss(params, inputs, targets):
-    x = jnp.concatenate([params["a"], params["b"][0]]) - targets
-    return 0.5 * x @ inputs @ x
+def test_annotations_are_read_where_they_were_written():
+    for name, cls in CLASSES.items():
+        typing.get_type_hints(cls)
+        assert all(not isinstance(x, typing.ForwardRef) for x in vars(cls).get("__annotations__", {}).values()), name
+    assert typing.get_type_hints(jo.ScaleByAdamState)["count"] is jax.Array
+    assert "jaxopt_ko" not in str(inspect.signature(jo.ScaleByAdamState))
+    assert "ScaleByAdamState in module jaxopt_ko" in pydoc.plain(pydoc.render_doc(jo.ScaleByAdamState))
 
 
-OLD = {
-    "optimistic_adam": lambda lib: lib.optimistic_adam(0.1, 0.2).update(
-        PARAMS, lib.chain(lib.scale_by_adam(), lib.scale_by_optimistic_gradient(), lib.scale(1.0)).init(PARAMS)
-    )[0],
-    "convex_kl_divergence": lambda lib: lib.convex_kl_divergence(jnp.log(Q), Q),
-    "losses.convex_kl_divergence": lambda lib: lib.losses.convex_kl_divergence(jnp.log(Q), Q, axis=0),
-    "hvp": lambda lib: lib.second_order.hvp(loss, jnp.ones(2), PARAMS, Q, jnp.zeros(2)),
-    "hessian_diag": lambda lib: lib.second_order.hessian_diag(loss, PARAMS, Q, jnp.zeros(2)),
-    "fisher_diag": lambda lib: lib.second_order.fisher_diag(loss, PARAMS, Q, jnp.zeros(2)),
-    "inject_stateful_hyperparams": lambda lib: lib.schedules.inject_stateful_hyperparams(lib.sgd)(0.1).init(PARAMS)[1],
-    "add_noise(seed)": lambda lib: lib.add_noise(0.0, 1.0, seed=1).init(PARAMS)[0],
-    "noisy_sgd(seed)": lambda lib: lib.noisy_sgd(0.1, seed=1).init(PARAMS)[0][0],
-    "differentially_private_aggregate(seed)": lambda lib: jax.random.key_data(
-        lib.contrib.differentially_private_aggregate(1.0, 1.0, seed=1).init(PARAMS)[0]
-    ),
-    "tree_scalar_mul": lambda lib: lib.tree_utils.tree_scalar_mul(2.0, PARAMS),
-    "tree_add_scalar_mul": lambda lib: lib.tree_utils.tree_add_scalar_mul(PARAMS, 2.0, PARAMS),
-    "tree_l1_norm": lambda lib: lib.tree_utils.tree_l1_norm(PARAMS),
-    "tree_l2_norm": lambda lib: lib.tree_utils.tree_l2_norm(PARAMS),
-    "tree_linf_norm": lambda lib: lib.tree_utils.tree_linf_norm(PARAMS),
-}
+def classes_in(state):
+    """The classes of a state's nodes that are ours."""
+    found = {type(state)} if type(state).__module__.partition(".")[0] == "jaxopt_ko" else set()
+    for child in jax.tree.leaves(state, is_leaf=lambda node: node is not state):
+        if child is not state:
+            found |= classes_in(child)
+    return found
 
 
-@pytest.mark.parametrize("name", OLD)
-def test_what_optax_deprecates_warns_and_does_the_same(name):
-    results = []
-    for library in (jo, optax):
-        with jax.numpy_dtype_promotion("standard"), pytest.warns(DeprecationWarning) as caught:
-            results.append(OLD[name](library))
-        if library is jo:
-            assert [str(w.message) for w in caught if "is deprecated. Use " in str(w.message)]
-            assert all(w.filename == __file__ for w in caught)  # the line that calls
-    ours, theirs = map(jax.tree.leaves, results)
-    for a, b in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(a, b, rtol=2e-5)
+def classes_of(annotation):
+    """The NamedTuples of ours that a field may hold."""
+    if isinstance(annotation, type) and hasattr(annotation, "_fields"):
+        yield annotation
+    for part in typing.get_args(annotation):
+        yield from classes_of(part)
 
 
-def test_older_names_without_a_warning():
-    assert jo.safe_int32_increment is jo.safe_increment
-    assert jo.multi_transform is jo.partition
-    with pytest.raises(jo.errors.HyperparameterError, match="one of key and seed"), pytest.warns(DeprecationWarning):
-        jo.add_noise(0.1, 0.5, 1, seed=1)
+def test_what_states_hold_is_public():
+    """A state is written with references to its classes: they are to be there when the house has been moved."""
+    params = params_like()
+    found = set().union(*(classes_in(jax.eval_shape(whole(case).init, params)) for case in CASES))
+    found |= {thing for name, thing in vars(jo.states).items() if name in jo.states.__all__}
+    todo = found | {cls for name, cls in CLASSES.items() if name.endswith("State")}
+    while todo:
+        hints = typing.get_type_hints(todo.pop())
+        more = {cls for hint in hints.values() for cls in classes_of(hint)} - found
+        found, todo = found | more, todo | more
+    assert len(found) > 80
+    for cls in found:
+        room = jo if cls.__module__ == "jaxopt_ko" else PUBLIC[cls.__module__.removeprefix("jaxopt_ko.")]
+        assert getattr(room, cls.__name__) is cls, cls
+
+
+def test_a_state_goes_on_from_its_pickle():
+    g = params_like()
+    opt = jo.chain(jo.clip_by_global_norm(1.0), jo.masked(jo.adamw(0.1), mask_of_all), jo.ema(0.9))
+    _, state = opt.update(g, opt.init(g), g)
+    again = pickle.loads(pickle.dumps(state))
+    assert modules_named(pickle.dumps(state)) == {"jaxopt_ko"}
+    for a, b in zip(jax.tree.leaves(opt.update(g, again, g)), jax.tree.leaves(opt.update(g, state, g)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def mask_of_all(params):
+    return jax.tree.map(lambda p: True, params)
+
+
+# ---- which pair takes extra arguments ---------------------------------------------------------------------
+
+
+def strict(lib):
+    """A user's pair, which takes no more than it says."""
+    return lib.GradientTransformation(lambda p: (), lambda g, s, p=None: (jax.tree.map(jnp.negative, g), s))
+
+
+def test_isinstance_says_which_pair_takes_extra_arguments():
+    pair, extra = jo.GradientTransformation, jo.GradientTransformationExtraArgs
+    for lib in (jo, optax):
+        own = strict(lib)
+        assert isinstance(own, pair) and not isinstance(own, extra)
+    wide = optax.with_extra_args_support(strict(optax))
+    assert isinstance(wide, pair) and isinstance(wide, extra)
+    assert isinstance(optax.adam(0.1), pair)
+    g = {"w": jnp.ones(2)}
+    made = [case() for case in CASES if case.name in ("adam", "muon", "lbfgs", "MultiSteps", "flatten")]
+    for own in (strict(jo), strict(optax), tuple(strict(jo))):
+        made += [jo.chain(own), jo.masked(own, True), jo.with_extra_args_support(own)]
+        made += [
+            jo.named_chain(("a", own)),
+            jo.partition({"a": own}, "a"),
+            jo.MultiSteps(own, 1).gradient_transformation(),
+        ]
+        made += [jo.apply_if_finite(own, 2), jo.flatten(own)]
+        for opt in made[-8:]:
+            np.testing.assert_array_equal(opt.update(g, opt.init(g), g, value=1.0, batch=None)[0]["w"], -1.0)
+    for opt in made:
+        assert isinstance(opt, extra) and isinstance(opt, pair), opt
+    assert not isinstance((len, len), pair) and not isinstance(jo.EmptyState(), pair) and issubclass(extra, pair)
+    assert isinstance(own, tuple) and len(jo.adam(0.1)) == 2

@@ -131,7 +131,7 @@ class MultiSteps:
         accumulator_dtype: DType = jnp.float32,
     ) -> None:
         self._opt = opened("MultiSteps", "opt", opt)
-        self._who = f"MultiSteps({name_of(opt)})"
+        self._who = f"MultiSteps({name_of(self._opt)})"
         constant = not callable(every_k_schedule)
         self._k = errors.check_period("MultiSteps", "every_k_schedule", every_k_schedule) if constant else None
         self._schedule = every_k_schedule

@@ -12,7 +12,17 @@ from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import opened, transform
 from jaxopt_ko.lift import pair_of
 from jaxopt_ko.transforms.averaging import EmaState, ema
-from jaxopt_ko.types import DType, EmptyState, GradientTransformation, Hyper, Params, PyTree, State, Updates
+from jaxopt_ko.types import (
+    DType,
+    EmptyState,
+    GradientTransformation,
+    GradientTransformationExtraArgs,
+    Hyper,
+    Params,
+    PyTree,
+    State,
+    Updates,
+)
 
 Measure = Callable[[Updates], PyTree]
 
@@ -105,7 +115,7 @@ def measure_with_ema(
 
 
 def _stateless(measure: Measure) -> GradientTransformation:
-    return GradientTransformation(
+    return GradientTransformationExtraArgs(
         lambda params, **_: EmptyState(), lambda g, state, params=None, **_: (measure(g), state)
     )
 

@@ -19,7 +19,15 @@ from jaxopt_ko.roles import ROLES, Leaf, check_roles, roles_of
 from jaxopt_ko.stacking import MatrixAxes, leaf_of, matrices_of
 from jaxopt_ko.tables import Table
 from jaxopt_ko.tree_state import AnyParams
-from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree, State, Updates
+from jaxopt_ko.types import (
+    GradientTransformation,
+    GradientTransformationExtraArgs,
+    Hyper,
+    Params,
+    PyTree,
+    State,
+    Updates,
+)
 
 Shape = tuple[int | None, ...]
 
@@ -111,7 +119,7 @@ class Group(_Group):
         return self.factory is not None and takes(self.factory, "stack_axes")
 
 
-class Routed(GradientTransformation):
+class Routed(GradientTransformationExtraArgs):
     """A transformation that can say which leaf goes where."""
 
     def __new__(  # noqa: D102
