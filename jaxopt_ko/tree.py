@@ -402,13 +402,14 @@ def cast_like(tree: PyTree, other_tree: PyTree) -> PyTree:
 
 
 def dtype(tree: PyTree, mixed_dtype_handler: str | None = None) -> DType:
-    """The dtype of all leaves, None of no leaf; mixed_dtype_handler: "promote", "lowest" or "highest" if they differ.
+    """The dtype of all leaves, of no leaf float32 or with x64 float64; mixed_dtype_handler: "promote", "lowest" or
+    "highest" if they differ.
 
     Raises TreeError for different dtypes without a handler.
     """
     kinds = {dtype_of(leaf) for leaf in jax.tree.leaves(tree)}
     if not kinds:
-        return None
+        return scalar_dtype()
     if mixed_dtype_handler is None:
         if len(kinds) > 1:
             errors.say(errors.TreeError, "tree.dtype", "all leaves must have one dtype", f"{sorted(map(str, kinds))}",
