@@ -284,6 +284,7 @@ from jaxopt_ko.program import (
     linear_program,
     quadratic_program,
 )
+from jaxopt_ko.rates import learning_rate, learning_rates, step_count
 from jaxopt_ko.roles import ROLES, roles_of
 from jaxopt_ko.schedules import (
     constant_schedule,
@@ -497,6 +498,7 @@ from jaxopt_ko.wrappers.accumulation import (
     skip_large_updates,
     skip_not_finite,
 )
+from jaxopt_ko.wrappers.ascent import maximize
 from jaxopt_ko.wrappers.averaging import (
     incremental_update,
     periodic_update,
@@ -515,6 +517,7 @@ from jaxopt_ko.wrappers.guards import (
     conditionally_mask,
     conditionally_transform,
 )
+from jaxopt_ko.wrappers.interop import to_optax
 from jaxopt_ko.wrappers.layouts import (
     SplitRealAndImaginaryState,
     flatten,
@@ -804,6 +807,8 @@ __all__ = [
     "lbfgs",
     "lbfgsb",
     "leafwise",
+    "learning_rate",
+    "learning_rates",
     "least_squares",
     "levenberg_marquardt",
     "linear_onecycle_schedule",
@@ -817,6 +822,7 @@ __all__ = [
     "madgrad",
     "masked",
     "matrix_inverse_pth_root",
+    "maximize",
     "mean_squared_error",
     "measure_with_ema",
     "mechanize",
@@ -976,6 +982,8 @@ __all__ = [
     "stateless",
     "stateless_with_tree_map",
     "states",
+    "step_count",
+    "to_optax",
     "trace",
     "transform",
     "transforms",

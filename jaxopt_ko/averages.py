@@ -94,7 +94,7 @@ def _values(who: str, own: State, params: Params) -> Iterator[tuple[int, Array]]
         return average.at(own, jnp.asarray(p).astype(wide), s.astype(wide)).astype(tree.dtype_of(p))
 
     if _is_vector(kept, params):
-        vector, unravel = tree.ravel(params)
+        vector, unravel = tree.ravel_leaves(params)
         yield from enumerate(tree.flatten(unravel(at(lambda: "(all)", vector, kept)), none_is_leaf=True)[0])
         return
     for index, (p, s) in enumerate(zip(leaves, _in_order(who, kept, params, treedef), strict=True)):

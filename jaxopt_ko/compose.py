@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_ko import errors, tree
+from jaxopt_ko import errors, numerics, tree
 from jaxopt_ko.hypers import as_state
 from jaxopt_ko.lift import LeafUpdate, leafwise, transform
 from jaxopt_ko.methods import Method, Update, method_of, name_of, pair_of, taking, with_parts
 from jaxopt_ko.numerics import next_count, scalar_dtype, value_at, zero_count
-from jaxopt_ko.tree_state import AnyParams
+from jaxopt_ko.tree_state import is_any
 from jaxopt_ko.types import (
     DType,
     EmptyState,
@@ -248,6 +248,9 @@ def apply_updates(params: Params, updates: Updates) -> Params:
         if np.shape(u) != np.shape(p):
             path = errors.path_of(params, index, none_is_leaf=sparse)
             errors.shape_mismatch("apply_updates", "updates", path, u, "params", np.shape(p))
+        if numerics.is_complex(tree.dtype_of(u)) and tree.is_floating(p):
+            path = f"the params leaf {errors.path_of(params, index, none_is_leaf=sparse)}"
+            errors.check_room("apply_updates", path, jnp.asarray(p), u)
         if jnp.issubdtype(tree.dtype_of(p), jax.dtypes.extended):
             continue
         leaves[index] = p + u if tree.dtype_of(p) == tree.dtype_of(u) == jnp.float32 else _add(p, u)
@@ -395,7 +398,7 @@ class _Groups:
         self.updates = {label: taking(pair.update, 3) for label, pair in pairs.items()}
 
     def init(self, params: Params, **problem: Any) -> dict[Hashable, MaskedState]:
-        if isinstance(params, AnyParams):
+        if is_any(params):
             return {label: MaskedState(init(params, **problem)) for label, init in self.inits.items()}
         deal = self._dealer(params, self._owned(params))
         return {label: MaskedState(init(deal(label), **problem)) for label, init in self.inits.items()}
@@ -511,6 +514,7 @@ class WrappedScheduleState(NamedTuple):
     count: jax.Array  # type: ignore[assignment]  # int32[]  steps taken
 
 
+@with_parts("schedule_fn")
 class WrappedSchedule:
     """A plain schedule as a `StatefulSchedule`."""
 

@@ -15,7 +15,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import apply_updates
-from jaxopt_ko.lift import Update, method_of, taking
+from jaxopt_ko.lift import Update, method_of, name_of, taking
 from jaxopt_ko.methods import is_plain
 from jaxopt_ko.numerics import ratio
 from jaxopt_ko.shortest import condition as condition_of
@@ -38,6 +38,8 @@ class Carry(NamedTuple):
 
 def start_of(method: GradientTransformation, params: Params, words: Mapping[str, Any]) -> State | None:
     """The state that a solver starts with; None if it is none: by its record, a foreign one by its state's Info."""
+    if method_of(method).ascends:
+        errors.goes_up(name_of(method))
     state = taking(method.init, 1)(params, **words)
     ours = isinstance(method.update, Update)
     solver = method_of(method).solver if ours else isinstance(getattr(state, "info", None), Info)

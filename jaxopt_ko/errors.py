@@ -126,8 +126,10 @@ def check_hyper(who: str, name: str, value: Any, domain: Domain) -> Hyper:
             "To try several values at once, jax.vmap over them; for one value per group, use partition")  # fmt: skip
     if not isinstance(value, jax.core.Tracer) and not domain.holds(as_computed(value)):
         kind = jax.dtypes.canonicalize_dtype(np.float64).name
+        uphill = ". To go uphill, use maximize(optimizer), or put scale(-1) behind a part without a rate"
+        advice = uphill if name == "learning_rate" and domain.low == 0 and -math.inf < as_computed(value) < 0 else ""
         say(HyperparameterError, who, f"{name} must be {domain.words}, also when rounded to {kind}",
-            f"{name}={value}", f"Give {name} {domain.words}")  # fmt: skip
+            f"{name}={value}", f"Give {name} {domain.words}{advice}")  # fmt: skip
     return value  # type: ignore[no-any-return]
 
 
@@ -168,9 +170,11 @@ def check_whole(who: str, name: str, value: Any, least: int = 0) -> None:
 
 
 def check_dtype(who: str, name: str, dtype: Any) -> None:
-    """The dtype of some memory: None for the default, or a real floating one of 16 bits at least."""
+    """The dtype of some memory: None for the default, or a floating one of 16 bits at least; of what is like the
+    gradients or parameters, a complex one, too."""
+    kind = jnp.inexact if name in ("mu_dtype", "accumulator_dtype", "state_dtype", "param_dtype") else jnp.floating
     try:
-        known = dtype is None or (jnp.issubdtype(jnp.dtype(dtype), jnp.floating) and jnp.dtype(dtype).itemsize > 1)
+        known = dtype is None or (jnp.issubdtype(jnp.dtype(dtype), kind) and jnp.dtype(dtype).itemsize > 1)
     except TypeError:
         known = False
     if not known or isinstance(dtype, int | float):
@@ -181,9 +185,14 @@ def check_dtype(who: str, name: str, dtype: Any) -> None:
 def _check_schedule(who: str, name: str, schedule: Callable[..., Any]) -> None:
     """See what the schedule returns without running it; one that cannot be traced shows itself later."""
     returned: list[Any] = []
+
+    def see(count: Any) -> None:
+        value = schedule(count)  # of an array what it is like: no tracer may outlive its trace
+        returned.append(jax.typeof(value) if isinstance(value, jax.Array) else value)
+
     try:
         with jax.numpy_dtype_promotion("standard"):
-            jax.eval_shape(lambda count: returned.append(schedule(count)), np.int32(0))
+            jax.eval_shape(see, np.int32(0))
     except Exception:
         return
     check_schedule_value(who, name, returned[0])
@@ -231,10 +240,17 @@ def check_flag(who: str, what: str, value: Any) -> None:
             "Compare numbers to make one; jnp.all or jnp.any of several")  # fmt: skip
 
 
-def check_leaves(who: str, what: str, tree: PyTree) -> None:
-    """Every leaf must be a real floating array."""
+def check_leaves(who: str, what: str, tree: PyTree, real: bool = True) -> None:
+    """Every leaf must be a floating array, and a real one where `real`."""
     for index, leaf in enumerate(jax.tree.leaves(tree)):
-        check_leaf(who, what, tree, index, leaf)
+        check_leaf(who, what, tree, index, leaf, real=real)
+
+
+def check_room(name: str, path: str, was: Any, now: Any) -> None:
+    """Complex numbers cannot be kept, or added, where there is place for real ones alone."""
+    if jnp.issubdtype(now.dtype, jnp.complexfloating) and not jnp.issubdtype(was.dtype, jnp.complexfloating):
+        say(TreeError, name, f"{path} is real, and what comes to it complex", f"{describe(was)} and {describe(now)}",
+            "Give complex parameters, and complex dtypes (mu_dtype=jnp.complex64) or None")  # fmt: skip
 
 
 def check_choice(who: str, name: str, value: Any, choices: Sequence[str]) -> None:
@@ -383,6 +399,51 @@ def check_pair(who: str, where: str, pair: Any) -> GradientTransformation:
             f"{name} without its call", f"Call it first: {name}(...)")  # fmt: skip
     say(TransformationError, who, f"{where} must be a transformation, an (init, update) pair", describe(pair),
         "Make one with an optimizer, a scale_by_* rule, or transform(name, init, update)")  # fmt: skip
+
+
+def no_rate(who: str, with_optimizer: bool) -> NoReturn:
+    """Nothing is called learning_rate."""
+    if with_optimizer:
+        say(StateError, who, "this optimizer has no hyperparameter called learning_rate", None,
+            "Where a rate is a factor, as in scale(-0.1), use scale_by_learning_rate")  # fmt: skip
+    say(StateError, who, "the state does not hold its learning rate: a constant is in the optimizer, and of a schedule "
+        "the state has the count alone", None, f"Call {who}(state, optimizer), or keep the rate in the state with "
+        "inject_hyperparams")  # fmt: skip
+
+
+def several_rates(who: str, rates: Mapping[str, str]) -> NoReturn:
+    """More than one, and they are not the same."""
+    listed = "; ".join(f"{value} at {path}" for path, value in rates.items())
+    say(StateError, who, "there are several learning rates", listed,
+        "learning_rates gives them all, by their places in the state")  # fmt: skip
+
+
+def no_count(who: str, state: Any) -> NoReturn:
+    """A state in which nothing counts steps."""
+    say(StateError, who, "nothing in this state counts steps", describe(state),
+        "Rules that need no count have none, as in optax; inject_hyperparams and schedules keep one")  # fmt: skip
+
+
+def foreign_state(who: str, path: str, state: Any) -> NoReturn:
+    """A state that is not the optimizer's."""
+    say(StateError, who, f"the state is not this optimizer's at {path or 'its root'}", describe(state), STATE_ADVICE)
+
+
+def goes_up(method: str) -> NoReturn:
+    """A driver minimizes."""
+    say(TransformationError, "minimize", "the method must go down", method,
+        "To maximize a function here, give its negative and the method without maximize")  # fmt: skip
+
+
+def not_maximized(who: str) -> NoReturn:
+    """A sum of squares has a smallest value only."""
+    say(TransformationError, who, "the sum of squares of a residual_fn is minimized, not maximized", None,
+        "Use the method itself")  # fmt: skip
+
+
+def not_installed(who: str, package: str, why: str) -> NoReturn:
+    """A package that only this needs is not there."""
+    say(ImportError, who, f"it needs {package}, {why}, and it is not installed", None, f"pip install {package}")
 
 
 def state_type(who: str, state: Any, expected: type) -> NoReturn:
@@ -701,6 +762,18 @@ def check_bound(who: str, side: str, params: PyTree, index: int, bound: Any, sha
             describe(bound), "Shapes are not broadcast here but from one number: reshape the bound")  # fmt: skip
 
 
+def complex_jacobian(who: str) -> NoReturn:
+    """A derivative by complex parameters, where what is needed is one by their real and imaginary parts."""
+    say(TreeError, who, "jacobian_fn must be None where parameters are complex", "a function",
+        "Leave it out: the derivative by real and imaginary parts is taken of residual_fn")  # fmt: skip
+
+
+def complex_bound(who: str, side: str, params: PyTree, index: int, leaf: Any) -> NoReturn:
+    """A bound of complex numbers, which have no order."""
+    say(TreeError, who, f"{side} must be None for the complex leaf {path_of(params, index)}", describe(leaf),
+        "Complex numbers have no order: make their real and imaginary parts the parameters")  # fmt: skip
+
+
 def check_interval(who: str, params: PyTree, index: int, low: Any, high: Any) -> None:
     """Concrete bounds of one leaf, NumPy arrays: between them there must be a number."""
     path = path_of(params, index)
@@ -849,30 +922,43 @@ def check_newton_exponent(who: str, exponent: Any) -> NoReturn:
 def check_square(who: str, equations: PyTree, params: PyTree) -> None:
     """As many equations as unknowns."""
     for index, leaf in enumerate(jax.tree.leaves(equations)):
-        check_leaf(who, "equations", equations, index, leaf)
-    m, n = (sum(math.prod(np.shape(leaf)) for leaf in jax.tree.leaves(t)) for t in (equations, params))
+        check_leaf(who, "equations", equations, index, leaf, real=False)
+    m, n = map(_real_numbers, (equations, params))
     if m != n:
         say(TreeError, who, f"there must be as many equations as unknowns ({n})", f"{m} equations",
             "For more equations than unknowns use least_squares")  # fmt: skip
 
 
-def check_residuals(who: str, residuals: PyTree, n: int) -> None:
-    """Residuals of a least-squares problem: real arrays, at least as many as there are parameters."""
+def _real_numbers(tree: PyTree) -> int:
+    """How many real numbers a tree has; a complex one is two."""
+    leaves = jax.tree.leaves(tree)
+    return sum(math.prod(np.shape(leaf)) * (1 + _is_complex(leaf)) for leaf in leaves)
+
+
+def _is_complex(leaf: Any) -> bool:
+    return bool(jnp.issubdtype(getattr(leaf, "dtype", type(leaf)), jnp.complexfloating))
+
+
+def check_residuals(who: str, residuals: PyTree, n: int, linear: bool) -> None:
+    """Residuals of a least-squares problem: floating arrays, at least as many numbers as the parameters have.
+
+    linear: complex ones may be among them, two numbers each; a robust loss would depend on where their phase begins.
+    """
     leaves = jax.tree.leaves(residuals)
     for index, leaf in enumerate(leaves):
-        dtype = getattr(leaf, "dtype", None)
-        if isinstance(leaf, float) or (dtype is not None and jnp.issubdtype(dtype, jnp.floating)):
+        dtype, parts = getattr(leaf, "dtype", None), _is_complex(leaf)
+        if isinstance(leaf, float) or (dtype is not None and jnp.issubdtype(dtype, jnp.floating)) or (parts and linear):
             continue
-        path, parts = path_of(residuals, index), dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating)
-        say(TreeError, who, f"the residuals leaf {path} must be a real floating-point array", describe(leaf),
-            "Return the real and the imaginary parts as two leaves" if parts else
+        say(TreeError, who, f"the residuals leaf {path_of(residuals, index)} must be a real floating-point array",
+            describe(leaf),
+            "Complex residuals are for loss='linear': return abs(r), or the real and the imaginary parts as two leaves"
+            if parts else
             "Make the data or the residuals floating, for example with y.astype(float)")  # fmt: skip
-    sizes = [math.prod(np.shape(leaf)) for leaf in leaves]
     if len(leaves) == 1 and np.shape(leaves[0]) == ():
         say(TreeError, who, "residual_fn must return the residuals, not one number", describe(leaves[0]),
             "Return the vector whose squares are summed; for a scalar objective use a minimizer")  # fmt: skip
-    if sum(sizes) < n:
-        say(TreeError, who, f"there must be at least as many residuals as parameters ({n})", f"{sum(sizes)} residuals",
+    if (m := _real_numbers(residuals)) < n:
+        say(TreeError, who, f"there must be at least as many residuals as parameters ({n})", f"{m} residuals",
             "Add data, or a term such as sqrt(weight) * params that ties the parameters down")  # fmt: skip
 
 
@@ -883,7 +969,8 @@ def check_constraint(who: str, name: str, constraint: PyTree) -> None:
         if isinstance(leaf, float) or (dtype is not None and jnp.issubdtype(dtype, jnp.floating)):
             continue
         say(TreeError, who, f"the leaf {path_of(constraint, index)} of {name}(params) must be a real floating-point "
-            "array", describe(leaf), "Return the values themselves, not whether they hold")  # fmt: skip
+            "array", describe(leaf), "Return the real and the imaginary parts as two leaves" if _is_complex(leaf) else
+            "Return the values themselves, not whether they hold")  # fmt: skip
 
 
 def hidden_method(who: str, method: str) -> NoReturn:
@@ -1148,17 +1235,22 @@ def rule_shapes(who: str, went_in: Sequence[Any], came_out: Sequence[Any]) -> No
         ", ".join(map(describe, came_out)), "Return (step, *memory), each in the shape it came in")  # fmt: skip
 
 
-def check_leaf(who: str, what: str, tree: PyTree, index: int, leaf: Any, none_is_leaf: bool = False) -> None:
-    """A leaf must be a real floating array (or a Python float)."""
+def check_leaf(
+    who: str, what: str, tree: PyTree, index: int, leaf: Any, none_is_leaf: bool = False, real: bool = True
+) -> None:
+    """A leaf must be a floating array (or a Python float), and a real one where `real`."""
     dtype = getattr(leaf, "dtype", None)
     if dtype is not None and jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize > 1:
         return
     if dtype is None and isinstance(leaf, float):
         return
+    complex_ = isinstance(leaf, complex) if dtype is None else jnp.issubdtype(dtype, jnp.complexfloating)
+    if complex_ and not real:
+        return
     path = path_of(tree, index, none_is_leaf)
-    if dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating):
-        say(TreeError, who, f"the {what} leaf {path} is complex, which is not supported", describe(leaf),
-            "Optimize its real and imaginary parts as two leaves")  # fmt: skip
+    if complex_:
+        say(TreeError, who, f"the {what} leaf {path} is complex, and {who} is for real numbers", describe(leaf),
+            "Write split_real_and_imaginary(transformation), which shows it real and imaginary parts")  # fmt: skip
     say(TreeError, who, f"the {what} leaf {path} is not a floating-point array of 16 bits or more", describe(leaf),
         "Write 1.0 for 1, or leave it out: masked(transformation, mask) with False there, partition({...}, labels), "
         "or None in its place")  # fmt: skip

@@ -6,7 +6,10 @@ rule. A schedule is read at the rule's own count where it has one; else one stat
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import jax
@@ -104,6 +107,34 @@ def ticks(reading: Reading) -> Ticks:
     return Ticks(None if reading.count is None else next_count(reading.count), values, before, gathered, ahead)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Clocked:
+    """A state that a clock made, with the clock: what `init` makes where it is asked whose states are where."""
+
+    state: State
+    clock: Clock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.state, name)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.state)
+
+
+jax.tree_util.register_dataclass(Clocked, data_fields=["state"], meta_fields=["clock"])
+_telling: ContextVar[bool] = ContextVar("telling", default=False)
+
+
+@contextlib.contextmanager
+def clocks_shown() -> Iterator[None]:
+    """Within it, states are made with their clocks around them, as `Clocked`."""
+    token = _telling.set(True)
+    try:
+        yield
+    finally:
+        _telling.reset(token)
+
+
 class Clock:
     """When the hyperparameters of a rule are read, and what that takes in its state."""
 
@@ -131,6 +162,10 @@ class Clock:
 
     def start(self, inner: State) -> State:
         """The state before the first step."""
+        state = self._started(inner)
+        return Clocked(state, self) if _telling.get() else state
+
+    def _started(self, inner: State) -> State:
         if not self.wraps:
             return inner
         if self.alone is not None:
@@ -147,9 +182,17 @@ class Clock:
         errors.check_state_keys(self.who, outer.gathered, self.gathers)
         return outer, outer.inner_state
 
+    def counted(self, state: State) -> Any:
+        """The steps that a state has counted, int32[]; None if nothing counts."""
+        outer, inner = self.open(state)
+        return self._count(outer, inner)
+
+    def _count(self, outer: Any, inner: State) -> Any:
+        return outer.count if outer is not None else getattr(inner, self.own) if self.own else None
+
     def read(self, outer: Any, inner: State) -> Reading:
         """What the step needs of an opened state."""
-        count: Any = outer.count if outer is not None else getattr(inner, self.own) if self.own else None
+        count = self._count(outer, inner)
         if count is not None:
             errors.check_count(self.who, count)
         values = {name: value_at(hyper, count, self.who, name) for name, hyper in self.hypers.items()}

@@ -34,7 +34,17 @@ from jaxopt_ko.methods import (
     takes,
     taking,
 )
-from jaxopt_ko.numerics import next_count, scalar_dtype, unfolded, value_at, zero_count
+from jaxopt_ko.numerics import (
+    is_complex,
+    mixing,
+    narrowed,
+    next_count,
+    real_dtype,
+    scalar_dtype,
+    unfolded,
+    value_at,
+    zero_count,
+)
 from jaxopt_ko.types import (
     DType,
     GradientTransformation,
@@ -75,6 +85,7 @@ def transform(
     counts: bool = False,
     solver: bool = False,
     any_leaf: bool = False,
+    real: bool = False,
 ) -> GradientTransformation:
     """A transformation from two functions over whole trees, with the checks that a `lax.scan` would want.
 
@@ -88,9 +99,10 @@ def transform(
     needs_params: params must be given, and be like the gradients; else they are passed on as they are.
     solver: does the state have `info`, which says how it stands?
     any_leaf: integers, PRNG keys and the like may be among the leaves: an inner transformation says whether it minds.
+    real: complex leaves are refused.
 
     Raises, when made: HyperparameterError. When traced: TreeError if the gradients differ from the parameters that are
-    needed, or the updates from the gradients, in structure or shape, or a leaf is not a real floating array; StateError
+    needed, or the updates from the gradients, in structure or shape, or a leaf is not a floating array; StateError
     if the new state differs from the old in structure, shape or dtype; MissingArgumentError without params where
     `needs_params`.
     """
@@ -102,9 +114,10 @@ def transform(
 
     def checked_init(params: Params, **problem: Any) -> State:
         if not any_leaf:
-            _check_leaves(name, "params", params)
+            errors.check_leaves(name, "params", params, real)
         try:
-            made = init_(params, **problem)
+            with mixing(*_dtypes(params)):
+                made = init_(params, **problem)
         except TypeError:
             if not any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params)):
                 raise
@@ -126,12 +139,13 @@ def transform(
             extra["h"] = Scalars(step, **step.values)
         try:
             if not any_leaf:
-                _check_leaves(name, "gradients", updates)
+                errors.check_leaves(name, "gradients", updates, real)
             if params is not None:
                 params = _where_updated(updates, params)
                 if needs_params:
                     errors.check_same_trees(name, "gradients", updates, "params", params)
-            result = update_(updates, inner, params, **extra)
+            with mixing(*_dtypes((updates, params))):
+                result = update_(updates, inner, params, **extra)
         except Exception as error:
             if params is not None and not isinstance(error, errors.MissingArgumentError | errors.HyperparameterError):
                 # Was it other parameters than these, or the state? Only now is it worth asking.
@@ -150,9 +164,8 @@ def transform(
     return pair_of(Method(name, solver), checked_init, checked_update)
 
 
-def _check_leaves(who: str, what: str, full: PyTree) -> None:
-    for index, leaf in enumerate(jax.tree.leaves(full)):
-        errors.check_leaf(who, what, full, index, leaf)
+def _dtypes(full: PyTree) -> list[DType]:
+    return [leaf.dtype for leaf in jax.tree.leaves(full) if hasattr(leaf, "dtype")]
 
 
 def _where_updated(updates: Updates, params: Params) -> Params:
@@ -229,10 +242,13 @@ class _Piece:
         needs_params: bool,
         stack_axes: PyTree,
         beside: bool,
+        squares: tuple[str, ...],
+        real: bool,
     ) -> None:
         self.name, self.state_type, self.init, self.function, self.clock = name, state_type, init, rule, clock
         self.scalars, self.shared, self.reduce = dict(scalars), shared, reduce
-        self.needs_params, self.stack_axes, self.beside = needs_params, stack_axes, beside
+        self.needs_params, self.stack_axes, self.beside, self.real = needs_params, stack_axes, beside, real
+        self.squares = squares
         fields = [field for field in state_type._fields if field != clock.own]  # type: ignore[attr-defined]
         self.scalar_fields, self.fields = fields[: len(self.scalars)], fields[len(self.scalars) :]
 
@@ -250,7 +266,7 @@ class _Piece:
 
     def init_state(self, params: Params) -> State:
         params = tree.floating(params) if self.beside else params
-        _check_leaves(self.name, "params", params)
+        errors.check_leaves(self.name, "params", params, self.real)
         leaves, treedef = tree.flatten(params)
         stacks = tree.stacks(self.name, self.stack_axes, params)
         memory = [self.memory(leaf, stack) for leaf, stack in zip(leaves, stacks, strict=True)]
@@ -363,7 +379,8 @@ class LeafUpdate(Update):
     @functools.cached_property
     def leaf(self) -> Callable[..., Any]:
         """All rules on one leaf, compiled."""
-        return _leaf_function(tuple((q.name, q.rule, q.width) for q in self.pieces))  # type: ignore[no-any-return]
+        rules = tuple((q.name, q.rule, tuple(field in q.squares for field in q.fields)) for q in self.pieces)
+        return _leaf_function(rules)  # type: ignore[no-any-return]
 
     def __call__(self, updates: Updates, state: State, params: Params = None, **_: Any) -> tuple[Updates, State]:
         """One step of every rule in turn."""
@@ -379,6 +396,9 @@ class LeafUpdate(Update):
         given, needs_params = updates, any(q.needs_params for q in self.pieces)
         if self.beside and fields:
             updates, params = (None if x is None else tree.left_out_as(x, fields[0]) for x in (updates, params))
+        for piece in self.pieces:
+            if piece.real:
+                errors.check_leaves(piece.name, "gradients", updates)
         aligned = _Aligned(self.method.name, updates, params, fields, needs_params)
         traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((updates, state)))
         begun = [piece.begin(updates, *own, traced) for piece, own in zip(self.pieces, opened, strict=True)]
@@ -427,17 +447,18 @@ jax.tree_util.register_pytree_node(
     _Piece,
     lambda q: (
         (q.init, q.function, q.clock, q.shared, q.reduce, q.stack_axes),
-        (q.name, q.state_type, tuple(q.scalars.items()), q.needs_params, q.beside),
+        (q.name, q.state_type, tuple(q.scalars.items()), q.needs_params, q.beside, q.squares, q.real),
     ),
     lambda about, parts: _piece_again(*about, *parts),
 )
 
 
 def _piece_again(
-    name: str, state_type: type, scalars: tuple[tuple[str, float], ...], needs_params: bool, beside: bool, init: Any,
-    rule: Any, clock: Clock, shared: Any, reduce: Any, stack_axes: PyTree,
+    name: str, state_type: type, scalars: tuple[tuple[str, float], ...], needs_params: bool, beside: bool,
+    squares: tuple[str, ...], real: bool, init: Any, rule: Any, clock: Clock, shared: Any, reduce: Any,
+    stack_axes: PyTree,
 ) -> _Piece:  # fmt: skip
-    whole = (dict(scalars), shared, reduce, needs_params, stack_axes, beside)
+    whole = (dict(scalars), shared, reduce, needs_params, stack_axes, beside, squares, real)
     return _Piece(name, state_type, init, rule, clock, *whole)
 
 
@@ -467,8 +488,11 @@ def _table(*scalars: jax.Array) -> jax.Array:
 
 
 @shared_by_rules
-def _leaf_function(rules: tuple[tuple[str, Rule, int], ...]) -> Callable[..., Any]:
-    """All rules on one leaf, jitted: compute in float32 at least, store in each array's own dtype."""
+def _leaf_function(rules: tuple[tuple[str, Rule, tuple[bool, ...]], ...]) -> Callable[..., Any]:
+    """All rules on one leaf, jitted: compute in float32 at least, store in each array's own dtype.
+
+    rules: (name, rule, which of its arrays of memory are squares) each.
+    """
 
     def leaf(
         table: jax.Array | None,  # float[k]  the scalars of all rules that are no constants
@@ -481,29 +505,37 @@ def _leaf_function(rules: tuple[tuple[str, Rule, int], ...]) -> Callable[..., An
         out: np.dtype[Any],
     ) -> tuple[jax.Array, Memory]:
         wide = tree.compute_dtype(out, g.dtype, *(f.dtype for f in jax.tree.leaves(fields)))
-        entries = iter(() if table is None else table.astype(wide))
+        real = real_dtype(wide)  # itself, where no leaf is complex
+        entries = iter(() if table is None else table.astype(real))
 
         def widen(x: jax.Array) -> jax.Array:
-            return x.astype(wide) if jnp.issubdtype(x.dtype, jnp.floating) else x
+            if is_complex(x.dtype):
+                return x.astype(wide)
+            return x.astype(real) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+        def read(x: jax.Array, square: bool) -> jax.Array:
+            return jax.tree.map(lambda x: jnp.real(widen(x)) if square else widen(x), x)  # type: ignore[no-any-return]
 
         u, rest, stored = widen(g), list(fields), []
-        for (name, rule, width), keys, stack in zip(rules, names, stacks, strict=True):
-            mine, rest = rest[:width], rest[width:]
-            h = Scalars(**{k: next(entries) if v is None else jnp.asarray(v, wide) for k, v in keys})
+        for (name, rule, squares), keys, stack in zip(rules, names, stacks, strict=True):
+            mine, rest = rest[: len(squares)], rest[len(squares) :]
+            h = Scalars(**{k: next(entries) if v is None else jnp.asarray(v, real) for k, v in keys})
             apply = rule.function if not stack else _stacked(rule.function, stack)
-            result = apply(u, None if p is None else widen(p), *jax.tree.map(widen, mine), h)
+            with mixing(wide):
+                result = apply(u, None if p is None else widen(p), *map(read, mine, squares), h)
             u, *new = result if isinstance(result, tuple) else (result,)
             try:
                 chex.assert_trees_all_equal_shapes([g, *mine], [u, *new])
             except AssertionError:
                 errors.rule_shapes(name, jax.tree.leaves([g, *mine]), jax.tree.leaves([u, *new]))
-            stored += jax.tree.map(_stored, mine, new)
-        return u.astype(out), tuple(stored)
+            stored += jax.tree.map(functools.partial(_stored, name), mine, new)
+        return narrowed(u, out), tuple(stored)
 
     return jax.jit(leaf, static_argnames=("names", "stacks", "out"))
 
 
-def _stored(was: jax.Array, now: jax.Array) -> jax.Array:
+def _stored(name: str, was: jax.Array, now: jax.Array) -> jax.Array:
+    errors.check_room(name, "the memory of a leaf", was, now)
     return now.astype(was.dtype)
 
 
@@ -547,7 +579,7 @@ class _Aligned:
         self.fields: list[list[Any]] = flat
         for index, (g, p) in enumerate(zip(self.g, self.p, strict=True)):
             if g is not None:
-                errors.check_leaf(who, "gradients", updates, index, g, none_is_leaf=self.sparse)
+                errors.check_leaf(who, "gradients", updates, index, g, none_is_leaf=self.sparse, real=False)
                 if needs_params and p is not None and np.shape(p) != np.shape(g):
                     errors.shape_mismatch(who, "gradients", self._path(index), g, "params", np.shape(p))
 
@@ -579,6 +611,8 @@ class _Aligned:
                     errors.shape_mismatch(self.who, "gradients", self._path(index), g, "params", np.shape(p))
                 errors.memory_mismatch(*misfit, self._path(index), g)
             out = _step_dtype(g, p)
+            if is_complex(out) and tree.is_floating(p):
+                errors.check_room(self.who, f"the params leaf {self._path(index)}", jnp.asarray(p), jnp.asarray(g))
             own = p if with_params else None
             self.g[index], new = leaf(jnp.asarray(g), own, memory, out=out, stacks=stack)
             for column, value in zip(self.fields, new, strict=True):
@@ -621,6 +655,8 @@ def leafwise(
     counts: bool = False,
     alone: type | None = None,
     beside: bool = False,
+    squares: Sequence[str] = (),
+    real: bool = False,
 ) -> GradientTransformation:
     """A transformation from a rule for one array.
 
@@ -641,6 +677,10 @@ def leafwise(
     debiased, counts, alone: as of `hypers.Clock`, what schedules need.
     beside: leaves that cannot be trained, integers and PRNG keys, are left out: it stands beside an optimizer, which
         says whether it minds.
+    squares: the fields that hold lengths or squares: real numbers, which the rule gets as such, also where they are
+        kept in a complex leaf's dtype.
+    real: complex leaves are refused. Else a rule gets them as they are: real and complex numbers may meet in it, and
+        `numerics.inner` and `abs_sq` are the products to square with.
     A rule that closes over arrays is compiled for itself alone: what varies comes through hypers.
 
     Raises, when made: HyperparameterError. When traced: what `transform` says.
@@ -650,7 +690,7 @@ def leafwise(
     errors.check_stack_axes(name, stack_axes)
     counted = own if own is not None and own in state_type._fields else None  # type: ignore[attr-defined]
     clock = Clock(name, checked(name, hypers), counted, debiased, 0, counts, alone)
-    whole = (scalars or {}, shared, reduce, needs_params, stack_axes, beside)
+    whole = (scalars or {}, shared, reduce, needs_params, stack_axes, beside, tuple(squares), real)
     piece = _Piece(name, state_type, init, rule, clock, *whole)
 
     def init_state(params: Params, **_: Any) -> State:

@@ -30,7 +30,7 @@ from jaxopt_ko.errors import (
 )
 from jaxopt_ko.lift import taking
 from jaxopt_ko.numerics import scalar_dtype, zero_count
-from jaxopt_ko.tree import compute_dtype, pick
+from jaxopt_ko.tree import ascent, compute_dtype, pick
 from jaxopt_ko.types import GradientTransformation, Params, PyTree, State
 
 LossFn = Callable[..., Any]  # (params, batch) -> float[], or (float[], aux)
@@ -93,6 +93,7 @@ def train_step(loss_fn: LossFn, optimizer: GradientTransformation, *, has_aux: b
     def step(carry: Carry, batch: PyTree) -> tuple[Carry, tuple[jax.Array, PyTree]]:
         params, state = carry
         (loss, aux), grads = jax.value_and_grad(objective, has_aux=True)(params, batch)
+        grads = ascent(grads)
         extra = {"value": loss, "grad": grads, "value_fn": lambda p: objective(p, batch)[0]}
         updates, new_state = update(grads, state, params, **extra)
         new = Carry(apply_updates(params, updates), new_state)

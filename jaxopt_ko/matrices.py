@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_ko.numerics import length, safe_sqrt
+from jaxopt_ko.numerics import is_complex, length, safe_sqrt
 from jaxopt_ko.tree import compute_dtype as wide_dtype
 from jaxopt_ko.types import DType
 
@@ -68,11 +68,14 @@ def orthogonalized(
         "spectral": x / (|x|_2 + eps), an SVD; "aol": each row over the root of the sum of |A| in its row
         (Boissin et al. 2025, arXiv:2512.04632); "schatten": x / |A|_F**0.5 (Grishina et al. 2025, arXiv:2506.10935).
     compute_dtype: of the products; None: bfloat16 on accelerators, x's own on CPU. Sums and norms: float32 at least.
+        Complex x, whose X' is the conjugate transpose, is multiplied in its own dtype, or a wider complex one.
     gram: iterate on A alone, and multiply x once at the end; None: where one side is more than twice the other and
         the dtype is no 16-bit one, in which A loses the small singular values. In float32 it is within 1e-6 of the
         plain form for singular values within a factor of ten, within 4e-4 whatever they are.
     """
     dtype = jnp.dtype(_default_dtype(x) if compute_dtype is None else compute_dtype)
+    if is_complex(x.dtype):
+        dtype = wide_dtype(x.dtype) if dtype.itemsize < 4 else wide_dtype(x.dtype, dtype)
     small, large = sorted(x.shape[-2:])
     wide = dtype.itemsize >= 4
     if gram is None:
@@ -92,7 +95,12 @@ def _is_tall(x: jax.Array) -> bool:
 
 def _gram(x: jax.Array) -> jax.Array:
     """A, of the smaller side."""
-    return product(x.mT, x) if _is_tall(x) else product(x, x.mT)
+    return product(adjoint(x), x) if _is_tall(x) else product(x, adjoint(x))
+
+
+def adjoint(x: jax.Array) -> jax.Array:
+    """The transpose of each matrix, conjugate where it is complex."""
+    return jnp.conj(x.mT) if is_complex(x.dtype) else x.mT
 
 
 def _applied(Q: jax.Array, x: jax.Array) -> jax.Array:
@@ -189,7 +197,7 @@ def _preconditioned(
         return (x * _inverse(norm + eps)).astype(dtype), None, None
     A = _gram(x)
     if how == "frobenius":  # |x|**2 is the trace of A: x is not read again, nor written
-        s = _inverse(safe_sqrt(jnp.trace(A, axis1=-2, axis2=-1)[..., None, None]) + eps)
+        s = _inverse(safe_sqrt(jnp.real(jnp.trace(A, axis1=-2, axis2=-1))[..., None, None]) + eps)
         return x, A * s * s, s
     if how == "aol":
         s = jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.abs(A), axis=-1, keepdims=True), eps))
@@ -347,5 +355,5 @@ def _newton_root(A: jax.Array, p: int, eps: Any) -> jax.Array:
 
 
 def _default_dtype(x: jax.Array) -> DType:
-    accelerated = jax.default_backend() in ("gpu", "tpu")
+    accelerated = not is_complex(x.dtype) and jax.default_backend() in ("gpu", "tpu")
     return jnp.bfloat16 if accelerated else wide_dtype(x.dtype)

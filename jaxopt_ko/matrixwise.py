@@ -36,6 +36,7 @@ def matrixwise(
     dtypes: Mapping[str, DType | None] | None = None,
     debiased: Sequence[str] = (),
     skipped: int = 0,
+    real: bool = True,
 ) -> GradientTransformation:
     """A transformation from a rule for stacks of matrices.
 
@@ -49,6 +50,7 @@ def matrixwise(
         scalar `since`, int32[], which is 0 whenever it is the first stack's turn, the others follow within that time.
     hypers, scalars, shared, dtypes, debiased, skipped: as of `lift.leafwise`; `shared` may make keys, too.
     stack_axes: how many leading axes of a leaf are stacks; an integer, or a prefix of integers.
+    real: complex matrices are refused.
 
     Raises, when made: HyperparameterError. When traced: TreeError for a leaf that is no matrix; what `transform` says.
     """
@@ -104,7 +106,14 @@ def matrixwise(
         return treedef.unflatten(leaves), state_type(h.t, *new, *(treedef.unflatten(column) for column in columns))
 
     return transform(
-        name, initial, update, state_type=state_type, hypers=hypers or {}, debiased=debiased, skipped=skipped
+        name,
+        initial,
+        update,
+        state_type=state_type,
+        hypers=hypers or {},
+        debiased=debiased,
+        skipped=skipped,
+        real=real,
     )
 
 

@@ -26,6 +26,7 @@ class Method:
     solver: bool = False  # its state has `count`, and `info` says how it stands: a driver may run it
     prox: Callable[..., Any] | None = None  # (x, s) -> prox_h(x, s): at a solution x = prox_h(x - grad f(x), 1)
     search: Any = None  # of a line search: its forms for a direction, nested and flat
+    ascends: bool = False  # does it maximize? No driver does
 
 
 class Update:
@@ -57,7 +58,7 @@ class Update:
         return type(self)(self.function, method)
 
 
-jax.tree_util.register_dataclass(Method, data_fields=["prox", "search"], meta_fields=["name", "solver"])
+jax.tree_util.register_dataclass(Method, data_fields=["prox", "search"], meta_fields=["name", "solver", "ascends"])
 jax.tree_util.register_pytree_node(
     Update, lambda update: ((update.function, update.method), None), lambda _, parts: Update(*parts)
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -89,8 +90,9 @@ def ratio(x: jax.Array, y: jax.Array) -> jax.Array:
 @ratio.defjvp
 def _ratio_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
     (x, y), (dx, dy) = primals, tangents
-    u = ratio(x, y)
-    return u, ratio(dx, y) - u * ratio(dy, y)
+    with mixing(x.dtype):
+        u = ratio(x, y)
+        return u, ratio(dx, y) - u * ratio(dy, y)
 
 
 @jax.custom_jvp
@@ -121,8 +123,44 @@ def common_dtype(*dtypes: DType) -> jnp.dtype:
 
 
 def compute_dtype(*dtypes: DType) -> jnp.dtype:
-    """What a rule computes in: float32, or float64 if any of `dtypes` is."""
+    """What a rule computes in: float32, or float64 if any of `dtypes` is; complex if any is, of such parts."""
     return common_dtype(jnp.float32, *dtypes)
+
+
+# ---- complex numbers ------------------------------------------------------------------------------------
+# A complex array is a pair of real ones as far as lengths and inner products go: <x, y> = Re(conj(x) y) and
+# |x|**2 = <x, x>. Of real arrays each of these is the one product that it looks like.
+
+
+def is_complex(dtype: DType) -> bool:
+    """Is it a dtype of complex numbers?"""
+    return bool(jnp.issubdtype(dtype, jnp.complexfloating))
+
+
+def real_dtype(dtype: DType) -> jnp.dtype:
+    """The dtype of the real part; of a real dtype, itself."""
+    return jnp.dtype(np.finfo(dtype).dtype if is_complex(dtype) else dtype)
+
+
+def abs_sq(x: jax.Array) -> jax.Array:
+    """|x|**2, element by element, real."""
+    return jnp.square(jnp.real(x)) + jnp.square(jnp.imag(x)) if is_complex(x.dtype) else jnp.square(x)
+
+
+def inner(x: jax.Array, y: jax.Array) -> jax.Array:
+    """<x, y> element by element, real: x y of real arrays."""
+    return jnp.real(jnp.conj(x) * y) if is_complex(x.dtype) or is_complex(y.dtype) else x * y
+
+
+def mixing(*dtypes: DType) -> contextlib.AbstractContextManager[Any]:
+    """Where one of the dtypes is complex, real and complex numbers may meet whatever promotion the user has set."""
+    known = any(is_complex(dtype) for dtype in dtypes)
+    return jax.numpy_dtype_promotion("standard") if known else contextlib.nullcontext()
+
+
+def narrowed(x: jax.Array, dtype: DType) -> jax.Array:
+    """`x` in another dtype: its real part, where that has no place for another."""
+    return (jnp.real(x) if is_complex(x.dtype) and not is_complex(dtype) else x).astype(dtype)
 
 
 # ---- Euclidean norms ------------------------------------------------------------------------------------
@@ -203,8 +241,9 @@ def quotient(x: jax.Array, y: jax.Array) -> jax.Array:
 @quotient.defjvp
 def _quotient_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
     (x, y), (dx, dy) = primals, tangents
-    u = quotient(x, y)
-    return u, quotient(dx, y) - jnp.where(y == 0, jnp.zeros_like(u), u) * quotient(dy, y)
+    with mixing(x.dtype):
+        u = quotient(x, y)
+        return u, quotient(dx, y) - jnp.where(y == 0, jnp.zeros_like(u), u) * quotient(dy, y)
 
 
 def length(x: jax.Array, axis: Axes = None, keepdims: bool = False) -> jax.Array:

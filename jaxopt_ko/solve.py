@@ -26,6 +26,7 @@ from jaxopt_ko.drive import (
     start_of,
 )
 from jaxopt_ko.lift import method_of, name_of
+from jaxopt_ko.numerics import inner
 from jaxopt_ko.solvers.bounds import box
 from jaxopt_ko.solvers.first_order import first_order
 from jaxopt_ko.solvers.least_squares import levenberg_marquardt
@@ -165,7 +166,7 @@ def _minimize(
         if hidden:
             errors.hidden_method("minimize", "proximal_gradient")
         args, own, _ = given
-        g = jax.grad(value)(p, args)
+        g = tree.ascent(jax.grad(value)(p, args))
         return g if prox is None else _less(p, near(_less(p, g), *own))  # x = prox(x - g(x), 1)
 
     held, at_limits = _at_bounds("minimize", solution, bounds)
@@ -200,7 +201,7 @@ def _constrained(
     active = jax.tree.map(lambda z, c: (z > -c).astype(z.dtype), z, frozen(c_i(x, *args)))
 
     def product(y: PyTree, c: PyTree) -> Array:
-        terms = jax.tree.leaves(jax.tree.map(lambda y, c: jnp.sum(y * c), y, c))
+        terms = jax.tree.leaves(jax.tree.map(lambda y, c: jnp.sum(inner(y, c)), y, c))
         return sum((term.astype(dtype) for term in terms), start=jnp.zeros((), dtype))
 
     def lagrangian(x: Params, y: PyTree, z: PyTree, args: Any) -> Array:
@@ -209,14 +210,14 @@ def _constrained(
     def conditions(found: Any, given: Any) -> Any:
         (x, y, z), (args, active, _) = found, given
         limits = jax.tree.map(lambda on, c, z: jnp.where(on > 0, c, z), active, c_i(x, *args), z)
-        return jax.grad(lagrangian)(x, y, z, args), c_e(x, *args), limits
+        return tree.ascent(jax.grad(lagrangian)(x, y, z, args)), c_e(x, *args), limits
 
     def outcome(found: Any, given: Any) -> Any:
         x, y, z = found
         args, _, limits = given
         if limits is None:
             return value(x, args), low, high
-        g = tree.ravel(jax.grad(lagrangian)(x, y, z, args))[0]
+        g = tree.ravel(tree.ascent(jax.grad(lagrangian)(x, y, z, args)))[0]
         return value(x, args), jnp.where(limits.by_lower, g, 0), jnp.where(limits.by_upper, -g, 0)
 
     held, limits = _at_bounds("minimize", solution, bounds)
@@ -349,7 +350,7 @@ def _least_squares(
     found = frozen((solution.params, solution.value))
     held, limits = _at_bounds("least_squares", solution, bounds)
     end, best = implicit(
-        lambda p, given: jax.grad(cost)(p, given[0]), lambda p, given: cost(p, given[0]), found,
+        lambda p, given: tree.ascent(jax.grad(cost)(p, given[0])), lambda p, given: cost(p, given[0]), found,
         ((args, loss_scale), limits), held, derivative == "implicit-cg",
     )  # fmt: skip
     return solution._replace(params=end, value=best)
@@ -481,7 +482,7 @@ def _root(setting: _Setting, params: Params, args: tuple[Any, ...], tol: Any, ma
         r = equations(p, args)
         if bounds is None:
             return r
-        return jnp.where(zero, tree.ravel(r)[0], tree.ravel(jax.grad(value)(p, args))[0])
+        return jnp.where(zero, tree.ravel(r)[0], tree.ravel(tree.ascent(jax.grad(value)(p, args)))[0])
 
     found = frozen((solution.params, solution.value))
     end, best = implicit(condition, lambda p, given: value(p, given[0]), found, (args, zero, limits), held)

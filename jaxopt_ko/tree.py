@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_ko import errors, numerics
+from jaxopt_ko.numerics import abs_sq, is_complex, joined, joint_length, narrowed, real_dtype, scalar_dtype
 from jaxopt_ko.numerics import bias_correction as gathered_weight
-from jaxopt_ko.numerics import joined, joint_length, scalar_dtype
 from jaxopt_ko.tree_state import NamedTupleKey, get, get_all_with_path, map_params, set
 from jaxopt_ko.types import DType, MaskedNode, PyTree
 
@@ -143,7 +143,29 @@ def wide_copy(leaf: Any) -> jax.Array:
 
 
 def ravel(tree: PyTree) -> tuple[jax.Array, Callable[[jax.Array], PyTree]]:
-    """All leaves as one vector, float32 at least, and the function that makes trees like this one of such vectors."""
+    """All leaves as one real vector, float32 at least, and the function that makes trees like this one of such vectors.
+
+    A complex leaf is its real parts, then its imaginary parts: the vectors of two trees have the inner product of the
+    trees, and a derivative by the vector is one by both parts.
+    """
+    leaves, treedef = flatten(tree)
+    kinds = [dtype_of(leaf) for leaf in leaves]
+    if not any(map(is_complex, kinds)):
+        return ravel_leaves(tree)
+    pairs = [(jnp.real(leaf), jnp.imag(leaf)) if is_complex(d) else leaf for leaf, d in zip(leaves, kinds, strict=True)]
+    vector, unravel_pairs = ravel_leaves(pairs)
+
+    def unravel(vector: jax.Array) -> PyTree:
+        pairs = unravel_pairs(vector)
+        return treedef.unflatten([
+            jax.lax.complex(*part).astype(d) if is_complex(d) else part for part, d in zip(pairs, kinds, strict=True)
+        ])  # fmt: skip
+
+    return vector, unravel
+
+
+def ravel_leaves(tree: PyTree) -> tuple[jax.Array, Callable[[jax.Array], PyTree]]:
+    """The same, but the vector is complex where a leaf is."""
     leaves, treedef = flatten(tree)
     shapes, dtypes = [np.shape(leaf) for leaf in leaves], [dtype_of(leaf) for leaf in leaves]
     wide = compute_dtype(*dtypes)
@@ -151,7 +173,7 @@ def ravel(tree: PyTree) -> tuple[jax.Array, Callable[[jax.Array], PyTree]]:
 
     def unravel(vector: jax.Array) -> PyTree:
         parts = jax.lax.split(vector, sizes) if len(sizes) != 1 else [vector]
-        return treedef.unflatten([p.reshape(s).astype(d) for p, s, d in zip(parts, shapes, dtypes, strict=True)])
+        return treedef.unflatten([narrowed(p.reshape(s), d) for p, s, d in zip(parts, shapes, dtypes, strict=True)])
 
     vectors = [jnp.asarray(leaf).astype(wide).reshape(-1) for leaf in leaves]
     if not vectors:
@@ -180,7 +202,7 @@ def sum_of_squares(tree: PyTree) -> jax.Array:
 
 @jax.jit
 def _leaf_square(x: jax.Array) -> jax.Array:
-    return jnp.sum(jnp.square(x.astype(compute_dtype(x.dtype))))
+    return jnp.sum(abs_sq(x.astype(compute_dtype(x.dtype))))
 
 
 def global_norm(updates: PyTree) -> jax.Array:
@@ -188,10 +210,22 @@ def global_norm(updates: PyTree) -> jax.Array:
     return joint_length([jnp.asarray(leaf) for leaf in jax.tree.leaves(updates)])
 
 
+def scalar_dtype_like(tree: PyTree) -> jnp.dtype:
+    """The dtype of a real scalar kept beside such a tree: complex, as optax has it, where a leaf is complex."""
+    kinds = [dtype_of(leaf) for leaf in jax.tree.leaves(tree) if is_floating(leaf)]
+    return common_dtype(scalar_dtype(), np.complex64) if any(map(is_complex, kinds)) else scalar_dtype()
+
+
+def ascent(grads: PyTree) -> PyTree:
+    """The direction of steepest ascent that jax.grad's result stands for: of a complex leaf, its conjugate."""
+    return jax.tree.map(lambda g: jnp.conj(g) if is_complex(dtype_of(g)) else g, grads)
+
+
 def zeros_vector(tree: PyTree) -> jax.Array:
     """The vector that `ravel` makes of such a tree, all zero; its leaves may be abstract."""
     leaves = jax.tree.leaves(tree)
-    return jnp.zeros(builtins.sum(math.prod(np.shape(leaf)) for leaf in leaves), compute_dtype(*map(dtype_of, leaves)))
+    kinds = [dtype_of(leaf) for leaf in leaves]
+    return jnp.zeros(real_size(tree), real_dtype(compute_dtype(*kinds)))
 
 
 def where_given(updates: PyTree, full: PyTree) -> PyTree:
@@ -336,10 +370,10 @@ def _terms(function: Callable[..., jax.Array], *trees: PyTree) -> tuple[list[jax
 
 
 def vdot(tree_x: PyTree, tree_y: PyTree) -> jax.Array:
-    """float[]: the inner product of two trees as vectors, float32 at least."""
+    """The inner product of two trees as vectors, sum of conj(x) y, float32 at least; complex if a leaf is."""
     if structure(tree_x) != structure(tree_y):
         errors.structure_mismatch("tree.vdot", "tree_x", tree_x, "tree_y", tree_y)
-    terms, wide = _terms(lambda x, y: jnp.sum(x * y), tree_x, tree_y)
+    terms, wide = _terms(lambda x, y: jnp.sum((jnp.conj(x) if is_complex(x.dtype) else x) * y), tree_x, tree_y)
     return builtins.sum((term.astype(wide) for term in terms), start=jnp.zeros((), wide))
 
 
@@ -389,6 +423,11 @@ def norm(tree: PyTree, ord: int | str | float | None = None, squared: bool = Fal
 def size(tree: PyTree) -> int:
     """How many elements there are."""
     return builtins.sum(int(np.size(leaf)) for leaf in jax.tree.leaves(tree))
+
+
+def real_size(tree: PyTree) -> int:
+    """How many real numbers there are: a complex element is two."""
+    return builtins.sum(math.prod(np.shape(x)) * (1 + is_complex(dtype_of(x))) for x in jax.tree.leaves(tree))
 
 
 def cast(tree: PyTree, dtype: DType | None) -> PyTree:
@@ -508,17 +547,17 @@ def update_moment(updates: PyTree, moments: PyTree, decay: Any, order: int) -> P
 
 def update_moment_per_elem_norm(updates: PyTree, moments: PyTree, decay: Any, order: int) -> PyTree:
     """decay m + (1 - decay) |g|**order; the powers of a complex number's length, too."""
-    return _averaged(lambda g: jnp.abs(g) ** order, updates, moments, decay)
+    return _averaged(lambda g: (jnp.abs(g) ** order).astype(g.dtype), updates, moments, decay)
 
 
 def update_infinity_moment(updates: PyTree, moments: PyTree, decay: Any, eps: Any) -> PyTree:
     """max(decay m, |g| + eps), leaf by leaf, in m's dtype."""
 
     def leaf(g: Any, m: Any) -> Any:
-        wide = compute_dtype(dtype_of(g), dtype_of(m))
+        wide = real_dtype(compute_dtype(dtype_of(g), dtype_of(m)))
         d, e = (jnp.asarray(x).astype(wide) for x in (decay, eps))
         now = jnp.abs(jnp.asarray(g)).astype(wide) + e
-        return jnp.maximum(d * jnp.asarray(m).astype(wide), now).astype(dtype_of(m))
+        return jnp.maximum(d * narrowed(jnp.asarray(m), wide), now).astype(dtype_of(m))
 
     return jax.tree.map(leaf, updates, moments)
 

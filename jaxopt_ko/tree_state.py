@@ -125,6 +125,11 @@ class AnyParams:
         return cls()
 
 
+def is_any(params: Any) -> bool:
+    """Does it stand for parameters of any structure: ours, or what optax's tree_map_params has for that?"""
+    return isinstance(params, AnyParams) or type(params).__name__ == "_ParamsPlaceholder"
+
+
 def map_params(
     initable: Any,
     f: Callable[..., Any],

@@ -15,7 +15,7 @@ import numpy as np
 from jaxopt_ko import errors, tree
 from jaxopt_ko.errors import Domain
 from jaxopt_ko.lift import Scalars, started, transform, widened
-from jaxopt_ko.numerics import joint_length, scalar_dtype, zero_count
+from jaxopt_ko.numerics import inner, joint_length, scalar_dtype, zero_count
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, State, Updates
 
 Start = float | Callable[["Vector"], jax.Array]  # of a scalar in the state, from the parameters
@@ -57,8 +57,8 @@ class Vector:
         return Vector([function(*xs) for xs in zip(self.parts, *(other.parts for other in others), strict=True)])
 
     def dot(self, other: Vector) -> jax.Array:
-        """float[]: the inner product."""
-        terms = [jnp.sum(x * y).astype(scalar_dtype()) for x, y in zip(self.parts, other.parts, strict=True)]
+        """float[]: the inner product, real."""
+        terms = [jnp.sum(inner(x, y)).astype(scalar_dtype()) for x, y in zip(self.parts, other.parts, strict=True)]
         return sum(terms, start=jnp.zeros((), scalar_dtype()))
 
     def norm(self) -> jax.Array:
@@ -84,6 +84,8 @@ def treewise(
     dtypes: Mapping[str, DType | None] | None = None,
     debiased: Sequence[str] = (),
     counts: bool = False,
+    squares: Sequence[str] = (),
+    real: bool = False,
 ) -> GradientTransformation:
     """A transformation from a rule for all leaves at once.
 
@@ -93,7 +95,7 @@ def treewise(
     rule(g, p, s, h) -> (step, what is new in the state, by field); s.name is a Vector or a scalar, h.t = 1, 2, …
     scalars: field -> its start, a number, a truth value or a function of the parameters; in float32 at least.
     value: the rule gets the loss, too, as `value`: MissingArgumentError where update is not given one.
-    hypers, dtypes, debiased, counts: as of `lift.leafwise`.
+    hypers, dtypes, debiased, counts, squares, real: as of `lift.leafwise`.
     """
     for key, dtype in (dtypes or {}).items():
         errors.check_dtype(name, key, dtype)
@@ -108,6 +110,8 @@ def treewise(
         everything = Vector([tree.wide_copy(leaf) for leaf in leaves])
         first = {key: start(everything) if callable(start) else start for key, start in numbers.items()}
         made = {key: started(x) if isinstance(x, bool) else widened(jnp.asarray(x)) for key, x in first.items()}
+        own = tree.scalar_dtype_like(params)
+        made = {key: x if x.dtype == bool else x.astype(own) for key, x in made.items()}
         trees = {key: treedef.unflatten([own[key] for own in memory]) for key in in_leaves}
         return state_type(**({"count": zero_count()} if counted else {}), **made, **trees)
 
@@ -135,13 +139,19 @@ def treewise(
 
         read = params if needs_params and params is not None else updates
         p = vector(tree.in_order(name, "params", read, updates, treedef))
-        old = {key: widened(getattr(state, key)) for key in numbers}
-        fields: dict[str, Any] = old | {key: vector(column) for key, column in columns.items()}
+        if needs_params:
+            for i, x, g in zip(present, p.parts, (leaves[i] for i in present), strict=True):
+                errors.check_room(name, f"the params leaf {errors.path_of(updates, i, none_is_leaf=True)}", x, g)
+        old = {key: widened(jnp.real(getattr(state, key))) for key in numbers}
+        kept = {key: vector(column) for key, column in columns.items()}
+        kept |= {key: kept[key].map(jnp.real) for key in squares}
+        fields: dict[str, Any] = old | kept
         s = Scalars(**fields)
         u, new = rule(vector(leaves), p, s, h, **loss)
         for key, x in new.items():
             if isinstance(x, Vector):
                 for i, part in zip(present, x.parts, strict=True):
+                    errors.check_room(name, f"the state's {key}", columns[key][i], part)
                     columns[key][i] = part.astype(columns[key][i].dtype)
         made = {key: jnp.asarray(new.get(key, getattr(s, key))).astype(getattr(state, key).dtype) for key in numbers}
         steps = list(leaves)
@@ -153,5 +163,5 @@ def treewise(
 
     return transform(
         name, initial, update, needs_params=needs_params, state_type=state_type, hypers=hypers or {},
-        debiased=debiased, counts=counts,
+        debiased=debiased, counts=counts, real=real,
     )  # fmt: skip

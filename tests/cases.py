@@ -814,6 +814,12 @@ CASES = [
         direction=True,
     ),
     Case(
+        "maximize",  # what turns the gradient before it goes down again
+        jo.maximize,
+        {"learning_rate": 0.05, "weight_decay": 1e-3},
+        make=lambda **h: jo.chain(jo.scale(-1.0), jo.maximize(jo.adamw(**h))),
+    ),
+    Case(
         "ema_nesterov",
         jo.ema_nesterov,
         {"learning_rate": 0.1, "beta": 0.5, "gamma": 0.75},

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import jaxopt_ko as jo
+from cases import every
 
 P = {"w": jnp.ones((3, 2))}
 
@@ -122,3 +123,44 @@ def test_what_walks_closures_finds_the_hyperparameters():
         ends = [step(internal.closure_to_pytree(tuple(make(jnp.float32(rate)))), g) for rate in (0.1, 0.2)]
         assert len(traces) == 1
         np.testing.assert_allclose(ends[1]["w"], 2 * ends[0]["w"], rtol=1e-5)
+    ends = []
+    for rate in (0.1, 0.2):
+        schedules = jo.exponential_decay(jnp.float32(rate), 10, 0.5), jo.constant_schedule(jnp.float32(rate))
+        ends += [(jo.sgd(schedules[0]), jo.inject_hyperparams(jo.sgd)(jo.join_schedules(schedules, [3])))]
+    assert all(map(same_program, *ends))
+
+
+def same_program(one, other):
+    """Are two optimizers, as trees, one program with other arrays?"""
+    import equinox as eqx
+    import equinox.internal as internal
+
+    trees = [internal.closure_to_pytree(opt) for opt in (one, other)]
+    arrays, rest = zip(*(eqx.partition(opt, eqx.is_array) for opt in trees), strict=True)
+    hash((jax.tree.structure(rest[0]), *jax.tree.leaves(rest[0])))
+    same = jax.tree.structure(rest[0]) == jax.tree.structure(rest[1])
+    differ = [bool((a != b).any()) for a, b in zip(*map(jax.tree.leaves, arrays), strict=True)]
+    return same and jax.tree.leaves(rest[0]) == jax.tree.leaves(rest[1]) and any(differ)
+
+
+@every("jit", lambda case: "learning_rate" in case.hypers and not case.words, parts=False)
+def test_another_rate_is_another_leaf(case):
+    """Nothing in the closures is a cycle, unhashable, or compared by identity."""
+    pytest.importorskip("equinox")
+    assert same_program(*(case(learning_rate=jnp.float32(rate)) for rate in (0.1, 0.2)))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda opt: jo.MultiSteps(opt, 2),
+        lambda opt: jo.MultiSteps(opt, jnp.int32(2)).gradient_transformation(),
+        lambda opt: jo.route(jo.Group("all", opt)),
+        lambda opt: jo.named_chain(("clip", jo.clip_by_global_norm(jnp.float32(1.0))), ("rest", opt)),
+        lambda opt: jo.partition({"a": opt, "b": jo.set_to_zero()}, lambda p: jax.tree.map(lambda _: "a", p)),
+        jo.flatten,
+    ],
+)
+def test_another_rate_is_another_leaf_within(wrap):
+    pytest.importorskip("equinox")
+    assert same_program(*(wrap(jo.sgd(jnp.float32(rate), 0.9)) for rate in (0.1, 0.2)))

@@ -9,6 +9,7 @@ import optax
 import pytest
 import quick
 from flax import serialization
+from references import record_states
 from test_layouts import OPTIMIZERS, OPTIONS, SHARED, WRAPPED, called
 
 import jaxopt_ko as jo
@@ -101,3 +102,37 @@ def test_bytes_of_msgpack_and_folders_of_orbax(first, second, tmp_path):
             grads = jax.tree.map(jnp.ones_like, PARAMS)
             a, b = (opt.update(grads, s, PARAMS)[0] for s in (plain, like))
             jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), a, b)
+
+
+# ---- files of optax's -------------------------------------------------------------------------------------
+
+GOLDEN = serialization.msgpack_restore(record_states.FILE.read_bytes())
+
+
+def test_the_file_is_whole():
+    assert set(GOLDEN) == {*record_states.METHODS, "versions"} and GOLDEN["versions"][0] == "optax 0.2.8"
+
+
+@pytest.mark.parametrize("name", record_states.METHODS)
+def test_a_file_of_optax_s_is_opened_and_the_run_goes_on(name):
+    """Recorded once, to be opened for ever; the next steps are those that optax made."""
+    opt, params = record_states.METHODS[name](jo), record_states.start(jo, name)
+    state = serialization.from_bytes(opt.init(params), GOLDEN[name]["state"])
+    step = quick.jit(lambda params, state: record_states.step(opt, jo, params, state))
+    leaves, treedef = jax.tree.flatten(params)
+    ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
+    here, *path = ([x.reshape(p.shape) for x, p in zip(np.split(row, ends), leaves, strict=True)]
+                   for row in GOLDEN[name]["params"])  # fmt: skip
+    for there in path:
+        params, new = step(treedef.unflatten(here), state)
+        assert jax.tree.structure(new) == jax.tree.structure(state)
+        for ours, theirs in zip(jax.tree.leaves(params), there, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
+        here, state = there, new
+
+
+@pytest.mark.references
+def test_optax_still_writes_what_is_committed():
+    for name, entry in record_states.record().items():
+        if name != "versions":
+            np.testing.assert_allclose(entry["params"], GOLDEN[name]["params"], rtol=1e-6, atol=1e-6, err_msg=name)

@@ -1,5 +1,6 @@
 """Pairs made elsewhere inside ours, ours inside optax, flax, nnx and equinox; a state through orbax in mid-run."""
 
+import sys
 import warnings
 
 import equinox as eqx
@@ -44,6 +45,9 @@ def test_optax_pairs_work_in_our_combinators():
         jo.chain(jo.masked(optax.clip_by_global_norm(1.0), True), jo.adam(0.1)),
         jo.chain(optax.clip_by_global_norm(1.0), jo.partition({"all": optax.adam(0.1)}, "all")),
         jo.chain(jo.clip_by_global_norm(1.0), jo.inject_hyperparams(optax.adam)(0.1)),
+        jo.chain(jo.clip_by_global_norm(1.0), jo.apply_if_finite(optax.adam(0.1), 3)),
+        jo.MultiSteps(optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.1)), 1),
+        jo.masked(optax.chain(jo.clip_by_global_norm(1.0), optax.adam(0.1)), True),
         optax.chain(optax.clip_by_global_norm(1.0), optax.inject_hyperparams(jo.adam)(0.1)),
     ):
         assert_close(run(opt), expected, rtol=1e-4, atol=1e-5)  # optax's 1 - b2**t has four digits in float32
@@ -83,6 +87,42 @@ def test_extra_arguments_reach_whoever_takes_them():
     f = lambda p, batch=None: jnp.sum(p["w"] ** 2)  # noqa: E731
     opt.update(p, opt.init(p), p, value=f(p), grad=p, value_fn=f, batch=None)
     assert seen == {"everything": {"value", "grad", "value_fn", "batch"}, "value": 2.0}
+
+
+def test_to_optax_gives_the_classes_that_optax_asks_for():
+    user = jo.GradientTransformation(lambda p: (), lambda g, s, p=None: (jax.tree.map(lambda x: -x / 2, g), s))
+    inner = jo.chain(jo.clip_by_global_norm(1.0), jo.masked(jo.adam(0.1), True))
+    tx = jo.to_optax(inner)
+    assert type(tx) is optax.GradientTransformationExtraArgs
+    assert type(jo.to_optax(user)) is optax.GradientTransformation
+    theirs = optax.adam(0.1)
+    assert jo.to_optax(theirs) is theirs
+    params = params_like()
+    state = tx.init(params)
+    assert isinstance(state[0], optax.EmptyState) and isinstance(state[1], optax.MaskedState)
+    assert isinstance(state[1].inner_state[0], optax.ScaleByAdamState)
+    step = jax.jit(tx.update)
+    updates, new = step(params, state, params, value=1.0)
+    assert jax.tree.structure(new) == jax.tree.structure(state)
+    expected, ours = jax.jit(inner.update)(params, inner.init(params), params)
+    assert_close(updates, expected)
+    assert_close(step(params, ours, params)[0], step(params, new, params)[0])  # a state of either library
+    with pytest.raises(TypeError):
+        jo.to_optax(user).update(params, (), params, value=1.0)
+    assert_close(run(optax.chain(jo.to_optax(user))), run(user))
+    assert_close(run(optax.apply_if_finite(tx, 2)), run(inner))
+    assert_close(run(jo.MultiSteps(jo.to_optax(jo.sgd(0.1, 0.9)), 1)), run(jo.sgd(0.1, 0.9)))
+    named = optax.tree_map_params(tx, lambda _: "like the parameters", new)
+    assert named == optax.tree_map_params(inner, lambda _: "like the parameters", ours)
+    assert set(jax.tree.leaves(named[1].inner_state[0].mu)) == {"like the parameters"}
+    with pytest.raises(jo.errors.TransformationError, match="to_optax: tx is the function adam"):
+        jo.to_optax(jo.adam)
+
+
+def test_to_optax_says_that_optax_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "optax", None)
+    with pytest.raises(ImportError, match=r"to_optax: it needs optax.*pip install optax"):
+        jo.to_optax(jo.adam(0.1))
 
 
 def test_flax_train_state():

@@ -29,6 +29,7 @@ FLOORS = [
     {
         "contrib",
         "distributions",
+        "rates",
         "schedules",
         "losses",
         "landscapes",

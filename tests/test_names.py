@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from data import signatures
 
 import jaxopt_ko as jo
 from cases import CASES, params_like, whole
@@ -104,6 +105,15 @@ def test_a_state_goes_on_from_its_pickle():
 
 def mask_of_all(params):
     return jax.tree.map(lambda p: True, params)
+
+
+def test_signatures_are_as_they_were():
+    """Wanted changes are written down by `python tests/data/signatures.py`."""
+    lines = signatures.signatures(jo)
+    assert len(lines) > 500 and not [line for line in lines if " at 0x" in line]
+    written = signatures.FILE.read_text(encoding="utf-8").splitlines()
+    changed = [f"- {line}" for line in written if line not in lines] + [f"+ {x}" for x in lines if x not in written]
+    assert lines == written, "If this is meant, run python tests/data/signatures.py\n" + "\n".join(changed)
 
 
 # ---- which pair takes extra arguments ---------------------------------------------------------------------

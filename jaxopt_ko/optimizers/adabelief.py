@@ -16,7 +16,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_choice
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import ratio, safe_sqrt
+from jaxopt_ko.numerics import inner, ratio, safe_sqrt
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.tree import wide_like
@@ -58,7 +58,7 @@ def scale_by_belief(
 
     def rule(g: Array, p: Array, m: Array, s: Array, h: Scalars) -> Step:
         m = h.b1 * m + (1 - h.b1) * g
-        s = h.b2 * s + (1 - h.b2) * (g - m) * (g - m) + h.eps_root
+        s = h.b2 * s + inner((1 - h.b2) * (g - m), g - m) + h.eps_root
         m_hat = h.weight_m * m + h.weight_g * g if nesterov else m / h.c1
         return ratio(m_hat, safe_sqrt(s / h.c2) + h.eps), m, s
 
@@ -71,7 +71,7 @@ def scale_by_belief(
     dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
     return leafwise(
         "scale_by_belief", ScaleByBeliefState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes,
-        debiased=("b1", "b2"),
+        debiased=("b1", "b2"), squares=("nu",),
     )  # fmt: skip
 
 
@@ -124,7 +124,7 @@ def scale_by_acprop(
         u = ratio(g, jnp.where(h.first > 0, 1, safe_sqrt(s / h.c2)) + h.eps)
         c, m = m, h.b1 * m + (1 - h.b1) * g
         d = g - (c if centre == "previous" else m)
-        return u, m, h.b2 * s + (1 - h.b2) * d * d + h.eps_root
+        return u, m, h.b2 * s + inner((1 - h.b2) * d, d) + h.eps_root
 
     hypers = {
         "b1": (b1, FRACTION),
@@ -135,7 +135,7 @@ def scale_by_acprop(
     dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
     return leafwise(
         "scale_by_acprop", ScaleByBeliefState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes,
-        debiased=("b2",),
+        debiased=("b2",), squares=("nu",),
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from jax import Array
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import NONNEGATIVE, UNIT
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import safe_rsqrt, safe_sqrt
+from jaxopt_ko.numerics import inner, safe_rsqrt, safe_sqrt
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.tree import wide_like
@@ -38,14 +38,17 @@ def scale_by_adadelta(rho: Hyper = 0.9, eps: Hyper = 1e-6, *, nu_dtype: DType | 
         return wide_like(p, 0, nu_dtype), wide_like(p, 0, nu_dtype)
 
     def rule(g: Array, p: Array, e_g: Array, e_x: Array, h: Scalars) -> Step:
-        e_g = h.rho * e_g + (1 - h.rho) * g * g
+        e_g = h.rho * e_g + inner((1 - h.rho) * g, g)
         dx = safe_sqrt(e_x + h.eps) * safe_rsqrt(e_g + h.eps) * g
-        e_x = h.rho * e_x + (1 - h.rho) * dx * dx
+        e_x = h.rho * e_x + inner((1 - h.rho) * dx, dx)
         return dx, e_g, e_x
 
     hypers = {"rho": (rho, UNIT), "eps": (eps, NONNEGATIVE)}
     dtypes = {"nu_dtype": nu_dtype}
-    return leafwise("scale_by_adadelta", ScaleByAdaDeltaState, init=init, rule=rule, hypers=hypers, dtypes=dtypes)
+    return leafwise(
+        "scale_by_adadelta", ScaleByAdaDeltaState, init=init, rule=rule, hypers=hypers, dtypes=dtypes,
+        squares=("e_g", "e_x"),
+    )  # fmt: skip
 
 
 @recipe

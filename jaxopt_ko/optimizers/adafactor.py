@@ -14,7 +14,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import NONNEGATIVE, THRESHOLD, UNIT, check_hyper, check_size
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import ratio, safe_sqrt
+from jaxopt_ko.numerics import inner, ratio, safe_sqrt
 from jaxopt_ko.transforms.averaging import ema
 from jaxopt_ko.transforms.clipping import clip_by_block_rms
 from jaxopt_ko.transforms.decay import add_decayed_weights
@@ -84,7 +84,7 @@ def scale_by_factored_rms(
             return {"b": jnp.asarray(decay_rate_fn(i, h.decay_rate)).astype(h.decay_rate.dtype)}
 
     def rule(g: Array, p: Array, R: Array, C: Array, V: Array, h: Scalars) -> Step:
-        square, axes = g * g + h.epsilon, axes_of(g.shape)
+        square, axes = inner(g, g) + h.epsilon, axes_of(g.shape)
         if axes is None:
             V = h.b * V + (1 - h.b) * square
             return ratio(g, safe_sqrt(V)), R, C, V
@@ -109,6 +109,7 @@ def scale_by_factored_rms(
         hypers=hypers,
         dtypes={"nu_dtype": nu_dtype},
         stack_axes=stack_axes,
+        squares=("v_row", "v_col", "v"),
     )
 
 

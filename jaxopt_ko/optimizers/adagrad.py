@@ -10,7 +10,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import NONNEGATIVE, check_hyper
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import ratio, safe_rsqrt, safe_sqrt, value_at, zero_count
+from jaxopt_ko.numerics import inner, ratio, safe_rsqrt, safe_sqrt, value_at, zero_count
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.tree import wide_like
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
@@ -44,7 +44,7 @@ def scale_by_rss(
         return (wide_like(p, value_at(start, zero_count()), nu_dtype),)
 
     def rule(g: Array, p: Array, s: Array, h: Scalars) -> Step:
-        s = s + g * g
+        s = s + inner(g, g)
         return (g * safe_rsqrt(s + h.eps) if eps_in_sqrt else ratio(g, safe_sqrt(s) + h.eps)), s
 
     return leafwise(
@@ -54,6 +54,7 @@ def scale_by_rss(
         rule=rule,
         hypers={"eps": (eps, NONNEGATIVE)},
         dtypes={"nu_dtype": nu_dtype},
+        squares=("sum_of_squares",),
     )
 
 

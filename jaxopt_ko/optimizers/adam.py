@@ -17,7 +17,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, UNIT
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import next_count, ratio, safe_sqrt
+from jaxopt_ko.numerics import inner, next_count, ratio, safe_sqrt
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.tree import wide_like
@@ -79,7 +79,7 @@ def scale_by_adam(
 
     def rule(g: Array, p: Array, m: Array, v: Array, h: Scalars) -> Step:
         m = h.b1 * m + (1 - h.b1) * g
-        v = h.b2 * v + (1 - h.b2) * g * g
+        v = h.b2 * v + inner((1 - h.b2) * g, g)
         m_hat = h.weight_m * m + h.weight_g * g if nesterov else m / h.c1
         v_hat = v / h.c2
         return ratio(m_hat, safe_sqrt(v_hat + h.eps_root) + h.eps), m, v
@@ -94,7 +94,7 @@ def scale_by_adam(
     dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
     return leafwise(
         "scale_by_adam", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes,
-        debiased=("b1", "b2") if bias_correction else (),
+        squares=("nu",), debiased=("b1", "b2") if bias_correction else (),
     )  # fmt: skip
 
 
@@ -134,7 +134,7 @@ def scale_by_nadam(
 
     def rule(g: Array, p: Array, m: Array, n: Array, h: Scalars) -> Step:
         m = h.b1 * m + (1 - h.b1) * g
-        n = h.b2 * n + (1 - h.b2) * g * g
+        n = h.b2 * n + inner((1 - h.b2) * g, g)
         m_hat = h.weight_m * m + h.weight_g * g
         return ratio(m_hat, safe_sqrt(n / h.c2 + h.eps_root) + h.eps), m, n
 
@@ -156,6 +156,7 @@ def scale_by_nadam(
         scalars=scalars,
         dtypes=dtypes,
         debiased=("b2",),
+        squares=("nu",),
     )
 
 
@@ -192,7 +193,7 @@ def scale_by_adamax(
     dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
     return leafwise(
         "scale_by_adamax", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes,
-        debiased=("b1",),
+        squares=("nu",), debiased=("b1",),
     )  # fmt: skip
 
 

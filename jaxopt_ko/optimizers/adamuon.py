@@ -22,7 +22,7 @@ from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import JORDAN, Coefficients
 from jaxopt_ko.methods import with_parts
-from jaxopt_ko.numerics import length, quotient, ratio, safe_sqrt
+from jaxopt_ko.numerics import abs_sq, length, quotient, ratio, real_dtype, safe_sqrt
 from jaxopt_ko.optimizers.adam import adamw
 from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
 from jaxopt_ko.optimizers.muon import Direction, Matrices, Mean, MuonDimensionNumbers, labels_of, matrix_axes
@@ -182,11 +182,11 @@ class _SecondMoment:
     def init(self, params: Params) -> Updates:
         leaves, treedef = tree.flatten(params)
         if not self.of_neurons:
-            return treedef.unflatten([wide_like(p, 0, self.nu_dtype) for p in leaves])
+            return treedef.unflatten([wide_like(p, 0, self.nu_dtype or _real(p)) for p in leaves])
         axes = matrix_axes(self.who, params, self.numbers, self.stack_axes)
         return treedef.unflatten([
             jnp.zeros([1 if i in own.rows else size for i, size in enumerate(np.shape(p))],
-                      self.nu_dtype or tree.compute_dtype(tree.dtype_of(p)))
+                      self.nu_dtype or _real(p))
             for p, own in zip(leaves, axes, strict=True)
         ])  # fmt: skip
 
@@ -201,15 +201,20 @@ class _SecondMoment:
         return treedef.unflatten(leaves), treedef.unflatten(moments)
 
 
+def _real(p: Array) -> DType:
+    return real_dtype(tree.compute_dtype(tree.dtype_of(p)))
+
+
 @functools.partial(jax.jit, static_argnames=("axes", "of_neurons"))
 def _scaled(
     o: Array, v: Array, b2: Array, eps: Array, rms: Array, *, axes: MatrixAxes, of_neurons: bool
 ) -> tuple[Array, Array]:
     """One leaf's step and second moment, computed in float32 at least."""
     wide = tree.compute_dtype(o.dtype, v.dtype)
-    b2, eps, rms = b2.astype(wide), eps.astype(wide), rms.astype(wide)
-    Q, V = o.astype(wide), v.astype(wide)
-    square = jnp.mean(jnp.square(Q), axis=axes.rows, keepdims=True) if of_neurons else jnp.square(Q)
+    real = real_dtype(wide)
+    b2, eps, rms = b2.astype(real), eps.astype(real), rms.astype(real)
+    Q, V = o.astype(wide), v.astype(real)
+    square = jnp.mean(abs_sq(Q), axis=axes.rows, keepdims=True) if of_neurons else abs_sq(Q)
     V = b2 * V + (1 - b2) * square
     N = ratio(Q, safe_sqrt(V) + eps)
     size = math.prod(axes.shape(o.shape)[1:])

@@ -11,7 +11,7 @@ from jax import Array
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import ratio, safe_sqrt
+from jaxopt_ko.numerics import abs_sq, ratio, safe_sqrt
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.tree import wide_like
@@ -61,7 +61,7 @@ def scale_by_adan(
         d = jnp.where(h.old > 0, g - old, 0)
         m = h.b1 * m + (1 - h.b1) * g
         v = h.b2 * v + (1 - h.b2) * d
-        n = h.b3 * n + (1 - h.b3) * (g + h.b2 * d) ** 2
+        n = h.b3 * n + (1 - h.b3) * abs_sq(g + h.b2 * d)
         u = ratio(m / h.c1 + h.b2 * v / h.c2, safe_sqrt(n / h.c3 + h.eps_root) + h.eps)
         return u, m, v, n, g
 
@@ -75,7 +75,7 @@ def scale_by_adan(
     dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
     return leafwise(
         "scale_by_adan", ScaleByAdanState, init=init, shared=shared, rule=rule, hypers=hypers, own="t",
-        debiased=("b1", "b2", "b3"), dtypes=dtypes,
+        debiased=("b1", "b2", "b3"), dtypes=dtypes, squares=("n",),
     )  # fmt: skip
 
 

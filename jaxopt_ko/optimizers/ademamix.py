@@ -14,7 +14,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_hyper
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import next_count, ratio, safe_sqrt, value_at
+from jaxopt_ko.numerics import inner, next_count, ratio, safe_sqrt, value_at
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.tree import wide_like
@@ -74,7 +74,7 @@ def scale_by_ademamix(
     def rule(g: Array, p: Array, m1: Array, m2: Array, v: Array, h: Scalars) -> Step:
         m1 = h.b1 * m1 + (1 - h.b1) * g
         m2 = h.b3 * m2 + (1 - h.b3) * g
-        v = h.b2 * v + (1 - h.b2) * g * g
+        v = h.b2 * v + inner((1 - h.b2) * g, g)
         return ratio(m1 / h.c1 + h.alpha * m2, safe_sqrt(v / h.c2 + h.eps_root) + h.eps), m1, m2, v
 
     return leafwise(
@@ -92,6 +92,7 @@ def scale_by_ademamix(
         scalars={"count_m2": 0},
         dtypes={"mu_dtype": mu_dtype, "nu_dtype": nu_dtype},
         debiased=("b1", "b2"),
+        squares=("nu",),
     )
 
 
@@ -122,7 +123,7 @@ def scale_by_simplified_ademamix(
 
     def rule(g: Array, p: Array, m: Array, n: Array, h: Scalars) -> Step:
         m = h.b1 * m + g
-        n = h.b2 * n + (1 - h.b2) * g * g
+        n = h.b2 * n + inner((1 - h.b2) * g, g)
         return ratio(m + h.alpha * g, safe_sqrt(n / h.c2 + h.eps_root) + h.eps), m, n
 
     return leafwise(
@@ -141,6 +142,7 @@ def scale_by_simplified_ademamix(
         dtypes={"mu_dtype": mu_dtype, "nu_dtype": nu_dtype},
         own="t",
         debiased=("b2",),
+        squares=("n",),
     )
 
 

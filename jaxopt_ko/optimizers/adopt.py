@@ -9,7 +9,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import NONNEGATIVE, UNIT
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import ratio, safe_sqrt, scalar_dtype
+from jaxopt_ko.numerics import inner, ratio, safe_sqrt, scalar_dtype
 from jaxopt_ko.optimizers.adam import ScaleByAdamState
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.tree import wide_like
@@ -54,7 +54,7 @@ def scale_by_adopt(
         if use_clipping:
             r = jnp.clip(r, -h.clip_value_fn, h.clip_value_fn)
         m = h.b1 * m + (1 - h.b1) * r
-        v = jnp.where(h.old > 0, h.b2 * v + (1 - h.b2) * g * g, g * g)
+        v = jnp.where(h.old > 0, h.b2 * v + inner((1 - h.b2) * g, g), inner(g, g))
         return (h.b1 * m + (1 - h.b1) * r if nesterov else m), m, v
 
     return leafwise(
@@ -70,6 +70,8 @@ def scale_by_adopt(
             "clip_value_fn": (clip_value_fn, NONNEGATIVE),
         },
         dtypes={"mu_dtype": mu_dtype, "nu_dtype": nu_dtype},
+        squares=("nu",),
+        real=use_clipping,
     )
 
 

@@ -11,7 +11,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_choice
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import ratio, safe_sqrt
+from jaxopt_ko.numerics import inner, ratio, safe_sqrt
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.tree import wide_like
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
@@ -57,7 +57,7 @@ def scale_by_amsgrad(
 
     def rule(g: Array, p: Array, m: Array, v: Array, w: Array, h: Scalars) -> Step:
         m = h.b1 * m + (1 - h.b1) * g
-        v = h.b2 * v + (1 - h.b2) * g * g
+        v = h.b2 * v + inner((1 - h.b2) * g, g)
         m_hat = m / h.c1 if bias_correction_mu else m
         c2 = h.c2 if bias_correction_nu else jnp.ones_like(h.c2)
         w = jnp.maximum(w, v / c2 if maximum == "corrected" else v)
@@ -73,7 +73,7 @@ def scale_by_amsgrad(
     dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
     return leafwise(
         "scale_by_amsgrad", ScaleByAmsgradState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes,
-        debiased=("b1", "b2"),
+        squares=("nu", "nu_max"), debiased=("b1", "b2"),
     )  # fmt: skip
 
 

@@ -52,7 +52,7 @@ def scale_by_cocob(alpha: Hyper = 100.0, eps: Hyper = 1e-8) -> GradientTransform
         return w_1 + bet - w, w_1, theta, L, G, R
 
     hypers = {"alpha": (alpha, POSITIVE), "eps": (eps, NONNEGATIVE)}
-    return leafwise("scale_by_cocob", COCOBState, init=init, rule=rule, hypers=hypers, needs_params=True)
+    return leafwise("scale_by_cocob", COCOBState, init=init, rule=rule, hypers=hypers, needs_params=True, real=True)
 
 
 @recipe

@@ -9,7 +9,7 @@ from jax import Array
 
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE, check_hyper
 from jaxopt_ko.lift import Scalars, recipe
-from jaxopt_ko.numerics import first_value, ratio, safe_sqrt
+from jaxopt_ko.numerics import first_value, inner, ratio, safe_sqrt
 from jaxopt_ko.tree import wide_like
 from jaxopt_ko.treewise import Vector, treewise
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
@@ -62,7 +62,7 @@ def dadapt_adamw(
         weighted = s.grad_sum.map(ratio, s.exp_avg_sq.map(safe_sqrt) + h.eps)
         r = b * s.numerator_weighted + (1 - b) * a * g.dot(weighted)
         m = h.b1 * s.exp_avg + ((1 - h.b1) * a) * g
-        v = h.b2 * s.exp_avg_sq + (1 - h.b2) * (g * g)
+        v = h.b2 * s.exp_avg_sq + (1 - h.b2) * g.map(inner, g)
         sum_ = b * s.grad_sum + ((1 - b) * a) * g
         d = jnp.maximum(s.estim_lr, ratio(r, (1 - b) * sum_.sum_abs()))
         u = -(m.map(ratio, v.map(safe_sqrt) + h.eps) + (h.weight_decay * a) * x)
@@ -82,4 +82,5 @@ def dadapt_adamw(
     return treewise(
         "dadapt_adamw", DAdaptAdamWState, init=init, rule=rule, hypers=hypers, scalars=scalars,
         dtypes={"nu_dtype": nu_dtype}, debiased=("b1", "b2") if bias_correction else (),
+        squares=("exp_avg_sq",),
     )  # fmt: skip

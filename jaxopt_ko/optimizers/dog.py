@@ -13,7 +13,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, identity, leafwise
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, check_choice, check_hyper, check_kind
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import first_value, length, ratio, safe_sqrt, scalar_dtype
+from jaxopt_ko.numerics import common_dtype, first_value, inner, is_complex, length, ratio, safe_sqrt, scalar_dtype
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.tree import full_like, wide_copy
@@ -146,7 +146,7 @@ def scale_by_distance_over_gradients(
 ) -> GradientTransformation:
     """DoG with a rate for each leaf (L-DoG): u = global_scale max |x - x_0| / sqrt(sum of |g|**2 + eps) g.
 
-    reps_rel: the distance at first, times 1 + |x_0|. param_dtype: of x_0, the leaf's if None.
+    reps_rel: the distance at first, times 1 + |x_0|. param_dtype: of x_0, or its parts; the leaf's if None.
     stack_axes: how many leading axes of a leaf are stacks. Needs params.
     """
     who = "scale_by_distance_over_gradients"
@@ -159,13 +159,15 @@ def scale_by_distance_over_gradients(
         return (
             relative * (1 + size),
             jnp.expand_dims(full_like(size, 0.0), 0),
-            x if param_dtype is None else x.astype(param_dtype),
+            x
+            if param_dtype is None
+            else x.astype(common_dtype(param_dtype, jnp.complex64) if is_complex(x.dtype) else param_dtype),
         )
 
     def rule(g: Array, p: Array, r: Array, G: Array, x_0: Array, h: Scalars) -> Step:
         away = p - x_0.astype(p.dtype)
         r = jnp.maximum(r, length(away))
-        G = G + jnp.sum(g * g)
+        G = G + jnp.sum(inner(g, g))
         return h.global_scale * ratio(r, safe_sqrt(G[0] + h.eps)) * g, r, G, x_0
 
     hypers = {"eps": (eps, NONNEGATIVE), "global_scale": (global_scale, NONNEGATIVE)}

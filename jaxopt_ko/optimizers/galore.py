@@ -149,7 +149,7 @@ def scale_by_galore(
         new = GaLoreState(next_count(state.count), base_state, treedef.unflatten(projectors))
         return treedef.unflatten(full), new
 
-    return transform(who, init, update, state_type=GaLoreState, hypers={"scale": (scale, FINITE)})
+    return transform(who, init, update, state_type=GaLoreState, hypers={"scale": (scale, FINITE)}, real=True)
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4))

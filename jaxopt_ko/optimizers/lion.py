@@ -41,6 +41,8 @@ def scale_by_lion(
     c   = b1 m + (1 - b1) g
     u   = sign(c)                  "hard", the paper's;  "smooth": tanh(smooth_beta c);  "refined": c within [-1, 1]
     m_t = b2 m + (1 - b2) g
+
+    The sign of a complex number is z / |z|; the other two modes are for real leaves.
     """
     check_choice("scale_by_lion", "mode", mode, MODES)
 
@@ -60,7 +62,9 @@ def scale_by_lion(
         "smooth_beta": (smooth_beta, POSITIVE),
     }
     dtypes = {"mu_dtype": mu_dtype}
-    return leafwise("scale_by_lion", ScaleByLionState, init=init, rule=rule, hypers=hypers, dtypes=dtypes)
+    return leafwise(
+        "scale_by_lion", ScaleByLionState, init=init, rule=rule, hypers=hypers, dtypes=dtypes, real=mode != "hard"
+    )
 
 
 @recipe

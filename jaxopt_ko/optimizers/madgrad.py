@@ -11,7 +11,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import ratio, safe_cbrt
+from jaxopt_ko.numerics import inner, ratio, safe_cbrt
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.tree import wide_copy, wide_like
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, Updates
@@ -54,7 +54,7 @@ def scale_by_madgrad(
 
     def rule(g: Array, p: Array, v: Array, s: Array, x_0: Array, h: Scalars) -> Step:
         a_g = h.a * g
-        v = v + a_g * g
+        v = v + inner(a_g, g)
         s = s + a_g
         z = x_0 - ratio(s, safe_cbrt(v) + h.eps)
         return (1 - h.momentum) * (z - p), v, s, x_0
@@ -73,6 +73,7 @@ def scale_by_madgrad(
         hypers=hypers,
         dtypes={"nu_dtype": nu_dtype},
         needs_params=True,
+        squares=("grad_sum_sq",),
     )
 
 

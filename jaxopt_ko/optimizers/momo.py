@@ -9,7 +9,7 @@ from jax import Array
 
 from jaxopt_ko.errors import FINITE, FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Scalars, recipe
-from jaxopt_ko.numerics import first_value, quotient, ratio, safe_sqrt
+from jaxopt_ko.numerics import first_value, inner, quotient, ratio, safe_sqrt
 from jaxopt_ko.tree import wide_like
 from jaxopt_ko.treewise import Vector, treewise
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
@@ -99,7 +99,7 @@ def momo_adam(
     def rule(g: Vector, x: Vector, s: Any, h: Scalars, value: Array) -> tuple[Vector, dict[str, Vector | Array]]:
         c = h.gathered("b1")
         d = h.b1 * s.exp_avg + (1 - h.b1) * g
-        v = h.b2 * s.exp_avg_sq + (1 - h.b2) * (g * g)
+        v = h.b2 * s.exp_avg_sq + (1 - h.b2) * g.map(inner, g)
         f = h.b1 * s.barf + (1 - h.b1) * value
         gamma = h.b1 * s.gamma + (1 - h.b1) * g.dot(x)
         D = (v / h.gathered("b2")).map(safe_sqrt) + h.eps
@@ -114,7 +114,7 @@ def momo_adam(
     scalars = {"barf": 0.0, "gamma": 0.0, "lb": first_value(lower_bound)}
     return treewise(
         "momo_adam", MomoAdamState, init=init, rule=rule, hypers=hypers, scalars=scalars, value=True,
-        dtypes={"nu_dtype": nu_dtype}, debiased=("b1", "b2"),
+        dtypes={"nu_dtype": nu_dtype}, debiased=("b1", "b2"), squares=("exp_avg_sq",),
     )  # fmt: skip
 
 

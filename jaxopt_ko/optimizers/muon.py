@@ -22,7 +22,7 @@ from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.matrices import JORDAN, PRECONDITIONINGS, PRESETS, Coefficients, orthogonalized
 from jaxopt_ko.methods import with_parts
-from jaxopt_ko.numerics import or_one, scalar_dtype, unfolded
+from jaxopt_ko.numerics import inner, or_one, real_dtype, scalar_dtype, unfolded
 from jaxopt_ko.optimizers.adam import adamw
 from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
 from jaxopt_ko.tree import wide_like
@@ -221,7 +221,8 @@ def _orthogonalized(
     sharding: jax.sharding.Sharding | None,
 ) -> Array:
     wide = tree.compute_dtype(*(x.dtype for x in terms))
-    parts = [(w.astype(wide), x.astype(wide)) for w, x in zip(weights, terms, strict=True)]
+    real = real_dtype(wide)
+    parts = [(w.astype(real), x.astype(wide)) for w, x in zip(weights, terms, strict=True)]
     most: Array = sum(w * jnp.max(jnp.abs(x), axis=(1, 2), keepdims=True, initial=0) for w, x in parts)
     # What is squared neither overflows nor vanishes; nothing depends on the unit.
     unit = jax.lax.stop_gradient(or_one(most))
@@ -231,12 +232,12 @@ def _orthogonalized(
     u = orthogonalized(
         x,
         coefficients,
-        eps=eps.astype(wide) / unit,
+        eps=eps.astype(real) / unit,
         preconditioning=preconditioning,
         compute_dtype=compute_dtype,
         gram=gram,
     ).astype(wide)
-    return unit * u * jnp.sum(x * u, axis=(1, 2), keepdims=True) if adaptive else u
+    return unit * u * jnp.sum(inner(x, u), axis=(1, 2), keepdims=True) if adaptive else u
 
 
 def _schedule(who: str, ns_coeffs: Any, ns_steps: int) -> tuple[Coefficients, ...]:

@@ -12,7 +12,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import NONNEGATIVE, UNIT
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import ratio, safe_sqrt
+from jaxopt_ko.numerics import inner, ratio, safe_sqrt
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.tree import summed, wide_like
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, PyTree, Updates
@@ -54,7 +54,7 @@ def scale_by_novograd(
         return {"d2": jnp.where(t == 1, jnp.zeros_like(h.b2), h.b2)}
 
     def rule(g: Array, p: Array, m: Array, v: Array, h: Scalars) -> Step:
-        v = h.d2 * v + (1 - h.d2) * jnp.sum(g * g)
+        v = h.d2 * v + (1 - h.d2) * jnp.sum(inner(g, g))
         m = h.b1 * m + ratio(g, safe_sqrt(v + h.eps_root) + h.eps) + h.weight_decay * p
         return m, m, v
 
@@ -75,6 +75,7 @@ def scale_by_novograd(
         dtypes={"mu_dtype": mu_dtype, "nu_dtype": nu_dtype},
         needs_params=True,
         stack_axes=stack_axes,
+        squares=("nu",),
     )
 
 

@@ -9,7 +9,7 @@ from jax import Array
 
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE, check_hyper
 from jaxopt_ko.lift import Scalars, recipe
-from jaxopt_ko.numerics import first_value, ratio, safe_sqrt
+from jaxopt_ko.numerics import first_value, inner, ratio, safe_sqrt
 from jaxopt_ko.tree import wide_copy, wide_like
 from jaxopt_ko.treewise import Vector, treewise
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, Updates
@@ -70,7 +70,7 @@ def prodigy(
             a = a * safe_sqrt(h.gathered("b2")) / h.gathered("b1")
         dg = d * g
         m = h.b1 * s.exp_avg + (1 - h.b1) * dg
-        v = h.b2 * s.exp_avg_sq + (1 - h.b2) * dg * dg
+        v = h.b2 * s.exp_avg_sq + ((1 - h.b2) * dg).map(inner, dg)
         r = b3 * s.numerator_weighted + d / h.estim_lr0 * a * g.dot(s.params0 - x)
         sum_ = b3 * s.grad_sum + (d if safeguard_warmup else a) * dg / h.estim_lr0
         d = jnp.maximum(d, h.estim_lr_coef * ratio(r, sum_.sum_abs()))
@@ -93,4 +93,5 @@ def prodigy(
     return treewise(
         "prodigy", ProdigyState, init=init, rule=rule, hypers=hypers, scalars=scalars,
         dtypes={"nu_dtype": nu_dtype}, debiased=("b1", "b2") if bias_correction else (),
+        squares=("exp_avg_sq",),
     )  # fmt: skip

@@ -9,7 +9,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import ratio, safe_sqrt
+from jaxopt_ko.numerics import inner, ratio, safe_sqrt
 from jaxopt_ko.optimizers.adam import ScaleByAdamState
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.tree import wide_like
@@ -53,7 +53,7 @@ def scale_by_radam(
 
     def rule(g: Array, p: Array, m: Array, v: Array, h: Scalars) -> Step:
         m = h.b1 * m + (1 - h.b1) * g
-        v = h.b2 * v + (1 - h.b2) * g * g
+        v = h.b2 * v + inner((1 - h.b2) * g, g)
         m_hat = h.weight_m * m + h.weight_g * g if nesterov else m / h.c1
         u = h.r * ratio(m_hat, safe_sqrt(v / h.c2 + h.eps_root) + h.eps)
         return jnp.where(h.known > 0, u, m_hat), m, v
@@ -68,7 +68,7 @@ def scale_by_radam(
     dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
     return leafwise(
         "scale_by_radam", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes,
-        debiased=("b1", "b2"),
+        squares=("nu",), debiased=("b1", "b2"),
     )  # fmt: skip
 
 

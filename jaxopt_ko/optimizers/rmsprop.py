@@ -11,7 +11,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, identity, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, UNIT, check_hyper
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import ratio, safe_rsqrt, safe_sqrt, value_at, zero_count
+from jaxopt_ko.numerics import inner, ratio, safe_rsqrt, safe_sqrt, value_at, zero_count
 from jaxopt_ko.transforms.momentum import trace
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.tree import wide_like
@@ -74,17 +74,19 @@ def scale_by_rms(
         return {"c": h.gathered("decay")}
 
     def rule(g: Array, p: Array, v: Array, h: Scalars) -> Step:
-        v = h.decay * v + (1 - h.decay) * g * g
+        v = h.decay * v + inner((1 - h.decay) * g, g)
         v_hat = v / h.c if bias_correction else v
         return (g * safe_rsqrt(v_hat + h.eps) if eps_in_sqrt else ratio(g, safe_sqrt(v_hat) + h.eps)), v
 
     hypers = {"decay": (decay, FRACTION if bias_correction else UNIT), "eps": (eps, NONNEGATIVE)}
     dtypes = {"nu_dtype": nu_dtype}
     if not bias_correction:
-        return leafwise("scale_by_rms", ScaleByRmsState, init=init, rule=rule, hypers=hypers, dtypes=dtypes)
+        return leafwise(
+            "scale_by_rms", ScaleByRmsState, init=init, rule=rule, hypers=hypers, dtypes=dtypes, squares=("nu",)
+        )
     return leafwise(
         "scale_by_rms", ScaleByRmsWithCountState, init=init, shared=shared, rule=rule, hypers=hypers,
-        dtypes=dtypes, debiased=("decay",),
+        dtypes=dtypes, debiased=("decay",), squares=("nu",),
     )  # fmt: skip
 
 
@@ -115,18 +117,20 @@ def scale_by_stddev(
 
     def rule(g: Array, p: Array, m: Array, v: Array, h: Scalars) -> Step:
         m = h.decay * m + (1 - h.decay) * g
-        v = h.decay * v + (1 - h.decay) * g * g
+        v = h.decay * v + inner((1 - h.decay) * g, g)
         m_hat, v_hat = (m / h.c, v / h.c) if bias_correction else (m, v)
-        variance = jnp.maximum(v_hat - m_hat * m_hat, 0)  # rounding alone can take it below zero
+        variance = jnp.maximum(v_hat - inner(m_hat, m_hat), 0)  # rounding alone can take it below zero
         return (g * safe_rsqrt(variance + h.eps) if eps_in_sqrt else ratio(g, safe_sqrt(variance) + h.eps)), m, v
 
     hypers = {"decay": (decay, FRACTION if bias_correction else UNIT), "eps": (eps, NONNEGATIVE)}
     dtypes = {"nu_dtype": nu_dtype}
     if not bias_correction:
-        return leafwise("scale_by_stddev", ScaleByRStdDevState, init=init, rule=rule, hypers=hypers, dtypes=dtypes)
+        return leafwise(
+            "scale_by_stddev", ScaleByRStdDevState, init=init, rule=rule, hypers=hypers, dtypes=dtypes, squares=("nu",)
+        )
     return leafwise(
         "scale_by_stddev", ScaleByRStdDevWithCountState, init=init, shared=shared, rule=rule, hypers=hypers,
-        dtypes=dtypes, debiased=("decay",),
+        dtypes=dtypes, debiased=("decay",), squares=("nu",),
     )  # fmt: skip
 
 

@@ -55,7 +55,7 @@ def scale_by_rprop(
         "min_step_size": (min_step_size, NONNEGATIVE),
         "max_step_size": (max_step_size, POSITIVE),
     }
-    return leafwise("scale_by_rprop", ScaleByRpropState, init=init, rule=rule, hypers=hypers)
+    return leafwise("scale_by_rprop", ScaleByRpropState, init=init, rule=rule, hypers=hypers, real=True)
 
 
 @recipe

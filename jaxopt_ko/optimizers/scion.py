@@ -20,7 +20,7 @@ from jaxopt_ko.compose import chain, init_empty_state, partition, transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
 from jaxopt_ko.lift import Scalars, recipe
 from jaxopt_ko.matrices import JORDAN, Coefficients
-from jaxopt_ko.numerics import length, quotient
+from jaxopt_ko.numerics import length, quotient, real_dtype
 from jaxopt_ko.optimizers.muon import Matrices, MuonDimensionNumbers, matrix_axes
 from jaxopt_ko.stacking import MatrixAxes
 from jaxopt_ko.transforms.averaging import ema
@@ -111,13 +111,13 @@ def _any_axes(who: str, updates: Updates, numbers: Any, stack_axes: PyTree) -> l
 def _stepped(g: Array, radius: Array, eps: Array, *, s: float, norm: str, axes: MatrixAxes) -> Array:
     """u of one leaf, computed in float32 at least."""
     wide = tree.compute_dtype(g.dtype)
-    x = g.astype(wide)
+    x, real = g.astype(wide), real_dtype(wide)
     along = {"column": axes.columns, "row": axes.rows, "rms": (*axes.rows, *axes.columns)}
     if norm in along:
-        x = quotient(x, length(x, axis=along[norm], keepdims=True) + eps.astype(wide))
+        x = quotient(x, length(x, axis=along[norm], keepdims=True) + eps.astype(real))
     elif norm == "sign":
         x = jnp.sign(x)
-    return (radius.astype(wide) * s * x).astype(g.dtype)
+    return (radius.astype(real) * s * x).astype(g.dtype)
 
 
 @recipe

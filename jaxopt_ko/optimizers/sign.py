@@ -17,7 +17,7 @@ from jaxopt_ko.types import DType, EmptyState, GradientTransformation, Hyper
 
 
 def scale_by_sign() -> GradientTransformation:
-    """u = sign(g): -1, 0 or 1."""
+    """u = sign(g): -1, 0 or 1; z / |z| of a complex number."""
 
     def rule(g: Array, p: Array, h: Scalars) -> Array:
         return jnp.sign(g)

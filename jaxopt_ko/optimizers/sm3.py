@@ -58,7 +58,14 @@ def scale_by_sm3(
 
     hypers = {"b1": (b1, UNIT), "b2": (b2, UNIT), "eps": (eps, NONNEGATIVE)}
     return leafwise(
-        "scale_by_sm3", ScaleBySM3State, init=init, shared=shared, rule=rule, hypers=hypers, stack_axes=stack_axes
+        "scale_by_sm3",
+        ScaleBySM3State,
+        init=init,
+        shared=shared,
+        rule=rule,
+        hypers=hypers,
+        stack_axes=stack_axes,
+        real=True,
     )
 
 

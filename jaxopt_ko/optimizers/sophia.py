@@ -102,7 +102,7 @@ def scale_by_sophia(
 
     return transform(
         who, init, update, needs_params=True, state_type=SophiaState, hypers=hypers,
-        debiased=("b1",) if bias_correction else (),
+        debiased=("b1",) if bias_correction else (), real=True,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from jax import Array
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_hyper
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import ratio, safe_sqrt, value_at, zero_count
+from jaxopt_ko.numerics import inner, ratio, safe_sqrt, value_at, zero_count
 from jaxopt_ko.optimizers.adam import ScaleByAdamState
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.tree import wide_like
@@ -45,7 +45,7 @@ def scale_by_yogi(
 
     def rule(g: Array, p: Array, m: Array, v: Array, h: Scalars) -> Step:
         m = h.b1 * m + (1 - h.b1) * g
-        square = g * g
+        square = inner(g, g)
         v = v - (1 - h.b2) * jnp.sign(v - square) * square
         return ratio(m / h.c1, safe_sqrt(v / h.c2 + h.eps_root) + h.eps), m, v
 
@@ -58,7 +58,7 @@ def scale_by_yogi(
     dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
     return leafwise(
         "scale_by_yogi", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes,
-        debiased=("b1", "b2"),
+        squares=("nu",), debiased=("b1", "b2"),
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from jax import Array
 
 from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import apply_updates
+from jaxopt_ko.numerics import is_complex
 from jaxopt_ko.types import Params, PyTree, Updates
 
 
@@ -22,14 +23,15 @@ def box(who: str, params: Params, bounds: tuple[PyTree, PyTree] | None) -> tuple
     leaf's dtype, so that a rounded parameter stays in the box.
 
     Raises TreeError for another structure or shape and, by the leaf's path, for bounds that are NaN or leave no
-    room. Traced ones that do are NaN in what is returned: a run between them fails by its status.
+    room, and for any of complex leaves. Traced ones that do are NaN in what is returned: a run between them fails by
+    its status.
     """
     lower, upper = (None, None) if bounds is None else errors.check_bound_pair(who, bounds)
     leaves, treedef = tree.flatten(params)
     low = _spread(who, "lower", lower, params, -np.inf)
     high = _spread(who, "upper", upper, params, np.inf)
     for index, pair in enumerate(zip(low, high, strict=True)):
-        if not any(isinstance(bound, jax.core.Tracer) for bound in pair):
+        if not any(isinstance(bound, jax.core.Tracer) or is_complex(bound.dtype) for bound in pair):
             errors.check_interval(who, params, index, *map(np.asarray, pair))
 
     def vector(column: list[Any]) -> Array:
@@ -63,7 +65,12 @@ def _spread(who: str, side: str, prefix: PyTree, params: Params, none: float) ->
         errors.bound_structure(who, side, prefix, params)
     for index, (bound, leaf) in enumerate(zip(spread, jax.tree.leaves(params), strict=True)):
         errors.check_bound(who, side, params, index, bound, np.shape(leaf))
-        spread[index] = _rounded(none if bound is None else bound, tree.dtype_of(leaf))
+        parts = is_complex(tree.dtype_of(leaf))
+        if parts and bound is not None:
+            errors.complex_bound(who, side, params, index, leaf)
+        spread[index] = _rounded(
+            (complex(none, none) if parts else none) if bound is None else bound, tree.dtype_of(leaf)
+        )
     return spread
 
 

@@ -17,7 +17,7 @@ from jaxopt_ko import errors, tree
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, THRESHOLD, check_choice, check_hyper, check_size
 from jaxopt_ko.lift import known_as, once, transform
 from jaxopt_ko.numerics import zero_count
-from jaxopt_ko.solvers.objective import Objective, objective
+from jaxopt_ko.solvers.objective import Objective, as_jax_grad, objective
 from jaxopt_ko.solvers.search import (
     GUESSES,
     Line,
@@ -120,7 +120,7 @@ def scale_by_backtracking_linesearch(
             who, search, problem, p, g, value, state.learning_rate, -jnp.inf, store_grad, verbose
         )
         info = BacktrackingLinesearchInfo(line.count, search.missed(line, line.last)[0])
-        grad = problem.unravel(g) if store_grad else None
+        grad = as_jax_grad(problem, g) if store_grad else None
         return a * p, ScaleByBacktrackingLinesearchState(line.last.stepsize, value, grad, info)
 
     return _searching(who, init, along, search)
@@ -317,7 +317,7 @@ def _wolfe(who: str, nested: LineSearch, flat: LineSearch, verbose: bool, by_slo
         before = state.info.slope if isinstance(state.info, SlopeLinesearchInfo) else -jnp.inf
         line, a, value, grad = _search(who, nested, problem, p, g, value, state.learning_rate, before, True, verbose)
         info = told(line.count, *nested.missed(line, line.last), line.start.slope)
-        return a * p, ScaleByZoomLinesearchState(a, value, problem.unravel(grad), info)
+        return a * p, ScaleByZoomLinesearchState(a, value, as_jax_grad(problem, grad), info)
 
     return _searching(who, init, along, flat)
 

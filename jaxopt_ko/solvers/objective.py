@@ -30,6 +30,11 @@ class Objective(NamedTuple):
     linearize: Callable[[Array], tuple[Array, PyTree, Callable[[], Array]]]  # the gradient only when called for
 
 
+def as_jax_grad(problem: Objective, g: Array) -> Params:
+    """A gradient as jax.grad has it: of complex parameters, the conjugate of the direction of ascent."""
+    return tree.ascent(problem.unravel(g))
+
+
 def objective(
     who: str, params: Params, value_fn: Callable[..., Any] | None, has_aux: bool = False, words: Any = None
 ) -> Objective:

@@ -13,7 +13,7 @@ from jax import Array
 from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import apply_updates
 from jaxopt_ko.lift import taking
-from jaxopt_ko.numerics import safe_sqrt, value_at
+from jaxopt_ko.numerics import is_complex, safe_sqrt, value_at
 from jaxopt_ko.solvers.bounds import box
 from jaxopt_ko.solvers.robust import Rho, robust
 from jaxopt_ko.types import Params, PyTree, Updates
@@ -64,7 +64,7 @@ def residuals(
     def returned(p: Params) -> tuple[PyTree, PyTree]:
         result = call(p, **words)
         r, aux = errors.check_aux(who, result) if has_aux else (result, None)
-        errors.check_residuals(who, r, x.size)
+        errors.check_residuals(who, r, x.size, linear=loss == "linear")
         return r, aux
 
     def residual(x: Array) -> tuple[Array, PyTree]:
@@ -74,6 +74,9 @@ def residuals(
     def linearize(x: Array) -> tuple[Array, PyTree, Callable[[], Array]]:
         r, push, aux = jax.linearize(residual, x, has_aux=True)
         return r, aux, lambda: jax.vmap(push, out_axes=-1)(jnp.eye(x.size, dtype=x.dtype))
+
+    if jacobian_fn is not None and any(is_complex(tree.dtype_of(leaf)) for leaf in jax.tree.leaves(params)):
+        errors.complex_jacobian(who)
 
     def with_given(x: Array) -> tuple[Array, PyTree, Callable[[], Array]]:
         given = taking(errors.check_function(who, "jacobian_fn", jacobian_fn), 1)

@@ -13,7 +13,7 @@ from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import leafwise
 from jaxopt_ko.errors import LIMIT, NONNEGATIVE, check_examples, check_rank, check_same_trees
 from jaxopt_ko.lift import Scalars
-from jaxopt_ko.numerics import length, quotient, root_mean_square
+from jaxopt_ko.numerics import length, mixing, quotient, real_dtype, root_mean_square
 from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, PyTree, Updates
 
 Axes = int | tuple[int, ...]
@@ -25,7 +25,7 @@ def clip(max_delta: Hyper) -> GradientTransformation:
     def rule(g: Array, p: Array, h: Scalars) -> Array:
         return jnp.clip(g, -h.max_delta, h.max_delta)
 
-    return leafwise("clip", EmptyState, rule=rule, hypers={"max_delta": (max_delta, LIMIT)})
+    return leafwise("clip", EmptyState, rule=rule, hypers={"max_delta": (max_delta, LIMIT)}, real=True)
 
 
 @errors.options
@@ -122,12 +122,13 @@ def unitwise_clip(g_norm: Array, max_norm: Array, grad: Array, div_eps: Array | 
     """grad min(1, max_norm / max(g_norm, div_eps)), element by element: three arrays of one shape."""
     check_same_trees("unitwise_clip", "g_norm", g_norm, "grad", grad)
     check_same_trees("unitwise_clip", "max_norm", max_norm, "grad", grad)
-    wide = tree.compute_dtype(g_norm.dtype, max_norm.dtype, grad.dtype)
+    wide = real_dtype(tree.compute_dtype(g_norm.dtype, max_norm.dtype, grad.dtype))
     norm, most, least = g_norm.astype(wide), max_norm.astype(wide), jnp.asarray(div_eps, wide)
-    g, norm = grad.astype(wide), jnp.where(norm < most, most, jnp.maximum(norm, least))
+    g, norm = grad.astype(tree.compute_dtype(wide, grad.dtype)), jnp.where(norm < most, most, jnp.maximum(norm, least))
     shrink = jnp.where(norm == most, jnp.ones_like(norm), most / norm)
     lost = (shrink < float(np.finfo(wide).tiny)) & (most > 0)  # the quotient alone is no number, g shortened by it is
-    return jnp.where(lost, quotient(g, norm) * most, shrink * g).astype(grad.dtype)
+    with mixing(g.dtype):
+        return jnp.where(lost, quotient(g, norm) * most, shrink * g).astype(grad.dtype)
 
 
 def per_example_global_norm_clip(grads: PyTree, l2_norm_clip: Array | float) -> tuple[PyTree, Array]:
@@ -178,8 +179,9 @@ def per_example_layer_norm_clip(
 
 def _sum_of_shortened(g: Array, norms: Array, max_norm: Array) -> Array:
     wide = tree.common_dtype(norms.dtype, g.dtype)
-    along = norms.astype(wide).reshape(-1, *(1,) * (g.ndim - 1))
-    return jnp.sum(_shortened(g.astype(wide), along, max_norm.astype(wide)), axis=0).astype(g.dtype)
+    along = norms.astype(real_dtype(wide)).reshape(-1, *(1,) * (g.ndim - 1))
+    with mixing(wide):
+        return jnp.sum(_shortened(g.astype(wide), along, max_norm.astype(along.dtype)), axis=0).astype(g.dtype)
 
 
 def _shortened(g: Array, norm: Array, max_norm: Array) -> Array:

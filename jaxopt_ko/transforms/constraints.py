@@ -24,7 +24,7 @@ def keep_params_nonnegative() -> GradientTransformation:
     def rule(g: Array, p: Array, h: Scalars) -> Array:
         return jnp.where(p + g < 0, -p, g)
 
-    return leafwise("keep_params_nonnegative", EmptyState, rule=rule, needs_params=True)
+    return leafwise("keep_params_nonnegative", EmptyState, rule=rule, needs_params=True, real=True)
 
 
 def zero_nans() -> GradientTransformation:

@@ -14,6 +14,7 @@ from jax import Array
 from jaxopt_ko.compose import leafwise, masked
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, check_hyper, missing_argument
 from jaxopt_ko.lift import Scalars
+from jaxopt_ko.numerics import inner
 from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, Params, PyTree
 
 
@@ -54,7 +55,7 @@ def add_cautious_decayed_weights(
     """
 
     def rule(g: Array, p: Array, h: Scalars) -> Array:
-        agree = jnp.sign(g) * jnp.sign(p) >= 0
+        agree = inner(jnp.sign(g), jnp.sign(p)) >= 0
         return g + h.weight_decay * jnp.where(agree, p, jnp.zeros_like(p))
 
     hypers = {"weight_decay": (weight_decay, NONNEGATIVE)}

@@ -61,7 +61,7 @@ def hutchinson_estimator_diag_hessian(random_seed: Array | int | None = None) ->
         diagonal = [_times(a, b) for a, b in zip(jax.tree.leaves(products), signs, strict=True)]
         return treedef.unflatten(diagonal), HutchinsonState(key)
 
-    return transform(who, init, update, needs_params=True, state_type=HutchinsonState)
+    return transform(who, init, update, needs_params=True, state_type=HutchinsonState, real=True)
 
 
 def _times(a: Array, b: Array) -> Array:

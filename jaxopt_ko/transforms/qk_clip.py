@@ -79,7 +79,7 @@ def qk_clip(
         return treedef.unflatten(leaves), state
 
     hypers = {"tau": (tau, POSITIVE), "alpha": (alpha, UNIT)}
-    return transform(who, init_empty_state, update, needs_params=True, state_type=EmptyState, hypers=hypers)
+    return transform(who, init_empty_state, update, needs_params=True, state_type=EmptyState, hypers=hypers, real=True)
 
 
 def _ends(x: Any) -> bool:

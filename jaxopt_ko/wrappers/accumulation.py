@@ -13,6 +13,7 @@ from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import as_steps, leafwise, opened, run_if, transform
 from jaxopt_ko.hypers import as_state
 from jaxopt_ko.lift import Memory, Scalars, Step, name_of, pair_of
+from jaxopt_ko.methods import with_parts
 from jaxopt_ko.numerics import next_count, scalar_dtype, zero_count
 from jaxopt_ko.types import DType, GradientTransformation, Params, PyTree, State, Updates
 
@@ -107,6 +108,7 @@ def _never(updates: Updates, gradient_step: Array, params: Params | None) -> tup
     return jnp.zeros((), bool), ()
 
 
+@with_parts("_opt", "_pair")
 class MultiSteps:
     """The inner optimizer's step once every k gradients, on their mean; zeros in between.
 
@@ -131,15 +133,12 @@ class MultiSteps:
         accumulator_dtype: DType = jnp.float32,
     ) -> None:
         self._opt = opened("MultiSteps", "opt", opt)
-        self._who = f"MultiSteps({name_of(self._opt)})"
         constant = not callable(every_k_schedule)
-        self._k = errors.check_period("MultiSteps", "every_k_schedule", every_k_schedule) if constant else None
-        self._schedule = every_k_schedule
-        self._skip = errors.check_function("MultiSteps", "should_skip_update_fn", should_skip_update_fn or _never)
+        k = errors.check_period("MultiSteps", "every_k_schedule", every_k_schedule) if constant else every_k_schedule
+        skip = errors.check_function("MultiSteps", "should_skip_update_fn", should_skip_update_fn or _never)
         errors.check_dtype("MultiSteps", "accumulator_dtype", accumulator_dtype)
         wide = accumulator_dtype is None or jnp.dtype(accumulator_dtype) == jnp.float32
-        self._dtype, self._gather = None if wide else accumulator_dtype, _gathering(self._who, bool(use_grad_mean))
-        self._pair = transform(self._who, self._init, self._update, state_type=MultiStepsState, any_leaf=True)
+        self._pair = _gathering(self._opt, k, bool(use_grad_mean), skip, None if wide else accumulator_dtype)
 
     @property
     def inner_opt(self) -> GradientTransformation:
@@ -165,31 +164,43 @@ class MultiSteps:
         """bool[]: the inner optimizer made a step at the last gradient that was not left out."""
         return (state.mini_step == 0) & (state.gradient_step > 0)
 
-    def _init(self, params: Params, **problem: Any) -> MultiStepsState:
-        with jax.numpy_dtype_promotion("standard"):
-            told = jax.eval_shape(lambda p: self._skip(p, zero_count(), p)[1], params)
-        notes = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), told)
-        acc = jax.tree.map(lambda p: tree.wide_like(p, 0, self._dtype), tree.floating(params))
-        return MultiStepsState(zero_count(), zero_count(), self._opt.init(params, **problem), acc, notes)
 
-    def _update(
-        self, updates: Updates, state: MultiStepsState, params: Params = None, **extra: Any
+def _gathering(
+    opt: GradientTransformation,
+    every: int | Array | Callable[[Array], Any],
+    mean: bool,
+    skips: ShouldSkipUpdateFunction,
+    dtype: DType | None,
+) -> GradientTransformation:
+    """The pair of `MultiSteps`; dtype: of the accumulator, None for float32 at least."""
+    who = f"MultiSteps({name_of(opt)})"
+    gather = _gathered(who, mean)
+
+    def init(params: Params, **problem: Any) -> MultiStepsState:
+        with jax.numpy_dtype_promotion("standard"):
+            told = jax.eval_shape(lambda p: skips(p, zero_count(), p)[1], params)
+        notes = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), told)
+        acc = jax.tree.map(lambda p: tree.wide_like(p, 0, dtype), tree.floating(params))
+        return MultiStepsState(zero_count(), zero_count(), opt.init(params, **problem), acc, notes)
+
+    def update(
+        updates: Updates, state: MultiStepsState, params: Params = None, **extra: Any
     ) -> tuple[Updates, MultiStepsState]:
         with jax.numpy_dtype_promotion("standard"):  # the user's functions may mix integers and floats
-            skip, notes = self._skip(updates, state.gradient_step, params)
-            k = self._k if self._k is not None else self._schedule(state.gradient_step)  # type: ignore[operator]
-        errors.check_flag(self._who, "should_skip_update_fn must return (flag, notes): the flag", skip)
-        errors.check_schedule_value(self._who, "every_k_schedule", k)
+            skip, notes = skips(updates, state.gradient_step, params)
+            k = every(state.gradient_step) if callable(every) else every
+        errors.check_flag(who, "should_skip_update_fn must return (flag, notes): the flag", skip)
+        errors.check_schedule_value(who, "every_k_schedule", k)
         k = jnp.asarray(k).astype(jnp.int32)
         seen = tree.left_out_as(updates, state.acc_grads)
-        gathered, (n, acc) = self._gather.update(seen, _Gathered(state.mini_step, state.acc_grads))
+        gathered, (n, acc) = gather.update(seen, _Gathered(state.mini_step, state.acc_grads))
         acc = tree.pick(skip, state.acc_grads, acc)
         ready = ~skip & (n >= k)
         # One buffer for both: the step where there is one, else the sum that goes on.
         wide = jax.tree.map(lambda a: a.astype(tree.compute_dtype(a.dtype)), tree.where_given(seen, acc))
         wide = tree.put_back(wide, jax.tree.map(lambda g: g if tree.is_floating(g) else jnp.zeros_like(g), updates))
         gathered = tree.put_back(gathered, updates)
-        both, inner = run_if(ready, self._opt, gathered, state.inner_opt_state, params, extra, wide)
+        both, inner = run_if(ready, opt, gathered, state.inner_opt_state, params, extra, wide)
         none = jax.tree.map(jnp.zeros_like, both)
         if tree.structure(seen) != tree.structure(acc):  # where a gradient is None, too, a window ends
             acc = tree.pick(ready, jax.tree.map(jnp.zeros_like, acc), acc)
@@ -202,8 +213,10 @@ class MultiSteps:
             notes,
         )
 
+    return transform(who, init, update, state_type=MultiStepsState, any_leaf=True)
 
-def _gathering(who: str, mean: bool) -> GradientTransformation:
+
+def _gathered(who: str, mean: bool) -> GradientTransformation:
     """The accumulator's rule for one gradient."""
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors
+from jaxopt_ko import errors, numerics
 from jaxopt_ko.compose import leafwise, opened, transform
 from jaxopt_ko.errors import NONNEGATIVE
 from jaxopt_ko.lift import Scalars, name_of
@@ -49,8 +49,8 @@ def cautious(
     who, by_count = f"cautious({name_of(pair)})", xi is not None
 
     def rule(u: Array, g: Array, h: Scalars) -> Array:
-        agreement = jnp.sign(u) * jnp.sign(g)
-        phi = (agreement > 0 if direction else agreement < 0).astype(u.dtype)
+        agreement = numerics.inner(jnp.sign(u), jnp.sign(g))
+        phi = (agreement > 0 if direction else agreement < 0).astype(numerics.real_dtype(u.dtype))
         kept, size = jnp.sum(phi), max(u.size, 1)
         share = (kept + h.xi) / size if by_count else jnp.maximum(kept / size, h.eps)
         return phi * u / or_one(share)

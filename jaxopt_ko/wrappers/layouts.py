@@ -39,13 +39,13 @@ def flatten(inner: GradientTransformation) -> GradientTransformation:
 
     def init(params: Params, **problem: Any) -> State:
         abstract = any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params))
-        made = jax.eval_shape(lambda p: tree.ravel(p)[0], params) if abstract else tree.ravel(params)[0]
+        made = jax.eval_shape(lambda p: tree.ravel_leaves(p)[0], params) if abstract else tree.ravel_leaves(params)[0]
         return pair.init(made, **problem)
 
     def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
-        vector, unravel = tree.ravel(updates)
+        vector, unravel = tree.ravel_leaves(updates)
         if params is not None and tree.alike(updates, params):  # what reads other parameters than these will say so
-            params = tree.ravel(params)[0]
+            params = tree.ravel_leaves(params)[0]
         steps, new = pair.update(vector, state, params, **extra)
         if np.shape(steps) != vector.shape:
             errors.shape_mismatch(who, "updates", "(root)", steps, "vector of all leaves", vector.shape)

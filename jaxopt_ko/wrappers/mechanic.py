@@ -11,7 +11,7 @@ from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import transform
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE
 from jaxopt_ko.lift import Scalars, name_of, taking
-from jaxopt_ko.numerics import first_value, next_count, ratio, safe_sqrt, scalar_dtype, zero_count
+from jaxopt_ko.numerics import first_value, narrowed, next_count, ratio, safe_sqrt, scalar_dtype, zero_count
 from jaxopt_ko.treewise import Vector
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, State, Updates
 
@@ -57,7 +57,7 @@ def mechanize(
         errors.check_hyper(who, key, *spec)
 
     def init(params: Params) -> MechanicState:
-        zeros = jnp.zeros(num_betas, scalar_dtype())
+        zeros = jnp.zeros(num_betas, tree.scalar_dtype_like(params))
         s = zeros + jnp.asarray(first_value(s_init)).astype(zeros.dtype)
         x0 = tree.flatten(params)
         copies = x0[1].unflatten([tree.wide_copy(p) for p in x0[0]])
@@ -84,7 +84,7 @@ def mechanize(
         g, x, u = vector("gradients", updates), vector("params", params), vector("updates", steps)
         begins = state.count == 0
         x0 = x.map(lambda now, then: jnp.where(begins, now, then), vector("state", state.x0))
-        r, m, v, s = (a.astype(scalar_dtype()) for a in (state.r, state.m, state.v, state.s))
+        r, m, v, s = (narrowed(a, scalar_dtype()) for a in (state.r, state.m, state.v, state.s))
         total = jnp.sum(s)
         D = (x0 - x) / (total + e)
         won = (g + (decay * total * ratio(g.norm(), x.norm() + e)) * x).dot(D)

@@ -12,7 +12,7 @@ from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import transform
 from jaxopt_ko.errors import NONNEGATIVE, Domain
 from jaxopt_ko.lift import Scalars
-from jaxopt_ko.numerics import next_count, scalar_dtype, zero_count
+from jaxopt_ko.numerics import next_count, zero_count
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, Updates
 
 FACTOR = Domain(0.0, 1.0, "in (0, 1)", low_open=True)
@@ -58,7 +58,7 @@ def reduce_on_plateau(
     size = errors.check_period(who, "accumulation_size", accumulation_size)
 
     def init(params: Params) -> ReduceLROnPlateauState:
-        float_ = scalar_dtype()
+        float_ = tree.scalar_dtype_like(params)
         scale, best, mean = jnp.ones((), float_), jnp.full((), jnp.inf, float_), jnp.zeros((), float_)
         return ReduceLROnPlateauState(scale, best, zero_count(), zero_count(), zero_count(), mean)
 
@@ -68,7 +68,7 @@ def reduce_on_plateau(
         if value is None:
             errors.missing_argument(who, "value", "Call update(updates, state, params, value=loss)")
         errors.check_objective(who, value)
-        scale, best, waited, rest, n, mean = state
+        scale, best, waited, rest, n, mean = jax.tree.map(jnp.real, state)
         n = next_count(n)
         mean = mean + (jnp.asarray(value).astype(mean.dtype) - mean) / n.astype(mean.dtype)
         mean = jnp.where(n == 1, jnp.asarray(value).astype(mean.dtype), mean)
@@ -90,7 +90,7 @@ def reduce_on_plateau(
         )
         new = tree.pick(full, after, ReduceLROnPlateauState(scale, best, waited, rest, n, mean))
         steps = jax.tree.map(lambda g: _times(new.scale, g), updates)
-        return steps, new
+        return steps, tree.cast_like(new, state)
 
     return transform(who, init, update, state_type=ReduceLROnPlateauState, hypers=specs, own=None)
 

@@ -18,7 +18,7 @@ from jaxopt_ko.lift import Method, Update, name_of, required, takes
 from jaxopt_ko.roles import ROLES, Leaf, check_roles, roles_of
 from jaxopt_ko.stacking import MatrixAxes, leaf_of, matrices_of
 from jaxopt_ko.tables import Table
-from jaxopt_ko.tree_state import AnyParams
+from jaxopt_ko.tree_state import is_any
 from jaxopt_ko.types import (
     GradientTransformation,
     GradientTransformationExtraArgs,
@@ -119,6 +119,10 @@ class Group(_Group):
         return self.factory is not None and takes(self.factory, "stack_axes")
 
 
+# A tree to JAX; what it was made of has been looked at.
+jax.tree_util.register_pytree_node(Group, lambda group: (group, None), lambda _, parts: tuple.__new__(Group, parts))
+
+
 class Routed(GradientTransformationExtraArgs):
     """A transformation that can say which leaf goes where."""
 
@@ -131,6 +135,13 @@ class Routed(GradientTransformationExtraArgs):
 
     explain: Callable[[Params], Table]
     eval_params: Callable[[State, Params], Params]  # that of the package, for what is shown as stacks, too
+
+
+jax.tree_util.register_pytree_node(
+    Routed,
+    lambda routed: ((*routed, routed.explain, routed.eval_params), None),
+    lambda _, parts: Routed(*parts),
+)
 
 
 @errors.options
@@ -155,7 +166,7 @@ def route(*groups: Group, roles: Mapping[str, str | MatrixAxes] | None = None, s
     errors.check_groups(who, groups, Group)
     check_roles(who, roles)
     pairs: dict[Hashable, GradientTransformation] = {group.name: _made(who, group) for group in groups}
-    stacked = {group.name for group in groups if group.of_stacks}
+    stacked = tuple(group.name for group in groups if group.of_stacks)
 
     def read(full: PyTree) -> tuple[list[Leaf], list[str]]:
         """The leaves and the groups that take them."""
@@ -175,7 +186,7 @@ def route(*groups: Group, roles: Mapping[str, str | MatrixAxes] | None = None, s
         ]
 
     def init(params: Params, **problem: Any) -> State:
-        if isinstance(params, AnyParams):
+        if is_any(params):
             return partition(pairs, {}).init(params, **problem)
         members, shown = dealt(params)
         return members.init(_mapped(_view, params, params, shown), **problem)

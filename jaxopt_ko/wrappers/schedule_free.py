@@ -13,7 +13,7 @@ from jaxopt_ko.averages import evaluated, keeps_average
 from jaxopt_ko.compose import chain, transform
 from jaxopt_ko.errors import NONNEGATIVE, OPEN_FRACTION
 from jaxopt_ko.lift import recipe, taking
-from jaxopt_ko.numerics import next_count, ratio, scalar_dtype, unfolded, value_at, zero_count
+from jaxopt_ko.numerics import narrowed, next_count, ratio, scalar_dtype, unfolded, value_at, zero_count
 from jaxopt_ko.optimizers.rmsprop import scale_by_rms
 from jaxopt_ko.optimizers.sgd import sgd
 from jaxopt_ko.schedules import warmup_constant_schedule
@@ -68,7 +68,8 @@ def schedule_free(
 
     def init(params: Params) -> ScheduleFreeState:
         z = jax.tree.map(lambda p: _cast(tree.wide_copy(p), state_dtype), tree.floating(params))
-        beta, dtype = value_at(b1, zero_count(), who, "b1"), scalar_dtype()
+        dtype = tree.scalar_dtype_like(params)
+        beta = value_at(b1, zero_count(), who, "b1").astype(dtype)
         begun = (jnp.zeros((), dtype), jnp.ones((), jnp.int32), jnp.zeros((), dtype))
         return ScheduleFreeState(beta, *begun, inner_init(params), z)
 
@@ -83,9 +84,9 @@ def schedule_free(
                 value_at(learning_rate, count, who, "learning_rate"),
             )
         )
-        max_lr = jnp.maximum(state.max_lr.astype(scalar_dtype()), rate)
+        max_lr = jnp.maximum(narrowed(state.max_lr, scalar_dtype()), rate)
         w = jnp.where(max_lr > 0, jnp.power(jnp.where(max_lr > 0, max_lr, 1.0), power), 0.0)
-        total = state.weight_sum.astype(scalar_dtype()) + w
+        total = narrowed(state.weight_sum, scalar_dtype()) + w
         c = ratio(w, total)
         steps, inner = inner_update(updates, state.base_optimizer_state, params, **extra)
 
@@ -93,6 +94,7 @@ def schedule_free(
             if g is None or tree.is_left_out(z):
                 return u, z
             wide = tree.compute_dtype(tree.dtype_of(y), z.dtype)
+            errors.check_room(who, "the state's z", z, jnp.asarray(g))
             b, k = beta.astype(wide), c.astype(wide)
             y, z_old = jnp.asarray(y).astype(wide), z.astype(wide)
             x = (y - (1 - b) * z_old) / b

@@ -298,6 +298,25 @@ CASES = (
         {"lr": 0.05, "etas": (0.7, 1.5), "step_sizes": (1e-3, 0.1)},
         (call("rprop", learning_rate=0.05, eta_minus=0.7, eta_plus=1.5, min_step_size=1e-3, max_step_size=0.1),),
     ),
+    # up the hill, where a decay still draws to zero
+    Case(
+        "SGD",
+        "maximize_nesterov",
+        {"lr": 1e-4, "momentum": 0.8, "nesterov": True, "maximize": True},
+        (call("maximize", tx=call("sgd", learning_rate=1e-4, momentum=0.8, nesterov=True)),),
+    ),
+    Case(
+        "Adadelta",
+        "maximize_coupled_decay",
+        {"lr": 0.7, "eps": 1e-4, "weight_decay": 0.1, "maximize": True},
+        (call("maximize", tx=call("adadelta", learning_rate=0.7, eps=1e-4, weight_decay=0.1)),),
+    ),
+    Case(
+        "AdamW",
+        "maximize_betas_eps",
+        {"lr": 0.05, **B80, "weight_decay": 0.5, "maximize": True},
+        (call("maximize", tx=call("adamw", learning_rate=0.05, weight_decay=0.5, **OUR_B80)),),
+    ),
 )
 
 # ---- recording ------------------------------------------------------------------------------------------

@@ -159,7 +159,7 @@ class StandIn(types.ModuleType):
 
 def look_up(below: str, name: str) -> object:
     """What stands for optax.<below>.<name>, None if nothing does."""
-    import jaxopt_ko as jo  # noqa: PLC0415  # in the process of one file only
+    import jaxopt_ko as jo  # in the process of one file only
 
     file = json.loads(os.environ["REPLAYED"])[0]
     lent = None if file in ("_src/numerics_test.py", "_src/utils_test.py") else LENT.get(name)
@@ -176,15 +176,15 @@ def look_up(below: str, name: str) -> object:
 
 
 @contextlib.contextmanager
-def x64_precision(enable: bool = True):  # noqa: ANN201
+def x64_precision(enable: bool = True):
     """64 bits for a while."""
-    import jax  # noqa: PLC0415
+    import jax
 
     with jax.enable_x64(enable):
         yield
 
 
-def abs_sq(x):  # noqa: ANN001, ANN201
+def abs_sq(x):
     """|x|**2."""
     return (x.conj() * x).real
 
@@ -236,12 +236,12 @@ if "REPLAYED" in os.environ and __name__ == "replay":  # this is the plugin
 
     def pytest_configure() -> None:
         """From here on, optax is this package."""
-        import jaxopt_ko  # noqa: F401, PLC0415
+        import jaxopt_ko  # noqa: F401
 
         sys.meta_path.insert(0, finder)
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(item):  # noqa: ANN001, ANN201
+    def pytest_runtest_protocol(item):
         """One test."""
         TOUCHED.clear()
         IN_TEST[0] = True
@@ -252,7 +252,7 @@ if "REPLAYED" in os.environ and __name__ == "replay":  # this is the plugin
             if TOUCHED:  # also one that "passed", under assertRaises say
                 results[item.nodeid] = {"outcome": "missing", "why": ", ".join(sorted(set(TOUCHED)))}
 
-    def pytest_runtest_logreport(report) -> None:  # noqa: ANN001
+    def pytest_runtest_logreport(report) -> None:
         """Its outcome."""
         result = results.setdefault(report.nodeid, {"outcome": "passed"})
         if report.failed:

@@ -1,0 +1,90 @@
+"""Steps uphill: an optimizer that maximizes."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from jaxopt_ko import errors, tree
+from jaxopt_ko.compose import opened
+from jaxopt_ko.lift import Method, name_of, pair_of
+from jaxopt_ko.solvers.linesearch import ScaleByBacktrackingLinesearchState, ScaleByZoomLinesearchState
+from jaxopt_ko.types import GradientTransformation, Params, PyTree, State, Updates
+
+
+@errors.options
+def maximize(tx: GradientTransformation) -> GradientTransformation:
+    """The optimizer `tx` going up: u = the step of tx for -g, as torch's maximize=True.
+
+    p <- p + u(-g)        so for sgd(lr) p + lr g; weight decay and bounds act on p as they do on the way down
+
+    opt = partition({"generator": adam(1e-4), "critic": maximize(rmsprop(1e-4))}, labels)
+
+    Give it the gradient of the function itself, and of the function itself whatever else it reads: value, grad,
+    value_fn, obj_fn and grad_fn change their sign on the way to tx. What tx is told when it is made of the function's
+    values, polyak_sgd's f_min say, is of the negated function. The state is that of tx; a line search keeps value and
+    grad of the function itself there, for `value_and_grad_from_state`.
+
+    Put it around the whole optimizer. A driver goes down: for `minimize`, negate the function. Raises
+    TransformationError if tx is no transformation, or, when traced, for a residual_fn: a sum of squares is minimized.
+    """
+    inner = opened("maximize", "tx", tx)
+    who = f"maximize({name_of(inner)})"
+
+    def init(params: Params, **problem: Any) -> State:
+        return _searches_turned(inner.init(params, **_turned(who, problem)))
+
+    def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
+        steps, new = inner.update(_negated(updates), _searches_turned(state), params, **_turned(who, extra))
+        return steps, _searches_turned(new)
+
+    return pair_of(Method(who, ascends=True), init, update)
+
+
+def _negated(values: PyTree) -> PyTree:
+    """-x of every number that is differentiated; counters, keys and the like as they are."""
+    return jax.tree.map(lambda x: -x if tree.is_floating(x) else x, values)
+
+
+def _turned(who: str, words: Mapping[str, Any]) -> dict[str, Any]:
+    """The extra arguments, as they are of the negated function."""
+    if "residual_fn" in words:
+        errors.not_maximized(who)
+    known = {key: word for key, word in words.items() if key in SIGNED and word is not None}
+    return {**words, **{key: SIGNED[key](word) for key, word in known.items()}}
+
+
+def _negated_values(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)  # its signature says which words it takes
+    def negative(*args: Any, **kwargs: Any) -> Any:
+        result = function(*args, **kwargs)
+        return (-result[0], *result[1:]) if isinstance(result, tuple) else -result  # (value, aux), or the value
+
+    return negative
+
+
+def _negated_gradients(function: Callable[..., Any]) -> Callable[..., Any]:
+    return functools.wraps(function)(lambda *args, **kwargs: _negated(function(*args, **kwargs)))
+
+
+SIGNED: dict[str, Callable[[Any], Any]] = {  # the words of update that are of the function, and those of its negative
+    "value": operator.neg,
+    "grad": _negated,
+    "value_fn": _negated_values,
+    "obj_fn": _negated_values,
+    "grad_fn": _negated_gradients,
+}
+
+
+def _searches_turned(state: State) -> State:
+    """The other sign for what line searches keep of the function."""
+    kinds = (ScaleByZoomLinesearchState, ScaleByBacktrackingLinesearchState)
+
+    def turned(node: Any) -> Any:
+        return node._replace(value=_negated(node.value), grad=_negated(node.grad)) if isinstance(node, kinds) else node
+
+    return jax.tree.map(turned, state, is_leaf=lambda node: isinstance(node, kinds))

@@ -1,0 +1,70 @@
+"""Optimizers for programs that ask for optax's own classes."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import jax
+
+from jaxopt_ko import errors
+from jaxopt_ko.compose import opened
+from jaxopt_ko.types import GradientTransformation, GradientTransformationExtraArgs, Params, PyTree, State, Updates
+
+
+def to_optax(tx: GradientTransformation) -> Any:
+    """`tx` in optax's own classes, for code that asks `isinstance`: numpyro's SVI, ferminet, praxis.
+
+    An `optax.GradientTransformationExtraArgs`, or an `optax.GradientTransformation` where tx is a user's pair that
+    takes no extra arguments. Its states are of optax's classes, too, wherever optax has one of that name with these
+    fields, and may be of either library when they come in: the layouts are the same. Nothing else is changed.
+
+    svi = numpyro.infer.SVI(model, guide, to_optax(adam(1e-3)), Trace_ELBO())
+
+    Raises TransformationError if tx is no transformation; ImportError if optax, which nothing else here needs, is not
+    installed.
+    """
+    errors.check_pair("to_optax", "tx", tx)
+    try:
+        optax = importlib.import_module("optax")
+    except ImportError:
+        errors.not_installed("to_optax", "optax", "whose classes these are")
+    if type(tx).__module__.partition(".")[0] == "optax" and isinstance(tx, optax.GradientTransformation):
+        return tx
+    inner, theirs = opened("to_optax", "tx", tx), (optax, optax.contrib)
+    ours = (importlib.import_module("jaxopt_ko"),)
+
+    def init(params: Params, **problem: Any) -> State:
+        return _in_classes_of(theirs, inner.init(params, **problem))
+
+    def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
+        updates, new = inner.update(updates, _in_classes_of(ours, state), params, **extra)
+        return updates, _in_classes_of(theirs, new)
+
+    def strict(updates: Updates, state: State, params: Params = None) -> tuple[Updates, State]:
+        return update(updates, state, params)
+
+    if isinstance(tx, GradientTransformation) and not isinstance(tx, GradientTransformationExtraArgs):
+        return optax.GradientTransformation(init, strict)
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _in_classes_of(libraries: Sequence[ModuleType], tree: PyTree) -> PyTree:
+    """A state with its NamedTuples in the classes that these modules have of the same names and fields."""
+
+    def other(node: Any) -> Any:
+        kind = type(node)
+        if kind.__module__.partition(".")[0] in ("jaxopt_ko", "optax") and hasattr(kind, "_fields"):
+            for library in libraries:
+                found = vars(library).get(kind.__name__)
+                if found is not kind and getattr(found, "_fields", None) == kind._fields:
+                    return found
+        return None
+
+    def renamed(node: Any) -> Any:
+        kind = other(node)
+        return node if kind is None else kind(*(_in_classes_of(libraries, child) for child in node))
+
+    return jax.tree.map(renamed, tree, is_leaf=lambda node: other(node) is not None)
