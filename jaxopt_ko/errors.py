@@ -246,6 +246,14 @@ def check_leaves(who: str, what: str, tree: PyTree, real: bool = True) -> None:
         check_leaf(who, what, tree, index, leaf, real=real)
 
 
+def check_order(who: str, tree: PyTree) -> None:
+    """What compares numbers has no meaning for complex ones."""
+    for index, leaf in enumerate(jax.tree.leaves(tree)):
+        if _is_complex(leaf):
+            say(TreeError, who, f"the leaf {path_of(tree, index)} must be real", describe(leaf),
+                "Complex numbers have no order: take their real and imaginary parts as two leaves")  # fmt: skip
+
+
 def check_room(name: str, path: str, was: Any, now: Any) -> None:
     """Complex numbers cannot be kept, or added, where there is place for real ones alone."""
     if jnp.issubdtype(now.dtype, jnp.complexfloating) and not jnp.issubdtype(was.dtype, jnp.complexfloating):

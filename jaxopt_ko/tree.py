@@ -142,6 +142,15 @@ def wide_copy(leaf: Any) -> jax.Array:
     return new if isinstance(leaf, jax.ShapeDtypeStruct) else new + jnp.asarray(leaf).astype(new.dtype)
 
 
+def kept_copy(who: str, leaf: Any, dtype: DType | None) -> jax.Array:
+    """`wide_copy`, or one in another dtype, which must have room for the leaf's imaginary part."""
+    copy = wide_copy(leaf)
+    if dtype is None:
+        return copy
+    errors.check_room(who, "the dtype of the state", abstract((), dtype), copy)
+    return copy.astype(dtype)
+
+
 def ravel(tree: PyTree) -> tuple[jax.Array, Callable[[jax.Array], PyTree]]:
     """All leaves as one real vector, float32 at least, and the function that makes trees like this one of such vectors.
 
