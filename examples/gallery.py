@@ -120,7 +120,7 @@ def zig_zag(say: Say) -> Figure:
     figure.suptitle(
         say(
             "A long valley, f = (x² + 10 y²) / 2: SGD crosses it at every step, the others run along it",
-            "긴 계곡 f = (x² + 10 y²) / 2: SGD는 걸음마다 계곡을 가로지르고, 다른 방법들은 계곡을 따라 내려간다",
+            "긴 계곡 f = (x² + 10 y²) / 2: SGD는 스텝마다 계곡을 가로지르고, 다른 방법들은 계곡을 따라 내려간다",
         )
     )
     for ax, (method, path) in zip(figure.subplots(3, 2, sharex=True, sharey=True).T.flat, runs.items(), strict=True):
@@ -162,7 +162,7 @@ def race(say: Say, *, name: str, domain: tuple, values: tuple, frames: int = 75)
     if name == "long_valley":
         left.set_aspect("equal")
     left.plot(*runs["sgd"][0], "s", color="white", markeredgecolor="black", markersize=8)
-    right.set(xlim=(0, 150), ylim=values, xlabel=say("step", "걸음 수"), ylabel=say("value", "함숫값"))
+    right.set(xlim=(0, 150), ylim=values, xlabel=say("step", "스텝 수"), ylabel=say("value", "함숫값"))
     right.grid(color="0.9")
     moving = []
     for method in runs:
@@ -181,7 +181,7 @@ def race(say: Say, *, name: str, domain: tuple, values: tuple, frames: int = 75)
             trail.set_data(*runs[method][: last + 1].T)
             ball.set_data(*runs[method][last : last + 1].T)
             curve.set_data(np.arange(last + 1), heights[method][: last + 1])
-        counter.set_text(say(f"step {last}", f"{last}걸음"))
+        counter.set_text(say(f"step {last}", f"{last}스텝"))
 
     return Film(figure, moving, show, frames)
 
@@ -231,7 +231,7 @@ def condition_number(say: Say) -> Figure:
     right.plot(k, counts["momentum"], **LINES["momentum"], marker="s", label=say("momentum: ∝ √κ", "모멘텀: √κ에 비례"))
     right.plot(k, newton(jnp.asarray(k, jnp.float32)), color=BLUE, linestyle="--", marker="^",
                label=say("Newton: the same for every κ", "뉴턴법: κ와 무관"))  # fmt: skip
-    right.set(xscale="log", yscale="log", ylim=(0.7, 1e5), xlabel="κ", ylabel=say("steps", "걸음 수"))
+    right.set(xscale="log", yscale="log", ylim=(0.7, 1e5), xlabel="κ", ylabel=say("steps", "스텝 수"))
     right.set_title(say("steps to 1/1000 at the best rate", "가장 좋은 학습률로 1/1000까지"))
     right.grid(color="0.9")
     right.legend(loc="upper left")
@@ -267,8 +267,8 @@ def critical_points(say: Say) -> Figure:
         left.plot(*path.T, **line, marker="." if method == "sgd" else "")
         right.plot(np.abs(path[:, 1]), **line)
     left.plot(0, 0, "o", color=RED, markersize=9, markeredgecolor="black", zorder=5)
-    left.set_title(say("x² − y², from (1, 0.0001), 60 steps", "x² − y², 출발점 (1, 0.0001), 60걸음"), fontsize="medium")
-    right.set(yscale="log", ylim=(2e-6, 10), xlim=(0, 60), xlabel=say("step", "걸음 수"), ylabel="|y|")
+    left.set_title(say("x² − y², from (1, 0.0001), 60 steps", "x² − y², 출발점 (1, 0.0001), 60스텝"), fontsize="medium")
+    right.set(yscale="log", ylim=(2e-6, 10), xlim=(0, 60), xlabel=say("step", "스텝 수"), ylabel="|y|")
     right.set_title(say("distance from the ridge y = 0", "능선 y = 0에서 떨어진 거리"), fontsize="medium")
     right.grid(color="0.9")
     right.legend(loc="lower right", ncols=2, fontsize="small", handlelength=3)
@@ -305,7 +305,7 @@ def learning_rates(say: Say) -> Film:
             trail.set_data(run[: last + 1], run[: last + 1] ** 2)
             ball.set_data(run[last : last + 1], run[last : last + 1] ** 2)
             text.set_text(
-                say(f"step {last}: x = {run[last]:.3f}", f"{last}걸음: x = {run[last]:.3f}").replace("-", "−")
+                say(f"step {last}: x = {run[last]:.3f}", f"{last}스텝: x = {run[last]:.3f}").replace("-", "−")
             )
 
     return Film(figure, moving, show, 75)
@@ -394,7 +394,7 @@ def bias_correction(say: Say) -> Figure:
     figure.suptitle(
         say(
             "Adam's first steps: the averages start at zero, and uncorrected the steps are three to six times as long",
-            "Adam의 첫 걸음들: 두 평균이 0에서 출발하므로, 편향을 보정하지 않으면 걸음이 세 배에서 여섯 배 길다",
+            "Adam의 첫 스텝들: 두 평균이 0에서 출발하므로, 편향을 보정하지 않으면 스텝이 세 배에서 여섯 배 길다",
         )
     )
     left, right = figure.subplots(1, 2)
@@ -402,17 +402,17 @@ def bias_correction(say: Say) -> Figure:
         left.plot(t, length / rate, **LINES[method], linewidth=2.5, label=title_of(method, say))
     first = steps["adam_uncorrected"][0] / steps["adam"][0]
     left.annotate(
-        say(f"first step: {first:.2f} times as long", f"첫 걸음이 {first:.2f}배"),
+        say(f"first step: {first:.2f} times as long", f"첫 스텝이 {first:.2f}배"),
         (1, steps["adam_uncorrected"][0] / rate), (2.2, 3.3),
         arrowprops={"arrowstyle": "->"}, va="center",
     )  # fmt: skip
-    left.set(xscale="log", xlim=(0.9, 200), ylim=(0, None), xlabel=say("step t", "걸음 t"))
-    left.set(ylabel=say("length of the step / learning rate", "걸음의 길이 / 학습률"))
+    left.set(xscale="log", xlim=(0.9, 200), ylim=(0, None), xlabel=say("step t", "스텝 t"))
+    left.set(ylabel=say("length of the step / learning rate", "스텝의 길이 / 학습률"))
     left.legend(loc="lower left")
     right.plot(t, 1 - 0.9**t, color=GREEN, linewidth=2.5, label=say("of m: 1 − 0.9ᵗ", "m의 것: 1 − 0.9ᵗ"))
     right.plot(t, 1 - 0.999**t, color=RED, linewidth=2.5, linestyle="--",
                label=say("of v: 1 − 0.999ᵗ", "v의 것: 1 − 0.999ᵗ"))  # fmt: skip
-    right.set(xscale="log", yscale="log", xlim=(0.9, 200), xlabel=say("step t", "걸음 t"))
+    right.set(xscale="log", yscale="log", xlim=(0.9, 200), xlabel=say("step t", "스텝 t"))
     right.set(ylabel=say("share of the mean that is there", "평균 가운데 채워진 몫"))
     right.set_title(say("what the correction divides by", "보정할 때 나누는 수"), fontsize="medium")
     right.legend(loc="lower right")
@@ -433,7 +433,7 @@ def batches(say: Say) -> Figure:
     figure.suptitle(
         say(
             "Thirty epochs on ten points: the smaller the batch, the more steps and the more noise",
-            "점 열 개로 30에폭: 배치가 작을수록 걸음은 많아지고 경로는 더 흔들린다",
+            "점 열 개로 30에폭: 배치가 작을수록 스텝은 많아지고 경로는 더 흔들린다",
         )
     )
     left, right = figure.subplots(1, 2, width_ratios=(5, 4))
@@ -532,7 +532,7 @@ def at_a_glance(say: Say) -> Figure:
         title = node.title.split("(")[0]
         return wrapped(title, 32), [str(node.year), *wrapped(BY_NAME[node.name].sentence[language], 34)]
 
-    title = say("Optimizers at a glance: what each brought", "최적화 함수 한눈에 보기: 무엇이 더해졌는가")
+    title = say("Optimizers at a glance: what each brought", "옵티마이저 한눈에 보기: 무엇이 더해졌는가")
     return draw_tree(tree, say, lines, title, 2.55, 1.15)
 
 

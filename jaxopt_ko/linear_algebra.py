@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxopt_ko import errors, tree
 from jaxopt_ko.matrices import inverse_root, largest_eigenvalue_bound
-from jaxopt_ko.numerics import ratio
+from jaxopt_ko.numerics import ratio, real_dtype
 from jaxopt_ko.types import PyTree
 
 Products = jax.Array | Callable[[PyTree], PyTree]
@@ -40,7 +40,7 @@ def power_iteration(
         times = lambda v: jnp.matmul(A, v, precision=precision)  # noqa: E731
         if v0 is None:
             key = jax.random.key(0) if key is None else key
-            v0 = jax.random.uniform(key, A.shape[-1:], A.dtype, -1.0, 1.0)
+            v0 = jax.random.uniform(key, A.shape[-1:], real_dtype(A.dtype), -1.0, 1.0).astype(A.dtype)
 
     def unit(v: PyTree) -> PyTree:
         length = tree.norm(v)
@@ -103,7 +103,7 @@ def nnls(
     A: float[m, n]; b: float[m] or [m, k]; x: float[n] or [n, k]. L: at least the largest eigenvalue of A'A. Polyak
     2015, Contemporary Mathematics 636, 167. `jaxopt_ko.quadratic_program` gives all digits.
     """
-    errors.check_size("nnls", "iters", iters)
+    errors.check_size("nnls", "iters", iters, 0)
     if A.ndim != 2 or b.ndim not in (1, 2) or b.shape[0] != A.shape[0]:
         errors.say(errors.TreeError, "nnls", "A must be [m, n] and b [m] or [m, k]",
                    f"{errors.describe(A)} and {errors.describe(b)}")  # fmt: skip

@@ -100,7 +100,8 @@ def raised(x: jax.Array, by: Any) -> jax.Array:
 
 @jax.custom_jvp
 def _ratio(x: jax.Array, y: jax.Array) -> jax.Array:
-    return x / (y + _tiny(y))
+    with mixing(x.dtype):
+        return x / (y + _tiny(y))
 
 
 @_ratio.defjvp
@@ -262,7 +263,8 @@ def quotient(x: jax.Array, y: jax.Array) -> jax.Array:
 @jax.custom_jvp
 def divided(x: jax.Array, y: jax.Array) -> jax.Array:
     """x / y for y > 0. Its derivative never squares y."""
-    return x / y
+    with mixing(x.dtype):
+        return x / y
 
 
 @divided.defjvp
@@ -356,6 +358,9 @@ def safe_increment(count: jax.Array) -> jax.Array:
     return jnp.where(count < most, count + np.asarray(1, count.dtype), most)
 
 
+safe_int32_increment = safe_increment  # optax's older name
+
+
 def safe_norm(
     x: jax.Array,
     min_norm: Any,
@@ -369,7 +374,8 @@ def safe_norm(
     """
     x = jnp.asarray(x)
     unit = power_of_two(jnp.max(jnp.abs(x), initial=0)) if ord != 0 else jnp.ones((), x.real.dtype)
-    x = x / unit
+    with mixing(x.dtype):
+        x = x / unit
     least = jnp.asarray(min_norm).astype(unit.dtype) / unit
     short = jnp.linalg.norm(jax.lax.stop_gradient(x), ord=ord, axis=axis, keepdims=True) <= least
     long = jnp.linalg.norm(jnp.where(short, jnp.ones_like(x), x), ord=ord, axis=axis, keepdims=keepdims)

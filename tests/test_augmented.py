@@ -73,6 +73,9 @@ OUTCOMES = {
     "two half-planes": (lambda x: x @ x, lambda x: jnp.stack([x[0] + 1, 1 - x[0]]), True),
     "a circle of less": (lambda x: jnp.sum((x - 1) ** 2), lambda x: jnp.stack([x @ x + 1, -1.0]), True),
     "the same in other units": (lambda x: jnp.sum((x - 1) ** 2), lambda x: 1e-2 * jnp.stack([x @ x + 1, -1.0]), True),
+    "in larger ones": (lambda x: jnp.sum((x - 1) ** 2), lambda x: 1e3 * jnp.stack([x @ x + 1, -1.0]), True),
+    "a larger value": (lambda x: 1e3 * jnp.sum((x - 1) ** 2), lambda x: jnp.stack([x @ x + 1, -1.0]), True),
+    "a small square": (lambda x: x[0] + x[1] ** 2, lambda x: 1e-1 * jnp.stack([x[0] ** 2, -1.0]), False),
     "two circles": (lambda x: x[0], lambda x: jnp.stack([(x[0] - 3) ** 2 + x[1] ** 2 - 1, x @ x - 1]), True),
 }
 

@@ -61,7 +61,7 @@ def test_learning_rates_right_low_high_and_too_high(learn):
 
 def test_momentum_takes_fewer_steps_and_crosses_less(learn):
     said = learn(3)
-    steps = [int(x) for x in re.findall(r"(\d+)걸음에 1e-3", said)]
+    steps = [int(x) for x in re.findall(r"(\d+)스텝에 1e-3", said)]
     crossings = [int(x) for x in re.findall(r"(\d+)번 가로지름", said)]
     assert steps[0] > 3 * max(steps[1:]) and crossings[0] > 2 * max(crossings[1:])
 

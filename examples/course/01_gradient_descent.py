@@ -30,7 +30,7 @@ def main():
     W, b = np.polyfit(X, Y, 1)
     print(f"정규 방정식 / normal equations: W = {W:.4f}, b = {b:.4f}")
 
-    # 최적화 함수는 (init, update) 한 쌍입니다. update는 기울기를 받아 더할 값을 돌려주고, apply_updates가 더합니다.
+    # 옵티마이저는 (init, update) 한 쌍입니다. update는 기울기를 받아 더할 값을 돌려주고, apply_updates가 더합니다.
     # An optimizer is a pair (init, update). From a gradient, update makes what apply_updates then adds.
     optimizer = jo.sgd(0.02)
     params = {"W": jnp.zeros(()), "b": jnp.zeros(())}
@@ -48,7 +48,7 @@ def main():
     for i in range(2001):
         if i in (0, 1, 10, 100, 2000):
             lines[i] = (float(params["W"]), float(params["b"]))
-            print(f"{i:5d}걸음 / steps: W = {params['W']:.4f}, b = {params['b']:.4f}, cost = {cost(params):.6f}")
+            print(f"{i:5d}스텝 / steps: W = {params['W']:.4f}, b = {params['b']:.4f}, cost = {cost(params):.6f}")
         params, state, value = step(params, state)
         costs.append(float(value))
 
@@ -56,12 +56,12 @@ def main():
     left.plot(X, Y, "o", color=lesson.BLACK, label="데이터 / data")
     styles = zip(lines.items(), ("0.7", lesson.ORANGE, lesson.SKY, lesson.GREEN, lesson.RED), strict=True)
     for (i, (w, c)), color in styles:
-        left.plot(X, w * X + c, color=color, linestyle="--" if i < 2000 else "-", label=f"{i}걸음 / steps")
+        left.plot(X, w * X + c, color=color, linestyle="--" if i < 2000 else "-", label=f"{i}스텝 / steps")
     left.set(xlabel="x", ylabel="y", title="직선이 데이터에 다가간다 / the line comes to the data")
     left.legend()
     right.loglog(np.arange(1, 2002), costs, color=lesson.BLUE)
     right.axhline(np.mean((W * X + b - Y) ** 2), color="0.5", linestyle=":", label="최솟값 / minimum")
-    right.set(xlabel="걸음 / step", ylabel="비용 / cost", title="비용은 줄기만 한다 / the cost only falls")
+    right.set(xlabel="스텝 / step", ylabel="비용 / cost", title="비용은 줄기만 한다 / the cost only falls")
     right.legend()
     lesson.finish(figure, out)
 

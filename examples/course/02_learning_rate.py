@@ -1,6 +1,6 @@
 """2과. 학습률 / Lesson 2. The learning rate
 
-가장 단순한 그릇 x²에서 기울기는 2x이므로, 한 걸음은 x에 (1 - 2 * 학습률)을 곱하는 것입니다. 따라서 학습률이 낮으면
+가장 단순한 그릇 x²에서 기울기는 2x이므로, 한 스텝은 x에 (1 - 2 * 학습률)을 곱하는 것입니다. 따라서 학습률이 낮으면
 느리고, 적절하면 빠르고, 높으면 양쪽을 오가고, 1을 넘으면 발산합니다.
 
 On the simplest bowl, x², the gradient is 2x, so a step multiplies x by (1 - 2 * rate): a low rate is slow, a right
@@ -61,10 +61,10 @@ def main():
         xlabel="x",
         ylabel="x²",
         ylim=(-0.2, 5.5),
-        title="처음 여덟 걸음(조금씩 띄움) / the first eight steps, set apart",
+        title="처음 여덟 스텝(조금씩 띄움) / the first eight steps, set apart",
     )
     left.legend(loc="upper center")
-    right.set(xlabel="걸음 / step", ylabel="|x|", title="최소점까지의 거리 / distance to the minimum")
+    right.set(xlabel="스텝 / step", ylabel="|x|", title="최소점까지의 거리 / distance to the minimum")
     lesson.finish(figure, out)
 
 

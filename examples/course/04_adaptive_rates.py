@@ -1,8 +1,8 @@
 """4과. AdaGrad, RMSProp, AdaDelta / Lesson 4. A rate for each parameter
 
 "많이 변한 것은 적게, 적게 변한 것은 많이." AdaGrad는 기울기의 제곱을 매개변수마다 더해 그 제곱근으로 나눕니다. 합은
-늘기만 하므로 걸음은 줄기만 합니다. RMSProp은 합 대신 지수이동평균을 써서 오래된 기울기를 잊고, AdaDelta는 학습률
-자리에 지난 걸음의 크기를 둡니다.
+늘기만 하므로 스텝은 줄기만 합니다. RMSProp은 합 대신 지수이동평균을 써서 오래된 기울기를 잊고, AdaDelta는 학습률
+자리에 지난 스텝의 크기를 둡니다.
 
 "What has moved much moves little, what has moved little moves much." AdaGrad divides by the root of the sum of
 squared gradients, one sum a parameter. The sum only grows, so the steps only shrink. RMSProp has a moving average in
@@ -30,16 +30,16 @@ def main():
     out = lesson.begin(__doc__)
     figure, (left, right) = lesson.axes()
 
-    # 기울기가 늘 1일 때 AdaGrad의 걸음은 1/√t로 줄고, RMSProp은 학습률에 머물고, AdaDelta는 스스로 늘어납니다.
-    # RMSProp의 첫 걸음이 세 배나 긴 까닭은 5과에서 봅니다.
+    # 기울기가 늘 1일 때 AdaGrad의 스텝은 1/√t로 줄고, RMSProp은 학습률에 머물고, AdaDelta는 스스로 늘어납니다.
+    # RMSProp의 첫 스텝이 세 배나 긴 까닭은 5과에서 봅니다.
     # Where the gradient is 1 AdaGrad's steps fall as 1/√t, RMSProp's stay at the rate, AdaDelta's grow.
     # Why the first step of RMSProp is three times too long is seen in lesson 5.
     for name, (optimizer, color, dash) in METHODS.items():
         length = np.abs(np.diff(lesson.walk(optimizer, slope, [0.0], 100)[:, 0]))
-        print(f"{name}: 1번째 걸음 / step 1 {length[0]:.3f}, 100번째 / step 100 {length[-1]:.3f}")
+        print(f"{name}: 1번째 스텝 / step 1 {length[0]:.3f}, 100번째 / step 100 {length[-1]:.3f}")
         left.loglog(np.arange(1, 101), length, color=color, linestyle=dash, linewidth=2, label=name)
     left.set(
-        xlabel="걸음 / step", ylabel="걸음의 길이 / its length", title="기울기가 늘 1일 때 / where the gradient is 1"
+        xlabel="스텝 / step", ylabel="스텝의 길이 / its length", title="기울기가 늘 1일 때 / where the gradient is 1"
     )
     left.legend()
 
@@ -62,7 +62,7 @@ def main():
         optimizer = make.get(name, lambda lr: jo.adadelta(lr, eps=1e-3))(rates[name])
         path = lesson.walk(optimizer, valley, start, 80)
         right.plot(*path.T, color=color, linestyle=dash, marker="o", markersize=2.5, linewidth=1.2, label=name)
-    right.set(xlabel="x", ylabel="y", title="긴 계곡, 80걸음 / a long valley, 80 steps")
+    right.set(xlabel="x", ylabel="y", title="긴 계곡, 80스텝 / a long valley, 80 steps")
     lesson.finish(figure, out)
 
 

@@ -1,6 +1,6 @@
 """6과. 배치와 잡음 / Lesson 6. Batches and noise
 
-데이터 전부(배치), 일부(미니배치), 하나(확률적)로 한 걸음을 뗍니다. 배치가 작으면 같은 에폭에 걸음이 많지만 기울기가
+데이터 전부(배치), 일부(미니배치), 하나(확률적)로 한 스텝을 갑니다. 배치가 작으면 같은 에폭에 스텝이 많지만 기울기가
 흔들립니다. 학습률이 일정하면 최솟값 둘레를 맴돌고, 학습률을 줄여 가면(learning rate decay) 멈춥니다.
 
 A step is made from all the data (batch), from some (mini-batch) or one of them (stochastic). Small batches make more
@@ -52,7 +52,7 @@ def main():
         distances = np.linalg.norm(np.asarray(run.metrics) - best, axis=-1)  # [rates, seeds, epochs]
         for ax, title, distance in zip(axes, TITLES, distances, strict=True):
             typical, epochs = np.median(distance, axis=0), np.arange(1, EPOCHS + 1)
-            print(f"{title}, {name}: {int(run.steps[0, 0])}걸음 / steps, 남은 거리 / distance left {typical[-1]:.4f}")
+            print(f"{title}, {name}: {int(run.steps[0, 0])}스텝 / steps, 남은 거리 / distance left {typical[-1]:.4f}")
             ax.semilogy(epochs, typical, color=color, linewidth=2, label=name)
             ax.fill_between(epochs, *np.quantile(distance, (0.1, 0.9), axis=0), color=color, alpha=0.15)
             ax.set(xlabel="에폭 / epoch", ylim=(1e-4, 10), title=title)

@@ -1,8 +1,8 @@
 """7과. 조건수와 뉴턴법 / Lesson 7. The condition number and Newton's method
 
 조건수는 헤세 행렬의 가장 큰 특잇값을 가장 작은 특잇값으로 나눈 비율로, 등고선 타원의 장축과 단축의 비율의
-제곱입니다. 경사 하강법의 걸음 수는 조건수에 비례합니다. 뉴턴법은 헤세 행렬로 기울기를 고쳐 타원을 원으로 만들기
-때문에, 조건수와 상관없이 한두 걸음에 끝납니다.
+제곱입니다. 경사 하강법의 스텝 수는 조건수에 비례합니다. 뉴턴법은 헤세 행렬로 기울기를 고쳐 타원을 원으로 만들기
+때문에, 조건수와 상관없이 한두 스텝에 끝납니다.
 
 The condition number is the largest over the smallest singular value of the Hessian: the ratio of the axes of a
 contour, squared. The steps of gradient descent grow with it. Newton's method corrects the gradient by the Hessian,
@@ -49,7 +49,7 @@ def main():
         # The condition number, measured by its definition.
         singular = np.linalg.svd(jax.hessian(partial(long_valley, condition=condition))(start), compute_uv=False)
         row = ", ".join(f"{name} {count[i]}" for name, count in counts.items())
-        print(f"조건수 / condition number {singular[0] / singular[-1]:6.1f}: 걸음 / steps: {row}")
+        print(f"조건수 / condition number {singular[0] / singular[-1]:6.1f}: 스텝 / steps: {row}")
 
     # 실제 함수의 최소점에서도 조건수를 잴 수 있습니다.
     # At the minimum of any function it can be measured, too.
@@ -69,7 +69,7 @@ def main():
     styles = zip(names, (lesson.BLACK, lesson.RED, lesson.BLUE), "os^", strict=True)
     for name, color, marker in styles:
         right.loglog(conditions, counts[name], color=color, marker=marker, label=names[name])
-    right.set(xlabel="조건수 / condition number", ylabel="걸음 / steps", title="1/1000까지 / to one thousandth")
+    right.set(xlabel="조건수 / condition number", ylabel="스텝 / steps", title="1/1000까지 / to one thousandth")
     right.legend()
     lesson.finish(figure, out)
 

@@ -1,7 +1,7 @@
 """8과. L-BFGS와 직선 탐색 / Lesson 8. L-BFGS and the line search
 
 로젠브록 함수는 굽은 계곡입니다. 뉴턴법은 헤세 행렬이 필요하지만, L-BFGS는 최근 기울기의 차이 몇 쌍으로 헤세 행렬의
-역행렬을 흉내 냅니다. 걸음의 길이는 직선 탐색이 정하므로 맞출 학습률이 없습니다.
+역행렬을 흉내 냅니다. 스텝의 길이는 직선 탐색이 정하므로 맞출 학습률이 없습니다.
 
 Rosenbrock's function is a bent valley. Newton's method needs the Hessian; L-BFGS imitates its inverse from a few
 differences of past gradients. A line search chooses how long a step is, so there is no rate to tune.
@@ -61,7 +61,7 @@ def main():
     left.plot(1, 1, "*", color=lesson.ORANGE, markersize=15, markeredgecolor="black")
     left.set(xlabel="x", ylabel="y", title="로젠브록의 굽은 계곡 / Rosenbrock's bent valley")
     left.legend(loc="upper center")
-    right.set(xlabel="걸음 / step", ylabel="f", title="함숫값 / value")
+    right.set(xlabel="스텝 / step", ylabel="f", title="함숫값 / value")
     lesson.finish(figure, out)
 
 

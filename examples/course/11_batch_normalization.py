@@ -97,7 +97,7 @@ def main():
         right.fill_between(DEPTHS, numbers.min(0), numbers.max(0), color=color, alpha=0.15)
 
     left.axhline(GOOD, color="0.6", linestyle=":")
-    title = f"{DEPTH}층, {STEPS}걸음 뒤 / {DEPTH} layers, after {STEPS} steps"
+    title = f"{DEPTH}층, {STEPS}스텝 뒤 / {DEPTH} layers, after {STEPS} steps"
     left.set(xlabel="학습률 / learning rate", ylabel="손실 / loss", title=title)
     title = "마지막 층의 조건수 / condition number of the last layer"
     right.set(xlabel="깊이 / depth", xticks=DEPTHS, xticklabels=DEPTHS, title=title)

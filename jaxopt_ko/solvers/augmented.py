@@ -39,7 +39,7 @@ from jaxopt_ko.types import (
 GROWTH = 10.0  # of rho, after a round in which the violation did not fall enough
 FALL = 0.5  # to which part it is to fall
 SHARPER = 0.1  # times the accuracy of a round, the next one's
-LARGEST = 0.7  # 1/eps to this power: the largest rho
+LARGEST = 0.7  # 1/eps to this power: the largest rho min(1, |c_+|**2 / max(1, |f|)), the same in other units of c
 FLAT = 0.1  # what a step as long as x takes off the violation, at most, where it has a minimum
 PATIENCE = 3  # rounds, one after the other, that the inner method ended short of their accuracy
 
@@ -175,13 +175,14 @@ def augmented_lagrangian(
             nowhere = (violation > limit) & (fall <= FLAT * (broken @ broken))
             failed = jnp.where(after.info.optimality <= accuracy * size, np.int32(0), failures + np.int32(1))
             larger = jnp.where(left > jnp.maximum(FALL * missed, gtol_), GROWTH * rho, rho)
+            beyond = larger * jnp.minimum(1, broken @ broken / size) > eps**-LARGEST
             code = first_true(
                 [
                     done,
                     ~jnp.isfinite(f),
-                    ((larger > eps**-LARGEST) | (failed >= PATIENCE)) & nowhere,
+                    (beyond | (failed >= PATIENCE)) & nowhere,
                     (failed >= PATIENCE) & (left <= limit) & after.info.status.success,
-                    (larger > eps**-LARGEST) | (failed >= PATIENCE),
+                    beyond | (failed >= PATIENCE),
                 ],
                 [Code.GRADIENT_SMALL, Code.NOT_FINITE, Code.INFEASIBLE, Code.DECREASE_SMALL, Code.STUCK],
                 Code.RUNNING,

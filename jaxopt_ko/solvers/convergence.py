@@ -55,6 +55,11 @@ def bound(at: Course, gtol: Array, given: Any) -> Array:
     return gtol if given is not None else gtol * unit(at.steepest)
 
 
+def pending(given: Any, optimality: Array, before: Array) -> Array:
+    """bool[]: was a bound on max|g| asked for, and does it still fall by half, to what f no longer tells?"""
+    return optimality <= 0.5 * before if given is not None else jnp.zeros((), bool)
+
+
 def short(at: Course, x: Array, step: Array, power: float) -> Array:
     """bool[]: is |step_i| <= eps**power |x_i| for every element? For x_i the length of the start, or 1 if that is less,
     where it is smaller. Beside |x| as a whole a long step of a small element would count for nothing."""

@@ -28,6 +28,7 @@ from jaxopt_ko.solvers.convergence import (
     endless,
     flat,
     onward,
+    pending,
     short,
     spent,
     unit,
@@ -269,7 +270,7 @@ def _flat(
             ahead = -0.5 * guess * slope  # what the next step should bring, to first order
             level = flat(after, x_new, step, lost)
             brief = short(after, x_new, step, 0.5) & short(after, x_new, guess * p_new, 0.5)
-            level |= moved & (count > 2) & brief & (ahead <= unheard)
+            level |= moved & (count > 2) & brief & (ahead <= unheard) & ~pending(given, optimality, info.optimality)
 
             small = optimality <= bound(after, gtol_, given)
             if given is None:

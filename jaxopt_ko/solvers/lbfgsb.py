@@ -18,7 +18,19 @@ from jaxopt_ko.errors import NONNEGATIVE, check_hyper, check_size
 from jaxopt_ko.lift import once, transform
 from jaxopt_ko.numerics import first_true, next_count, or_one, safe_sqrt, value_at, zero_count
 from jaxopt_ko.solvers.bounds import box, move
-from jaxopt_ko.solvers.convergence import IDLE, Course, bound, carried_off, course, endless, flat, onward, short, spent
+from jaxopt_ko.solvers.convergence import (
+    IDLE,
+    Course,
+    bound,
+    carried_off,
+    course,
+    endless,
+    flat,
+    onward,
+    pending,
+    short,
+    spent,
+)
 from jaxopt_ko.solvers.objective import objective
 from jaxopt_ko.solvers.search import Line, Reached, takes_last, zoom
 from jaxopt_ko.tree import pick
@@ -174,6 +186,7 @@ def lbfgsb(
         optimality, unheard = projected_gradient(x_new, new.grad, lower, upper), ftol_ * jnp.abs(f)
         decrease, predicted, moved = info.value - f, -a * line.start.slope, x_new - x
         unfelt = taken & (count > 0) & (decrease <= unheard) & (predicted <= unheard)
+        unfelt &= ~pending(given, optimality, info.optimality)
         gone = taken & spent(run, x_new, f, moved, decrease)
         run_ = onward(run, optimality, taken, unfelt | gone)
         failed = over & ~taken

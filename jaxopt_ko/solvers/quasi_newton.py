@@ -1,7 +1,11 @@
-"""Quasi-Newton directions: BFGS and limited-memory BFGS. Nocedal & Wright 2006, algorithms 6.1, 7.4 and 7.5.
+"""Quasi-Newton directions: BFGS, DFP, SR1 and limited-memory BFGS. Nocedal & Wright 2006, algorithms 6.1, 7.4 and
+7.5, equations 6.15 and 6.25.
 
-s = x_new - x,  y = g_new - g,  rho = 1 / s'y
-H_new = (I - rho s y') H (I - rho y s') + rho s s'        the direction is H g
+s = x_new - x,  y = g_new - g,  rho = 1 / s'y,  u = s - H y        the direction is H g
+
+BFGS  H_new = (I - rho s y') H (I - rho y s') + rho s s'
+DFP   H_new = H - H y y'H / y'H y + rho s s'
+SR1   H_new = H + u u' / u'y
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, Update
 DEFAULT_LINESEARCH = scale_by_zoom_linesearch(max_linesearch_steps=20, initial_guess_strategy="one")
 
 CURVATURE = 1e-10  # a pair with s'y <= CURVATURE |s| |y| is left out
+SAFE = 1e-8  # SR1 is BFGS for a pair with u'y <= SAFE |u| |y|
 
 
 class ScaleByLBFGSState(NamedTuple):
@@ -160,13 +165,20 @@ class ScaleByBfgsState(NamedTuple):
     stored: Array  # int32[]             pairs that H has taken in
 
 
-def scale_by_bfgs() -> GradientTransformation:
+FORMULAS = ("bfgs", "dfp", "sr1")
+
+
+@errors.options
+def scale_by_bfgs(formula: str = "bfgs") -> GradientTransformation:
     """H g, with H the dense approximation of the inverse Hessian; reads params.
 
     H starts as min(1, 1/|g|) I, and as (s'y / y'y) I when the first pair comes in. Before each later one it grows by
     max(1, s'y / y'Hy), so that what no pair has told of yet keeps up where f gets flatter (Al-Baali 1998, JOTA 96,
     533-553). A pair with s'y <= 1e-10 |s| |y| is left out, so H stays positive definite.
+    formula: how a pair enters H, "bfgs", "dfp" or "sr1". SR1 does not scale H, and takes in as BFGS does a pair with
+    u'y <= 1e-8 |u| |y|, after which its own H would not be positive definite.
     """
+    errors.check_choice("scale_by_bfgs", "formula", formula, FORMULAS)
 
     def init(params: Params) -> ScaleByBfgsState:
         x = tree.zeros_vector(params)
@@ -186,9 +198,16 @@ def scale_by_bfgs() -> GradientTransformation:
         Hy = H @ y
         yHy = y @ Hy
         scale = jnp.where(yHy > 0, 1 / (rho * jnp.where(yHy > 0, yHy, 1)), 1)
-        scale = jnp.where(stored == 0, scale, jnp.maximum(scale, 1))
+        scale = jnp.where(stored == 0, scale, jnp.maximum(scale, 1) if formula != "sr1" else 1)
         H0, Hy, yHy = scale * H, scale * Hy, scale * yHy
-        new = H0 - rho * (jnp.outer(Hy, s) + jnp.outer(s, Hy)) + rho * (1 + rho * yHy) * jnp.outer(s, s)
+        if formula == "dfp":
+            new = H0 - jnp.outer(Hy, Hy) / jnp.where(yHy > 0, yHy, 1) + rho * jnp.outer(s, s)
+        else:
+            new = H0 - rho * (jnp.outer(Hy, s) + jnp.outer(s, Hy)) + rho * (1 + rho * yHy) * jnp.outer(s, s)
+        if formula == "sr1":
+            u = s - Hy
+            own = u @ y > SAFE * norm(u) * norm(y)
+            new = jnp.where(own, H0 + jnp.outer(u, u) / jnp.where(own, u @ y, 1), new)
         H = jnp.where(kept, 0.5 * (new + new.T), H)  # XLA may round the two halves differently
         stored = stored + kept.astype(jnp.int32)
         p = jnp.where(stored == 0, first_scale(g) * g, H @ g)
@@ -200,11 +219,15 @@ def scale_by_bfgs() -> GradientTransformation:
 @once
 @recipe
 def bfgs(
-    linesearch: GradientTransformation = DEFAULT_LINESEARCH, *, gtol: Hyper | None = None, ftol: Hyper | None = None
+    linesearch: GradientTransformation = DEFAULT_LINESEARCH,
+    *,
+    formula: str = "bfgs",
+    gtol: Hyper | None = None,
+    ftol: Hyper | None = None,
 ) -> GradientTransformation:
     """BFGS along a line search: -a H g with a dense H; for a smooth function of up to some hundred parameters.
 
-    See `descent` for the two readings, gtol and ftol, `scale_by_bfgs` for H. Not for more: H takes n**2 numbers, and
-    as many operations an update; lbfgs takes 20 n.
+    See `descent` for the two readings, gtol and ftol, `scale_by_bfgs` for H and for the other formulas, "dfp" and
+    "sr1". Not for more parameters: H takes n**2 numbers, and as many operations an update; lbfgs takes 20 n.
     """
-    return searched("bfgs", chain(scale_by_bfgs(), DOWNHILL), linesearch, gtol, ftol)
+    return searched("bfgs", chain(scale_by_bfgs(formula), DOWNHILL), linesearch, gtol, ftol)

@@ -17,7 +17,7 @@ from jax import Array
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, check_hyper
 from jaxopt_ko.lift import transform
 from jaxopt_ko.numerics import first_true, largest, next_count, norm, safe_sqrt, value_at, zero_count
-from jaxopt_ko.solvers.convergence import Course, bound, carried_off, course, endless, flat, onward, short
+from jaxopt_ko.solvers.convergence import Course, bound, carried_off, course, endless, flat, onward, pending, short
 from jaxopt_ko.solvers.objective import Objective, objective
 from jaxopt_ko.tree import pick
 from jaxopt_ko.types import (
@@ -167,6 +167,7 @@ def trust_region(
         brief = short(run, x, p, 1 / 3)
         looks = finite & (rho > ACCEPT) & (flatter | ~(lost & free & brief)) & ~over
         unfelt = free & (jnp.maximum(actual, predicted) <= ftol_ * jnp.abs(f_new))
+        unfelt &= ~pending(given, largest(g_new), largest(g))
         after = onward(run, largest(g_new), looks, unfelt)
         small = largest(g_new) <= bound(after, gtol_, given)
         level = (count > 0) & flat(after, x_new, p, unfelt)
