@@ -64,7 +64,7 @@ def say(kind: type[Exception], who: str, wrong: str, got: str | None = None, do:
 
 def deprecated(who: str, instead: str) -> None:
     """Warn that a name is old."""
-    _warn(f"{who} is deprecated. Use {instead} instead.", DeprecationWarning)
+    _warn(f"{who} is deprecated: use {instead} instead.", DeprecationWarning)
 
 
 def _warn(message: str, kind: type[Warning]) -> None:
@@ -1092,7 +1092,7 @@ def check_examples(who: str, grads: PyTree) -> None:
 def check_parts(who: str, sizes: Sequence[int], size: int) -> None:
     """Batches of one size, divided by that of their parts."""
     if len(set(sizes)) != 1 or sizes[0] % size or not sizes[0]:
-        say(TreeError, who, f"the batch axes must have one size, a multiple of {size}", f"sizes {sorted(set(sizes))}",
+        say(TreeError, who, f"the batch axes must have one size, divisible by {size}", f"sizes {sorted(set(sizes))}",
             "See argnums, argnames and in_axes; leave some examples out, or fill the batch up")  # fmt: skip
 
 
