@@ -1272,13 +1272,14 @@ def check_carry(who: str, old: PyTree, new: PyTree) -> None:
         structure_mismatch(who, "new state", new, "state that went in", old)
     try:
         chex.assert_trees_all_equal_shapes_and_dtypes(old, new)
-    except AssertionError:
+    except (AssertionError, AttributeError) as error:  # chex takes no Python numbers, which a foreign state may have
         pairs = zip(flatten_with_path(old)[0], jax.tree.leaves(new), strict=True)
         for (path, a), b in pairs:
             if np.shape(a) != np.shape(b) or jnp.result_type(a) != jnp.result_type(b):
                 say(StateError, who, f"the new state's leaf {_spell(path)} must stay {describe(a)}",
                     describe(b), "Store it in the dtype and shape that init chose (lax.scan's carry rule)")  # fmt: skip
-        raise
+        if isinstance(error, AssertionError):
+            raise
 
 
 def check_same_trees(who: str, what: str, tree: PyTree, like: str, reference: PyTree) -> None:

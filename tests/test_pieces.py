@@ -348,3 +348,18 @@ def test_a_key_is_no_hyperparameter():
     state = opt.init(jnp.ones(2))
     assert set(state.hyperparams) == {"scale"}
     assert np.all(opt.update(jnp.ones(2), state)[0] != 0)
+
+
+def test_a_foreign_state_may_hold_python_numbers():
+    foreign = jo.GradientTransformation(lambda p: {"foo": 1}, lambda g, s, p=None: (g, s))
+    opt = jo.apply_if_finite(jo.chain(jo.sgd(1.0), foreign), 2)
+    g = jnp.ones(2)
+    np.testing.assert_array_equal(opt.update(g, opt.init(g), g)[0], -1.0)
+
+
+def test_integer_gradients_of_examples_are_not_cut():
+    grads = [jnp.asarray([[0], [5], [-3]])]
+    total, clipped = jo.per_example_global_norm_clip(grads, 1.0)
+    np.testing.assert_array_equal(total[0], [0.0])
+    assert total[0].dtype == jnp.float32 and clipped == 2
+    np.testing.assert_allclose(jo.per_example_global_norm_clip(grads, 4.0)[0][0], [1.0])
