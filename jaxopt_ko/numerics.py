@@ -84,7 +84,8 @@ def _tiny(x: jax.Array) -> jax.Array:
 @jax.custom_jvp
 def ratio(x: jax.Array, y: jax.Array) -> jax.Array:
     """x / y for y >= 0, and 0 / 0 = 0; its derivative never squares y, which would overflow for y = eps."""
-    return x / (y + _tiny(y))
+    with mixing(x.dtype):
+        return x / (y + _tiny(y))
 
 
 @ratio.defjvp
@@ -235,7 +236,8 @@ def _length_jvp(axis: Any, keepdims: bool, primals: Any, tangents: Any) -> tuple
 @jax.custom_jvp
 def quotient(x: jax.Array, y: jax.Array) -> jax.Array:
     """x / y for y >= 0, and x / 0 = x; unlike `ratio` exact for the least y, too. Its derivative never squares y."""
-    return x / jnp.where(y == 0, jnp.ones_like(y), y)
+    with mixing(x.dtype):
+        return x / jnp.where(y == 0, jnp.ones_like(y), y)
 
 
 @quotient.defjvp
@@ -345,7 +347,8 @@ def safe_norm(
     """
     x = jnp.asarray(x)
     unit = power_of_two(jnp.max(jnp.abs(x), initial=0)) if ord != 0 else jnp.ones((), x.real.dtype)
-    x = x / unit
+    with mixing(x.dtype):
+        x = x / unit
     least = jnp.asarray(min_norm).astype(unit.dtype) / unit
     short = jnp.linalg.norm(jax.lax.stop_gradient(x), ord=ord, axis=axis, keepdims=True) <= least
     long = jnp.linalg.norm(jnp.where(short, jnp.ones_like(x), x), ord=ord, axis=axis, keepdims=keepdims)
