@@ -181,8 +181,9 @@ def per_example_layer_norm_clip(
 def _sum_of_shortened(g: Array, norms: Array, max_norm: Array) -> Array:
     wide = tree.common_dtype(norms.dtype, g.dtype)
     along = norms.astype(real_dtype(wide)).reshape(-1, *(1,) * (g.ndim - 1))
+    out = g.dtype if tree.is_floating(g) else wide  # counted in integers, they are not when shortened
     with mixing(wide):
-        return jnp.sum(_shortened(g.astype(wide), along, max_norm.astype(along.dtype)), axis=0).astype(g.dtype)
+        return jnp.sum(_shortened(g.astype(wide), along, max_norm.astype(along.dtype)), axis=0).astype(out)
 
 
 def _shortened(g: Array, norm: Array, max_norm: Array) -> Array:
