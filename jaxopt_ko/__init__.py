@@ -10,9 +10,12 @@ from jaxopt_ko import (
     landscapes,
     loop,
     losses,
+    microbatching,
     normalization,
     numerics,
+    projections,
     schedules,
+    second_order,
     solve,
     states,
     transforms,
@@ -52,6 +55,7 @@ from jaxopt_ko.lift import (
     transform,
 )
 from jaxopt_ko.linear_algebra import matrix_inverse_pth_root, nnls, power_iteration
+from jaxopt_ko.losses import convex_kl_divergence as convex_kl_divergence  # deprecated, as in optax
 from jaxopt_ko.losses import (
     cosine_distance,
     cosine_similarity,
@@ -73,9 +77,10 @@ from jaxopt_ko.losses import (
     softmax_cross_entropy_with_integer_labels,
     squared_error,
 )
+from jaxopt_ko.microbatching import microbatch
 from jaxopt_ko.naming import published
 from jaxopt_ko.normalization import BatchNorm, BatchNormParams, BatchNormState, batch_norm
-from jaxopt_ko.numerics import safe_increment, safe_norm, safe_root_mean_squares
+from jaxopt_ko.numerics import safe_increment, safe_int32_increment, safe_norm, safe_root_mean_squares
 from jaxopt_ko.optimizers.adabelief import (
     ScaleByBeliefState,
     acprop,
@@ -216,6 +221,7 @@ from jaxopt_ko.optimizers.optimistic import (
     optimistic_gradient_descent,
     scale_by_optimistic_gradient,
 )
+from jaxopt_ko.optimizers.optimistic import optimistic_adam as optimistic_adam  # deprecated, as in optax
 from jaxopt_ko.optimizers.polyak import polyak_sgd, scale_by_polyak
 from jaxopt_ko.optimizers.prodigy import ProdigyState, prodigy
 from jaxopt_ko.optimizers.radam import (
@@ -303,9 +309,6 @@ from jaxopt_ko.solve import (
     least_squares,
     minimize,
     root,
-)
-from jaxopt_ko.solvers import (
-    projections,
 )
 from jaxopt_ko.solvers.augmented import (
     AugmentedLagrangianState,
@@ -486,9 +489,6 @@ from jaxopt_ko.types import (
     TransformUpdateFn,
     Updates,
 )
-from jaxopt_ko.wrappers import (
-    microbatching,
-)
 from jaxopt_ko.wrappers.accumulation import (
     ApplyEvery,
     MultiSteps,
@@ -529,9 +529,6 @@ from jaxopt_ko.wrappers.masks import (
     selective_transform,
 )
 from jaxopt_ko.wrappers.mechanic import MechanicState, mechanize
-from jaxopt_ko.wrappers.microbatching import (
-    microbatch,
-)
 from jaxopt_ko.wrappers.plateau import (
     ReduceLROnPlateauState,
     reduce_on_plateau,
@@ -566,6 +563,8 @@ from jaxopt_ko.wrappers.sharpness import (
     SAMState,
     sam,
 )
+
+__version__ = "0.1.0"
 
 __all__ = [
     "KKT",
@@ -886,6 +885,7 @@ __all__ = [
     "route",
     "rprop",
     "safe_increment",
+    "safe_int32_increment",
     "safe_norm",
     "safe_root_mean_squares",
     "safe_softmax_cross_entropy",
@@ -955,6 +955,7 @@ __all__ = [
     "schedule_free_sgd",
     "schedules",
     "scion",
+    "second_order",
     "selective_transform",
     "set_to_zero",
     "sgd",

@@ -60,6 +60,7 @@ from jaxopt_ko.optimizers.soap import soap
 from jaxopt_ko.optimizers.sophia import sophia
 from jaxopt_ko.optimizers.splus import splus
 from jaxopt_ko.optimizers.yogi import yogi
+from jaxopt_ko.projections import projection_non_negative
 from jaxopt_ko.solvers.augmented import augmented_lagrangian
 from jaxopt_ko.solvers.conjugate_gradient import nonlinear_cg
 from jaxopt_ko.solvers.interior_point import interior_point
@@ -67,7 +68,6 @@ from jaxopt_ko.solvers.lbfgsb import lbfgsb
 from jaxopt_ko.solvers.least_squares import gauss_newton, levenberg_marquardt
 from jaxopt_ko.solvers.linear import cg
 from jaxopt_ko.solvers.newton import newton, newton_cg
-from jaxopt_ko.solvers.projections import projection_non_negative
 from jaxopt_ko.solvers.proximal import projected_gradient, prox_lasso, proximal_gradient
 from jaxopt_ko.solvers.quadratic import quadratic_interior_point
 from jaxopt_ko.solvers.quasi_newton import bfgs, lbfgs

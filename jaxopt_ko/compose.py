@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -233,8 +234,8 @@ def named_chain(*args: tuple[str, GradientTransformation]) -> GradientTransforma
 def apply_updates(params: Params, updates: Updates) -> Params:
     """params + updates, leaf by leaf, added in float32 at least and kept in the parameters' dtype.
 
-    A parameter whose update is None stays as it is, and so does a PRNG key, to which nothing can be added. Raises
-    TreeError if the trees differ in structure or shape.
+    A parameter whose update is None stays as it is, and so does a PRNG key, to which nothing can be added; one that is
+    None stays None, whatever its update. Raises TreeError if the trees differ in structure or shape.
     """
     sparse = tree.structure(updates) != tree.structure(params)
     leaves, treedef = tree.flatten(params, none_is_leaf=sparse)
@@ -242,11 +243,11 @@ def apply_updates(params: Params, updates: Updates) -> Params:
     if steps_treedef != treedef:
         errors.structure_mismatch("apply_updates", "updates", updates, "params", params)
     for index, (p, u) in enumerate(zip(leaves, steps, strict=True)):
-        if u is None or tree.is_float0(u):
+        if p is None or u is None or tree.is_float0(u):
             continue
-        if p is None or np.shape(u) != np.shape(p):
+        if np.shape(u) != np.shape(p):
             path = errors.path_of(params, index, none_is_leaf=sparse)
-            errors.shape_mismatch("apply_updates", "updates", path, u, "params", None if p is None else np.shape(p))
+            errors.shape_mismatch("apply_updates", "updates", path, u, "params", np.shape(p))
         if numerics.is_complex(tree.dtype_of(u)) and tree.is_floating(p):
             path = f"the params leaf {errors.path_of(params, index, none_is_leaf=sparse)}"
             errors.check_room("apply_updates", path, jnp.asarray(p), u)
@@ -533,6 +534,18 @@ class WrappedSchedule:
         return self.schedule_fn(as_state("WrappedSchedule", state, WrappedScheduleState).count)
 
 
+def _kept_in(dtype: DType | None, name: str, value: Any) -> DType:
+    """The dtype that a hyperparameter is kept in, if it is to be `dtype`."""
+    if dtype is None or jnp.dtype(dtype).itemsize >= scalar_dtype().itemsize:
+        return scalar_dtype() if dtype is None else dtype
+    if callable(value) or isinstance(value, jax.core.Tracer):
+        return scalar_dtype() if re.fullmatch(r"b\d?|beta\d?|decay|rho|\w*momentum|\w+_beta\d?", name) else dtype
+    if np.ndim(value):
+        return dtype
+    here, there = float(value), float(np.asarray(value, jnp.dtype(dtype)))
+    return scalar_dtype() if there in (0.0, 1.0) and here != there else dtype
+
+
 def inject_hyperparams(
     inner_factory: Callable[..., GradientTransformation],
     static_args: str | Iterable[str] = (),
@@ -545,10 +558,14 @@ def inject_hyperparams(
     (for our own factories: those of the parameters that take a Hyper); the rest, and `static_args`, go to the factory
     as they are.
 
+    hyperparam_dtype: of all of them, float32 at least by default. What would be 1 or 0 in it and is not stays in
+    float32: bfloat16 has nothing between 0.996 and 1. So does a decay whose value is not known, scheduled or traced.
+
     Every hyperparameter here may be traced or scheduled without this wrapper; use it to see or change one from
     outside a compiled step. Raises HyperparameterError for a static argument that the factory does not have.
     """
     errors.check_factory("inject_hyperparams", inner_factory)
+    errors.check_words("inject_hyperparams", "static_args", static_args)
     errors.check_dtype("inject_hyperparams", "hyperparam_dtype", hyperparam_dtype)
     signature = inspect.signature(inner_factory)
     static = {static_args} if isinstance(static_args, str) else set(static_args)
@@ -575,7 +592,7 @@ def inject_hyperparams(
             for key, value in hypers.items()
             if callable(value)
         }
-        dtype = scalar_dtype() if hyperparam_dtype is None else hyperparam_dtype
+        dtypes = {key: _kept_in(hyperparam_dtype, key, value) for key, value in hypers.items()}
 
         given = dict(bound.arguments)
 
@@ -595,13 +612,13 @@ def inject_hyperparams(
                 with jax.numpy_dtype_promotion("standard"):  # a schedule is free to mix its step with floats
                     value = taking(schedule, 1)(states[key], **extra)
                 errors.check_schedule_value(who, key, value)
-                values[key] = jnp.asarray(value).astype(dtype)
+                values[key] = jnp.asarray(value).astype(dtypes[key])
             return values
 
         def init(params: Params, **problem: Any) -> InjectStatefulHyperparamsState:
             count, states = zero_count(), {key: schedule.init() for key, schedule in schedules.items()}
             plain = {key: value for key, value in hypers.items() if not callable(value)}
-            values = {key: value_at(value, count, who, key).astype(dtype) for key, value in plain.items()}
+            values = {key: value_at(value, count, who, key).astype(dtypes[key]) for key, value in plain.items()}
             values |= now(states)
             values = {key: values[key] for key in hypers}
             state = taking(inner(values).init, 1)(params, **problem)
@@ -610,7 +627,7 @@ def inject_hyperparams(
         def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
             state = as_state(who, state, InjectStatefulHyperparamsState)
             errors.check_state_keys(who, state.hyperparams, tuple(hypers))
-            values = {key: jnp.asarray(value, dtype) for key, value in state.hyperparams.items()}
+            values = {key: jnp.asarray(value, dtypes[key]) for key, value in state.hyperparams.items()}
             values |= now(state.hyperparams_states, **extra)
             states = {
                 key: taking(schedule.update, 1)(state.hyperparams_states[key], **extra)
@@ -624,4 +641,11 @@ def inject_hyperparams(
     return factory
 
 
-inject_stateful_hyperparams = inject_hyperparams  # optax's older name
+def inject_stateful_hyperparams(
+    inner_factory: Callable[..., GradientTransformation],
+    static_args: str | Iterable[str] = (),
+    hyperparam_dtype: DType | None = None,
+) -> Callable[..., GradientTransformation]:
+    """Deprecated name of `inject_hyperparams`."""
+    errors.deprecated("inject_stateful_hyperparams", "inject_hyperparams")
+    return inject_hyperparams(inner_factory, static_args, hyperparam_dtype)

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import math
 import re
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, ParamSpec, TypeVar
 
@@ -59,6 +62,24 @@ def say(kind: type[Exception], who: str, wrong: str, got: str | None = None, do:
     raise kind(" ".join(parts))
 
 
+def deprecated(who: str, instead: str) -> None:
+    """Warn that a name is old."""
+    _warn(f"{who} is deprecated. Use {instead} instead.", DeprecationWarning)
+
+
+def _warn(message: str, kind: type[Warning]) -> None:
+    """At the line outside of this package that calls."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith(f"{__package__}."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, kind, stacklevel=level)
+
+
+def note(who: str, what: str) -> None:
+    """Log what was made of an argument that is allowed, but rarely meant."""
+    logging.getLogger(__package__).info("%s: %s", who, what)
+
+
 # ---- hyperparameters ------------------------------------------------------------------------------------
 
 
@@ -80,6 +101,7 @@ class Domain(NamedTuple):
 NONNEGATIVE = Domain(0.0, math.inf, "a finite number >= 0")
 POSITIVE = Domain(0.0, math.inf, "a finite number > 0", low_open=True)
 THRESHOLD = Domain(0.0, math.inf, "a number > 0 (infinity switches it off)", low_open=True, infinite=True)
+LIMIT = Domain(0.0, math.inf, "a number >= 0 (infinity switches it off)", infinite=True)
 FRACTION = Domain(0.0, 1.0, "in [0, 1)")
 OPEN_FRACTION = Domain(0.0, 1.0, "in (0, 1)", low_open=True)
 UNIT = Domain(0.0, 1.0, "in [0, 1]", infinite=True)
@@ -224,6 +246,14 @@ def check_leaves(who: str, what: str, tree: PyTree, real: bool = True) -> None:
         check_leaf(who, what, tree, index, leaf, real=real)
 
 
+def check_order(who: str, tree: PyTree) -> None:
+    """What compares numbers has no meaning for complex ones."""
+    for index, leaf in enumerate(jax.tree.leaves(tree)):
+        if _is_complex(leaf):
+            say(TreeError, who, f"the leaf {path_of(tree, index)} must be real", describe(leaf),
+                "Complex numbers have no order: take their real and imaginary parts as two leaves")  # fmt: skip
+
+
 def check_room(name: str, path: str, was: Any, now: Any) -> None:
     """Complex numbers cannot be kept, or added, where there is place for real ones alone."""
     if jnp.issubdtype(now.dtype, jnp.complexfloating) and not jnp.issubdtype(was.dtype, jnp.complexfloating):
@@ -330,12 +360,35 @@ def check_key(who: str, key: Any, name: str = "key") -> jax.Array:
     dtype, shape = getattr(key, "dtype", None), np.shape(key)
     seed = isinstance(key, int) if dtype is None else jnp.issubdtype(dtype, jnp.integer)
     if seed and shape == () and not isinstance(key, bool):
+        if not isinstance(key, jax.core.Tracer) and key < 0:
+            say(HyperparameterError, who, f"{name} must be a PRNG key or an integer seed >= 0", f"{name}={key}",
+                "A seed of 64 bits loses its upper half without x64: give one below 2**32")  # fmt: skip
         return jax.random.key(key)
     typed = _is_typed_key(key) and shape == ()
     if not typed and not (dtype == jnp.uint32 and len(shape) == 1):
         say(HyperparameterTypeError, who, f"{name} must be one PRNG key or an integer seed", describe(key),
             "Give jax.random.key(0), or 0")  # fmt: skip
     return key  # type: ignore[no-any-return]
+
+
+def key_or_zero(who: str, key: Any, seed: Any) -> Any:
+    """The key or seed that was given, else the seed 0, with a warning: two runs would have the same noise unnoticed."""
+    key = key_or_seed(who, key, seed)
+    if key is None:
+        _warn(f"{who}: no key was given. The seed 0 is taken: the noise is the same in every run. "
+              "Give key=jax.random.key(0), or an integer seed.", UserWarning)  # fmt: skip
+        return 0
+    return key
+
+
+def key_or_seed(who: str, key: Any, seed: Any) -> Any:
+    """The one that was given: seed is optax's older word for key."""
+    if seed is None:
+        return key
+    deprecated(f"{who}(seed=…)", "key")
+    if key is not None:
+        say(HyperparameterError, who, "one of key and seed must be given", "both", "Leave out seed")
+    return check_key(who, seed, "seed")
 
 
 # ---- transformations ------------------------------------------------------------------------------------
@@ -642,6 +695,9 @@ def check_start(who: str, params: Any) -> None:
     """Parameters to begin at: arrays or numbers in a tree; what dtype they need says the method."""
     if params is None:
         say(MissingArgumentError, who, "params is missing", "params=None", "Pass where to start, an array or a pytree")
+    if not jax.tree.leaves(params):
+        say(TreeError, who, "params must have a leaf at least", describe(params), "Pass where to start, an array or a "
+            "pytree of arrays")  # fmt: skip
     for index, leaf in enumerate(jax.tree.leaves(params)):
         if not hasattr(leaf, "dtype") and not isinstance(leaf, int | float | complex):
             check_leaf(who, "params", params, index, leaf)
@@ -1280,6 +1336,10 @@ def _check_for(name: str, annotation: str) -> Callable[[str, str, Any], Any] | N
     """The check for an argument of this name and annotation, if there is one."""
     if name == "stack_axes":
         return lambda who, _, value: check_stack_axes(who, value)
+    if name == "normalized" or name.rsplit("_", maxsplit=1)[-1] == "mask":
+        return _check_mask
+    if name.endswith("dimension_numbers"):
+        return _check_dimension_numbers
     if annotation.startswith("Callable["):
         return _check_callable
     if annotation.startswith("Mapping["):
@@ -1297,6 +1357,56 @@ def _check_sharding(who: str, name: str, value: Any) -> None:
     if not isinstance(value, jax.sharding.Sharding):
         say(HyperparameterTypeError, who, f"{name} must be a jax.sharding.Sharding", describe(value),
             "Give NamedSharding(mesh, PartitionSpec('data'))")  # fmt: skip
+
+
+def _check_mask(who: str, name: str, value: Any) -> None:
+    """A tree of bools, or a function that makes one; which leaves it fits shows itself later."""
+    if callable(value):
+        return
+    for leaf in jax.tree.leaves(value):
+        if not isinstance(leaf, bool | np.bool_) and getattr(leaf, "dtype", None) != np.bool_:
+            say(HyperparameterTypeError, who, f"{name} must be a tree of bools, or a function that makes one of params",
+                describe(leaf), "Give True for the leaves that are meant and False for the others")  # fmt: skip
+
+
+def _check_dimension_numbers(who: str, name: str, value: Any) -> None:
+    """What says how a leaf is a matrix is a NamedTuple: a tree of such, None for other leaves, or a function."""
+    if callable(value) or value is None:
+        return
+    for leaf in jax.tree.leaves(value, is_leaf=lambda x: hasattr(x, "_fields")):
+        if not hasattr(leaf, "_fields"):
+            say(HyperparameterTypeError, who, f"{name} must be a tree of dimension numbers, or a function that makes "
+                "one of params", describe(leaf), "Give MuonDimensionNumbers(reduction_axis, output_axis), None for "
+                "the leaves that are no matrices")  # fmt: skip
+
+
+def check_axes_option(who: str, name: str, value: Any) -> None:
+    """One axis or several, None for a default."""
+    axes = value if isinstance(value, tuple | list) else () if value is None else (value,)
+    if any(not isinstance(axis, int | np.integer) or isinstance(axis, bool) for axis in axes):
+        say(HyperparameterTypeError, who, f"{name} must be an integer or a tuple of integers", describe(value),
+            "Count from 0, or from the end with -1")  # fmt: skip
+
+
+def _check_kind_of_state(who: str, name: str, value: Any) -> None:
+    if not isinstance(value, type) or not hasattr(value, "_fields"):
+        say(HyperparameterTypeError, who, f"{name} must be a NamedTuple class", describe(value),
+            "Write class MyState(NamedTuple): ...")  # fmt: skip
+
+
+def _check_places(who: str, name: str, value: Any) -> None:
+    kind = str if name == "argnames" else int
+    places = [value] if isinstance(value, str) or not isinstance(value, Sequence) else value
+    if not all(isinstance(place, kind) and not isinstance(place, bool) for place in places):
+        say(HyperparameterTypeError, who, f"{name} must be of the type {kind.__name__}, or several such",
+            describe(value), "Give the places of arguments as integers, or their names as strings")  # fmt: skip
+
+
+def check_words(who: str, name: str, value: Any) -> None:
+    """One string or several."""
+    if not isinstance(value, str) and not (isinstance(value, Iterable) and all(isinstance(x, str) for x in value)):
+        say(HyperparameterTypeError, who, f"{name} must be a name or several names", describe(value),
+            "Give strings: the names of arguments")  # fmt: skip
 
 
 def _check_float(who: str, name: str, value: Any) -> None:
@@ -1317,4 +1427,11 @@ _CHECKS: dict[str, Callable[[str, str, Any], Any]] = {
     "tuple[Hyper, Hyper]": _check_pair_of_hypers,
     "jax.sharding.Sharding": _check_sharding,
     "GradientTransformation": check_pair,
+    "Axes": check_axes_option,
+    "Axis": check_axes_option,
+    "int | tuple[int, ...]": check_axes_option,
+    "type": _check_kind_of_state,
+    "Function": _check_callable,
+    "int | Sequence[int]": _check_places,
+    "str | Sequence[str]": _check_places,
 }

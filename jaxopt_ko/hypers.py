@@ -242,8 +242,24 @@ def as_state(who: str, state: Any, expected: type) -> Any:
     """A state as people have it, in the class that the rule makes.
 
     A rule without memory takes None, (), {} and any class without fields. Else: the class itself, another of the same
-    name and fields (optax's), or a dict of these fields, as orbax restores one. Raises StateError for anything else.
+    name and fields (optax's), or a dict of these fields, as orbax restores one; a Python number among the fields is
+    the array that init makes of one. Raises StateError for anything else.
     """
+    made = _in_class(who, state, expected)
+    if any(isinstance(value, int | float) for value in made):
+        made = expected(*(_as_array(value) for value in made))
+    return made
+
+
+def _as_array(value: Any) -> Any:
+    """A count, a truth value or a scalar, written by hand, as `init` would make it."""
+    if not isinstance(value, int | float):
+        return value
+    kinds: tuple[tuple[type, Any], ...] = ((bool, bool), (int, jnp.int32), (float, scalar_dtype()))
+    return jnp.asarray(value, next(kind for python, kind in kinds if isinstance(value, python)))
+
+
+def _in_class(who: str, state: Any, expected: type) -> Any:
     if type(state) is expected:
         return state
     fields: Sequence[str] = expected._fields  # type: ignore[attr-defined]

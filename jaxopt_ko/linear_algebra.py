@@ -103,7 +103,7 @@ def nnls(
     A: float[m, n]; b: float[m] or [m, k]; x: float[n] or [n, k]. L: at least the largest eigenvalue of A'A. Polyak
     2015, Contemporary Mathematics 636, 167. `jaxopt_ko.quadratic_program` gives all digits.
     """
-    errors.check_size("nnls", "iters", iters)
+    errors.check_size("nnls", "iters", iters, 0)
     if A.ndim != 2 or b.ndim not in (1, 2) or b.shape[0] != A.shape[0]:
         errors.say(errors.TreeError, "nnls", "A must be [m, n] and b [m] or [m, k]",
                    f"{errors.describe(A)} and {errors.describe(b)}")  # fmt: skip

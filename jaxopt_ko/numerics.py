@@ -329,6 +329,9 @@ def safe_increment(count: jax.Array) -> jax.Array:
     return jnp.where(count < most, count + np.asarray(1, count.dtype), most)
 
 
+safe_int32_increment = safe_increment  # optax's older name
+
+
 def safe_norm(
     x: jax.Array,
     min_norm: Any,

@@ -84,12 +84,14 @@ def _must(kind: type[Exception], holds: bool, who: str, name: str, value: Any, w
         say(kind, who, f"{name} must be {words}", f"{name}={value!r}", f"Give {name} {words}")
 
 
-def _number(words: str, holds: Callable[[float], bool], static: type[float] | None = None) -> Check:
+def _number(words: str, holds: Callable[[float], bool], static: type | None = None) -> Check:
     """One real number; if `static`, a concrete one, made an int or a float."""
 
     def check(who: str, name: str, value: Any) -> Any:
         traced = isinstance(value, jax.core.Tracer)
-        number = _is_real(value, static is int) and np.shape(value) == () and not (static and traced)
+        number = _is_real(value) and np.shape(value) == () and not (static and traced)
+        if static is int and number:  # 1e3, too, and what total * 0.1 gives if it is whole
+            number = float(value).is_integer()
         _must(HyperparameterTypeError, number, who, name, value, words)
         _must(HyperparameterError, traced or holds(float(value)), who, name, value, words)
         return static(value) if static else value
@@ -97,10 +99,11 @@ def _number(words: str, holds: Callable[[float], bool], static: type[float] | No
     return check
 
 
-def _is_real(value: Any, whole: bool = False) -> bool:
-    kinds = (jnp.integer,) if whole else (jnp.integer, jnp.floating)
-    number = isinstance(value, int | float | np.generic | np.ndarray | jax.Array)
-    return number and any(jnp.issubdtype(getattr(value, "dtype", type(value)), kind) for kind in kinds)
+def _is_real(value: Any) -> bool:
+    if not isinstance(value, int | float | np.generic | np.ndarray | jax.Array):
+        return False
+    kind: Any = getattr(value, "dtype", type(value))
+    return any(jnp.issubdtype(kind, known) for known in (jnp.integer, jnp.floating))
 
 
 def _that(
@@ -128,8 +131,21 @@ def _scales(who: str, name: str, value: Any) -> dict[int, Any]:
     return dict(sorted(checked.items()))
 
 
+def _none_below(what: str) -> Check:
+    """A whole number, of which a negative one counts as 0, as in optax."""
+    whole = _number("a static whole number, as int(0.1 * n)", lambda n: True, static=int)
+
+    def check(who: str, name: str, value: Any) -> int:
+        number: int = whole(who, name, value)
+        if number < 0:
+            errors.note(who, f"{name}={number} is negative: {what}")
+        return max(number, 0)
+
+    return check
+
+
 _finite = _number("one finite number", math.isfinite)
-_steps = _number("a static whole number >= 0, as int(0.1 * n)", lambda n: 0 <= n < 2**31, static=int)
+_steps = _number("a static whole number >= 0, as int(0.1 * n)", lambda n: n >= 0, static=int)
 
 Value: TypeAlias = Annotated[ArrayLike, _finite]
 Bound: TypeAlias = Annotated[ArrayLike | None, lambda *given: None if given[-1] is None else _finite(*given)]
@@ -137,7 +153,9 @@ Threshold: TypeAlias = Annotated[ArrayLike, _number("one number, not NaN", lambd
 Positive: TypeAlias = Annotated[ArrayLike, _number("one finite number > 0", lambda x: 0 < x < math.inf)]
 Share: TypeAlias = Annotated[float, _number("one static number in (0, 1)", lambda x: 0 < x < 1, static=float)]
 Steps: TypeAlias = Annotated[int, _steps]
-SomeSteps: TypeAlias = Annotated[int, _number("a static whole number > 0", lambda n: 0 < n < 2**31, static=int)]
+SomeSteps: TypeAlias = Annotated[int, _number("a static whole number > 0", lambda n: n > 0, static=int)]
+Transition: TypeAlias = Annotated[int, _none_below("the value stays as it is at first")]
+Begin: TypeAlias = Annotated[int, _none_below("the transition begins at step 0")]
 Scales: TypeAlias = Annotated[Mapping[int, ArrayLike] | None, _scales]  # {boundary: scale}
 
 
@@ -220,20 +238,32 @@ def _real(x: ArrayLike) -> jax.Array:
     return jnp.asarray(x, scalar_dtype())
 
 
+def _fits(step: ArrayLike, count: int) -> bool:
+    """Can a step be as large? One of 32 bits never comes to 10**10."""
+    dtype = jnp.result_type(step)
+    return not jnp.issubdtype(dtype, jnp.integer) or count <= _most(dtype)
+
+
 def _since(step: ArrayLike, begin: int) -> jax.Array:
     """Steps since `begin`, 0 before it."""
-    return jnp.maximum(step, begin) - begin
+    return jnp.maximum(step, begin) - begin if _fits(step, begin) else jnp.zeros_like(step)
 
 
 def _follow(step: ArrayLike, start: ArrayLike, *ramps: Ramp) -> jax.Array:
     """The value at `step`: `start`, then from ramp to ramp, each held at its end until the next begins."""
     value = jnp.broadcast_to(_real(start), jnp.shape(step))
     for begin, length, end, shape in ramps:
-        gone = jnp.minimum(_since(step, begin), length) if length else jnp.where(jnp.less(step, begin), 0, 1)
-        size = max(length, 1)
-        at_start, at_end = shape(_real(gone) / size, _real(size - gone) / size)
+        if not _fits(step, begin):
+            break
+        gone, size = _since(step, begin), max(length, 1)
+        ends = _fits(step, length)
+        if ends:
+            gone = jnp.minimum(gone, length) if length else jnp.where(jnp.less(step, begin), 0, 1)
+        left = _real(size - gone) if ends else float(size) - _real(gone)
+        at_start, at_end = shape(_real(gone) / float(size), left / float(size))
         between = at_start * _real(start) + at_end * _real(end)
-        value = jnp.where(gone == 0, value, jnp.where(gone < size, between, _real(end)))  # the ends, bit by bit
+        inside = jnp.where(gone < size, between, _real(end)) if ends else between
+        value = jnp.where(gone == 0, value, inside)  # the ends, bit by bit
         start = end
     return value
 
@@ -249,7 +279,7 @@ def constant_schedule(value: Threshold) -> Schedule:
 
 @_checked
 def linear_schedule(
-    init_value: Value, end_value: Value, transition_steps: Steps, transition_begin: Steps = 0
+    init_value: Value, end_value: Value, transition_steps: Transition, transition_begin: Begin = 0
 ) -> Schedule:
     """A line over T steps from step B on: I + (E - I) clip((t - B) / T, 0, 1); T = 0 stays at I."""
     end = end_value if transition_steps else init_value
@@ -258,7 +288,7 @@ def linear_schedule(
 
 @_checked
 def polynomial_schedule(
-    init_value: Value, end_value: Value, power: Positive, transition_steps: Steps, transition_begin: Steps = 0
+    init_value: Value, end_value: Value, power: Positive, transition_steps: Transition, transition_begin: Begin = 0
 ) -> Schedule:
     """A power of what is left of the line: E + (I - E) (1 - clip((t - B) / T, 0, 1))**power; T = 0 stays at I."""
     end, shape = end_value if transition_steps else init_value, _power(_line, power)
@@ -280,8 +310,8 @@ def cosine_decay_schedule(
 @errors.options
 @_checked
 def exponential_decay(
-    init_value: Value, transition_steps: Steps, decay_rate: Positive,
-    transition_begin: Steps = 0, staircase: bool = False, end_value: Bound = None,
+    init_value: Value, transition_steps: Transition, decay_rate: Positive,
+    transition_begin: Begin = 0, staircase: bool = False, end_value: Bound = None,
 ) -> Schedule:  # fmt: skip
     """I rate**n, n = max(t - B, 0) / T (floored if `staircase`); end_value bounds it: below if rate < 1, else above."""
     timing, falls = (transition_steps, transition_begin, staircase), lambda: _real(decay_rate) < 1
@@ -291,8 +321,8 @@ def exponential_decay(
 @errors.options
 @_checked
 def inverse_time_decay(
-    init_value: Value, transition_steps: Steps, decay_rate: Positive,
-    transition_begin: Steps = 0, staircase: bool = False, end_value: Bound = None,
+    init_value: Value, transition_steps: Transition, decay_rate: Positive,
+    transition_begin: Begin = 0, staircase: bool = False, end_value: Bound = None,
 ) -> Schedule:  # fmt: skip
     """I / (1 + rate n), n = max(t - B, 0) / T (floored if `staircase`); end_value bounds it below."""
     timing = (transition_steps, transition_begin, staircase)
@@ -308,7 +338,8 @@ def _decay(
 
     def schedule(step: ArrayLike) -> jax.Array:
         t, size = (_since(step, begin), length) if length else (jnp.zeros_like(step), 1)
-        n = _real(t // size) if staircase else _real(t) / size
+        whole = t // size if staircase and _fits(step, size) else jnp.zeros_like(t)
+        n = _real(whole) if staircase else _real(t) / float(size)
         if end is None:
             return law(n)
         past = jnp.where(falls(), law(n) < _real(end), law(n) > _real(end))
@@ -325,7 +356,13 @@ def inverse_sqrt_schedule(peak_value: Value, warmup_steps: Steps, init_value: Va
     """
     least = max(warmup_steps, 1)
     warmup = warmup_constant_schedule(init_value, peak_value, warmup_steps)
-    return lambda step: warmup(step) * jnp.sqrt(least / _real(jnp.maximum(step, least)))
+
+    def schedule(step: jax.Array) -> jax.Array:
+        if not _fits(step, least):
+            return warmup(step)
+        return warmup(step) * jnp.sqrt(least / _real(jnp.maximum(step, least)))
+
+    return schedule
 
 
 # ---- schedules of several pieces ------------------------------------------------------------------------
@@ -420,8 +457,8 @@ def warmup_cosine_decay_schedule(
 @errors.options
 @_checked
 def warmup_exponential_decay_schedule(
-    init_value: Value, peak_value: Value, warmup_steps: Steps, transition_steps: Steps, decay_rate: Positive,
-    transition_begin: Steps = 0, staircase: bool = False, end_value: Bound = None,
+    init_value: Value, peak_value: Value, warmup_steps: Steps, transition_steps: Transition, decay_rate: Positive,
+    transition_begin: Begin = 0, staircase: bool = False, end_value: Bound = None,
 ) -> Schedule:  # fmt: skip
     """A line init -> peak over the warmup, then `exponential_decay` from peak, its steps counted from there."""
     warmup = warmup_constant_schedule(init_value, peak_value, warmup_steps)
@@ -477,11 +514,12 @@ def join_schedules(
         joined, last = _real(0), 1 if jnp.issubdtype(jnp.result_type(step), jnp.integer) else 0
         for part, begin, end in zip(schedules, [0, *boundaries], [*boundaries, None], strict=True):
             since = _since(step, begin)
-            own = since if end is None else jnp.minimum(since, max(end - begin - last, 0))
+            length = None if end is None else max(end - begin - last, 0)
+            own = since if length is None or not _fits(since, length) else jnp.minimum(since, length)
             with jax.numpy_dtype_promotion("standard"):  # a schedule is free to mix its step with floats
                 value = part(own)
             _must(HyperparameterTypeError, _is_real(value), who, "a schedule's value", value, "a real number")
-            joined = jnp.where(jnp.less(step, begin), joined, _real(value))
+            joined = jnp.where(jnp.less(step, begin), joined, _real(value)) if _fits(step, begin) else joined
         return joined
 
     return schedule

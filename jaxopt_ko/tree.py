@@ -65,17 +65,16 @@ def summed(leaf: Any, axes: int | tuple[int, ...]) -> Any:
     return jax.eval_shape(lambda x: jnp.sum(x, axes), abstract(np.shape(leaf), dtype_of(leaf)))
 
 
-def full_like(leaf: Any, value: Any = 0.0, dtype: DType | None = None) -> jax.Array:
-    """A new array with the shape of one leaf, abstract or not, and `dtype` or the leaf's own; of a tree, one a leaf."""
-    if not jax.tree_util.treedef_is_leaf(structure(leaf)):
-        made: jax.Array = jax.tree.map(lambda x: full_like(x, value, dtype), leaf)
-        return made
-    dtype = dtype_of(leaf) if dtype is None else dtype
-    if not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
-        return jnp.full(np.shape(leaf), value, dtype)
-    full: jax.Array = jax.lax.full_like(leaf, value, dtype=dtype)  # on the leaf's own devices, varying as it does
-    if isinstance(leaf, jax.core.Tracer):  # which are not known yet: a constant alone would end on the first device
-        full = _placed_as(leaf, full)
+def full_like(tree: PyTree, fill_value: Any, dtype: DType | None = None) -> PyTree:
+    """An array full of a value in the shape and place of each leaf, abstract or not, in `dtype` or the leaf's own."""
+    if not jax.tree_util.treedef_is_leaf(structure(tree)):
+        return jax.tree.map(lambda leaf: full_like(leaf, fill_value, dtype), tree)
+    dtype = dtype_of(tree) if dtype is None else dtype
+    if not isinstance(tree, jax.Array | jax.ShapeDtypeStruct):
+        return jnp.full(np.shape(tree), fill_value, dtype)
+    full: jax.Array = jax.lax.full_like(tree, fill_value, dtype=dtype)  # on the leaf's devices, varying as it does
+    if isinstance(tree, jax.core.Tracer):  # which are not known yet: a constant alone would end on the first device
+        full = _placed_as(tree, full)
     return full
 
 
@@ -92,7 +91,8 @@ def _placed_as(leaf: jax.Array, full: jax.Array) -> jax.Array:
 
 def wide_like(leaf: Any, value: Any = 0.0, dtype: DType | None = None) -> jax.Array:
     """`full_like` in float32 at least: for sums and slow averages, which bfloat16 would bring to a halt."""
-    return full_like(leaf, value, compute_dtype(dtype_of(leaf)) if dtype is None else dtype)
+    full: jax.Array = full_like(leaf, value, compute_dtype(dtype_of(leaf)) if dtype is None else dtype)
+    return full
 
 
 def stacks(who: str, stack_axes: PyTree, tree: PyTree, none_is_leaf: bool = False) -> list[int]:
@@ -140,6 +140,15 @@ def wide_copy(leaf: Any) -> jax.Array:
     """A copy of a leaf in float32 at least, in memory of its own; zeros of an abstract one."""
     new = wide_like(leaf)
     return new if isinstance(leaf, jax.ShapeDtypeStruct) else new + jnp.asarray(leaf).astype(new.dtype)
+
+
+def kept_copy(who: str, leaf: Any, dtype: DType | None) -> jax.Array:
+    """`wide_copy`, or one in another dtype, which must have room for the leaf's imaginary part."""
+    copy = wide_copy(leaf)
+    if dtype is None:
+        return copy
+    errors.check_room(who, "the dtype of the state", abstract((), dtype), copy)
+    return copy.astype(dtype)
 
 
 def ravel(tree: PyTree) -> tuple[jax.Array, Callable[[jax.Array], PyTree]]:
@@ -205,9 +214,9 @@ def _leaf_square(x: jax.Array) -> jax.Array:
     return jnp.sum(abs_sq(x.astype(compute_dtype(x.dtype))))
 
 
-def global_norm(tree: PyTree) -> jax.Array:
+def global_norm(updates: PyTree) -> jax.Array:
     """The Euclidean norm of all leaves taken as one vector; float32[] at least, 0 for an empty tree."""
-    return joint_length([jnp.asarray(leaf) for leaf in jax.tree.leaves(tree)])
+    return joint_length([jnp.asarray(leaf) for leaf in jax.tree.leaves(updates)])
 
 
 def scalar_dtype_like(tree: PyTree) -> jnp.dtype:
@@ -441,13 +450,14 @@ def cast_like(tree: PyTree, other_tree: PyTree) -> PyTree:
 
 
 def dtype(tree: PyTree, mixed_dtype_handler: str | None = None) -> DType:
-    """The dtype of all leaves, None of no leaf; mixed_dtype_handler: "promote", "lowest" or "highest" if they differ.
+    """The dtype of all leaves, of no leaf float32 or with x64 float64; mixed_dtype_handler: "promote", "lowest" or
+    "highest" if they differ.
 
     Raises TreeError for different dtypes without a handler.
     """
     kinds = {dtype_of(leaf) for leaf in jax.tree.leaves(tree)}
     if not kinds:
-        return None
+        return scalar_dtype()
     if mixed_dtype_handler is None:
         if len(kinds) > 1:
             errors.say(errors.TreeError, "tree.dtype", "all leaves must have one dtype", f"{sorted(map(str, kinds))}",

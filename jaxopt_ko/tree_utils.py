@@ -1,6 +1,10 @@
 """The functions of `jaxopt_ko.tree` under optax.tree_utils' names."""
 
+import functools
+from typing import Any
+
 from jaxopt_ko import tree
+from jaxopt_ko.errors import deprecated
 from jaxopt_ko.tree import NamedTupleKey
 
 tree_add = tree.add
@@ -38,6 +42,23 @@ tree_update_moment_per_elem_norm = tree.update_moment_per_elem_norm
 tree_vdot = tree.vdot
 tree_where = tree.where
 tree_zeros_like = tree.zeros_like
+
+_DEPRECATED = {
+    "tree_scalar_mul": (tree_scale, "tree_scale"),
+    "tree_add_scalar_mul": (tree_add_scale, "tree_add_scale"),
+    "tree_l1_norm": (functools.partial(tree_norm, ord=1), "tree_norm(…, ord=1)"),
+    "tree_l2_norm": (functools.partial(tree_norm, ord=2), "tree_norm"),
+    "tree_linf_norm": (functools.partial(tree_norm, ord="inf"), 'tree_norm(…, ord="inf")'),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _DEPRECATED:
+        function, instead = _DEPRECATED[name]
+        deprecated(name, instead)
+        return function
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "NamedTupleKey",

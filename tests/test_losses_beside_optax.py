@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from quick import jit
 
 import jaxopt_ko as jo
 
@@ -17,6 +18,10 @@ SIGNS = 2 * Y - 1
 WHERE = RNG.random((4, 5)) < 0.7
 MASKED_T = np.where(WHERE, T, 0.0)
 LABELS = np.array([0, 1, 0, 1])
+CLASSES = np.array([0, 4, 2, 2])
+MORE = np.random.default_rng(1)
+LISTED = WHERE & np.array([[True], [True], [False], [True]])
+IMAGES, MARKED = MORE.normal(size=(2, 3, 4, 3)), np.eye(3)[MORE.integers(0, 3, (2, 3, 4))]
 
 # name -> (arguments, keywords); the first argument is differentiated
 TABLE = {
@@ -40,23 +45,85 @@ TABLE = {
     "cosine_distance": ((Z, T), {}),
     "ntxent": ((Z, LABELS), {"temperature": 0.5}),
     "ntxent-three": ((Z, np.array([0, 0, 0, 1])), {}),
+    "perceptron_loss": ((Z, SIGNS), {}),
+    "sparsemax_loss": ((Z, Y), {}),
+    "multiclass_hinge_loss": ((Z, CLASSES), {}),
+    "multiclass_perceptron_loss": ((Z, CLASSES), {}),
+    "multiclass_sparsemax_loss": ((Z, CLASSES), {}),
+    "poly_loss_cross_entropy": ((Z, T), {"epsilon": -1.0}),
+    "poly_loss_cross_entropy-where": ((Z, MASKED_T), {"where": WHERE, "axis": 0}),
+    "kl_divergence_with_log_targets": ((np.log(P), np.log(T)), {}),
+    "kl_divergence_with_log_targets-where": ((np.log(P), np.log(T)), {"where": WHERE, "axis": 0}),
+    "ranking_softmax_loss": ((Z, T), {"weights": P}),
+    "ranking_softmax_loss-where": ((Z, T), {"where": LISTED}),
+    "ranking_softmax_loss-sum": ((Z, T), {"where": LISTED, "reduce_fn": jnp.sum}),
+    "ranking_softmax_loss-each": ((Z, T), {"where": LISTED, "reduce_fn": None}),
+    "triplet_margin_loss": ((Z, T, Z[::-1]), {}),
+    "triplet_margin_loss-even": ((Z, T, Z[::-1]), {"norm_degree": 4, "axis": 0, "margin": 0.3, "eps": 0.01}),
+    "dice_loss": ((IMAGES, MARKED), {}),
+    "dice_loss-weighted": ((IMAGES, MARKED), {"class_weights": np.arange(1.0, 4), "alpha": 0.3, "reduction": "sum"}),
+    "dice_loss-foreground": ((IMAGES, MARKED), {"ignore_background": True, "reduction": "none", "axis": (0, 2)}),
+    "dice_loss-one": ((IMAGES[..., 0], MARKED[..., :1]), {}),
+    "multiclass_generalized_dice_loss": ((IMAGES, MARKED), {"ignore_background": True}),
+    "binary_dice_loss": ((IMAGES[..., 0], MARKED[..., 0]), {"smooth": 0.5}),
 }
 
 
 @pytest.mark.parametrize("name", TABLE)
 def test_values_and_gradients_are_optaxs(name, x64):
     (x, *rest), options = TABLE[name]
-    ours, theirs = (getattr(library, name.split("-")[0]) for library in (jo, optax))
+    ours, theirs = (getattr(library.losses, name.split("-")[0]) for library in (jo, optax))
 
     def both(f):
         value = f(jnp.asarray(x), *rest, **options)
         return value, jax.grad(lambda x: jnp.sum(f(x, *rest, **options)))(jnp.asarray(x))
 
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        want = both(theirs)
-    for a, b in zip(both(ours), want, strict=True):
+        want = jit(both, static_argnums=0)(theirs)
+    for a, b in zip(jit(both, static_argnums=0)(ours), want, strict=True):
         assert a.shape == b.shape and a.dtype == jnp.float64
         np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-13)
+
+
+def test_a_fenchel_young_loss_is_optaxs_and_of_logsumexp_the_cross_entropy(x64):
+    args = jnp.asarray(Z), jnp.asarray(T)
+    loss = jo.losses.make_fenchel_young_loss(jax.nn.logsumexp)
+    np.testing.assert_allclose(loss(*args), optax.losses.make_fenchel_young_loss(jax.nn.logsumexp)(*args), rtol=1e-12)
+    one_hot = jax.nn.one_hot(CLASSES, 5)
+    np.testing.assert_allclose(loss(args[0], one_hot), jo.softmax_cross_entropy(args[0], one_hot), rtol=1e-12)
+    np.testing.assert_allclose(jax.grad(lambda z: jnp.sum(loss(z, args[1])))(args[0]), P - T, atol=1e-12)
+
+
+def test_losses_by_margins_at_the_ends():
+    big = jnp.asarray([[3e38, -jnp.inf, 0.0], [1.0, 2.0, -jnp.inf]])
+    labels = jnp.asarray([0, 1])
+    for name in ("multiclass_hinge_loss", "multiclass_perceptron_loss", "multiclass_sparsemax_loss"):
+        loss = getattr(jo.losses, name)
+        outside = loss(jnp.ones((2, 3)), jnp.asarray([3, -1]))
+        assert np.isnan(outside).all(), name  # no class, and not another one
+        np.testing.assert_allclose(loss(big[:, :2][1:], labels[1:]), 0.0, atol=1e-6)
+        assert loss(jnp.ones((2, 4, 3), jnp.bfloat16), jnp.zeros((2, 4), jnp.int8)).dtype == jnp.float32
+    np.testing.assert_array_equal(jo.losses.multiclass_perceptron_loss(big, labels), 0.0)
+    np.testing.assert_allclose(jo.losses.sparsemax_loss(jnp.asarray([-3e38, 3e38, 0.0]), jnp.zeros(3)), [0, 3e38, 0.25])
+    nothing = jo.losses.ranking_softmax_loss(jnp.ones((2, 3)), jnp.ones((2, 3)), where=jnp.zeros((2, 3), bool))
+    assert nothing == 0
+    slope = jax.grad(lambda z: jo.losses.ranking_softmax_loss(z, jnp.ones((1, 2)), where=jnp.zeros((1, 2), bool)))
+    np.testing.assert_array_equal(slope(jnp.full((1, 2), jnp.nan)), 0.0)
+    log_t = jnp.asarray([0.0, -jnp.inf])
+    np.testing.assert_array_equal(jo.losses.kl_divergence_with_log_targets(log_t, log_t), 0.0)
+    odd = jo.losses.triplet_margin_loss(jnp.zeros((1, 2)), jnp.ones((1, 2)), jnp.zeros((1, 2)), norm_degree=3, eps=0.0)
+    np.testing.assert_allclose(odd, 2 ** (1 / 3) + 1, rtol=1e-6)  # |x|**3, not x**3
+
+
+def test_probabilities_of_one_region_need_not_be_one():
+    p, t = jnp.asarray([[0.9, 0.2]]), jnp.asarray([[1.0, 0.0]])
+    both, said, true = 0.9, 1.1, 1.0
+    want = 1 - (both + 1) / (both + 0.5 * (said - both) + 0.5 * (true - both) + 1)
+    np.testing.assert_allclose(jo.losses.binary_dice_loss(p, t, apply_sigmoid=False), want, rtol=1e-6)
+    with pytest.raises(jo.errors.TreeError, match=r"in \[0, 1\]"):
+        jo.losses.binary_dice_loss(2 * p, t, apply_sigmoid=False)
+    with pytest.raises(jo.errors.TreeError, match="add up to 1"):
+        jo.losses.dice_loss(jnp.full((1, 2, 3), 0.5), jnp.ones((1, 2, 3)), apply_softmax=False)
 
 
 # ---- connectionist temporal classification --------------------------------------------------------------

@@ -385,6 +385,12 @@ NUMBERS = {
     *("power", "exponent", "decay_rate", "div_factor", "final_div_factor"),
 }
 COUNTS = {"transition_steps", "transition_begin", "warmup_steps", "decay_steps", "stable_steps"}
+NONE_BELOW = {  # a negative count is none, as in optax
+    (name, argument)
+    for name in ("linear_schedule", "polynomial_schedule", "exponential_decay", "inverse_time_decay",
+                 "warmup_exponential_decay_schedule")
+    for argument in ("transition_steps", "transition_begin")
+}  # fmt: skip
 REFUSED = [
     # every number of every schedule
     *(
@@ -401,7 +407,8 @@ REFUSED = [
         for name in GOOD
         for argument in inspect.signature(getattr(jo, name)).parameters
         if argument in COUNTS
-        for bad, kind in [(-1, VALUE), (2**31, VALUE), *((b, KIND) for b in (2.5, 2.0, True, "5", None))]
+        for bad, kind in [(-1, VALUE), *((b, KIND) for b in (2.5, float("inf"), True, "5", None))]
+        if bad != -1 or (name, argument) not in NONE_BELOW
     ),
     ("linear_schedule", {"init_value": np.ones(3)}, KIND, "array([1., 1., 1.])"),
     ("linear_schedule", {"init_value": float("inf")}, VALUE, "inf"),
@@ -420,7 +427,6 @@ REFUSED = [
     ("warmup_cosine_decay_schedule", {"decay_steps": 0}, VALUE, "decay_steps=0"),
     ("warmup_stable_decay_schedule", {"decay_steps": 0}, VALUE, "decay_steps=0"),
     ("warmup_stable_decay_schedule", {"decay": "exp"}, VALUE, "decay='exp'"),
-    ("warmup_stable_decay_schedule", {"stable_steps": 2**31 - 1}, VALUE, str(2**31 + 19)),
     ("piecewise_constant_schedule", {"boundaries_and_scales": [(5, 0.1)]}, KIND, "[(5, 0.1)]"),
     ("piecewise_constant_schedule", {"boundaries_and_scales": {-5: 0.1}}, VALUE, "-5"),
     ("piecewise_constant_schedule", {"boundaries_and_scales": {5.5: 0.1}}, KIND, "5.5"),
@@ -558,6 +564,41 @@ def test_steps_beyond_int32_are_the_last(step):
     assert [float(schedule(step)) for schedule in made] == [0.25, 0.125, 0.5]
     with jax.enable_x64(True):
         assert [float(schedule(step)) for schedule in made] == [0.25, 0.125, 0.5]
+
+
+@pytest.mark.parametrize("x64", [False, True])
+def test_counts_may_be_beyond_int32_and_whole_floats(x64):
+    n = 10**10
+    with jax.enable_x64(x64):
+        made = {
+            "line": jo.linear_schedule(1.0, 0.0, n), "cosine": jo.cosine_decay_schedule(1.0, n),
+            "stairs": jo.exponential_decay(1.0, n, 0.5, staircase=True), "smooth": jo.exponential_decay(1.0, n, 0.5),
+            "later": jo.linear_schedule(1.0, 0.0, 10, transition_begin=n),
+            "root": jo.inverse_sqrt_schedule(1.0, n, 1.0),
+            "joined": jo.join_schedules([jo.constant_schedule(1.0), jo.constant_schedule(0.5)], [n]),
+            "scaled": jo.piecewise_constant_schedule(1.0, {n: 0.1}),
+            "cycle": jo.linear_onecycle_schedule(n, 1.0, div_factor=1.0, final_div_factor=1.0),
+        }  # fmt: skip
+        for name, schedule in made.items():
+            values = [float(schedule(jnp.int32(step))) for step in (0, 100)]
+            np.testing.assert_allclose(values, 1.0, rtol=1e-6, err_msg=name)
+        half = float(made["line"](jnp.int32(2**31 - 1)))
+        np.testing.assert_allclose(half, 1 - (2**31 - 1) / n, rtol=1e-6)
+    steps = jnp.arange(12)
+    whole, floats = (jo.warmup_cosine_decay_schedule(0.0, 1.0, w, d) for w, d in ((4, 10), (40 * 0.1, np.float64(1e1))))
+    np.testing.assert_array_equal(whole(steps), floats(steps))
+
+
+def test_no_transition_is_logged_and_constant(caplog):
+    for steps in (0, -3):
+        with caplog.at_level("INFO", logger="jaxopt_ko"), jax.numpy_dtype_promotion("standard"):
+            for name, more in (("linear_schedule", (0.5,)), ("polynomial_schedule", (0.5, 2.0))):
+                schedules = [getattr(library, name)(2.0, *more, steps) for library in (jo, optax)]
+                assert [float(schedule(7)) for schedule in schedules] == [2.0, 2.0]
+            assert [float(lib.exponential_decay(2.0, steps, 0.5)(7)) for lib in (jo, optax)] == [2.0, 2.0]
+    assert [r.getMessage() for r in caplog.records if "transition_steps=-3 is negative" in r.getMessage()]
+    ours, theirs = (lib.linear_schedule(1.0, 0.0, 4, -2) for lib in (jo, optax))
+    np.testing.assert_allclose([ours(t) for t in range(6)], [theirs(t) for t in range(6)], rtol=1e-6)
 
 
 def test_steps_may_lie_between():

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxopt_ko.errors import TreeError, describe, say
+from jaxopt_ko.errors import TreeError, check_numbers, describe, say
 from jaxopt_ko.numerics import or_one, safe_sqrt
 from jaxopt_ko.tree import compute_dtype
 
@@ -15,6 +15,7 @@ Axis = int | tuple[int, ...] | None
 
 def floating(who: str, what: str, x: ArrayLike) -> jax.Array:
     """An array of real floating-point numbers."""
+    check_numbers(who, what, x)
     array = jnp.asarray(x)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         say(TreeError, who, f"{what} must be real floating-point numbers", describe(array),
@@ -27,6 +28,7 @@ def difference(who: str, predictions: ArrayLike, targets: ArrayLike | None) -> j
     p = floating(who, "predictions", predictions)
     if targets is None:
         return p.astype(compute_dtype(p.dtype))
+    check_numbers(who, "targets", targets)
     t = jnp.asarray(targets)
     if t.shape != p.shape:
         say(TreeError, who, f"targets must have the predictions' shape {p.shape}", describe(t),
@@ -51,6 +53,8 @@ def alike(who: str, **arrays: ArrayLike) -> list[jax.Array]:
     """Arrays of one shape, in float32 at least; the first must be floating, the others may be integers or bools."""
     (name, first), *rest = arrays.items()
     x = floating(who, name, first)
+    for other, value in rest:
+        check_numbers(who, other, value)
     others = [(other, jnp.asarray(value)) for other, value in rest]
     for other, y in others:
         if y.shape != x.shape:
@@ -62,14 +66,56 @@ def alike(who: str, **arrays: ArrayLike) -> list[jax.Array]:
     return [x.astype(wide), *(y.astype(wide) for _, y in others)]
 
 
+def taking_part(where: ArrayLike | None) -> jax.Array | None:
+    """bool[...], or None."""
+    if where is None:
+        return None
+    check_numbers("where", "what takes part", where)
+    return jnp.asarray(where).astype(bool)
+
+
 def summed(x: jax.Array, axis: Axis, where: ArrayLike | None = None) -> jax.Array:
     """The sum over some axes, of what takes part."""
-    return jnp.sum(x, axis=axis, where=None if where is None else jnp.asarray(where, bool))
+    return jnp.sum(x, axis=axis, where=taking_part(where))
+
+
+def listed(who: str, what: str, x: ArrayLike, shape: tuple[int, ...]) -> jax.Array:
+    """bool[...] of that shape."""
+    check_numbers(who, what, x)
+    mask = jnp.asarray(x).astype(bool)
+    if mask.shape != shape:
+        say(TreeError, who, f"{what} must have the shape {shape}", describe(mask),
+            "Shapes are never broadcast: use jnp.broadcast_to where that is meant")  # fmt: skip
+    return mask
+
+
+def chosen(who: str, scores: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Scores float[..., classes] in float32 at least; that of each label, NaN where it is no class; the labels one-hot.
+
+    labels: int[...].
+    """
+    z, y = floating(who, "scores", scores), jnp.asarray(labels)
+    z = z.astype(compute_dtype(z.dtype))
+    if not jnp.issubdtype(y.dtype, jnp.integer) or y.shape != z.shape[:-1] or not z.ndim:
+        say(TreeError, who, "scores must be float[..., classes], labels int[...], the index of a class for each",
+            f"{describe(z)} and {describe(y)}", "For one-hot labels pass jnp.argmax(labels, -1)")  # fmt: skip
+    one_hot = jax.nn.one_hot(y, z.shape[-1], dtype=z.dtype)
+    found = jnp.sum(jnp.where(one_hot > 0, z, jnp.zeros_like(z)), axis=-1)
+    inside = jnp.any(one_hot > 0, axis=-1)
+    return z, jnp.where(inside, found, jnp.full_like(found, jnp.nan)), one_hot
+
+
+def power(x: jax.Array, exponent: ArrayLike) -> jax.Array:
+    """x**exponent for x >= 0, with derivative 0 at 0."""
+    positive = x > 0
+    raised = jnp.power(jnp.where(positive, x, jnp.ones_like(x)), jnp.asarray(exponent).astype(x.dtype))
+    return jnp.where(positive, raised, jnp.zeros_like(x))
 
 
 def length(x: jax.Array, axis: Axis, where: ArrayLike | None = None) -> jax.Array:
     """The Euclidean norm over some axes, kept as ones, with derivative 0 at 0; no square overflows."""
-    x = x if where is None else jnp.where(jnp.asarray(where, bool), x, jnp.zeros_like(x))
+    there = taking_part(where)
+    x = x if there is None else jnp.where(there, x, jnp.zeros_like(x))
     most = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=axis, keepdims=True, initial=0.0))
     unit = or_one(most)
     return unit * safe_sqrt(jnp.sum(jnp.square(x / unit), axis=axis, keepdims=True))

@@ -8,11 +8,23 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxopt_ko.errors import FRACTION, NONNEGATIVE, TreeError, check_number, describe, say
-from jaxopt_ko.losses.arrays import Axis, alike, axes_of, floating, summed
+from jaxopt_ko.errors import (
+    FINITE,
+    FRACTION,
+    NONNEGATIVE,
+    TreeError,
+    check_number,
+    check_numbers,
+    deprecated,
+    describe,
+    options,
+    say,
+)
+from jaxopt_ko.losses.arrays import Axis, alike, axes_of, floating, power, summed, taking_part
 from jaxopt_ko.tree import compute_dtype
 
 
+@options
 def softmax_cross_entropy_with_integer_labels(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -57,6 +69,7 @@ def softmax_cross_entropy_with_integer_labels(
 
     if where is None:
         return jnp.where(inside, jax.nn.logsumexp(z, axis=-1) - chosen(z), jnp.nan)
+    check_numbers(who, "where", where)
     mask = jnp.asarray(where).astype(bool)
     if mask.shape not in (batch, jnp.shape(logits)):
         say(TreeError, who, f"where must have the shape {batch} of labels or {jnp.shape(logits)} of logits",
@@ -70,6 +83,7 @@ def softmax_cross_entropy_with_integer_labels(
     return jnp.where(some, loss, jnp.zeros_like(loss))
 
 
+@options
 def softmax_cross_entropy(
     logits: ArrayLike, labels: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None
 ) -> jax.Array:
@@ -80,8 +94,9 @@ def softmax_cross_entropy(
     """
     who = "softmax_cross_entropy"
     z, y = alike(who, logits=logits, labels=labels)
-    log_p = jax.nn.log_softmax(z, axis=axis, where=None if where is None else jnp.asarray(where, bool))
-    used = y != 0 if where is None else (y != 0) & jnp.asarray(where, bool)
+    there = taking_part(where)
+    log_p = jax.nn.log_softmax(z, axis=axis, where=there)
+    used = y != 0 if there is None else (y != 0) & there
     log_p = jnp.where(used, log_p, jnp.zeros_like(log_p))
     return -summed(y * log_p, axis, where)
 
@@ -89,6 +104,22 @@ def softmax_cross_entropy(
 def safe_softmax_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     """`softmax_cross_entropy` along the last axis: optax's name for what is safe with logits of -inf."""
     return softmax_cross_entropy(logits, labels)
+
+
+@options
+def poly_loss_cross_entropy(
+    logits: ArrayLike, labels: ArrayLike, *, epsilon: float = 2.0, axis: Axis = -1, where: ArrayLike | None = None
+) -> jax.Array:
+    """`softmax_cross_entropy` plus epsilon times sum_j y_j (1 - p_j): more weight for what is nearly right already.
+
+    The first two terms of the series of the cross entropy in 1 - p, the first with another factor. epsilon: 2 for
+    images' classes, -1 for detection, in the paper. Leng et al. 2022, arXiv:2204.12511, equation 6.
+    """
+    who = "poly_loss_cross_entropy"
+    check_number(who, "epsilon", epsilon, FINITE)
+    z, y = alike(who, logits=logits, labels=labels)
+    p = jax.nn.softmax(z, axis=axis, where=taking_part(where))
+    return softmax_cross_entropy(z, y, axis, where) + epsilon * summed(y * (1 - p), axis, where)
 
 
 def sigmoid_binary_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
@@ -110,7 +141,7 @@ def sigmoid_focal_loss(
     z, y = alike(who, logits=logits, labels=labels)
     p = jax.nn.sigmoid(z)
     wrong = p * (1 - y) + (1 - p) * y
-    modulated = jnp.ones_like(wrong) if isinstance(gamma, int | float) and gamma == 0 else _power(wrong, gamma)
+    modulated = jnp.ones_like(wrong) if isinstance(gamma, int | float) and gamma == 0 else power(wrong, gamma)
     loss = modulated * sigmoid_binary_cross_entropy(z, y)
     if alpha is None:
         return loss
@@ -118,13 +149,7 @@ def sigmoid_focal_loss(
     return (alpha * y + (1 - alpha) * (1 - y)) * loss
 
 
-def _power(x: jax.Array, exponent: float) -> jax.Array:
-    """x**exponent for x >= 0, with derivative 0 at 0."""
-    positive = x > 0
-    raised = jnp.power(jnp.where(positive, x, jnp.ones_like(x)), jnp.asarray(exponent).astype(x.dtype))
-    return jnp.where(positive, raised, jnp.zeros_like(x))
-
-
+@options
 def smooth_labels(labels: ArrayLike, alpha: float, *, axis: Axis = -1, where: ArrayLike | None = None) -> jax.Array:
     """(1 - alpha) y + alpha / classes: a little of each label's weight for every class along `axis`.
 
@@ -134,17 +159,13 @@ def smooth_labels(labels: ArrayLike, alpha: float, *, axis: Axis = -1, where: Ar
     check_number(who, "alpha", alpha, FRACTION)
     y = floating(who, "labels", labels)
     y = y.astype(compute_dtype(y.dtype))
-    there = jnp.ones(y.shape, bool) if where is None else jnp.broadcast_to(jnp.asarray(where, bool), y.shape)
+    there = taking_part(where)
+    there = jnp.ones(y.shape, bool) if there is None else jnp.broadcast_to(there, y.shape)
     classes = jnp.sum(there, axis=axis, keepdims=True).astype(y.dtype)
     return (1 - alpha) * y + alpha / classes
 
 
-def hinge_loss(predictor_outputs: ArrayLike, targets: ArrayLike) -> jax.Array:
-    """max(0, 1 - p t) for targets of -1 and 1: nothing for what is right by a margin of one."""
-    p, t = alike("hinge_loss", predictor_outputs=predictor_outputs, targets=targets)
-    return jnp.maximum(0, 1 - p * t)
-
-
+@options
 def kl_divergence(
     log_predictions: ArrayLike, targets: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None
 ) -> jax.Array:
@@ -153,12 +174,35 @@ def kl_divergence(
     return summed(_relative(log_p, t), axis, where)
 
 
+@options
+def kl_divergence_with_log_targets(
+    log_predictions: ArrayLike, log_targets: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None
+) -> jax.Array:
+    """sum t (log t - log p) along `axis`, from the logarithms of both; 0 log 0 is 0."""
+    both = {"log_predictions": log_predictions, "log_targets": log_targets}
+    log_p, log_t = alike("kl_divergence_with_log_targets", **both)
+    t = jnp.exp(log_t)
+    positive = t > 0
+    apart = jnp.where(positive, log_t, jnp.zeros_like(t)) - jnp.where(positive, log_p, jnp.zeros_like(t))
+    return summed(t * apart, axis, where)
+
+
+@options
 def generalized_kl_divergence(
     log_predictions: ArrayLike, targets: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None
 ) -> jax.Array:
     """sum t (log t - log p) + p - t: `kl_divergence` for what need not add up to one, convex and never negative."""
     log_p, t = alike("generalized_kl_divergence", log_predictions=log_predictions, targets=targets)
     return summed(_relative(log_p, t) + jnp.exp(log_p) - t, axis, where)
+
+
+@options
+def convex_kl_divergence(
+    log_predictions: ArrayLike, targets: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None
+) -> jax.Array:
+    """Deprecated name of `generalized_kl_divergence`."""
+    deprecated("convex_kl_divergence", "generalized_kl_divergence")
+    return generalized_kl_divergence(log_predictions, targets, axis, where)
 
 
 def _relative(log_p: jax.Array, t: jax.Array) -> jax.Array:

@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, TreeError, check_number, describe, say
-from jaxopt_ko.losses.arrays import Axis, alike, floating, length, summed
+from jaxopt_ko.errors import FINITE, NONNEGATIVE, POSITIVE, TreeError, check_number, describe, options, say
+from jaxopt_ko.losses.arrays import Axis, alike, floating, length, power, summed
 from jaxopt_ko.numerics import ratio
 from jaxopt_ko.tree import compute_dtype
 
 
+@options
 def cosine_similarity(
     predictions: ArrayLike,
     targets: ArrayLike,
@@ -28,6 +29,7 @@ def cosine_similarity(
     return summed(p * t, axis, where)
 
 
+@options
 def cosine_distance(
     predictions: ArrayLike,
     targets: ArrayLike,
@@ -38,6 +40,35 @@ def cosine_distance(
 ) -> jax.Array:
     """1 - `cosine_similarity`, of the same arguments: 0 for one direction, 2 for opposite ones."""
     return 1 - cosine_similarity(predictions, targets, epsilon=epsilon, axis=axis, where=where)
+
+
+@options
+def triplet_margin_loss(
+    anchors: ArrayLike,
+    positives: ArrayLike,
+    negatives: ArrayLike,
+    axis: int = -1,
+    norm_degree: float = 2,
+    margin: float = 1.0,
+    eps: float = 1e-6,
+) -> jax.Array:
+    """max(0, d(a, p) - d(a, n) + margin), d(x, y) = (sum |x - y|**k + eps)**(1/k) along `axis`, k = norm_degree.
+
+    An anchor is to be nearer to its positive than to its negative by a margin. The three: float[...] of one shape.
+    Balntas et al. 2016, BMVC.
+    """
+    who = "triplet_margin_loss"
+    for name, number, domain in (
+        ("norm_degree", norm_degree, POSITIVE), ("margin", margin, FINITE), ("eps", eps, NONNEGATIVE)
+    ):  # fmt: skip
+        check_number(who, name, number, domain)
+    a, p, n = alike(who, anchors=anchors, positives=positives, negatives=negatives)
+
+    def distance(x: jax.Array) -> jax.Array:
+        powers = jnp.square(x) if norm_degree == 2 else power(jnp.abs(x), norm_degree)
+        return power(jnp.sum(powers, axis=axis) + eps, 1 / norm_degree)
+
+    return jnp.maximum(distance(a - p) - distance(a - n) + margin, 0)
 
 
 def ntxent(embeddings: ArrayLike, labels: ArrayLike, temperature: float = 0.07) -> jax.Array:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from jax import Array
 
 from jaxopt_ko.compose import chain, leafwise
-from jaxopt_ko.errors import FRACTION, NONNEGATIVE
+from jaxopt_ko.errors import NONNEGATIVE, UNIT
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.numerics import inner, safe_rsqrt, safe_sqrt
 from jaxopt_ko.transforms.decay import add_decayed_weights
@@ -43,7 +43,7 @@ def scale_by_adadelta(rho: Hyper = 0.9, eps: Hyper = 1e-6, *, nu_dtype: DType | 
         e_x = h.rho * e_x + inner((1 - h.rho) * dx, dx)
         return dx, e_g, e_x
 
-    hypers = {"rho": (rho, FRACTION), "eps": (eps, NONNEGATIVE)}
+    hypers = {"rho": (rho, UNIT), "eps": (eps, NONNEGATIVE)}
     dtypes = {"nu_dtype": nu_dtype}
     return leafwise(
         "scale_by_adadelta", ScaleByAdaDeltaState, init=init, rule=rule, hypers=hypers, dtypes=dtypes,

@@ -12,7 +12,7 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
-from jaxopt_ko.errors import FRACTION, NONNEGATIVE, THRESHOLD, check_hyper, check_size
+from jaxopt_ko.errors import NONNEGATIVE, THRESHOLD, UNIT, check_hyper, check_size
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.numerics import inner, ratio, safe_sqrt
 from jaxopt_ko.transforms.averaging import ema
@@ -158,7 +158,7 @@ def adafactor(
     if multiply_by_parameter_scale:
         rules.append(scale_by_param_block_rms(stack_axes=stack_axes))
     if momentum is not None:
-        check_hyper("adafactor", "momentum", momentum, FRACTION)
+        check_hyper("adafactor", "momentum", momentum, UNIT)
         rules.append(ema(momentum, debias=False, accumulator_dtype=dtype_momentum))
     if weight_decay_rate is not None:
         check_hyper("adafactor", "weight_decay_rate", weight_decay_rate, NONNEGATIVE)

@@ -15,7 +15,7 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
-from jaxopt_ko.errors import FRACTION, NONNEGATIVE
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE, UNIT
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.numerics import inner, next_count, ratio, safe_sqrt
 from jaxopt_ko.transforms.decay import add_decayed_weights
@@ -84,9 +84,10 @@ def scale_by_adam(
         v_hat = v / h.c2
         return ratio(m_hat, safe_sqrt(v_hat + h.eps_root) + h.eps), m, v
 
+    decay = FRACTION if bias_correction else UNIT  # of 1 no weight is ever gathered
     hypers = {
-        "b1": (b1, FRACTION),
-        "b2": (b2, FRACTION),
+        "b1": (b1, decay),
+        "b2": (b2, decay),
         "eps": (eps, NONNEGATIVE),
         "eps_root": (eps_root, NONNEGATIVE),
     }

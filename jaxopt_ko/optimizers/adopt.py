@@ -7,7 +7,7 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
-from jaxopt_ko.errors import FRACTION, NONNEGATIVE
+from jaxopt_ko.errors import NONNEGATIVE, UNIT
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.numerics import inner, ratio, safe_sqrt, scalar_dtype
 from jaxopt_ko.optimizers.adam import ScaleByAdamState
@@ -64,8 +64,8 @@ def scale_by_adopt(
         shared=shared,
         rule=rule,
         hypers={
-            "b1": (b1, FRACTION),
-            "b2": (b2, FRACTION),
+            "b1": (b1, UNIT),
+            "b2": (b2, UNIT),
             "eps": (eps, NONNEGATIVE),
             "clip_value_fn": (clip_value_fn, NONNEGATIVE),
         },

@@ -158,7 +158,7 @@ def scale_by_distance_over_gradients(
         size = length(x)
         return (
             relative * (1 + size),
-            jnp.expand_dims(full_like(size), 0),
+            jnp.expand_dims(full_like(size, 0.0), 0),
             x
             if param_dtype is None
             else x.astype(common_dtype(param_dtype, jnp.complex64) if is_complex(x.dtype) else param_dtype),

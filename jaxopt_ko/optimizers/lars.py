@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko.compose import chain, labels_of_mask, leafwise, masked, partition
-from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_choice, check_hyper
+from jaxopt_ko.errors import NONNEGATIVE, UNIT, check_choice, check_hyper
 from jaxopt_ko.lift import Scalars, recipe
 from jaxopt_ko.numerics import length, quotient
 from jaxopt_ko.transforms.decay import add_decayed_weights
@@ -45,7 +45,7 @@ def lars(
     where one is 0, or where trust_ratio_mask is False, as it should be for biases. Needs params.
     """
     check_choice("lars", "norms", norms, NORMS)
-    check_hyper("lars", "momentum", momentum, FRACTION)
+    check_hyper("lars", "momentum", momentum, UNIT)
     trust = scale_by_trust_ratio(0.0, trust_coefficient, eps, stack_axes=stack_axes)
     if norms == "separate":
         decayed = _separate_norms(trust_coefficient, eps, weight_decay, stack_axes)

@@ -10,7 +10,7 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
-from jaxopt_ko.errors import FRACTION, POSITIVE, check_choice
+from jaxopt_ko.errors import POSITIVE, UNIT, check_choice
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
@@ -34,7 +34,7 @@ def scale_by_lion(
     mu_dtype: DType | None = None,
     *,
     mode: str = "hard",
-    smooth_beta: Hyper | None = None,
+    smooth_beta: Hyper = 1.0,
 ) -> GradientTransformation:
     """The sign of a mean that leans on the new gradient.
 
@@ -42,7 +42,7 @@ def scale_by_lion(
     u   = sign(c)                  "hard", the paper's;  "smooth": tanh(smooth_beta c);  "refined": c within [-1, 1]
     m_t = b2 m + (1 - b2) g
 
-    smooth_beta: 1 if None. The sign of a complex number is z / |z|; the other two modes are for real leaves.
+    The sign of a complex number is z / |z|; the other two modes are for real leaves.
     """
     check_choice("scale_by_lion", "mode", mode, MODES)
 
@@ -57,9 +57,9 @@ def scale_by_lion(
         return jnp.sign(c) if mode == "hard" else jnp.clip(c, -1, 1), m
 
     hypers = {
-        "b1": (b1, FRACTION),
-        "b2": (b2, FRACTION),
-        "smooth_beta": (1.0 if smooth_beta is None else smooth_beta, POSITIVE),
+        "b1": (b1, UNIT),
+        "b2": (b2, UNIT),
+        "smooth_beta": (smooth_beta, POSITIVE),
     }
     dtypes = {"mu_dtype": mu_dtype}
     return leafwise(
@@ -77,7 +77,7 @@ def lion(
     mask: PyTree | Callable[[Params], PyTree] | None = None,
     *,
     mode: str = "hard",
-    smooth_beta: Hyper | None = None,
+    smooth_beta: Hyper = 1.0,
 ) -> GradientTransformation:
     """The step -lr (u + weight_decay p) of `scale_by_lion`: half the memory of AdamW. Needs params.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.compose import chain
 from jaxopt_ko.lift import recipe
 from jaxopt_ko.transforms.noise import add_noise
@@ -13,11 +14,17 @@ from jaxopt_ko.types import GradientTransformation, Hyper
 
 @recipe
 def noisy_sgd(
-    learning_rate: Hyper, eta: Hyper = 0.01, gamma: Hyper = 0.55, key: Array | int | None = None
+    learning_rate: Hyper,
+    eta: Hyper = 0.01,
+    gamma: Hyper = 0.55,
+    key: Array | int | None = None,
+    *,
+    seed: int | None = None,
 ) -> GradientTransformation:
     """The step -lr (g + noise of variance eta / t**gamma): finds its way out of poor basins of very deep networks.
 
-    key: a JAX PRNG key or an integer seed; HyperparameterTypeError without one. Not for a minimum to many digits.
+    key: a JAX PRNG key or an integer seed, 0 with a warning if there is none; seed: its deprecated name. Not for a
+    minimum to many digits.
     """
     step = scale_by_learning_rate(learning_rate)
-    return chain(add_noise(eta, gamma, key), step)
+    return chain(add_noise(eta, gamma, errors.key_or_zero("noisy_sgd", key, seed)), step)

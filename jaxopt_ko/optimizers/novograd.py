@@ -10,7 +10,7 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
-from jaxopt_ko.errors import FRACTION, NONNEGATIVE
+from jaxopt_ko.errors import NONNEGATIVE, UNIT
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.numerics import inner, ratio, safe_sqrt
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
@@ -59,8 +59,8 @@ def scale_by_novograd(
         return m, m, v
 
     hypers = {
-        "b1": (b1, FRACTION),
-        "b2": (b2, FRACTION),
+        "b1": (b1, UNIT),
+        "b2": (b2, UNIT),
         "eps": (eps, NONNEGATIVE),
         "eps_root": (eps_root, NONNEGATIVE),
         "weight_decay": (weight_decay, NONNEGATIVE),

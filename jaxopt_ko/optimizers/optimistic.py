@@ -89,3 +89,25 @@ def optimistic_adam_v2(
     rule = scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov, nu_dtype=nu_dtype)
     optimism = scale_by_optimistic_gradient(alpha, beta, from_zero=from_zero)
     return chain(rule, optimism, scale_by_learning_rate(learning_rate))
+
+
+@recipe
+def optimistic_adam(
+    learning_rate: Hyper,
+    optimism: Hyper | None = None,
+    b1: Hyper = 0.9,
+    b2: Hyper = 0.999,
+    eps: Hyper = 1e-8,
+    eps_root: Hyper = 0.0,
+    mu_dtype: DType | None = None,
+    *,
+    nesterov: bool = True,
+) -> GradientTransformation:
+    """Deprecated: -(learning_rate r_t + optimism (r_t - r_{t-1})), as `optimistic_adam_v2` with other words.
+
+    optimism: learning_rate if None.
+    """
+    errors.deprecated("optimistic_adam", "optimistic_adam_v2")
+    rule = scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov)
+    optimism = learning_rate if optimism is None else optimism
+    return chain(rule, scale_by_optimistic_gradient(learning_rate, optimism), scale_by_learning_rate(1.0))

@@ -9,7 +9,7 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, identity, leafwise
-from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_hyper
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE, UNIT, check_hyper
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.numerics import inner, ratio, safe_rsqrt, safe_sqrt, value_at, zero_count
 from jaxopt_ko.transforms.momentum import trace
@@ -78,7 +78,7 @@ def scale_by_rms(
         v_hat = v / h.c if bias_correction else v
         return (g * safe_rsqrt(v_hat + h.eps) if eps_in_sqrt else ratio(g, safe_sqrt(v_hat) + h.eps)), v
 
-    hypers = {"decay": (decay, FRACTION), "eps": (eps, NONNEGATIVE)}
+    hypers = {"decay": (decay, FRACTION if bias_correction else UNIT), "eps": (eps, NONNEGATIVE)}
     dtypes = {"nu_dtype": nu_dtype}
     if not bias_correction:
         return leafwise(
@@ -122,7 +122,7 @@ def scale_by_stddev(
         variance = jnp.maximum(v_hat - inner(m_hat, m_hat), 0)  # rounding alone can take it below zero
         return (g * safe_rsqrt(variance + h.eps) if eps_in_sqrt else ratio(g, safe_sqrt(variance) + h.eps)), m, v
 
-    hypers = {"decay": (decay, FRACTION), "eps": (eps, NONNEGATIVE)}
+    hypers = {"decay": (decay, FRACTION if bias_correction else UNIT), "eps": (eps, NONNEGATIVE)}
     dtypes = {"nu_dtype": nu_dtype}
     if not bias_correction:
         return leafwise(
@@ -159,6 +159,6 @@ def rmsprop(
     scaled = rule(decay, eps, initial_scale, eps_in_sqrt, bias_correction, nu_dtype=nu_dtype)
     step = scale_by_learning_rate(learning_rate)
     if momentum is not None:
-        check_hyper("rmsprop", "momentum", momentum, FRACTION)
+        check_hyper("rmsprop", "momentum", momentum, UNIT)
     velocity = identity() if momentum is None else trace(momentum, nesterov)
     return chain(scaled, step, velocity) if lr_in_velocity else chain(scaled, velocity, step)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jaxopt_ko.compose import chain, identity
-from jaxopt_ko.errors import FRACTION, check_hyper
+from jaxopt_ko.errors import FRACTION, UNIT, check_hyper
 from jaxopt_ko.lift import recipe
 from jaxopt_ko.transforms.momentum import trace
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
@@ -35,6 +35,6 @@ def sgd(
         check_hyper("sgd", "dampening", dampening, FRACTION)
     if momentum is None:
         return chain(identity(), step)
-    check_hyper("sgd", "momentum", momentum, FRACTION)
+    check_hyper("sgd", "momentum", momentum, UNIT)
     velocity = trace(momentum, nesterov, accumulator_dtype, dampening=dampening)
     return chain(step, velocity) if lr_in_velocity else chain(velocity, step)

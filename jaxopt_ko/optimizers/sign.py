@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko.compose import chain, leafwise
-from jaxopt_ko.errors import FRACTION, check_hyper
+from jaxopt_ko.errors import UNIT, check_hyper
 from jaxopt_ko.lift import Scalars, recipe
 from jaxopt_ko.transforms.averaging import ema
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
@@ -37,6 +37,6 @@ def sign_sgd(learning_rate: Hyper) -> GradientTransformation:
 @recipe
 def signum(learning_rate: Hyper, beta: Hyper = 0.9, accumulator_dtype: DType | None = None) -> GradientTransformation:
     """The step -lr sign(m_t), m_t = beta m + (1 - beta) g, kept in float32 at least by default."""
-    check_hyper("signum", "beta", beta, FRACTION)
+    check_hyper("signum", "beta", beta, UNIT)
     mean = ema(beta, debias=False, accumulator_dtype=accumulator_dtype)
     return chain(mean, scale_by_sign(), scale_by_learning_rate(learning_rate))

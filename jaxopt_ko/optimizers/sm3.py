@@ -11,7 +11,7 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
-from jaxopt_ko.errors import FRACTION, NONNEGATIVE, UNIT, check_hyper
+from jaxopt_ko.errors import NONNEGATIVE, UNIT, check_hyper
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
 from jaxopt_ko.numerics import ratio, safe_sqrt
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
@@ -56,7 +56,7 @@ def scale_by_sm3(
         m = h.b1 * m + (1 - h.b1) * ratio(g, safe_sqrt(v + h.eps))
         return m, mu, m
 
-    hypers = {"b1": (b1, FRACTION), "b2": (b2, UNIT), "eps": (eps, NONNEGATIVE)}
+    hypers = {"b1": (b1, UNIT), "b2": (b2, UNIT), "eps": (eps, NONNEGATIVE)}
     return leafwise(
         "scale_by_sm3",
         ScaleBySM3State,
@@ -79,5 +79,5 @@ def sm3(learning_rate: Hyper, momentum: Hyper = 0.9, *, stack_axes: PyTree = 0) 
 
     As AdaGrad's, its steps shrink for good; not for long runs without a warm start of the learning rate.
     """
-    check_hyper("sm3", "momentum", momentum, FRACTION)
+    check_hyper("sm3", "momentum", momentum, UNIT)
     return chain(scale_by_sm3(momentum, stack_axes=stack_axes), scale_by_learning_rate(learning_rate))

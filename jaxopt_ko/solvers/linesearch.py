@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko import errors, tree
-from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, check_choice, check_hyper, check_size
+from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, THRESHOLD, check_choice, check_hyper, check_size
 from jaxopt_ko.lift import known_as, once, transform
 from jaxopt_ko.numerics import zero_count
 from jaxopt_ko.solvers.objective import Objective, as_jax_grad, objective
@@ -91,6 +91,7 @@ def scale_by_backtracking_linesearch(
 
     f(x + a p) <= (1 + rtol) f(x) + slope_rtol a g'p + atol
 
+    increase_factor: infinity begins at max_learning_rate always.
     store_grad: keep the gradient at the end, for `value_and_grad_from_state`. verbose: print searches that fail.
     update(updates, state, params, value=, grad=, value_fn=, has_aux=False): value and grad at params. A search that
     fails takes its last step if f does not rise, and else none. Raises MissingArgumentError without these words.
@@ -98,8 +99,8 @@ def scale_by_backtracking_linesearch(
     """
     who = "scale_by_backtracking_linesearch"
     check_size(who, "max_backtracking_steps", max_backtracking_steps)
-    _check(who, POSITIVE, decrease_factor=decrease_factor, increase_factor=increase_factor,
-           max_learning_rate=max_learning_rate)  # fmt: skip
+    _check(who, POSITIVE, decrease_factor=decrease_factor, max_learning_rate=max_learning_rate)
+    _check(who, THRESHOLD, increase_factor=increase_factor)
     _check(who, NONNEGATIVE, slope_rtol=slope_rtol, atol=atol, rtol=rtol)
     search = backtracking(
         max_backtracking_steps, slope_rtol, decrease_factor, increase_factor, max_learning_rate, atol, rtol
@@ -108,7 +109,7 @@ def scale_by_backtracking_linesearch(
     def init(params: Params) -> ScaleByBacktrackingLinesearchState:
         one = jnp.ones((), tree.zeros_vector(params).dtype)
         inf = jnp.full_like(one, jnp.inf)
-        grad = jax.tree.map(tree.full_like, params) if store_grad else None
+        grad = tree.zeros_like(params) if store_grad else None
         info = BacktrackingLinesearchInfo(zero_count(), jnp.copy(inf))
         return ScaleByBacktrackingLinesearchState(one, inf, grad, info)
 
@@ -308,7 +309,7 @@ def _wolfe(who: str, nested: LineSearch, flat: LineSearch, verbose: bool, by_slo
         one = jnp.ones((), tree.zeros_vector(params).dtype)
         inf = jnp.full_like(one, jnp.inf)
         info = told(zero_count(), jnp.copy(inf), jnp.copy(inf), -jnp.copy(inf))
-        return ScaleByZoomLinesearchState(one, inf, jax.tree.map(tree.full_like, params), info)
+        return ScaleByZoomLinesearchState(one, inf, tree.zeros_like(params), info)
 
     def along(
         problem: Objective, p: Array, g: Array, value: Array, state: ScaleByZoomLinesearchState

@@ -9,7 +9,7 @@ from jax import Array
 from jaxopt_ko import errors
 from jaxopt_ko.averages import evaluated, keeps_average
 from jaxopt_ko.compose import leafwise
-from jaxopt_ko.errors import FRACTION
+from jaxopt_ko.errors import FRACTION, UNIT
 from jaxopt_ko.lift import Memory, Scalars, Step
 from jaxopt_ko.numerics import ratio
 from jaxopt_ko.tree import wide_copy, wide_like
@@ -43,7 +43,7 @@ def ema(decay: Hyper, debias: bool = True, accumulator_dtype: DType | None = Non
         s = h.decay * s + (1 - h.decay) * x
         return (s / h.c if debias else s), s
 
-    hypers = {"decay": (decay, FRACTION)}
+    hypers = {"decay": (decay, FRACTION if debias else UNIT)}
     dtypes = {"accumulator_dtype": accumulator_dtype}
     return leafwise(
         "ema", EmaState, init=init, shared=shared if debias else None, rule=rule, hypers=hypers, dtypes=dtypes,

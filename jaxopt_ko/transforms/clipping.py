@@ -11,7 +11,7 @@ from jax import Array
 
 from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import leafwise
-from jaxopt_ko.errors import NONNEGATIVE, THRESHOLD, check_examples, check_rank, check_same_trees
+from jaxopt_ko.errors import LIMIT, NONNEGATIVE, check_examples, check_rank, check_same_trees
 from jaxopt_ko.lift import Scalars
 from jaxopt_ko.numerics import length, mixing, quotient, real_dtype, root_mean_square
 from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, PyTree, Updates
@@ -25,7 +25,7 @@ def clip(max_delta: Hyper) -> GradientTransformation:
     def rule(g: Array, p: Array, h: Scalars) -> Array:
         return jnp.clip(g, -h.max_delta, h.max_delta)
 
-    return leafwise("clip", EmptyState, rule=rule, hypers={"max_delta": (max_delta, THRESHOLD)}, real=True)
+    return leafwise("clip", EmptyState, rule=rule, hypers={"max_delta": (max_delta, LIMIT)}, real=True)
 
 
 @errors.options
@@ -38,7 +38,7 @@ def clip_by_norm(max_norm: Hyper, *, stack_axes: PyTree = 0) -> GradientTransfor
     def rule(g: Array, p: Array, h: Scalars) -> Array:
         return _shortened(g, length(g), h.max_norm)
 
-    hypers = {"max_norm": (max_norm, THRESHOLD)}
+    hypers = {"max_norm": (max_norm, LIMIT)}
     return leafwise("clip_by_norm", EmptyState, rule=rule, hypers=hypers, stack_axes=stack_axes)
 
 
@@ -49,7 +49,7 @@ def clip_by_block_rms(threshold: Hyper, *, stack_axes: PyTree = 0) -> GradientTr
     def rule(g: Array, p: Array, h: Scalars) -> Array:
         return _shortened(g, root_mean_square(g), h.threshold)
 
-    hypers = {"threshold": (threshold, THRESHOLD)}
+    hypers = {"threshold": (threshold, LIMIT)}
     return leafwise("clip_by_block_rms", EmptyState, rule=rule, hypers=hypers, stack_axes=stack_axes)
 
 
@@ -66,7 +66,7 @@ def clip_by_global_norm(max_norm: Hyper) -> GradientTransformation:
     def rule(g: Array, p: Array, h: Scalars) -> Array:
         return _shortened(g, h.norm, h.max_norm)
 
-    hypers = {"max_norm": (max_norm, THRESHOLD)}
+    hypers = {"max_norm": (max_norm, LIMIT)}
     return leafwise("clip_by_global_norm", EmptyState, rule=rule, reduce=norm, hypers=hypers)
 
 
@@ -90,7 +90,7 @@ def adaptive_grad_clip(
         "adaptive_grad_clip",
         EmptyState,
         rule=rule,
-        hypers={"clipping": (clipping, THRESHOLD), "eps": (eps, NONNEGATIVE)},
+        hypers={"clipping": (clipping, LIMIT), "eps": (eps, NONNEGATIVE)},
         needs_params=True,
         stack_axes=stack_axes,
     )
@@ -103,6 +103,7 @@ def unitwise_norm(x: Array, axis: Axes | None = None, *, stack_axes: int = 0) ->
     and three axes, [in, out] and [in, heads, out]; all but the last for four and five, kernels of convolutions.
     stack_axes: leading axes that count arrays of one shape; `axis` is of one of them.
     """
+    errors.check_axes_option("unitwise_norm", "axis", axis)
     if stack_axes:
         return jax.vmap(lambda one: unitwise_norm(one, axis, stack_axes=stack_axes - 1))(x)
     wide = x.astype(tree.compute_dtype(x.dtype))

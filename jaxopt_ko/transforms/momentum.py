@@ -9,7 +9,7 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.compose import leafwise
-from jaxopt_ko.errors import FRACTION
+from jaxopt_ko.errors import FRACTION, UNIT
 from jaxopt_ko.lift import Memory, Scalars, Step
 from jaxopt_ko.tree import wide_like
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
@@ -56,7 +56,7 @@ def trace(
         init=init,
         shared=shared if damped else None,
         rule=rule,
-        hypers={"decay": (decay, FRACTION), "dampening": (0.0 if dampening is None else dampening, FRACTION)},
+        hypers={"decay": (decay, UNIT), "dampening": (0.0 if dampening is None else dampening, FRACTION)},
         dtypes={"accumulator_dtype": accumulator_dtype},
         counts=damped,
     )

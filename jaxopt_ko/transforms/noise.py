@@ -23,13 +23,15 @@ class AddNoiseState(NamedTuple):
     rng_key: Array  # a PRNG key, new at each step
 
 
-def add_noise(eta: Hyper, gamma: Hyper, key: Array | int | None = None) -> GradientTransformation:
+def add_noise(
+    eta: Hyper, gamma: Hyper, key: Array | int | None = None, *, seed: int | None = None
+) -> GradientTransformation:
     """u = g + noise of mean 0 and variance eta / t**gamma, t = 1, 2, …
 
-    eta: 0.01, 0.3 or 1 in the paper; gamma: 0.55; key: a JAX PRNG key or an integer seed. Raises
-    HyperparameterError for eta < 0, HyperparameterTypeError for a missing key.
+    eta: 0.01, 0.3 or 1 in the paper; gamma: 0.55; key: a JAX PRNG key or an integer seed, 0 with a warning if there is
+    none; seed: its deprecated name. Raises HyperparameterError for eta < 0.
     """
-    start = errors.check_key("add_noise", key)
+    start = errors.check_key("add_noise", errors.key_or_zero("add_noise", key, seed))
 
     def init(params: Params) -> AddNoiseState:
         return AddNoiseState(zero_count(), jnp.copy(start))  # a copy: the state may be donated

@@ -19,8 +19,15 @@ def incremental_update(new_tensors: Params, old_tensors: Params, step_size: floa
     """step_size new + (1 - step_size) old, computed in float32 at least, kept in old's dtype.
 
     Counters, truth values and PRNG keys have no average: they are new's. Keep the average in float32: bfloat16 cannot
-    hold a change of less than a 256th. Raises TreeError if the trees differ. A tensor that is None stays None.
+    hold a change of less than a 256th. Raises TreeError if the trees differ. Where the new tensor is None, there is
+    none.
     """
+    errors.check_number("incremental_update", "step_size", step_size, errors.FINITE)
+    if tree.structure(new_tensors) != tree.structure(old_tensors):
+        both = (tree.flatten(tensors, none_is_leaf=True) for tensors in (new_tensors, old_tensors))
+        (new, treedef), (old, old_treedef) = both
+        if treedef == old_treedef:
+            old_tensors = treedef.unflatten([None if n is None else o for n, o in zip(new, old, strict=True)])
     errors.check_same_trees("incremental_update", "new tensors", new_tensors, "old tensors", old_tensors)
 
     def mixed(new: Any, old: Any) -> Array:

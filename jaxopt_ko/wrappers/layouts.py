@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -59,19 +61,42 @@ def split_real_and_imaginary(inner: GradientTransformation) -> GradientTransform
     """`inner` on complex leaves as pairs of real ones; real leaves pass to it as they are.
 
     jax.grad of a real function gives the conjugate of the direction of ascent: conjugate it before update.
+    Extra arguments that are functions of the parameters (value_fn, obj_fn, residual_fn, grad_fn, constraints) or trees
+    like them (grad) are given for complex parameters, too, and shown to `inner` as they are for pairs.
+
+    opt = split_real_and_imaginary(soap(1e-3))  # for methods that are for real numbers alone
     """
     pair = opened("split_real_and_imaginary", "inner", inner)
     who = f"split_real_and_imaginary({name_of(pair)})"
 
     def init(params: Params, **problem: Any) -> SplitRealAndImaginaryState:
-        return SplitRealAndImaginaryState(pair.init(_split(params), **problem))
+        return SplitRealAndImaginaryState(pair.init(_split(params), **_for_pairs(problem)))
 
     def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
         state = as_state(who, state, SplitRealAndImaginaryState)
-        steps, new = pair.update(_split(updates), state.inner_state, _split(params), **extra)
+        steps, new = pair.update(_split(updates), state.inner_state, _split(params), **_for_pairs(extra))
         return _joined(steps), SplitRealAndImaginaryState(new)
 
     return pair_of(who, init, update)
+
+
+FUNCTIONS = ("value_fn", "obj_fn", "residual_fn", "grad_fn", "equality", "inequality")
+TREES = ("grad", "bounds")
+
+
+def _for_pairs(words: Mapping[str, Any]) -> dict[str, Any]:
+    """Extra arguments, as they are where parameters are pairs."""
+
+    def of_pairs(key: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(params: Params, *args: Any, **kwargs: Any) -> Any:
+            result = function(_joined(params), *args, **kwargs)
+            return _split(result) if key == "grad_fn" else result
+
+        return call
+
+    made = {key: of_pairs(key, word) for key, word in words.items() if key in FUNCTIONS and callable(word)}
+    return {**words, **made, **{key: _split(word) for key, word in words.items() if key in TREES}}
 
 
 def _split(full: PyTree) -> PyTree:

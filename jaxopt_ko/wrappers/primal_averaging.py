@@ -66,8 +66,7 @@ def generalized_primal_averaging(
     who = f"generalized_primal_averaging({name_of(pair)})"
 
     def start(p: Array) -> Memory:
-        z = tree.wide_copy(p)
-        return (z if state_dtype is None else z.astype(state_dtype),)
+        return (tree.kept_copy("generalized_primal_averaging", p, state_dtype),)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         pull = 1 - h.mu_x * h.mu_y / h.last_mu_y

@@ -34,13 +34,13 @@ def differentially_private_aggregate(
 
     The updates that go in have the examples as first axis (jax.vmap of a gradient), those that come out have not:
     first in a chain, and not within `MultiSteps`. |g_i| is over all leaves, without overflow; sum and noise are
-    in float32 at least. seed: optax's older word for key. Raises HyperparameterTypeError without a key: a
+    in float32 at least. seed: its deprecated name. Raises HyperparameterTypeError without a key: a
     known noise protects nobody.
     """
     who = "differentially_private_aggregate"
     hypers = {"l2_norm_clip": (l2_norm_clip, POSITIVE), "noise_multiplier": (noise_multiplier, NONNEGATIVE)}
     clock = Clock(who, checked(who, hypers))
-    start = errors.check_key(who, seed if key is None else key)
+    start = errors.check_key(who, errors.key_or_seed(who, key, seed))
 
     def init(params: Params) -> State:
         errors.check_leaves(who, "params", params)
@@ -73,7 +73,7 @@ def dpsgd(
     """SGD on `differentially_private_aggregate`: the gradients that go in have the examples as first axis."""
     aggregate = differentially_private_aggregate(l2_norm_clip, noise_multiplier, seed)
     if momentum is not None:
-        errors.check_hyper("dpsgd", "momentum", momentum, errors.FRACTION)
+        errors.check_hyper("dpsgd", "momentum", momentum, errors.UNIT)
     velocity = identity() if momentum is None else trace(momentum, nesterov)
     return chain(aggregate, velocity, scale_by_learning_rate(learning_rate))
 

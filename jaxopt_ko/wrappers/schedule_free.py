@@ -67,7 +67,7 @@ def schedule_free(
     errors.check_dtype(who, "state_dtype", state_dtype)
 
     def init(params: Params) -> ScheduleFreeState:
-        z = jax.tree.map(lambda p: _cast(tree.wide_copy(p), state_dtype), tree.floating(params))
+        z = jax.tree.map(lambda p: tree.kept_copy(who, p, state_dtype), tree.floating(params))
         dtype = tree.scalar_dtype_like(params)
         beta = value_at(b1, zero_count(), who, "b1").astype(dtype)
         begun = (jnp.zeros((), dtype), jnp.ones((), jnp.int32), jnp.zeros((), dtype))
@@ -114,10 +114,6 @@ def schedule_free(
         return treedef.unflatten([u for u, _ in made]), new
 
     return transform(who, init, update, needs_params=True, state_type=ScheduleFreeState, any_leaf=True)
-
-
-def _cast(x: Array, dtype: DType | None) -> Array:
-    return x if dtype is None else x.astype(dtype)
 
 
 def schedule_free_eval_params(state: State, params: Params) -> Params:

@@ -18,7 +18,7 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko import tree as trees
-from jaxopt_ko.numerics import largest, norm, zero_count
+from jaxopt_ko.numerics import is_complex, largest, norm, zero_count
 from jaxopt_ko.types import PyTree
 
 MOST_STEPS = 200  # to the nearest point of the transport polytope; some ten are made
@@ -26,14 +26,16 @@ MOST_STEPS = 200  # to the nearest point of the transport polytope; some ten are
 
 def projection_non_negative(tree: PyTree) -> PyTree:
     """On x >= 0: max(x, 0)."""
+    errors.check_order("projection_non_negative", tree)
     return jax.tree.map(lambda x: jnp.maximum(x, 0), tree)
 
 
 def projection_box(tree: PyTree, lower: PyTree, upper: PyTree) -> PyTree:
     """On lower <= x <= upper, each a number for all elements or a tree like x of numbers and arrays.
 
-    Raises TreeError for another structure.
+    Raises TreeError for another structure, and for complex leaves.
     """
+    errors.check_order("projection_box", tree)
     low, high = (_like("projection_box", name, b, tree) for name, b in (("lower", lower), ("upper", upper)))
     return jax.tree.map(lambda x, a, b: jnp.clip(x, _as(a, x), _as(b, x)), tree, low, high)
 
@@ -45,7 +47,15 @@ def projection_hypercube(tree: PyTree, scale: Any = 1) -> PyTree:
 
 def projection_linf_ball(tree: PyTree, scale: Any = 1) -> PyTree:
     """On max|x| <= scale."""
-    return jax.tree.map(lambda x: jnp.clip(x, -_as(scale, x), _as(scale, x)), tree)
+
+    def project(x: Any) -> Any:
+        if not is_complex(trees.dtype_of(x)):
+            return jnp.clip(x, -_as(scale, x), _as(scale, x))
+        length, s = jnp.abs(x), _as(scale, jnp.real(x))
+        outside = length > s
+        return jnp.where(outside, s / jnp.where(outside, length, 1), 1).astype(x.dtype) * x
+
+    return jax.tree.map(project, tree)
 
 
 def projection_simplex(tree: PyTree, scale: Any = 1) -> PyTree:
@@ -53,21 +63,22 @@ def projection_simplex(tree: PyTree, scale: Any = 1) -> PyTree:
 
     Held, Wolfe & Crowder 1974, Mathematical Programming 6; by sorting.
     """
+    errors.check_order("projection_simplex", tree)
     x, unravel = trees.ravel(tree)
     return unravel(_simplex(x, _as(scale, x)))
 
 
 def projection_l1_sphere(tree: PyTree, scale: Any = 1) -> PyTree:
     """On sum|x| = scale > 0. Duchi et al. 2008, section 4."""
-    x, unravel = trees.ravel(tree)
-    return unravel(_signs(x) * _simplex(jnp.abs(x), _as(scale, x)))
+    x, unravel = trees.ravel_leaves(tree)
+    return unravel(_signs(x) * _simplex(jnp.abs(x), _as(scale, jnp.real(x))).astype(x.dtype))
 
 
 def projection_l1_ball(tree: PyTree, scale: Any = 1) -> PyTree:
     """On sum|x| <= scale. Duchi et al. 2008, section 4."""
-    x, unravel = trees.ravel(tree)
-    s = _as(scale, x)
-    return unravel(jnp.where(jnp.sum(jnp.abs(x)) <= s, x, _signs(x) * _simplex(jnp.abs(x), s)))
+    x, unravel = trees.ravel_leaves(tree)
+    s = _as(scale, jnp.real(x))
+    return unravel(jnp.where(jnp.sum(jnp.abs(x)) <= s, x, _signs(x) * _simplex(jnp.abs(x), s).astype(x.dtype)))
 
 
 def projection_l2_sphere(tree: PyTree, scale: Any = 1) -> PyTree:
@@ -109,7 +120,7 @@ def projection_affine_set(x: PyTree, A: Array, b: Array) -> PyTree:
 
     Raises TreeError for another shape. If no x solves A x = b, the nearest of its least-squares solutions.
     """
-    v, unravel = trees.ravel(x)
+    v, unravel = trees.ravel_leaves(x)
     errors.check_shape("projection_affine_set", "A", A, (np.shape(b)[0] if np.ndim(b) else 1, v.size))
     A = jnp.asarray(A, v.dtype)
     return unravel(v - jnp.linalg.pinv(A) @ (A @ v - jnp.asarray(b, v.dtype)))
@@ -135,6 +146,7 @@ def projection_psd_cone(tree: PyTree) -> PyTree:
 
     Q Lambda Q' is the leaf's symmetric part. Raises TreeError for a leaf that is no square matrix, or stack of them.
     """
+    errors.check_order("projection_psd_cone", tree)
     for index, leaf in enumerate(jax.tree.leaves(tree)):
         errors.check_square_matrix("projection_psd_cone", tree, index, leaf)
 
@@ -153,6 +165,7 @@ def projection_transport(X: Array, row_sums: Array, column_sums: Array) -> Array
     The two must have the same total, and no negative elements. Li, Sun & Toh, arXiv 1702.05934, algorithm 1.
     """
     who = "projection_transport"
+    errors.check_order(who, X)
     errors.check_shape(who, "row_sums", row_sums, (np.shape(X)[0],))
     errors.check_shape(who, "column_sums", column_sums, (np.shape(X)[1],))
     wide = _wide(X)
@@ -290,6 +303,9 @@ def _as(value: Any, x: Any) -> Array:
 
 
 def _signs(x: Array) -> Array:
+    """x / |x|, and 1 for x = 0."""
+    if is_complex(x.dtype):
+        return jnp.where(x == 0, 1, jnp.sign(x)).astype(x.dtype)
     return jnp.where(x < 0, -1, 1).astype(x.dtype)
 
 

@@ -59,6 +59,7 @@ def reshape_batch_axis(tree: PyTree, microbatch_size: int, axis: int = 0) -> PyT
     return jax.tree.map(split, tree)
 
 
+@errors.options
 def microbatch(
     fun: Function,
     argnums: int | Sequence[int],
@@ -113,6 +114,7 @@ def microbatch(
     return in_parts
 
 
+@errors.options
 def micro_vmap(
     fun: Function,
     in_axes: int | Sequence[int | None] = 0,
@@ -151,6 +153,7 @@ def micro_vmap(
     return whole
 
 
+@errors.options
 def micro_grad(
     fun: Function,
     has_aux: bool = False,
