@@ -576,6 +576,8 @@ def inject_hyperparams(
     def injectable(key: str, value: Any) -> bool:
         if key in static or isinstance(value, bool | str) or value is None or (ours and key not in ours):
             return False
+        if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.extended):
+            return False  # a PRNG key is no number
         return callable(value) or isinstance(value, int | float | np.ndarray | np.number | jax.Array)
 
     @functools.wraps(inner_factory)

@@ -64,7 +64,7 @@ def say(kind: type[Exception], who: str, wrong: str, got: str | None = None, do:
 
 def deprecated(who: str, instead: str) -> None:
     """Warn that a name is old."""
-    _warn(f"{who} is deprecated. Use {instead} instead.", DeprecationWarning)
+    _warn(f"{who} is deprecated: use {instead} instead.", DeprecationWarning)
 
 
 def _warn(message: str, kind: type[Warning]) -> None:
@@ -1092,7 +1092,7 @@ def check_examples(who: str, grads: PyTree) -> None:
 def check_parts(who: str, sizes: Sequence[int], size: int) -> None:
     """Batches of one size, divided by that of their parts."""
     if len(set(sizes)) != 1 or sizes[0] % size or not sizes[0]:
-        say(TreeError, who, f"the batch axes must have one size, a multiple of {size}", f"sizes {sorted(set(sizes))}",
+        say(TreeError, who, f"the batch axes must have one size, divisible by {size}", f"sizes {sorted(set(sizes))}",
             "See argnums, argnames and in_axes; leave some examples out, or fill the batch up")  # fmt: skip
 
 
@@ -1272,13 +1272,14 @@ def check_carry(who: str, old: PyTree, new: PyTree) -> None:
         structure_mismatch(who, "new state", new, "state that went in", old)
     try:
         chex.assert_trees_all_equal_shapes_and_dtypes(old, new)
-    except AssertionError:
+    except (AssertionError, AttributeError) as error:  # chex takes no Python numbers, which a foreign state may have
         pairs = zip(flatten_with_path(old)[0], jax.tree.leaves(new), strict=True)
         for (path, a), b in pairs:
             if np.shape(a) != np.shape(b) or jnp.result_type(a) != jnp.result_type(b):
                 say(StateError, who, f"the new state's leaf {_spell(path)} must stay {describe(a)}",
                     describe(b), "Store it in the dtype and shape that init chose (lax.scan's carry rule)")  # fmt: skip
-        raise
+        if isinstance(error, AssertionError):
+            raise
 
 
 def check_same_trees(who: str, what: str, tree: PyTree, like: str, reference: PyTree) -> None:

@@ -62,6 +62,7 @@ __all__ = [
     "widened",
 ]  # fmt: skip
 
+FEW = 16  # leaves whose kernels take each scalar as an operand of its own
 Memory = tuple[Any, ...]  # what one leaf remembers: an array, or a nest of them, for each field of the state
 Constants = tuple[tuple[str, float | None], ...]  # (name, value) of each scalar, None for one that varies
 Step = jax.Array | tuple[Any, ...]  # what a rule returns: the step, then the new memory if it has one
@@ -404,8 +405,9 @@ class LeafUpdate(Update):
         begun = [piece.begin(updates, *own, traced) for piece, own in zip(self.pieces, opened, strict=True)]
         names = tuple(one.names for one in begun)
         varying = [one.shared[key] for one in begun for key, value in one.names if value is None]
-        # One operand of each leaf's call, and of each kernel, instead of one per scalar.
-        table = _table(*(value.astype(scalar_dtype()) for value in varying)) if varying else None
+        table: Any = tuple(value.astype(scalar_dtype()) for value in varying) or None
+        if varying:  # of many leaves: one operand of each leaf's call, and of each kernel, instead of one per scalar
+            table = unfolded(table) if traced and len(aligned.g) <= FEW else _table(*table)
         stacks = [tree.stacks(q.name, q.stack_axes, updates, aligned.sparse) for q in self.pieces]
         aligned.run(functools.partial(self.leaf, table, names=names), needs_params, stacks, self._stranger)
         columns = iter(aligned.columns())
@@ -495,7 +497,7 @@ def _leaf_function(rules: tuple[tuple[str, Rule, tuple[bool, ...]], ...]) -> Cal
     """
 
     def leaf(
-        table: jax.Array | None,  # float[k]  the scalars of all rules that are no constants
+        table: jax.Array | tuple[jax.Array, ...] | None,  # float[k] or k float[]: the scalars that are no constants
         g: jax.Array,
         p: jax.Array | None,
         fields: Memory,
@@ -506,7 +508,7 @@ def _leaf_function(rules: tuple[tuple[str, Rule, tuple[bool, ...]], ...]) -> Cal
     ) -> tuple[jax.Array, Memory]:
         wide = tree.compute_dtype(out, g.dtype, *(f.dtype for f in jax.tree.leaves(fields)))
         real = real_dtype(wide)  # itself, where no leaf is complex
-        entries = iter(() if table is None else table.astype(real))
+        entries = iter(jax.tree.map(lambda x: x.astype(real), () if table is None else table))
 
         def widen(x: jax.Array) -> jax.Array:
             if is_complex(x.dtype):
@@ -519,9 +521,9 @@ def _leaf_function(rules: tuple[tuple[str, Rule, tuple[bool, ...]], ...]) -> Cal
         u, rest, stored = widen(g), list(fields), []
         for (name, rule, squares), keys, stack in zip(rules, names, stacks, strict=True):
             mine, rest = rest[: len(squares)], rest[len(squares) :]
-            h = Scalars(**{k: next(entries) if v is None else jnp.asarray(v, real) for k, v in keys})
+            h = Scalars(**{k: next(entries) if v is None else np.asarray(v, real)[()] for k, v in keys})
             apply = rule.function if not stack else _stacked(rule.function, stack)
-            with mixing(wide):
+            with mixing(wide), np.errstate(all="ignore"):  # constants among themselves are NumPy's, as XLA has them
                 result = apply(u, None if p is None else widen(p), *map(read, mine, squares), h)
             u, *new = result if isinstance(result, tuple) else (result,)
             try:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxopt_ko import errors, tree
 from jaxopt_ko.matrices import inverse_root, largest_eigenvalue_bound
-from jaxopt_ko.numerics import ratio
+from jaxopt_ko.numerics import ratio, real_dtype
 from jaxopt_ko.types import PyTree
 
 Products = jax.Array | Callable[[PyTree], PyTree]
@@ -40,7 +40,7 @@ def power_iteration(
         times = lambda v: jnp.matmul(A, v, precision=precision)  # noqa: E731
         if v0 is None:
             key = jax.random.key(0) if key is None else key
-            v0 = jax.random.uniform(key, A.shape[-1:], A.dtype, -1.0, 1.0)
+            v0 = jax.random.uniform(key, A.shape[-1:], real_dtype(A.dtype), -1.0, 1.0).astype(A.dtype)
 
     def unit(v: PyTree) -> PyTree:
         length = tree.norm(v)

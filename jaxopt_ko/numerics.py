@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import functools
 from collections.abc import Sequence
@@ -66,8 +67,9 @@ def bias_correction(decay: jax.Array, t: jax.Array) -> jax.Array:
 @jax.custom_jvp
 def _gathered(decay: jax.Array, t: jax.Array) -> jax.Array:
     positive = decay > 0
-    log = jnp.log(jnp.where(positive, decay, jnp.ones_like(decay)))
-    return jnp.where(positive, -jnp.expm1(t * log), jnp.ones_like(decay))
+    log = jnp.log(jax.lax.select(positive, decay, jnp.ones_like(decay)))
+    weight = -jnp.expm1(t * log)
+    return jax.lax.select(jnp.broadcast_to(positive, weight.shape), weight, jnp.ones_like(weight))
 
 
 @_gathered.defjvp
@@ -81,18 +83,33 @@ def _tiny(x: jax.Array) -> jax.Array:
     return jnp.asarray(np.finfo(x.dtype).tiny, x.dtype)
 
 
+def ratio(x: jax.Array, y: jax.Array, least: Any = 0) -> jax.Array:
+    """x / y for y >= 0, and 0 / 0 = 0; its derivative never squares y, which would overflow for y = eps.
+
+    least: what y is at least. Where that is a constant beyond the rounding of 0, y needs nothing added.
+    """
+    if isinstance(least, np.generic) and least * np.finfo(y.dtype).eps > np.finfo(y.dtype).tiny:
+        return divided(x, y)
+    return _ratio(x, y)
+
+
+def raised(x: jax.Array, by: Any) -> jax.Array:
+    """x + by; x itself for a constant 0, which adds nothing to what is >= 0."""
+    return x if isinstance(by, np.generic) and by == 0 else x + by
+
+
 @jax.custom_jvp
-def ratio(x: jax.Array, y: jax.Array) -> jax.Array:
-    """x / y for y >= 0, and 0 / 0 = 0; its derivative never squares y, which would overflow for y = eps."""
-    return x / (y + _tiny(y))
+def _ratio(x: jax.Array, y: jax.Array) -> jax.Array:
+    with mixing(x.dtype):
+        return x / (y + _tiny(y))
 
 
-@ratio.defjvp
+@_ratio.defjvp
 def _ratio_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
     (x, y), (dx, dy) = primals, tangents
     with mixing(x.dtype):
-        u = ratio(x, y)
-        return u, ratio(dx, y) - u * ratio(dy, y)
+        u = _ratio(x, y)
+        return u, _ratio(dx, y) - u * _ratio(dy, y)
 
 
 @jax.custom_jvp
@@ -193,15 +210,21 @@ def _root_of_three(parts: Sequence[jax.Array], axis: Axes, keepdims: bool) -> ja
     return jnp.where(jnp.isinf(plain), jnp.sqrt(large) * s, below)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
 def _wide_sum(x: jax.Array, axis: Axes, keepdims: bool) -> jax.Array:
     """float64[…]: the sum of |x|**2."""
-    return jnp.sum(jnp.square(jax.lax.convert_element_type(jnp.abs(x), np.float64)), axis, keepdims=keepdims)
+    size = jnp.abs(x) if is_complex(x.dtype) else x
+    return jnp.sum(jnp.square(jax.lax.convert_element_type(size, np.float64)), axis, keepdims=keepdims)
+
+
+_shared_wide_sum = jax.jit(_wide_sum, static_argnums=(1, 2))  # traced and lowered once for arrays of one shape
 
 
 def _wide_root(parts: Sequence[jax.Array], axis: Axes, keepdims: bool) -> jax.Array:
+    of_shape = collections.Counter(x.shape for x in parts)
+    alone = [of_shape[x.shape] == 1 and isinstance(x, jax.core.Tracer) for x in parts]
     with jax.enable_x64(True):  # float64 leaves this function no more than it came in
-        total = functools.reduce(jnp.add, [_wide_sum(x, axis, keepdims) for x in parts])
+        sums = [_wide_sum if own else _shared_wide_sum for own in alone]
+        total = functools.reduce(jnp.add, [sum_(x, axis, keepdims) for sum_, x in zip(sums, parts, strict=True)])
         return jax.lax.convert_element_type(jnp.sqrt(total), np.float32)
 
 
@@ -231,18 +254,24 @@ def _length_jvp(axis: Any, keepdims: bool, primals: Any, tangents: Any) -> tuple
     return length, functools.reduce(jnp.add, map(along, parts, changes))
 
 
-@jax.custom_jvp
 def quotient(x: jax.Array, y: jax.Array) -> jax.Array:
     """x / y for y >= 0, and x / 0 = x; unlike `ratio` exact for the least y, too. Its derivative never squares y."""
-    return x / jnp.where(y == 0, jnp.ones_like(y), y)
+    return divided(x, jnp.where(y == 0, jnp.ones_like(y), y))
 
 
-@quotient.defjvp
-def _quotient_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+@jax.custom_jvp
+def divided(x: jax.Array, y: jax.Array) -> jax.Array:
+    """x / y for y > 0. Its derivative never squares y."""
+    with mixing(x.dtype):
+        return x / y
+
+
+@divided.defjvp
+def _divided_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
     (x, y), (dx, dy) = primals, tangents
     with mixing(x.dtype):
-        u = quotient(x, y)
-        return u, quotient(dx, y) - jnp.where(y == 0, jnp.zeros_like(u), u) * quotient(dy, y)
+        u = divided(x, y)
+        return u, divided(dx, y) - u * divided(dy, y)
 
 
 def length(x: jax.Array, axis: Axes = None, keepdims: bool = False) -> jax.Array:
@@ -344,7 +373,8 @@ def safe_norm(
     """
     x = jnp.asarray(x)
     unit = power_of_two(jnp.max(jnp.abs(x), initial=0)) if ord != 0 else jnp.ones((), x.real.dtype)
-    x = x / unit
+    with mixing(x.dtype):
+        x = x / unit
     least = jnp.asarray(min_norm).astype(unit.dtype) / unit
     short = jnp.linalg.norm(jax.lax.stop_gradient(x), ord=ord, axis=axis, keepdims=True) <= least
     long = jnp.linalg.norm(jnp.where(short, jnp.ones_like(x), x), ord=ord, axis=axis, keepdims=keepdims)

@@ -354,13 +354,19 @@ def scale(scalar: Any, tree: PyTree) -> PyTree:
 
 
 def add_scale(tree_x: PyTree, scalar: Any, tree_y: PyTree) -> PyTree:
-    """x + s y, leaf by leaf, in x's dtype, computed in float32 at least."""
+    """x + s y, leaf by leaf, in x's dtype, computed in float32 at least and left so for integer x; None for None."""
 
     def leaf(x: Any, y: Any) -> jax.Array:
         wide = compute_dtype(dtype_of(x), dtype_of(y))
-        return (jnp.asarray(x).astype(wide) + _scaled(scalar, jnp.asarray(y).astype(wide))).astype(dtype_of(x))
+        total: jax.Array = jnp.asarray(x).astype(wide) + _scaled(scalar, jnp.asarray(y).astype(wide))
+        return total.astype(dtype_of(x)) if is_floating(x) else total
 
-    return jax.tree.map(leaf, tree_x, tree_y)
+    return _where_given(leaf, tree_x, tree_y)
+
+
+def _where_given(leaf: Callable[[Any, Any], Any], first: PyTree, second: PyTree) -> PyTree:
+    """leaf(x, y) for each x of the first tree, None where that has None, whatever the second has there."""
+    return jax.tree.map(lambda x, y: None if x is None else leaf(x, y), first, second, is_leaf=is_none)
 
 
 def _scaled(scalar: Any, x: Any) -> jax.Array:
@@ -568,7 +574,7 @@ def update_infinity_moment(updates: PyTree, moments: PyTree, decay: Any, eps: An
         now = jnp.abs(jnp.asarray(g)).astype(wide) + e
         return jnp.maximum(d * narrowed(jnp.asarray(m), wide), now).astype(dtype_of(m))
 
-    return jax.tree.map(leaf, updates, moments)
+    return _where_given(leaf, updates, moments)
 
 
 def _averaged(power: Callable[[jax.Array], jax.Array], updates: PyTree, moments: PyTree, decay: Any) -> PyTree:
@@ -577,7 +583,7 @@ def _averaged(power: Callable[[jax.Array], jax.Array], updates: PyTree, moments:
         d = jnp.asarray(decay).astype(wide)
         return (d * jnp.asarray(m).astype(wide) + (1 - d) * power(jnp.asarray(g).astype(wide))).astype(dtype_of(m))
 
-    return jax.tree.map(leaf, updates, moments)
+    return _where_given(leaf, updates, moments)
 
 
 def bias_correction(moment: PyTree, decay: Any, count: jax.Array) -> PyTree:

@@ -313,6 +313,21 @@ def test_there_must_be_room_for_imaginary_parts():
     np.testing.assert_allclose(u, -0.1, rtol=1e-5)
 
 
+def test_derivatives_through_a_step():
+    """By the learning rate and by a gradient, which is 0 at first, where no length has a derivative."""
+    opt = jo.chain(jo.clip_by_global_norm(1.0), jo.scale_by_adam())
+    p = jnp.asarray([1 + 2j], jnp.complex64)
+
+    def length(rate, x):
+        u, _ = opt.update(jax.lax.complex(x, x), opt.init(p), p)
+        return jnp.sum(jnp.abs(p + rate.astype(p.dtype) * u))
+
+    by_rate, by_x = jax.grad(length, (0, 1))(jnp.float32(0.1), jnp.zeros(1))
+    assert by_rate == 0 and np.all(np.isfinite(by_x))
+    by_rate, _ = jax.grad(length, (0, 1))(jnp.float32(0.0), jnp.ones(1))
+    np.testing.assert_allclose(by_rate, 3 / np.sqrt(10), rtol=1e-5)  # along (1 + i) / sqrt(2) from 1 + 2i
+
+
 def test_trees():
     z = {"a": jnp.asarray([3 + 4j, 1j], jnp.complex64), "b": jnp.ones(2)}
     y = {"a": jnp.asarray([1j, 2], jnp.complex64), "b": jnp.zeros(2)}

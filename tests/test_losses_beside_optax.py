@@ -31,6 +31,7 @@ TABLE = {
     "softmax_cross_entropy": ((Z, T), {}),
     "softmax_cross_entropy-axis": ((Z, T), {"axis": 0}),
     "softmax_cross_entropy-where": ((Z, MASKED_T), {"where": WHERE}),
+    "softmax_cross_entropy-examples": ((Z, T), {"where": np.array([True, False, True, False])}),
     "safe_softmax_cross_entropy": ((Z, T), {}),
     "sigmoid_binary_cross_entropy": ((Z, Y), {}),
     "sigmoid_focal_loss": ((Z, Y), {"alpha": 0.3, "gamma": 1.5}),
@@ -92,6 +93,14 @@ def test_a_fenchel_young_loss_is_optaxs_and_of_logsumexp_the_cross_entropy(x64):
     one_hot = jax.nn.one_hot(CLASSES, 5)
     np.testing.assert_allclose(loss(args[0], one_hot), jo.softmax_cross_entropy(args[0], one_hot), rtol=1e-12)
     np.testing.assert_allclose(jax.grad(lambda z: jnp.sum(loss(z, args[1])))(args[0]), P - T, atol=1e-12)
+
+
+def test_the_derivative_by_labels_of_zero(x64):
+    z, labels = jnp.asarray([0.3, -1.0, 0.7]), jnp.asarray([0.0, 1.0, 0.0])
+    slope = jax.grad(lambda y: jo.softmax_cross_entropy(z, y))(labels)
+    np.testing.assert_allclose(slope, -jax.nn.log_softmax(z), rtol=1e-12)
+    away = jo.softmax_cross_entropy(z.at[0].set(-jnp.inf), labels)
+    assert np.isfinite(away)
 
 
 def test_losses_by_margins_at_the_ends():

@@ -137,7 +137,7 @@ def test_what_optax_deprecates_warns_and_does_the_same(name):
         with jax.numpy_dtype_promotion("standard"), pytest.warns(DeprecationWarning) as caught:
             results.append(OLD[name](library))
         if library is jo:
-            assert [str(w.message) for w in caught if "is deprecated. Use " in str(w.message)]
+            assert [str(w.message) for w in caught if "is deprecated: use " in str(w.message)]
             assert all(w.filename == __file__ for w in caught)  # the line that calls
     ours, theirs = map(jax.tree.leaves, results)
     for a, b in zip(ours, theirs, strict=True):

@@ -263,3 +263,103 @@ def test_muon_with_each_of_them_is_the_same_of_stacked_and_of_separate_leaves(na
     stacked, apart = end(1, {"w": layers})["w"], jnp.stack(end(0, list(layers)))
     np.testing.assert_allclose(stacked, apart, rtol=1e-9, atol=1e-9)
     assert np.abs(stacked - layers).max(axis=(1, 2)).min() > 1e-2
+
+
+# ---- states and values as people have them --------------------------------------------------------------
+
+
+def test_decays_of_one_and_clips_at_zero():
+    g = {"a": jnp.asarray([3.0, 0.0, -4.0])}
+    total = jo.trace(1.0)
+    u, state = total.update(g, total.init(g))
+    np.testing.assert_array_equal(total.update(g, state)[0]["a"], 2 * u["a"])  # the sum of all
+    lion = jo.scale_by_lion(b2=1.0)
+    np.testing.assert_array_equal(lion.update(g, lion.init(g))[0]["a"], [1.0, 0.0, -1.0])  # of the last one alone
+    with pytest.raises(jo.errors.HyperparameterError, match="b2"):
+        jo.adam(0.1, b2=1.0)  # which is divided by 1 - 1**t
+    kinds = (jo.clip, jo.clip_by_norm, jo.clip_by_block_rms, jo.clip_by_global_norm, jo.adaptive_grad_clip)
+    for state in (None, (), {}, jo.EmptyState()):
+        for clip in kinds:
+            np.testing.assert_array_equal(clip(0).update(g, state, g)[0]["a"], 0.0)
+
+
+def test_states_written_by_hand():
+    p = {"a": jnp.ones(2)}
+    opt = jo.adam(0.1)
+    made = opt.update(p, opt.init(p), p)
+    by_hand = opt.update(p, (jo.ScaleByAdamState(0, jo.tree.zeros_like(p), jo.tree.zeros_like(p)), None), p)
+    for a, b in zip(*map(jax.tree.leaves, (made, by_hand)), strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert a.dtype == b.dtype
+    rate = jo.scale_by_schedule(lambda t: 0.1)
+    assert rate.update(p, jo.ScaleByScheduleState(3))[1].count.dtype == jnp.int32
+
+
+def test_what_is_none_stays_none():
+    x = jnp.ones(2)
+    assert jo.apply_updates(None, x) is None and jo.incremental_update(None, x, 0.1) is None
+    mixed = jo.incremental_update({"a": None, "b": 3 * x}, {"a": x, "b": x}, 0.5)
+    assert mixed["a"] is None
+    np.testing.assert_array_equal(mixed["b"], 2.0)
+    assert jo.tree.dtype({}) == jnp.float32
+    np.testing.assert_array_equal(jo.nnls(jnp.eye(2), x, 0), 0.0)
+
+
+def test_a_tree_without_leaves_is_nowhere_to_start():
+    for driver in (jo.minimize, jo.least_squares, jo.root):
+        with pytest.raises(jo.errors.TreeError, match="params must have a leaf"):
+            driver(lambda p: 0.0, {})
+
+
+def test_backtracking_from_the_longest_step_each_time():
+    def value(x):
+        return jnp.sum(x**2)
+
+    search = jo.scale_by_backtracking_linesearch(5, increase_factor=float("inf"), max_learning_rate=2.0)
+    x = jnp.asarray([1.0])
+    state = search.init(x)._replace(learning_rate=1e-3)  # a number, as one writes it
+    _, state = search.update(-2 * x, state, x, value=value(x), grad=2 * x, value_fn=value)
+    assert state.learning_rate < 1 and state.info.num_linesearch_steps > 1
+
+
+# ---- hyperparameters in the state -----------------------------------------------------------------------
+
+
+def test_low_precision_keeps_decays_below_one():
+    p = jnp.ones(3)
+    opt = jo.inject_hyperparams(jo.adam, hyperparam_dtype=jnp.bfloat16)(1e-3)
+    state = opt.init(p)
+    kinds = {name: value.dtype.name for name, value in state.hyperparams.items()}
+    assert kinds == dict.fromkeys(("learning_rate", "b1", "eps", "eps_root"), "bfloat16") | {"b2": "float32"}
+    step, state = opt.update(p, state, p)
+    np.testing.assert_allclose(step, -1e-3, rtol=1e-2)
+    assert {name: value.dtype.name for name, value in state.hyperparams.items()} == kinds
+    later = jo.inject_hyperparams(jo.adam, hyperparam_dtype=jnp.bfloat16)(1e-3, b2=lambda t: 0.999)
+    assert later.init(p).hyperparams["b2"].dtype == jnp.float32  # its values are not known
+    half = jo.inject_hyperparams(jo.adam, hyperparam_dtype=jnp.float16)(1e-3)
+    assert half.init(p).hyperparams["eps"].dtype == jnp.float32  # 0 in float16
+
+
+def test_a_key_is_no_hyperparameter():
+    def noisy(key, scale):
+        return jo.stateless(lambda g, p: jax.tree.map(lambda x: scale * jax.random.normal(key, x.shape), g))
+
+    opt = jo.inject_hyperparams(noisy)(key=jax.random.key(17), scale=1e-3)
+    state = opt.init(jnp.ones(2))
+    assert set(state.hyperparams) == {"scale"}
+    assert np.all(opt.update(jnp.ones(2), state)[0] != 0)
+
+
+def test_a_foreign_state_may_hold_python_numbers():
+    foreign = jo.GradientTransformation(lambda p: {"foo": 1}, lambda g, s, p=None: (g, s))
+    opt = jo.apply_if_finite(jo.chain(jo.sgd(1.0), foreign), 2)
+    g = jnp.ones(2)
+    np.testing.assert_array_equal(opt.update(g, opt.init(g), g)[0], -1.0)
+
+
+def test_integer_gradients_of_examples_are_not_cut():
+    grads = [jnp.asarray([[0], [5], [-3]])]
+    total, clipped = jo.per_example_global_norm_clip(grads, 1.0)
+    np.testing.assert_array_equal(total[0], [0.0])
+    assert total[0].dtype == jnp.float32 and clipped == 2
+    np.testing.assert_allclose(jo.per_example_global_norm_clip(grads, 4.0)[0][0], [1.0])

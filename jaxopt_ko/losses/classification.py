@@ -89,16 +89,22 @@ def softmax_cross_entropy(
 ) -> jax.Array:
     """-sum_j y_j log softmax(z)_j along `axis`: for soft labels, whose probabilities need not add up to one.
 
-    logits, labels: float[...] of one shape. where: bool[...], which classes take part; the others' logits and labels
-    count for nothing. A logit of -inf whose label is 0 costs nothing.
+    logits, labels: float[...] of one shape. where: bool[...], which classes take part, or without `axis` which rows;
+    the others' logits and labels count for nothing. A logit of -inf whose label is 0 costs nothing.
     """
     who = "softmax_cross_entropy"
     z, y = alike(who, logits=logits, labels=labels)
     there = taking_part(where)
-    log_p = jax.nn.log_softmax(z, axis=axis, where=there)
-    used = y != 0 if there is None else (y != 0) & there
+    if there is not None:
+        there = there if there.ndim == z.ndim or axis is None else jnp.expand_dims(there, axis)
+        there = jnp.broadcast_to(there, z.shape)
+        z = jnp.where(there, z, jnp.zeros_like(z))  # which may be NaN
+    some = None if there is None else there | ~jnp.any(there, axis, keepdims=True)  # an empty sum has no derivative
+    log_p = jax.nn.log_softmax(z, axis=axis, where=some)
+    used = (y != 0) | jnp.isfinite(log_p)  # the derivative by a label of 0 is -log p, too
+    used = used if there is None else used & there
     log_p = jnp.where(used, log_p, jnp.zeros_like(log_p))
-    return -summed(y * log_p, axis, where)
+    return -summed(y * log_p, axis, there)
 
 
 def safe_softmax_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:

@@ -17,7 +17,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.compose import chain, leafwise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, UNIT
 from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import inner, next_count, ratio, safe_sqrt
+from jaxopt_ko.numerics import inner, next_count, raised, ratio, safe_sqrt
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.tree import wide_like
@@ -82,7 +82,7 @@ def scale_by_adam(
         v = h.b2 * v + inner((1 - h.b2) * g, g)
         m_hat = h.weight_m * m + h.weight_g * g if nesterov else m / h.c1
         v_hat = v / h.c2
-        return ratio(m_hat, safe_sqrt(v_hat + h.eps_root) + h.eps), m, v
+        return ratio(m_hat, safe_sqrt(raised(v_hat, h.eps_root)) + h.eps, h.eps), m, v
 
     decay = FRACTION if bias_correction else UNIT  # of 1 no weight is ever gathered
     hypers = {
@@ -136,7 +136,7 @@ def scale_by_nadam(
         m = h.b1 * m + (1 - h.b1) * g
         n = h.b2 * n + inner((1 - h.b2) * g, g)
         m_hat = h.weight_m * m + h.weight_g * g
-        return ratio(m_hat, safe_sqrt(n / h.c2 + h.eps_root) + h.eps), m, n
+        return ratio(m_hat, safe_sqrt(raised(n / h.c2, h.eps_root)) + h.eps, h.eps), m, n
 
     hypers = {
         "b1": (b1, FRACTION),

@@ -77,11 +77,12 @@ def lion(
     mask: PyTree | Callable[[Params], PyTree] | None = None,
     *,
     mode: str = "hard",
-    smooth_beta: Hyper = 1.0,
+    smooth_beta: Hyper | None = None,
 ) -> GradientTransformation:
     """The step -lr (u + weight_decay p) of `scale_by_lion`: half the memory of AdamW. Needs params.
 
-    Its learning rate is 3 to 10 times smaller than AdamW's, and its decay as much larger. Not for small batches.
+    smooth_beta: 1 if None. Its learning rate is 3 to 10 times smaller than AdamW's, and its decay as much larger.
+    Not for small batches.
     """
-    rule = scale_by_lion(b1, b2, mu_dtype, mode=mode, smooth_beta=smooth_beta)
+    rule = scale_by_lion(b1, b2, mu_dtype, mode=mode, smooth_beta=1.0 if smooth_beta is None else smooth_beta)
     return chain(rule, add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate))

@@ -76,7 +76,7 @@ def scale_by_rms(
     def rule(g: Array, p: Array, v: Array, h: Scalars) -> Step:
         v = h.decay * v + inner((1 - h.decay) * g, g)
         v_hat = v / h.c if bias_correction else v
-        return (g * safe_rsqrt(v_hat + h.eps) if eps_in_sqrt else ratio(g, safe_sqrt(v_hat) + h.eps)), v
+        return (g * safe_rsqrt(v_hat + h.eps) if eps_in_sqrt else ratio(g, safe_sqrt(v_hat) + h.eps, h.eps)), v
 
     hypers = {"decay": (decay, FRACTION if bias_correction else UNIT), "eps": (eps, NONNEGATIVE)}
     dtypes = {"nu_dtype": nu_dtype}
@@ -120,7 +120,7 @@ def scale_by_stddev(
         v = h.decay * v + inner((1 - h.decay) * g, g)
         m_hat, v_hat = (m / h.c, v / h.c) if bias_correction else (m, v)
         variance = jnp.maximum(v_hat - inner(m_hat, m_hat), 0)  # rounding alone can take it below zero
-        return (g * safe_rsqrt(variance + h.eps) if eps_in_sqrt else ratio(g, safe_sqrt(variance) + h.eps)), m, v
+        return (g * safe_rsqrt(variance + h.eps) if eps_in_sqrt else ratio(g, safe_sqrt(variance) + h.eps, h.eps)), m, v
 
     hypers = {"decay": (decay, FRACTION if bias_correction else UNIT), "eps": (eps, NONNEGATIVE)}
     dtypes = {"nu_dtype": nu_dtype}

@@ -123,7 +123,7 @@ def scale_by_backtracking_linesearch(
         grad = as_jax_grad(problem, g) if store_grad else None
         return a * p, ScaleByBacktrackingLinesearchState(line.last.stepsize, value, grad, info)
 
-    return _searching(who, init, along, search)
+    return _searching(who, init, along, search, ScaleByBacktrackingLinesearchState)
 
 
 @once
@@ -242,7 +242,9 @@ class Searching(NamedTuple):
     flat: LineSearch  # trial by trial
 
 
-def _searching(who: str, init: Callable[[Params], State], along: Along, flat: LineSearch) -> GradientTransformation:
+def _searching(
+    who: str, init: Callable[[Params], State], along: Along, flat: LineSearch, state_type: type
+) -> GradientTransformation:
     def update(
         updates: Updates,
         state: State,
@@ -260,7 +262,7 @@ def _searching(who: str, init: Callable[[Params], State], along: Along, flat: Li
         step, state = along(problem, p, g, jnp.asarray(value).astype(p.dtype), state)
         return problem.unravel(step), state
 
-    pair = transform(who, init, update, needs_params=True)
+    pair = transform(who, init, update, needs_params=True, state_type=state_type)
     return known_as(pair, search=Searching(along, flat))
 
 
@@ -319,7 +321,7 @@ def _wolfe(who: str, nested: LineSearch, flat: LineSearch, verbose: bool, by_slo
         info = told(line.count, *nested.missed(line, line.last), line.start.slope)
         return a * p, ScaleByZoomLinesearchState(a, value, as_jax_grad(problem, grad), info)
 
-    return _searching(who, init, along, flat)
+    return _searching(who, init, along, flat, ScaleByZoomLinesearchState)
 
 
 def _check(who: str, domain: Any, **hypers: Hyper | None) -> None:

@@ -13,7 +13,7 @@ from jaxopt_ko import errors, tree
 from jaxopt_ko.compose import leafwise
 from jaxopt_ko.errors import LIMIT, NONNEGATIVE, check_examples, check_rank, check_same_trees
 from jaxopt_ko.lift import Scalars
-from jaxopt_ko.numerics import length, mixing, quotient, real_dtype, root_mean_square
+from jaxopt_ko.numerics import divided, length, mixing, quotient, real_dtype, root_mean_square
 from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, PyTree, Updates
 
 Axes = int | tuple[int, ...]
@@ -61,10 +61,11 @@ def clip_by_global_norm(max_norm: Hyper) -> GradientTransformation:
     """
 
     def norm(updates: Updates, h: Scalars) -> dict[str, Array]:
-        return {"norm": tree.global_norm(updates).astype(h.max_norm.dtype)}
+        divisor, factor = _shortening(tree.global_norm(updates).astype(h.max_norm.dtype), h.max_norm)
+        return {"divisor": divisor, "factor": factor}
 
     def rule(g: Array, p: Array, h: Scalars) -> Array:
-        return _shortened(g, h.norm, h.max_norm)
+        return divided(g, h.divisor) * h.factor
 
     hypers = {"max_norm": (max_norm, LIMIT)}
     return leafwise("clip_by_global_norm", EmptyState, rule=rule, reduce=norm, hypers=hypers)
@@ -180,8 +181,9 @@ def per_example_layer_norm_clip(
 def _sum_of_shortened(g: Array, norms: Array, max_norm: Array) -> Array:
     wide = tree.common_dtype(norms.dtype, g.dtype)
     along = norms.astype(real_dtype(wide)).reshape(-1, *(1,) * (g.ndim - 1))
+    out = g.dtype if tree.is_floating(g) else wide  # counted in integers, they are not when shortened
     with mixing(wide):
-        return jnp.sum(_shortened(g.astype(wide), along, max_norm.astype(along.dtype)), axis=0).astype(g.dtype)
+        return jnp.sum(_shortened(g.astype(wide), along, max_norm.astype(along.dtype)), axis=0).astype(out)
 
 
 def _shortened(g: Array, norm: Array, max_norm: Array) -> Array:
@@ -189,5 +191,11 @@ def _shortened(g: Array, norm: Array, max_norm: Array) -> Array:
 
     Divided first: the quotient of two norms may be no number where the result is one.
     """
+    divisor, factor = _shortening(norm, max_norm)
+    return divided(g, divisor) * factor
+
+
+def _shortening(norm: Array, max_norm: Array) -> tuple[Array, Array]:
+    """(norm, max_norm) where the norm is too large, else (1, 1)."""
     within, one = norm <= max_norm, jnp.ones_like(norm)
-    return quotient(g, jnp.where(within, one, norm)) * jnp.where(within, one, max_norm)
+    return jnp.where(within, one, norm), jnp.where(within, one, max_norm)
