@@ -198,9 +198,8 @@ def _three_sums(x: jax.Array, axis: Axes, keepdims: bool) -> jax.Array:
     """float[3, …]: the sums of |x|**2, of (|x| / s)**2 and of (|x| s)**2."""
     c, s = _scales(x.real.dtype)
     a = jnp.abs(x)
-    # Of a constant s XLA would make x**2 s**2 of (x s)**2, and s**2 is no number.
-    down, up = unfolded((jnp.asarray(1 / s, a.dtype), jnp.asarray(s, a.dtype)))
-    three = (a, jnp.maximum(a, c) * down, jnp.minimum(a, 1 / c) * up)
+    # Scaled first and limited then: XLA makes x**2 s**2 of (x s)**2, and s**2 is no number.
+    three = (a, jnp.maximum(a * (1 / s), c / s), jnp.minimum(a * s, s / c))
     return jnp.stack([jnp.sum(jnp.square(x), axis, keepdims=keepdims) for x in three])
 
 

@@ -13,6 +13,16 @@ from cases import every
 
 P = {"w": jnp.ones((3, 2))}
 
+
+@pytest.fixture(autouse=True, scope="module")
+def only_what_is_new():
+    """The garbage collector, which these tests call often, does not go through what other tests have left."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 TRACED = {
     "apply_every": (lambda k: jo.apply_every(k), 3),
     "kl_shampoo": (lambda x: jo.scale_by_kl_shampoo(init_factor=x), 0.5),

@@ -471,7 +471,7 @@ def test_paths_are_close_up(opened):
         wait(page, f"document.getElementById('contour').layout.meta === '{name}'")
         page.select_option("#view", "near")
         near = page.evaluate(share)
-        assert max(near) > 0.5, name
+        assert max(near) > 0.4, name  # the frame shows the minimum, too, which slow methods have not reached
         page.select_option("#view", "whole")
         assert max(page.evaluate(share)) <= max(near) and page.evaluate(dots) == page.evaluate(
             "race.land.starts.length"

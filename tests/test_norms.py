@@ -160,6 +160,18 @@ def test_length_has_float32s_digits_and_its_slopes():
     assert np.isinf(jo.numerics.length(jnp.array([1.0, jnp.inf]))) and np.isnan(jo.numerics.length(v * jnp.nan))
 
 
+@pytest.mark.parametrize("precise", [False, True])
+def test_lengths_of_what_is_known_when_compiled(precise, monkeypatch):
+    """XLA's simplifier has its hands on constants: it made NaN of zeros."""
+    monkeypatch.setattr(jo.numerics, "_wide_root", jo.numerics._root_of_three)
+    with jax.enable_x64(precise):
+        top, least = (float(getattr(np.finfo(jnp.zeros(0).dtype), name)) for name in ("max", "tiny"))
+        for size in (0.0, 4 * least, 1.0, top / 4):
+            constant = lambda x, size=size: jo.numerics.length(0 * x + size if size else jnp.zeros(4))  # noqa: E731
+            for compiled in (quick.jit(constant), quick.exact(constant)):
+                np.testing.assert_allclose(compiled(jnp.ones(4)), 2 * size, rtol=1e-6)
+
+
 @pytest.mark.parametrize("form", ["_wide_root", "_root_of_three"])
 def test_every_norm_at_both_ends(form, monkeypatch):
     """As many ways to say it as the library has: of arrays along axes, stacks, units, trees, vectors, in every dtype.

@@ -31,10 +31,10 @@ def test_state_and_params_keep_their_dtypes(case):
         u, s = opt.update(g, s, p)
         return u, s, jo.apply_updates(p, u)
 
+    params = jax.eval_shape(lambda: in_dtypes(params_like(), DTYPES))
+    state = jax.eval_shape(opt.init, params)
     for turn in range(3):
-        of_grads = DTYPES[turn:] + DTYPES[:turn]
-        params, grads = (jax.eval_shape(lambda t=t: in_dtypes(params_like(), t)) for t in (DTYPES, of_grads))
-        state = jax.eval_shape(opt.init, params)
+        grads = jax.eval_shape(lambda t=turn: in_dtypes(params_like(), DTYPES[t:] + DTYPES[:t]))
         u, s, p = jax.eval_shape(step, grads, state, params)
         assert (s, p) == (state, params)
         assert jax.tree.structure(u) == jax.tree.structure(grads)
