@@ -367,11 +367,15 @@ def labels_of_mask(who: str, mask: PyTree | Callable[[Params], PyTree], names: M
     """A mask, as of `masked`, as a function that labels: names[True] where it is True."""
 
     def labels(params: Params) -> PyTree:
-        leaves, treedef = tree.flatten(params, none_is_leaf=True)
-        flags = tree.spread(who, "mask", mask, params)
+        made = tree.made_for(params, mask)
+        flags, treedef = tree.flatten(made, none_is_leaf=True)
+        try:
+            parts = treedef.flatten_up_to(params)
+        except ValueError:
+            errors.structure_mismatch(who, "mask", made, "params (or a prefix of them)", params)
         return treedef.unflatten(
-            None if leaf is None else names[errors.check_bool(who, params, i, flag)]
-            for i, (leaf, flag) in enumerate(zip(leaves, flags, strict=True))
+            None if part is None else names[errors.check_bool(who, made, i, flag)]
+            for i, (part, flag) in enumerate(zip(parts, flags, strict=True))
         )
 
     return labels
@@ -400,7 +404,7 @@ class _Groups:
     def init(self, params: Params, **problem: Any) -> dict[Hashable, MaskedState]:
         if is_any(params):
             return {label: MaskedState(init(params, **problem)) for label, init in self.inits.items()}
-        deal = self._dealer(params, self._owned(params))
+        deal = self._dealer(params, self._said(params))
         return {label: MaskedState(init(deal(label), **problem)) for label, init in self.inits.items()}
 
     def update(
@@ -408,11 +412,12 @@ class _Groups:
     ) -> tuple[Updates, dict[Hashable, MaskedState]]:
         leaves, treedef = tree.flatten(updates, none_is_leaf=True)
         fits = params is not None and self._fits(params, treedef)  # what reads other parameters than these will say so
-        owned = self._owned(params if fits else updates)
-        updates_of = self._dealer(updates, owned)
-        params_of = self._dealer(params, owned) if fits else _all_of(params)
+        said = self._said(params if fits else updates)
+        owned = self._owned(said, updates)
+        updates_of = self._dealer(updates, said)
+        params_of = self._dealer(params, said) if fits else _all_of(params)
         extra_of = {
-            key: self._dealer(value, owned) if self.deal_extra and self._fits(value, treedef) else _all_of(value)
+            key: self._dealer(value, said) if self.deal_extra and self._fits(value, treedef) else _all_of(value)
             for key, value in extra.items()
         }
         new: dict[Hashable, MaskedState] = {}
@@ -429,18 +434,35 @@ class _Groups:
                 leaves[index] = leaf
         return treedef.unflatten(leaves), new
 
-    def _owned(self, params: Params) -> dict[Hashable, list[int]]:
+    def _said(self, params: Params) -> tuple[list[Any], Any]:
+        """The labels as they were given, of leaves or of all below a node, and their structure, a prefix of params'."""
+        made = tree.made_for(params, self.labels_of)
+        labels, treedef = tree.flatten(made, none_is_leaf=True)
+        try:
+            parts = treedef.flatten_up_to(params)
+        except ValueError:
+            errors.structure_mismatch(self.who, "labels", made, "params (or a prefix of them)", params)
+        index = 0
+        for i, (label, part) in enumerate(zip(labels, parts, strict=True)):
+            labels[i], known = self._known(label)
+            leaves = tree.flatten(part, none_is_leaf=True)[0]
+            bad = next((j for j, leaf in enumerate(leaves) if leaf is not None), None)
+            if not known and bad is not None:
+                path = errors.path_of(params, index + bad, none_is_leaf=True)
+                errors.unknown_label(self.who, path, labels[i], tuple(self.allowed))
+            index += len(leaves)
+        return labels, treedef
+
+    def _owned(self, said: tuple[list[Any], Any], full: PyTree) -> dict[Hashable, list[int]]:
         """label -> the numbers of its leaves, None leaves counted; one pass over the tree for all labels."""
-        labels = tree.spread(self.who, "labels", self.labels_of, params)
-        leaves = tree.flatten(params, none_is_leaf=True)[0]
+        labels, treedef = said
         owned: dict[Hashable, list[int]] = {}
-        for index, (said, leaf) in enumerate(zip(labels, leaves, strict=True)):
-            label, known = self._known(said)
-            if not known and leaf is not None:
-                path = errors.path_of(params, index, none_is_leaf=True)
-                errors.unknown_label(self.who, path, label, tuple(self.allowed))
-            if known:
-                owned.setdefault(label, []).append(index)
+        index = 0
+        for label, part in zip(labels, treedef.flatten_up_to(full), strict=True):
+            count = len(tree.flatten(part, none_is_leaf=True)[0])
+            if self._known(label)[1]:
+                owned.setdefault(label, []).extend(range(index, index + count))
+            index += count
         return owned
 
     def _known(self, label: Any) -> tuple[Any, bool]:
@@ -449,16 +471,17 @@ class _Groups:
         known = isinstance(label, Hashable) and label in self.allowed
         return label, known and isinstance(label, bool) == isinstance(self.allowed[label], bool)
 
-    @staticmethod
-    def _dealer(full: PyTree, owned: Mapping[Hashable, Sequence[int]]) -> Callable[[Hashable], PyTree]:
-        """label -> the tree with its leaves alone."""
-        leaves, treedef = tree.flatten(full, none_is_leaf=True)
+    def _dealer(self, full: PyTree, said: tuple[list[Any], Any]) -> Callable[[Hashable], PyTree]:
+        """label -> the tree with its leaves alone, one MaskedNode for all below a node of another label."""
+        labels, treedef = said
+        parts = treedef.flatten_up_to(full)
+        known = [self._known(label)[1] for label in labels]
 
         def part_of(label: Hashable) -> PyTree:
-            dealt: list[Any] = [MaskedNode()] * len(leaves)
-            for index in owned.get(label, ()):
-                dealt[index] = leaves[index]
-            return treedef.unflatten(dealt)
+            return treedef.unflatten(
+                part if is_known and own == label else MaskedNode()
+                for own, is_known, part in zip(labels, known, parts, strict=True)
+            )
 
         return part_of
 

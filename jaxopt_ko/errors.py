@@ -1364,8 +1364,10 @@ def _check_mask(who: str, name: str, value: Any) -> None:
     """A tree of bools, or a function that makes one; which leaves it fits shows itself later."""
     if callable(value):
         return
-    for leaf in jax.tree.leaves(value):
+    for path, leaf in flatten_with_path(value)[0]:
         if not isinstance(leaf, bool | np.bool_) and getattr(leaf, "dtype", None) != np.bool_:
+            if path:
+                _not_a_bool(who, _spell(path), leaf)
             say(HyperparameterTypeError, who, f"{name} must be a tree of bools, or a function that makes one of params",
                 describe(leaf), "Give True for the leaves that are meant and False for the others")  # fmt: skip
 

@@ -276,21 +276,23 @@ def floating(tree: PyTree) -> PyTree:
 
 
 def left_out_as(full: PyTree, memory: PyTree) -> PyTree:
-    """`full` with MaskedNode() for the leaves of which such a memory, a tree like it, keeps nothing."""
-    leaves, treedef = flatten(full, none_is_leaf=True)
+    """`full` with MaskedNode() wherever such a memory, a tree like it, has one: for a leaf or for all below a node."""
+    treedef: Any
+    kept, treedef = jax.tree.flatten(memory, is_leaf=is_left_out)
     try:
-        kept = treedef.flatten_up_to(memory)
+        parts = treedef.flatten_up_to(full)
     except ValueError:
         return full  # which the checks will refuse
-    out = (MaskedNode() if isinstance(m, MaskedNode) else leaf for leaf, m in zip(leaves, kept, strict=True))
+    out = (m if isinstance(m, MaskedNode) else part for m, part in zip(kept, parts, strict=True))
     return treedef.unflatten(out)
 
 
 def put_back(part: PyTree, full: PyTree) -> PyTree:
-    """`part`, a tree like `full`, with the leaves of `full` that it has left out."""
-    leaves, treedef = flatten(full, none_is_leaf=True)
-    parts = treedef.flatten_up_to(part)
-    return treedef.unflatten(x if isinstance(y, MaskedNode) else y for x, y in zip(leaves, parts, strict=True))
+    """`part`, a tree like `full`, with what it has left out of `full`: leaves, or all below a node."""
+    treedef: Any
+    kept, treedef = jax.tree.flatten(part, is_leaf=is_left_out)
+    parts = treedef.flatten_up_to(full)
+    return treedef.unflatten(x if isinstance(y, MaskedNode) else y for x, y in zip(parts, kept, strict=True))
 
 
 def made_for(full: PyTree, prefix: PyTree, is_leaf: Callable[[Any], bool] = is_none) -> PyTree:

@@ -14,9 +14,9 @@ from cases import every
 P = {"w": jnp.ones((3, 2))}
 
 
-@pytest.fixture(autouse=True, scope="module")
+@pytest.fixture
 def only_what_is_new():
-    """The garbage collector, which these tests call often, does not go through what other tests have left."""
+    """The garbage collector, which such a test calls often, does not go through what other tests have left."""
     gc.collect()
     gc.freeze()
     yield
@@ -35,6 +35,7 @@ TRACED = {
 }
 
 
+@pytest.mark.usefixtures("only_what_is_new")
 @pytest.mark.parametrize("name", TRACED)
 def test_a_traced_option_does_not_leak(name):
     make, value = TRACED[name]
@@ -70,6 +71,7 @@ def function_of(big):
     jo.minimize(lambda x: jnp.sum((x - big[:2]) ** 2), jnp.zeros(2))
 
 
+@pytest.mark.usefixtures("only_what_is_new")
 @pytest.mark.parametrize("use", [rule_of, refresh_of, set_of, function_of])
 def test_an_array_that_a_users_function_holds_goes_with_it(use):
     alive = []

@@ -161,3 +161,36 @@ def test_the_state_is_optax_s(make):
     with jax.numpy_dtype_promotion("standard"), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         assert layout(make(jo).init(PARAMS)) == layout(make(optax).init(PARAMS))
+
+
+DEEP = {"enc": {"w": np.full((3, 2), 0.5, np.float32), "b": np.ones(3, np.float32)}, "head": [PARAMS["b"], PARAMS["w"]]}
+PREFIXES = {
+    "partition": lambda lib: lib.partition({"a": lib.adam(0.1), "b": lib.sgd(0.1, 0.9)}, {"enc": "a", "head": "b"}),
+    "masked": lambda lib: lib.masked(lib.adam(0.1), lambda p: {"enc": True, "head": [False, True]}),
+    "none": lambda lib: lib.masked(lib.adam(0.1), False),
+    "freeze": lambda lib: lib.selective_transform(lib.adam(0.1), freeze_mask={"enc": True, "head": False}),
+    "decay": lambda lib: lib.adamw(0.1, mask={"enc": True, "head": False}),
+    "MultiSteps": lambda lib: lib.masked(lib.MultiSteps(lib.adam(0.1), 2), {"enc": False, "head": True}),
+    "in each other": lambda lib: lib.masked(
+        lib.masked(lib.sgd(0.1, 0.9), lambda p: jax.tree.map(lambda x: np.ndim(x) == 2, p)),
+        {"enc": True, "head": False},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PREFIXES)
+def test_a_node_that_is_left_out_whole_is_one_masked_node(name):
+    """Of a mask or labels that are a prefix; and the next step is optax's, also from optax's file."""
+    flax = pytest.importorskip("flax")
+    ours, theirs = (PREFIXES[name](lib) for lib in (jo, optax))
+    with jax.numpy_dtype_promotion("standard"):
+        want = theirs.init(DEEP)
+        assert layout(ours.init(DEEP)) == layout(want)
+        steps, state = ours.update(DEEP, ours.init(DEEP), DEEP)
+        others, want = theirs.update(DEEP, want, DEEP)
+        assert layout(state) == layout(want)
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7), steps, others)
+        saved = flax.serialization.to_bytes(want)
+        steps, _ = ours.update(DEEP, flax.serialization.from_bytes(state, saved), DEEP)
+        others, _ = theirs.update(DEEP, want, DEEP)
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7), steps, others)

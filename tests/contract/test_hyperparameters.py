@@ -38,7 +38,7 @@ def test_number_traced_schedule_and_vmap_agree(case):
     two = lambda a, b: on_host(lanes(jax.tree.map(lambda a, b: np.stack([a, b]), a, b)))  # noqa: E731
     here, there = two(arrays, other), two(other, arrays)
     for lane in (0, 1):
-        assert_close(jax.tree.map(lambda x, lane=lane: x[lane], (here, there)[lane]), number, rtol=2e-5, atol=1e-6)
+        assert_close(jax.tree.map(lambda x, lane=lane: x[lane], (here, there)[lane]), number, rtol=1e-4, atol=2e-5)
         assert_close(*(jax.tree.map(lambda x, k=k: x[k], run) for k, run in ((1, here), (0, there))))
 
 
