@@ -30,7 +30,7 @@ PROPER = {  # names that Korean leaves in Latin letters
     "Adafactor", "SM3", "GaLore", "LARS", "NovoGrad", "LAMB", "Fromage", "AdEMAMix", "ADOPT", "ACProp", "MADGRAD",
     "APOLLO", "AdamC", "Dion", "Sophia", "Shampoo", "Muon", "NorMuon", "AdaMuon", "Scion", "SOAP", "PSGD", "SPlus",
     "KL-Shampoo", "KL-SOAP", "COCOB", "Prodigy", "DoG", "DoWG", "MoMo", "MoMo-Adam",
-    "BFGS", "L-BFGS", "L-BFGS-B", "RMSProp, centered", "English",
+    "BFGS", "L-BFGS", "L-BFGS-B", "RMSProp, centered", "English", "WebGL",
 }  # fmt: skip
 HINTS = ("GL Driver Message", "willReadFrequently")  # the browser's own on the speed of software rendering
 
@@ -227,25 +227,27 @@ OVERPRINTED = """() => {
 
 
 @pytest.fixture(scope="module")
-def browser():
-    """The system's own."""
+def browsers():
+    """The system's own: flat, and with the surfaces, which take software most of a page's time to draw."""
     driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e .[test]")
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on the PATH")
     with driver.sync_playwright() as play:
-        running = play.chromium.launch(executable_path=found, args=["--no-sandbox", "--enable-unsafe-swiftshader"])
+        launch = lambda how: play.chromium.launch(executable_path=found, args=["--no-sandbox", how])  # noqa: E731
+        running = {"flat": launch("--disable-3d-apis"), "solid": launch("--enable-unsafe-swiftshader")}
         yield running
-        running.close()
+        for each in running.values():
+            each.close()
 
 
 @pytest.fixture
-def opened(browser, path):
+def opened(browsers, path):
     """Opens the page with the network off; at the end, nothing was asked for but the page, and nothing complained."""
     contexts, requests, complaints = [], [], []
 
-    def open_page(width=1280, height=900, language="en-US", **words):
-        context = browser.new_context(
+    def open_page(width=1280, height=900, language="en-US", browser="flat", **words):
+        context = browsers[browser].new_context(
             viewport={"width": width, "height": height}, locale=language, offline=True, **words
         )
         contexts.append(context)
@@ -290,6 +292,17 @@ def test_loads_offline_in_every_landscape(opened, tmp_path):
         page.locator("#race").screenshot(path=tmp_path / f"{name}.png")
         assert (tmp_path / f"{name}.png").stat().st_size > 20_000
     assert page.locator("#standings tr").count() == 4
+
+
+def test_the_surface_is_drawn_or_says_why_not(opened):
+    flat, solid = opened(), opened(browser="solid")
+    assert flat.locator("#surface .notice").is_visible() and flat.locator("#surface canvas").count() == 0
+    for name in ("beale", "monkey_saddle"):
+        solid.select_option("#landscape", name)
+        wait(solid, f"document.getElementById('contour').layout.meta === '{name}'")
+        solid.evaluate("racePlayer.go(60)")
+        assert solid.locator("#surface canvas").count() > 0 and solid.locator("#surface .notice").count() == 0
+        assert solid.evaluate(OVERPRINTED) == [], name
 
 
 def test_a_click_on_the_contour_sets_the_start(opened):
