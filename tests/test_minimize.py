@@ -224,7 +224,10 @@ LIFTED = {
     "large": (lambda x: 1e10 * jnp.sum((x - 1) ** 2 - 1), [0.0, 0.0], 1e-3),
     "solved": (lambda x: jnp.sum((x - 1) ** 2 * jnp.array([1.0, 100.0])), [1.0000001, 1.0], 1e-6),
 }
-ROUGH = {("hager-zhang", "a valley far up"): 0.4}  # where f is six of its units in the last place above the least
+ROUGH = {
+    ("hager-zhang", "a valley far up"): 0.4,  # where f is six of its units in the last place above the least
+    ("hager-zhang", "a small valley"): 0.15,  # where g is sqrt(eps) of the first
+}
 SEARCHING = ["lbfgs", "bfgs", "hager-zhang", "newton", "newton_cg", "lbfgsb"]
 
 
