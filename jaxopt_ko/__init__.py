@@ -517,7 +517,7 @@ from jaxopt_ko.wrappers.guards import (
     conditionally_mask,
     conditionally_transform,
 )
-from jaxopt_ko.wrappers.interop import to_optax
+from jaxopt_ko.wrappers.interop import lbfgs_from_optax, to_optax
 from jaxopt_ko.wrappers.layouts import (
     SplitRealAndImaginaryState,
     flatten,
@@ -805,6 +805,7 @@ __all__ = [
     "landscapes",
     "lars",
     "lbfgs",
+    "lbfgs_from_optax",
     "lbfgsb",
     "leafwise",
     "learning_rate",

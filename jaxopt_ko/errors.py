@@ -338,6 +338,12 @@ def several_values(who: str, key: Any, paths: Sequence[str]) -> NoReturn:
     raise KeyError(f"{who}: {key!r} is the name of {len(paths)} values. Got {', '.join(paths)}. Choose with filtering.")
 
 
+def no_lbfgs(state: Any) -> NoReturn:
+    """Nothing to convert."""
+    say(StateError, "lbfgs_from_optax", "the state must hold a ScaleByLBFGSState of optax's", describe(state),
+        "Give the state of optax.lbfgs or optax.scale_by_lbfgs, restored as NamedTuples")  # fmt: skip
+
+
 def no_value(who: str, key: Any) -> NoReturn:
     """A name that leads nowhere."""
     raise KeyError(f"{who}: no value is called {key!r}. Names are those of fields, keys and NamedTuple classes.")

@@ -194,3 +194,27 @@ def test_a_node_that_is_left_out_whole_is_one_masked_node(name):
         steps, _ = ours.update(DEEP, flax.serialization.from_bytes(state, saved), DEEP)
         others, _ = theirs.update(DEEP, want, DEEP)
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7), steps, others)
+
+
+def test_lbfgs_goes_on_from_optax():
+    """The one layout that is ours: a run of optax's, converted, makes optax's next iterates."""
+    f = lambda p: jnp.sum((p["b"] - 1) ** 4) + jnp.sum(jnp.cos(p["w"]) + p["w"] ** 2)  # noqa: E731
+    slope = jax.jit(jax.grad(f))
+
+    def run(opt, params, state, steps):
+        for _ in range(steps):
+            grad = slope(params)
+            updates, state = opt.update(grad, state, params)
+            params = jax.tree.map(lambda p, u: p + u, params, updates)
+        return params, state
+
+    plain = optax.chain(optax.scale_by_lbfgs(3), optax.scale(-0.1))
+    ours = jo.chain(jo.scale_by_lbfgs(3), jo.scale(-0.1))
+    start = {"b": jnp.array([0.2, 0.4, 3.0]), "w": jnp.full((3, 2), 0.5)}
+    with jax.numpy_dtype_promotion("standard"):
+        params, state = run(plain, start, plain.init(start), 5)
+        want, _ = run(plain, params, state, 3)
+        got, _ = run(ours, params, jo.lbfgs_from_optax(state), 3)
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), got, want)
+    with pytest.raises(jo.errors.StateError, match="ScaleByLBFGSState"):
+        jo.lbfgs_from_optax(jo.adam(0.1).init(start))

@@ -10,7 +10,7 @@ SR1   H_new = H + u u' / u'y
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ from jaxopt_ko.numerics import next_count, norm, safe_rsqrt, zero_count
 from jaxopt_ko.solvers.descent import DOWNHILL, searched
 from jaxopt_ko.solvers.linesearch import scale_by_zoom_linesearch
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
 DEFAULT_LINESEARCH = scale_by_zoom_linesearch(max_linesearch_steps=20, initial_guess_strategy="one")
 
@@ -120,6 +120,32 @@ def lbfgs(
     step = DOWNHILL if learning_rate is None else scale_by_learning_rate(learning_rate)
     direction = chain(scale_by_lbfgs(memory_size, scale_init_precond, memory_dtype=memory_dtype), step)
     return searched("lbfgs", direction, linesearch, gtol, ftol)
+
+
+def made_vectors(state: State) -> State:
+    """Memory of L-BFGS as optax keeps it, trees, wherever a state holds one, as vectors; StateError if nowhere."""
+    names = ScaleByLBFGSState._fields[:-1]
+
+    def theirs(part: Any) -> bool:
+        return not isinstance(part, ScaleByLBFGSState) and getattr(part, "_fields", ()) == names
+
+    def flat(part: PyTree) -> Array:
+        return tree.ravel(part)[0]
+
+    treedef: Any
+    parts, treedef = jax.tree.flatten(state, is_leaf=theirs)
+    if not any(map(theirs, parts)):
+        errors.no_lbfgs(state)
+
+    def converted(part: Any) -> Any:
+        if not theirs(part):
+            return part
+        return ScaleByLBFGSState(
+            jnp.asarray(part.count), flat(part.params), flat(part.updates), jax.vmap(flat)(part.diff_params_memory),
+            jax.vmap(flat)(part.diff_updates_memory), jnp.asarray(part.weights_memory), zero_count(),
+        )  # fmt: skip
+
+    return treedef.unflatten(map(converted, parts))
 
 
 def at(M: Array, row: Array) -> Array:

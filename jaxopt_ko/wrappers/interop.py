@@ -11,6 +11,7 @@ import jax
 
 from jaxopt_ko import errors
 from jaxopt_ko.compose import opened
+from jaxopt_ko.solvers.quasi_newton import made_vectors
 from jaxopt_ko.types import GradientTransformation, GradientTransformationExtraArgs, Params, PyTree, State, Updates
 
 
@@ -49,6 +50,15 @@ def to_optax(tx: GradientTransformation) -> Any:
     if isinstance(tx, GradientTransformation) and not isinstance(tx, GradientTransformationExtraArgs):
         return optax.GradientTransformation(init, strict)
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def lbfgs_from_optax(state: State) -> State:
+    """A state of optax's `lbfgs` or `scale_by_lbfgs`, or one that holds such, as ours: its trees become vectors.
+
+    state: NamedTuples of optax's, as it makes them or as a file brings them back. Raises StateError where none is of
+    L-BFGS. Example: state = jo.lbfgs_from_optax(restored); any other state of optax's needs no conversion.
+    """
+    return _in_classes_of((importlib.import_module("jaxopt_ko"),), made_vectors(state))
 
 
 def _in_classes_of(libraries: Sequence[ModuleType], tree: PyTree) -> PyTree:
