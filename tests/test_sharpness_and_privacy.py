@@ -178,7 +178,7 @@ def test_privacy_refuses():
         jo.differentially_private_aggregate(1.0, 1.0)
     with pytest.raises(jo.errors.HyperparameterError, match="learning_rate"):
         jo.dpsgd(None, 1.0, 1.0, 0)
-    opt = jo.differentially_private_aggregate(1.0, 1.0, seed=0)
+    opt = jo.differentially_private_aggregate(1.0, 1.0, key=0)
     for g in ({"a": jnp.ones(3), "b": jnp.ones(2)}, {"a": jnp.ones(())}):
         with pytest.raises(jo.errors.TreeError, match="examples as its first axis"):
             opt.update(g, opt.init(g))
@@ -295,7 +295,7 @@ def test_gradients_of_single_examples_as_in_optax(x64):
 
 
 def test_microbatches_refuse():
-    with pytest.raises(jo.errors.TreeError, match="multiple of 3"):
+    with pytest.raises(jo.errors.TreeError, match="divisible by 3"):
         jo.microbatch(jnp.sum, 0, 3)(jnp.ones(8))
     with pytest.raises(jo.errors.TreeError, match="averaged results"):
         jo.microbatch(jnp.sum, 0, 2, Kind.MEAN)(jnp.arange(8))
