@@ -367,12 +367,8 @@ def labels_of_mask(who: str, mask: PyTree | Callable[[Params], PyTree], names: M
     """A mask, as of `masked`, as a function that labels: names[True] where it is True."""
 
     def labels(params: Params) -> PyTree:
-        made = tree.made_for(params, mask)
-        flags, treedef = tree.flatten(made, none_is_leaf=True)
-        try:
-            parts = treedef.flatten_up_to(params)
-        except ValueError:
-            errors.structure_mismatch(who, "mask", made, "params (or a prefix of them)", params)
+        flags, parts, treedef = tree.under(who, "mask", mask, params)
+        made = treedef.unflatten(flags)
         return treedef.unflatten(
             None if part is None else names[errors.check_bool(who, made, i, flag)]
             for i, (part, flag) in enumerate(zip(parts, flags, strict=True))
@@ -404,66 +400,53 @@ class _Groups:
     def init(self, params: Params, **problem: Any) -> dict[Hashable, MaskedState]:
         if is_any(params):
             return {label: MaskedState(init(params, **problem)) for label, init in self.inits.items()}
-        deal = self._dealer(params, self._said(params))
+        deal = self._dealer(params, *self._owned(params))
         return {label: MaskedState(init(deal(label), **problem)) for label, init in self.inits.items()}
 
     def update(
         self, updates: Updates, states: Mapping[Hashable, MaskedState], params: Params, **extra: Any
     ) -> tuple[Updates, dict[Hashable, MaskedState]]:
-        leaves, treedef = tree.flatten(updates, none_is_leaf=True)
-        fits = params is not None and self._fits(params, treedef)  # what reads other parameters than these will say so
-        said = self._said(params if fits else updates)
-        owned = self._owned(said, updates)
-        updates_of = self._dealer(updates, said)
-        params_of = self._dealer(params, said) if fits else _all_of(params)
+        structure = tree.structure(updates, none_is_leaf=True)
+        fits = params is not None and self._fits(params, structure)  # what reads other parameters will say so
+        owned, treedef = self._owned(params if fits else updates)
+        updates_of = self._dealer(updates, owned, treedef)
+        params_of = self._dealer(params, owned, treedef) if fits else _all_of(params)
         extra_of = {
-            key: self._dealer(value, said) if self.deal_extra and self._fits(value, treedef) else _all_of(value)
+            key: self._dealer(value, owned, treedef)
+            if self.deal_extra and self._fits(value, structure)
+            else _all_of(value)
             for key, value in extra.items()
         }
+        parts = treedef.flatten_up_to(updates)
         new: dict[Hashable, MaskedState] = {}
         for label, update in self.updates.items():
-            mine, indices = {key: of(label) for key, of in extra_of.items()}, owned.get(label, ())
-            part = updates_of(label)
+            mine, part = {key: of(label) for key, of in extra_of.items()}, updates_of(label)
             inner = as_state(self.who, states[label], MaskedState).inner_state
             steps, state = update(part, inner, params_of(label), **mine)
             new[label] = MaskedState(state)
-            dealt, structure = tree.flatten(steps, none_is_leaf=True)
-            if structure != tree.structure(part, none_is_leaf=True):
+            if not self._fits(steps, tree.structure(part, none_is_leaf=True)):
                 errors.structure_mismatch(self.who, f"updates of {label!r}", steps, "gradients", part)
-            for index, leaf in zip(indices, dealt, strict=True):
-                leaves[index] = leaf
-        return treedef.unflatten(leaves), new
+            dealt = treedef.flatten_up_to(steps)
+            for i in owned.get(label, ()):
+                parts[i] = dealt[i]
+        return treedef.unflatten(parts), new
 
-    def _said(self, params: Params) -> tuple[list[Any], Any]:
-        """The labels as they were given, of leaves or of all below a node, and their structure, a prefix of params'."""
-        made = tree.made_for(params, self.labels_of)
-        labels, treedef = tree.flatten(made, none_is_leaf=True)
-        try:
-            parts = treedef.flatten_up_to(params)
-        except ValueError:
-            errors.structure_mismatch(self.who, "labels", made, "params (or a prefix of them)", params)
-        index = 0
-        for i, (label, part) in enumerate(zip(labels, parts, strict=True)):
-            labels[i], known = self._known(label)
-            leaves = tree.flatten(part, none_is_leaf=True)[0]
-            bad = next((j for j, leaf in enumerate(leaves) if leaf is not None), None)
-            if not known and bad is not None:
-                path = errors.path_of(params, index + bad, none_is_leaf=True)
-                errors.unknown_label(self.who, path, labels[i], tuple(self.allowed))
-            index += len(leaves)
-        return labels, treedef
-
-    def _owned(self, said: tuple[list[Any], Any], full: PyTree) -> dict[Hashable, list[int]]:
-        """label -> the numbers of its leaves, None leaves counted; one pass over the tree for all labels."""
-        labels, treedef = said
+    def _owned(self, full: PyTree) -> tuple[dict[Hashable, list[int]], Any]:
+        """label -> the numbers of its parts of a tree, leaves or all below a node; and the structure of the parts."""
+        labels, parts, treedef = tree.under(self.who, "labels", self.labels_of, full)
         owned: dict[Hashable, list[int]] = {}
-        index = 0
-        for label, part in zip(labels, treedef.flatten_up_to(full), strict=True):
-            count = len(tree.flatten(part, none_is_leaf=True)[0])
-            if self._known(label)[1]:
-                owned.setdefault(label, []).extend(range(index, index + count))
-            index += count
-        return owned
+        for i, (said, part) in enumerate(zip(labels, parts, strict=True)):
+            label, known = self._known(said)
+            if known:
+                owned.setdefault(label, []).append(i)
+            elif jax.tree.leaves(part):
+                leaves = tree.flatten(parts[: i + 1], none_is_leaf=True)[0]
+                own = tree.flatten(part, none_is_leaf=True)[0]
+                first = len(leaves) - len(own) + next(j for j, leaf in enumerate(own) if leaf is not None)
+                errors.unknown_label(
+                    self.who, errors.path_of(full, first, none_is_leaf=True), label, tuple(self.allowed)
+                )
+        return owned, treedef
 
     def _known(self, label: Any) -> tuple[Any, bool]:
         """A label, an array of one bool as that bool; is it one of ours? 1 is not True."""
@@ -471,17 +454,16 @@ class _Groups:
         known = isinstance(label, Hashable) and label in self.allowed
         return label, known and isinstance(label, bool) == isinstance(self.allowed[label], bool)
 
-    def _dealer(self, full: PyTree, said: tuple[list[Any], Any]) -> Callable[[Hashable], PyTree]:
-        """label -> the tree with its leaves alone, one MaskedNode for all below a node of another label."""
-        labels, treedef = said
+    @staticmethod
+    def _dealer(full: PyTree, owned: Mapping[Hashable, Sequence[int]], treedef: Any) -> Callable[[Hashable], PyTree]:
+        """label -> the tree with its parts alone, one MaskedNode for each of another label."""
         parts = treedef.flatten_up_to(full)
-        known = [self._known(label)[1] for label in labels]
 
         def part_of(label: Hashable) -> PyTree:
-            return treedef.unflatten(
-                part if is_known and own == label else MaskedNode()
-                for own, is_known, part in zip(labels, known, parts, strict=True)
-            )
+            dealt: list[Any] = [MaskedNode()] * len(parts)
+            for i in owned.get(label, ()):
+                dealt[i] = parts[i]
+            return treedef.unflatten(dealt)
 
         return part_of
 

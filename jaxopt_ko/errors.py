@@ -256,7 +256,7 @@ def check_order(who: str, tree: PyTree) -> None:
 
 def check_room(name: str, path: str, was: Any, now: Any) -> None:
     """Complex numbers cannot be kept, or added, where there is place for real ones alone."""
-    if jnp.issubdtype(now.dtype, jnp.complexfloating) and not jnp.issubdtype(was.dtype, jnp.complexfloating):
+    if _is_complex(now) and not _is_complex(was):
         say(TreeError, name, f"{path} is real, and what comes to it complex", f"{describe(was)} and {describe(now)}",
             "Give complex parameters, and complex dtypes (mu_dtype=jnp.complex64) or None")  # fmt: skip
 
@@ -1258,7 +1258,7 @@ def check_leaf(
         return
     if dtype is None and isinstance(leaf, float):
         return
-    complex_ = isinstance(leaf, complex) if dtype is None else jnp.issubdtype(dtype, jnp.complexfloating)
+    complex_ = _is_complex(leaf)
     if complex_ and not real:
         return
     path = path_of(tree, index, none_is_leaf)

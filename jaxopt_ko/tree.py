@@ -314,11 +314,14 @@ def made_for(full: PyTree, prefix: PyTree, is_leaf: Callable[[Any], bool] = is_n
     return prefix
 
 
-def spread(who: str, what: str, prefix: PyTree, full: PyTree) -> list[Any]:
-    """What such a tree, prefix or function says of each leaf of `full`, None leaves counted."""
+def under(who: str, what: str, prefix: PyTree, full: PyTree) -> tuple[list[Any], list[PyTree], Any]:
+    """What such a tree, prefix or function says, what of `full` each of it is said of, leaves or all below a node, and
+    the structure of both; a None in the prefix is a leaf. TreeError if it is no prefix."""
     made = made_for(full, prefix)
+    treedef: Any
+    said, treedef = flatten(made, none_is_leaf=True)
     try:
-        return flatten(jax.tree.broadcast(made, full, is_leaf=is_none), none_is_leaf=True)[0]
+        return said, treedef.flatten_up_to(full), treedef
     except ValueError:
         errors.structure_mismatch(who, what, made, "params (or a prefix of them)", full)
 

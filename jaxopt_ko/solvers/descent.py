@@ -104,6 +104,7 @@ def descent(
     eps**(5/6), or less if f has hardly fallen; there max|g| <= eps**(1/4) |f|, too, unless |f| <= eps**(5/6).
     ftol: converged when f falls, and was to fall, by no more than ftol |f|, and |g| not by half, in three steps shorter
     than eps**(1/3) |x|, or in one than sqrt(eps) |x|; eps by default. Also when the step is lost in x's rounding.
+    A gtol or tol that was given is sought for as long as |g| falls by half, though f tells no more.
     UNBOUNDED where f is -inf at a trial, or falls on and on along steps that get longer but no flatter.
     name: how errors call it.
     """
