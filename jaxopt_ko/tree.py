@@ -102,7 +102,8 @@ def stacks(who: str, stack_axes: PyTree, tree: PyTree, none_is_leaf: bool = Fals
         counts = [stack_axes] * len(leaves)
     else:
         try:
-            spread = jax.tree.broadcast(stack_axes, tree, is_leaf=is_none if none_is_leaf else None)
+            fitted = without_masked(stack_axes, tree)
+            spread = jax.tree.broadcast(fitted, tree, is_leaf=is_none if none_is_leaf else None)
         except ValueError:
             errors.structure_mismatch(who, "stack_axes", stack_axes, "params (or a prefix of them)", tree)
         counts = [count or 0 for count in flatten(spread, none_is_leaf)[0]]  # None where the leaf is
@@ -301,7 +302,7 @@ def made_for(full: PyTree, prefix: PyTree, is_leaf: Callable[[Any], bool] = is_n
     A module that can be called is a tree like any other, if it has leaves and fits, or is of the class of `full`.
     """
     if not callable(prefix):
-        return prefix
+        return without_masked(prefix, full)
     own = jax.tree.leaves(prefix, is_leaf=is_leaf)
     if not own or own[0] is prefix:
         return prefix(full)
@@ -312,6 +313,21 @@ def made_for(full: PyTree, prefix: PyTree, is_leaf: Callable[[Any], bool] = is_n
     except ValueError:
         return prefix(full)
     return prefix
+
+
+def without_masked(prefix: PyTree, full: PyTree) -> PyTree:
+    """`prefix` with nothing said below a node for which `full` has one MaskedNode: a tree of settings is made for all
+    parameters, and whoever deals them out may leave a whole part out."""
+    if not any(isinstance(leaf, MaskedNode) for leaf in jax.tree.leaves(full, is_leaf=is_left_out)):
+        return prefix
+    if isinstance(full, MaskedNode):
+        return prefix if jax.tree_util.all_leaves([prefix]) else full
+    treedef: Any
+    parts, treedef = jax.tree.flatten(full, is_leaf=lambda node: node is not full)  # one level
+    try:
+        return treedef.unflatten(map(without_masked, treedef.flatten_up_to(prefix), parts))
+    except ValueError:
+        return prefix  # one value for all below; or no prefix, as the checks will say
 
 
 def under(who: str, what: str, prefix: PyTree, full: PyTree) -> tuple[list[Any], list[PyTree], Any]:

@@ -196,6 +196,31 @@ def test_a_node_that_is_left_out_whole_is_one_masked_node(name):
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7), steps, others)
 
 
+AXES = {"enc": {"w": 0, "v": 1}, "head": 0}
+ALL_OF_IT = {"enc": {"w": True, "v": False}, "head": True}
+WITHIN = {
+    "stack axes": lambda part: jo.muon(0.1, stack_axes=AXES if part is None else {"enc": {}, "head": 0}),
+    "mask": lambda part: jo.adamw(0.1, mask=ALL_OF_IT if part is None else {"enc": {}, "head": True}),
+    "labels": lambda part: jo.partition(
+        {True: jo.sgd(0.1), False: jo.adam(0.1)}, ALL_OF_IT if part is None else {"enc": {}, "head": True}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WITHIN)
+@pytest.mark.parametrize("out", [{"enc": False, "head": True}, False])
+def test_what_is_said_of_a_node_that_is_left_out_is_not_asked(name, out):
+    """A tree of settings is made for all parameters; a mask over it, a prefix, may leave whole nodes of it out."""
+    params = {"enc": {"w": jnp.ones((2, 3)), "v": jnp.ones((2, 3, 3))}, "head": jnp.eye(3) + 1}
+    opt = jo.masked(WITHIN[name](None), out)
+    steps, _ = opt.update(params, opt.init(params), params)
+    assert steps["enc"] == params["enc"]
+    alone = WITHIN[name]("head")
+    part = {"enc": {}, "head": params["head"]}
+    want, _ = alone.update(part, alone.init(part), part)
+    np.testing.assert_array_equal(steps["head"], params["head"] if out is False else want["head"])
+
+
 def test_lbfgs_goes_on_from_optax():
     """The one layout that is ours: a run of optax's, converted, makes optax's next iterates."""
     f = lambda p: jnp.sum((p["b"] - 1) ** 4) + jnp.sum(jnp.cos(p["w"]) + p["w"] ** 2)  # noqa: E731
