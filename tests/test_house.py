@@ -86,11 +86,13 @@ def test_runtime_imports_are_jax_and_chex_only():
 
 
 def test_what_the_oldest_jax_of_pyproject_lacks_is_not_used():
-    """jax.jit(static_argnums=…) without a function came with jax 0.8.1; everything else runs on 0.7.0, too."""
+    """jax.jit(static_argnums=…) without a function came with jax 0.8.1, jax.enable_x64 with 0.8.0; everything else runs
+    on 0.7.0, too."""
     for _, path in modules():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "jax.jit":
                 assert node.args, f"{path}:{node.lineno}"
+            assert not (isinstance(node, ast.With) and "jax.enable_x64" in ast.unparse(node.items[0])), path
 
 
 def test_an_editable_install_is_a_path_that_type_checkers_follow():
