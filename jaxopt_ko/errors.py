@@ -64,7 +64,7 @@ def say(kind: type[Exception], who: str, wrong: str, got: str | None = None, do:
 
 def deprecated(who: str, instead: str) -> None:
     """Warn that a name is old."""
-    _warn(f"{who} is deprecated: use {instead} instead.", DeprecationWarning)
+    _warn(f"{who} is deprecated: use `{instead}` instead.", DeprecationWarning)
 
 
 def _warn(message: str, kind: type[Warning]) -> None:
