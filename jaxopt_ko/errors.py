@@ -323,12 +323,12 @@ def check_bool(who: str, mask: PyTree, index: int, value: Any) -> bool:
     """A leaf of a mask: a bool, or an array of one."""
     value = as_bool(value)
     if not isinstance(value, bool):
-        _not_a_bool(who, path_of(mask, index, none_is_leaf=True), value)
+        _not_a_bool(who, "mask", path_of(mask, index, none_is_leaf=True), value)
     return value
 
 
-def _not_a_bool(who: str, path: str, value: Any) -> NoReturn:
-    say(TreeError, who, f"the mask at the leaf {path} must be True or False", describe(value),
+def _not_a_bool(who: str, name: str, path: str, value: Any) -> NoReturn:
+    say(TreeError, who, f"{name} at the leaf {path} must be True or False", describe(value),
         "Give a tree of bools like the parameters, or a function that makes one; a traced bool has no value yet, "
         "and an array of several says nothing of the leaf")  # fmt: skip
 
@@ -563,7 +563,7 @@ def check_state_keys(who: str, state: Any, names: Sequence[Any]) -> None:
 def unknown_label(who: str, path: str, label: Any, allowed: Sequence[Any]) -> NoReturn:
     """A leaf that no group takes."""
     if who.startswith("masked"):
-        _not_a_bool(who, path, label)
+        _not_a_bool(who, "mask", path, label)
     say(TreeError, who, f"no transformation has the label of the leaf {path}", f"label {label!r}",
         f"Labels with a transformation: {', '.join(map(repr, allowed))}")  # fmt: skip
 
@@ -1373,7 +1373,7 @@ def _check_mask(who: str, name: str, value: Any) -> None:
     for path, leaf in flatten_with_path(value)[0]:
         if not isinstance(leaf, bool | np.bool_) and getattr(leaf, "dtype", None) != np.bool_:
             if path:
-                _not_a_bool(who, _spell(path), leaf)
+                _not_a_bool(who, name, _spell(path), leaf)
             say(HyperparameterTypeError, who, f"{name} must be a tree of bools, or a function that makes one of params",
                 describe(leaf), "Give True for the leaves that are meant and False for the others")  # fmt: skip
 

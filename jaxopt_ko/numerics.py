@@ -220,14 +220,14 @@ def _wide_sum(x: jax.Array, axis: Axes, keepdims: bool) -> jax.Array:
 _shared_wide_sum = jax.jit(_wide_sum, static_argnums=(1, 2))  # traced and lowered once for arrays of one shape
 
 
-# before jax 0.8 it was experimental
-_enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental").enable_x64
+# Before jax 0.8 `enable_x64` was experimental.
+_JAX: Any = jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")
 
 
 def _wide_root(parts: Sequence[jax.Array], axis: Axes, keepdims: bool) -> jax.Array:
     of_shape = collections.Counter(x.shape for x in parts)
     alone = [of_shape[x.shape] == 1 and isinstance(x, jax.core.Tracer) for x in parts]
-    with _enable_x64(True):  # float64 leaves this function no more than it came in
+    with _JAX.enable_x64(True):  # float64 leaves this function no more than it came in
         sums = [_wide_sum if own else _shared_wide_sum for own in alone]
         total = functools.reduce(jnp.add, [sum_(x, axis, keepdims) for sum_, x in zip(sums, parts, strict=True)])
         return jax.lax.convert_element_type(jnp.sqrt(total), np.float32)

@@ -37,13 +37,13 @@ def _product(loss: Loss, v: Array, params: Params, inputs: Any, targets: Any) ->
 
 def hessian_diag(loss: Loss, params: Params, inputs: Any, targets: Any) -> Array:
     """float[n]: the diagonal of the Hessian of loss(params, inputs, targets), by n products; deprecated."""
-    deprecated("hessian_diag", "jnp.diag(jax.hessian(loss)(params))")
+    deprecated("hessian_diag", "jnp.diag(jax.hessian(loss)(params, inputs, targets))")
     eye = jnp.eye(tree.size(params), dtype=tree.zeros_vector(params).dtype)
     return jax.vmap(lambda e: jnp.sum(e * tree.ravel(_product(loss, e, params, inputs, targets))[0]))(eye)
 
 
 def fisher_diag(negative_log_likelihood: Loss, params: Params, inputs: Any, targets: Any) -> Array:
     """float[n]: the squares of the gradient, the diagonal of the observed Fisher matrix; deprecated."""
-    deprecated("fisher_diag", "jax.grad(negative_log_likelihood)(params) ** 2")
+    deprecated("fisher_diag", "jax.grad(negative_log_likelihood)(params, inputs, targets) ** 2")
     gradient, _ = tree.ravel(jax.grad(negative_log_likelihood)(params, inputs, targets))
     return jnp.square(gradient)

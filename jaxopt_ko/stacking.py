@@ -42,7 +42,6 @@ def prefix_of(
 ) -> list[Any]:
     """The value of `prefix`, a tree or one value, for each leaf of `full`."""
     values: list[Any] = []
-    prefix = tree.without_masked(prefix, full)
     try:
         jax.tree.map(lambda own, part: values.extend([own] * len(jax.tree.leaves(part))), prefix, full, is_leaf=is_leaf)
         return values

@@ -102,7 +102,7 @@ def stacks(who: str, stack_axes: PyTree, tree: PyTree, none_is_leaf: bool = Fals
         counts = [stack_axes] * len(leaves)
     else:
         try:
-            fitted = without_masked(stack_axes, tree)
+            fitted = left_out_as(stack_axes, tree)
             spread = jax.tree.broadcast(fitted, tree, is_leaf=is_none if none_is_leaf else None)
         except ValueError:
             errors.structure_mismatch(who, "stack_axes", stack_axes, "params (or a prefix of them)", tree)
@@ -277,15 +277,24 @@ def floating(tree: PyTree) -> PyTree:
 
 
 def left_out_as(full: PyTree, memory: PyTree) -> PyTree:
-    """`full` with MaskedNode() wherever such a memory, a tree like it, has one: for a leaf or for all below a node."""
+    """`full`, a tree like `memory` or a prefix of one, with MaskedNode() wherever `memory` has one: for a leaf, or for
+    all below a node. What fits neither way comes back as it is, for the checks to refuse."""
+    if not any(isinstance(leaf, MaskedNode) for leaf in jax.tree.leaves(memory, is_leaf=is_left_out)):
+        return full
+    return _left_out(full, memory)
+
+
+def _left_out(full: PyTree, memory: PyTree) -> PyTree:
+    if isinstance(memory, MaskedNode):
+        return memory
     treedef: Any
-    kept, treedef = jax.tree.flatten(memory, is_leaf=is_left_out)
+    parts, treedef = jax.tree.flatten(memory, is_leaf=lambda node: node is not memory)  # one level
+    if jax.tree_util.treedef_is_leaf(treedef):
+        return full
     try:
-        parts = treedef.flatten_up_to(full)
+        return treedef.unflatten(map(_left_out, treedef.flatten_up_to(full), parts))
     except ValueError:
-        return full  # which the checks will refuse
-    out = (m if isinstance(m, MaskedNode) else part for m, part in zip(kept, parts, strict=True))
-    return treedef.unflatten(out)
+        return full  # one value for all below, or no tree that fits
 
 
 def put_back(part: PyTree, full: PyTree) -> PyTree:
@@ -297,37 +306,22 @@ def put_back(part: PyTree, full: PyTree) -> PyTree:
 
 
 def made_for(full: PyTree, prefix: PyTree, is_leaf: Callable[[Any], bool] = is_none) -> PyTree:
-    """What is said of the leaves of `full` by a tree like it, by a prefix of one, or by a function that makes it.
+    """What is said of the leaves of `full` by a tree like it, by a prefix of one, or by a function that makes it;
+    nothing is said of what `full` leaves out.
 
     A module that can be called is a tree like any other, if it has leaves and fits, or is of the class of `full`.
     """
-    if not callable(prefix):
-        return without_masked(prefix, full)
-    own = jax.tree.leaves(prefix, is_leaf=is_leaf)
-    if not own or own[0] is prefix:
-        return prefix(full)
-    if type(prefix) is type(full):
-        return prefix
-    try:
-        jax.tree.map(lambda *_: None, prefix, full, is_leaf=is_leaf)
-    except ValueError:
-        return prefix(full)
-    return prefix
-
-
-def without_masked(prefix: PyTree, full: PyTree) -> PyTree:
-    """`prefix` with nothing said below a node for which `full` has one MaskedNode: a tree of settings is made for all
-    parameters, and whoever deals them out may leave a whole part out."""
-    if not any(isinstance(leaf, MaskedNode) for leaf in jax.tree.leaves(full, is_leaf=is_left_out)):
-        return prefix
-    if isinstance(full, MaskedNode):
-        return prefix if jax.tree_util.all_leaves([prefix]) else full
-    treedef: Any
-    parts, treedef = jax.tree.flatten(full, is_leaf=lambda node: node is not full)  # one level
-    try:
-        return treedef.unflatten(map(without_masked, treedef.flatten_up_to(prefix), parts))
-    except ValueError:
-        return prefix  # one value for all below; or no prefix, as the checks will say
+    if callable(prefix):
+        own = jax.tree.leaves(prefix, is_leaf=is_leaf)
+        if not own or own[0] is prefix:
+            return prefix(full)
+    said = left_out_as(prefix, full)
+    if callable(prefix) and type(prefix) is not type(full):
+        try:
+            jax.tree.map(lambda *_: None, said, full, is_leaf=is_leaf)
+        except ValueError:
+            return prefix(full)
+    return said
 
 
 def under(who: str, what: str, prefix: PyTree, full: PyTree) -> tuple[list[Any], list[PyTree], Any]:

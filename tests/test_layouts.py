@@ -196,29 +196,41 @@ def test_a_node_that_is_left_out_whole_is_one_masked_node(name):
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7), steps, others)
 
 
-AXES = {"enc": {"w": 0, "v": 1}, "head": 0}
-ALL_OF_IT = {"enc": {"w": True, "v": False}, "head": True}
-WITHIN = {
-    "stack axes": lambda part: jo.muon(0.1, stack_axes=AXES if part is None else {"enc": {}, "head": 0}),
-    "mask": lambda part: jo.adamw(0.1, mask=ALL_OF_IT if part is None else {"enc": {}, "head": True}),
-    "labels": lambda part: jo.partition(
-        {True: jo.sgd(0.1), False: jo.adam(0.1)}, ALL_OF_IT if part is None else {"enc": {}, "head": True}
-    ),
+FLAGS = {"enc": {"w": True, "v": False}, "head": True}
+SAID = {  # of all parameters: what makes an optimizer of it, and a tree of it
+    "stack axes": (lambda axes: jo.muon(0.1, stack_axes=axes), {"enc": {"w": 0, "v": 1}, "head": 0}),
+    "mask": (lambda mask: jo.adamw(0.1, mask=mask), FLAGS),
+    "labels": (lambda labels: jo.partition({True: jo.sgd(0.1), False: jo.adam(0.1)}, labels), FLAGS),
 }
 
 
-@pytest.mark.parametrize("name", WITHIN)
-@pytest.mark.parametrize("out", [{"enc": False, "head": True}, False])
-def test_what_is_said_of_a_node_that_is_left_out_is_not_asked(name, out):
+@pytest.mark.parametrize("name", SAID)
+@pytest.mark.parametrize("kept", [{"enc": False, "head": True}, False], ids=["node", "all"])
+def test_what_is_said_of_a_node_that_is_left_out_is_not_asked(name, kept):
     """A tree of settings is made for all parameters; a mask over it, a prefix, may leave whole nodes of it out."""
+    make, said = SAID[name]
     params = {"enc": {"w": jnp.ones((2, 3)), "v": jnp.ones((2, 3, 3))}, "head": jnp.eye(3) + 1}
-    opt = jo.masked(WITHIN[name](None), out)
+    opt, alone = jo.masked(make(said), kept), make({**said, "enc": {}})
     steps, _ = opt.update(params, opt.init(params), params)
-    assert steps["enc"] == params["enc"]
-    alone = WITHIN[name]("head")
-    part = {"enc": {}, "head": params["head"]}
-    want, _ = alone.update(part, alone.init(part), part)
-    np.testing.assert_array_equal(steps["head"], params["head"] if out is False else want["head"])
+    jax.tree.map(np.testing.assert_array_equal, steps["enc"], params["enc"])
+    head = {**params, "enc": {}}
+    want = params if kept is False else alone.update(head, alone.init(head), head)[0]
+    np.testing.assert_array_equal(steps["head"], want["head"])
+
+
+def test_a_module_that_says_so_is_cut_as_any_tree_is():
+    """Also one that can be called, and under a mask that leaves a node of it out."""
+    equinox = pytest.importorskip("equinox")
+    linear = equinox.nn.MLP(2, 2, 3, 1, key=jax.random.key(0))
+    params, _ = equinox.partition(linear, equinox.is_inexact_array)
+    flags = jax.tree.map(lambda p: p.ndim == 2, params)
+    outer = equinox.tree_at(lambda m: m.layers, jax.tree.map(lambda _: True, params), (False, True))
+    opt = jo.masked(jo.masked(jo.scale(2.0), flags), outer)
+    steps, _ = opt.update(params, opt.init(params))
+    first, last = steps.layers
+    np.testing.assert_array_equal(first.weight, params.layers[0].weight)
+    np.testing.assert_array_equal(last.weight, 2 * params.layers[1].weight)
+    np.testing.assert_array_equal(last.bias, params.layers[1].bias)
 
 
 def test_lbfgs_goes_on_from_optax():

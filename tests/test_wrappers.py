@@ -507,7 +507,7 @@ def test_a_mask_of_what_is_no_bool(leaf):
         lambda: jo.lars(0.1, 1.0, weight_decay_mask=mask, norms="separate"),
         lambda: jo.lars(0.1, 1.0, trust_ratio_mask=mask),
     ):  # fmt: skip
-        with pytest.raises(jo.errors.TreeError, match=r"mask at the leaf \['a'\] must be True or False"):
+        with pytest.raises(jo.errors.TreeError, match=r"(mask|normalized) at the leaf \['a'\] must be True or False"):
             make().init(p)  # when made, if it is there then
     with pytest.raises(jo.errors.TreeError, match=r"label of the leaf \['a'\]"):
         jo.partition({True: jo.adam(0.1), False: jo.sgd(0.1)}, mask).init(p)
