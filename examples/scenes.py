@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxopt_ko as jo
-from jaxopt_ko.landscapes import long_valley, parabola, quintic, saddle
+from jaxopt_ko.analysis.landscapes import long_valley, parabola, quintic, saddle
 
 REGRESSION_X = (np.arange(1.0, 11.0, dtype=np.float32) - 5.5) / 2.8722813  # 1 to 10, in units of their deviation
 REGRESSION_Y = np.array([0.94, 1.98, 2.88, 3.92, 3.96, 4.55, 5.64, 6.3, 7.44, 9.1], np.float32)

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_ko import errors
-from jaxopt_ko.lift import name_of, takes
+from jaxopt_ko.core.method import name_of, takes
+from jaxopt_ko.core.tables import Table, width
 from jaxopt_ko.optimizers.adabelief import acprop, adabelief
 from jaxopt_ko.optimizers.adadelta import adadelta
 from jaxopt_ko.optimizers.adafactor import adafactor
@@ -71,7 +72,6 @@ from jaxopt_ko.solvers.newton import newton, newton_cg
 from jaxopt_ko.solvers.proximal import projected_gradient, prox_lasso, proximal_gradient
 from jaxopt_ko.solvers.quadratic import quadratic_interior_point
 from jaxopt_ko.solvers.quasi_newton import bfgs, lbfgs
-from jaxopt_ko.tables import Table, width
 from jaxopt_ko.types import GradientTransformation
 
 LANGUAGES = ("en", "ko")

@@ -17,8 +17,8 @@ import numpy as np
 from jax import Array
 
 from jaxopt_ko import errors
-from jaxopt_ko import tree as trees
-from jaxopt_ko.numerics import is_complex, largest, norm, zero_count
+from jaxopt_ko.core import tree as trees
+from jaxopt_ko.core.numerics import is_complex, largest, norm, zero_count
 from jaxopt_ko.types import PyTree
 
 MOST_STEPS = 200  # to the nearest point of the transport polytope; some ten are made

@@ -34,7 +34,7 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxopt_ko import errors
-from jaxopt_ko.compose import (
+from jaxopt_ko.compose.inject import (
     InjectHyperparamsState,
     InjectStatefulHyperparamsState,
     StatefulSchedule,
@@ -42,8 +42,8 @@ from jaxopt_ko.compose import (
     inject_hyperparams,
     inject_stateful_hyperparams,
 )
+from jaxopt_ko.core.numerics import compute_dtype, scalar_dtype
 from jaxopt_ko.errors import HyperparameterError, HyperparameterTypeError, say
-from jaxopt_ko.numerics import compute_dtype, scalar_dtype
 from jaxopt_ko.types import Schedule
 
 __all__ = [

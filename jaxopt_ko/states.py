@@ -1,13 +1,13 @@
 """What the states of solvers are put together of: the classes by which a pickle of one names its parts."""
 
-from jaxopt_ko.solvers.convergence import Course
+from jaxopt_ko.solvers.engine.convergence import Course
+from jaxopt_ko.solvers.engine.line_search import Line, Reached
+from jaxopt_ko.solvers.engine.linesearch_forms import SlopeLinesearchInfo
+from jaxopt_ko.solvers.engine.matrix_free import MatrixFreeState
 from jaxopt_ko.solvers.first_order import FirstOrderState
 from jaxopt_ko.solvers.lbfgsb import Memory
-from jaxopt_ko.solvers.linesearch import SlopeLinesearchInfo
-from jaxopt_ko.solvers.matrix_free import MatrixFreeState
 from jaxopt_ko.solvers.newton import NewtonCgMemoryState, NewtonMemoryState
 from jaxopt_ko.solvers.quadratic import Point, Scaling
-from jaxopt_ko.solvers.search import Line, Reached
 
 __all__ = [
     "Course", "FirstOrderState", "Line", "MatrixFreeState", "Memory", "NewtonCgMemoryState", "NewtonMemoryState",

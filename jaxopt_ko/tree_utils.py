@@ -3,9 +3,9 @@
 import functools
 from typing import Any
 
-from jaxopt_ko import tree
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.tree import NamedTupleKey
 from jaxopt_ko.errors import deprecated
-from jaxopt_ko.tree import NamedTupleKey
 
 tree_add = tree.add
 tree_add_scale = tree.add_scale

@@ -8,6 +8,14 @@ from typing import Any, NamedTuple, Self, TypeAlias
 
 from jax import Array
 
+__all__ = [
+    "KKT", "AdaptiveGradClipState", "AddDecayedWeightsState", "ClipByGlobalNormState", "ClipState", "Code",
+    "EmptyState", "Evaluations", "GradientTransformation", "GradientTransformationExtraArgs", "Hyper", "Info",
+    "MaskOrFn", "MaskedNode", "Multipliers", "NonNegativeParamsState", "NormalizeState", "OptState", "Params",
+    "ScalarOrSchedule", "ScaleByTrustRatioState", "ScaleState", "Schedule", "Solution", "Status", "TransformInitFn",
+    "TransformUpdateExtraArgsFn", "TransformUpdateFn", "Updates",
+]  # fmt: skip
+
 PyTree: TypeAlias = Any  # any nest of tuples, lists, dicts, NamedTuples, registered classes over arrays
 Params: TypeAlias = Any  # pytree of floating arrays: what is being optimized
 Updates: TypeAlias = Any  # pytree like Params: gradients on the way in, steps to add on the way out

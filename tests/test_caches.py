@@ -55,7 +55,7 @@ def rule_of(big):
 
 
 def refresh_of(big):
-    from jaxopt_ko.matrixwise import matrixwise
+    from jaxopt_ko.core.matrixwise import matrixwise
     from jaxopt_ko.optimizers.muon import Mean
 
     rule = lambda G, M, h: (G * big[0], M)  # noqa: E731

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxopt_ko import data
 from jaxopt_ko.errors import HyperparameterError, MissingArgumentError, TreeError
+from jaxopt_ko.training import data
 
 seeds, epochs = st.integers(0, 2**31 - 1), st.integers(0, 2**31 - 1)
 sizes = st.sampled_from([(1, 1), (12, 4), (13, 5)])

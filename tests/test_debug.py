@@ -9,7 +9,8 @@ import optax
 import pytest
 
 from cases import assert_rounded
-from jaxopt_ko import data, debug, loop
+from jaxopt_ko.analysis import debug
+from jaxopt_ko.training import data, fit
 from jaxopt_ko.types import GradientTransformation
 
 PARAMS = {"w": jnp.ones(3), "b": {"{x}": jnp.ones(())}}
@@ -123,7 +124,7 @@ def test_inside_a_whole_run_scanned_and_mapped():
 
     def train(lr):
         traces.append(1)
-        return loop.fit(
+        return fit.fit(
             quadratic, jnp.ones(2), debug.check_values(squares(lr)), jnp.zeros((4, 2)), data.stochastic(4),
             key=jax.random.key(0), epochs=2, progress=lambda *_: None,
         ).params  # fmt: skip

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import jaxopt_ko as jo
-from jaxopt_ko import diagnose
-from jaxopt_ko.diagnose import Kind
-from jaxopt_ko.landscapes import LANDSCAPES
+from jaxopt_ko.analysis import diagnose
+from jaxopt_ko.analysis.diagnose import Kind
+from jaxopt_ko.analysis.landscapes import LANDSCAPES
 
 N = 24
 

@@ -15,48 +15,45 @@ import jaxopt_ko as jo
 from cases import CASES
 
 PACKAGE = pathlib.Path(jo.__file__).parent
-FLOORS = [
-    {"naming", "tables", "types"},
+FLOORS = [  # a room, or a module of one that has floors of its own; what is lower is known to what is higher
+    {"types", "core.naming", "core.tables"},
     {"errors"},
-    {"numerics"},
-    {"tree_state"},
-    {"tree"},
-    {"matrices", "projections", "stacking", "tree_utils"},
-    {"averages", "hypers", "linear_algebra", "methods", "shortest"},
-    {"lift"},
-    {"matrixwise", "roles", "treewise"},
+    {"core.numerics", "core.tree_fields", "core.method"},
+    {"core.tree", "core.shared_programs"},
+    {"core.stacking", "core.hyperparameters", "core.evaluation"},
+    {"core.transform"},
+    {"core.leafwise"},
+    {"core.treewise", "core.matrixwise"},
+    {"linalg.matrix_functions", "linalg.least_norm"},
+    {"linalg.iterative"},
     {"compose"},
-    {
-        "contrib",
-        "distributions",
-        "rates",
-        "schedules",
-        "losses",
-        "landscapes",
-        "data",
-        "loop",
-        "microbatching",
-        "second_order",
-        "debug",
-        "drive",
-        "normalization",
-    },
-    {"transforms"},
-    {"optimizers", "solvers"},
-    {"wrappers"},
-    {"solve", "states", "program", "diagnose"},
-    {"catalog"},
+    {"schedules", "projections", "tree_utils"},
+    {"losses"},
+    {"transforms", "training"},
+    {"optimizers.matrix"},
+    {"optimizers"},
+    {"solvers.problem.objective", "solvers.problem.bounds", "solvers.problem.robust_losses"},
+    {"solvers.problem"},
+    {"solvers.engine.convergence", "solvers.engine.line_search", "solvers.engine.damped", "solvers.engine.lsmr"},
+    {"solvers.engine"},
+    {"solvers"},
+    {"wrappers", "states"},
+    {"drivers.run"},
+    {"drivers"},
+    {"analysis"},
+    {"catalog", "contrib"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-# inside a room of several files: pieces that others of the same room stand on
-WITHIN = {"transforms.scaling", "optimizers.adam", "optimizers.muon", "optimizers.matrix_recipe", "losses.arrays"} | {
-    f"solvers.{piece}"
-    for piece in (
-        *("objective", "bounds", "search", "linesearch", "descent", "trust_region", "convergence"),
-        *("program", "condensed", "banded"),
-        *("robust", "residuals", "damped", "lsmr", "matrix_free"),
-    )
-}
+# siblings that others of their room stand on
+PIECES = {"optimizers.adam", "optimizers.muon", "losses.arrays"}
+
+
+def floor_of(name):
+    """That of the module, or of the innermost room that it is in."""
+    while name not in FLOOR:
+        assert "." in name, f"{name} has no floor"
+        name = name.rpartition(".")[0]
+    return FLOOR[name]
 
 
 def modules():
@@ -66,17 +63,26 @@ def modules():
             yield name, path
 
 
+def imports(path):
+    """The modules of this package that a file imports, or imports names from."""
+    known = {name for name, _ in modules()}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "jaxopt_ko":
+            below = node.module.split(".")[1:]
+            for alias in node.names:
+                inner = ".".join([*below, alias.name])
+                yield inner if inner in known else ".".join(below)
+
+
 @pytest.mark.parametrize(("name", "path"), list(modules()), ids=lambda x: x if isinstance(x, str) else "")
 def test_imports_run_downward_only(name, path):
-    room = name.split(".")[0]
-    assert room in FLOOR, f"{name} has no floor"
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("jaxopt_ko"):
-            continue
-        below = node.module.split(".")[1:]
-        targets = [".".join(below)] if below else [alias.name for alias in node.names]
-        for target in targets:
-            assert FLOOR[target.split(".")[0]] < FLOOR[room] or target in WITHIN, f"{name} imports {target}"
+    for target in imports(path):
+        assert target in PIECES or floor_of(target) < floor_of(name), f"{name} imports {target}"
+
+
+def test_few_siblings_import_each_other():
+    used = {target for name, path in modules() for target in imports(path) if floor_of(target) == floor_of(name)}
+    assert used == PIECES and len(PIECES) <= 3
 
 
 def test_runtime_imports_are_jax_and_chex_only():

@@ -9,7 +9,7 @@ from data import hs_more, hs_problems
 from data.families import one_of
 
 import jaxopt_ko as jo
-from jaxopt_ko.solvers.condensed import Parts, System, solve, times
+from jaxopt_ko.solvers.engine.condensed import Parts, System, solve, times
 from jaxopt_ko.types import Code
 
 PROBLEMS = {problem["name"]: problem for problem in [*hs_problems.HS, *hs_more.HS]}

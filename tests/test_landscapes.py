@@ -7,7 +7,7 @@ import pytest
 import scipy.optimize
 
 import jaxopt_ko as jo
-from jaxopt_ko.landscapes import LANDSCAPES, landscape
+from jaxopt_ko.analysis.landscapes import LANDSCAPES, landscape
 
 FREE = ("rosenbrock", "styblinski_tang", "rastrigin", "ackley")
 ALL = [*LANDSCAPES.values(), *(landscape(name, 5) for name in FREE), landscape("long_valley", condition=1e4)]

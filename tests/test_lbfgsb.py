@@ -12,8 +12,8 @@ from data import mgh_problems
 import jaxopt_ko as jo
 from jaxopt_ko.errors import HyperparameterError, MissingArgumentError, TreeError
 from jaxopt_ko.solvers import lbfgsb as page
-from jaxopt_ko.solvers.bounds import box
 from jaxopt_ko.solvers.lbfgsb import lbfgsb
+from jaxopt_ko.solvers.problem.bounds import box
 from jaxopt_ko.types import Code
 
 INF = np.inf

@@ -8,7 +8,7 @@ import pytest
 import scipy.optimize
 
 import jaxopt_ko as jo
-from jaxopt_ko.shortest import shortest
+from jaxopt_ko.linalg.least_norm import shortest
 
 RNG = np.random.default_rng(0)
 B = RNG.normal(size=(6, 6))

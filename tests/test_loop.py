@@ -11,8 +11,9 @@ import optax
 import pytest
 
 from cases import assert_rounded
-from jaxopt_ko import data, loop, losses
+from jaxopt_ko import losses
 from jaxopt_ko.errors import HyperparameterError, MissingArgumentError, StateError, TransformationError, TreeError
+from jaxopt_ko.training import data, fit
 from jaxopt_ko.types import GradientTransformation
 
 # Ten rows of a published table (a Korean PyTorch course, lecture 5) and their least squares line.
@@ -52,7 +53,7 @@ def whole_loss(params):
 
 
 def train(lr, key, rows=(X, Y), batches=data.mini_batch(10, 5), epochs=8, optimizer=descent, **options):  # noqa: B008
-    return loop.fit(loss_fn, START, optimizer(lr), rows, batches, key=key, epochs=epochs, **options)
+    return fit.fit(loss_fn, START, optimizer(lr), rows, batches, key=key, epochs=epochs, **options)
 
 
 # ---- training -------------------------------------------------------------------------------------------
@@ -87,20 +88,20 @@ def with_aux(params, batch):
 def test_a_scan_is_the_python_loop():
     batches = data.mini_batch(10, 3)
     run = jax.jit(
-        lambda: loop.fit(
+        lambda: fit.fit(
             with_aux, START, descent(0.01), (X, Y), batches,
             key=KEY, epochs=4, has_aux=True, metrics=lambda p: {"loss": whole_loss(p)},
         )
     )()  # fmt: skip
     optimizer = descent(0.01)
-    step = jax.jit(loop.train_step(with_aux, optimizer, has_aux=True))
-    carry, whole = loop.Carry(START, optimizer.init(START)), jax.jit(whole_loss)
+    step = jax.jit(fit.train_step(with_aux, optimizer, has_aux=True))
+    carry, whole = fit.Carry(START, optimizer.init(START)), jax.jit(whole_loss)
     for epoch in range(4):
         for i, indices in enumerate(batches.plan(KEY, epoch)):
             carry, (loss, aux) = step(carry, data.gather((X, Y), indices))
             assert_rounded((loss, aux["seen"]), (run.loss[epoch, i], run.aux["seen"][epoch, i]))
         assert_rounded(whole(carry.params), run.metrics["loss"][epoch])
-    assert_rounded(carry, loop.Carry(run.params, run.state))
+    assert_rounded(carry, fit.Carry(run.params, run.state))
 
 
 @pytest.mark.rounding
@@ -108,7 +109,7 @@ def test_a_run_in_two_parts_is_the_whole_run():
     """Its batches, draws and state; of four epochs and of eight there are two programs."""
     whole = jax.jit(lambda: train(0.01, KEY))()
     part = jax.jit(
-        lambda params, state, first: loop.fit(
+        lambda params, state, first: fit.fit(
             loss_fn, params, descent(0.01), (X, Y), data.mini_batch(10, 5),
             key=KEY, epochs=4, state=state, first_epoch=first,
         )
@@ -171,7 +172,7 @@ def line_search():
 
 @pytest.mark.parametrize("optimizer", [optax.sgd(0.003, momentum=0.5), tuple(descent(0.003, 0.5)), line_search()])
 def test_any_pair_trains(optimizer):
-    run = loop.fit(loss_fn, START, optimizer, (X, Y), data.full_batch(10), key=None, epochs=30)
+    run = fit.fit(loss_fn, START, optimizer, (X, Y), data.full_batch(10), key=None, epochs=30)
     assert run.loss[-1, 0] < 0.2 < run.loss[0, 0]
 
 
@@ -182,7 +183,7 @@ def test_params_keep_their_dtypes_and_none_leaves():
         x, y = batch
         return losses.mean_squared_error(params["w"].astype(jnp.float32) * x + params["b"], y)
 
-    run = loop.fit(loss, params, descent(0.001), (X, Y), data.full_batch(10), key=None, epochs=2)
+    run = fit.fit(loss, params, descent(0.001), (X, Y), data.full_batch(10), key=None, epochs=2)
     assert jax.tree.map(jnp.result_type, run.params) == jax.tree.map(jnp.result_type, params)
 
 
@@ -199,7 +200,7 @@ def feed(stopping, values):
 
 
 def test_patience_counts_from_the_best():
-    states = feed(loop.early_stopping(2), [3.0, 2.0, 2.5, 1.0, 1.0, 1.5, 0.5, 9.0])
+    states = feed(fit.early_stopping(2), [3.0, 2.0, 2.5, 1.0, 1.0, 1.5, 0.5, 9.0])
     assert [bool(s.should_stop) for s in states] == [False] * 5 + [True] * 3  # and it stays stopped
     assert [int(s.best_params) for s in states] == [0, 1, 1, 3, 3, 3, 6, 6]
     assert [float(s.best) for s in states] == [3, 2, 2, 1, 1, 1, 0.5, 0.5]
@@ -207,16 +208,16 @@ def test_patience_counts_from_the_best():
 
 
 def test_min_delta_mode_and_nan():
-    states = feed(loop.early_stopping(9, min_delta=0.5), [3.0, 2.6, 2.4, np.nan, np.inf])
+    states = feed(fit.early_stopping(9, min_delta=0.5), [3.0, 2.6, 2.4, np.nan, np.inf])
     assert [int(s.best_params) for s in states] == [0, 0, 2, 2, 2]
-    states = feed(loop.early_stopping(2, mode="max"), [np.nan, 0.1, 0.3, 0.2, np.nan])
+    states = feed(fit.early_stopping(2, mode="max"), [np.nan, 0.1, 0.3, 0.2, np.nan])
     assert [int(s.best_params) for s in states] == [-1, 1, 2, 2, 2]
     assert [bool(s.should_stop) for s in states] == [False, False, False, False, True]
 
 
 def test_early_stopping_is_pure_and_traceable():
     def run(patience, values):
-        stopping = loop.early_stopping(patience)
+        stopping = fit.early_stopping(patience)
         state, _ = jax.lax.scan(lambda s, v: (stopping.update(v, s), None), stopping.init(), values)
         return state
 
@@ -229,7 +230,7 @@ def test_early_stopping_is_pure_and_traceable():
 def stopped(lr, key, **options):
     return train(
         lr, key, epochs=12, metrics=lambda p: {"loss": whole_loss(p), "count": jnp.ones((), jnp.int32)},
-        early_stopping=loop.early_stopping(2), monitor="loss", optimizer=lambda lr: descent(lr, 0.0), **options,
+        early_stopping=fit.early_stopping(2), monitor="loss", optimizer=lambda lr: descent(lr, 0.0), **options,
     )  # fmt: skip
 
 
@@ -316,7 +317,7 @@ def test_one_report_for_all_lanes_with_the_lowest_loss():
 
 def test_the_bar_is_drawn_and_closed_and_drawn_anew():
     out = io.StringIO()
-    run = jax.jit(lambda lr: train(lr, KEY, progress=loop.ProgressBar("lines", file=out, mininterval=0)))
+    run = jax.jit(lambda lr: train(lr, KEY, progress=fit.ProgressBar("lines", file=out, mininterval=0)))
     for _ in range(2):
         jax.block_until_ready(run(0.001))
         jax.effects_barrier()
@@ -328,7 +329,7 @@ def test_the_bar_is_drawn_and_closed_and_drawn_anew():
 
 def test_several_runs_share_a_bar():
     out = io.StringIO()
-    bar = loop.ProgressBar(total=32, file=out, mininterval=0)
+    bar = fit.ProgressBar(total=32, file=out, mininterval=0)
     jax.block_until_ready(jax.jit(lambda: [train(lr, KEY, progress=bar).loss for lr in (0.01, 0.001)])())
     jax.effects_barrier()
     assert "32/32" in out.getvalue()
@@ -360,7 +361,7 @@ ONE = {"key": None, "epochs": 1}
 
 
 def fit_with(optimizer=optax.sgd(0.1), loss=loss_fn, **options):  # noqa: B008
-    return loop.fit(loss, START, optimizer, (X, Y), data.full_batch(10), **{**ONE, **options})
+    return fit.fit(loss, START, optimizer, (X, Y), data.full_batch(10), **{**ONE, **options})
 
 
 @pytest.mark.parametrize(
@@ -375,28 +376,28 @@ def fit_with(optimizer=optax.sgd(0.1), loss=loss_fn, **options):  # noqa: B008
         (TreeError, lambda: fit_with(has_aux=True), r"must return \(loss, aux\)"),
         (HyperparameterError, lambda: fit_with(epochs=0), "epochs must be an integer >= 1"),
         (HyperparameterError, lambda: fit_with(progress=3), "progress must be"),
-        (HyperparameterError, lambda: fit_with(early_stopping=loop.early_stopping(1)), "a number to watch"),
+        (HyperparameterError, lambda: fit_with(early_stopping=fit.early_stopping(1)), "a number to watch"),
         (
             HyperparameterError,
             lambda: fit_with(
-                early_stopping=loop.early_stopping(1), metrics=lambda p: {"loss": p["w"]}, monitor="accuracy"
+                early_stopping=fit.early_stopping(1), metrics=lambda p: {"loss": p["w"]}, monitor="accuracy"
             ),
             r"monitor='accuracy', metrics \['loss'\]",
         ),
-        (HyperparameterError, lambda: loop.early_stopping(0), "patience must be"),
-        (HyperparameterError, lambda: loop.early_stopping(None), "patience must be"),
-        (HyperparameterError, lambda: loop.early_stopping(1.5), "patience must be an integer"),
-        (HyperparameterError, lambda: loop.early_stopping("2"), "patience must be an integer"),
-        (HyperparameterError, lambda: loop.early_stopping(lambda t: 2), "patience must be an integer"),
-        (HyperparameterError, lambda: loop.early_stopping(1, min_delta=lambda t: 0.1), "min_delta must be a number"),
-        (TreeError, lambda: loop.early_stopping(1).update("low", loop.early_stopping(1).init()), "must be one number"),
-        (StateError, lambda: loop.early_stopping(1).update(1.0, None), "must be an EarlyStoppingState"),
-        (HyperparameterError, lambda: loop.early_stopping(1, min_delta=-1.0), "min_delta must be"),
-        (HyperparameterError, lambda: loop.early_stopping(1, mode="least"), "mode must be one of"),
-        (TreeError, lambda: feed(loop.early_stopping(1), [jnp.ones(2)]), "must be one number"),
+        (HyperparameterError, lambda: fit.early_stopping(0), "patience must be"),
+        (HyperparameterError, lambda: fit.early_stopping(None), "patience must be"),
+        (HyperparameterError, lambda: fit.early_stopping(1.5), "patience must be an integer"),
+        (HyperparameterError, lambda: fit.early_stopping("2"), "patience must be an integer"),
+        (HyperparameterError, lambda: fit.early_stopping(lambda t: 2), "patience must be an integer"),
+        (HyperparameterError, lambda: fit.early_stopping(1, min_delta=lambda t: 0.1), "min_delta must be a number"),
+        (TreeError, lambda: fit.early_stopping(1).update("low", fit.early_stopping(1).init()), "must be one number"),
+        (StateError, lambda: fit.early_stopping(1).update(1.0, None), "must be an EarlyStoppingState"),
+        (HyperparameterError, lambda: fit.early_stopping(1, min_delta=-1.0), "min_delta must be"),
+        (HyperparameterError, lambda: fit.early_stopping(1, mode="least"), "mode must be one of"),
+        (TreeError, lambda: feed(fit.early_stopping(1), [jnp.ones(2)]), "must be one number"),
         (
             MissingArgumentError,
-            lambda: loop.early_stopping(1).update(1.0, loop.early_stopping(1).init(START)),
+            lambda: fit.early_stopping(1).update(1.0, fit.early_stopping(1).init(START)),
             "params are missing",
         ),
     ],
@@ -424,7 +425,7 @@ def test_what_does_not_fit_is_refused(kind, call, words):
         ("first_epoch must be an integer", {"first_epoch": True}),
         ("first_epoch must be an integer", {"first_epoch": None}),
         ("monitor is of no use without early_stopping", {"monitor": "loss"}),
-        ("monitor must be the name", {"monitor": 3, "early_stopping": loop.early_stopping(1)}),
+        ("monitor must be the name", {"monitor": 3, "early_stopping": fit.early_stopping(1)}),
         ("state must be a tree of arrays", {"state": "x"}),
         ("has_aux must be True or False", {"has_aux": "no"}),
         ("optimizer must be a transformation", {"optimizer": "adam"}),
@@ -436,5 +437,5 @@ def test_arguments_of_fit_are_refused_in_its_words(words, options):
         "batches": data.mini_batch(10, 5), "key": KEY, "epochs": 1, **options,
     }  # fmt: skip
     with pytest.raises((TypeError, ValueError), match=f"^(fit|train_step): .*{words}") as caught:
-        loop.fit(**given)
+        fit.fit(**given)
     assert type(caught.value).__module__ == "jaxopt_ko.errors"

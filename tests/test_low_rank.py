@@ -9,7 +9,7 @@ from references import record_matrices as record
 from test_matrix_methods import path_of
 
 import jaxopt_ko as jo
-from jaxopt_ko import matrices
+from jaxopt_ko.linalg import matrix_functions
 from jaxopt_ko.optimizers.apollo import projection
 
 
@@ -63,8 +63,8 @@ def test_columns_are_orthonormal_by_every_method(kind):
     if kind in ("ill", "dependent"):
         x[1, :, 2] = x[1, :, 0] + (1e-4 * x[1, :, 2] if kind == "ill" else 0)
     exact = np.linalg.qr(np.float64(x))[0]
-    for how in matrices.QR_METHODS:
-        Q = quick.jit(lambda x, how=how: matrices.orthonormal_columns(x, how, jax.random.key(1)))(x)
+    for how in matrix_functions.QR_METHODS:
+        Q = quick.jit(lambda x, how=how: matrix_functions.orthonormal_columns(x, how, jax.random.key(1)))(x)
         np.testing.assert_allclose(Q.mT @ Q, np.broadcast_to(np.eye(3), (2, 3, 3)), atol=1e-4)
         if kind in ("well", "ill"):
             signs = np.sign(np.sum(exact * Q, axis=1, keepdims=True))

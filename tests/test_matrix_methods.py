@@ -8,7 +8,7 @@ import quick
 from references import record_matrices as record
 
 import jaxopt_ko as jo
-from jaxopt_ko import matrices
+from jaxopt_ko.linalg import matrix_functions
 
 STACKABLE = {
     "muon": lambda **o: jo.muon(0.02, weight_decay=0.1, **o),
@@ -129,11 +129,11 @@ def test_blocks_are_matrices_of_their_own():
 def test_roots_by_products_are_those_by_eigenvalues(exponent, x64):
     A = np.random.default_rng(0).normal(size=(3, 5, 5))
     A = jnp.asarray(A @ A.swapaxes(1, 2))
-    exact = matrices.inverse_root(A, exponent, 1e-3)
-    np.testing.assert_allclose(matrices.inverse_root(A, exponent, 1e-3, "newton"), exact, rtol=1e-9, atol=1e-9)
+    exact = matrix_functions.inverse_root(A, exponent, 1e-3)
+    np.testing.assert_allclose(matrix_functions.inverse_root(A, exponent, 1e-3, "newton"), exact, rtol=1e-9, atol=1e-9)
     w, v = np.linalg.eigh(np.asarray(A) + 1e-3 * np.eye(5))
     np.testing.assert_allclose(exact, np.einsum("nij,nj,nkj->nik", v, w**-exponent, v), rtol=1e-9, atol=1e-9)
-    assert not np.any(matrices.inverse_root(jnp.zeros((1, 2, 2)), exponent, 0.0))
+    assert not np.any(matrix_functions.inverse_root(jnp.zeros((1, 2, 2)), exponent, 0.0))
 
 
 @pytest.mark.parametrize("name", STACKABLE)

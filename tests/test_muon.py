@@ -8,8 +8,8 @@ import pytest
 import quick
 
 import jaxopt_ko as jo
-from jaxopt_ko import matrices
-from jaxopt_ko.stacking import MatrixAxes, on_stacks, stack_like_shapes
+from jaxopt_ko.core.stacking import MatrixAxes, on_stacks, stack_like_shapes
+from jaxopt_ko.linalg import matrix_functions
 
 # preset -> (steps asked for, how far its singular values are from 1 at most, for a matrix of condition number 3)
 WITHIN = {
@@ -28,27 +28,27 @@ X = jax.random.normal(jax.random.key(0), (3, 12, 40))
 @pytest.mark.parametrize("preset", WITHIN)
 def test_presets_come_as_near_to_the_polar_factor_as_they_say(preset):
     steps, within = WITHIN[preset]
-    u = quick.jit(lambda x: matrices.orthogonalized(x, matrices.PRESETS[preset](steps)))(X)
+    u = quick.jit(lambda x: matrix_functions.orthogonalized(x, matrix_functions.PRESETS[preset](steps)))(X)
     s = np.linalg.svd(np.asarray(u), compute_uv=False)
     assert np.abs(s - 1).max() < within
-    exact = matrices.polar_factor(X)
+    exact = matrix_functions.polar_factor(X)
     assert np.linalg.norm(u - exact, ord=2, axis=(1, 2)).max() < within * 1.01
     np.testing.assert_allclose(exact @ exact.mT, np.broadcast_to(np.eye(12), (3, 12, 12)), atol=1e-5)
 
 
 def test_polar_express_in_eight_steps_is_exact():
-    u = matrices.orthogonalized(X, matrices.PRESETS["polar_express"](8))
-    np.testing.assert_allclose(u, matrices.polar_factor(X), atol=5e-6)
-    assert len(matrices.PRESETS["polar_express"](11)) == 11
+    u = matrix_functions.orthogonalized(X, matrix_functions.PRESETS["polar_express"](8))
+    np.testing.assert_allclose(u, matrix_functions.polar_factor(X), atol=5e-6)
+    assert len(matrix_functions.PRESETS["polar_express"](11)) == 11
 
 
-@pytest.mark.parametrize("how", matrices.PRECONDITIONINGS)
+@pytest.mark.parametrize("how", matrix_functions.PRECONDITIONINGS)
 @pytest.mark.parametrize("gram", [False, True])
 def test_either_side_and_either_form_give_the_same(how, gram):
-    abc = matrices.PRESETS["standard"](5)
-    run = quick.jit(lambda x: matrices.orthogonalized(x, abc, preconditioning=how, gram=gram))
+    abc = matrix_functions.PRESETS["standard"](5)
+    run = quick.jit(lambda x: matrix_functions.orthogonalized(x, abc, preconditioning=how, gram=gram))
     np.testing.assert_allclose(run(X.mT).mT, run(X), atol=2e-6)
-    plain = matrices.orthogonalized(X, abc, preconditioning=how, gram=False)
+    plain = matrix_functions.orthogonalized(X, abc, preconditioning=how, gram=False)
     np.testing.assert_allclose(run(X), plain, atol=2e-6)
 
 
@@ -58,20 +58,22 @@ def test_gram_form_of_ill_conditioned_matrices(spread):
     u, _, vt = np.linalg.svd(np.asarray(X[0], np.float64), full_matrices=False)
     x = jnp.asarray((u * np.geomspace(1, spread, 12)) @ vt, jnp.float32)
     for preset in ("standard", "polar_express", "cubic"):
-        abc = matrices.PRESETS[preset](8)
-        plain, gram = (quick.jit(lambda x, g=g: matrices.orthogonalized(x, abc, gram=g))(x) for g in (False, True))  # noqa: B023
+        abc = matrix_functions.PRESETS[preset](8)
+        plain, gram = (
+            quick.jit(lambda x, g=g, abc=abc: matrix_functions.orthogonalized(x, abc, gram=g))(x) for g in (False, True)
+        )
         np.testing.assert_allclose(gram, plain, atol=4e-4, err_msg=preset)
 
 
 def test_zero_low_rank_and_16_bit_matrices():
-    abc = matrices.PRESETS["standard"](5)
-    assert not np.any(matrices.orthogonalized(jnp.zeros((2, 3, 9)), abc))
+    abc = matrix_functions.PRESETS["standard"](5)
+    assert not np.any(matrix_functions.orthogonalized(jnp.zeros((2, 3, 9)), abc))
     low = jnp.ones((4, 16))
-    assert np.isfinite(matrices.orthogonalized(low, abc)).all()
+    assert np.isfinite(matrix_functions.orthogonalized(low, abc)).all()
     for dtype, near in ((jnp.bfloat16, 0.1), (jnp.float16, 0.02)):
-        u = matrices.orthogonalized(X, abc, compute_dtype=dtype)
+        u = matrix_functions.orthogonalized(X, abc, compute_dtype=dtype)
         assert u.dtype == dtype
-        assert np.abs(u.astype(jnp.float32) - matrices.orthogonalized(X, abc)).max() < near
+        assert np.abs(u.astype(jnp.float32) - matrix_functions.orthogonalized(X, abc)).max() < near
 
 
 # ---- stacks ---------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import quick
 from references import record_matrices as record
 
 import jaxopt_ko as jo
-from jaxopt_ko import matrices
+from jaxopt_ko.linalg import matrix_functions
 
 # ---- orthogonalize --------------------------------------------------------------------------------------
 
@@ -22,7 +22,7 @@ def test_orthogonalize_is_muons_direction_without_its_mean():
     u, _ = quick.jit(alone.update)(g, alone.init(g))
     v, _ = quick.jit(muon.update)(g, muon.init(g))
     np.testing.assert_allclose(u["w"], v["w"], atol=1e-6)
-    exact = matrices.polar_factor(g["k"].reshape(4, 5)) * 4 / 5
+    exact = matrix_functions.polar_factor(g["k"].reshape(4, 5)) * 4 / 5
     np.testing.assert_allclose(u["k"].reshape(4, 5), exact, atol=1e-5)
     np.testing.assert_allclose(v["k"].reshape(4, 5), exact, atol=1e-5)
 

@@ -10,7 +10,7 @@ import pytest
 import quick
 
 import jaxopt_ko as jo
-from jaxopt_ko import treewise
+from jaxopt_ko.core import treewise
 
 
 def contrib(library):

@@ -17,7 +17,7 @@ import optax.contrib
 from muon_cost import shapes_of
 
 import jaxopt_ko as jo
-from jaxopt_ko import matrices
+from jaxopt_ko.linalg import matrix_functions
 
 TREES = {
     "48 matrices, width 256": shapes_of("48"),
@@ -85,8 +85,8 @@ def main():
         for dtype in (jnp.float32, jnp.bfloat16):
             short = dtype == jnp.bfloat16
             mine = timed(jo.muon(0.02, compute_dtype=dtype), jo.apply_updates)
-            standard = matrices.PRESETS["standard"](5)
-            steps = [5] if short else [len(s) for s in matrices._segments(standard, jnp.dtype(dtype))]
+            standard = matrix_functions.PRESETS["standard"](5)
+            steps = [5] if short else [len(s) for s in matrix_functions._segments(standard, jnp.dtype(dtype))]
             rate = products(shapes, steps, float("inf") if short else 2) / mine
             share = f"{rate / 1e12:9.1f} {rate / peak(dtype):8.1%}"
             times = f"{1e3 * theirs:9.2f} {mine / theirs:6.2f}"

@@ -17,7 +17,7 @@ import lesson
 import numpy as np
 
 import jaxopt_ko as jo
-from jaxopt_ko.landscapes import long_valley
+from jaxopt_ko.analysis.landscapes import long_valley
 
 MOST = 15_000
 

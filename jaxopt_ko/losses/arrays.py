@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxopt_ko.core.numerics import or_one, safe_sqrt
+from jaxopt_ko.core.tree import compute_dtype
 from jaxopt_ko.errors import TreeError, check_numbers, describe, say
-from jaxopt_ko.numerics import or_one, safe_sqrt
-from jaxopt_ko.tree import compute_dtype
 
 Axis = int | tuple[int, ...] | None
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxopt_ko.core.tree import compute_dtype
 from jaxopt_ko.errors import (
     FINITE,
     FRACTION,
@@ -21,7 +22,6 @@ from jaxopt_ko.errors import (
     say,
 )
 from jaxopt_ko.losses.arrays import Axis, alike, axes_of, floating, power, summed, taking_part
-from jaxopt_ko.tree import compute_dtype
 
 
 @options

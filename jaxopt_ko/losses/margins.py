@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxopt_ko.core.tree import compute_dtype
 from jaxopt_ko.errors import TreeError, describe, options, say
 from jaxopt_ko.losses.arrays import alike, chosen, floating
 from jaxopt_ko.projections import projection_simplex
-from jaxopt_ko.tree import compute_dtype
 
 
 def hinge_loss(predictor_outputs: ArrayLike, targets: ArrayLike) -> jax.Array:

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxopt_ko.core.tree import compute_dtype
 from jaxopt_ko.errors import TreeError, describe, say
 from jaxopt_ko.losses.arrays import floating
-from jaxopt_ko.tree import compute_dtype
 
 
 def ctc_loss(

@@ -1,1 +1,128 @@
 """One family, one file: state, rule and recipe together."""
+
+from jaxopt_ko.optimizers.adabelief import ScaleByBeliefState, acprop, adabelief, scale_by_acprop, scale_by_belief
+from jaxopt_ko.optimizers.adadelta import ScaleByAdaDeltaState, adadelta, scale_by_adadelta
+from jaxopt_ko.optimizers.adafactor import FactoredState, adafactor, scale_by_factored_rms
+from jaxopt_ko.optimizers.adagrad import ScaleByRssState, adagrad, scale_by_rss
+from jaxopt_ko.optimizers.adam import (
+    ScaleByAdamState,
+    ScaleByNadamState,
+    adam,
+    adamax,
+    adamaxw,
+    adamw,
+    nadam,
+    nadamw,
+    scale_by_adam,
+    scale_by_adamax,
+    scale_by_nadam,
+)
+from jaxopt_ko.optimizers.adamc import adamc
+from jaxopt_ko.optimizers.adamuon import (
+    ScaleByAdaMuonState,
+    ScaleByNorMuonState,
+    adamuon,
+    normuon,
+    scale_by_adamuon,
+    scale_by_normuon,
+)
+from jaxopt_ko.optimizers.adan import ScaleByAdanState, adan, scale_by_adan
+from jaxopt_ko.optimizers.ademamix import (
+    ScaleByAdemamixState,
+    ScaleBySimplifiedAdEMAMixState,
+    ademamix,
+    scale_by_ademamix,
+    scale_by_simplified_ademamix,
+    simplified_ademamix,
+)
+from jaxopt_ko.optimizers.adopt import adopt, scale_by_adopt
+from jaxopt_ko.optimizers.amsgrad import ScaleByAmsgradState, amsgrad, scale_by_amsgrad
+from jaxopt_ko.optimizers.apollo import ScaleByApolloState, apollo, scale_by_apollo
+from jaxopt_ko.optimizers.cocob import COCOBState, cocob, scale_by_cocob
+from jaxopt_ko.optimizers.dadaptation import DAdaptAdamWState, dadapt_adamw
+from jaxopt_ko.optimizers.dion import ScaleByDionState, dion, scale_by_dion
+from jaxopt_ko.optimizers.dog import (
+    DoGState,
+    DoWGState,
+    ScaleByDistanceOverGradientsState,
+    dog,
+    dowg,
+    scale_by_distance_over_gradients,
+    scale_by_dog,
+    scale_by_dowg,
+)
+from jaxopt_ko.optimizers.fromage import fromage
+from jaxopt_ko.optimizers.galore import GaLoreDimensionNumbers, GaLoreState, galore, scale_by_galore
+from jaxopt_ko.optimizers.kl_shampoo import (
+    ScaleByKlShampooState,
+    ScaleByKlSoapState,
+    kl_shampoo,
+    kl_soap,
+    scale_by_kl_shampoo,
+    scale_by_kl_soap,
+)
+from jaxopt_ko.optimizers.kron import ScaleByKronState, psgd_kron, scale_by_kron
+from jaxopt_ko.optimizers.lamb import lamb
+from jaxopt_ko.optimizers.lars import lars
+from jaxopt_ko.optimizers.lion import ScaleByLionState, lion, scale_by_lion
+from jaxopt_ko.optimizers.madgrad import MadgradState, madgrad, scale_by_madgrad
+from jaxopt_ko.optimizers.matrix.roles import ROLES, roles_of
+from jaxopt_ko.optimizers.momo import MomoAdamState, MomoState, momo, momo_adam
+from jaxopt_ko.optimizers.muon import MuonDimensionNumbers, MuonState, muon, orthogonalize, scale_by_muon
+from jaxopt_ko.optimizers.noisy_sgd import noisy_sgd
+from jaxopt_ko.optimizers.novograd import ScaleByNovogradState, novograd, scale_by_novograd
+from jaxopt_ko.optimizers.optimistic import (
+    ScaleByOptimisticGradientState,
+    optimistic_adam_v2,
+    optimistic_gradient_descent,
+    scale_by_optimistic_gradient,
+)
+from jaxopt_ko.optimizers.optimistic import optimistic_adam as optimistic_adam  # deprecated, as in optax
+from jaxopt_ko.optimizers.polyak import polyak_sgd, scale_by_polyak
+from jaxopt_ko.optimizers.prodigy import ProdigyState, prodigy
+from jaxopt_ko.optimizers.radam import radam, scale_by_radam
+from jaxopt_ko.optimizers.rmsprop import (
+    ScaleByRmsState,
+    ScaleByRmsWithCountState,
+    ScaleByRStdDevState,
+    ScaleByRStdDevWithCountState,
+    rmsprop,
+    scale_by_rms,
+    scale_by_stddev,
+)
+from jaxopt_ko.optimizers.rprop import ScaleByRpropState, rprop, scale_by_rprop
+from jaxopt_ko.optimizers.scion import scale_by_lmo, scion
+from jaxopt_ko.optimizers.sgd import sgd
+from jaxopt_ko.optimizers.shampoo import ScaleByShampooState, scale_by_shampoo, shampoo
+from jaxopt_ko.optimizers.sign import scale_by_sign, sign_sgd, signum
+from jaxopt_ko.optimizers.sm3 import ScaleBySM3State, scale_by_sm3, sm3
+from jaxopt_ko.optimizers.soap import ScaleBySoapState, scale_by_soap, soap
+from jaxopt_ko.optimizers.sophia import SophiaState, scale_by_sophia, sophia
+from jaxopt_ko.optimizers.splus import ScaleBySplusState, scale_by_splus, splus
+from jaxopt_ko.optimizers.yogi import scale_by_yogi, yogi
+
+__all__ = [
+    "ROLES", "COCOBState", "DAdaptAdamWState", "DoGState", "DoWGState", "FactoredState", "GaLoreDimensionNumbers",
+    "GaLoreState", "MadgradState", "MomoAdamState", "MomoState", "MuonDimensionNumbers", "MuonState", "ProdigyState",
+    "ScaleByAdaDeltaState", "ScaleByAdaMuonState", "ScaleByAdamState", "ScaleByAdanState", "ScaleByAdemamixState",
+    "ScaleByAmsgradState", "ScaleByApolloState", "ScaleByBeliefState", "ScaleByDionState",
+    "ScaleByDistanceOverGradientsState", "ScaleByKlShampooState", "ScaleByKlSoapState", "ScaleByKronState",
+    "ScaleByLionState", "ScaleByNadamState", "ScaleByNorMuonState", "ScaleByNovogradState",
+    "ScaleByOptimisticGradientState", "ScaleByRStdDevState", "ScaleByRStdDevWithCountState", "ScaleByRmsState",
+    "ScaleByRmsWithCountState", "ScaleByRpropState", "ScaleByRssState", "ScaleBySM3State", "ScaleByShampooState",
+    "ScaleBySimplifiedAdEMAMixState", "ScaleBySoapState", "ScaleBySplusState", "SophiaState", "acprop", "adabelief",
+    "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamaxw", "adamc", "adamuon", "adamw", "adan", "ademamix",
+    "adopt", "amsgrad", "apollo", "cocob", "dadapt_adamw", "dion", "dog", "dowg", "fromage", "galore", "kl_shampoo",
+    "kl_soap", "lamb", "lars", "lion", "madgrad", "momo", "momo_adam", "muon", "nadam", "nadamw", "noisy_sgd",
+    "normuon", "novograd", "optimistic_adam_v2", "optimistic_gradient_descent", "orthogonalize", "polyak_sgd",
+    "prodigy", "psgd_kron", "radam", "rmsprop", "roles_of", "rprop", "scale_by_acprop", "scale_by_adadelta",
+    "scale_by_adam", "scale_by_adamax", "scale_by_adamuon", "scale_by_adan", "scale_by_ademamix", "scale_by_adopt",
+    "scale_by_amsgrad", "scale_by_apollo", "scale_by_belief", "scale_by_cocob", "scale_by_dion",
+    "scale_by_distance_over_gradients", "scale_by_dog", "scale_by_dowg", "scale_by_factored_rms", "scale_by_galore",
+    "scale_by_kl_shampoo", "scale_by_kl_soap", "scale_by_kron", "scale_by_lion", "scale_by_lmo", "scale_by_madgrad",
+    "scale_by_muon", "scale_by_nadam", "scale_by_normuon", "scale_by_novograd", "scale_by_optimistic_gradient",
+    "scale_by_polyak", "scale_by_radam", "scale_by_rms", "scale_by_rprop", "scale_by_rss", "scale_by_shampoo",
+    "scale_by_sign", "scale_by_simplified_ademamix", "scale_by_sm3", "scale_by_soap", "scale_by_sophia",
+    "scale_by_splus", "scale_by_stddev", "scale_by_yogi", "scion", "sgd", "shampoo", "sign_sgd", "signum",
+    "simplified_ademamix", "sm3", "soap", "sophia", "splus", "yogi",
+]  # fmt: skip

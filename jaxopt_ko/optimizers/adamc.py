@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import jax
 
-from jaxopt_ko.compose import chain, labels_of_mask
-from jaxopt_ko.lift import recipe
+from jaxopt_ko.compose.chain import chain
+from jaxopt_ko.compose.groups import labels_of_mask
+from jaxopt_ko.core.method import recipe
 from jaxopt_ko.optimizers.adam import scale_by_adam
 from jaxopt_ko.transforms.decay import add_corrected_decayed_weights, add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate

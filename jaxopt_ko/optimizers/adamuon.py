@@ -16,18 +16,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko import errors, tree
-from jaxopt_ko.compose import leafwise, transform
+from jaxopt_ko import errors
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.leafwise import Memory, Step, leafwise
+from jaxopt_ko.core.method import recipe, with_parts
+from jaxopt_ko.core.numerics import abs_sq, length, quotient, ratio, real_dtype, safe_sqrt
+from jaxopt_ko.core.stacking import MatrixAxes
+from jaxopt_ko.core.transform import transform
+from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
-from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.matrices import JORDAN, Coefficients
-from jaxopt_ko.methods import with_parts
-from jaxopt_ko.numerics import abs_sq, length, quotient, ratio, real_dtype, safe_sqrt
+from jaxopt_ko.linalg.matrix_functions import JORDAN, Coefficients
 from jaxopt_ko.optimizers.adam import adamw
-from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
+from jaxopt_ko.optimizers.matrix.rest import Mask, matrices_and_rest
 from jaxopt_ko.optimizers.muon import Direction, Matrices, Mean, MuonDimensionNumbers, labels_of, matrix_axes
-from jaxopt_ko.stacking import MatrixAxes
-from jaxopt_ko.tree import wide_like
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
 Numbers = MuonDimensionNumbers | PyTree | Callable[[Params], PyTree] | None

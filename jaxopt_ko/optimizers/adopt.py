@@ -6,13 +6,15 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko import errors
-from jaxopt_ko.compose import chain, leafwise
+from jaxopt_ko.compose.chain import chain
+from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.leafwise import Memory, Step, leafwise
+from jaxopt_ko.core.method import recipe
+from jaxopt_ko.core.numerics import inner, ratio, safe_sqrt, scalar_dtype
+from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import NONNEGATIVE, UNIT
-from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import inner, ratio, safe_sqrt, scalar_dtype
 from jaxopt_ko.optimizers.adam import ScaleByAdamState
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.tree import wide_like
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Schedule
 
 

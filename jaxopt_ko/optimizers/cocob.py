@@ -8,13 +8,15 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko.compose import chain, leafwise
+from jaxopt_ko.compose.chain import chain
+from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.leafwise import Memory, Step, leafwise
+from jaxopt_ko.core.method import recipe
+from jaxopt_ko.core.numerics import first_value, ratio
+from jaxopt_ko.core.tree import wide_copy, wide_like
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE
-from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import first_value, ratio
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.tree import wide_copy, wide_like
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree, Updates
 
 Mask = PyTree | Callable[[Params], PyTree]

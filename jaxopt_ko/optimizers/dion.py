@@ -15,14 +15,16 @@ import numpy as np
 from jax import Array
 
 from jaxopt_ko import errors
+from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.leafwise import Memory, Step
+from jaxopt_ko.core.matrixwise import matrixwise
+from jaxopt_ko.core.method import recipe
+from jaxopt_ko.core.numerics import or_one, safe_sqrt
+from jaxopt_ko.core.stacking import matrix_labels
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, Domain
-from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.matrices import QR_METHODS, orthonormal_columns, product
-from jaxopt_ko.matrixwise import matrixwise
-from jaxopt_ko.numerics import or_one, safe_sqrt
+from jaxopt_ko.linalg.matrix_functions import QR_METHODS, orthonormal_columns, product
 from jaxopt_ko.optimizers.adam import adamw
-from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
-from jaxopt_ko.stacking import matrix_labels
+from jaxopt_ko.optimizers.matrix.rest import Mask, matrices_and_rest
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, PyTree, Updates
 
 SIDES = ("long", "output", "input")

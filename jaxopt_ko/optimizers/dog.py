@@ -10,14 +10,17 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko import errors
-from jaxopt_ko.compose import chain, identity, leafwise
+from jaxopt_ko.compose.basic import identity
+from jaxopt_ko.compose.chain import chain
+from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.leafwise import Memory, Step, leafwise
+from jaxopt_ko.core.method import recipe
+from jaxopt_ko.core.numerics import common_dtype, first_value, inner, is_complex, length, ratio, safe_sqrt, scalar_dtype
+from jaxopt_ko.core.tree import full_like, wide_copy
+from jaxopt_ko.core.treewise import Vector, treewise
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, check_choice, check_hyper, check_kind
-from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import common_dtype, first_value, inner, is_complex, length, ratio, safe_sqrt, scalar_dtype
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.tree import full_like, wide_copy
-from jaxopt_ko.treewise import Vector, treewise
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, Updates
 
 Mask = PyTree | Callable[[Params], PyTree]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from jax import Array
 
-from jaxopt_ko.compose import chain, identity, leafwise
+from jaxopt_ko.compose.basic import identity
+from jaxopt_ko.compose.chain import chain
+from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.leafwise import leafwise
+from jaxopt_ko.core.method import recipe
+from jaxopt_ko.core.numerics import safe_sqrt
 from jaxopt_ko.errors import NONNEGATIVE
-from jaxopt_ko.lift import Scalars, recipe
-from jaxopt_ko.numerics import safe_sqrt
 from jaxopt_ko.transforms.trust_ratio import scale_by_trust_ratio
 from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, PyTree
 

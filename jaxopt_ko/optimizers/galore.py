@@ -12,11 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko import errors, tree
-from jaxopt_ko.compose import chain, transform
+from jaxopt_ko import errors
+from jaxopt_ko.compose.chain import chain
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.method import recipe
+from jaxopt_ko.core.numerics import next_count, zero_count
+from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import FINITE, check_choice, check_pair, check_size
-from jaxopt_ko.lift import Scalars, recipe
-from jaxopt_ko.numerics import next_count, zero_count
 from jaxopt_ko.optimizers.adam import scale_by_adam
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate

@@ -15,15 +15,17 @@ import numpy as np
 from jax import Array
 
 from jaxopt_ko import errors
+from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.leafwise import Memory, Step
+from jaxopt_ko.core.matrixwise import matrixwise
+from jaxopt_ko.core.method import recipe
+from jaxopt_ko.core.numerics import first_value, quotient, ratio, safe_sqrt
+from jaxopt_ko.core.stacking import matrix_labels
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE, UNIT
-from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.matrices import frobenius, product, times_inverse
-from jaxopt_ko.matrixwise import matrixwise
-from jaxopt_ko.numerics import first_value, quotient, ratio, safe_sqrt
+from jaxopt_ko.linalg.matrix_functions import frobenius, product, times_inverse
 from jaxopt_ko.optimizers.adam import adamw
-from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
+from jaxopt_ko.optimizers.matrix.rest import Mask, matrices_and_rest
 from jaxopt_ko.schedules import exponential_decay
-from jaxopt_ko.stacking import matrix_labels
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, PyTree, Updates
 
 MODES = ("none", "smart_one_diag", "one_diag", "all_diag")

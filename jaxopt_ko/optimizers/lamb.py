@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from jaxopt_ko.compose import chain
-from jaxopt_ko.lift import recipe
+from jaxopt_ko.compose.chain import chain
+from jaxopt_ko.core.method import recipe
 from jaxopt_ko.optimizers.adam import scale_by_adam
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate

@@ -7,10 +7,13 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko.compose import chain, labels_of_mask, leafwise, masked, partition
+from jaxopt_ko.compose.chain import chain
+from jaxopt_ko.compose.groups import labels_of_mask, masked, partition
+from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.leafwise import leafwise
+from jaxopt_ko.core.method import recipe
+from jaxopt_ko.core.numerics import length, quotient
 from jaxopt_ko.errors import NONNEGATIVE, UNIT, check_choice, check_hyper
-from jaxopt_ko.lift import Scalars, recipe
-from jaxopt_ko.numerics import length, quotient
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.momentum import trace
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate

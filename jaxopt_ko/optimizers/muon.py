@@ -16,16 +16,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko import errors, stacking, tree
-from jaxopt_ko.compose import identity, init_empty_state, leafwise, transform
+from jaxopt_ko import errors
+from jaxopt_ko.compose.basic import identity, init_empty_state
+from jaxopt_ko.core import stacking, tree
+from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.leafwise import Memory, Step, leafwise
+from jaxopt_ko.core.method import recipe, with_parts
+from jaxopt_ko.core.numerics import inner, or_one, real_dtype, scalar_dtype, unfolded
+from jaxopt_ko.core.transform import transform
+from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
-from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.matrices import JORDAN, PRECONDITIONINGS, PRESETS, Coefficients, orthogonalized
-from jaxopt_ko.methods import with_parts
-from jaxopt_ko.numerics import inner, or_one, real_dtype, scalar_dtype, unfolded
+from jaxopt_ko.linalg.matrix_functions import JORDAN, PRECONDITIONINGS, PRESETS, Coefficients, orthogonalized
 from jaxopt_ko.optimizers.adam import adamw
-from jaxopt_ko.optimizers.matrix_recipe import Mask, matrices_and_rest
-from jaxopt_ko.tree import wide_like
+from jaxopt_ko.optimizers.matrix.rest import Mask, matrices_and_rest
 from jaxopt_ko.types import DType, EmptyState, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
 

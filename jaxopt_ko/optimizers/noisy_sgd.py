@@ -5,8 +5,8 @@ from __future__ import annotations
 from jax import Array
 
 from jaxopt_ko import errors
-from jaxopt_ko.compose import chain
-from jaxopt_ko.lift import recipe
+from jaxopt_ko.compose.chain import chain
+from jaxopt_ko.core.method import recipe
 from jaxopt_ko.transforms.noise import add_noise
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.types import GradientTransformation, Hyper

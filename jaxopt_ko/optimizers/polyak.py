@@ -8,12 +8,14 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko.compose import chain, identity
+from jaxopt_ko.compose.basic import identity
+from jaxopt_ko.compose.chain import chain
+from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.method import recipe
+from jaxopt_ko.core.numerics import joint_length, quotient, safe_sqrt
+from jaxopt_ko.core.treewise import Vector, treewise
 from jaxopt_ko.errors import FINITE, NONNEGATIVE, THRESHOLD, check_choice, check_hyper
-from jaxopt_ko.lift import Scalars, recipe
-from jaxopt_ko.numerics import joint_length, quotient, safe_sqrt
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.treewise import Vector, treewise
 from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper
 
 

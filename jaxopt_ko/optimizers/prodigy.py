@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.method import recipe
+from jaxopt_ko.core.numerics import first_value, inner, ratio, safe_sqrt
+from jaxopt_ko.core.tree import wide_copy, wide_like
+from jaxopt_ko.core.treewise import Vector, treewise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE, check_hyper
-from jaxopt_ko.lift import Scalars, recipe
-from jaxopt_ko.numerics import first_value, inner, ratio, safe_sqrt
-from jaxopt_ko.tree import wide_copy, wide_like
-from jaxopt_ko.treewise import Vector, treewise
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, Updates
 
 

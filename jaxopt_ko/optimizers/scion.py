@@ -15,14 +15,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko import errors, stacking, tree
-from jaxopt_ko.compose import chain, init_empty_state, partition, transform
+from jaxopt_ko import errors
+from jaxopt_ko.compose.basic import init_empty_state
+from jaxopt_ko.compose.chain import chain
+from jaxopt_ko.compose.groups import partition
+from jaxopt_ko.core import stacking, tree
+from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.method import recipe
+from jaxopt_ko.core.numerics import length, quotient, real_dtype
+from jaxopt_ko.core.stacking import MatrixAxes
+from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
-from jaxopt_ko.lift import Scalars, recipe
-from jaxopt_ko.matrices import JORDAN, Coefficients
-from jaxopt_ko.numerics import length, quotient, real_dtype
+from jaxopt_ko.linalg.matrix_functions import JORDAN, Coefficients
 from jaxopt_ko.optimizers.muon import Matrices, MuonDimensionNumbers, matrix_axes
-from jaxopt_ko.stacking import MatrixAxes
 from jaxopt_ko.transforms.averaging import ema
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from jaxopt_ko.compose import chain, identity
+from jaxopt_ko.compose.basic import identity
+from jaxopt_ko.compose.chain import chain
+from jaxopt_ko.core.method import recipe
 from jaxopt_ko.errors import FRACTION, UNIT, check_hyper
-from jaxopt_ko.lift import recipe
 from jaxopt_ko.transforms.momentum import trace
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.types import DType, GradientTransformation, Hyper

@@ -8,9 +8,11 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko.compose import chain, leafwise
+from jaxopt_ko.compose.chain import chain
+from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.leafwise import leafwise
+from jaxopt_ko.core.method import recipe
 from jaxopt_ko.errors import UNIT, check_hyper
-from jaxopt_ko.lift import Scalars, recipe
 from jaxopt_ko.transforms.averaging import ema
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.types import DType, EmptyState, GradientTransformation, Hyper

@@ -9,11 +9,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors, tree
-from jaxopt_ko.compose import chain, transform
+from jaxopt_ko import errors
+from jaxopt_ko.compose.chain import chain
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.method import recipe, taking
+from jaxopt_ko.core.numerics import ratio, zero_count
+from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, THRESHOLD, check_dtype, check_hyper, check_pair, check_size
-from jaxopt_ko.lift import Scalars, recipe, taking
-from jaxopt_ko.numerics import ratio, zero_count
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.hutchinson import hutchinson_estimator_diag_hessian
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate

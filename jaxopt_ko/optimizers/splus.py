@@ -9,12 +9,18 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors, stacking, tree
-from jaxopt_ko.compose import chain, init_empty_state, partition, stateless_with_tree_map, transform
+from jaxopt_ko import errors
+from jaxopt_ko.compose.basic import init_empty_state, stateless_with_tree_map
+from jaxopt_ko.compose.chain import chain
+from jaxopt_ko.compose.groups import partition
+from jaxopt_ko.core import stacking, tree
+from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.leafwise import Memory, Step
+from jaxopt_ko.core.matrixwise import matrixwise
+from jaxopt_ko.core.method import recipe
+from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
-from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.matrices import eigenvectors, product, rotated
-from jaxopt_ko.matrixwise import matrixwise
+from jaxopt_ko.linalg.matrix_functions import eigenvectors, product, rotated
 from jaxopt_ko.transforms.averaging import average_params, ema
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale, scale_by_learning_rate

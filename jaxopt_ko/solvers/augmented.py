@@ -16,11 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko import errors, tree
+from jaxopt_ko import errors
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.method import name_of, once, taking
+from jaxopt_ko.core.numerics import first_true, joined, largest, next_count, norm, value_at, zero_count
+from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, check_hyper
-from jaxopt_ko.lift import name_of, once, taking, transform
-from jaxopt_ko.numerics import first_true, joined, largest, next_count, norm, value_at, zero_count
-from jaxopt_ko.solvers.program import Program, program
+from jaxopt_ko.solvers.problem.constraints import Program, program
 from jaxopt_ko.types import (
     KKT,
     Code,

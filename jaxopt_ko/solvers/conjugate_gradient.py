@@ -10,12 +10,14 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors, tree
-from jaxopt_ko.compose import chain, transform
-from jaxopt_ko.lift import once, recipe
-from jaxopt_ko.numerics import next_count, norm, zero_count
-from jaxopt_ko.solvers.descent import DOWNHILL, searched
-from jaxopt_ko.solvers.linesearch import scale_by_zoom_linesearch
+from jaxopt_ko import errors
+from jaxopt_ko.compose.chain import chain
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.method import once, recipe
+from jaxopt_ko.core.numerics import next_count, norm, zero_count
+from jaxopt_ko.core.transform import transform
+from jaxopt_ko.solvers.engine.descent import DOWNHILL, searched
+from jaxopt_ko.solvers.engine.linesearch_forms import scale_by_zoom_linesearch
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, Updates
 
 BETAS = ("fletcher-reeves", "polak-ribiere", "hestenes-stiefel", "dai-yuan", "hager-zhang")

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko import tree
-from jaxopt_ko.compose import apply_updates
-from jaxopt_ko.lift import name_of, taking, transform
-from jaxopt_ko.numerics import first_true, largest, next_count, value_at, zero_count
-from jaxopt_ko.solvers.convergence import Course, bound, carried_off, course, endless, onward
-from jaxopt_ko.solvers.objective import objective
+from jaxopt_ko.compose.chain import apply_updates
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.method import name_of, taking
+from jaxopt_ko.core.numerics import first_true, largest, next_count, value_at, zero_count
+from jaxopt_ko.core.transform import transform
+from jaxopt_ko.solvers.engine.convergence import Course, bound, carried_off, course, endless, onward
+from jaxopt_ko.solvers.problem.objective import objective
 from jaxopt_ko.types import Code, Evaluations, GradientTransformation, Info, Params, PyTree, State, Status, Updates
 
 

@@ -15,13 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxopt_ko.core.method import once
+from jaxopt_ko.core.numerics import first_true, joined, largest, next_count, norm, value_at, zero_count
+from jaxopt_ko.core.transform import transform
+from jaxopt_ko.core.tree import pick
 from jaxopt_ko.errors import POSITIVE, check_hyper
-from jaxopt_ko.lift import once, transform
-from jaxopt_ko.numerics import first_true, joined, largest, next_count, norm, value_at, zero_count
-from jaxopt_ko.solvers.bounds import move
-from jaxopt_ko.solvers.condensed import Parts, System, solve
-from jaxopt_ko.solvers.program import Program, program
-from jaxopt_ko.tree import pick
+from jaxopt_ko.solvers.engine.condensed import Parts, System, solve
+from jaxopt_ko.solvers.problem.bounds import move
+from jaxopt_ko.solvers.problem.constraints import Program, program
 from jaxopt_ko.types import (
     KKT,
     Code,

@@ -14,11 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxopt_ko.core.method import once
+from jaxopt_ko.core.numerics import first_true, next_count, or_one, safe_sqrt, value_at, zero_count
+from jaxopt_ko.core.transform import transform
+from jaxopt_ko.core.tree import pick
 from jaxopt_ko.errors import NONNEGATIVE, check_hyper, check_size
-from jaxopt_ko.lift import once, transform
-from jaxopt_ko.numerics import first_true, next_count, or_one, safe_sqrt, value_at, zero_count
-from jaxopt_ko.solvers.bounds import box, move
-from jaxopt_ko.solvers.convergence import (
+from jaxopt_ko.solvers.engine.convergence import (
     IDLE,
     Course,
     bound,
@@ -31,9 +32,9 @@ from jaxopt_ko.solvers.convergence import (
     short,
     spent,
 )
-from jaxopt_ko.solvers.objective import objective
-from jaxopt_ko.solvers.search import Line, Reached, takes_last, zoom
-from jaxopt_ko.tree import pick
+from jaxopt_ko.solvers.engine.line_search import Line, Reached, takes_last, zoom
+from jaxopt_ko.solvers.problem.bounds import box, move
+from jaxopt_ko.solvers.problem.objective import objective
 from jaxopt_ko.types import Code, Evaluations, GradientTransformation, Hyper, Info, Params, PyTree, Status, Updates
 
 CURVATURE = 1e-10  # a pair with s'y <= max(CURVATURE, eps) |s| |y| is left out

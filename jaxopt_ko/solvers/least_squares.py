@@ -14,12 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxopt_ko.core.method import once
+from jaxopt_ko.core.numerics import next_count, safe_sqrt, value_at, zero_count
+from jaxopt_ko.core.transform import transform
+from jaxopt_ko.core.tree import pick
 from jaxopt_ko.errors import POSITIVE, check_choice, check_hyper
-from jaxopt_ko.lift import once, transform
-from jaxopt_ko.numerics import next_count, safe_sqrt, value_at, zero_count
-from jaxopt_ko.solvers.damped import DECOMPOSITIONS, Decompose, Model, in_ball, in_box, newton, triangle
-from jaxopt_ko.solvers.matrix_free import matrix_free
-from jaxopt_ko.solvers.residuals import (
+from jaxopt_ko.solvers.engine.damped import DECOMPOSITIONS, Decompose, Model, in_ball, in_box, newton, triangle
+from jaxopt_ko.solvers.engine.matrix_free import matrix_free
+from jaxopt_ko.solvers.problem.residuals import (
     Residuals,
     active,
     at_most,
@@ -30,7 +32,6 @@ from jaxopt_ko.solvers.residuals import (
     scale,
     tolerance,
 )
-from jaxopt_ko.tree import pick
 from jaxopt_ko.types import Code, Evaluations, GradientTransformation, Hyper, Info, Params, PyTree, Status, Updates
 
 ACCEPT, POOR, GOOD = 1e-4, 0.25, 0.75  # bounds on rho: x + p is taken; Delta shrinks; Delta grows

@@ -13,11 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko import errors, tree
+from jaxopt_ko import errors
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.method import once
+from jaxopt_ko.core.numerics import next_count, safe_sqrt, value_at, zero_count
+from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import NONNEGATIVE, check_hyper
-from jaxopt_ko.lift import once, transform
-from jaxopt_ko.numerics import next_count, safe_sqrt, value_at, zero_count
-from jaxopt_ko.solvers.objective import objective
+from jaxopt_ko.solvers.problem.objective import objective
 from jaxopt_ko.types import (
     Code,
     Evaluations,

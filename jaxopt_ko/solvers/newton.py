@@ -13,15 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko import errors, tree
-from jaxopt_ko.compose import chain
+from jaxopt_ko import errors
+from jaxopt_ko.compose.chain import chain
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.method import once
+from jaxopt_ko.core.numerics import length as length_of
+from jaxopt_ko.core.numerics import next_count, norm, value_at, zero_count
+from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import FRACTION, check_hyper
-from jaxopt_ko.lift import once, transform
-from jaxopt_ko.numerics import length as length_of
-from jaxopt_ko.numerics import next_count, norm, value_at, zero_count
-from jaxopt_ko.solvers.descent import DOWNHILL, searched
-from jaxopt_ko.solvers.objective import Objective, objective
-from jaxopt_ko.solvers.trust_region import Model, Proposal, decompose, exact_step, truncated_step, trust_region
+from jaxopt_ko.solvers.engine.descent import DOWNHILL, searched
+from jaxopt_ko.solvers.engine.trust_region import Model, Proposal, decompose, exact_step, truncated_step, trust_region
+from jaxopt_ko.solvers.problem.objective import Objective, objective
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, Updates
 
 MOST_PRODUCTS = 1000  # of conjugate gradients for one step, unless asked for otherwise

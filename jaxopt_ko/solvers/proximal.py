@@ -14,14 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko import errors, tree
-from jaxopt_ko.compose import apply_updates
+from jaxopt_ko import errors
+from jaxopt_ko.compose.chain import apply_updates
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.method import known_as, once
+from jaxopt_ko.core.numerics import first_true, largest, next_count, norm, value_at, zero_count
+from jaxopt_ko.core.transform import transform
+from jaxopt_ko.core.tree import pick
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE, check_hyper
-from jaxopt_ko.lift import known_as, once, transform
-from jaxopt_ko.numerics import first_true, largest, next_count, norm, value_at, zero_count
-from jaxopt_ko.solvers.convergence import Course, bound, carried_off, course, endless, onward
-from jaxopt_ko.solvers.objective import Objective, objective
-from jaxopt_ko.tree import pick
+from jaxopt_ko.solvers.engine.convergence import Course, bound, carried_off, course, endless, onward
+from jaxopt_ko.solvers.problem.objective import Objective, objective
 from jaxopt_ko.types import (
     Code,
     EmptyState,

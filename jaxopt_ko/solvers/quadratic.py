@@ -23,12 +23,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko import errors, tree
+from jaxopt_ko import errors
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.method import once
+from jaxopt_ko.core.numerics import first_true, joined, largest, next_count, norm, value_at, zero_count
+from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import NONNEGATIVE, check_hyper, check_size
-from jaxopt_ko.lift import once, transform
-from jaxopt_ko.numerics import first_true, joined, largest, next_count, norm, value_at, zero_count
-from jaxopt_ko.solvers.banded import blocks, factor, gram, substitute, total
-from jaxopt_ko.solvers.bounds import box
+from jaxopt_ko.solvers.engine.banded import blocks, factor, gram, substitute, total
+from jaxopt_ko.solvers.problem.bounds import box
 from jaxopt_ko.types import (
     KKT,
     Code,

@@ -7,12 +7,12 @@ from typing import NamedTuple
 from jax import Array
 
 from jaxopt_ko import errors
-from jaxopt_ko.averages import evaluated, keeps_average
-from jaxopt_ko.compose import leafwise
+from jaxopt_ko.core.evaluation import evaluated, keeps_average
+from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.leafwise import Memory, Step, leafwise
+from jaxopt_ko.core.numerics import ratio
+from jaxopt_ko.core.tree import wide_copy, wide_like
 from jaxopt_ko.errors import FRACTION, UNIT
-from jaxopt_ko.lift import Memory, Scalars, Step
-from jaxopt_ko.numerics import ratio
-from jaxopt_ko.tree import wide_copy, wide_like
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, State, Updates
 
 

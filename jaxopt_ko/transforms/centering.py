@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko import errors
-from jaxopt_ko.compose import leafwise
-from jaxopt_ko.lift import Scalars
+from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.leafwise import leafwise
 from jaxopt_ko.types import EmptyState, GradientTransformation, PyTree
 
 

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko import errors, tree
-from jaxopt_ko.compose import leafwise
+from jaxopt_ko import errors
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.leafwise import leafwise
+from jaxopt_ko.core.numerics import divided, length, mixing, quotient, real_dtype, root_mean_square
 from jaxopt_ko.errors import LIMIT, NONNEGATIVE, check_examples, check_rank, check_same_trees
-from jaxopt_ko.lift import Scalars
-from jaxopt_ko.numerics import divided, length, mixing, quotient, real_dtype, root_mean_square
 from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, PyTree, Updates
 
 Axes = int | tuple[int, ...]

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko.compose import leafwise
-from jaxopt_ko.lift import Memory, Scalars, Step
+from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.types import EmptyState, GradientTransformation, PyTree
 
 

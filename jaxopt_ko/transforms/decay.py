@@ -11,10 +11,11 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko.compose import leafwise, masked
+from jaxopt_ko.compose.groups import masked
+from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.leafwise import leafwise
+from jaxopt_ko.core.numerics import inner
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, check_hyper, missing_argument
-from jaxopt_ko.lift import Scalars
-from jaxopt_ko.numerics import inner
 from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, Params, PyTree
 
 

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors, tree
-from jaxopt_ko.compose import transform
-from jaxopt_ko.lift import taking
+from jaxopt_ko import errors
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.method import taking
+from jaxopt_ko.core.transform import transform
 from jaxopt_ko.types import GradientTransformation, Params, Updates
 
 

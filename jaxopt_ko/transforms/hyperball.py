@@ -11,11 +11,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko import errors
-from jaxopt_ko.compose import leafwise
+from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.leafwise import Memory, Step, leafwise
+from jaxopt_ko.core.numerics import length, or_one
+from jaxopt_ko.core.tree import wide_copy
 from jaxopt_ko.errors import NONNEGATIVE
-from jaxopt_ko.lift import Memory, Scalars, Step
-from jaxopt_ko.numerics import length, or_one
-from jaxopt_ko.tree import wide_copy
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree
 
 

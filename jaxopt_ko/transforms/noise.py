@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors, tree
-from jaxopt_ko.compose import transform
+from jaxopt_ko import errors
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.numerics import safe_sqrt, zero_count
+from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import FINITE, NONNEGATIVE
-from jaxopt_ko.lift import Scalars
-from jaxopt_ko.numerics import safe_sqrt, zero_count
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, Updates
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from jax import Array
 
-from jaxopt_ko import tree
-from jaxopt_ko.compose import leafwise
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.leafwise import leafwise
+from jaxopt_ko.core.numerics import quotient
 from jaxopt_ko.errors import FINITE, NONNEGATIVE
-from jaxopt_ko.lift import Scalars
-from jaxopt_ko.numerics import quotient
 from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, Updates
 
 

@@ -14,10 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko import errors, stacking, tree
-from jaxopt_ko.compose import init_empty_state, transform
+from jaxopt_ko import errors
+from jaxopt_ko.compose.basic import init_empty_state
+from jaxopt_ko.core import stacking, tree
+from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import POSITIVE, UNIT
-from jaxopt_ko.lift import Scalars
 from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
 # part -> (a, b) of its power of gamma, a + b alpha

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko import errors
-from jaxopt_ko.compose import leafwise, partition
+from jaxopt_ko.compose.groups import partition
+from jaxopt_ko.core.hyperparameters import Scalars, as_state
+from jaxopt_ko.core.leafwise import leafwise
+from jaxopt_ko.core.method import pair_of
 from jaxopt_ko.errors import FINITE, NONNEGATIVE
-from jaxopt_ko.hypers import as_state
-from jaxopt_ko.lift import Scalars, pair_of
 from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
 

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko import errors
-from jaxopt_ko.compose import leafwise
+from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.leafwise import leafwise
+from jaxopt_ko.core.numerics import length, quotient, root_mean_square
 from jaxopt_ko.errors import NONNEGATIVE
-from jaxopt_ko.lift import Scalars
-from jaxopt_ko.numerics import length, quotient, root_mean_square
 from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, PyTree
 
 

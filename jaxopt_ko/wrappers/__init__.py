@@ -1,1 +1,63 @@
-"""Around any transformation: accumulation, guards, masks, layouts, averages, reports, privacy, sharpness."""
+"""Around any transformation: accumulation, averages, guards, routing, reports."""
+
+from jaxopt_ko.wrappers.accumulation import (
+    ApplyEvery,
+    MultiSteps,
+    MultiStepsState,
+    ShouldSkipUpdateFunction,
+    apply_every,
+    skip_large_updates,
+    skip_not_finite,
+)
+from jaxopt_ko.wrappers.ascent import maximize
+from jaxopt_ko.wrappers.averaging import incremental_update, periodic_update
+from jaxopt_ko.wrappers.backward import scale_gradient
+from jaxopt_ko.wrappers.cautious import CautiousState, cautious
+from jaxopt_ko.wrappers.ema_nesterov import EmaNesterovState, ema_nesterov, ema_nesterov_eval_params
+from jaxopt_ko.wrappers.guards import (
+    ApplyIfFiniteState,
+    ConditionallyMaskState,
+    ConditionallyTransformState,
+    ConditionFn,
+    apply_if_finite,
+    conditionally_mask,
+    conditionally_transform,
+)
+from jaxopt_ko.wrappers.interop import lbfgs_from_optax, to_optax
+from jaxopt_ko.wrappers.layouts import SplitRealAndImaginaryState, flatten, split_real_and_imaginary
+from jaxopt_ko.wrappers.lookahead import LookaheadParams, LookaheadState, lookahead
+from jaxopt_ko.wrappers.masks import freeze, selective_transform
+from jaxopt_ko.wrappers.mechanic import MechanicState, mechanize
+from jaxopt_ko.wrappers.plateau import ReduceLROnPlateauState, reduce_on_plateau
+from jaxopt_ko.wrappers.primal_averaging import (
+    GeneralizedPrimalAveragingState,
+    PrimalAveragesState,
+    generalized_primal_averaging,
+    generalized_primal_averaging_eval_params,
+)
+from jaxopt_ko.wrappers.privacy import DifferentiallyPrivateAggregateState, differentially_private_aggregate, dpsgd
+from jaxopt_ko.wrappers.reporting import MonitorState, SnapshotState, measure_with_ema, monitor, snapshot
+from jaxopt_ko.wrappers.routing import Group, Routed, explain, route
+from jaxopt_ko.wrappers.schedule_free import (
+    ScheduleFreeState,
+    schedule_free,
+    schedule_free_adamw,
+    schedule_free_eval_params,
+    schedule_free_sgd,
+)
+from jaxopt_ko.wrappers.sharpness import SAMState, sam
+
+__all__ = [
+    "ApplyEvery", "ApplyIfFiniteState", "CautiousState", "ConditionFn", "ConditionallyMaskState",
+    "ConditionallyTransformState", "DifferentiallyPrivateAggregateState", "EmaNesterovState",
+    "GeneralizedPrimalAveragingState", "Group", "LookaheadParams", "LookaheadState", "MechanicState", "MonitorState",
+    "MultiSteps", "MultiStepsState", "PrimalAveragesState", "ReduceLROnPlateauState", "Routed", "SAMState",
+    "ScheduleFreeState", "ShouldSkipUpdateFunction", "SnapshotState", "SplitRealAndImaginaryState", "apply_every",
+    "apply_if_finite", "cautious", "conditionally_mask", "conditionally_transform",
+    "differentially_private_aggregate", "dpsgd", "ema_nesterov", "ema_nesterov_eval_params", "explain", "flatten",
+    "freeze", "generalized_primal_averaging", "generalized_primal_averaging_eval_params", "incremental_update",
+    "lbfgs_from_optax", "lookahead", "maximize", "measure_with_ema", "mechanize", "monitor", "periodic_update",
+    "reduce_on_plateau", "route", "sam", "scale_gradient", "schedule_free", "schedule_free_adamw",
+    "schedule_free_eval_params", "schedule_free_sgd", "selective_transform", "skip_large_updates", "skip_not_finite",
+    "snapshot", "split_real_and_imaginary", "to_optax",
+]  # fmt: skip

@@ -9,12 +9,15 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors, tree
-from jaxopt_ko.compose import as_steps, leafwise, opened, run_if, transform
-from jaxopt_ko.hypers import as_state
-from jaxopt_ko.lift import Memory, Scalars, Step, name_of, pair_of
-from jaxopt_ko.methods import with_parts
-from jaxopt_ko.numerics import next_count, scalar_dtype, zero_count
+from jaxopt_ko import errors
+from jaxopt_ko.compose.conditional import as_steps, run_if
+from jaxopt_ko.compose.extra_args import opened
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.hyperparameters import Scalars, as_state
+from jaxopt_ko.core.leafwise import Memory, Step, leafwise
+from jaxopt_ko.core.method import name_of, pair_of, with_parts
+from jaxopt_ko.core.numerics import next_count, scalar_dtype, zero_count
+from jaxopt_ko.core.transform import transform
 from jaxopt_ko.types import DType, GradientTransformation, Params, PyTree, State, Updates
 
 

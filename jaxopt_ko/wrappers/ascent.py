@@ -9,10 +9,11 @@ from typing import Any
 
 import jax
 
-from jaxopt_ko import errors, tree
-from jaxopt_ko.compose import opened
-from jaxopt_ko.lift import Method, name_of, pair_of
-from jaxopt_ko.solvers.linesearch import ScaleByBacktrackingLinesearchState, ScaleByZoomLinesearchState
+from jaxopt_ko import errors
+from jaxopt_ko.compose.extra_args import opened
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.method import Method, name_of, pair_of
+from jaxopt_ko.solvers.engine.linesearch_forms import ScaleByBacktrackingLinesearchState, ScaleByZoomLinesearchState
 from jaxopt_ko.types import GradientTransformation, Params, PyTree, State, Updates
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import tree
+from jaxopt_ko.core import tree
 from jaxopt_ko.types import PyTree
 
 

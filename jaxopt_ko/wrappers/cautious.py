@@ -7,11 +7,15 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors, numerics
-from jaxopt_ko.compose import leafwise, opened, transform
+from jaxopt_ko import errors
+from jaxopt_ko.compose.extra_args import opened
+from jaxopt_ko.core import numerics
+from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.leafwise import leafwise
+from jaxopt_ko.core.method import name_of
+from jaxopt_ko.core.numerics import or_one
+from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import NONNEGATIVE
-from jaxopt_ko.lift import Scalars, name_of
-from jaxopt_ko.numerics import or_one
 from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
 

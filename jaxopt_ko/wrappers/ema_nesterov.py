@@ -7,12 +7,14 @@ from typing import NamedTuple
 from jax import Array
 
 from jaxopt_ko import errors
-from jaxopt_ko.averages import evaluated, keeps_average
-from jaxopt_ko.compose import chain, leafwise
+from jaxopt_ko.compose.chain import chain
+from jaxopt_ko.core.evaluation import evaluated, keeps_average
+from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.leafwise import Memory, Step, leafwise
+from jaxopt_ko.core.method import recipe
+from jaxopt_ko.core.numerics import next_count
+from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
-from jaxopt_ko.lift import Memory, Scalars, Step, recipe
-from jaxopt_ko.numerics import next_count
-from jaxopt_ko.tree import wide_like
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, State
 
 

@@ -8,10 +8,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors, tree
-from jaxopt_ko.compose import as_steps, no_steps, opened, run_if, transform
-from jaxopt_ko.lift import name_of
-from jaxopt_ko.numerics import next_count, zero_count
+from jaxopt_ko import errors
+from jaxopt_ko.compose.conditional import as_steps, no_steps, run_if
+from jaxopt_ko.compose.extra_args import opened
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.method import name_of
+from jaxopt_ko.core.numerics import next_count, zero_count
+from jaxopt_ko.core.transform import transform
 from jaxopt_ko.types import GradientTransformation, Params, State, Updates
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from jaxopt_ko import errors
-from jaxopt_ko.compose import opened
+from jaxopt_ko.compose.extra_args import opened
 from jaxopt_ko.solvers.quasi_newton import made_vectors
 from jaxopt_ko.types import GradientTransformation, GradientTransformationExtraArgs, Params, PyTree, State, Updates
 

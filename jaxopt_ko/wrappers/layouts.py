@@ -10,10 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_ko import errors, tree
-from jaxopt_ko.compose import opened, transform
-from jaxopt_ko.hypers import as_state
-from jaxopt_ko.lift import name_of, pair_of
+from jaxopt_ko import errors
+from jaxopt_ko.compose.extra_args import opened
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.hyperparameters import as_state
+from jaxopt_ko.core.method import name_of, pair_of
+from jaxopt_ko.core.transform import transform
 from jaxopt_ko.types import (
     GradientTransformation,
     Params,

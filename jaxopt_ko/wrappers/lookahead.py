@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko import errors, tree
+from jaxopt_ko import errors
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.hyperparameters import Clock, as_state, checked, ticks
+from jaxopt_ko.core.method import name_of, pair_of, taking
+from jaxopt_ko.core.numerics import zero_count
 from jaxopt_ko.errors import NONNEGATIVE
-from jaxopt_ko.hypers import Clock, as_state, checked, ticks
-from jaxopt_ko.lift import name_of, pair_of, taking
-from jaxopt_ko.numerics import zero_count
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, State, Updates
 
 

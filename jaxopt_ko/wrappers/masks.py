@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from jaxopt_ko import errors
-from jaxopt_ko.compose import labels_of_mask, masked, partition
+from jaxopt_ko.compose.groups import labels_of_mask, masked, partition
 from jaxopt_ko.transforms.scaling import set_to_zero
 from jaxopt_ko.types import GradientTransformation, Params, PyTree
 

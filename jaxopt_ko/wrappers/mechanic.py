@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors, tree
-from jaxopt_ko.compose import transform
+from jaxopt_ko import errors
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.method import name_of, taking
+from jaxopt_ko.core.numerics import first_value, narrowed, next_count, ratio, safe_sqrt, scalar_dtype, zero_count
+from jaxopt_ko.core.transform import transform
+from jaxopt_ko.core.treewise import Vector
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE
-from jaxopt_ko.lift import Scalars, name_of, taking
-from jaxopt_ko.numerics import first_value, narrowed, next_count, ratio, safe_sqrt, scalar_dtype, zero_count
-from jaxopt_ko.treewise import Vector
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, State, Updates
 
 

@@ -6,12 +6,15 @@ from typing import Any, NamedTuple
 
 from jax import Array
 
-from jaxopt_ko import errors, tree
-from jaxopt_ko.averages import evaluated, keeps_average
-from jaxopt_ko.compose import leafwise, opened, transform
+from jaxopt_ko import errors
+from jaxopt_ko.compose.extra_args import opened
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.evaluation import evaluated, keeps_average
+from jaxopt_ko.core.hyperparameters import Scalars, without_schedules
+from jaxopt_ko.core.leafwise import Memory, Step, leafwise
+from jaxopt_ko.core.method import name_of
+from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import FRACTION, Domain
-from jaxopt_ko.hypers import without_schedules
-from jaxopt_ko.lift import Memory, Scalars, Step, name_of
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, State, Updates
 
 WEIGHT = Domain(0.0, 1.0, "in (0, 1]", low_open=True, infinite=True)

@@ -8,12 +8,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors, tree
-from jaxopt_ko.compose import chain, identity
+from jaxopt_ko import errors
+from jaxopt_ko.compose.basic import identity
+from jaxopt_ko.compose.chain import chain
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.hyperparameters import Clock, as_state, checked, ticks
+from jaxopt_ko.core.method import pair_of, recipe
+from jaxopt_ko.core.numerics import or_one, safe_sqrt
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE
-from jaxopt_ko.hypers import Clock, as_state, checked, ticks
-from jaxopt_ko.lift import pair_of, recipe
-from jaxopt_ko.numerics import or_one, safe_sqrt
 from jaxopt_ko.transforms.momentum import trace
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, State, Updates

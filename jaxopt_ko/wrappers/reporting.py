@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxopt_ko import errors, tree
-from jaxopt_ko.compose import opened, transform
-from jaxopt_ko.lift import pair_of
+from jaxopt_ko import errors
+from jaxopt_ko.compose.extra_args import opened
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.method import pair_of
+from jaxopt_ko.core.transform import transform
 from jaxopt_ko.transforms.averaging import EmaState, ema
 from jaxopt_ko.types import (
     DType,

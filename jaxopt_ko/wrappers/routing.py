@@ -11,14 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_ko import errors, tree
-from jaxopt_ko.averages import eval_params
-from jaxopt_ko.compose import partition
-from jaxopt_ko.lift import Method, Update, name_of, required, takes
-from jaxopt_ko.roles import ROLES, Leaf, check_roles, roles_of
-from jaxopt_ko.stacking import MatrixAxes, leaf_of, matrices_of
-from jaxopt_ko.tables import Table
-from jaxopt_ko.tree_state import is_any
+from jaxopt_ko import errors
+from jaxopt_ko.compose.groups import partition
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.evaluation import eval_params
+from jaxopt_ko.core.method import Method, Update, name_of, required, takes
+from jaxopt_ko.core.stacking import MatrixAxes, leaf_of, matrices_of
+from jaxopt_ko.core.tables import Table
+from jaxopt_ko.core.tree_fields import is_any
+from jaxopt_ko.optimizers.matrix.roles import ROLES, Leaf, check_roles, roles_of
 from jaxopt_ko.types import (
     GradientTransformation,
     GradientTransformationExtraArgs,

@@ -8,12 +8,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors, tree
-from jaxopt_ko.averages import evaluated, keeps_average
-from jaxopt_ko.compose import chain, transform
+from jaxopt_ko import errors
+from jaxopt_ko.compose.chain import chain
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.evaluation import evaluated, keeps_average
+from jaxopt_ko.core.method import recipe, taking
+from jaxopt_ko.core.numerics import narrowed, next_count, ratio, scalar_dtype, unfolded, value_at, zero_count
+from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import NONNEGATIVE, OPEN_FRACTION
-from jaxopt_ko.lift import recipe, taking
-from jaxopt_ko.numerics import narrowed, next_count, ratio, scalar_dtype, unfolded, value_at, zero_count
 from jaxopt_ko.optimizers.rmsprop import scale_by_rms
 from jaxopt_ko.optimizers.sgd import sgd
 from jaxopt_ko.schedules import warmup_constant_schedule

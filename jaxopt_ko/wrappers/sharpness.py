@@ -12,10 +12,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors, tree
-from jaxopt_ko.compose import apply_updates, either, opened, transform
-from jaxopt_ko.lift import name_of
-from jaxopt_ko.numerics import zero_count
+from jaxopt_ko import errors
+from jaxopt_ko.compose.chain import apply_updates
+from jaxopt_ko.compose.conditional import either
+from jaxopt_ko.compose.extra_args import opened
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.method import name_of
+from jaxopt_ko.core.numerics import zero_count
+from jaxopt_ko.core.transform import transform
 from jaxopt_ko.types import GradientTransformation, Params, State, Updates
 
 

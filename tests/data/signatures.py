@@ -21,16 +21,16 @@ def signatures(package: Any) -> list[str]:
     lines = [f"{name}{_shown(getattr(package, name))}" for name in package.__all__]
     for name in package.__all__:
         if isinstance(room := getattr(package, name), types.ModuleType):
-            lines += [f"{name}.{own}{_shown(thing)}" for own, thing in _own(room)]
+            lines += [f"{name}.{own}{_shown(thing)}" for own, thing in _own(f"{package.__name__}.{name}", room)]
     return sorted(lines)
 
 
-def _own(room: types.ModuleType) -> Iterator[tuple[str, Any]]:
-    """What a module itself defines for others."""
-    for name in getattr(room, "__all__", vars(room)):
+def _own(path: str, room: types.ModuleType) -> Iterator[tuple[str, Any]]:
+    """What a module itself defines for others, at its public path."""
+    for name in vars(room) if path.endswith(".types") else getattr(room, "__all__", vars(room)):
         thing = getattr(room, name)
         known = isinstance(thing, type | types.FunctionType) and not name.startswith("_")
-        if known and thing.__module__.startswith(room.__name__):
+        if known and f"{thing.__module__}.".startswith(f"{path}."):
             yield name, thing
 
 

@@ -1,0 +1,90 @@
+"""Checks of values while a program runs: which leaf of a gradient is NaN, which second moment negative?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jaxopt_ko import errors
+from jaxopt_ko.core.method import method_of, name_of, pair_of, taking
+from jaxopt_ko.errors import say
+from jaxopt_ko.types import GradientTransformation, Params, PyTree, State, Updates
+
+# State fields that hold sums or means of squares, whatever the transformation and however deep in its state.
+SECOND_MOMENTS = frozenset({"nu", "nu_max", "sum_of_squares", "e_g", "e_x"})
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def check_values(transformation: GradientTransformation, enabled: bool = True) -> GradientTransformation:
+    """The same transformation, which also looks at values: finite gradients and steps, second moments >= 0.
+
+    Structure, shapes and dtypes are checked without it. The state is that of `transformation`, so checks may
+    go on and off between a save and a resume; with enabled=False the transformation itself comes back.
+
+    Raises, when the step runs: AssertionError with the transformation, the leaf, the count of bad values and
+    what to do. Call a compiled step through `raise_on_bad_values`; tracing raises RuntimeError otherwise.
+    Not for runs that must be fast or go on: each leaf is read several times more; the first error ends it.
+    """
+    pair = errors.check_pair("check_values", "argument 0", transformation)
+    if not enabled:
+        return pair
+    who, inner = name_of(pair), taking(pair.update, 3)
+
+    def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
+        _check_finite(who, "gradients", updates, "Look for a log or root of 0, an overflow")
+        steps, new_state = inner(updates, state, params, **extra)
+        _check_finite(who, "updates", steps, "Lower the learning rate, raise eps, or clip the gradients")
+        for path, moment in _second_moments(new_state, jax.tree.structure(updates)):
+            bad = ~(moment >= 0)  # NaN is bad too
+            _check(bad, f"{who}: the second moment {path} must be >= 0",
+                   "Its state was changed from outside, or restored from another field")  # fmt: skip
+        return steps, new_state
+
+    return pair_of(method_of(pair), pair.init, update)
+
+
+def raise_on_bad_values(step: F, enabled: bool = True) -> F:
+    """`step`, jitted or not, raising at the call what `check_values` found in it: chex.chexify, made synchronous.
+
+    step = raise_on_bad_values(jax.jit(step)). It goes outermost, over jit, vmap, scan and all. The checks of a
+    loop are made in every pass and reported when it ends. With enabled=False `step` itself comes back.
+    """
+    return chex.chexify(step, async_check=False) if enabled else step
+
+
+def _check_finite(who: str, what: str, tree: PyTree, do: str) -> None:
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        bad = ~jnp.isfinite(leaf)
+        _check(bad, f"{who}: the {what} leaf {jax.tree_util.keystr(path) or '(root)'} must be finite", do)
+
+
+def _check(bad: jax.Array, wrong: str, do: str) -> None:
+    """Raise, now or when the compiled program runs, if any element of `bad` is true."""
+    count = jnp.sum(bad, dtype=jnp.int32)
+    message = wrong.replace("{", "{{").replace("}", "}}") + f". Got {{}} bad of {bad.size} values. {do}"
+    try:
+        chex.assert_tree_all_finite(
+            jnp.where(count > 0, jnp.nan, 0.0), custom_message=message, custom_message_format_vars=(count,)
+        )
+    except RuntimeError as error:
+        if "chexify" not in str(error):
+            raise
+        say(RuntimeError, "check_values", "a compiled step cannot raise by itself", None,
+            "Call it through raise_on_bad_values(jax.jit(step)), outside of jit, vmap and scan")  # fmt: skip
+
+
+def _second_moments(state: State, like: Any) -> Iterator[tuple[str, jax.Array]]:
+    """(path, array) of every leaf in a field named in SECOND_MOMENTS, at any depth of the state.
+
+    A subtree like the parameters is not searched for such names: there, `nu` is a parameter.
+    """
+    fields = jax.tree_util.tree_flatten_with_path(state, is_leaf=lambda x: jax.tree.structure(x) == like)[0]
+    for path, field in fields:
+        if any(getattr(key, "name", None) in SECOND_MOMENTS for key in path):
+            for inner, leaf in jax.tree_util.tree_flatten_with_path(field)[0]:
+                yield jax.tree_util.keystr((*path, *inner)), leaf

@@ -1,0 +1,131 @@
+"""Transformations in a row, and steps added to the parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxopt_ko import errors
+from jaxopt_ko.core import numerics, tree
+from jaxopt_ko.core.leafwise import LeafUpdate
+from jaxopt_ko.core.method import Method, Update, name_of, pair_of, taking
+from jaxopt_ko.types import GradientTransformation, GradientTransformationExtraArgs, Params, State, Updates
+
+
+def chain(*args: GradientTransformation) -> GradientTransformation:
+    """One transformation after the other: the updates of each are what the next one gets.
+
+    The state is the tuple of their states; extra arguments go to all that take them, foreign pairs included.
+    With no argument it is the identity. Raises TransformationError if an argument is no (init, update) pair.
+    """
+    pairs = [errors.check_pair("chain", f"argument {i}", pair) for i, pair in enumerate(args)]
+    names = [name_of(pair) for pair in pairs]
+    who = f"chain({', '.join(names)})"
+    inits = [taking(pair.init, 1) for pair in pairs]
+
+    def init(params: Params, **problem: Any) -> tuple[State, ...]:
+        return tuple(init_(params, **problem) for init_ in inits)
+
+    runs = _runs([pair.update for pair in pairs])
+    if len(runs) <= 1 and all(isinstance(pair.update, LeafUpdate) for pair in pairs):
+        return GradientTransformationExtraArgs(init, LeafUpdate(Method(who), runs[0] if runs else []))
+    stages = [(len(run), run[0] if len(run) == 1 else LeafUpdate(Method(who), run)) for run in runs]
+    return GradientTransformationExtraArgs(init, ChainUpdate(Method(who), stages, names))
+
+
+class ChainUpdate(Update):
+    """The update of a chain: stage after stage, each of one transformation or of several leafwise ones in a row."""
+
+    def __init__(self, method: Method, stages: Sequence[tuple[int, Any]], names: Sequence[str]) -> None:
+        self.method, self.stages, self.names = method, tuple(stages), tuple(names)
+
+    def known_as(self, method: Method) -> ChainUpdate:
+        """The same chain with another record."""
+        return ChainUpdate(method, self.stages, self.names)
+
+    def __call__(self, updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
+        """One step of each."""
+        states = errors.check_state_tuple(self.method.name, state, self.names)
+        new: list[State] = []
+        for size, stage in self.stages:
+            old = tuple(states[len(new) : len(new) + size])
+            updates, changed = stage(updates, old[0] if size == 1 else old, params, **extra)
+            new += [changed] if size == 1 else changed
+        return updates, tuple(new)
+
+
+jax.tree_util.register_pytree_node(
+    ChainUpdate,
+    lambda chain: ((chain.method, chain.stages), chain.names),
+    lambda names, parts: ChainUpdate(*parts, names),
+)
+
+
+def _runs(updates: Sequence[Callable[..., Any]]) -> list[list[Any]]:
+    """Consecutive updates that one leafwise pass can do; a rule that looks at all leaves can only begin one."""
+    runs: list[list[Any]] = []
+    for update in updates:
+        joins = isinstance(update, LeafUpdate) and not any(piece.reduce for piece in update.pieces)
+        if joins and runs and isinstance(runs[-1][0], LeafUpdate):
+            runs[-1].append(update)
+        else:
+            runs.append([update if isinstance(update, LeafUpdate) else taking(update, 3)])
+    return runs
+
+
+def named_chain(*args: tuple[str, GradientTransformation]) -> GradientTransformation:
+    """A chain whose state is a dict: named_chain(("momentum", trace(0.9)), ("step", scale(-0.1))).
+
+    Raises TransformationError if an argument is no (name, transformation) pair, or a name comes twice.
+    """
+    errors.check_named("named_chain", args)
+    names = [name for name, _ in args]
+    inner = chain(*(pair for _, pair in args))
+
+    def init(params: Params, **problem: Any) -> dict[str, State]:
+        return dict(zip(names, inner.init(params, **problem), strict=True))
+
+    def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
+        errors.check_state_keys("named_chain", state, names)
+        updates, new = inner.update(updates, tuple(state[name] for name in names), params, **extra)
+        return updates, dict(zip(names, new, strict=True))
+
+    return pair_of(f"named_chain({', '.join(map(str, names))})", init, update)
+
+
+def apply_updates(params: Params, updates: Updates) -> Params:
+    """params + updates, leaf by leaf, added in float32 at least and kept in the parameters' dtype.
+
+    A parameter whose update is None stays as it is, and so does a PRNG key, to which nothing can be added; one that is
+    None stays None, whatever its update. Raises TreeError if the trees differ in structure or shape.
+    """
+    sparse = tree.structure(updates) != tree.structure(params)
+    leaves, treedef = tree.flatten(params, none_is_leaf=sparse)
+    steps, steps_treedef = tree.flatten(updates, none_is_leaf=sparse)
+    if steps_treedef != treedef:
+        errors.structure_mismatch("apply_updates", "updates", updates, "params", params)
+    for index, (p, u) in enumerate(zip(leaves, steps, strict=True)):
+        if p is None or u is None or tree.is_float0(u):
+            continue
+        if np.shape(u) != np.shape(p):
+            path = errors.path_of(params, index, none_is_leaf=sparse)
+            errors.shape_mismatch("apply_updates", "updates", path, u, "params", np.shape(p))
+        if numerics.is_complex(tree.dtype_of(u)) and tree.is_floating(p):
+            path = f"the params leaf {errors.path_of(params, index, none_is_leaf=sparse)}"
+            errors.check_room("apply_updates", path, jnp.asarray(p), u)
+        if jnp.issubdtype(tree.dtype_of(p), jax.dtypes.extended):
+            continue
+        leaves[index] = p + u if tree.dtype_of(p) == tree.dtype_of(u) == jnp.float32 else _add(p, u)
+    return treedef.unflatten(leaves)
+
+
+@jax.jit
+def _add(p: jax.Array, u: jax.Array) -> jax.Array:
+    if not jnp.issubdtype(p.dtype, jnp.floating):
+        return p + u.astype(p.dtype)  # a counter among the parameters, say: float32 has too few digits for it
+    wide = tree.compute_dtype(p.dtype, u.dtype)
+    return (p.astype(wide) + u.astype(wide)).astype(p.dtype)

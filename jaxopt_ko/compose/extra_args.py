@@ -1,0 +1,33 @@
+"""Any pair as a transformation that takes any extra arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from jaxopt_ko import errors
+from jaxopt_ko.core.method import Update, method_of, taking
+from jaxopt_ko.types import GradientTransformation, GradientTransformationExtraArgs, Params, State, Updates
+
+
+def opened(who: str, where: str, pair: Any) -> GradientTransformation:
+    """An argument that must be a transformation, as one that takes any extra arguments: ours as it is."""
+    pair = errors.check_pair(who, where, pair)
+    update = pair.update if isinstance(pair.update, Update) else Update(_any_extra(pair.update), method_of(pair))
+    return GradientTransformationExtraArgs(taking(pair.init, 1), update)
+
+
+def _any_extra(update: Callable[..., Any]) -> Callable[..., Any]:
+    given = taking(update, 3)
+
+    def passing(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
+        result: tuple[Updates, State] = given(updates, state, params, **extra)
+        return result
+
+    return passing
+
+
+@errors.options
+def with_extra_args_support(tx: GradientTransformation) -> GradientTransformation:
+    """`tx` as one whose update takes any extra arguments and passes on those that tx knows; ours all do already."""
+    return opened("with_extra_args_support", "tx", tx)

@@ -1,0 +1,225 @@
+"""Parts of a tree: masks, and groups by label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxopt_ko import errors
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.hyperparameters import as_state
+from jaxopt_ko.core.method import name_of, pair_of, taking, with_parts
+from jaxopt_ko.core.tree_fields import is_any
+from jaxopt_ko.types import GradientTransformation, MaskedNode, Params, PyTree, State, Updates
+
+# ---- parts of a tree ------------------------------------------------------------------------------------
+
+
+class MaskedState(NamedTuple):
+    """State of `masked`."""
+
+    inner_state: State  # of the inner transformation, MaskedNode() at the leaves left out
+
+
+class PartitionState(NamedTuple):
+    """State of `partition`."""
+
+    inner_states: dict[Hashable, MaskedState]  # label -> state of its transformation
+
+
+@errors.options
+def masked(
+    inner: GradientTransformation,
+    mask: PyTree | Callable[[Params], PyTree],
+    *,
+    mask_compatible_extra_args: bool = False,
+) -> GradientTransformation:
+    """`inner` on the leaves where the mask is True; the others pass as they are and have no state.
+
+    mask: a tree of bools like the parameters, or a prefix of one, or a function of the parameters that makes it; an
+        array of one bool is one. A module of bools is a tree, also where it can be called.
+    mask_compatible_extra_args: mask also those extra arguments that are trees like the parameters.
+
+    Raises TransformationError when made; TreeError, when traced, for a mask that is no tree of bools or fits no
+    prefix. To freeze the other leaves, use `partition` with `set_to_zero()`: here they keep their gradient.
+    """
+    pair = errors.check_pair("masked", "inner", inner)
+    who = f"masked({name_of(pair)})"
+    groups = _Groups({True: pair}, mask, who, mask_compatible_extra_args, labels=(True, False))
+
+    def init(params: Params, **problem: Any) -> MaskedState:
+        return groups.init(params, **problem)[True]
+
+    def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
+        state = as_state(who, state, MaskedState)
+        updates, states = groups.update(updates, {True: state}, params, **extra)
+        return updates, states[True]
+
+    return pair_of(who, init, update)
+
+
+@errors.options
+def partition(
+    transforms: Mapping[Hashable, GradientTransformation],
+    param_labels: PyTree | Callable[[Params], PyTree],
+    *,
+    mask_compatible_extra_args: bool = False,
+) -> GradientTransformation:
+    """Each leaf to the transformation of its label: partition({"w": adam(1e-3), "b": sgd(1e-2)}, labels).
+
+    param_labels: a tree of labels like the parameters, or a prefix of one, or a function that makes it. A module of
+        labels is a tree, also where it can be called.
+    Each leaf is computed once, however many labels there are; what grows with them is taking the tree apart.
+
+    Raises TransformationError when made; TreeError, when traced, naming the path of a leaf whose label has no
+    transformation.
+    """
+    who = "partition"
+    errors.check_labels(who, transforms)
+    pairs = {label: errors.check_pair(who, f"transforms[{label!r}]", pair) for label, pair in transforms.items()}
+    groups = _Groups(pairs, param_labels, who, mask_compatible_extra_args, labels=tuple(pairs))
+
+    def init(params: Params, **problem: Any) -> PartitionState:
+        return PartitionState(groups.init(params, **problem))
+
+    def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
+        state = as_state(who, state, PartitionState)
+        errors.check_state_keys(who, state.inner_states, tuple(pairs))
+        updates, states = groups.update(updates, state.inner_states, params, **extra)
+        return updates, PartitionState(states)
+
+    return pair_of(who, init, update)
+
+
+@errors.options
+def labels_by_path(patterns: Mapping[str, Any], otherwise: Any = None) -> Callable[[PyTree], PyTree]:
+    """A function that labels every leaf by the first pattern found in its path, layers/0/query/kernel; or `otherwise`.
+
+    patterns: regular expression -> label. partition({"matrix": …, "rest": adamw(1e-3)},
+    labels_by_path({"embed|head|bias|scale": "rest"}, "matrix")). Raises HyperparameterError for no expression.
+    """
+    compiled = [(errors.check_pattern("labels_by_path", pattern), label) for pattern, label in patterns.items()]
+
+    def labels(params: PyTree) -> PyTree:
+        def label_of(path: Any, leaf: Any) -> Any:
+            spelled = jax.tree_util.keystr(path, simple=True, separator="/")
+            return next((label for pattern, label in compiled if pattern.search(spelled)), otherwise)
+
+        return jax.tree_util.tree_map_with_path(label_of, params, is_leaf=tree.is_none)
+
+    return labels
+
+
+def labels_of_mask(who: str, mask: PyTree | Callable[[Params], PyTree], names: Mapping[bool, Hashable]) -> Any:
+    """A mask, as of `masked`, as a function that labels: names[True] where it is True."""
+
+    def labels(params: Params) -> PyTree:
+        flags, parts, treedef = tree.under(who, "mask", mask, params)
+        made = treedef.unflatten(flags)
+        return treedef.unflatten(
+            None if part is None else names[errors.check_bool(who, made, i, flag)]
+            for i, (part, flag) in enumerate(zip(parts, flags, strict=True))
+        )
+
+    return labels
+
+
+multi_transform, MultiTransformState = partition, PartitionState  # optax's older names
+
+
+@with_parts("labels_of", "allowed", "inits", "updates")
+class _Groups:
+    """Leaves dealt out by label; a leaf whose label has no transformation (a mask's False) passes unchanged."""
+
+    def __init__(
+        self,
+        pairs: Mapping[Hashable, GradientTransformation],
+        labels_of: PyTree | Callable[[Params], PyTree],
+        who: str,
+        deal_extra: bool,
+        labels: tuple[Hashable, ...],
+    ) -> None:
+        self.labels_of, self.who, self.deal_extra = labels_of, who, deal_extra
+        self.allowed = {label: label for label in labels}
+        self.inits = {label: taking(pair.init, 1) for label, pair in pairs.items()}
+        self.updates = {label: taking(pair.update, 3) for label, pair in pairs.items()}
+
+    def init(self, params: Params, **problem: Any) -> dict[Hashable, MaskedState]:
+        if is_any(params):
+            return {label: MaskedState(init(params, **problem)) for label, init in self.inits.items()}
+        deal = self._dealer(params, *self._owned(params))
+        return {label: MaskedState(init(deal(label), **problem)) for label, init in self.inits.items()}
+
+    def update(
+        self, updates: Updates, states: Mapping[Hashable, MaskedState], params: Params, **extra: Any
+    ) -> tuple[Updates, dict[Hashable, MaskedState]]:
+        structure = tree.structure(updates, none_is_leaf=True)
+        fits = params is not None and self._fits(params, structure)  # what reads other parameters will say so
+        owned, treedef = self._owned(params if fits else updates)
+        updates_of = self._dealer(updates, owned, treedef)
+        params_of = self._dealer(params, owned, treedef) if fits else _all_of(params)
+        extra_of = {
+            key: self._dealer(value, owned, treedef)
+            if self.deal_extra and self._fits(value, structure)
+            else _all_of(value)
+            for key, value in extra.items()
+        }
+        parts = treedef.flatten_up_to(updates)
+        new: dict[Hashable, MaskedState] = {}
+        for label, update in self.updates.items():
+            mine, part = {key: of(label) for key, of in extra_of.items()}, updates_of(label)
+            inner = as_state(self.who, states[label], MaskedState).inner_state
+            steps, state = update(part, inner, params_of(label), **mine)
+            new[label] = MaskedState(state)
+            if not self._fits(steps, tree.structure(part, none_is_leaf=True)):
+                errors.structure_mismatch(self.who, f"updates of {label!r}", steps, "gradients", part)
+            dealt = treedef.flatten_up_to(steps)
+            for i in owned.get(label, ()):
+                parts[i] = dealt[i]
+        return treedef.unflatten(parts), new
+
+    def _owned(self, full: PyTree) -> tuple[dict[Hashable, list[int]], Any]:
+        """label -> the numbers of its parts of a tree, leaves or all below a node; and the structure of the parts."""
+        labels, parts, treedef = tree.under(self.who, "labels", self.labels_of, full)
+        owned: dict[Hashable, list[int]] = {}
+        for i, (said, part) in enumerate(zip(labels, parts, strict=True)):
+            label, known = self._known(said)
+            if known:
+                owned.setdefault(label, []).append(i)
+            elif jax.tree.leaves(part):
+                leaves = tree.flatten(parts[: i + 1], none_is_leaf=True)[0]
+                own = tree.flatten(part, none_is_leaf=True)[0]
+                first = len(leaves) - len(own) + next(j for j, leaf in enumerate(own) if leaf is not None)
+                errors.unknown_label(
+                    self.who, errors.path_of(full, first, none_is_leaf=True), label, tuple(self.allowed)
+                )
+        return owned, treedef
+
+    def _known(self, label: Any) -> tuple[Any, bool]:
+        """A label, an array of one bool as that bool; is it one of ours? 1 is not True."""
+        label = errors.as_bool(label)
+        known = isinstance(label, Hashable) and label in self.allowed
+        return label, known and isinstance(label, bool) == isinstance(self.allowed[label], bool)
+
+    @staticmethod
+    def _dealer(full: PyTree, owned: Mapping[Hashable, Sequence[int]], treedef: Any) -> Callable[[Hashable], PyTree]:
+        """label -> the tree with its parts alone, one MaskedNode for each of another label."""
+        parts = treedef.flatten_up_to(full)
+
+        def part_of(label: Hashable) -> PyTree:
+            dealt: list[Any] = [MaskedNode()] * len(parts)
+            for i in owned.get(label, ()):
+                dealt[i] = parts[i]
+            return treedef.unflatten(dealt)
+
+        return part_of
+
+    @staticmethod
+    def _fits(value: Any, treedef: Any) -> bool:
+        return bool(tree.structure(value, none_is_leaf=True) == treedef)
+
+
+def _all_of(value: Any) -> Callable[[Hashable], Any]:
+    return lambda label: value

@@ -1,0 +1,200 @@
+"""Hyperparameters that live in the state, where they can be read and set."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxopt_ko import errors
+from jaxopt_ko.core.hyperparameters import as_state
+from jaxopt_ko.core.method import name_of, pair_of, taking, with_parts
+from jaxopt_ko.core.numerics import next_count, scalar_dtype, value_at, zero_count
+from jaxopt_ko.types import DType, GradientTransformation, Params, State, Updates
+
+# ---- states as trees of parameters ----------------------------------------------------------------------
+
+
+# ---- hyperparameters in the state -----------------------------------------------------------------------
+
+
+class InjectStatefulHyperparamsState(NamedTuple):
+    """State of `inject_hyperparams`."""
+
+    count: jax.Array  # type: ignore[assignment]  # int32[]  steps taken
+    hyperparams: dict[str, jax.Array]  # name -> float[], read, and free to be set, between steps
+    hyperparams_states: dict[str, Any]  # name -> state of its schedule, a WrappedScheduleState of a plain one
+    inner_state: State  # of what the factory makes
+
+
+class InjectHyperparamsState(NamedTuple):
+    """What optax's `inject_hyperparams` had before 0.1.9; for old checkpoints."""
+
+    count: jax.Array  # type: ignore[assignment]  # int32[]  steps taken
+    hyperparams: dict[str, jax.Array]  # name -> float[]
+    inner_state: State  # of what the factory makes
+
+
+@runtime_checkable
+class StatefulSchedule(Protocol):
+    """A schedule that keeps a state of its own and may read the extra arguments of update, a loss say."""
+
+    def init(self) -> Any:
+        """The state before the first step."""
+
+    def update(self, state: Any, **extra_args: Any) -> Any:
+        """The state after a step."""
+
+    def __call__(self, state: Any, **extra_args: Any) -> Any:
+        """The value at this step, a number."""
+
+
+class WrappedScheduleState(NamedTuple):
+    """State of a `WrappedSchedule`."""
+
+    count: jax.Array  # type: ignore[assignment]  # int32[]  steps taken
+
+
+@with_parts("schedule_fn")
+class WrappedSchedule:
+    """A plain schedule as a `StatefulSchedule`."""
+
+    def __init__(self, schedule_fn: Callable[[jax.Array], Any]) -> None:
+        self.schedule_fn = schedule_fn
+
+    def init(self) -> WrappedScheduleState:
+        """At step 0."""
+        return WrappedScheduleState(zero_count())
+
+    def update(self, state: WrappedScheduleState, **_: Any) -> WrappedScheduleState:
+        """One step on."""
+        return WrappedScheduleState(next_count(as_state("WrappedSchedule", state, WrappedScheduleState).count))
+
+    def __call__(self, state: WrappedScheduleState, **_: Any) -> Any:
+        """The schedule's value."""
+        return self.schedule_fn(as_state("WrappedSchedule", state, WrappedScheduleState).count)
+
+
+def _kept_in(dtype: DType | None, name: str, value: Any) -> DType:
+    """The dtype that a hyperparameter is kept in, if it is to be `dtype`."""
+    if dtype is None or jnp.dtype(dtype).itemsize >= scalar_dtype().itemsize:
+        return scalar_dtype() if dtype is None else dtype
+    if callable(value) or isinstance(value, jax.core.Tracer):
+        return scalar_dtype() if re.fullmatch(r"b\d?|beta\d?|decay|rho|\w*momentum|\w+_beta\d?", name) else dtype
+    if np.ndim(value):
+        return dtype
+    here, there = float(value), float(np.asarray(value, jnp.dtype(dtype)))
+    return scalar_dtype() if there in (0.0, 1.0) and here != there else dtype
+
+
+def inject_hyperparams(
+    inner_factory: Callable[..., GradientTransformation],
+    static_args: str | Iterable[str] = (),
+    hyperparam_dtype: DType | None = None,
+) -> Callable[..., GradientTransformation]:
+    """`inner_factory` with its numeric arguments kept in the state, where they can be read and set.
+
+    opt = inject_hyperparams(adam)(1e-3); state.hyperparams["learning_rate"] = jnp.asarray(1e-4) between steps.
+    Numbers and arrays are kept, schedules read at each step, a `StatefulSchedule` with the extra arguments of update
+    (for our own factories: those of the parameters that take a Hyper); the rest, and `static_args`, go to the factory
+    as they are.
+
+    hyperparam_dtype: of all of them, float32 at least by default. What would be 1 or 0 in it and is not stays in
+    float32: bfloat16 has nothing between 0.996 and 1. So does a decay whose value is not known, scheduled or traced.
+
+    Every hyperparameter here may be traced or scheduled without this wrapper; use it to see or change one from
+    outside a compiled step. Raises HyperparameterError for a static argument that the factory does not have.
+    """
+    errors.check_factory("inject_hyperparams", inner_factory)
+    errors.check_words("inject_hyperparams", "static_args", static_args)
+    errors.check_dtype("inject_hyperparams", "hyperparam_dtype", hyperparam_dtype)
+    signature = inspect.signature(inner_factory)
+    static = {static_args} if isinstance(static_args, str) else set(static_args)
+    who = f"inject_hyperparams({getattr(inner_factory, '__name__', 'factory')})"
+    errors.check_subset(who, "static_args", static, signature.parameters)
+    ours = [p.name for p in signature.parameters.values() if "Hyper" in str(p.annotation)]
+
+    def injectable(key: str, value: Any) -> bool:
+        if key in static or isinstance(value, bool | str) or value is None or (ours and key not in ours):
+            return False
+        if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.extended):
+            return False  # a PRNG key is no number
+        return callable(value) or isinstance(value, int | float | np.ndarray | np.number | jax.Array)
+
+    @functools.wraps(inner_factory)
+    def factory(*args: Any, **kwargs: Any) -> GradientTransformation:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        arguments = dict(bound.arguments)
+        for parameter in signature.parameters.values():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                arguments |= arguments.pop(parameter.name, {})
+        hypers = {key: value for key, value in arguments.items() if injectable(key, value)}
+        schedules = {
+            key: value if isinstance(value, StatefulSchedule) else WrappedSchedule(value)
+            for key, value in hypers.items()
+            if callable(value)
+        }
+        dtypes = {key: _kept_in(hyperparam_dtype, key, value) for key, value in hypers.items()}
+
+        given = dict(bound.arguments)
+
+        def inner(hyperparams: Mapping[str, Any]) -> GradientTransformation:
+            named_ = {key: value for key, value in hyperparams.items() if key in given}
+            again = inspect.BoundArguments(signature, {**given, **named_})
+            rest = {key: value for key, value in hyperparams.items() if key not in given}
+            return inner_factory(*again.args, **{**again.kwargs, **rest})
+
+        # Bad values are refused now, not when traced.
+        made = inner({key: lambda _, s=value: s(s.init()) for key, value in schedules.items()})
+
+        def now(states: Mapping[str, Any], **extra: Any) -> dict[str, jax.Array]:
+            """The values of all schedules."""
+            values = {}
+            for key, schedule in schedules.items():
+                with jax.numpy_dtype_promotion("standard"):  # a schedule is free to mix its step with floats
+                    value = taking(schedule, 1)(states[key], **extra)
+                errors.check_schedule_value(who, key, value)
+                values[key] = jnp.asarray(value).astype(dtypes[key])
+            return values
+
+        def init(params: Params, **problem: Any) -> InjectStatefulHyperparamsState:
+            count, states = zero_count(), {key: schedule.init() for key, schedule in schedules.items()}
+            plain = {key: value for key, value in hypers.items() if not callable(value)}
+            values = {key: value_at(value, count, who, key).astype(dtypes[key]) for key, value in plain.items()}
+            values |= now(states)
+            values = {key: values[key] for key in hypers}
+            state = taking(inner(values).init, 1)(params, **problem)
+            return InjectStatefulHyperparamsState(count, values, states, state)
+
+        def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
+            state = as_state(who, state, InjectStatefulHyperparamsState)
+            errors.check_state_keys(who, state.hyperparams, tuple(hypers))
+            values = {key: jnp.asarray(value, dtypes[key]) for key, value in state.hyperparams.items()}
+            values |= now(state.hyperparams_states, **extra)
+            states = {
+                key: taking(schedule.update, 1)(state.hyperparams_states[key], **extra)
+                for key, schedule in schedules.items()
+            }
+            updates, new = taking(inner(values).update, 3)(updates, state.inner_state, params, **extra)
+            return updates, InjectStatefulHyperparamsState(next_count(state.count), values, states, new)
+
+        return pair_of(f"inject_hyperparams({name_of(made)})", init, update)
+
+    return factory
+
+
+def inject_stateful_hyperparams(
+    inner_factory: Callable[..., GradientTransformation],
+    static_args: str | Iterable[str] = (),
+    hyperparam_dtype: DType | None = None,
+) -> Callable[..., GradientTransformation]:
+    """Deprecated name of `inject_hyperparams`."""
+    errors.deprecated("inject_stateful_hyperparams", "inject_hyperparams")
+    return inject_hyperparams(inner_factory, static_args, hyperparam_dtype)

@@ -1,0 +1,128 @@
+"""From two functions over trees to a transformation: all plumbing and every trace-time check, once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxopt_ko import errors
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.hyperparameters import Clock, Scalars, as_made, as_state, checked, ticks
+from jaxopt_ko.core.method import Method, pair_of, taking
+from jaxopt_ko.core.numerics import mixing
+from jaxopt_ko.errors import Domain
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
+
+# ---- from functions over trees --------------------------------------------------------------------------
+
+
+@errors.options
+def transform(
+    name: str,
+    init: Callable[..., State],
+    update: Callable[..., tuple[Updates, State]],
+    *,
+    needs_params: bool = False,
+    state_type: type | None = None,
+    hypers: Mapping[str, tuple[Hyper, Domain]] | None = None,
+    own: str | None = "count",
+    debiased: Sequence[str] = (),
+    skipped: int = 0,
+    counts: bool = False,
+    solver: bool = False,
+    any_leaf: bool = False,
+    real: bool = False,
+) -> GradientTransformation:
+    """A transformation from two functions over whole trees, with the checks that a `lax.scan` would want.
+
+    name: how errors call it.
+    init(params) -> state;  update(updates, state, params=None, **extra_args) -> (updates, state). `update` gets
+    those extra arguments that its signature takes.
+    state_type: the class of the state, if another is to be refused; what fits it is taken (`hypers.as_state`).
+    hypers: name -> (number, array or schedule; its domain), checked now; `update` gets them as h=, with h.name at each
+    step, h.t, the step's number, and h.gathered(name), what bias correction divides by.
+    own: the field of the state that counts its steps, if it has it. debiased, skipped, counts: as of `hypers.Clock`.
+    needs_params: params must be given, and be like the gradients; else they are passed on as they are.
+    solver: does the state have `info`, which says how it stands?
+    any_leaf: integers, PRNG keys and the like may be among the leaves: an inner transformation says whether it minds.
+    real: complex leaves are refused.
+
+    Raises, when made: HyperparameterError. When traced: TreeError if the gradients differ from the parameters that are
+    needed, or the updates from the gradients, in structure or shape, or a leaf is not a floating array; StateError
+    if the new state differs from the old in structure, shape or dtype; MissingArgumentError without params where
+    `needs_params`.
+    """
+    init_, update_ = taking(init, 1), taking(update, 3)
+    counted = own if own is not None and own in getattr(state_type, "_fields", ()) else None
+    clock = None
+    if hypers is not None or counts:
+        clock = Clock(name, checked(name, hypers), counted, debiased, skipped, counts)
+
+    def checked_init(params: Params, **problem: Any) -> State:
+        if not any_leaf:
+            errors.check_leaves(name, "params", params, real)
+        try:
+            with mixing(*_dtypes(params)):
+                made = init_(params, **problem)
+        except TypeError:
+            if not any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params)):
+                raise
+            # It evaluates a problem, of which abstract parameters give no value: a state of zeros shows its shapes.
+            shapes = jax.eval_shape(lambda p: init_(p, **problem), params)
+            made = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return made if clock is None else clock.start(made)
+
+    def checked_update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
+        if needs_params:
+            errors.check_params(name, updates, params)
+        outer, given = (None, state) if clock is None else clock.open(state)
+        inner = given if state_type is None else as_state(name, given, state_type)
+        if inner is not given and params is not None and len(inner):  # from a file: what is within it, too
+            inner = as_made(jax.eval_shape(lambda p: init_(p, **extra), params), inner)
+        step = None
+        if clock is not None:
+            step = ticks(clock.read(outer, inner))
+            extra["h"] = Scalars(step, **step.values)
+        try:
+            if not any_leaf:
+                errors.check_leaves(name, "gradients", updates, real)
+            if params is not None:
+                params = _where_updated(updates, params)
+                if needs_params:
+                    errors.check_same_trees(name, "gradients", updates, "params", params)
+            with mixing(*_dtypes((updates, params))):
+                result = update_(updates, inner, params, **extra)
+        except Exception as error:
+            if params is not None and not isinstance(error, errors.MissingArgumentError | errors.HyperparameterError):
+                # Was it other parameters than these, or the state? Only now is it worth asking.
+                errors.check_same_trees(name, "gradients", updates, "params", params)
+                expected = jax.eval_shape(lambda p: init_(p, **extra), params)
+                if tree.structure(expected) != tree.structure(inner):
+                    errors.structure_mismatch(name, "state", inner, "one that its init makes", expected)
+            raise
+        new_updates, new = errors.check_result(name, result)
+        errors.check_same_trees(name, "updates", new_updates, "gradients", updates)
+        errors.check_carry(name, inner, new)
+        if not new and type(new) is state_type:  # it holds nothing, in whatever form it came
+            new = given
+        return new_updates, new if clock is None or step is None else clock.close(outer, step, new)
+
+    return pair_of(Method(name, solver), checked_init, checked_update)
+
+
+def _dtypes(full: PyTree) -> list[DType]:
+    return [leaf.dtype for leaf in jax.tree.leaves(full) if hasattr(leaf, "dtype")]
+
+
+def _where_updated(updates: Updates, params: Params) -> Params:
+    """Params with None wherever the gradient is None: what has no gradient is left alone."""
+    if tree.structure(updates) == tree.structure(params):
+        return params
+    leaves, treedef = tree.flatten(updates, none_is_leaf=True)
+    p_leaves, p_treedef = tree.flatten(params, none_is_leaf=True)
+    if treedef != p_treedef:
+        return params
+    return treedef.unflatten([None if g is None else p for g, p in zip(leaves, p_leaves, strict=True)])

@@ -1,0 +1,613 @@
+"""Arithmetic over pytrees: compute in float32 at least, store in the leaf's dtype."""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxopt_ko import errors
+from jaxopt_ko.core import numerics
+from jaxopt_ko.core.numerics import abs_sq, is_complex, joined, joint_length, narrowed, real_dtype, scalar_dtype
+from jaxopt_ko.core.numerics import bias_correction as gathered_weight
+from jaxopt_ko.core.tree_fields import NamedTupleKey, get, get_all_with_path, map_params, set
+from jaxopt_ko.types import DType, MaskedNode, PyTree
+
+__all__ = [
+    "NamedTupleKey", "add", "add_scale", "allclose", "batch_shape", "bias_correction", "cast", "cast_like", "clip",
+    "conj", "div", "dtype", "full_like", "get", "get_all_with_path", "map_params", "max", "min", "mul", "norm",
+    "ones_like", "random_like", "real", "scale", "set", "size", "split_key_like", "sub", "sum",
+    "unwrap_random_key_data", "update_infinity_moment", "update_moment", "update_moment_per_elem_norm", "vdot",
+    "where", "zeros_like",
+]  # fmt: skip
+
+
+common_dtype, compute_dtype = numerics.common_dtype, numerics.compute_dtype
+
+
+def is_none(x: Any) -> bool:
+    """For `is_leaf`: None counts as a leaf."""
+    return x is None
+
+
+def flatten(tree: PyTree, none_is_leaf: bool = False) -> tuple[list[Any], Any]:
+    """The leaves, and the structure that `unflatten`s them."""
+    return jax.tree.flatten(tree, is_leaf=is_none if none_is_leaf else None)
+
+
+def structure(tree: PyTree, none_is_leaf: bool = False) -> Any:
+    """The structure alone."""
+    return jax.tree.structure(tree, is_leaf=is_none if none_is_leaf else None)
+
+
+def dtype_of(leaf: Any) -> np.dtype[Any]:
+    """The dtype of an array, or of what a NumPy array or a Python number becomes here; a PRNG key's own."""
+    dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
+    if jnp.issubdtype(dtype, jax.dtypes.extended):
+        return dtype
+    return np.dtype(jax.dtypes.canonicalize_dtype(dtype))
+
+
+def abstract(shape: tuple[int, ...], dtype: DType) -> jax.ShapeDtypeStruct:
+    """A leaf without values."""
+    return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
+
+
+def summed(leaf: Any, axes: int | tuple[int, ...]) -> Any:
+    """A leaf without some of its axes, to make memory like: placed as the others are, abstract if the leaf is."""
+    if isinstance(leaf, jax.Array):
+        return jnp.sum(leaf, axes)
+    return jax.eval_shape(lambda x: jnp.sum(x, axes), abstract(np.shape(leaf), dtype_of(leaf)))
+
+
+def full_like(tree: PyTree, fill_value: Any, dtype: DType | None = None) -> PyTree:
+    """An array full of a value in the shape and place of each leaf, abstract or not, in `dtype` or the leaf's own."""
+    if not jax.tree_util.treedef_is_leaf(structure(tree)):
+        return jax.tree.map(lambda leaf: full_like(leaf, fill_value, dtype), tree)
+    dtype = dtype_of(tree) if dtype is None else dtype
+    if not isinstance(tree, jax.Array | jax.ShapeDtypeStruct):
+        return jnp.full(np.shape(tree), fill_value, dtype)
+    full: jax.Array = jax.lax.full_like(tree, fill_value, dtype=dtype)  # on the leaf's devices, varying as it does
+    if isinstance(tree, jax.core.Tracer):  # which are not known yet: a constant alone would end on the first device
+        full = _placed_as(tree, full)
+    return full
+
+
+def _placed_as(leaf: jax.Array, full: jax.Array) -> jax.Array:
+    """An array of the leaf's shape that is sharded as the leaf turns out to be."""
+    try:
+        from jax.experimental.shard_alike import shard_alike  # noqa: PLC0415  # gone with jax 0.11
+    except ImportError:
+        nothing = jnp.where(jnp.isfinite(leaf), leaf, jnp.zeros_like(leaf)) * jnp.zeros((), dtype_of(leaf))
+        return full + nothing.astype(full.dtype)
+    placed: jax.Array = shard_alike(leaf, full)[1]  # type: ignore[no-untyped-call]
+    return placed
+
+
+def wide_like(leaf: Any, value: Any = 0.0, dtype: DType | None = None) -> jax.Array:
+    """`full_like` in float32 at least: for sums and slow averages, which bfloat16 would bring to a halt."""
+    full: jax.Array = full_like(leaf, value, compute_dtype(dtype_of(leaf)) if dtype is None else dtype)
+    return full
+
+
+def stacks(who: str, stack_axes: PyTree, tree: PyTree, none_is_leaf: bool = False) -> list[int]:
+    """How many leading axes of each leaf are stacks, said for all by an integer or by a prefix of the tree."""
+    leaves, _ = flatten(tree, none_is_leaf)
+    if isinstance(stack_axes, int):
+        counts = [stack_axes] * len(leaves)
+    else:
+        try:
+            fitted = left_out_as(stack_axes, tree)
+            spread = jax.tree.broadcast(fitted, tree, is_leaf=is_none if none_is_leaf else None)
+        except ValueError:
+            errors.structure_mismatch(who, "stack_axes", stack_axes, "params (or a prefix of them)", tree)
+        counts = [count or 0 for count in flatten(spread, none_is_leaf)[0]]  # None where the leaf is
+    for index, (leaf, count) in enumerate(zip(leaves, counts, strict=True)):
+        if count and leaf is not None and np.ndim(leaf) < count:
+            errors.too_few_axes(who, errors.path_of(tree, index, none_is_leaf), leaf, count)
+    return counts
+
+
+def masked_as(tree: PyTree, other: PyTree) -> PyTree:
+    """`other` with a MaskedNode wherever `tree` has one: a file that was read without a target has None there."""
+    treedef: Any
+    leaves, treedef = jax.tree.flatten(tree, is_leaf=lambda x: x is None or isinstance(x, MaskedNode))
+    if not any(isinstance(leaf, MaskedNode) for leaf in leaves):
+        return other
+    try:
+        parts = treedef.flatten_up_to(other)
+    except ValueError:
+        return other
+    both = zip(leaves, parts, strict=True)
+    return treedef.unflatten([
+        leaf if part is None and isinstance(leaf, MaskedNode) else part for leaf, part in both
+    ])  # fmt: skip
+
+
+def in_order(who: str, what: str, other: PyTree, tree: PyTree, treedef: Any) -> list[Any]:
+    """What another tree has at each leaf of `tree`, whose structure is `treedef`."""
+    try:
+        return list(treedef.flatten_up_to(masked_as(tree, other)))
+    except ValueError:
+        errors.structure_mismatch(who, what, other, "gradients", tree)
+
+
+def wide_copy(leaf: Any) -> jax.Array:
+    """A copy of a leaf in float32 at least, in memory of its own; zeros of an abstract one."""
+    new = wide_like(leaf)
+    return new if isinstance(leaf, jax.ShapeDtypeStruct) else new + jnp.asarray(leaf).astype(new.dtype)
+
+
+def kept_copy(who: str, leaf: Any, dtype: DType | None) -> jax.Array:
+    """`wide_copy`, or one in another dtype, which must have room for the leaf's imaginary part."""
+    copy = wide_copy(leaf)
+    if dtype is None:
+        return copy
+    errors.check_room(who, "the dtype of the state", abstract((), dtype), copy)
+    return copy.astype(dtype)
+
+
+def ravel(tree: PyTree) -> tuple[jax.Array, Callable[[jax.Array], PyTree]]:
+    """All leaves as one real vector, float32 at least, and the function that makes trees like this one of such vectors.
+
+    A complex leaf is its real parts, then its imaginary parts: the vectors of two trees have the inner product of the
+    trees, and a derivative by the vector is one by both parts.
+    """
+    leaves, treedef = flatten(tree)
+    kinds = [dtype_of(leaf) for leaf in leaves]
+    if not any(map(is_complex, kinds)):
+        return ravel_leaves(tree)
+    pairs = [(jnp.real(leaf), jnp.imag(leaf)) if is_complex(d) else leaf for leaf, d in zip(leaves, kinds, strict=True)]
+    vector, unravel_pairs = ravel_leaves(pairs)
+
+    def unravel(vector: jax.Array) -> PyTree:
+        pairs = unravel_pairs(vector)
+        return treedef.unflatten([
+            jax.lax.complex(*part).astype(d) if is_complex(d) else part for part, d in zip(pairs, kinds, strict=True)
+        ])  # fmt: skip
+
+    return vector, unravel
+
+
+def ravel_leaves(tree: PyTree) -> tuple[jax.Array, Callable[[jax.Array], PyTree]]:
+    """The same, but the vector is complex where a leaf is."""
+    leaves, treedef = flatten(tree)
+    shapes, dtypes = [np.shape(leaf) for leaf in leaves], [dtype_of(leaf) for leaf in leaves]
+    wide = compute_dtype(*dtypes)
+    sizes = tuple(math.prod(shape) for shape in shapes)
+
+    def unravel(vector: jax.Array) -> PyTree:
+        parts = jax.lax.split(vector, sizes) if len(sizes) != 1 else [vector]
+        return treedef.unflatten([narrowed(p.reshape(s), d) for p, s, d in zip(parts, shapes, dtypes, strict=True)])
+
+    vectors = [jnp.asarray(leaf).astype(wide).reshape(-1) for leaf in leaves]
+    if not vectors:
+        return jnp.zeros(0, wide), lambda _: treedef.unflatten([])
+    return joined(vectors), unravel
+
+
+def alike(tree: PyTree, other: PyTree) -> bool:
+    """Of one structure, leaf by leaf of one shape?"""
+    return structure(tree) == structure(other) and all(
+        np.shape(a) == np.shape(b) for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True)
+    )
+
+
+def pick(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
+    """`where`, for trees; of a gradient of an integer or a key (float0), which has no value, either."""
+    return jax.tree.map(lambda a, b: a if is_float0(a) else jnp.where(condition, a, b), yes, no)
+
+
+def sum_of_squares(tree: PyTree) -> jax.Array:
+    """The sum of |x|**2 over every element of every leaf; float32[] at least, 0 for an empty tree."""
+    terms = [_leaf_square(leaf) for leaf in jax.tree.leaves(tree)]
+    wide = compute_dtype(*(term.dtype for term in terms))
+    return builtins.sum((term.astype(wide) for term in terms), start=jnp.zeros((), wide))
+
+
+@jax.jit
+def _leaf_square(x: jax.Array) -> jax.Array:
+    return jnp.sum(abs_sq(x.astype(compute_dtype(x.dtype))))
+
+
+def global_norm(updates: PyTree) -> jax.Array:
+    """The Euclidean norm of all leaves taken as one vector; float32[] at least, 0 for an empty tree."""
+    return joint_length([jnp.asarray(leaf) for leaf in jax.tree.leaves(updates)])
+
+
+def scalar_dtype_like(tree: PyTree) -> jnp.dtype:
+    """The dtype of a real scalar kept beside such a tree: complex, as optax has it, where a leaf is complex."""
+    kinds = [dtype_of(leaf) for leaf in jax.tree.leaves(tree) if is_floating(leaf)]
+    return common_dtype(scalar_dtype(), np.complex64) if any(map(is_complex, kinds)) else scalar_dtype()
+
+
+def ascent(grads: PyTree) -> PyTree:
+    """The direction of steepest ascent that jax.grad's result stands for: of a complex leaf, its conjugate."""
+    return jax.tree.map(lambda g: jnp.conj(g) if is_complex(dtype_of(g)) else g, grads)
+
+
+def zeros_vector(tree: PyTree) -> jax.Array:
+    """The vector that `ravel` makes of such a tree, all zero; its leaves may be abstract."""
+    leaves = jax.tree.leaves(tree)
+    kinds = [dtype_of(leaf) for leaf in leaves]
+    return jnp.zeros(real_size(tree), real_dtype(compute_dtype(*kinds)))
+
+
+def where_given(updates: PyTree, full: PyTree) -> PyTree:
+    """`full` with None wherever `updates` has None."""
+    leaves, treedef = flatten(updates, none_is_leaf=True)
+    others = treedef.flatten_up_to(full)
+    return treedef.unflatten([None if u is None else x for u, x in zip(leaves, others, strict=True)])
+
+
+def filled(updates: PyTree, full: PyTree) -> PyTree:
+    """`updates`, with the leaves of `full` where it has None."""
+    leaves, treedef = flatten(updates, none_is_leaf=True)
+    others = treedef.flatten_up_to(full)
+    return treedef.unflatten([x if u is None else u for u, x in zip(leaves, others, strict=True)])
+
+
+# ---- leaves left out --------------------------------------------------------------------------------------
+
+
+def is_floating(leaf: Any) -> bool:
+    """Real or complex: a number that can be trained. A counter, a truth value, a PRNG key, a function cannot."""
+    dtype = getattr(leaf, "dtype", None)
+    return isinstance(leaf, float | complex) if dtype is None else bool(jnp.issubdtype(dtype, jnp.inexact))
+
+
+def is_float0(leaf: Any) -> bool:
+    """The gradient of what is no floating number."""
+    return getattr(leaf, "dtype", None) == jax.dtypes.float0
+
+
+def is_left_out(leaf: Any) -> bool:
+    """None, or what a masked transformation sees in the place of a leaf."""
+    return leaf is None or isinstance(leaf, MaskedNode)
+
+
+def floating(tree: PyTree) -> PyTree:
+    """The tree with MaskedNode() for the leaves that cannot be trained."""
+    return jax.tree.map(lambda leaf: leaf if is_floating(leaf) else MaskedNode(), tree)
+
+
+def left_out_as(full: PyTree, memory: PyTree) -> PyTree:
+    """`full`, a tree like `memory` or a prefix of one, with MaskedNode() wherever `memory` has one: for a leaf, or for
+    all below a node. What fits neither way comes back as it is, for the checks to refuse."""
+    if not any(isinstance(leaf, MaskedNode) for leaf in jax.tree.leaves(memory, is_leaf=is_left_out)):
+        return full
+    return _left_out(full, memory)
+
+
+def _left_out(full: PyTree, memory: PyTree) -> PyTree:
+    if isinstance(memory, MaskedNode):
+        return memory
+    treedef: Any
+    parts, treedef = jax.tree.flatten(memory, is_leaf=lambda node: node is not memory)  # one level
+    if jax.tree_util.treedef_is_leaf(treedef):
+        return full
+    try:
+        return treedef.unflatten(map(_left_out, treedef.flatten_up_to(full), parts))
+    except ValueError:
+        return full  # one value for all below, or no tree that fits
+
+
+def put_back(part: PyTree, full: PyTree) -> PyTree:
+    """`part`, a tree like `full`, with what it has left out of `full`: leaves, or all below a node."""
+    treedef: Any
+    kept, treedef = jax.tree.flatten(part, is_leaf=is_left_out)
+    parts = treedef.flatten_up_to(full)
+    return treedef.unflatten(x if isinstance(y, MaskedNode) else y for x, y in zip(parts, kept, strict=True))
+
+
+def made_for(full: PyTree, prefix: PyTree, is_leaf: Callable[[Any], bool] = is_none) -> PyTree:
+    """What is said of the leaves of `full` by a tree like it, by a prefix of one, or by a function that makes it;
+    nothing is said of what `full` leaves out.
+
+    A module that can be called is a tree like any other, if it has leaves and fits, or is of the class of `full`.
+    """
+    if callable(prefix):
+        own = jax.tree.leaves(prefix, is_leaf=is_leaf)
+        if not own or own[0] is prefix:
+            return prefix(full)
+    said = left_out_as(prefix, full)
+    if callable(prefix) and type(prefix) is not type(full):
+        try:
+            jax.tree.map(lambda *_: None, said, full, is_leaf=is_leaf)
+        except ValueError:
+            return prefix(full)
+    return said
+
+
+def under(who: str, what: str, prefix: PyTree, full: PyTree) -> tuple[list[Any], list[PyTree], Any]:
+    """What such a tree, prefix or function says, what of `full` each of it is said of, leaves or all below a node, and
+    the structure of both; a None in the prefix is a leaf. TreeError if it is no prefix."""
+    made = made_for(full, prefix)
+    treedef: Any
+    said, treedef = flatten(made, none_is_leaf=True)
+    try:
+        return said, treedef.flatten_up_to(full), treedef
+    except ValueError:
+        errors.structure_mismatch(who, what, made, "params (or a prefix of them)", full)
+
+
+# ---- the names of optax.tree ----------------------------------------------------------------------------
+
+
+def add(tree_x: PyTree, tree_y: PyTree, *other_trees: PyTree) -> PyTree:
+    """x + y + …, leaf by leaf; None stays None."""
+    return jax.tree.map(lambda *xs: functools.reduce(_plus, xs), tree_x, tree_y, *other_trees)
+
+
+def _plus(x: Any, y: Any) -> Any:
+    return x + y
+
+
+def sub(tree_x: PyTree, tree_y: PyTree) -> PyTree:
+    """x - y, leaf by leaf."""
+    return jax.tree.map(lambda x, y: x - y, tree_x, tree_y)
+
+
+def mul(tree_x: PyTree, tree_y: PyTree) -> PyTree:
+    """x y, leaf by leaf."""
+    return jax.tree.map(lambda x, y: x * y, tree_x, tree_y)
+
+
+def div(tree_x: PyTree, tree_y: PyTree) -> PyTree:
+    """x / y, leaf by leaf."""
+    return jax.tree.map(lambda x, y: x / y, tree_x, tree_y)
+
+
+def scale(scalar: Any, tree: PyTree) -> PyTree:
+    """s x, leaf by leaf, in each leaf's own dtype, multiplied in float32 at least."""
+    return jax.tree.map(lambda x: _scaled(scalar, x), tree)
+
+
+def add_scale(tree_x: PyTree, scalar: Any, tree_y: PyTree) -> PyTree:
+    """x + s y, leaf by leaf, in x's dtype, computed in float32 at least and left so for integer x; None for None."""
+
+    def leaf(x: Any, y: Any) -> jax.Array:
+        wide = compute_dtype(dtype_of(x), dtype_of(y))
+        total: jax.Array = jnp.asarray(x).astype(wide) + _scaled(scalar, jnp.asarray(y).astype(wide))
+        return total.astype(dtype_of(x)) if is_floating(x) else total
+
+    return _where_given(leaf, tree_x, tree_y)
+
+
+def _where_given(leaf: Callable[[Any, Any], Any], first: PyTree, second: PyTree) -> PyTree:
+    """leaf(x, y) for each x of the first tree, None where that has None, whatever the second has there."""
+    return jax.tree.map(lambda x, y: None if x is None else leaf(x, y), first, second, is_leaf=is_none)
+
+
+def _scaled(scalar: Any, x: Any) -> jax.Array:
+    wide = compute_dtype(dtype_of(x))
+    if not jnp.issubdtype(dtype_of(x), jnp.floating):
+        wide = dtype_of(x)
+    return (jnp.asarray(scalar).astype(wide) * jnp.asarray(x).astype(wide)).astype(dtype_of(x))
+
+
+def _terms(function: Callable[..., jax.Array], *trees: PyTree) -> tuple[list[jax.Array], jnp.dtype]:
+    """What a function makes of the leaves in float32 at least, and the dtype of all together."""
+    columns = zip(*(jax.tree.leaves(tree) for tree in trees), strict=True)
+    wide = [[jnp.asarray(x).astype(compute_dtype(*map(dtype_of, xs))) for x in xs] for xs in columns]
+    terms = [function(*xs) for xs in wide]
+    return terms, compute_dtype(*(term.dtype for term in terms))
+
+
+def vdot(tree_x: PyTree, tree_y: PyTree) -> jax.Array:
+    """The inner product of two trees as vectors, sum of conj(x) y, float32 at least; complex if a leaf is."""
+    if structure(tree_x) != structure(tree_y):
+        errors.structure_mismatch("tree.vdot", "tree_x", tree_x, "tree_y", tree_y)
+    terms, wide = _terms(lambda x, y: jnp.sum((jnp.conj(x) if is_complex(x.dtype) else x) * y), tree_x, tree_y)
+    return builtins.sum((term.astype(wide) for term in terms), start=jnp.zeros((), wide))
+
+
+def sum(tree: PyTree, associative_reduction: bool = False) -> jax.Array:
+    """float[]: the sum of all elements, float32 at least. associative_reduction: taken, and without effect here."""
+    terms, wide = _terms(jnp.sum, tree)
+    return builtins.sum((term.astype(wide) for term in terms), start=jnp.zeros((), wide))
+
+
+def max(tree: PyTree) -> jax.Array:
+    """The largest element, -inf of an empty tree."""
+    parts = [jnp.max(jnp.asarray(x)) for x in jax.tree.leaves(tree) if np.size(x)]
+    return functools.reduce(jnp.maximum, _common(parts)) if parts else jnp.asarray(-jnp.inf)
+
+
+def min(tree: PyTree) -> jax.Array:
+    """The smallest element, inf of an empty tree."""
+    parts = [jnp.min(jnp.asarray(x)) for x in jax.tree.leaves(tree) if np.size(x)]
+    return functools.reduce(jnp.minimum, _common(parts)) if parts else jnp.asarray(jnp.inf)
+
+
+def _common(parts: list[jax.Array]) -> list[jax.Array]:
+    wide = common_dtype(*(part.dtype for part in parts))
+    return [part.astype(wide) for part in parts]
+
+
+def norm(tree: PyTree, ord: int | str | float | None = None, squared: bool = False) -> jax.Array:
+    """float[]: the norm of a tree as a vector, float32 at least; ord None or 2, 1, or "inf"; squared if asked.
+
+    No square overflows where the norm does not. Raises HyperparameterError for another ord.
+    """
+    kinds: dict[Any, Callable[[], jax.Array]] = {
+        None: lambda: global_norm(tree),
+        2: lambda: global_norm(tree),
+        1: lambda: sum(jax.tree.map(jnp.abs, tree)),
+        "inf": lambda: max(jax.tree.map(lambda x: jnp.abs(jnp.asarray(x).astype(compute_dtype(dtype_of(x)))), tree)),
+        np.inf: lambda: norm(tree, "inf"),
+    }
+    if ord not in kinds:
+        errors.say(errors.HyperparameterError, "tree.norm", "ord must be None, 1, 2, or inf", repr(ord))
+    if squared and ord in (None, 2):
+        return sum_of_squares(tree)
+    length = kinds[ord]()
+    return jnp.square(length) if squared else length
+
+
+def size(tree: PyTree) -> int:
+    """How many elements there are."""
+    return builtins.sum(int(np.size(leaf)) for leaf in jax.tree.leaves(tree))
+
+
+def real_size(tree: PyTree) -> int:
+    """How many real numbers there are: a complex element is two."""
+    return builtins.sum(math.prod(np.shape(x)) * (1 + is_complex(dtype_of(x))) for x in jax.tree.leaves(tree))
+
+
+def cast(tree: PyTree, dtype: DType | None) -> PyTree:
+    """Leaf by leaf in another dtype; as it is for None."""
+    return tree if dtype is None else jax.tree.map(lambda x: jnp.asarray(x).astype(dtype), tree)
+
+
+def cast_like(tree: PyTree, other_tree: PyTree) -> PyTree:
+    """Each leaf in the dtype that the other tree's has."""
+    return jax.tree.map(lambda x, y: jnp.asarray(x).astype(dtype_of(y)), tree, other_tree)
+
+
+def dtype(tree: PyTree, mixed_dtype_handler: str | None = None) -> DType:
+    """The dtype of all leaves, of no leaf float32 or with x64 float64; mixed_dtype_handler: "promote", "lowest" or
+    "highest" if they differ.
+
+    Raises TreeError for different dtypes without a handler.
+    """
+    kinds = {dtype_of(leaf) for leaf in jax.tree.leaves(tree)}
+    if not kinds:
+        return scalar_dtype()
+    if mixed_dtype_handler is None:
+        if len(kinds) > 1:
+            errors.say(errors.TreeError, "tree.dtype", "all leaves must have one dtype", f"{sorted(map(str, kinds))}",
+                       "Name a mixed_dtype_handler")  # fmt: skip
+        return kinds.pop()
+    errors.check_choice("tree.dtype", "mixed_dtype_handler", mixed_dtype_handler, ("promote", "lowest", "highest"))
+    whole = common_dtype(*kinds)
+    if mixed_dtype_handler == "promote":
+        return whole
+    wanted = (
+        d for d in kinds if all(common_dtype(d, e) == (e if mixed_dtype_handler == "lowest" else d) for e in kinds)
+    )
+    found = next(wanted, None)
+    if found is None:
+        errors.say(errors.TreeError, "tree.dtype", f"one dtype must be the {mixed_dtype_handler}",
+                   f"{sorted(map(str, kinds))}", "Use 'promote'")  # fmt: skip
+    return found
+
+
+def clip(tree: PyTree, min_value: Any = None, max_value: Any = None) -> PyTree:
+    """Every element brought into [min_value, max_value]."""
+    return jax.tree.map(lambda x: jnp.clip(x, min_value, max_value), tree)
+
+
+def conj(tree: PyTree) -> PyTree:
+    """Complex conjugates."""
+    return jax.tree.map(jnp.conj, tree)
+
+
+def real(tree: PyTree) -> PyTree:
+    """Real parts."""
+    return jax.tree.map(jnp.real, tree)
+
+
+def where(condition: Any, tree_x: PyTree, tree_y: PyTree) -> PyTree:
+    """x where the condition holds, y elsewhere; one condition for all leaves."""
+    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), tree_x, tree_y)
+
+
+def zeros_like(tree: PyTree, dtype: DType | None = None) -> PyTree:
+    """Zeros in the shape, dtype and place of each leaf, abstract or not."""
+    return jax.tree.map(lambda leaf: full_like(leaf, 0, dtype), tree)
+
+
+def ones_like(tree: PyTree, dtype: DType | None = None) -> PyTree:
+    """Ones in the shape, dtype and place of each leaf."""
+    return jax.tree.map(lambda leaf: full_like(leaf, 1, dtype), tree)
+
+
+def allclose(a: PyTree, b: PyTree, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> jax.Array:
+    """bool[]: |a - b| <= atol + rtol |b| everywhere."""
+    close = jax.tree.map(lambda x, y: jnp.allclose(x, y, rtol, atol, equal_nan), a, b)
+    return functools.reduce(jnp.logical_and, jax.tree.leaves(close), jnp.asarray(True))
+
+
+def batch_shape(tree: PyTree, shape: tuple[int, ...] = ()) -> PyTree:
+    """Each leaf repeated along more axes in front: of leaves [*s], [*shape, *s]."""
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (*shape, *np.shape(x))), tree)
+
+
+def split_key_like(rng_key: jax.Array, target_tree: PyTree) -> PyTree:
+    """A PRNG key for each leaf."""
+    treedef = structure(target_tree)
+    keys = jax.random.split(rng_key, builtins.max(treedef.num_leaves, 1))
+    return treedef.unflatten(list(keys)[: treedef.num_leaves])
+
+
+def random_like(
+    rng_key: jax.Array,
+    target_tree: PyTree,
+    sampler: Callable[..., jax.Array] = jax.random.normal,
+    dtype: DType | None = None,
+) -> PyTree:
+    """sampler(key, shape, dtype) of each leaf, in its dtype or another."""
+
+    def leaf(x: Any, key: jax.Array) -> jax.Array:
+        return sampler(key, np.shape(x), dtype_of(x) if dtype is None else dtype)
+
+    return jax.tree.map(leaf, target_tree, split_key_like(rng_key, target_tree))
+
+
+def unwrap_random_key_data(input_tree: PyTree) -> PyTree:
+    """Typed PRNG keys as the numbers in them, to be compared or saved."""
+
+    def leaf(x: Any) -> Any:
+        typed = isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+        return jax.random.key_data(x) if typed else x
+
+    return jax.tree.map(leaf, input_tree)
+
+
+def update_moment(updates: PyTree, moments: PyTree, decay: Any, order: int) -> PyTree:
+    """decay m + (1 - decay) g**order, leaf by leaf, in m's dtype."""
+    return _averaged(lambda g: g**order, updates, moments, decay)
+
+
+def update_moment_per_elem_norm(updates: PyTree, moments: PyTree, decay: Any, order: int) -> PyTree:
+    """decay m + (1 - decay) |g|**order; the powers of a complex number's length, too."""
+    return _averaged(lambda g: (jnp.abs(g) ** order).astype(g.dtype), updates, moments, decay)
+
+
+def update_infinity_moment(updates: PyTree, moments: PyTree, decay: Any, eps: Any) -> PyTree:
+    """max(decay m, |g| + eps), leaf by leaf, in m's dtype."""
+
+    def leaf(g: Any, m: Any) -> Any:
+        wide = real_dtype(compute_dtype(dtype_of(g), dtype_of(m)))
+        d, e = (jnp.asarray(x).astype(wide) for x in (decay, eps))
+        now = jnp.abs(jnp.asarray(g)).astype(wide) + e
+        return jnp.maximum(d * narrowed(jnp.asarray(m), wide), now).astype(dtype_of(m))
+
+    return _where_given(leaf, updates, moments)
+
+
+def _averaged(power: Callable[[jax.Array], jax.Array], updates: PyTree, moments: PyTree, decay: Any) -> PyTree:
+    def leaf(g: Any, m: Any) -> Any:
+        wide = compute_dtype(dtype_of(g), dtype_of(m))
+        d = jnp.asarray(decay).astype(wide)
+        return (d * jnp.asarray(m).astype(wide) + (1 - d) * power(jnp.asarray(g).astype(wide))).astype(dtype_of(m))
+
+    return _where_given(leaf, updates, moments)
+
+
+def bias_correction(moment: PyTree, decay: Any, count: jax.Array) -> PyTree:
+    """m / (1 - decay**count), leaf by leaf, in m's dtype."""
+    weight = gathered_weight(jnp.asarray(decay).astype(scalar_dtype()), jnp.asarray(count))
+
+    def leaf(m: Any) -> jax.Array:
+        wide = compute_dtype(dtype_of(m))
+        return (jnp.asarray(m).astype(wide) / weight.astype(wide)).astype(dtype_of(m))
+
+    return jax.tree.map(leaf, moment)

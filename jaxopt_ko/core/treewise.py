@@ -1,0 +1,170 @@
+"""Transformations from a rule for all leaves at once, written as one for vectors: inner products, norms, estimates.
+
+`treewise` is to whole trees what `lift.leafwise` is to single arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxopt_ko import errors
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.leafwise import started, widened
+from jaxopt_ko.core.numerics import inner, joint_length, scalar_dtype, zero_count
+from jaxopt_ko.core.transform import transform
+from jaxopt_ko.errors import Domain
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, State, Updates
+
+Start = float | Callable[["Vector"], jax.Array]  # of a scalar in the state, from the parameters
+
+
+class Vector:
+    """All leaves of a tree taken as one vector, in float32 at least; scalars and other such vectors go with it."""
+
+    def __init__(self, parts: Sequence[jax.Array]) -> None:
+        self.parts = tuple(parts)
+
+    def _with(self, other: Any, operation: Callable[[Any, Any], Any]) -> Vector:
+        if isinstance(other, Vector):
+            return Vector([operation(x, y) for x, y in zip(self.parts, other.parts, strict=True)])
+        return Vector([operation(x, other.astype(x.dtype) if hasattr(other, "astype") else other) for x in self.parts])
+
+    def __add__(self, other: Any) -> Vector:
+        return self._with(other, lambda x, y: x + y)
+
+    def __sub__(self, other: Any) -> Vector:
+        return self._with(other, lambda x, y: x - y)
+
+    def __mul__(self, other: Any) -> Vector:
+        return self._with(other, lambda x, y: x * y)
+
+    def __truediv__(self, other: Any) -> Vector:
+        return self._with(other, lambda x, y: x / y)
+
+    def __rsub__(self, other: Any) -> Vector:
+        return self._with(other, lambda x, y: y - x)
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __neg__(self) -> Vector:
+        return Vector([-x for x in self.parts])
+
+    def map(self, function: Callable[..., jax.Array], *others: Vector) -> Vector:
+        """function(x, …) of every element."""
+        return Vector([function(*xs) for xs in zip(self.parts, *(other.parts for other in others), strict=True)])
+
+    def dot(self, other: Vector) -> jax.Array:
+        """float[]: the inner product, real."""
+        terms = [jnp.sum(inner(x, y)).astype(scalar_dtype()) for x, y in zip(self.parts, other.parts, strict=True)]
+        return sum(terms, start=jnp.zeros((), scalar_dtype()))
+
+    def norm(self) -> jax.Array:
+        """float[]: the Euclidean length."""
+        return joint_length(self.parts).astype(scalar_dtype())
+
+    def sum_abs(self) -> jax.Array:
+        """float[]: the sum of |x|."""
+        terms = [jnp.sum(jnp.abs(x)).astype(scalar_dtype()) for x in self.parts]
+        return sum(terms, start=jnp.zeros((), scalar_dtype()))
+
+
+def treewise(
+    name: str,
+    state_type: type,
+    *,
+    init: Callable[[Any], Mapping[str, jax.Array]],
+    rule: Callable[..., tuple[Vector, Mapping[str, Any]]],
+    hypers: Mapping[str, tuple[Hyper, Domain]] | None = None,
+    scalars: Mapping[str, Start] | None = None,
+    value: bool = False,
+    needs_params: bool = True,
+    dtypes: Mapping[str, DType | None] | None = None,
+    debiased: Sequence[str] = (),
+    counts: bool = False,
+    squares: Sequence[str] = (),
+    real: bool = False,
+) -> GradientTransformation:
+    """A transformation from a rule for all leaves at once.
+
+    state_type: a NamedTuple whose fields are `count`, if it counts, the scalars, and the trees that init makes the
+        leaves of.
+    init(p) -> memory of one leaf, by field.
+    rule(g, p, s, h) -> (step, what is new in the state, by field); s.name is a Vector or a scalar, h.t = 1, 2, …
+    scalars: field -> its start, a number, a truth value or a function of the parameters; in float32 at least.
+    value: the rule gets the loss, too, as `value`: MissingArgumentError where update is not given one.
+    hypers, dtypes, debiased, counts, squares, real: as of `lift.leafwise`.
+    """
+    for key, dtype in (dtypes or {}).items():
+        errors.check_dtype(name, key, dtype)
+    numbers = dict(scalars or {})
+    names: Sequence[str] = state_type._fields  # type: ignore[attr-defined]
+    counted = "count" in names
+    in_leaves = [key for key in names if key != "count" and key not in numbers]
+
+    def initial(params: Params) -> State:
+        leaves, treedef = tree.flatten(params)
+        memory = [init(leaf) for leaf in leaves]
+        everything = Vector([tree.wide_copy(leaf) for leaf in leaves])
+        first = {key: start(everything) if callable(start) else start for key, start in numbers.items()}
+        made = {key: started(x) if isinstance(x, bool) else widened(jnp.asarray(x)) for key, x in first.items()}
+        own = tree.scalar_dtype_like(params)
+        made = {key: x if x.dtype == bool else x.astype(own) for key, x in made.items()}
+        trees = {key: treedef.unflatten([own[key] for own in memory]) for key in in_leaves}
+        return state_type(**({"count": zero_count()} if counted else {}), **made, **trees)
+
+    def update(
+        updates: Updates, state: State, params: Params = None, *, h: Scalars, **extra: Any
+    ) -> tuple[Updates, State]:
+        loss = {}
+        if value:
+            if extra.get("value") is None:
+                errors.missing_argument(name, "value", "Call update(updates, state, params, value=loss)")
+            loss = {"value": jnp.asarray(extra["value"]).astype(scalar_dtype())}
+        leaves, treedef = tree.flatten(updates, none_is_leaf=True)
+        present = [i for i, g in enumerate(leaves) if g is not None]
+        columns = {key: tree.in_order(name, "state", getattr(state, key), updates, treedef) for key in in_leaves}
+        for key, column in columns.items():
+            for i in present:
+                if np.shape(column[i]) != np.shape(leaves[i]):
+                    path = errors.path_of(updates, i, none_is_leaf=True)
+                    errors.shape_mismatch(name, "gradients", path, leaves[i], f"state ({key})", np.shape(column[i]))
+
+        wide = [tree.compute_dtype(*(tree.dtype_of(c[i]) for c in (leaves, *columns.values()))) for i in present]
+
+        def vector(column: Sequence[Any]) -> Vector:
+            return Vector([jnp.asarray(column[i]).astype(dtype) for i, dtype in zip(present, wide, strict=True)])
+
+        read = params if needs_params and params is not None else updates
+        p = vector(tree.in_order(name, "params", read, updates, treedef))
+        if needs_params:
+            for i, x, g in zip(present, p.parts, (leaves[i] for i in present), strict=True):
+                errors.check_room(name, f"the params leaf {errors.path_of(updates, i, none_is_leaf=True)}", x, g)
+        old = {key: widened(jnp.real(getattr(state, key))) for key in numbers}
+        kept = {key: vector(column) for key, column in columns.items()}
+        kept |= {key: kept[key].map(jnp.real) for key in squares}
+        fields: dict[str, Any] = old | kept
+        s = Scalars(**fields)
+        u, new = rule(vector(leaves), p, s, h, **loss)
+        for key, x in new.items():
+            if isinstance(x, Vector):
+                for i, part in zip(present, x.parts, strict=True):
+                    errors.check_room(name, f"the state's {key}", columns[key][i], part)
+                    columns[key][i] = part.astype(columns[key][i].dtype)
+        made = {key: jnp.asarray(new.get(key, getattr(s, key))).astype(getattr(state, key).dtype) for key in numbers}
+        steps = list(leaves)
+        for i, part in zip(present, u.parts, strict=True):
+            steps[i] = part.astype(tree.dtype_of(leaves[i]))
+        after = {"count": h.t} if counted else {}
+        after |= made | {key: treedef.unflatten(column) for key, column in columns.items()}
+        return treedef.unflatten(steps), state_type(**after)
+
+    return transform(
+        name, initial, update, needs_params=needs_params, state_type=state_type, hypers=hypers or {},
+        debiased=debiased, counts=counts, real=real,
+    )  # fmt: skip

@@ -1,0 +1,8 @@
+"""From a problem to its solution: `minimize`, `least_squares`, `root`, linear and quadratic programs."""
+
+from jaxopt_ko.drivers.programs import linear_program, quadratic_program
+from jaxopt_ko.drivers.solve import least_squares, minimize, root
+
+__all__ = [
+    "least_squares", "linear_program", "minimize", "quadratic_program", "root",
+]  # fmt: skip

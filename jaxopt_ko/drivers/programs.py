@@ -1,0 +1,231 @@
+"""Drivers for linear and quadratic programs, and the derivatives of their solutions."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxopt_ko import errors
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.numerics import scalar_dtype
+from jaxopt_ko.drivers.run import Held, check_run, frozen, implicit, jitted, settled, solve
+from jaxopt_ko.solvers.quadratic import quadratic_interior_point, sides
+from jaxopt_ko.types import Hyper, Multipliers, Params, PyTree, Solution
+
+MAX_STEPS = 200
+
+
+class _Setting(NamedTuple):
+    """What a run is compiled for."""
+
+    who: str
+    verbose: bool
+    bandwidth: int | None
+
+
+class _Data(NamedTuple):
+    """A problem: all that its solution may be differentiated by."""
+
+    Q: Any
+    c: PyTree
+    A: Any
+    b: Any
+    G: Any
+    h: Any
+    bounds: Any
+
+
+@errors.options
+def linear_program(
+    c: PyTree,
+    *,
+    A: Any = None,
+    b: Any = None,
+    G: Any = None,
+    h: Any = None,
+    bounds: tuple[PyTree, PyTree] | None = None,
+    params: Params = None,
+    tol: Hyper | None = None,
+    max_steps: int | None = None,
+    bandwidth: int | None = None,
+    verbose: bool = False,
+) -> Solution:
+    """min c'x   with   A x = b,   G x <= h,   lower <= x <= upper.
+
+    The solution is a point inside the set of solutions if there is more than one. For the arguments, what may be done
+    with it, derivatives and what it raises see `quadratic_program`. Not for large sparse problems: A and G are dense.
+    """
+    return _program("linear_program", _Data(None, c, A, b, G, h, bounds), params, tol, max_steps, bandwidth, verbose)
+
+
+@errors.options
+def quadratic_program(
+    Q: Any,
+    c: PyTree,
+    *,
+    A: Any = None,
+    b: Any = None,
+    G: Any = None,
+    h: Any = None,
+    bounds: tuple[PyTree, PyTree] | None = None,
+    params: Params = None,
+    tol: Hyper | None = None,
+    max_steps: int | None = None,
+    bandwidth: int | None = None,
+    verbose: bool = False,
+) -> Solution:
+    """min x'Qx/2 + c'x   with   A x = b,   G x <= h,   lower <= x <= upper; Q positive semidefinite.
+
+    c: float[n], or a tree, whose elements as one vector are meant by n; computed in its dtype, and the solution is such
+    a tree. Q float[n,n] (its symmetric part), A float[m,n], b float[m], G float[k,n], h float[k] (inf for no row).
+    bounds: (lower, upper), each None, a number or a tree like c; free by default, and equal ones fix a parameter.
+    tol and the status: see `quadratic_interior_point`, whose update is run, 200 times at most by default. params: a
+    tree like c that takes its place for structure and dtype; where the run starts does not depend on it.
+    bandwidth: how far apart, at most, two parameters are that are together in an element of Q or a row of A or G, as
+    in optimal control, stage after stage; an update then takes n bandwidth**2 operations for its factors, not n**3.
+    verbose: print a row for every update.
+
+    multipliers and kkt of the Solution are those of Q x + c + A'y + G'z - z_lower + z_upper = 0 and its residuals.
+    Pure: jitted inside, so that new data of the same shapes compiles nothing; it may be vmapped (each lane stops by
+    itself) and params, value and multipliers differentiated by all data, in forward and reverse mode, again and again:
+    by the conditions of Karush, Kuhn and Tucker on the constraints that are active (Amos & Kolter 2017,
+    arXiv:1703.00443, equation 6). Where the solution has a kink that is one of several; where it is not unique it is
+    the shortest, which does not move it within the set of solutions; where a run failed, zero.
+
+    On CPU, jaxlib 0.10.2's batched factorizations may wait for ever on a pool of few threads, and matrices of some
+    hundred rows on LAPACK's: for many lanes set the environment's NPROC=16 and OPENBLAS_NUM_THREADS=1 before jax
+    starts, or use lax.map.
+
+    Raises MissingArgumentError for a matrix without its right-hand side; TreeError where shapes do not fit or bounds
+    leave no room; HyperparameterError if Q's numbers can be seen and one of its eigenvalues is negative, or the
+    matrices' and they leave the band. Traced, those are the statuses INFEASIBLE and STUCK. Not for large sparse
+    problems: the matrices are dense, and only a band shortens the work.
+    """
+    who = "quadratic_program"
+    if Q is None:
+        errors.missing_argument(who, "Q", "Pass the matrix, or use linear_program")
+    return _program(who, _Data(Q, c, A, b, G, h, bounds), params, tol, max_steps, bandwidth, verbose)
+
+
+def _program(
+    who: str, data: _Data, params: Params, tol: Any, max_steps: Any, bandwidth: Any, verbose: bool
+) -> Solution:
+    errors.check_arrays(who, "c", data.c)
+    data = data._replace(
+        c=_floating(data.c),
+        bounds=None if data.bounds is None else tuple(map(_floating, errors.check_bound_pair(who, data.bounds))),
+        **{name: _array(getattr(data, name)) for name in ("Q", "A", "b", "G", "h")},
+    )
+    params = jax.tree.map(
+        lambda leaf: np.zeros(np.shape(leaf), tree.dtype_of(leaf)), data.c if params is None else params
+    )
+    for index, leaf in enumerate(jax.tree.leaves(data.c)):
+        errors.check_leaf(who, "c", data.c, index, leaf)
+    n = sum(np.size(leaf) for leaf in jax.tree.leaves(params))
+    errors.check_program(who, params, n, data.c, data.Q, (data.A, data.b), (data.G, data.h))
+    sides(who, params, data.bounds)
+    if bandwidth is not None:
+        errors.check_band(who, bandwidth, data.Q, data.A, data.G)
+    if data.Q is not None:
+        errors.check_convex(who, data.Q)
+    most = check_run(who, tol, max_steps, MAX_STEPS)
+    solution: Solution = _solved(_Setting(who, verbose, bandwidth), params, settled(data), tol, most)
+    return solution
+
+
+@jitted
+def _solved(setting: _Setting, params: Params, data: _Data, tol: Any, max_steps: Any) -> Solution:
+    words = {**frozen(data)._asdict(), "tol": tol}
+    method = quadratic_interior_point(bandwidth=setting.bandwidth)
+    solution = solve(method, params, method.init(params, **words), words, max_steps, setting.verbose, False)
+    end = frozen((solution.params, solution.multipliers))
+    failed = jnp.broadcast_to(~solution.status.success, tree.ravel(end)[0].shape)
+    found, held = (end, frozen(solution.value)), Held(failed, None, failed)
+    (x, multipliers), value = implicit(_conditions, _value, found, (data, _active(end[0], end[1], data)), held)
+    return solution._replace(params=x, value=value, multipliers=multipliers)
+
+
+class _Active(NamedTuple):
+    """The constraints that hold a solution: their multipliers are larger than the room that they leave."""
+
+    rows: Array  # bool[k]
+    lower: Array  # bool[n]
+    upper: Array  # bool[n]
+
+
+def _active(end: Params, multipliers: Multipliers, data: _Data) -> _Active:
+    x, _, z, low, high = _vectors((end, multipliers))
+    lower, upper = sides("quadratic_program", end, data.bounds)
+    fixed = lower == upper
+    rows = jnp.zeros(z.shape, bool)
+    if data.G is not None:
+        h = jnp.asarray(data.h).astype(x.dtype)
+        rows = z > h - jnp.asarray(data.G).astype(x.dtype) @ x
+    by_lower = jnp.where(fixed, low >= high, low > x - lower)
+    return frozen(_Active(rows, by_lower, jnp.where(fixed, ~by_lower, high > upper - x)))  # type: ignore[no-any-return]
+
+
+def _conditions(solution: tuple[Params, Multipliers], problem: tuple[_Data, _Active]) -> PyTree:
+    """Those of Karush, Kuhn and Tucker, as equations of the solution and its multipliers: what is active is an
+    equation, the multiplier of what is not is 0.
+
+    Q x + c + A'y + G'z - low + high = 0    A x = b    G x = h or z = 0    x = lower or low = 0    x = upper or high = 0
+    """
+    data, active = problem
+    x, y, z, low, high = _vectors(solution)
+    lower, upper = sides("quadratic_program", solution[0], data.bounds)
+    slope = _gradient(x, data) - low + high
+    equal, rows = y, z
+    if data.A is not None:
+        A = jnp.asarray(data.A).astype(x.dtype)
+        slope, equal = slope + A.T @ y, A @ x - jnp.asarray(data.b).astype(x.dtype)
+    if data.G is not None:
+        G, h = jnp.asarray(data.G).astype(x.dtype), jnp.asarray(data.h).astype(x.dtype)
+        real = h != jnp.inf
+        G, h = jnp.where(real[:, None], G, 0), jnp.where(real, h, 0)
+        slope, rows = slope + G.T @ z, jnp.where(active.rows, G @ x - h, z)
+    below = jnp.where(active.lower, jnp.where(active.lower, lower, 0) - x, low)
+    above = jnp.where(active.upper, x - jnp.where(active.upper, upper, 0), high)
+    return slope, equal, rows, below, above
+
+
+def _gradient(x: Array, data: _Data) -> Array:
+    """Q x + c."""
+    c = tree.ravel(data.c)[0].astype(x.dtype)
+    if data.Q is None:
+        return c
+    Q = jnp.asarray(data.Q).astype(x.dtype)
+    return 0.5 * (Q @ x + Q.T @ x) + c
+
+
+def _value(solution: tuple[Params, Multipliers], problem: tuple[_Data, _Active]) -> Array:
+    """x'Qx/2 + c'x."""
+    data, _ = problem
+    x, _ = tree.ravel(solution[0])
+    return 0.5 * x @ (_gradient(x, data) + tree.ravel(data.c)[0].astype(x.dtype))
+
+
+def _vectors(solution: tuple[Params, Multipliers]) -> tuple[Array, Array, Array, Array, Array]:
+    x, (y, z, low, high) = solution
+    return tree.ravel(x)[0], y, z, tree.ravel(low)[0], tree.ravel(high)[0]
+
+
+def _array(value: Any) -> Any:
+    """A nest of lists as an array."""
+    return np.asarray(value) if isinstance(value, list | tuple | int | float) else value
+
+
+def _floating(given: PyTree) -> PyTree:
+    """A tree with integers made floating; a list of plain numbers as an array."""
+    if isinstance(given, list | tuple) and given and all(isinstance(v, int | float) for v in given):
+        given = np.asarray(given)
+
+    def leaf(value: Any) -> Any:
+        whole = jnp.issubdtype(jnp.result_type(value), jnp.integer)
+        return (value if hasattr(value, "astype") else np.asarray(value)).astype(scalar_dtype()) if whole else value
+
+    return jax.tree.map(leaf, given)

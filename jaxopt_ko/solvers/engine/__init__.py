@@ -1,0 +1,1 @@
+"""What methods are put together of: line searches, trust regions, linear systems, convergence."""

@@ -1,0 +1,332 @@
+"""Line searches as transformations: updates come in as a direction p and go out as a step a p.
+
+Chained behind a direction they are optax's reading, the whole search in one update. Handed to `descent`, or to a
+method's `linesearch`, they are read flat, one trial an update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko import errors
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.method import known_as, once
+from jaxopt_ko.core.numerics import zero_count
+from jaxopt_ko.core.transform import transform
+from jaxopt_ko.core.tree import pick
+from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, THRESHOLD, check_choice, check_hyper, check_size
+from jaxopt_ko.solvers.engine.line_search import (
+    GUESSES,
+    Line,
+    LineSearch,
+    Reached,
+    backtracking,
+    hager_zhang,
+    takes_last,
+    try_one,
+    zoom,
+)
+from jaxopt_ko.solvers.problem.objective import Objective, as_jax_grad, objective
+from jaxopt_ko.types import GradientTransformation, Hyper, Params, State, Updates
+
+
+class BacktrackingLinesearchInfo(NamedTuple):
+    """How the last search went."""
+
+    num_linesearch_steps: Array  # int32[]
+    decrease_error: Array  # float[]  by how much the last trial missed sufficient decrease; 0 if it did not
+
+
+class ScaleByBacktrackingLinesearchState(NamedTuple):
+    """State of `scale_by_backtracking_linesearch`, at the parameters with the update added."""
+
+    learning_rate: Array  # float[]  the last stepsize tried; it was taken unless the update is zero
+    value: Array  # float[]          inf at first
+    grad: Updates  # like params, or None without store_grad
+    info: BacktrackingLinesearchInfo  # of the last search
+
+
+class ZoomLinesearchInfo(NamedTuple):
+    """How the last search went."""
+
+    num_linesearch_steps: Array  # int32[]
+    decrease_error: Array  # float[]   by how much the last trial missed sufficient decrease; 0 if it did not
+    curvature_error: Array  # float[]  by how much it missed small curvature
+
+
+class SlopeLinesearchInfo(NamedTuple):
+    """The same of a search whose first trial follows from the slopes of two searches."""
+
+    num_linesearch_steps: Array  # int32[]
+    decrease_error: Array  # float[]
+    curvature_error: Array  # float[]
+    slope: Array  # float[]            phi'(0), at which the search began; -inf at first
+
+
+class ScaleByZoomLinesearchState(NamedTuple):
+    """State of `scale_by_zoom_linesearch` and its kin, at the parameters with the update added."""
+
+    learning_rate: Array  # float[]  the stepsize that was found, 0 if none
+    value: Array  # float[]          inf at first
+    grad: Updates  # like params
+    info: ZoomLinesearchInfo | SlopeLinesearchInfo  # of the last search
+
+
+@once
+def scale_by_backtracking_linesearch(
+    max_backtracking_steps: int,
+    slope_rtol: Hyper = 1e-4,
+    decrease_factor: Hyper = 0.8,
+    increase_factor: Hyper = 1.5,
+    max_learning_rate: Hyper = 1.0,
+    atol: Hyper = 0.0,
+    rtol: Hyper = 0.0,
+    store_grad: bool = False,
+    verbose: bool = False,
+) -> GradientTransformation:
+    """The first of a, decrease_factor a, ... that lowers f enough; begins at increase_factor times the last a.
+
+    f(x + a p) <= (1 + rtol) f(x) + slope_rtol a g'p + atol
+
+    increase_factor: infinity begins at max_learning_rate always.
+    store_grad: keep the gradient at the end, for `value_and_grad_from_state`. verbose: print searches that fail.
+    update(updates, state, params, value=, grad=, value_fn=, has_aux=False): value and grad at params. A search that
+    fails takes its last step if f does not rise, and else none. Raises MissingArgumentError without these words.
+    Not behind directions that may point uphill (Adam's may). Nocedal & Wright 2006, algorithm 3.1.
+    """
+    who = "scale_by_backtracking_linesearch"
+    check_size(who, "max_backtracking_steps", max_backtracking_steps)
+    _check(who, POSITIVE, decrease_factor=decrease_factor, max_learning_rate=max_learning_rate)
+    _check(who, THRESHOLD, increase_factor=increase_factor)
+    _check(who, NONNEGATIVE, slope_rtol=slope_rtol, atol=atol, rtol=rtol)
+    search = backtracking(
+        max_backtracking_steps, slope_rtol, decrease_factor, increase_factor, max_learning_rate, atol, rtol
+    )
+
+    def init(params: Params) -> ScaleByBacktrackingLinesearchState:
+        one = jnp.ones((), tree.zeros_vector(params).dtype)
+        inf = jnp.full_like(one, jnp.inf)
+        grad = tree.zeros_like(params) if store_grad else None
+        info = BacktrackingLinesearchInfo(zero_count(), jnp.copy(inf))
+        return ScaleByBacktrackingLinesearchState(one, inf, grad, info)
+
+    def along(
+        problem: Objective, p: Array, g: Array, value: Array, state: ScaleByBacktrackingLinesearchState
+    ) -> tuple[Array, ScaleByBacktrackingLinesearchState]:
+        line, a, value, g = _search(
+            who, search, problem, p, g, value, state.learning_rate, -jnp.inf, store_grad, verbose
+        )
+        info = BacktrackingLinesearchInfo(line.count, search.missed(line, line.last)[0])
+        grad = as_jax_grad(problem, g) if store_grad else None
+        return a * p, ScaleByBacktrackingLinesearchState(line.last.stepsize, value, grad, info)
+
+    return _searching(who, init, along, search, ScaleByBacktrackingLinesearchState)
+
+
+@once
+def scale_by_zoom_linesearch(
+    max_linesearch_steps: int,
+    max_learning_rate: Hyper | None = None,
+    tol: Hyper = 0.0,
+    increase_factor: Hyper = 2.0,
+    slope_rtol: Hyper = 1e-4,
+    curv_rtol: Hyper = 0.9,
+    approx_dec_rtol: Hyper | None = 1e-6,
+    stepsize_precision: Hyper = 1e-5,
+    initial_guess_strategy: str = "keep",
+    verbose: bool = False,
+) -> GradientTransformation:
+    """A stepsize of sufficient decrease and small curvature, the strong Wolfe conditions.
+
+    f(x + a p)  <= f(x) + slope_rtol a g'p
+    |g(x + a p)'p| <= curv_rtol |g'p|
+    or, in the place of the first:
+    g(x + a p)'p <= (2 slope_rtol - 1) g'p and f(x + a p) <= f(x) + approx_dec_rtol |f(x)|
+
+    initial_guess_strategy: "one", "keep" the last stepsize, or "slope": the last one times the ratio of the slopes.
+    tol: on the amounts by which the conditions may be missed. stepsize_precision: an interval this short is given up.
+    curv_rtol: 0.9 behind quasi-Newton directions, 0.1 behind conjugate gradients. Interpolates as optax does when
+    nested; flat, where only the count of evaluations matters, with the slopes of both ends.
+    When the budget ends the best point of sufficient decrease is taken, and if there is none, none.
+    update and what it raises: see `scale_by_backtracking_linesearch`. Nocedal & Wright 2006, algorithms 3.5 and 3.6;
+    Hager & Zhang 2005, equation (4.1).
+    """
+    who = "scale_by_zoom_linesearch"
+    check_size(who, "max_linesearch_steps", max_linesearch_steps)
+    check_choice(who, "initial_guess_strategy", initial_guess_strategy, GUESSES)
+    _check(who, POSITIVE, max_learning_rate=max_learning_rate, increase_factor=increase_factor, curv_rtol=curv_rtol)
+    _check(who, NONNEGATIVE, tol=tol, slope_rtol=slope_rtol, approx_dec_rtol=approx_dec_rtol,
+           stepsize_precision=stepsize_precision)  # fmt: skip
+    nested, flat = (
+        zoom(max_linesearch_steps, max_learning_rate, tol, increase_factor, slope_rtol, curv_rtol, approx_dec_rtol,
+             stepsize_precision, initial_guess_strategy, interpolation)
+        for interpolation in ("values", "slopes")
+    )  # fmt: skip
+    return _wolfe(who, nested, flat, verbose, initial_guess_strategy == "slope")
+
+
+@once
+def scale_by_hager_zhang_linesearch(
+    max_linesearch_steps: int,
+    max_learning_rate: Hyper | None = None,
+    slope_rtol: Hyper = 0.1,
+    curv_rtol: Hyper = 0.9,
+    approx_dec_rtol: Hyper = 1e-6,
+    increase_factor: Hyper = 5.0,
+    initial_guess_strategy: str = "slope",
+    verbose: bool = False,
+) -> GradientTransformation:
+    """A stepsize of the Wolfe or the approximate Wolfe conditions, by double secant steps.
+
+    The conditions are the zoom search's with g(x + a p)'p >= curv_rtol g'p in the place of the second.
+    Finds minima along p to half the digits of f where Armijo's condition drowns in f's rounding.
+    Words, fields and what it raises: see `scale_by_zoom_linesearch`. Hager & Zhang 2005, SIAM J. Optim. 16, section 4.
+    """
+    who = "scale_by_hager_zhang_linesearch"
+    check_size(who, "max_linesearch_steps", max_linesearch_steps)
+    check_choice(who, "initial_guess_strategy", initial_guess_strategy, GUESSES)
+    _check(who, POSITIVE, max_learning_rate=max_learning_rate, increase_factor=increase_factor, curv_rtol=curv_rtol)
+    _check(who, NONNEGATIVE, slope_rtol=slope_rtol, approx_dec_rtol=approx_dec_rtol)
+    search = hager_zhang(
+        max_linesearch_steps, max_learning_rate, slope_rtol, curv_rtol, approx_dec_rtol, increase_factor,
+        initial_guess_strategy,
+    )  # fmt: skip
+    return _wolfe(who, search, search, verbose, initial_guess_strategy == "slope")
+
+
+@errors.options
+def value_and_grad_from_state(
+    value_fn: Callable[..., Any], *, has_aux: bool = False
+) -> Callable[..., tuple[Any, Updates]]:
+    """`jax.value_and_grad(value_fn)`, but taken from the state where the last update left them there.
+
+    value, grad = value_and_grad_from_state(f)(params, *args, state=state, **kwargs): only the first call evaluates f.
+    Raises StateError if the state has no value and gradient, or more than one.
+    """
+
+    def value_and_grad(params: Params, *args: Any, state: State, **kwargs: Any) -> tuple[Any, Updates]:
+        value, grad = errors.check_one_evaluation("value_and_grad_from_state", _evaluations(state))
+
+        def evaluate() -> tuple[Any, Updates]:
+            new, slope = jax.value_and_grad(value_fn, has_aux=has_aux)(params, *args, **kwargs)
+            new = new[0] if has_aux else new
+            return jnp.asarray(new).astype(value.dtype), jax.tree.map(lambda g, s: s.astype(g.dtype), grad, slope)
+
+        return jax.lax.cond(jnp.isfinite(value), lambda: (value, grad), evaluate)  # type: ignore[no-any-return]
+
+    return value_and_grad
+
+
+def _evaluations(state: State) -> list[tuple[Array, Updates]]:
+    """The (value, grad) of every search whose state is somewhere in `state`."""
+    if isinstance(state, ScaleByZoomLinesearchState | ScaleByBacktrackingLinesearchState):
+        return [(state.value, state.grad)]
+    if isinstance(state, dict):
+        state = tuple(state.values())
+    return [found for part in state for found in _evaluations(part)] if isinstance(state, tuple | list) else []
+
+
+# ---- the search in a loop -------------------------------------------------------------------------------
+
+
+Along = Callable[[Objective, Array, Array, Array, State], tuple[Array, State]]
+
+
+class Searching(NamedTuple):
+    """A line search as a direction needs it, in the record of its method."""
+
+    along: Along  # nested, on vectors
+    flat: LineSearch  # trial by trial
+
+
+def _searching(
+    who: str, init: Callable[[Params], State], along: Along, flat: LineSearch, state_type: type
+) -> GradientTransformation:
+    def update(
+        updates: Updates,
+        state: State,
+        params: Params,
+        *,
+        value: Any = None,
+        grad: Updates = None,
+        value_fn: Callable[..., Any] | None = None,
+        has_aux: bool = False,
+        **words: Any,
+    ) -> tuple[Updates, State]:
+        problem = objective(who, params, value_fn, has_aux, words)
+        here = errors.check_evaluated(who, value, grad, params)
+        p, g = (tree.ravel(t)[0].astype(problem.x.dtype) for t in (updates, here))
+        step, state = along(problem, p, g, jnp.asarray(value).astype(p.dtype), state)
+        return problem.unravel(step), state
+
+    pair = transform(who, init, update, needs_params=True, state_type=state_type)
+    return known_as(pair, search=Searching(along, flat))
+
+
+def _search(
+    who: str,
+    search: LineSearch,
+    problem: Objective,
+    p: Array,
+    g: Array,
+    value: Array,
+    learning_rate: Array,
+    slope_before: Any,
+    wants_grad: bool,
+    verbose: bool,
+) -> tuple[Line, Array, Array, Array]:
+    """The whole search along p: how it went, the stepsize, and f and its gradient there."""
+    slope = g @ p
+    guess = search.guess(learning_rate.astype(p.dtype), jnp.asarray(slope_before, p.dtype), slope)
+    start, here = search.start(value, slope, guess), Reached(g, None)
+
+    def step(carry: tuple[Line, Reached, Reached]) -> tuple[Line, Reached, Reached]:
+        line, last, safe = carry
+        if not (wants_grad or search.needs_slope):
+            a = search.trial(line)
+            return search.tell(line, a, problem.value(problem.x + a * p), jnp.zeros_like(a)), last, safe
+        line, last, safe, _ = try_one(search, problem, p, line, safe)
+        return line, last._replace(aux=None), safe._replace(aux=None)
+
+    line, last, safe = jax.lax.while_loop(lambda c: ~c[0].over, step, (start, here, here))
+    from_last = takes_last(line)
+    end = pick(from_last, line.last, line.safe)
+    if verbose:
+        message = who + ": no good step. value {v}, slope {s}, last stepsize {a}, decrease missed by {d}"
+        shown = {"v": value, "s": slope, "a": line.last.stepsize, "d": search.missed(line, line.last)[0]}
+        jax.lax.cond(line.failed, lambda: jax.debug.print(message, **shown), lambda: None)  # type: ignore[call-overload]
+    return line, end.stepsize, end.value, pick(from_last, last, safe).grad
+
+
+def _wolfe(who: str, nested: LineSearch, flat: LineSearch, verbose: bool, by_slopes: bool) -> GradientTransformation:
+    def told(steps: Array, decrease: Array, curvature: Array, slope: Array) -> ZoomLinesearchInfo | SlopeLinesearchInfo:
+        if by_slopes:
+            return SlopeLinesearchInfo(steps, decrease, curvature, slope)
+        return ZoomLinesearchInfo(steps, decrease, curvature)
+
+    def init(params: Params) -> ScaleByZoomLinesearchState:
+        one = jnp.ones((), tree.zeros_vector(params).dtype)
+        inf = jnp.full_like(one, jnp.inf)
+        info = told(zero_count(), jnp.copy(inf), jnp.copy(inf), -jnp.copy(inf))
+        return ScaleByZoomLinesearchState(one, inf, tree.zeros_like(params), info)
+
+    def along(
+        problem: Objective, p: Array, g: Array, value: Array, state: ScaleByZoomLinesearchState
+    ) -> tuple[Array, ScaleByZoomLinesearchState]:
+        before = state.info.slope if isinstance(state.info, SlopeLinesearchInfo) else -jnp.inf
+        line, a, value, grad = _search(who, nested, problem, p, g, value, state.learning_rate, before, True, verbose)
+        info = told(line.count, *nested.missed(line, line.last), line.start.slope)
+        return a * p, ScaleByZoomLinesearchState(a, value, as_jax_grad(problem, grad), info)
+
+    return _searching(who, init, along, flat, ScaleByZoomLinesearchState)
+
+
+def _check(who: str, domain: Any, **hypers: Hyper | None) -> None:
+    for name, value in hypers.items():
+        if value is not None:
+            check_hyper(who, name, value, domain)

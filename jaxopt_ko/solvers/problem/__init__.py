@@ -1,0 +1,1 @@
+"""A problem as functions of one vector: objective, residuals, constraints, bounds, robust losses."""

@@ -1,0 +1,83 @@
+"""Boxes: lower <= x <= upper, element by element."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxopt_ko import errors
+from jaxopt_ko.compose.chain import apply_updates
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.numerics import is_complex
+from jaxopt_ko.types import Params, PyTree, Updates
+
+
+def box(who: str, params: Params, bounds: tuple[PyTree, PyTree] | None) -> tuple[Array, Array]:
+    """The bounds as two vectors, lower float[n] and upper float[n], in the order of `tree.ravel(params)`.
+
+    bounds: None, or a pair (lower, upper); each is None (no bound), one number for all, or a tree like params or
+    like its upper part, with None, a number or an array of the leaf's shape for each leaf. They are rounded to the
+    leaf's dtype, so that a rounded parameter stays in the box.
+
+    Raises TreeError for another structure or shape and, by the leaf's path, for bounds that are NaN or leave no
+    room, and for any of complex leaves. Traced ones that do are NaN in what is returned: a run between them fails by
+    its status.
+    """
+    lower, upper = (None, None) if bounds is None else errors.check_bound_pair(who, bounds)
+    leaves, treedef = tree.flatten(params)
+    low = _spread(who, "lower", lower, params, -np.inf)
+    high = _spread(who, "upper", upper, params, np.inf)
+    for index, pair in enumerate(zip(low, high, strict=True)):
+        if not any(isinstance(bound, jax.core.Tracer) or is_complex(bound.dtype) for bound in pair):
+            errors.check_interval(who, params, index, *map(np.asarray, pair))
+
+    def vector(column: list[Any]) -> Array:
+        full = [jnp.broadcast_to(b, np.shape(leaf)) for b, leaf in zip(column, leaves, strict=True)]
+        return tree.ravel(treedef.unflatten(full))[0]
+
+    a, b = vector(low), vector(high)
+    room = (a <= b) & (a < jnp.inf) & (b > -jnp.inf)
+    return jnp.where(room, a, jnp.nan), jnp.where(room, b, jnp.nan)
+
+
+def move(problem: Any, params: Params, to: Array, lower: Array, upper: Array) -> tuple[Updates, Array]:
+    """The step to add to params for P(to), and where it leads: params + step, never outside for its rounding."""
+    step = problem.unravel(jnp.clip(to, lower, upper) - problem.x)
+    at, _ = tree.ravel(apply_updates(params, step))
+    back = problem.unravel((at < lower).astype(at.dtype) - (at > upper).astype(at.dtype))
+    step = jax.tree.map(lambda s, b: s + b * jnp.abs(s) * jnp.finfo(s.dtype).eps, step, back)  # type: ignore[no-untyped-call]
+    return step, jnp.clip(tree.ravel(apply_updates(params, step))[0], lower, upper)
+
+
+def _spread(who: str, side: str, prefix: PyTree, params: Params, none: float) -> list[Any]:
+    """One bound for each leaf of params, in its dtype, a scalar or of its shape; `none` stands for None."""
+    spread: list[Any] = []
+
+    def repeat(bound: Any, part: PyTree) -> None:
+        spread.extend([bound] * len(jax.tree.leaves(part)))
+
+    try:
+        jax.tree.map(repeat, prefix, params, is_leaf=tree.is_none)
+    except ValueError:
+        errors.bound_structure(who, side, prefix, params)
+    for index, (bound, leaf) in enumerate(zip(spread, jax.tree.leaves(params), strict=True)):
+        errors.check_bound(who, side, params, index, bound, np.shape(leaf))
+        parts = is_complex(tree.dtype_of(leaf))
+        if parts and bound is not None:
+            errors.complex_bound(who, side, params, index, leaf)
+        spread[index] = _rounded(
+            (complex(none, none) if parts else none) if bound is None else bound, tree.dtype_of(leaf)
+        )
+    return spread
+
+
+def _rounded(bound: Any, dtype: Any) -> Any:
+    """The bound in another dtype; in NumPy unless it is an array of JAX's, so that it can be looked at."""
+    if isinstance(bound, jax.Array):
+        return bound.astype(dtype)
+    with np.errstate(over="ignore"):
+        return np.asarray(bound).astype(dtype)

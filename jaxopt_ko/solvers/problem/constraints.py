@@ -1,0 +1,91 @@
+"""A nonlinear program as functions of one vector.
+
+min f(x)  subject to  c_e(x) = 0,  c_i(x) <= 0,  lower <= x <= upper
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko import errors
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.method import taking
+from jaxopt_ko.core.numerics import joined
+from jaxopt_ko.solvers.problem.bounds import box
+from jaxopt_ko.solvers.problem.objective import objective
+from jaxopt_ko.types import Params, PyTree
+
+
+class Program(NamedTuple):
+    """f, c_e: R^n -> R^p and c_i: R^n -> R^q, stacked: F = (f, c_e, c_i)."""
+
+    x: Array  # float[n]  the parameters
+    unravel: Callable[[Array], Params]  # a vector as parameters
+    lower: Array  # float[n]
+    upper: Array  # float[n]
+    p: int
+    q: int
+    evaluate: Callable[[Array], tuple[Array, PyTree]]  # x -> F float[1+p+q], what f returns beside its value
+    derive: Callable[[Array, Array], tuple[Array, Array]]
+    # x, v -> dF/dx float[1+p+q,n] and the Hessian float[n,n] of v'F
+    unstack: Callable[[Array], tuple[PyTree, PyTree]]  # float[p+q] -> like c_e(x), like c_i(x)
+
+
+def program(
+    who: str,
+    params: Params,
+    value_fn: Callable[..., Any] | None,
+    equality: Callable[..., PyTree] | None = None,
+    inequality: Callable[..., PyTree] | None = None,
+    bounds: tuple[PyTree, PyTree] | None = None,
+    has_aux: bool = False,
+    words: Any = None,
+) -> Program:
+    """The functions of `params` as a Program; of `words` each gets those that it takes. None: no such constraints.
+
+    Raises what `objective` and `box` do; TreeError for constraints that are no real floating arrays.
+    """
+    made = objective(who, params, value_fn, has_aux, words)
+    lower, upper = box(who, params, bounds)
+    x, unravel = made.x, made.unravel
+
+    def constraint(name: str, function: Callable[..., PyTree] | None) -> Callable[[Array], PyTree]:
+        if function is None:
+            return lambda x: None
+        call = taking(errors.check_function(who, name, function), 1)
+
+        def at(x: Array) -> PyTree:
+            c = call(unravel(x), **(words or {}))
+            errors.check_constraint(who, name, c)
+            return c
+
+        return at
+
+    c_e, c_i = constraint("equality", equality), constraint("inequality", inequality)
+    (e, back_e), (i, back_i) = (
+        tree.ravel(jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(c, x))) for c in (c_e, c_i)
+    )
+
+    def evaluate(x: Array) -> tuple[Array, PyTree]:
+        f, aux = made.full(x)
+        parts = [f[None], *(tree.ravel(c(x))[0].astype(x.dtype) for c in (c_e, c_i))]
+        return joined(parts), aux
+
+    def derive(x: Array, v: Array) -> tuple[Array, Array]:
+        def both(x: Array) -> tuple[Array, Array]:
+            F, pull = jax.vjp(lambda x: evaluate(x)[0], x)
+            return F, pull(v)[0]
+
+        _, push = jax.linearize(both, x)
+        J, H = jax.vmap(push, out_axes=-1)(jnp.eye(x.size, dtype=x.dtype))
+        return J, 0.5 * (H + H.T)
+
+    def unstack(y: Array) -> tuple[PyTree, PyTree]:
+        return back_e(y[: e.size]), back_i(y[e.size :])
+
+    return Program(x, unravel, lower, upper, e.size, i.size, evaluate, derive, unstack)

@@ -1,0 +1,73 @@
+"""The problem a solver is given, as a function of one vector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko import errors
+from jaxopt_ko.compose.chain import apply_updates
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.method import takes, taking
+from jaxopt_ko.types import Params, PyTree
+
+CONSTRAINTS = ("equality", "inequality", "bounds")
+Evaluation = tuple[Array, PyTree, Array]  # value float[], aux, gradient float[n]
+
+
+class Objective(NamedTuple):
+    """f: R^n -> R, at hand as a function of vectors."""
+
+    x: Array  # float[n]  the parameters
+    unravel: Callable[[Array], Params]  # a vector as parameters
+    reach: Callable[[Array, Array], Array]  # x, p -> where the step p leads: x + p, rounded as the parameters are
+    value: Callable[[Array], Array]  # f(x), float[]
+    full: Callable[[Array], tuple[Array, PyTree]]  # f(x) and what else the function returns
+    evaluate: Callable[[Array], Evaluation]  # f(x), what else the function returns, and f's gradient
+    linearize: Callable[[Array], tuple[Array, PyTree, Callable[[], Array]]]  # the gradient only when called for
+
+
+def as_jax_grad(problem: Objective, g: Array) -> Params:
+    """A gradient as jax.grad has it: of complex parameters, the conjugate of the direction of ascent."""
+    return tree.ascent(problem.unravel(g))
+
+
+def objective(
+    who: str, params: Params, value_fn: Callable[..., Any] | None, has_aux: bool = False, words: Any = None
+) -> Objective:
+    """`value_fn(params, **words)` as an Objective; of `words` it gets those that it takes.
+
+    Raises MissingArgumentError without value_fn; TreeError if its value is not one real number; TransformationError
+    for constraints among the words: who takes some does not hand them on.
+    """
+    if value_fn is None:
+        errors.missing_argument(who, "value_fn", "Pass value_fn=..., the function of the parameters to minimize")
+    function = errors.check_function(who, "value_fn", value_fn)
+    x, unravel = tree.ravel(params)
+    call = taking(function, 1)
+    given = [name for name in CONSTRAINTS if (words or {}).get(name) is not None]
+    errors.check_heeded(who, [name for name in given if not takes(function, name)])
+
+    def full(x: Array) -> tuple[Array, PyTree]:
+        result = call(unravel(x), **(words or {}))
+        value, aux = errors.check_aux(who, result) if has_aux else (result, None)
+        return jnp.asarray(errors.check_objective(who, value)).astype(x.dtype), aux
+
+    def evaluate(x: Array) -> Evaluation:
+        (value, aux), gradient = jax.value_and_grad(full, has_aux=True)(x)
+        return value, aux, gradient
+
+    def linearize(x: Array) -> tuple[Array, PyTree, Callable[[], Array]]:
+        value, pull, aux = jax.vjp(full, x, has_aux=True)
+        return value, aux, lambda: pull(jnp.ones_like(value))[0]
+
+    def rounded(x: Array, p: Array) -> Array:
+        return tree.ravel(apply_updates(unravel(x), unravel(p)))[0]
+
+    plain = all(tree.dtype_of(leaf) == x.dtype for leaf in jax.tree.leaves(params))
+    reach = jnp.add if plain else rounded
+    return Objective(x, unravel, reach, lambda x: full(x)[0], full, evaluate, linearize)

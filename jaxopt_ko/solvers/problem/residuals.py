@@ -1,0 +1,184 @@
+"""The least-squares problem a solver is given, as functions of one vector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxopt_ko import errors
+from jaxopt_ko.compose.chain import apply_updates
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.method import taking
+from jaxopt_ko.core.numerics import is_complex, safe_sqrt, value_at
+from jaxopt_ko.solvers.problem.bounds import box
+from jaxopt_ko.solvers.problem.robust_losses import Rho, robust
+from jaxopt_ko.types import Params, PyTree, Updates
+
+Box = tuple[Array, Array]  # lower float[n], upper float[n]
+SHARE = 0.2  # of |D x|, at least, for each D_j |x_j|
+
+
+class Residuals(NamedTuple):
+    """r: R^n -> R^m and the f that is made of it, at hand as functions of vectors."""
+
+    x: Array  # float[n]  the parameters, moved into the box
+    box: Box | None  # None without bounds
+    unravel: Callable[[Array], Params]  # a vector as parameters
+    home: Updates  # the step from the parameters to x, zero if they are in the box
+    inside: Array  # bool[]  are they?
+    move: Callable[[Array], tuple[Updates, Array]]  # p -> the step from the parameters to x + p, where it leads
+    residual: Callable[[Array], tuple[Array, PyTree]]  # r(x) float[m], aux
+    linearize: Callable[[Array], tuple[Array, PyTree, Callable[[], Array]]]  # r, aux, J float[m,n] when called for
+    cost: Callable[[Array], Array]  # r -> f, float[]
+    correct: Callable[[Array, Array], tuple[Array, Array]]  # r, J -> r~, J~ of the loss
+
+
+def residuals(
+    who: str,
+    params: Params,
+    residual_fn: Callable[..., Any] | None = None,
+    *,
+    jacobian_fn: Callable[..., Any] | None = None,
+    loss: str | Rho = "linear",
+    loss_scale: Any = 1.0,
+    bounds: tuple[PyTree, PyTree] | None = None,
+    has_aux: bool = False,
+    **words: Any,
+) -> Residuals:
+    """`residual_fn(params, **words)` as Residuals; of `words` both functions get those that they take.
+
+    Raises MissingArgumentError without residual_fn; TreeError for residuals that are one number, too few, or no real
+    floating arrays, for a Jacobian of another shape, and what `robust` and `box` raise.
+    """
+    if residual_fn is None:
+        errors.missing_argument(who, "residual_fn", "Pass residual_fn=..., a function of the parameters")
+    x, unravel = tree.ravel(params)
+    call = taking(errors.check_function(who, "residual_fn", residual_fn), 1)
+    lower_upper = None if bounds is None else box(who, params, bounds)
+    f = robust(who, loss, loss_scale, x.dtype)
+
+    def returned(p: Params) -> tuple[PyTree, PyTree]:
+        result = call(p, **words)
+        r, aux = errors.check_aux(who, result) if has_aux else (result, None)
+        errors.check_residuals(who, r, x.size, linear=loss == "linear")
+        return r, aux
+
+    def residual(x: Array) -> tuple[Array, PyTree]:
+        r, aux = returned(unravel(x))
+        return tree.ravel(r)[0].astype(x.dtype), aux
+
+    def linearize(x: Array) -> tuple[Array, PyTree, Callable[[], Array]]:
+        r, push, aux = jax.linearize(residual, x, has_aux=True)
+        return r, aux, lambda: jax.vmap(push, out_axes=-1)(jnp.eye(x.size, dtype=x.dtype))
+
+    if jacobian_fn is not None and any(is_complex(tree.dtype_of(leaf)) for leaf in jax.tree.leaves(params)):
+        errors.complex_jacobian(who)
+
+    def with_given(x: Array) -> tuple[Array, PyTree, Callable[[], Array]]:
+        given = taking(errors.check_function(who, "jacobian_fn", jacobian_fn), 1)
+        r, aux = returned(unravel(x))
+
+        def matrix() -> Array:
+            return _dense(who, given(unravel(x), **words), r, params).astype(x.dtype)
+
+        return tree.ravel(r)[0].astype(x.dtype), aux, matrix
+
+    start = x
+    if lower_upper is not None:
+        x = jnp.clip(x, *lower_upper)
+
+    def move(p: Array) -> tuple[Updates, Array]:
+        if lower_upper is None:
+            step = unravel(p)
+            return step, tree.ravel(apply_updates(params, step))[0]
+        lower, upper = lower_upper
+        to = jnp.where(p <= lower - x, lower, jnp.where(p >= upper - x, upper, x + p))
+        step = unravel(to - start)
+        at, _ = tree.ravel(apply_updates(params, step))  # which may be outside, by its rounding
+        back = unravel((at < lower).astype(at.dtype) - (at > upper).astype(at.dtype))
+        step = jax.tree.map(lambda s, b: s + b * jnp.abs(s) * float(np.finfo(s.dtype).eps), step, back)
+        return step, jnp.clip(tree.ravel(apply_updates(params, step))[0], lower, upper)
+
+    return Residuals(
+        x, lower_upper, unravel, unravel(x - start), jnp.all(x == start), move, residual,
+        linearize if jacobian_fn is None else with_given, f.cost, f.correct,
+    )  # fmt: skip
+
+
+def _dense(who: str, jacobian: PyTree, r: PyTree, params: Params) -> Array:
+    """float[m,n] of that matrix itself, or of a tree like r of trees like params, as jax.jacobian makes it."""
+    (rows, outer), (columns, inner) = tree.flatten(r), tree.flatten(params)
+    m, n = (sum(int(np.size(leaf)) for leaf in leaves) for leaves in (rows, columns))
+    if hasattr(jacobian, "shape") and np.shape(jacobian) == (m, n):
+        errors.check_leaf(who, "Jacobian", jacobian, 0, jacobian)
+        return jnp.asarray(jacobian)
+    try:
+        blocks = [inner.flatten_up_to(part) for part in outer.flatten_up_to(jacobian)]
+    except (ValueError, TypeError):
+        errors.jacobian_structure(who, jacobian, m, n)
+    for a, part in zip(rows, blocks, strict=True):
+        for b, block in zip(columns, part, strict=True):
+            errors.check_block(who, block, (*np.shape(a), *np.shape(b)), m, n)
+    wide = tree.compute_dtype(*(tree.dtype_of(block) for part in blocks for block in part))
+    strips = [
+        jnp.concatenate([jnp.asarray(block).astype(wide).reshape(np.size(a), -1) for block in part], axis=1)
+        for a, part in zip(rows, blocks, strict=True)
+    ]
+    return jnp.concatenate(strips, axis=0)
+
+
+def active(x: Array, g: Array, box: Box | None) -> Array:
+    """bool[n]: the elements of x at a bound that f's gradient g keeps there, and those that have no room."""
+    if box is None:
+        return jnp.zeros(x.shape, bool)
+    lower, upper = box
+    return ((x <= lower) & (g > 0)) | ((x >= upper) & (g < 0)) | (lower >= upper)
+
+
+def cosine(g: Array, norms: Array, f: Array, x: Array, box: Box | None) -> Array:
+    """The largest |cosine| between r and a column of J: 0 at a stationary point, whatever the units.
+
+    g: J'r. norms: of J's columns. In a box no element counts for more than its bound lets it go.
+    """
+    slope = jnp.abs(g)
+    if box is not None:
+        room = jnp.where(g > 0, x - box[0], box[1] - x)
+        slope = jnp.minimum(slope, jnp.where(jnp.isfinite(room), norms * norms * room, jnp.inf))
+    product = norms * jnp.sqrt(2 * f)
+    return jnp.max(jnp.where(product > 0, slope / jnp.where(product > 0, product, 1), 0), initial=0.0)
+
+
+def scale(norms: Array, sizes: Array) -> Array:
+    """D: norms, the largest so far of each column of J, but enough to hold each x_j within 1 / SHARE of its size.
+
+    sizes: the largest |x_j| so far. D_j sizes_j >= SHARE |D x|, so that |D p| <= Delta leaves no variable that r does
+    not depend on now to be carried off.
+    """
+    whole = safe_sqrt(jnp.sum((norms * sizes) ** 2))
+    return jnp.maximum(norms, jnp.where(sizes > 0, SHARE * whole / jnp.where(sizes > 0, sizes, 1), 0))
+
+
+def column_norms(J: Array) -> Array:
+    """float[n]."""
+    norms: Array = safe_sqrt(jnp.sum(J * J, axis=0))
+    return norms
+
+
+def tolerance(tol: Any, default: float, count: Array, dtype: Any) -> Array:
+    """tol, or as many eps if it is None."""
+    return jnp.asarray(default * float(np.finfo(dtype).eps) if tol is None else value_at(tol, count), dtype)
+
+
+def positive(x: Array) -> Array:
+    """x where it is positive, else 1: a divisor."""
+    return jnp.where(x > 0, x, 1)
+
+
+def at_most(radius: Array, length: Array) -> Array:
+    """What to shorten a step of this length with."""
+    return jnp.where(length > radius, radius, 1) / jnp.where(length > radius, length, 1)

@@ -1,0 +1,9 @@
+"""Around a training loop: fit, data, normalization, microbatches."""
+
+from jaxopt_ko.training.distributions import multi_normal
+from jaxopt_ko.training.microbatching import microbatch
+from jaxopt_ko.training.normalization import BatchNorm, BatchNormParams, BatchNormState, batch_norm
+
+__all__ = [
+    "BatchNorm", "BatchNormParams", "BatchNormState", "batch_norm", "microbatch", "multi_normal",
+]  # fmt: skip

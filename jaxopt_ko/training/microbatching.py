@@ -1,0 +1,258 @@
+"""A function of a batch, evaluated on small parts one after the other: less memory, the same result."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko import errors
+from jaxopt_ko.core import tree
+from jaxopt_ko.types import PyTree
+
+__all__ = ["AccumulationType", "Accumulator", "micro_grad", "micro_vmap", "microbatch", "reshape_batch_axis"]
+
+Function = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Accumulator:
+    """How the results x_0, x_1, … of the parts become one: finalize(update(… update(init(x_0), x_0, 0) …))."""
+
+    init: Callable[[PyTree], PyTree]  # abstract x_0 -> carry
+    update: Callable[[PyTree, PyTree, Any], PyTree]  # (carry, x_i, i) -> carry
+    finalize: Callable[[PyTree], PyTree]  # carry -> result
+    aggregate: Callable[[PyTree], PyTree]  # x with examples first -> x, within one part; for `micro_vmap`
+
+
+class AccumulationType(enum.Enum):
+    """The usual accumulators; sums and means are kept in float32 at least, whatever the results' dtype."""
+
+    MEAN = enum.auto()  # sum over the parts / number of parts
+    SUM = enum.auto()  # sum over the parts
+    RUNNING_MEAN = enum.auto()  # mean of the parts seen, for num_real_microbatches
+    CONCAT = enum.auto()  # one after the other along the first axis, in the batch's order
+
+
+class IndividualOutputs(NamedTuple):
+    """What `micro_grad` returns beside the gradient, examples first."""
+
+    values: Any  # of the function
+    metrics: PyTree  # of the gradients
+    aux: PyTree  # of the function
+
+
+def reshape_batch_axis(tree: PyTree, microbatch_size: int, axis: int = 0) -> PyTree:
+    """The batch axis of every leaf as two, (parts, microbatch_size).
+
+    Example i goes to part i % parts: a batch sharded over devices keeps each part on all of them.
+    """
+
+    def split(x: Any) -> Array:
+        shape = (*x.shape[:axis], microbatch_size, -1, *x.shape[axis + 1 :])
+        return jnp.swapaxes(jnp.asarray(x).reshape(shape), axis, axis + 1)
+
+    return jax.tree.map(split, tree)
+
+
+@errors.options
+def microbatch(
+    fun: Function,
+    argnums: int | Sequence[int],
+    microbatch_size: int | None,
+    accumulator: Any = AccumulationType.SUM,
+    *,
+    argnames: str | Sequence[str] = (),
+    in_axes: int | Sequence[int] = 0,
+    num_real_microbatches: int | Array | None = None,
+) -> Function:
+    """`fun` on parts of microbatch_size examples in turn; None: on the whole batch.
+
+    argnums, argnames: the arguments with a batch axis, in_axes: which one. accumulator: an AccumulationType or
+    Accumulator, or a prefix of the result's tree with one at each leaf. num_real_microbatches: stop after so many
+    parts, which may be traced; without it the result has derivatives in reverse mode.
+
+    Raises TreeError for batch axes of different sizes or not divided by microbatch_size.
+    """
+    if microbatch_size is None:
+        return fun
+    size = errors.check_size("microbatch", "microbatch_size", microbatch_size)
+    numbers = [argnums] if isinstance(argnums, int) else list(argnums)
+    names = [argnames] if isinstance(argnames, str) else list(argnames)
+    where: list[int | str] = [*numbers, *names]
+    axes = [in_axes] * len(where) if isinstance(in_axes, int) else list(in_axes)
+
+    def in_parts(*args: Any, **kwargs: Any) -> Any:
+        def given(place: int | str) -> Any:
+            return kwargs[place] if isinstance(place, str) else args[place]
+
+        sizes = [x.shape[axis] for place, axis in zip(where, axes, strict=True) for x in jax.tree.leaves(given(place))]
+        errors.check_parts("microbatch", sizes, size)
+        parts = sizes[0] // size
+        split = [reshape_batch_axis(given(place), size, axis) for place, axis in zip(where, axes, strict=True)]
+
+        def part(i: Any) -> Any:
+            new_args, new_kwargs = list(args), dict(kwargs)
+            for place, axis, full in zip(where, axes, split, strict=True):
+                mine = jax.tree.map(lambda x, a=axis: jax.lax.dynamic_index_in_dim(x, i, a, keepdims=False), full)
+                if isinstance(place, str):
+                    new_kwargs[place] = mine
+                else:
+                    new_args[place] = mine
+            return fun(*new_args, **new_kwargs)
+
+        shapes = jax.eval_shape(part, jnp.zeros((), jnp.int32))
+        seen = parts if num_real_microbatches is None else num_real_microbatches
+        whole = _composed(accumulator, shapes, parts, seen)
+        carry = jax.lax.fori_loop(0, seen, lambda i, c: whole.update(c, part(i), i), whole.init(shapes))
+        return whole.finalize(carry)
+
+    return in_parts
+
+
+@errors.options
+def micro_vmap(
+    fun: Function,
+    in_axes: int | Sequence[int | None] = 0,
+    out_axes: Any = 0,
+    *,
+    microbatch_size: int | None = None,
+    vmap_fn: Callable[..., Function] = jax.vmap,
+    accumulator: Any = AccumulationType.CONCAT,
+    num_real_microbatches: int | Array | None = None,
+) -> Function:
+    """jax.vmap in parts of microbatch_size, with the results concatenated, or summed or averaged as they come.
+
+    in_axes: for each argument its axis or None, no trees; keyword arguments are mapped over their first. out_axes: 0.
+    """
+    errors.check_first_axis("micro_vmap", "out_axes", out_axes)
+    axes = [in_axes] if isinstance(in_axes, int) else list(in_axes)
+
+    def mapped(*args: Any, kwargs: dict[str, Any]) -> Any:
+        output = vmap_fn(fun, axes if len(axes) > 1 else axes[0], 0)(*args, **kwargs)
+        return _composed(accumulator, output, 1, 1).aggregate(output)
+
+    numbers = [i for i, axis in enumerate(axes) if axis is not None]
+    in_parts = microbatch(
+        mapped,
+        numbers,
+        microbatch_size,
+        accumulator,
+        argnames="kwargs",
+        in_axes=[axis for axis in axes if axis is not None] + [0],
+        num_real_microbatches=num_real_microbatches,
+    )
+
+    def whole(*args: Any, **kwargs: Any) -> Any:
+        return in_parts(*args, kwargs=kwargs)
+
+    return whole
+
+
+@errors.options
+def micro_grad(
+    fun: Function,
+    has_aux: bool = False,
+    argnums: int | Sequence[int] = 0,
+    *,
+    batch_argnums: int | Sequence[int] = 1,
+    keep_batch_dim: bool = True,
+    microbatch_size: int | None = None,
+    accumulator: Any = AccumulationType.SUM,
+    transform_fn: Callable[[PyTree], PyTree] = lambda x: x,
+    metrics_fn: Callable[[PyTree], PyTree] = lambda x: None,
+    num_real_microbatches: int | Array | None = None,
+) -> Callable[..., tuple[PyTree, IndividualOutputs]]:
+    """Gradients of single examples, transformed (clipped, squared), then summed: (gradient, IndividualOutputs).
+
+    fun(params, batch, …) -> value, or (value, aux) with has_aux; it sees batches of one, or with
+    keep_batch_dim=False examples without a batch axis. batch_argnums: the arguments with a batch axis, first.
+    metrics_fn: kept for each example, made of its gradient before transform_fn.
+    """
+    numbers = [batch_argnums] if isinstance(batch_argnums, int) else list(batch_argnums)
+    with_aux = fun if has_aux else lambda *args, **kwargs: (fun(*args, **kwargs), None)
+    value_and_grad = jax.value_and_grad(with_aux, argnums, has_aux=True)
+
+    def one(*args: Any, **kwargs: Any) -> Any:
+        (value, aux), grad = value_and_grad(*args, **kwargs)
+        return transform_fn(grad), IndividualOutputs(value, metrics_fn(grad), aux)
+
+    axes = [0 if i in numbers else None for i in range(max(numbers) + 1)]
+    kinds = (accumulator, AccumulationType.CONCAT)
+
+    def whole(*args: Any, **kwargs: Any) -> Any:
+        given = list(args)
+        if keep_batch_dim:
+            for i in numbers:
+                given[i] = jax.tree.map(lambda x: jnp.expand_dims(x, 1), args[i])
+        rest = axes + [None] * (len(args) - len(axes))
+        return micro_vmap(
+            one,
+            rest,
+            microbatch_size=microbatch_size,
+            accumulator=kinds,
+            num_real_microbatches=num_real_microbatches,
+        )(*given, **kwargs)
+
+    return whole
+
+
+# ---- accumulators ---------------------------------------------------------------------------------------
+
+
+def _composed(kinds: Any, like: PyTree, parts: int, seen: Any) -> Accumulator:
+    """One accumulator for a whole result from those of a prefix of its tree."""
+    flat, treedef = tree.flatten(kinds)
+    branches = treedef.flatten_up_to(like)
+    for kind in flat:
+        errors.check_accumulator("microbatch", kind, (Accumulator, AccumulationType))
+    each = [k if isinstance(k, Accumulator) else _usual(k, x, parts, seen) for k, x in zip(flat, branches, strict=True)]
+    return Accumulator(
+        init=lambda x: [a.init(y) for a, y in zip(each, treedef.flatten_up_to(x), strict=True)],
+        update=lambda c, x, i: [a.update(b, y, i) for a, b, y in zip(each, c, treedef.flatten_up_to(x), strict=True)],
+        finalize=lambda c: treedef.unflatten([a.finalize(b) for a, b in zip(each, c, strict=True)]),
+        aggregate=lambda x: treedef.unflatten(
+            [a.aggregate(y) for a, y in zip(each, treedef.flatten_up_to(x), strict=True)]
+        ),
+    )
+
+
+def _usual(kind: AccumulationType, like: PyTree, parts: int, seen: Any) -> Accumulator:
+    """The accumulator of that name for results of these shapes."""
+    if kind is AccumulationType.CONCAT:
+        return Accumulator(
+            init=lambda x: jax.tree.map(lambda y: jnp.zeros((parts, *y.shape), y.dtype), x),
+            update=lambda c, x, i: jax.tree.map(lambda b, y: b.at[i].set(y), c, x),
+            finalize=lambda c: jax.tree.map(lambda b: jnp.swapaxes(b, 0, 1).reshape(-1, *b.shape[2:]), c),
+            aggregate=lambda x: x,
+        )
+    if kind is not AccumulationType.SUM:
+        errors.check_leaves("microbatch", "averaged results", like)
+
+    def add(c: Array, x: Array, i: Any) -> Array:
+        x = _wide(x)
+        return c + (x - c) / jnp.asarray(i + 1).astype(c.dtype) if kind is AccumulationType.RUNNING_MEAN else c + x
+
+    def end(c: Array, x: Any) -> Array:
+        return (c / jnp.asarray(seen).astype(c.dtype) if kind is AccumulationType.MEAN else c).astype(x.dtype)
+
+    reduce = jnp.sum if kind is AccumulationType.SUM else jnp.mean
+    return Accumulator(
+        init=lambda x: jax.tree.map(lambda y: jnp.zeros(y.shape, _wide_dtype(y)), x),
+        update=lambda c, x, i: jax.tree.map(lambda b, y: add(b, y, i), c, x),
+        finalize=lambda c: jax.tree.map(end, c, like),
+        aggregate=lambda x: jax.tree.map(lambda y: reduce(y, axis=0), x),
+    )
+
+
+def _wide_dtype(x: Any) -> Any:
+    return tree.compute_dtype(x.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x.dtype
+
+
+def _wide(x: Array) -> Array:
+    return x.astype(_wide_dtype(x))

@@ -1,0 +1,173 @@
+"""The learning rate and the step that a state stands at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxopt_ko import errors
+from jaxopt_ko.core.hyperparameters import Clocked, clocks_shown
+from jaxopt_ko.core.numerics import scalar_dtype, value_at
+from jaxopt_ko.core.tree_fields import AnyParams
+from jaxopt_ko.types import GradientTransformation, Hyper, State
+
+NAME = "learning_rate"
+COUNTS = ("count", "gradient_step", "step", "t")  # the fields in which states count the steps that they have made
+OTHER_COUNTS = ("ReduceLROnPlateauState",)  # whose `count` is of something else
+
+
+class _Rate(NamedTuple):
+    """One learning rate of an optimizer."""
+
+    path: str  # of its state
+    hyper: Hyper  # as it was given, or as the state holds it
+    count: Any  # int32[]  steps made; None where nothing counts
+
+    def value(self, count: Any) -> jax.Array:
+        """float[]: at the last of so many steps."""
+        last: Any = None if count is None else jnp.maximum(count - 1, 0)
+        return value_at(self.hyper, last, "learning_rate", self.path or NAME).astype(scalar_dtype())
+
+
+def learning_rate(state: State, tx: GradientTransformation | None = None) -> jax.Array:
+    """float[]: the learning rate of the last step; before the first, that of the first.
+
+    learning_rate(state, tx) for any optimizer `tx` made here, under jit, vmap and scan, too: a constant as it was
+    given, a schedule at the state's own count, what `inject_hyperparams` keeps as it stands in the state: so also
+    what was set there by hand. learning_rate(state) where the state holds the rate, as that of inject_hyperparams
+    does, or the step length that a line search found. It is the hyperparameter alone, without what a method
+    multiplies it by (prodigy's estimate, the factor of reduce_on_plateau).
+
+    rate = learning_rate(state, tx)      # to be logged, say
+
+    One rate or schedule at several places (muon's, for its matrices and for the rest) is one, read where it has gone
+    furthest. Raises StateError if there are several, with their places: `learning_rates` gives them all; if there is
+    none; if the state does not hold it and tx is not given; or if the state is not that of tx.
+    """
+    found: dict[Any, list[_Rate]] = {}
+    for rate in _rates("learning_rate", state, tx):
+        same = [key for key in found if _same(found[key][0].hyper, rate.hyper)]
+        found.setdefault(same[0] if same else len(found), []).append(rate)
+    if len(found) > 1:
+        one_each = {rates[0].path: str(rates[0].hyper) for rates in found.values()}
+        errors.several_rates("learning_rate", one_each)
+    (rates,) = found.values()
+    counts = [rate.count for rate in rates if rate.count is not None]
+    return rates[0].value(_furthest(counts) if counts else None)
+
+
+def learning_rates(state: State, tx: GradientTransformation | None = None) -> dict[str, jax.Array]:
+    """Every learning rate, float[], by its place in the state, as `learning_rate` has the one.
+
+    learning_rates(state, partition({"hidden": sgd(0.02), "rest": adamw(3e-4)}, labels))
+    # {"inner_states/hidden/inner_state/1": 0.02, "inner_states/rest/inner_state/2": 3e-4}
+    """
+    return {rate.path: rate.value(rate.count) for rate in _rates("learning_rates", state, tx)}
+
+
+def step_count(state: State) -> jax.Array:
+    """int32[]: the steps that a state has made, as it counts them itself.
+
+    Of several counts those nearest to the state's root, and of these the largest. `MultiSteps` counts the steps of
+    its optimizer, not the gradients; apply_if_finite the steps that were taken. Raises StateError where nothing
+    counts: plain sgd, say, has no need to.
+    """
+    counts = list(_counts(state, 0))
+    if not counts:
+        errors.no_count("step_count", state)
+    nearest = min(depth for depth, _ in counts)
+    return _furthest([count for depth, count in counts if depth == nearest])
+
+
+def _furthest(counts: list[Any]) -> jax.Array:
+    most = jnp.asarray(counts[0])
+    for count in counts[1:]:
+        most = jnp.maximum(most, count)
+    return most
+
+
+def _same(one: Hyper, other: Hyper) -> bool:
+    """Do two hyperparameters have the same value at every step, as far as can be told now?"""
+    if one is other:
+        return True
+    if callable(one) or callable(other) or any(isinstance(x, jax.core.Tracer) for x in (one, other)):
+        return False
+    return bool(jnp.all(jnp.asarray(one) == jnp.asarray(other)))
+
+
+# ---- through a state ------------------------------------------------------------------------------------
+
+
+def _rates(who: str, state: State, tx: Any) -> list[_Rate]:
+    """All of them; those that the state holds if none is a hyperparameter of tx."""
+    found: list[_Rate] = []
+    if tx is not None:
+        errors.check_pair(who, "tx", tx)
+        with clocks_shown():
+            made = tx.init(AnyParams())
+        found = list(_given(who, made, state, ()))
+    found = found or list(_held(state, ()))
+    if not found:
+        errors.no_rate(who, tx is not None)
+    return found
+
+
+def _given(who: str, made: Any, state: Any, path: tuple[str, ...]) -> Iterator[_Rate]:
+    """Those of the clocks in a state as its optimizer's init makes it, `made`."""
+    while isinstance(made, Clocked):
+        if NAME in made.clock.hypers:
+            yield _Rate("/".join(path), made.clock.hypers[NAME], made.clock.counted(state))
+        made = made.state
+    if _injected(made):
+        yield _Rate("/".join(path), _part(who, _part(who, state, "hyperparams", path), NAME, path), None)
+        return
+    for name, part in _parts(made):
+        yield from _given(who, part, _part(who, state, name, path), (*path, str(name)))
+
+
+def _held(state: Any, path: tuple[str, ...]) -> Iterator[_Rate]:
+    """Those that are themselves in a state."""
+    if _injected(state):
+        yield _Rate("/".join(path), state.hyperparams[NAME], None)
+        return
+    for name, part in _parts(state):
+        if name == NAME and hasattr(state, "_fields"):
+            yield _Rate("/".join(path), part, None)
+        else:
+            yield from _held(part, (*path, str(name)))
+
+
+def _injected(node: Any) -> bool:
+    """The state of inject_hyperparams, with a learning rate in it?"""
+    return isinstance(hypers := getattr(node, "hyperparams", None), Mapping) and NAME in hypers
+
+
+def _counts(node: Any, depth: int) -> Iterator[tuple[int, Any]]:
+    for name, part in _parts(node):
+        counts = name in COUNTS and hasattr(node, "_fields") and type(node).__name__ not in OTHER_COUNTS
+        if counts and jnp.issubdtype(getattr(part, "dtype", float), jnp.integer):
+            yield depth, part
+        elif not isinstance(part, jax.Array):
+            yield from _counts(part, depth + 1)
+
+
+def _parts(node: Any) -> Iterator[tuple[Any, Any]]:
+    """The parts of a container that states are made of, by name."""
+    if isinstance(node, tuple | list):
+        yield from zip(getattr(node, "_fields", range(len(node))), node, strict=True)
+    elif isinstance(node, Mapping):
+        yield from node.items()
+
+
+def _part(who: str, node: Any, name: Any, path: tuple[str, ...]) -> Any:
+    """The part of that name of the state itself, which may be a dict or a list where a tuple was saved."""
+    if isinstance(node, Mapping) and (name in node or str(name) in node):
+        return node[name] if name in node else node[str(name)]
+    if isinstance(name, str) and hasattr(node, name):
+        return getattr(node, name)
+    if isinstance(name, int) and isinstance(node, tuple | list) and name < len(node):
+        return node[name]
+    return errors.foreign_state(who, "/".join(path), node)
