@@ -32,7 +32,7 @@ def methods():
         if inspect.isfunction(thing) and name not in PIECES:
             makes = "GradientTransformation" in str(inspect.signature(thing).return_annotation)
             room = inspect.unwrap(thing).__globals__["__name__"].split(".")[1]
-            if room == "program" or (makes and room in ("optimizers", "solvers")):
+            if name.endswith("_program") or (makes and room in ("optimizers", "solvers")):
                 yield name
 
 

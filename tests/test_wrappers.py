@@ -402,7 +402,7 @@ def held(opt):
         jo.generalized_primal_averaging(held(jo.sgd(0.1)), params_at="z"),
         jo.ema_nesterov(held(jo.sgd(0.1)), 0.5, 0.9),
     ],
-    ids=lambda opt: jo.lift.name_of(opt),
+    ids=lambda opt: jo.core.method.name_of(opt),
 )
 def test_counters_and_keys_among_the_frozen(opt):
     """Their gradients may be None, or float0, as jax.grad makes them, or anything of their kind, zeros say."""
@@ -422,7 +422,7 @@ def test_counters_and_keys_among_the_frozen(opt):
     for g in (dict.fromkeys(params), jax.tree.map(jnp.zeros_like, params)):
         u, _ = opt.update({**g, "w": jnp.ones(2)}, state, last)
         jax.tree.map(np.testing.assert_array_equal, others(jo.apply_updates(last, u)), others(params))
-    if "average" in jo.lift.name_of(opt) + str(jax.tree.structure(state)):
+    if "average" in jo.core.method.name_of(opt) + str(jax.tree.structure(state)):
         seen = jo.eval_params(state, last)
         assert seen["key"] is last["key"] and seen["n"] is last["n"]
 
