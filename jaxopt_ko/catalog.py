@@ -1013,13 +1013,13 @@ def state_bytes(row: Row, n: int, m: int) -> int:
 
 
 def _problem(row: Row, x: jax.Array, m: int) -> dict[str, Any]:
-    """The words that the method's init takes."""
+    """The arguments that the method's init takes."""
     rows = jnp.ones((m, x.size), x.dtype)
-    words: dict[str, dict[str, Any]] = {
+    extra_args: dict[str, dict[str, Any]] = {
         "value_fn": {"value_fn": lambda p: jnp.sum(p * p)},
         "residual_fn": {"residual_fn": lambda p: rows @ p},
         "operator": {"operator": lambda p: p, "b": x},
         "constraints": {"inequality": lambda p: rows @ p},
         "matrices": {"c": x, "G": rows, "h": rows[:, 0]},
     }
-    return {name: word for need in row.needs for name, word in words.get(need, {}).items()}
+    return {name: word for need in row.needs for name, word in extra_args.get(need, {}).items()}

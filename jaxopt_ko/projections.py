@@ -164,10 +164,10 @@ def projection_transport(X: Array, row_sums: Array, column_sums: Array) -> Array
 
     The two must have the same total, and no negative elements. Li, Sun & Toh, arXiv 1702.05934, algorithm 1.
     """
-    who = "projection_transport"
-    errors.check_order(who, X)
-    errors.check_shape(who, "row_sums", row_sums, (np.shape(X)[0],))
-    errors.check_shape(who, "column_sums", column_sums, (np.shape(X)[1],))
+    name = "projection_transport"
+    errors.check_order(name, X)
+    errors.check_shape(name, "row_sums", row_sums, (np.shape(X)[0],))
+    errors.check_shape(name, "column_sums", column_sums, (np.shape(X)[1],))
     wide = _wide(X)
     return _transport(*(jnp.asarray(a).astype(wide) for a in (X, row_sums, column_sums))).astype(trees.dtype_of(X))
 
@@ -283,18 +283,18 @@ def _sums_solver(D: Array, damping: Any = 0.0) -> Callable[[Array], Array]:
     return solve
 
 
-def _two(who: str, x: PyTree, a: PyTree) -> tuple[Array, Any, Array]:
-    errors.check_same_trees(who, "a", a, "x", x)
+def _two(name: str, x: PyTree, a: PyTree) -> tuple[Array, Any, Array]:
+    errors.check_same_trees(name, "a", a, "x", x)
     v, unravel = trees.ravel(x)
     return v, unravel, trees.ravel(a)[0].astype(v.dtype)
 
 
-def _like(who: str, name: str, bound: PyTree, reference: PyTree) -> PyTree:
+def _like(name: str, argument: str, bound: PyTree, reference: PyTree) -> PyTree:
     """A bound as a tree like `reference`: one number stands for all."""
     if trees.structure(bound) == trees.structure(0) and jnp.ndim(bound) == 0:
         return jax.tree.map(lambda _: bound, reference)
     if trees.structure(bound) != trees.structure(reference):
-        errors.structure_mismatch(who, name, bound, "x", reference)
+        errors.structure_mismatch(name, argument, bound, "x", reference)
     return bound
 
 

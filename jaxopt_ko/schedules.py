@@ -76,24 +76,24 @@ __all__ = [
 # ---- arguments: each type carries its check -------------------------------------------------------------
 
 P = ParamSpec("P")
-Check: TypeAlias = Callable[[str, str, Any], Any]  # (who, name, value) -> value, or an error
+Check: TypeAlias = Callable[[str, str, Any], Any]  # (name, argument, value) -> value, or an error
 
 
-def _must(kind: type[Exception], holds: bool, who: str, name: str, value: Any, words: str) -> None:
+def _must(kind: type[Exception], holds: bool, name: str, argument: str, value: Any, words: str) -> None:
     if not holds:
-        say(kind, who, f"{name} must be {words}", f"{name}={value!r}", f"Give {name} {words}")
+        say(kind, name, f"{argument} must be {words}", f"{argument}={value!r}", f"Give {argument} {words}")
 
 
 def _number(words: str, holds: Callable[[float], bool], static: type | None = None) -> Check:
     """One real number; if `static`, a concrete one, made an int or a float."""
 
-    def check(who: str, name: str, value: Any) -> Any:
+    def check(name: str, argument: str, value: Any) -> Any:
         traced = isinstance(value, jax.core.Tracer)
         number = _is_real(value) and np.shape(value) == () and not (static and traced)
         if static is int and number:  # 1e3, too, and what total * 0.1 gives if it is whole
             number = float(value).is_integer()
-        _must(HyperparameterTypeError, number, who, name, value, words)
-        _must(HyperparameterError, traced or holds(float(value)), who, name, value, words)
+        _must(HyperparameterTypeError, number, name, argument, value, words)
+        _must(HyperparameterError, traced or holds(float(value)), name, argument, value, words)
         return static(value) if static else value
 
     return check
@@ -109,9 +109,9 @@ def _is_real(value: Any) -> bool:
 def _that(
     words: str, holds: Callable[[Any], bool], each: Check | None = None, kind: type[Exception] = HyperparameterTypeError
 ) -> Check:
-    def check(who: str, name: str, value: Any) -> Any:
-        _must(kind, holds(value), who, name, value, words)
-        return value if each is None else [each(who, f"{name}[{i}]", item) for i, item in enumerate(value)]
+    def check(name: str, argument: str, value: Any) -> Any:
+        _must(kind, holds(value), name, argument, value, words)
+        return value if each is None else [each(name, f"{argument}[{i}]", item) for i, item in enumerate(value)]
 
     return check
 
@@ -124,10 +124,10 @@ def _list_of(each: Check) -> Check:
     return _that("a list", lambda value: isinstance(value, Iterable), each)
 
 
-def _scales(who: str, name: str, value: Any) -> dict[int, Any]:
+def _scales(name: str, argument: str, value: Any) -> dict[int, Any]:
     words, scale = "a dict, as {1000: 0.1, 2000: 0.1}", _number("one finite number >= 0", lambda x: 0 <= x < math.inf)
-    _must(HyperparameterTypeError, value is None or isinstance(value, Mapping), who, name, value, words)
-    checked = {_steps(who, "boundary", b): scale(who, f"scale at {b}", s) for b, s in (value or {}).items()}
+    _must(HyperparameterTypeError, value is None or isinstance(value, Mapping), name, argument, value, words)
+    checked = {_steps(name, "boundary", b): scale(name, f"scale at {b}", s) for b, s in (value or {}).items()}
     return dict(sorted(checked.items()))
 
 
@@ -135,10 +135,10 @@ def _none_below(what: str) -> Check:
     """A whole number, of which a negative one counts as 0, as in optax."""
     whole = _number("a static whole number, as int(0.1 * n)", lambda n: True, static=int)
 
-    def check(who: str, name: str, value: Any) -> int:
-        number: int = whole(who, name, value)
+    def check(name: str, argument: str, value: Any) -> int:
+        number: int = whole(name, argument, value)
         if number < 0:
-            errors.note(who, f"{name}={number} is negative: {what}")
+            errors.note(name, f"{argument}={number} is negative: {what}")
         return max(number, 0)
 
     return check
@@ -407,8 +407,8 @@ def linear_onecycle_schedule(
 
     Smith & Topin 2018, arXiv:1708.07120.
     """
-    more, who = f"greater than pct_start={pct_start}", "linear_onecycle_schedule"
-    _must(HyperparameterError, pct_final > pct_start, who, "pct_final", pct_final, more)
+    more, name = f"greater than pct_start={pct_start}", "linear_onecycle_schedule"
+    _must(HyperparameterError, pct_final > pct_start, name, "pct_final", pct_final, more)
     knots = (0, int(pct_start * transition_steps), int(pct_final * transition_steps), transition_steps)
 
     def schedule(step: ArrayLike) -> jax.Array:
@@ -448,8 +448,8 @@ def warmup_cosine_decay_schedule(
     end_value: Value = 0.0, exponent: Positive = 1.0,
 ) -> Schedule:  # fmt: skip
     """A line init -> peak, then half a cosine (to the power `exponent`) peak -> end, there at step decay_steps."""
-    more, who = f"more than warmup_steps={warmup_steps}, which it includes", "warmup_cosine_decay_schedule"
-    _must(HyperparameterError, decay_steps > warmup_steps, who, "decay_steps", decay_steps, more)
+    more, name = f"more than warmup_steps={warmup_steps}, which it includes", "warmup_cosine_decay_schedule"
+    _must(HyperparameterError, decay_steps > warmup_steps, name, "decay_steps", decay_steps, more)
     fall = (warmup_steps, decay_steps - warmup_steps, end_value, _power(_cosine, exponent))
     return lambda step: _follow(step, init_value, (0, warmup_steps, peak_value, _line), fall)
 
@@ -505,10 +505,10 @@ def join_schedules(
     boundaries: Annotated[Sequence[int], _list_of(_steps)],
 ) -> Schedule:
     """schedules[i] from boundaries[i - 1] to boundaries[i], each counting its steps from 0, asked for no others."""
-    who, count = "join_schedules", f"one for each schedule but the first, of {len(schedules)}"
-    _must(HyperparameterError, len(boundaries) == len(schedules) - 1, who, "boundaries", boundaries, count)
+    name, count = "join_schedules", f"one for each schedule but the first, of {len(schedules)}"
+    _must(HyperparameterError, len(boundaries) == len(schedules) - 1, name, "boundaries", boundaries, count)
     increasing = all(a < b for a, b in pairwise(boundaries))
-    _must(HyperparameterError, increasing, who, "boundaries", boundaries, "strictly increasing")
+    _must(HyperparameterError, increasing, name, "boundaries", boundaries, "strictly increasing")
 
     def schedule(step: ArrayLike) -> jax.Array:
         joined, last = _real(0), 1 if jnp.issubdtype(jnp.result_type(step), jnp.integer) else 0
@@ -518,7 +518,7 @@ def join_schedules(
             own = since if length is None or not _fits(since, length) else jnp.minimum(since, length)
             with jax.numpy_dtype_promotion("standard"):  # a schedule is free to mix its step with floats
                 value = part(own)
-            _must(HyperparameterTypeError, _is_real(value), who, "a schedule's value", value, "a real number")
+            _must(HyperparameterTypeError, _is_real(value), name, "a schedule's value", value, "a real number")
             joined = jnp.where(jnp.less(step, begin), joined, _real(value)) if _fits(step, begin) else joined
         return joined
 

@@ -1,7 +1,7 @@
 """What the states of solvers are put together of: the classes by which a pickle of one names its parts."""
 
 from jaxopt_ko.solvers.engine.convergence import Course
-from jaxopt_ko.solvers.engine.line_search import Line, Reached
+from jaxopt_ko.solvers.engine.line_search import Evaluation, LineSearchState
 from jaxopt_ko.solvers.engine.linesearch_forms import SlopeLinesearchInfo
 from jaxopt_ko.solvers.engine.matrix_free import MatrixFreeState
 from jaxopt_ko.solvers.first_order import FirstOrderState
@@ -10,6 +10,8 @@ from jaxopt_ko.solvers.newton import NewtonCgMemoryState, NewtonMemoryState
 from jaxopt_ko.solvers.quadratic import Point, Scaling
 
 __all__ = [
-    "Course", "FirstOrderState", "Line", "MatrixFreeState", "Memory", "NewtonCgMemoryState", "NewtonMemoryState",
-    "Point", "Reached", "Scaling", "SlopeLinesearchInfo",
+    "Course", "Evaluation", "FirstOrderState", "LineSearchState", "MatrixFreeState", "Memory", "NewtonCgMemoryState",
+    "NewtonMemoryState", "Point", "Scaling", "SlopeLinesearchInfo",
 ]  # fmt: skip
+
+Line, Reached = LineSearchState, Evaluation  # their names in 0.1, by which older pickles call them

@@ -74,7 +74,7 @@ class GradientTransformationExtraArgs(GradientTransformation):
     __slots__ = ()
 
 
-class Spoken(IntEnum):
+class MessageEnum(IntEnum):
     """Codes that carry a sentence each."""
 
     sentence: str
@@ -87,7 +87,7 @@ class Spoken(IntEnum):
         return member
 
 
-class Code(Spoken):
+class Code(MessageEnum):
     """The codes of a `Status`, with what they mean."""
 
     RUNNING = 0, "The run goes on."

@@ -189,7 +189,7 @@ def test_every_norm_at_both_ends(form, monkeypatch):
         "safe": lambda x: jo.safe_norm(x.reshape(-1), 0.0),
         "safe_3": lambda x: jo.safe_norm(x, 0.0, ord=3, axis=1),
         "safe_2": lambda x: jo.safe_norm(x, 0.0, ord="fro", axis=(1, 2), keepdims=True),
-        "frobenius": jo.matrices.frobenius,
+        "frobenius": jo.linalg.matrix_functions.frobenius,
         "unit": jo.unitwise_norm,
         "global": lambda x: jo.global_norm({"a": x, "b": (x[0], None)}),
         "tree": lambda x: jo.tree.norm([x, x]),

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_ko import errors
-from jaxopt_ko.core.method import method_of, name_of, pair_of, taking
+from jaxopt_ko.core.method import filter_kwargs, method_of, name_of, pair_of
 from jaxopt_ko.errors import say
 from jaxopt_ko.types import GradientTransformation, Params, PyTree, State, Updates
 
@@ -33,15 +33,15 @@ def check_values(transformation: GradientTransformation, enabled: bool = True) -
     pair = errors.check_pair("check_values", "argument 0", transformation)
     if not enabled:
         return pair
-    who, inner = name_of(pair), taking(pair.update, 3)
+    name, inner = name_of(pair), filter_kwargs(pair.update, 3)
 
     def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
-        _check_finite(who, "gradients", updates, "Look for a log or root of 0, an overflow")
+        _check_finite(name, "gradients", updates, "Look for a log or root of 0, an overflow")
         steps, new_state = inner(updates, state, params, **extra)
-        _check_finite(who, "updates", steps, "Lower the learning rate, raise eps, or clip the gradients")
+        _check_finite(name, "updates", steps, "Lower the learning rate, raise eps, or clip the gradients")
         for path, moment in _second_moments(new_state, jax.tree.structure(updates)):
             bad = ~(moment >= 0)  # NaN is bad too
-            _check(bad, f"{who}: the second moment {path} must be >= 0",
+            _check(bad, f"{name}: the second moment {path} must be >= 0",
                    "Its state was changed from outside, or restored from another field")  # fmt: skip
         return steps, new_state
 
@@ -57,10 +57,10 @@ def raise_on_bad_values(step: F, enabled: bool = True) -> F:
     return chex.chexify(step, async_check=False) if enabled else step
 
 
-def _check_finite(who: str, what: str, tree: PyTree, do: str) -> None:
+def _check_finite(name: str, what: str, tree: PyTree, do: str) -> None:
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         bad = ~jnp.isfinite(leaf)
-        _check(bad, f"{who}: the {what} leaf {jax.tree_util.keystr(path) or '(root)'} must be finite", do)
+        _check(bad, f"{name}: the {what} leaf {jax.tree_util.keystr(path) or '(root)'} must be finite", do)
 
 
 def _check(bad: jax.Array, wrong: str, do: str) -> None:

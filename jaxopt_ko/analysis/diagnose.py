@@ -26,8 +26,8 @@ from jaxopt_ko.compose.chain import apply_updates
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.numerics import first_true, next_count, ratio, zero_count
 from jaxopt_ko.core.transform import transform
-from jaxopt_ko.drivers.run import jitted, settled
-from jaxopt_ko.types import GradientTransformation, Params, PyTree, Spoken, Updates
+from jaxopt_ko.drivers.run import drop_weak_types, jitted
+from jaxopt_ko.types import GradientTransformation, MessageEnum, Params, PyTree, Updates
 
 Function = Callable[..., Any]  # fun(params, *args) -> one number
 Product = Callable[[PyTree], PyTree]  # v -> H v
@@ -80,7 +80,7 @@ class Spectrum(NamedTuple):
     weights: Array  # float[probes, steps]  each probe's sum to 1
 
 
-class Kind(Spoken):
+class Kind(MessageEnum):
     """The kinds of a point, with what they mean."""
 
     NOT_CRITICAL = 0, "Not a critical point: the gradient is not zero."
@@ -140,8 +140,8 @@ def hessian_extremes(
     `condition_number`.
     """
     run = _prepare("hessian_extremes", fun, params, args, steps, keep_basis)
-    errors.check_number(run.who, "tol", tol, errors.POSITIVE)
-    found: Extremes = _extremes(run, settled(params), args, errors.check_key("hessian_extremes", key), tol)
+    errors.check_number(run.name, "tol", tol, errors.POSITIVE)
+    found: Extremes = _extremes(run, drop_weak_types(params), args, errors.check_key("hessian_extremes", key), tol)
     return found
 
 
@@ -175,8 +175,8 @@ def condition_number(
     eigenvalues.
     """
     run = _prepare("condition_number", fun, params, args, steps, keep_basis)
-    errors.check_number(run.who, "tol", tol, errors.POSITIVE)
-    found: Condition = _condition(run, settled(params), args, errors.check_key("condition_number", key), tol)
+    errors.check_number(run.name, "tol", tol, errors.POSITIVE)
+    found: Condition = _condition(run, drop_weak_types(params), args, errors.check_key("condition_number", key), tol)
     return found
 
 
@@ -198,12 +198,12 @@ def hessian_trace(
 
     Raises HyperparameterError for less than 2 probes, 6 for hutch++. The standard error of few probes is itself rough.
     """
-    who = "hessian_trace"
-    errors.check_choice(who, "method", method, ["hutchinson", "hutch++"])
-    errors.check_size(who, "probes", probes, 2 if method == "hutchinson" else 6)
-    _prepare(who, fun, params, args, None, None)
+    name = "hessian_trace"
+    errors.check_choice(name, "method", method, ["hutchinson", "hutch++"])
+    errors.check_size(name, "probes", probes, 2 if method == "hutchinson" else 6)
+    _prepare(name, fun, params, args, None, None)
     run = (fun, probes, method)
-    found: Trace = _trace(run, settled(params), args, errors.check_key(who, key))
+    found: Trace = _trace(run, drop_weak_types(params), args, errors.check_key(name, key))
     return found
 
 
@@ -229,12 +229,12 @@ def spectral_density(
 
     Raises what `hessian_trace` does. Not for single small eigenvalues: one among n weighs 1 / n.
     """
-    who = "spectral_density"
-    for name, value, least in (("probes", probes, 1), ("points", points, 2)):
-        errors.check_size(who, name, value, least)
-    errors.check_number(who, "width", width, errors.POSITIVE)
-    run = (_prepare(who, fun, params, args, steps, None), probes, points)
-    found: Spectrum = _spectrum(run, settled(params), args, errors.check_key(who, key), width)
+    name = "spectral_density"
+    for argument, value, least in (("probes", probes, 1), ("points", points, 2)):
+        errors.check_size(name, argument, value, least)
+    errors.check_number(name, "width", width, errors.POSITIVE)
+    run = (_prepare(name, fun, params, args, steps, None), probes, points)
+    found: Spectrum = _spectrum(run, drop_weak_types(params), args, errors.check_key(name, key), width)
     return found
 
 
@@ -259,12 +259,12 @@ def critical_point(
     the answer is DEGENERATE unless one is negative. At a point that is not critical, `escape` is still the direction
     of negative curvature, if there is one. Raises TreeError, when traced, if fun returns no real number.
     """
-    who = "critical_point"
-    run = _prepare(who, fun, params, args, steps, None)
-    for name, value in (("gtol", gtol), ("ctol", ctol)):
+    name = "critical_point"
+    run = _prepare(name, fun, params, args, steps, None)
+    for argument, value in (("gtol", gtol), ("ctol", ctol)):
         if value is not None:
-            errors.check_number(who, name, value, errors.NONNEGATIVE)
-    found: CriticalPoint = _critical(run, settled(params), args, errors.check_key(who, key), gtol, ctol)
+            errors.check_number(name, argument, value, errors.NONNEGATIVE)
+    found: CriticalPoint = _critical(run, drop_weak_types(params), args, errors.check_key(name, key), gtol, ctol)
     return found
 
 
@@ -281,12 +281,12 @@ def gradient_noise_scale(fun: Function, params: Params, *, args: tuple[Any, ...]
     Raises HyperparameterError if B is not a multiple of b, two at least. S and |G|**2 are unbiased, their ratio is
     not: where B is below the scale, average both over some steps. Not for losses that mix examples (batch norm).
     """
-    who = "gradient_noise_scale"
-    errors.check_function(who, "fun", fun)
-    errors.check_args(who, args)
-    errors.check_size(who, "small", small)
-    errors.check_batch(who, args, small)
-    found: NoiseScale = _noise((fun, small), settled(params), args)
+    name = "gradient_noise_scale"
+    errors.check_function(name, "fun", fun)
+    errors.check_args(name, args)
+    errors.check_size(name, "small", small)
+    errors.check_batch(name, args, small)
+    found: NoiseScale = _noise((fun, small), drop_weak_types(params), args)
     return found
 
 
@@ -294,7 +294,7 @@ def gradient_noise_scale(fun: Function, params: Params, *, args: tuple[Any, ...]
 
 
 class _Setting(NamedTuple):
-    who: str
+    name: str
     fun: Function
     steps: int
     keep: bool  # is the basis kept?
@@ -321,23 +321,23 @@ class _Run(NamedTuple):
 
 
 def _prepare(
-    who: str, fun: Function, params: Params, args: tuple[Any, ...], steps: int | None, keep: bool | None
+    name: str, fun: Function, params: Params, args: tuple[Any, ...], steps: int | None, keep: bool | None
 ) -> _Setting:
-    errors.check_function(who, "fun", fun)
-    errors.check_args(who, args)
-    n = errors.check_some(who, params)
+    errors.check_function(name, "fun", fun)
+    errors.check_args(name, args)
+    n = errors.check_some(name, params)
     kept = n <= SMALL if keep is None else bool(keep)
-    many = (n if n <= SMALL else STEPS) if steps is None else errors.check_size(who, "steps", steps)
-    return _Setting(who, fun, min(many, n) if kept else max(many, 2), kept)
+    many = (n if n <= SMALL else STEPS) if steps is None else errors.check_size(name, "steps", steps)
+    return _Setting(name, fun, min(many, n) if kept else max(many, 2), kept)
 
 
-def _gradient(who: str, fun: Function, args: tuple[Any, ...]) -> Callable[[Params], Updates]:
-    return jax.grad(lambda p: errors.check_objective(who, fun(p, *args)))
+def _gradient(name: str, fun: Function, args: tuple[Any, ...]) -> Callable[[Params], Updates]:
+    return jax.grad(lambda p: errors.check_objective(name, fun(p, *args)))
 
 
-def _product(who: str, fun: Function, params: Params, args: tuple[Any, ...]) -> Product:
+def _product(name: str, fun: Function, params: Params, args: tuple[Any, ...]) -> Product:
     """v -> H v, for trees in float32 at least."""
-    gradient = _gradient(who, fun, args)
+    gradient = _gradient(name, fun, args)
 
     def product(v: PyTree) -> PyTree:
         tangent = jax.tree.map(lambda v, p: v.astype(p.dtype), v, params)
@@ -618,9 +618,9 @@ def _least_singular(T: _Tridiagonal) -> tuple[Array, Array]:
 
 @jitted
 def _extremes(run: _Setting, params: Params, args: tuple[Any, ...], key: Array, tol: Any) -> Extremes:
-    who, fun, steps, keep = run
+    name, fun, steps, keep = run
     params = _arrays(params)
-    product = _product(who, fun, params, args)
+    product = _product(name, fun, params, args)
 
     def look(T: _Tridiagonal) -> tuple[Array, tuple[Array, list[Array]]]:
         values, ys, residuals = _ends(T)
@@ -641,7 +641,7 @@ def _extremes(run: _Setting, params: Params, args: tuple[Any, ...], key: Array, 
 
 @jitted
 def _condition(run: _Setting, params: Params, args: tuple[Any, ...], key: Array, tol: Any) -> Condition:
-    who, fun, steps, keep = run
+    name, fun, steps, keep = run
     params = _arrays(params)
 
     def look(T: _Tridiagonal) -> tuple[Array, tuple[Array, ...]]:
@@ -652,7 +652,7 @@ def _condition(run: _Setting, params: Params, args: tuple[Any, ...], key: Array,
         done = (error <= tol * largest) & (smallest_error <= tol * smallest)
         return done, (largest, error, smallest, smallest_error)
 
-    T, seen, _ = _lanczos(_product(who, fun, params, args), _start(key, params), steps, keep, look)
+    T, seen, _ = _lanczos(_product(name, fun, params, args), _start(key, params), steps, keep, look)
     largest, largest_error, smallest, smallest_error = seen
     number = jnp.where(smallest > 0, largest / jnp.where(smallest > 0, smallest, 1), jnp.inf)
     rounding = ROUND_OFF * _eps(params) * largest
@@ -663,7 +663,7 @@ def _condition(run: _Setting, params: Params, args: tuple[Any, ...], key: Array,
 def _critical(run: _Setting, params: Params, args: tuple[Any, ...], key: Array, gtol: Any, ctol: Any) -> CriticalPoint:
     params = _arrays(params)
     found: Extremes = _extremes(run, params, args, key, 1e-3)
-    g = _wide(_gradient(run.who, run.fun, args)(params))
+    g = _wide(_gradient(run.name, run.fun, args)(params))
     default = _eps(params) ** (2 / 3)
     low, high, size = found.smallest, found.largest, _norm(g)
     most = jnp.maximum(jnp.abs(low), jnp.abs(high))
@@ -719,9 +719,9 @@ def _trace(run: tuple[Function, int, str], params: Params, args: tuple[Any, ...]
 def _spectrum(
     run: tuple[_Setting, int, int], params: Params, args: tuple[Any, ...], key: Array, width: Any
 ) -> Spectrum:
-    (who, fun, steps, keep), probes, points = run
+    (name, fun, steps, keep), probes, points = run
     params = _arrays(params)
-    product = _product(who, fun, params, args)
+    product = _product(name, fun, params, args)
     no = jnp.zeros((), bool)
 
     def one(key: Array) -> tuple[Array, Array]:

@@ -141,15 +141,15 @@ def wood(x: Array) -> Array:
     return valleys + 10.1 * ((x2 - 1) ** 2 + (x4 - 1) ** 2) + 19.8 * (x2 - 1) * (x4 - 1)
 
 
-def _vector(who: str, x: Array, least: int = 1) -> Array:
-    errors.check_variables(who, x, least, None)
+def _vector(name: str, x: Array, least: int = 1) -> Array:
+    errors.check_variables(name, x, least, None)
     x = jnp.asarray(x)
     return x.astype(compute_dtype(x.dtype))
 
 
-def _variables(who: str, x: Array, n: int) -> tuple[Array, ...]:
-    errors.check_variables(who, x, n, n)
-    return tuple(_vector(who, x))
+def _variables(name: str, x: Array, n: int) -> tuple[Array, ...]:
+    errors.check_variables(name, x, n, n)
+    return tuple(_vector(name, x))
 
 
 # ---- what is known of them ------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import numpy as np
 from jaxopt_ko import errors
 from jaxopt_ko.core import numerics, tree
 from jaxopt_ko.core.leafwise import LeafUpdate
-from jaxopt_ko.core.method import Method, Update, name_of, pair_of, taking
+from jaxopt_ko.core.method import Method, Update, filter_kwargs, name_of, pair_of
 from jaxopt_ko.types import GradientTransformation, GradientTransformationExtraArgs, Params, State, Updates
 
 
@@ -24,17 +24,17 @@ def chain(*args: GradientTransformation) -> GradientTransformation:
     """
     pairs = [errors.check_pair("chain", f"argument {i}", pair) for i, pair in enumerate(args)]
     names = [name_of(pair) for pair in pairs]
-    who = f"chain({', '.join(names)})"
-    inits = [taking(pair.init, 1) for pair in pairs]
+    name = f"chain({', '.join(names)})"
+    inits = [filter_kwargs(pair.init, 1) for pair in pairs]
 
     def init(params: Params, **problem: Any) -> tuple[State, ...]:
         return tuple(init_(params, **problem) for init_ in inits)
 
     runs = _runs([pair.update for pair in pairs])
     if len(runs) <= 1 and all(isinstance(pair.update, LeafUpdate) for pair in pairs):
-        return GradientTransformationExtraArgs(init, LeafUpdate(Method(who), runs[0] if runs else []))
-    stages = [(len(run), run[0] if len(run) == 1 else LeafUpdate(Method(who), run)) for run in runs]
-    return GradientTransformationExtraArgs(init, ChainUpdate(Method(who), stages, names))
+        return GradientTransformationExtraArgs(init, LeafUpdate(Method(name), runs[0] if runs else []))
+    stages = [(len(run), run[0] if len(run) == 1 else LeafUpdate(Method(name), run)) for run in runs]
+    return GradientTransformationExtraArgs(init, ChainUpdate(Method(name), stages, names))
 
 
 class ChainUpdate(Update):
@@ -73,7 +73,7 @@ def _runs(updates: Sequence[Callable[..., Any]]) -> list[list[Any]]:
         if joins and runs and isinstance(runs[-1][0], LeafUpdate):
             runs[-1].append(update)
         else:
-            runs.append([update if isinstance(update, LeafUpdate) else taking(update, 3)])
+            runs.append([update if isinstance(update, LeafUpdate) else filter_kwargs(update, 3)])
     return runs
 
 

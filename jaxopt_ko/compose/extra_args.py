@@ -6,19 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxopt_ko import errors
-from jaxopt_ko.core.method import Update, method_of, taking
+from jaxopt_ko.core.method import Update, filter_kwargs, method_of
 from jaxopt_ko.types import GradientTransformation, GradientTransformationExtraArgs, Params, State, Updates
 
 
-def opened(who: str, where: str, pair: Any) -> GradientTransformation:
+def as_transformation(name: str, where: str, pair: Any) -> GradientTransformation:
     """An argument that must be a transformation, as one that takes any extra arguments: ours as it is."""
-    pair = errors.check_pair(who, where, pair)
+    pair = errors.check_pair(name, where, pair)
     update = pair.update if isinstance(pair.update, Update) else Update(_any_extra(pair.update), method_of(pair))
-    return GradientTransformationExtraArgs(taking(pair.init, 1), update)
+    return GradientTransformationExtraArgs(filter_kwargs(pair.init, 1), update)
 
 
 def _any_extra(update: Callable[..., Any]) -> Callable[..., Any]:
-    given = taking(update, 3)
+    given = filter_kwargs(update, 3)
 
     def passing(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
         result: tuple[Updates, State] = given(updates, state, params, **extra)
@@ -30,4 +30,4 @@ def _any_extra(update: Callable[..., Any]) -> Callable[..., Any]:
 @errors.options
 def with_extra_args_support(tx: GradientTransformation) -> GradientTransformation:
     """`tx` as one whose update takes any extra arguments and passes on those that tx knows; ours all do already."""
-    return opened("with_extra_args_support", "tx", tx)
+    return as_transformation("with_extra_args_support", "tx", tx)

@@ -10,7 +10,7 @@ import jax
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.hyperparameters import as_state
-from jaxopt_ko.core.method import name_of, pair_of, taking, with_parts
+from jaxopt_ko.core.method import filter_kwargs, name_of, pair_of, with_parts
 from jaxopt_ko.core.tree_fields import is_any
 from jaxopt_ko.types import GradientTransformation, MaskedNode, Params, PyTree, State, Updates
 
@@ -46,18 +46,18 @@ def masked(
     prefix. To freeze the other leaves, use `partition` with `set_to_zero()`: here they keep their gradient.
     """
     pair = errors.check_pair("masked", "inner", inner)
-    who = f"masked({name_of(pair)})"
-    groups = _Groups({True: pair}, mask, who, mask_compatible_extra_args, labels=(True, False))
+    name = f"masked({name_of(pair)})"
+    groups = _Groups({True: pair}, mask, name, mask_compatible_extra_args, labels=(True, False))
 
     def init(params: Params, **problem: Any) -> MaskedState:
         return groups.init(params, **problem)[True]
 
     def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
-        state = as_state(who, state, MaskedState)
+        state = as_state(name, state, MaskedState)
         updates, states = groups.update(updates, {True: state}, params, **extra)
         return updates, states[True]
 
-    return pair_of(who, init, update)
+    return pair_of(name, init, update)
 
 
 @errors.options
@@ -76,21 +76,21 @@ def partition(
     Raises TransformationError when made; TreeError, when traced, naming the path of a leaf whose label has no
     transformation.
     """
-    who = "partition"
-    errors.check_labels(who, transforms)
-    pairs = {label: errors.check_pair(who, f"transforms[{label!r}]", pair) for label, pair in transforms.items()}
-    groups = _Groups(pairs, param_labels, who, mask_compatible_extra_args, labels=tuple(pairs))
+    name = "partition"
+    errors.check_labels(name, transforms)
+    pairs = {label: errors.check_pair(name, f"transforms[{label!r}]", pair) for label, pair in transforms.items()}
+    groups = _Groups(pairs, param_labels, name, mask_compatible_extra_args, labels=tuple(pairs))
 
     def init(params: Params, **problem: Any) -> PartitionState:
         return PartitionState(groups.init(params, **problem))
 
     def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
-        state = as_state(who, state, PartitionState)
-        errors.check_state_keys(who, state.inner_states, tuple(pairs))
+        state = as_state(name, state, PartitionState)
+        errors.check_state_keys(name, state.inner_states, tuple(pairs))
         updates, states = groups.update(updates, state.inner_states, params, **extra)
         return updates, PartitionState(states)
 
-    return pair_of(who, init, update)
+    return pair_of(name, init, update)
 
 
 @errors.options
@@ -112,14 +112,14 @@ def labels_by_path(patterns: Mapping[str, Any], otherwise: Any = None) -> Callab
     return labels
 
 
-def labels_of_mask(who: str, mask: PyTree | Callable[[Params], PyTree], names: Mapping[bool, Hashable]) -> Any:
+def labels_of_mask(name: str, mask: PyTree | Callable[[Params], PyTree], names: Mapping[bool, Hashable]) -> Any:
     """A mask, as of `masked`, as a function that labels: names[True] where it is True."""
 
     def labels(params: Params) -> PyTree:
-        flags, parts, treedef = tree.under(who, "mask", mask, params)
+        flags, parts, treedef = tree.under(name, "mask", mask, params)
         made = treedef.unflatten(flags)
         return treedef.unflatten(
-            None if part is None else names[errors.check_bool(who, made, i, flag)]
+            None if part is None else names[errors.check_bool(name, made, i, flag)]
             for i, (part, flag) in enumerate(zip(parts, flags, strict=True))
         )
 
@@ -137,14 +137,14 @@ class _Groups:
         self,
         pairs: Mapping[Hashable, GradientTransformation],
         labels_of: PyTree | Callable[[Params], PyTree],
-        who: str,
+        name: str,
         deal_extra: bool,
         labels: tuple[Hashable, ...],
     ) -> None:
-        self.labels_of, self.who, self.deal_extra = labels_of, who, deal_extra
+        self.labels_of, self.name, self.deal_extra = labels_of, name, deal_extra
         self.allowed = {label: label for label in labels}
-        self.inits = {label: taking(pair.init, 1) for label, pair in pairs.items()}
-        self.updates = {label: taking(pair.update, 3) for label, pair in pairs.items()}
+        self.inits = {label: filter_kwargs(pair.init, 1) for label, pair in pairs.items()}
+        self.updates = {label: filter_kwargs(pair.update, 3) for label, pair in pairs.items()}
 
     def init(self, params: Params, **problem: Any) -> dict[Hashable, MaskedState]:
         if is_any(params):
@@ -170,11 +170,11 @@ class _Groups:
         new: dict[Hashable, MaskedState] = {}
         for label, update in self.updates.items():
             mine, part = {key: of(label) for key, of in extra_of.items()}, updates_of(label)
-            inner = as_state(self.who, states[label], MaskedState).inner_state
+            inner = as_state(self.name, states[label], MaskedState).inner_state
             steps, state = update(part, inner, params_of(label), **mine)
             new[label] = MaskedState(state)
             if not self._fits(steps, tree.structure(part, none_is_leaf=True)):
-                errors.structure_mismatch(self.who, f"updates of {label!r}", steps, "gradients", part)
+                errors.structure_mismatch(self.name, f"updates of {label!r}", steps, "gradients", part)
             dealt = treedef.flatten_up_to(steps)
             for i in owned.get(label, ()):
                 parts[i] = dealt[i]
@@ -182,7 +182,7 @@ class _Groups:
 
     def _owned(self, full: PyTree) -> tuple[dict[Hashable, list[int]], Any]:
         """label -> the numbers of its parts of a tree, leaves or all below a node; and the structure of the parts."""
-        labels, parts, treedef = tree.under(self.who, "labels", self.labels_of, full)
+        labels, parts, treedef = tree.under(self.name, "labels", self.labels_of, full)
         owned: dict[Hashable, list[int]] = {}
         for i, (said, part) in enumerate(zip(labels, parts, strict=True)):
             label, known = self._known(said)
@@ -193,7 +193,7 @@ class _Groups:
                 own = tree.flatten(part, none_is_leaf=True)[0]
                 first = len(leaves) - len(own) + next(j for j, leaf in enumerate(own) if leaf is not None)
                 errors.unknown_label(
-                    self.who, errors.path_of(full, first, none_is_leaf=True), label, tuple(self.allowed)
+                    self.name, errors.path_of(full, first, none_is_leaf=True), label, tuple(self.allowed)
                 )
         return owned, treedef
 

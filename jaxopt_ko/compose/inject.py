@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxopt_ko import errors
 from jaxopt_ko.core.hyperparameters import as_state
-from jaxopt_ko.core.method import name_of, pair_of, taking, with_parts
+from jaxopt_ko.core.method import filter_kwargs, name_of, pair_of, with_parts
 from jaxopt_ko.core.numerics import next_count, scalar_dtype, value_at, zero_count
 from jaxopt_ko.types import DType, GradientTransformation, Params, State, Updates
 
@@ -116,8 +116,8 @@ def inject_hyperparams(
     errors.check_dtype("inject_hyperparams", "hyperparam_dtype", hyperparam_dtype)
     signature = inspect.signature(inner_factory)
     static = {static_args} if isinstance(static_args, str) else set(static_args)
-    who = f"inject_hyperparams({getattr(inner_factory, '__name__', 'factory')})"
-    errors.check_subset(who, "static_args", static, signature.parameters)
+    name = f"inject_hyperparams({getattr(inner_factory, '__name__', 'factory')})"
+    errors.check_subset(name, "static_args", static, signature.parameters)
     ours = [p.name for p in signature.parameters.values() if "Hyper" in str(p.annotation)]
 
     def injectable(key: str, value: Any) -> bool:
@@ -159,30 +159,30 @@ def inject_hyperparams(
             values = {}
             for key, schedule in schedules.items():
                 with jax.numpy_dtype_promotion("standard"):  # a schedule is free to mix its step with floats
-                    value = taking(schedule, 1)(states[key], **extra)
-                errors.check_schedule_value(who, key, value)
+                    value = filter_kwargs(schedule, 1)(states[key], **extra)
+                errors.check_schedule_value(name, key, value)
                 values[key] = jnp.asarray(value).astype(dtypes[key])
             return values
 
         def init(params: Params, **problem: Any) -> InjectStatefulHyperparamsState:
             count, states = zero_count(), {key: schedule.init() for key, schedule in schedules.items()}
             plain = {key: value for key, value in hypers.items() if not callable(value)}
-            values = {key: value_at(value, count, who, key).astype(dtypes[key]) for key, value in plain.items()}
+            values = {key: value_at(value, count, name, key).astype(dtypes[key]) for key, value in plain.items()}
             values |= now(states)
             values = {key: values[key] for key in hypers}
-            state = taking(inner(values).init, 1)(params, **problem)
+            state = filter_kwargs(inner(values).init, 1)(params, **problem)
             return InjectStatefulHyperparamsState(count, values, states, state)
 
         def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
-            state = as_state(who, state, InjectStatefulHyperparamsState)
-            errors.check_state_keys(who, state.hyperparams, tuple(hypers))
+            state = as_state(name, state, InjectStatefulHyperparamsState)
+            errors.check_state_keys(name, state.hyperparams, tuple(hypers))
             values = {key: jnp.asarray(value, dtypes[key]) for key, value in state.hyperparams.items()}
             values |= now(state.hyperparams_states, **extra)
             states = {
-                key: taking(schedule.update, 1)(state.hyperparams_states[key], **extra)
+                key: filter_kwargs(schedule.update, 1)(state.hyperparams_states[key], **extra)
                 for key, schedule in schedules.items()
             }
-            updates, new = taking(inner(values).update, 3)(updates, state.inner_state, params, **extra)
+            updates, new = filter_kwargs(inner(values).update, 3)(updates, state.inner_state, params, **extra)
             return updates, InjectStatefulHyperparamsState(next_count(state.count), values, states, new)
 
         return pair_of(f"inject_hyperparams({name_of(made)})", init, update)

@@ -63,25 +63,25 @@ def eval_params(state: State, params: Params) -> Params:
     return evaluated("eval_params", state, params, tuple(_AVERAGES))
 
 
-def evaluated(who: str, state: State, params: Params, kinds: tuple[type, ...]) -> Params:
+def evaluated(name: str, state: State, params: Params, kinds: tuple[type, ...]) -> Params:
     """`eval_params` by averages in states of these classes alone."""
     nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kinds))
     found = [node for node in nodes if isinstance(node, kinds)]
-    errors.check_averages(who, found, kinds)
+    errors.check_averages(name, found, kinds)
     leaves, treedef = tree.flatten(params, none_is_leaf=True)
     owners: dict[int, State] = {}
     for own in found:
-        for index, value in _values(who, own, params):
+        for index, value in _values(name, own, params):
             if index in owners:
-                errors.two_averages(who, errors.path_of(params, index, none_is_leaf=True), owners[index], own)
+                errors.two_averages(name, errors.path_of(params, index, none_is_leaf=True), owners[index], own)
             owners[index], leaves[index] = own, value
     return treedef.unflatten(leaves)
 
 
-def _values(who: str, own: State, params: Params) -> Iterator[tuple[int, Array]]:
+def _values(name: str, own: State, params: Params) -> Iterator[tuple[int, Array]]:
     """(number of the leaf, its average) of the leaves that a state owns."""
     average = _AVERAGES[type(own)]
-    errors.check_count(who, getattr(own, average.scalar))
+    errors.check_count(name, getattr(own, average.scalar))
     kept = getattr(own, average.field)
     leaves, treedef = tree.flatten(params, none_is_leaf=True)
 
@@ -90,7 +90,7 @@ def _values(who: str, own: State, params: Params) -> Iterator[tuple[int, Array]]
             parts = (jnp.real(p), jnp.imag(p))
             return jax.lax.complex(*(at(path, *both) for both in zip(parts, s, strict=True)))
         if np.shape(s) != np.shape(p):
-            errors.average_shape(who, path(), p, s)
+            errors.average_shape(name, path(), p, s)
         wide = tree.compute_dtype(tree.dtype_of(p), tree.dtype_of(s))
         return average.at(own, jnp.asarray(p).astype(wide), s.astype(wide)).astype(tree.dtype_of(p))
 
@@ -98,16 +98,16 @@ def _values(who: str, own: State, params: Params) -> Iterator[tuple[int, Array]]
         vector, unravel = tree.ravel_leaves(params)
         yield from enumerate(tree.flatten(unravel(at(lambda: "(all)", vector, kept)), none_is_leaf=True)[0])
         return
-    for index, (p, s) in enumerate(zip(leaves, _in_order(who, kept, params, treedef), strict=True)):
+    for index, (p, s) in enumerate(zip(leaves, _in_order(name, kept, params, treedef), strict=True)):
         if not tree.is_left_out(s):
             yield index, at(lambda i=index: errors.path_of(params, i, none_is_leaf=True), p, s)  # type: ignore[misc]
 
 
-def _in_order(who: str, kept: PyTree, params: Params, treedef: Any) -> Iterable[Any]:
+def _in_order(name: str, kept: PyTree, params: Params, treedef: Any) -> Iterable[Any]:
     try:
         return treedef.flatten_up_to(kept)  # type: ignore[no-any-return]
     except ValueError:
-        errors.structure_mismatch(who, "params", params, "average in the state", kept)
+        errors.structure_mismatch(name, "params", params, "average in the state", kept)
 
 
 def _is_vector(kept: PyTree, params: Params) -> bool:

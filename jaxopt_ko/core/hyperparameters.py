@@ -140,7 +140,7 @@ class Clock:
 
     def __init__(
         self,
-        who: str,
+        name: str,
         hypers: Mapping[str, Hyper],
         own: str | None = None,
         debiased: Iterable[str] = (),
@@ -148,15 +148,15 @@ class Clock:
         counts: bool = False,
         alone: type | None = None,
     ) -> None:
-        """who: the rule. hypers: name -> value, checked.
+        """name: the rule. hypers: name -> value, checked.
         own: the field of the rule's own state that counts its steps, None if none does.
         debiased: those hypers that are decays of means which are divided by the weight that they have gathered.
         skipped: how many first steps leave those means as they are.
         counts: does the rule need the number of the step, whatever its state has?
         alone: the class of a state with a count alone, where a schedule is all that there is to keep.
         """
-        self.who, self.hypers, self.own, self.alone, self.skipped = who, dict(hypers), own, alone, skipped
-        self.gathers = tuple(name for name in debiased if callable(hypers.get(name)))
+        self.name, self.hypers, self.own, self.alone, self.skipped = name, dict(hypers), own, alone, skipped
+        self.gathers = tuple(argument for argument in debiased if callable(hypers.get(argument)))
         scheduled = any(callable(hyper) for hyper in hypers.values())
         self.wraps = bool(self.gathers) or (own is None and (counts or scheduled))
 
@@ -177,9 +177,9 @@ class Clock:
         if not self.wraps:
             return None, state
         if self.alone is not None:
-            return as_state(self.who, state, self.alone), EmptyState()
-        outer = as_state(self.who, state, ScheduledState)
-        errors.check_state_keys(self.who, outer.gathered, self.gathers)
+            return as_state(self.name, state, self.alone), EmptyState()
+        outer = as_state(self.name, state, ScheduledState)
+        errors.check_state_keys(self.name, outer.gathered, self.gathers)
         return outer, outer.inner_state
 
     def counted(self, state: State) -> Any:
@@ -194,14 +194,14 @@ class Clock:
         """What the step needs of an opened state."""
         count = self._count(outer, inner)
         if count is not None:
-            errors.check_count(self.who, count)
-        values = {name: value_at(hyper, count, self.who, name) for name, hyper in self.hypers.items()}
+            errors.check_count(self.name, count)
+        values = {name: value_at(hyper, count, self.name, name) for name, hyper in self.hypers.items()}
         if not self.gathers:
             return Reading(count, values, {}, {}, {})
         next_, decays = next_count(count), {name: values[name] for name in self.gathers}
         if self.skipped:
             decays = {name: jnp.where(next_ <= self.skipped, jnp.ones_like(b), b) for name, b in decays.items()}
-        ahead = {name: value_at(self.hypers[name], next_, self.who, name) for name in self.gathers}
+        ahead = {name: value_at(self.hypers[name], next_, self.name, name) for name in self.gathers}
         return Reading(count, values, decays, {name: outer.gathered[name] for name in self.gathers}, ahead)
 
     def close(self, outer: Any, step: Ticks, inner: State) -> State:
@@ -216,14 +216,14 @@ class Clock:
 
 def _again(about: tuple[Any, ...], hypers: tuple[Any, ...]) -> Clock:
     clock = object.__new__(Clock)
-    clock.who, clock.own, clock.gathers, clock.skipped, clock.wraps, clock.alone = about
+    clock.name, clock.own, clock.gathers, clock.skipped, clock.wraps, clock.alone = about
     (clock.hypers,) = hypers
     return clock
 
 
 jax.tree_util.register_pytree_node(
     Clock,
-    lambda c: ((c.hypers,), (c.who, c.own, c.gathers, c.skipped, c.wraps, c.alone)),
+    lambda c: ((c.hypers,), (c.name, c.own, c.gathers, c.skipped, c.wraps, c.alone)),
     _again,
 )
 
@@ -233,19 +233,19 @@ def without_schedules(state: State) -> Any:
     return state.inner_state if isinstance(state, ScheduledState) else state
 
 
-def checked(who: str, hypers: Mapping[str, tuple[Hyper, Domain]] | None) -> dict[str, Hyper]:
+def checked(name: str, hypers: Mapping[str, tuple[Hyper, Domain]] | None) -> dict[str, Hyper]:
     """Hyperparameters given with their domains, checked."""
-    return {name: errors.check_hyper(who, name, *spec) for name, spec in (hypers or {}).items()}
+    return {argument: errors.check_hyper(name, argument, *spec) for argument, spec in (hypers or {}).items()}
 
 
-def as_state(who: str, state: Any, expected: type) -> Any:
+def as_state(name: str, state: Any, expected: type) -> Any:
     """A state as people have it, in the class that the rule makes.
 
     A rule without memory takes None, (), {} and any class without fields. Else: the class itself, another of the same
     name and fields (optax's), or a dict of these fields, as orbax restores one; a Python number among the fields is
     the array that init makes of one. Raises StateError for anything else.
     """
-    made = _in_class(who, state, expected)
+    made = _in_class(name, state, expected)
     if any(isinstance(value, int | float) for value in made):
         made = expected(*(_as_array(value) for value in made))
     return made
@@ -259,7 +259,7 @@ def _as_array(value: Any) -> Any:
     return jnp.asarray(value, next(kind for python, kind in kinds if isinstance(value, python)))
 
 
-def _in_class(who: str, state: Any, expected: type) -> Any:
+def _in_class(name: str, state: Any, expected: type) -> Any:
     if type(state) is expected:
         return state
     fields: Sequence[str] = expected._fields  # type: ignore[attr-defined]
@@ -273,7 +273,7 @@ def _in_class(who: str, state: Any, expected: type) -> Any:
         return expected()
     elif getattr(state, "_fields", None) == fields and type(state).__name__ == expected.__name__:
         return expected(*state)
-    return errors.state_type(who, state, expected)
+    return errors.state_type(name, state, expected)
 
 
 def as_made(expected: Any, given: Any) -> Any:

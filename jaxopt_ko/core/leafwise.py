@@ -213,8 +213,8 @@ class LeafUpdate(Update):
         for piece in self.pieces:
             if piece.needs_params:
                 errors.check_params(piece.name, updates, params)
-        opened = [piece.open(own) for piece, own in zip(self.pieces, states, strict=True)]
-        owned = zip(self.pieces, opened, strict=True)
+        as_transformation = [piece.open(own) for piece, own in zip(self.pieces, states, strict=True)]
+        owned = zip(self.pieces, as_transformation, strict=True)
         fields = [getattr(inner, field) for piece, (_, _, inner) in owned for field in piece.fields]
         given, needs_params = updates, any(q.needs_params for q in self.pieces)
         if self.beside and fields:
@@ -224,7 +224,7 @@ class LeafUpdate(Update):
                 errors.check_leaves(piece.name, "gradients", updates)
         aligned = _Aligned(self.method.name, updates, params, fields, needs_params)
         traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((updates, state)))
-        begun = [piece.begin(updates, *own, traced) for piece, own in zip(self.pieces, opened, strict=True)]
+        begun = [piece.begin(updates, *own, traced) for piece, own in zip(self.pieces, as_transformation, strict=True)]
         names = tuple(one.names for one in begun)
         varying = [one.shared[key] for one in begun for key, value in one.names if value is None]
         table: Any = tuple(value.astype(scalar_dtype()) for value in varying) or None
@@ -383,9 +383,9 @@ class _Aligned:
     """
 
     def __init__(
-        self, who: str, updates: Updates, params: Params, fields: Sequence[PyTree], needs_params: bool
+        self, name: str, updates: Updates, params: Params, fields: Sequence[PyTree], needs_params: bool
     ) -> None:
-        self.who, self.tree = who, updates
+        self.name, self.tree = name, updates
         others = [] if params is None else [("params", params)]
         others += [("state", tree.masked_as(updates, field)) for field in fields]
         for sparse in (False, True):  # None in the gradients is no gradient; anything else is a mistake
@@ -397,15 +397,15 @@ class _Aligned:
         else:
             what, other = others[flat.index(None)]
             if needs_params or what != "params" or None in flat[1:]:
-                errors.structure_mismatch(who, "gradients", updates, what, other)
+                errors.structure_mismatch(name, "gradients", updates, what, other)
         p = flat.pop(0) if params is not None else None
         self.p = [None] * len(self.g) if p is None else p
         self.fields: list[list[Any]] = flat
         for index, (g, p) in enumerate(zip(self.g, self.p, strict=True)):
             if g is not None:
-                errors.check_leaf(who, "gradients", updates, index, g, none_is_leaf=self.sparse, real=False)
+                errors.check_leaf(name, "gradients", updates, index, g, none_is_leaf=self.sparse, real=False)
                 if needs_params and p is not None and np.shape(p) != np.shape(g):
-                    errors.shape_mismatch(who, "gradients", self._path(index), g, "params", np.shape(p))
+                    errors.shape_mismatch(name, "gradients", self._path(index), g, "params", np.shape(p))
 
     def _in_order(self, what: str, other: PyTree) -> Any:
         """What another tree has for each leaf, None if it does not fit; in a state that may be a nest of arrays."""
@@ -432,11 +432,11 @@ class _Aligned:
             misfit = stranger(g, memory, stack)
             if misfit is not None:
                 if p is not None and np.shape(p) != np.shape(g):
-                    errors.shape_mismatch(self.who, "gradients", self._path(index), g, "params", np.shape(p))
+                    errors.shape_mismatch(self.name, "gradients", self._path(index), g, "params", np.shape(p))
                 errors.memory_mismatch(*misfit, self._path(index), g)
             out = _step_dtype(g, p)
             if is_complex(out) and tree.is_floating(p):
-                errors.check_room(self.who, f"the params leaf {self._path(index)}", jnp.asarray(p), jnp.asarray(g))
+                errors.check_room(self.name, f"the params leaf {self._path(index)}", jnp.asarray(p), jnp.asarray(g))
             own = p if with_params else None
             self.g[index], new = leaf(jnp.asarray(g), own, memory, out=out, stacks=stack)
             for column, value in zip(self.fields, new, strict=True):

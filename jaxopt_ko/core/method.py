@@ -116,7 +116,7 @@ def known_as(pair: GradientTransformation, **changed: Any) -> GradientTransforma
     return pair._replace(update=update)
 
 
-def taking(function: Callable[..., Any], positional: int) -> Callable[..., Any]:
+def filter_kwargs(function: Callable[..., Any], positional: int) -> Callable[..., Any]:
     """`function` with the keyword arguments that its signature does not take dropped."""
     try:
         parameters = list(inspect.signature(function).parameters.values())

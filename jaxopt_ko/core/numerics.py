@@ -34,14 +34,14 @@ def next_count(count: jax.Array) -> jax.Array:
     return jnp.minimum(count, np.int32(2**31 - 2)) + np.int32(1)
 
 
-def value_at(hyper: Hyper, count: jax.Array, who: str = "value_at", name: str = "the value") -> jax.Array:
+def value_at(hyper: Hyper, count: jax.Array, name: str = "value_at", argument: str = "the value") -> jax.Array:
     """The hyperparameter at step `count` (from 0): itself, or its schedule's value; float[] in scalar_dtype."""
     if isinstance(hyper, int | float):
         return jnp.asarray(np.asarray(hyper, scalar_dtype()))
     with jax.numpy_dtype_promotion("standard"):  # a schedule is free to mix its step with floats
         value = hyper(count) if callable(hyper) else hyper
     if callable(hyper):
-        errors.check_schedule_value(who, name, value)
+        errors.check_schedule_value(name, argument, value)
     return jnp.asarray(value).astype(scalar_dtype())
 
 

@@ -39,7 +39,7 @@ def trailing(ndim: int) -> MatrixAxes:
 
 
 def prefix_of(
-    who: str, name: str, prefix: PyTree, full: PyTree, is_leaf: Callable[[Any], bool] = tree.is_none
+    name: str, argument: str, prefix: PyTree, full: PyTree, is_leaf: Callable[[Any], bool] = tree.is_none
 ) -> list[Any]:
     """The value of `prefix`, a tree or one value, for each leaf of `full`."""
     values: list[Any] = []
@@ -47,26 +47,26 @@ def prefix_of(
         jax.tree.map(lambda own, part: values.extend([own] * len(jax.tree.leaves(part))), prefix, full, is_leaf=is_leaf)
         return values
     except ValueError:
-        errors.structure_mismatch(who, name, prefix, "params (or a prefix of them)", full)
+        errors.structure_mismatch(name, argument, prefix, "params (or a prefix of them)", full)
 
 
-def count_stack_axes(who: str, full: PyTree, stack_axes: PyTree) -> list[int]:
+def count_stack_axes(name: str, full: PyTree, stack_axes: PyTree) -> list[int]:
     """How many axes of each leaf stand before its matrices. Raises TreeError for a leaf that is no matrix behind."""
-    counts = tree.stacks(who, stack_axes, full)
+    counts = tree.stacks(name, stack_axes, full)
     for i, (leaf, count) in enumerate(zip(tree.flatten(full)[0], counts, strict=True)):
         if np.ndim(leaf) != count + 2:
-            errors.no_matrix(who, full, i, leaf, f"{count} stack axes and a matrix behind them")
+            errors.no_matrix(name, full, i, leaf, f"{count} stack axes and a matrix behind them")
     return counts
 
 
 def matrix_labels(
-    who: str, stack_axes: PyTree, names: tuple[str, str] = ("matrix", "rest")
+    name: str, stack_axes: PyTree, names: tuple[str, str] = ("matrix", "rest")
 ) -> Callable[[PyTree], PyTree]:
     """params -> "matrix" where a leaf has two axes behind its stack axes, else "rest"; or other names."""
 
     def labels(params: PyTree) -> PyTree:
         leaves, treedef = tree.flatten(params)
-        counts = tree.stacks(who, stack_axes, params)
+        counts = tree.stacks(name, stack_axes, params)
         matrix = [np.ndim(leaf) == count + 2 for leaf, count in zip(leaves, counts, strict=True)]
         return treedef.unflatten([names[0] if flag else names[1] for flag in matrix])
 

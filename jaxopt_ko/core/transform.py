@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.hyperparameters import Clock, Scalars, as_made, as_state, checked, ticks
-from jaxopt_ko.core.method import Method, pair_of, taking
+from jaxopt_ko.core.method import Method, filter_kwargs, pair_of
 from jaxopt_ko.core.numerics import mixing
 from jaxopt_ko.errors import Domain
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
@@ -55,7 +55,7 @@ def transform(
     if the new state differs from the old in structure, shape or dtype; MissingArgumentError without params where
     `needs_params`.
     """
-    init_, update_ = taking(init, 1), taking(update, 3)
+    init_, update_ = filter_kwargs(init, 1), filter_kwargs(update, 3)
     counted = own if own is not None and own in getattr(state_type, "_fields", ()) else None
     clock = None
     if hypers is not None or counts:

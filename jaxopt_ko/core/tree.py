@@ -96,7 +96,7 @@ def wide_like(leaf: Any, value: Any = 0.0, dtype: DType | None = None) -> jax.Ar
     return full
 
 
-def stacks(who: str, stack_axes: PyTree, tree: PyTree, none_is_leaf: bool = False) -> list[int]:
+def stacks(name: str, stack_axes: PyTree, tree: PyTree, none_is_leaf: bool = False) -> list[int]:
     """How many leading axes of each leaf are stacks, said for all by an integer or by a prefix of the tree."""
     leaves, _ = flatten(tree, none_is_leaf)
     if isinstance(stack_axes, int):
@@ -106,11 +106,11 @@ def stacks(who: str, stack_axes: PyTree, tree: PyTree, none_is_leaf: bool = Fals
             fitted = left_out_as(stack_axes, tree)
             spread = jax.tree.broadcast(fitted, tree, is_leaf=is_none if none_is_leaf else None)
         except ValueError:
-            errors.structure_mismatch(who, "stack_axes", stack_axes, "params (or a prefix of them)", tree)
+            errors.structure_mismatch(name, "stack_axes", stack_axes, "params (or a prefix of them)", tree)
         counts = [count or 0 for count in flatten(spread, none_is_leaf)[0]]  # None where the leaf is
     for index, (leaf, count) in enumerate(zip(leaves, counts, strict=True)):
         if count and leaf is not None and np.ndim(leaf) < count:
-            errors.too_few_axes(who, errors.path_of(tree, index, none_is_leaf), leaf, count)
+            errors.too_few_axes(name, errors.path_of(tree, index, none_is_leaf), leaf, count)
     return counts
 
 
@@ -130,12 +130,12 @@ def masked_as(tree: PyTree, other: PyTree) -> PyTree:
     ])  # fmt: skip
 
 
-def in_order(who: str, what: str, other: PyTree, tree: PyTree, treedef: Any) -> list[Any]:
+def in_order(name: str, what: str, other: PyTree, tree: PyTree, treedef: Any) -> list[Any]:
     """What another tree has at each leaf of `tree`, whose structure is `treedef`."""
     try:
         return list(treedef.flatten_up_to(masked_as(tree, other)))
     except ValueError:
-        errors.structure_mismatch(who, what, other, "gradients", tree)
+        errors.structure_mismatch(name, what, other, "gradients", tree)
 
 
 def wide_copy(leaf: Any) -> jax.Array:
@@ -144,12 +144,12 @@ def wide_copy(leaf: Any) -> jax.Array:
     return new if isinstance(leaf, jax.ShapeDtypeStruct) else new + jnp.asarray(leaf).astype(new.dtype)
 
 
-def kept_copy(who: str, leaf: Any, dtype: DType | None) -> jax.Array:
+def kept_copy(name: str, leaf: Any, dtype: DType | None) -> jax.Array:
     """`wide_copy`, or one in another dtype, which must have room for the leaf's imaginary part."""
     copy = wide_copy(leaf)
     if dtype is None:
         return copy
-    errors.check_room(who, "the dtype of the state", abstract((), dtype), copy)
+    errors.check_room(name, "the dtype of the state", abstract((), dtype), copy)
     return copy.astype(dtype)
 
 
@@ -325,7 +325,7 @@ def made_for(full: PyTree, prefix: PyTree, is_leaf: Callable[[Any], bool] = is_n
     return said
 
 
-def under(who: str, what: str, prefix: PyTree, full: PyTree) -> tuple[list[Any], list[PyTree], Any]:
+def under(name: str, what: str, prefix: PyTree, full: PyTree) -> tuple[list[Any], list[PyTree], Any]:
     """What such a tree, prefix or function says, what of `full` each of it is said of, leaves or all below a node, and
     the structure of both; a None in the prefix is a leaf. TreeError if it is no prefix."""
     made = made_for(full, prefix)
@@ -334,7 +334,7 @@ def under(who: str, what: str, prefix: PyTree, full: PyTree) -> tuple[list[Any],
     try:
         return said, treedef.flatten_up_to(full), treedef
     except ValueError:
-        errors.structure_mismatch(who, what, made, "params (or a prefix of them)", full)
+        errors.structure_mismatch(name, what, made, "params (or a prefix of them)", full)
 
 
 # ---- the names of optax.tree ----------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from jax import Array
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.numerics import scalar_dtype
-from jaxopt_ko.drivers.run import Held, check_run, frozen, implicit, jitted, settled, solve
+from jaxopt_ko.drivers.run import Held, check_run, drop_weak_types, frozen, implicit, jitted, solve
 from jaxopt_ko.solvers.quadratic import quadratic_interior_point, sides
 from jaxopt_ko.types import Hyper, Multipliers, Params, PyTree, Solution
 
@@ -22,7 +22,7 @@ MAX_STEPS = 200
 class _Setting(NamedTuple):
     """What a run is compiled for."""
 
-    who: str
+    name: str
     verbose: bool
     bandwidth: int | None
 
@@ -105,43 +105,43 @@ def quadratic_program(
     matrices' and they leave the band. Traced, those are the statuses INFEASIBLE and STUCK. Not for large sparse
     problems: the matrices are dense, and only a band shortens the work.
     """
-    who = "quadratic_program"
+    name = "quadratic_program"
     if Q is None:
-        errors.missing_argument(who, "Q", "Pass the matrix, or use linear_program")
-    return _program(who, _Data(Q, c, A, b, G, h, bounds), params, tol, max_steps, bandwidth, verbose)
+        errors.missing_argument(name, "Q", "Pass the matrix, or use linear_program")
+    return _program(name, _Data(Q, c, A, b, G, h, bounds), params, tol, max_steps, bandwidth, verbose)
 
 
 def _program(
-    who: str, data: _Data, params: Params, tol: Any, max_steps: Any, bandwidth: Any, verbose: bool
+    name: str, data: _Data, params: Params, tol: Any, max_steps: Any, bandwidth: Any, verbose: bool
 ) -> Solution:
-    errors.check_arrays(who, "c", data.c)
+    errors.check_arrays(name, "c", data.c)
     data = data._replace(
         c=_floating(data.c),
-        bounds=None if data.bounds is None else tuple(map(_floating, errors.check_bound_pair(who, data.bounds))),
-        **{name: _array(getattr(data, name)) for name in ("Q", "A", "b", "G", "h")},
+        bounds=None if data.bounds is None else tuple(map(_floating, errors.check_bound_pair(name, data.bounds))),
+        **{argument: _array(getattr(data, argument)) for argument in ("Q", "A", "b", "G", "h")},
     )
     params = jax.tree.map(
         lambda leaf: np.zeros(np.shape(leaf), tree.dtype_of(leaf)), data.c if params is None else params
     )
     for index, leaf in enumerate(jax.tree.leaves(data.c)):
-        errors.check_leaf(who, "c", data.c, index, leaf)
+        errors.check_leaf(name, "c", data.c, index, leaf)
     n = sum(np.size(leaf) for leaf in jax.tree.leaves(params))
-    errors.check_program(who, params, n, data.c, data.Q, (data.A, data.b), (data.G, data.h))
-    sides(who, params, data.bounds)
+    errors.check_program(name, params, n, data.c, data.Q, (data.A, data.b), (data.G, data.h))
+    sides(name, params, data.bounds)
     if bandwidth is not None:
-        errors.check_band(who, bandwidth, data.Q, data.A, data.G)
+        errors.check_band(name, bandwidth, data.Q, data.A, data.G)
     if data.Q is not None:
-        errors.check_convex(who, data.Q)
-    most = check_run(who, tol, max_steps, MAX_STEPS)
-    solution: Solution = _solved(_Setting(who, verbose, bandwidth), params, settled(data), tol, most)
+        errors.check_convex(name, data.Q)
+    most = check_run(name, tol, max_steps, MAX_STEPS)
+    solution: Solution = _solved(_Setting(name, verbose, bandwidth), params, drop_weak_types(data), tol, most)
     return solution
 
 
 @jitted
 def _solved(setting: _Setting, params: Params, data: _Data, tol: Any, max_steps: Any) -> Solution:
-    words = {**frozen(data)._asdict(), "tol": tol}
+    extra_args = {**frozen(data)._asdict(), "tol": tol}
     method = quadratic_interior_point(bandwidth=setting.bandwidth)
-    solution = solve(method, params, method.init(params, **words), words, max_steps, setting.verbose, False)
+    solution = solve(method, params, method.init(params, **extra_args), extra_args, max_steps, setting.verbose, False)
     end = frozen((solution.params, solution.multipliers))
     failed = jnp.broadcast_to(~solution.status.success, tree.ravel(end)[0].shape)
     found, held = (end, frozen(solution.value)), Held(failed, None, failed)

@@ -16,7 +16,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import apply_updates
 from jaxopt_ko.core import tree
-from jaxopt_ko.core.method import Update, is_plain, method_of, name_of, taking
+from jaxopt_ko.core.method import Update, filter_kwargs, is_plain, method_of, name_of
 from jaxopt_ko.core.numerics import ratio
 from jaxopt_ko.linalg.least_norm import condition as condition_of
 from jaxopt_ko.linalg.least_norm import shortest
@@ -36,11 +36,11 @@ class Carry(NamedTuple):
     state: State  # whose count is that of the updates made
 
 
-def start_of(method: GradientTransformation, params: Params, words: Mapping[str, Any]) -> State | None:
+def start_of(method: GradientTransformation, params: Params, extra_args: Mapping[str, Any]) -> State | None:
     """The state that a solver starts with; None if it is none: by its record, a foreign one by its state's Info."""
     if method_of(method).ascends:
         errors.goes_up(name_of(method))
-    state = taking(method.init, 1)(params, **words)
+    state = filter_kwargs(method.init, 1)(params, **extra_args)
     ours = isinstance(method.update, Update)
     solver = method_of(method).solver if ours else isinstance(getattr(state, "info", None), Info)
     return state if solver and isinstance(getattr(state, "info", None), Info) else None
@@ -50,7 +50,7 @@ def solve(
     method: GradientTransformation,
     params: Params,
     state: State,
-    words: Mapping[str, Any],
+    extra_args: Mapping[str, Any],
     max_steps: Any,
     verbose: bool,
     unrolled: bool,
@@ -63,7 +63,7 @@ def solve(
 
     def step(carry: Carry) -> Carry:
         at, state = carry
-        updates, state = method.update(jax.tree.map(jnp.zeros_like, at), state, at, **words)
+        updates, state = method.update(jax.tree.map(jnp.zeros_like, at), state, at, **extra_args)
         if verbose:
             show(state.info, state.count)
         return Carry(apply_updates(at, updates), state)
@@ -259,7 +259,7 @@ def _conjugate_residuals(product: Callable[[Array], Array], b: Array) -> Array:
     return x
 
 
-def in_this_trace(fun: Callable[..., Any], params: Params, args: tuple[Any, ...]) -> tuple[Callable[..., Any], Any]:
+def closure_convert(fun: Callable[..., Any], params: Params, args: tuple[Any, ...]) -> tuple[Callable[..., Any], Any]:
     """`fun` and `args`, with every tracer that fun closes over among the args: the derivative may be asked for later,
     when this trace is over."""
     closed, shape = jax.make_jaxpr(fun, return_shape=True)(params, *args)
@@ -296,7 +296,7 @@ def of_arrays(
     return [None if f is None else with_constants(f) for f in functions], arrays
 
 
-def settled(params: Params) -> Params:
+def drop_weak_types(params: Params) -> Params:
     """Params whose weak types (`jnp.full(n, 0.5)`) are made plain: they would be compiled for once more."""
 
     def plain(leaf: Any) -> Any:
@@ -311,22 +311,22 @@ def frozen(x: PyTree) -> PyTree:
     return jax.tree.map(jax.lax.stop_gradient, x)
 
 
-def check_run(who: str, tol: Hyper | None, max_steps: Any, most: int) -> Any:
+def check_run(name: str, tol: Hyper | None, max_steps: Any, most: int) -> Any:
     """The largest number of updates; tol and it may be traced."""
     if tol is not None:
-        errors.check_hyper(who, "tol", tol, errors.NONNEGATIVE)
+        errors.check_hyper(name, "tol", tol, errors.NONNEGATIVE)
     if max_steps is None:
         return np.int32(most)
     if isinstance(max_steps, jax.Array):
         return max_steps
-    return np.int32(errors.check_size(who, "max_steps", max_steps, 0))
+    return np.int32(errors.check_size(name, "max_steps", max_steps, 0))
 
 
-def check_derivative(who: str, derivative: str, max_steps: Any) -> None:
+def check_derivative(name: str, derivative: str, max_steps: Any) -> None:
     """An unrolled run is a scan: its length must be known."""
-    errors.check_choice(who, "derivative", derivative, DERIVATIVES)
+    errors.check_choice(name, "derivative", derivative, DERIVATIVES)
     if derivative == "unrolled":
-        errors.check_size(who, "max_steps", max_steps)
+        errors.check_size(name, "max_steps", max_steps)
 
 
 def jitted(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -19,12 +19,12 @@ from jaxopt_ko.drivers.run import (
     Held,
     check_derivative,
     check_run,
+    closure_convert,
+    drop_weak_types,
     frozen,
     implicit,
-    in_this_trace,
     jitted,
     of_arrays,
-    settled,
     solve,
     start_of,
 )
@@ -91,23 +91,23 @@ def minimize(
     A run that fails says so in `status`; the params are then the best seen. Not for sums of squares: least_squares
     needs a third of the evaluations.
     """
-    who = "minimize"
-    errors.check_function(who, "fun", fun)
-    errors.check_start(who, params)
-    errors.check_args(who, args)
-    method = errors.check_pair(who, "method", method)
-    check_derivative(who, derivative, max_steps)
+    name = "minimize"
+    errors.check_function(name, "fun", fun)
+    errors.check_start(name, params)
+    errors.check_args(name, args)
+    method = errors.check_pair(name, "method", method)
+    check_derivative(name, derivative, max_steps)
     if bounds is not None:
-        box(who, params, bounds)  # once where its numbers can be seen
-    for name, constraint in (("equality", equality), ("inequality", inequality)):
+        box(name, params, bounds)  # once where its numbers can be seen
+    for argument, constraint in (("equality", equality), ("inequality", inequality)):
         if constraint is not None:
-            errors.check_function(who, name, constraint)
+            errors.check_function(name, argument, constraint)
     length = max_steps if derivative == "unrolled" else None
     setting = _Setting(fun, method, has_aux, verbose, derivative, length)
     constraints = _Constraints(equality, inequality)
     run = (setting, constraints)
-    most = check_run(who, tol, max_steps, MAX_STEPS)
-    solution: Solution = _minimize(run, settled(params), args, tol, most, bounds)
+    most = check_run(name, tol, max_steps, MAX_STEPS)
+    solution: Solution = _minimize(run, drop_weak_types(params), args, tol, most, bounds)
     return solution
 
 
@@ -129,24 +129,24 @@ def _minimize(
 ) -> Solution:
     (fun, method, has_aux, verbose, derivative, length), constraints = run
     given_, args = of_arrays([fun, *constraints], args)
-    (fun, *limits), args = _in_this_trace(given_, params, args)
+    (fun, *limits), args = _closure_convert(given_, params, args)
     functions = {name: limit for name, limit in zip(constraints._fields, limits, strict=True) if limit is not None}
-    words: dict[str, Any] = {"has_aux": has_aux}
+    extra_args: dict[str, Any] = {"has_aux": has_aux}
     unrolled = derivative == "unrolled"
     still: Callable[[Any], Any] = (lambda x: x) if unrolled else frozen  # where it starts is not what it finds
     start, given = still(params), still(args)
     if tol is not None:
-        words["tol"] = tol
+        extra_args["tol"] = tol
     if bounds is not None:
-        words["bounds"] = still(bounds)
-    words["value_fn"] = lambda p: fun(p, *given)
+        extra_args["bounds"] = still(bounds)
+    extra_args["value_fn"] = lambda p: fun(p, *given)
     for name, function in functions.items():
-        words[name] = lambda p, function=function: function(p, *given)
-    state = start_of(method, start, words)
+        extra_args[name] = lambda p, function=function: function(p, *given)
+    state = start_of(method, start, extra_args)
     if state is None:
         method = first_order(method)
-        state = method.init(start, **words)
-    solution = solve(method, start, state, words, length if unrolled else max_steps, verbose, unrolled)
+        state = method.init(start, **extra_args)
+    solution = solve(method, start, state, extra_args, length if unrolled else max_steps, verbose, unrolled)
     if unrolled:
         return solution
 
@@ -159,7 +159,7 @@ def _minimize(
     found = frozen((solution.params, solution.value))
     prox, own = method_of(method).prox, ()
     if prox is not None:
-        near, own = in_this_trace(lambda p: prox(p, 1.0), frozen(solution.params), ())
+        near, own = closure_convert(lambda p: prox(p, 1.0), frozen(solution.params), ())
 
     hidden = prox is None and isinstance(solution.state, ProximalGradientState)
 
@@ -238,15 +238,15 @@ def _constrained(
     return solution._replace(params=x, value=best, multipliers=Multipliers(y, z, unravel(low), unravel(high)))
 
 
-def _in_this_trace(functions: list[Any], params: Params, args: tuple[Any, ...]) -> tuple[list[Any], tuple[Any, ...]]:
-    """`in_this_trace` for several functions of the same args; None stays None."""
+def _closure_convert(functions: list[Any], params: Params, args: tuple[Any, ...]) -> tuple[list[Any], tuple[Any, ...]]:
+    """`closure_convert` for several functions of the same args; None stays None."""
     made: list[Any] = []
     whole = args
     for function in functions:
         if function is None:
             made.append(None)
             continue
-        converted, extended = in_this_trace(function, params, args)
+        converted, extended = closure_convert(function, params, args)
         own, foreign = len(args), slice(len(whole), len(whole) + len(extended) - len(args))
         whole = (*whole, *extended[own:])
 
@@ -297,20 +297,20 @@ def least_squares(
     For the rest, max_steps, verbose, what may be done with it and derivatives, see `minimize`.
     Raises, when traced, what the method raises. Not for functions that are no sums of squares.
     """
-    who = "least_squares"
-    errors.check_function(who, "residual_fn", residual_fn)
-    errors.check_start(who, params)
-    errors.check_args(who, args)
-    method = errors.check_pair(who, "method", method)
-    check_derivative(who, derivative, max_steps)
-    errors.check_loss(who, loss, LOSSES)
-    errors.check_number(who, "loss_scale", loss_scale, errors.POSITIVE)
+    name = "least_squares"
+    errors.check_function(name, "residual_fn", residual_fn)
+    errors.check_start(name, params)
+    errors.check_args(name, args)
+    method = errors.check_pair(name, "method", method)
+    check_derivative(name, derivative, max_steps)
+    errors.check_loss(name, loss, LOSSES)
+    errors.check_number(name, "loss_scale", loss_scale, errors.POSITIVE)
     if bounds is not None:
-        box(who, params, bounds)  # once where its numbers can be seen
+        box(name, params, bounds)  # once where its numbers can be seen
     length = max_steps if derivative == "unrolled" else None
     setting = _Fit(residual_fn, jacobian_fn, method, loss, has_aux, verbose, derivative, length)
-    most = check_run(who, tol, max_steps, MAX_STEPS)
-    solution: Solution = _least_squares(setting, settled(params), args, tol, most, bounds, loss_scale)
+    most = check_run(name, tol, max_steps, MAX_STEPS)
+    solution: Solution = _least_squares(setting, drop_weak_types(params), args, tol, most, bounds, loss_scale)
     return solution
 
 
@@ -321,7 +321,7 @@ def _least_squares(
     residual_fn, jacobian_fn, method, loss, has_aux, verbose, derivative, length = setting
     (residual_fn, jacobian_fn), args = of_arrays([residual_fn, jacobian_fn], args)
     count = len(args)
-    fun, args = in_this_trace(residual_fn, params, args)
+    fun, args = closure_convert(residual_fn, params, args)
     unrolled = derivative == "unrolled"
     still: Callable[[Any], Any] = (lambda x: x) if unrolled else frozen  # where it starts is not what it finds
     start, given = still(params), still(args)
@@ -332,20 +332,25 @@ def _least_squares(
         made = residuals("least_squares", p, lambda p: fun(p, *args), loss_scale=scale, **problem)
         return made.cost(made.residual(made.x)[0])
 
-    words: dict[str, Any] = {"residual_fn": lambda p: fun(p, *given), **problem, "bounds": still(bounds), "tol": tol}
-    words["loss_scale"] = still(loss_scale)
+    extra_args: dict[str, Any] = {
+        "residual_fn": lambda p: fun(p, *given),
+        **problem,
+        "bounds": still(bounds),
+        "tol": tol,
+    }
+    extra_args["loss_scale"] = still(loss_scale)
     if jacobian_fn is not None:
-        words["jacobian_fn"] = lambda p: jacobian_fn(p, *given[:count])
+        extra_args["jacobian_fn"] = lambda p: jacobian_fn(p, *given[:count])
     try:
-        state = start_of(method, start, words)
+        state = start_of(method, start, extra_args)
     except errors.MissingArgumentError:  # it wants a function to minimize
         state = None
     if state is None:
-        words = {"value_fn": lambda p: cost(p, (given, still(loss_scale))), "bounds": still(bounds), "tol": tol}
-        if (state := start_of(method, start, words)) is None:
+        extra_args = {"value_fn": lambda p: cost(p, (given, still(loss_scale))), "bounds": still(bounds), "tol": tol}
+        if (state := start_of(method, start, extra_args)) is None:
             method = first_order(method)
-            state = method.init(start, **words)
-    solution = solve(method, start, state, words, length if unrolled else max_steps, verbose, unrolled)
+            state = method.init(start, **extra_args)
+    solution = solve(method, start, state, extra_args, length if unrolled else max_steps, verbose, unrolled)
     if unrolled:
         return solution
     found = frozen((solution.params, solution.value))
@@ -366,7 +371,7 @@ class _Limits(NamedTuple):
     share: Array  # float[n]  of the lower bound in where an element is: 1, 0, or 1/2 if it cannot be told which holds
 
 
-def _at_bounds(who: str, solution: Solution, bounds: Any) -> tuple[Held | None, _Limits | None]:
+def _at_bounds(name: str, solution: Solution, bounds: Any) -> tuple[Held | None, _Limits | None]:
     """Which parameters of a solution are held by their bounds, and these as data: the last of implicit's args.
 
     A bound holds what is at it or, where there are multipliers, what has one larger than the room that is left.
@@ -376,7 +381,7 @@ def _at_bounds(who: str, solution: Solution, bounds: Any) -> tuple[Held | None, 
     end = frozen(solution.params)
     x, _ = tree.ravel(end)
     like = jax.tree.map(lambda leaf: tree.abstract(np.shape(leaf), tree.dtype_of(leaf)), end)
-    lower, upper = box(who, like, frozen(bounds))
+    lower, upper = box(name, like, frozen(bounds))
     if solution.multipliers is None:
         by_lower, by_upper = x <= lower, x >= upper
     else:
@@ -387,7 +392,7 @@ def _at_bounds(who: str, solution: Solution, bounds: Any) -> tuple[Held | None, 
 
     def at(given: Any) -> Array:
         bounds, _, _, share = given[-1]
-        lower, upper = box(who, like, bounds)
+        lower, upper = box(name, like, bounds)
         return jnp.where(share > 0, share * lower, 0) + jnp.where(share < 1, (1 - share) * upper, 0)
 
     return Held(which, at, which), _Limits(bounds, by_lower, by_upper, share)
@@ -415,18 +420,18 @@ def root(
 
     Raises TreeError, when traced, if fn returns another number of elements than params has.
     """
-    who = "root"
-    errors.check_function(who, "fn", fn)
-    errors.check_start(who, params)
-    errors.check_args(who, args)
-    method = errors.check_pair(who, "method", method)
-    check_derivative(who, derivative, max_steps)
+    name = "root"
+    errors.check_function(name, "fn", fn)
+    errors.check_start(name, params)
+    errors.check_args(name, args)
+    method = errors.check_pair(name, "method", method)
+    check_derivative(name, derivative, max_steps)
     if bounds is not None:
-        box(who, params, bounds)
+        box(name, params, bounds)
     length = max_steps if derivative == "unrolled" else None
     setting = _Setting(fn, method, has_aux, verbose, derivative, length)
-    most = check_run(who, tol, max_steps, MAX_STEPS)
-    solution: Solution = _root(setting, settled(params), args, tol, most, bounds)
+    most = check_run(name, tol, max_steps, MAX_STEPS)
+    solution: Solution = _root(setting, drop_weak_types(params), args, tol, most, bounds)
     return solution
 
 
@@ -434,11 +439,11 @@ def root(
 def _root(setting: _Setting, params: Params, args: tuple[Any, ...], tol: Any, max_steps: Any, bounds: Any) -> Solution:
     fun, method, has_aux, verbose, derivative, length = setting
     (fun,), args = of_arrays([fun], args)
-    fun, args = in_this_trace(fun, params, args)
+    fun, args = closure_convert(fun, params, args)
     unrolled = derivative == "unrolled"
     still: Callable[[Any], Any] = (lambda x: x) if unrolled else frozen
     start, given = still(params), still(args)
-    words = {"residual_fn": lambda p: fun(p, *given), "has_aux": has_aux, "bounds": still(bounds)}
+    extra_args = {"residual_fn": lambda p: fun(p, *given), "has_aux": has_aux, "bounds": still(bounds)}
 
     def equations(p: Params, args: Any) -> PyTree:
         result = fun(p, *args)
@@ -446,12 +451,12 @@ def _root(setting: _Setting, params: Params, args: tuple[Any, ...], tol: Any, ma
 
     errors.check_square("root", jax.eval_shape(equations, start, given), start)
     try:
-        state = start_of(method, start, words)
+        state = start_of(method, start, extra_args)
     except errors.MissingArgumentError:  # it asks for value_fn
         state = None
     if state is None:
         errors.no_equations_solver("root", name_of(method))
-    solution = solve(method, start, state, words, length if unrolled else max_steps, verbose, unrolled)
+    solution = solve(method, start, state, extra_args, length if unrolled else max_steps, verbose, unrolled)
 
     def largest(p: Params) -> Array:
         return jnp.max(jnp.abs(tree.ravel(equations(p, given))[0]), initial=0.0)

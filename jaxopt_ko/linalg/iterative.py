@@ -31,10 +31,10 @@ def power_iteration(
     matrix: float[n, n], or a function v -> A v of trees, which needs a v0. Stops when A v - lambda v is no longer than
     error_tolerance |A v|, or after num_iters products. Raises MissingArgumentError for a function without v0.
     """
-    who = "power_iteration"
+    name = "power_iteration"
     if callable(matrix):
         if v0 is None:
-            errors.missing_argument(who, "v0", "Give a tree that the function takes, to start from")
+            errors.missing_argument(name, "v0", "Give a tree that the function takes, to start from")
         times: Callable[[PyTree], PyTree] = matrix
     else:
         A = jnp.asarray(matrix)

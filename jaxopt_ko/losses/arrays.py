@@ -13,55 +13,55 @@ from jaxopt_ko.errors import TreeError, check_numbers, describe, say
 Axis = int | tuple[int, ...] | None
 
 
-def floating(who: str, what: str, x: ArrayLike) -> jax.Array:
+def floating(name: str, what: str, x: ArrayLike) -> jax.Array:
     """An array of real floating-point numbers."""
-    check_numbers(who, what, x)
+    check_numbers(name, what, x)
     array = jnp.asarray(x)
     if not jnp.issubdtype(array.dtype, jnp.floating):
-        say(TreeError, who, f"{what} must be real floating-point numbers", describe(array),
+        say(TreeError, name, f"{what} must be real floating-point numbers", describe(array),
             f"Convert them, for example {what}.astype(jnp.float32)")  # fmt: skip
     return array
 
 
-def difference(who: str, predictions: ArrayLike, targets: ArrayLike | None) -> jax.Array:
+def difference(name: str, predictions: ArrayLike, targets: ArrayLike | None) -> jax.Array:
     """p - t, or p, in float32 at least."""
-    p = floating(who, "predictions", predictions)
+    p = floating(name, "predictions", predictions)
     if targets is None:
         return p.astype(compute_dtype(p.dtype))
-    check_numbers(who, "targets", targets)
+    check_numbers(name, "targets", targets)
     t = jnp.asarray(targets)
     if t.shape != p.shape:
-        say(TreeError, who, f"targets must have the predictions' shape {p.shape}", describe(t),
+        say(TreeError, name, f"targets must have the predictions' shape {p.shape}", describe(t),
             "Shapes are never broadcast: [n] against [n, 1] would compare all pairs")  # fmt: skip
     if jnp.issubdtype(t.dtype, jnp.complexfloating):
-        say(TreeError, who, "targets must be real", describe(t), "Compare real and imaginary parts apart")
+        say(TreeError, name, "targets must be real", describe(t), "Compare real and imaginary parts apart")
     wide = compute_dtype(p.dtype, *([t.dtype] if jnp.issubdtype(t.dtype, jnp.floating) else []))
     return p.astype(wide) - t.astype(wide)
 
 
-def axes_of(who: str, axis: int | tuple[int, ...], ndim: int) -> tuple[int, ...]:
+def axes_of(name: str, axis: int | tuple[int, ...], ndim: int) -> tuple[int, ...]:
     """The axes of the classes, counted from the front."""
     given = axis if isinstance(axis, tuple) else (axis,)
     axes = tuple(a + ndim if a < 0 else a for a in given)
     if not axes or len(set(axes)) != len(axes) or any(not 0 <= a < ndim for a in axes):
-        say(TreeError, who, f"axis must name different axes of logits with {ndim} of them", f"axis={axis}",
+        say(TreeError, name, f"axis must name different axes of logits with {ndim} of them", f"axis={axis}",
             "Give the axis along which the classes lie, -1 for the last")  # fmt: skip
     return axes
 
 
-def alike(who: str, **arrays: ArrayLike) -> list[jax.Array]:
+def alike(name: str, **arrays: ArrayLike) -> list[jax.Array]:
     """Arrays of one shape, in float32 at least; the first must be floating, the others may be integers or bools."""
-    (name, first), *rest = arrays.items()
-    x = floating(who, name, first)
+    (argument, first), *rest = arrays.items()
+    x = floating(name, argument, first)
     for other, value in rest:
-        check_numbers(who, other, value)
+        check_numbers(name, other, value)
     others = [(other, jnp.asarray(value)) for other, value in rest]
     for other, y in others:
         if y.shape != x.shape:
-            say(TreeError, who, f"{other} must have the shape {x.shape} of {name}", describe(y),
+            say(TreeError, name, f"{other} must have the shape {x.shape} of {argument}", describe(y),
                 "Shapes are never broadcast: use jnp.broadcast_to where that is meant")  # fmt: skip
         if jnp.issubdtype(y.dtype, jnp.complexfloating):
-            say(TreeError, who, f"{other} must be real", describe(y), "Compare real and imaginary parts apart")
+            say(TreeError, name, f"{other} must be real", describe(y), "Compare real and imaginary parts apart")
     wide = compute_dtype(x.dtype, *(y.dtype for _, y in others if jnp.issubdtype(y.dtype, jnp.floating)))
     return [x.astype(wide), *(y.astype(wide) for _, y in others)]
 
@@ -79,25 +79,25 @@ def summed(x: jax.Array, axis: Axis, where: ArrayLike | None = None) -> jax.Arra
     return jnp.sum(x, axis=axis, where=taking_part(where))
 
 
-def listed(who: str, what: str, x: ArrayLike, shape: tuple[int, ...]) -> jax.Array:
+def listed(name: str, what: str, x: ArrayLike, shape: tuple[int, ...]) -> jax.Array:
     """bool[...] of that shape."""
-    check_numbers(who, what, x)
+    check_numbers(name, what, x)
     mask = jnp.asarray(x).astype(bool)
     if mask.shape != shape:
-        say(TreeError, who, f"{what} must have the shape {shape}", describe(mask),
+        say(TreeError, name, f"{what} must have the shape {shape}", describe(mask),
             "Shapes are never broadcast: use jnp.broadcast_to where that is meant")  # fmt: skip
     return mask
 
 
-def chosen(who: str, scores: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array, jax.Array]:
+def chosen(name: str, scores: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Scores float[..., classes] in float32 at least; that of each label, NaN where it is no class; the labels one-hot.
 
     labels: int[...].
     """
-    z, y = floating(who, "scores", scores), jnp.asarray(labels)
+    z, y = floating(name, "scores", scores), jnp.asarray(labels)
     z = z.astype(compute_dtype(z.dtype))
     if not jnp.issubdtype(y.dtype, jnp.integer) or y.shape != z.shape[:-1] or not z.ndim:
-        say(TreeError, who, "scores must be float[..., classes], labels int[...], the index of a class for each",
+        say(TreeError, name, "scores must be float[..., classes], labels int[...], the index of a class for each",
             f"{describe(z)} and {describe(y)}", "For one-hot labels pass jnp.argmax(labels, -1)")  # fmt: skip
     one_hot = jax.nn.one_hot(y, z.shape[-1], dtype=z.dtype)
     found = jnp.sum(jnp.where(one_hot > 0, z, jnp.zeros_like(z)), axis=-1)

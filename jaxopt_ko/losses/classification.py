@@ -43,17 +43,17 @@ def softmax_cross_entropy_with_integer_labels(
     Raises TreeError for logits that are not floating, labels that are not integers, shapes that do not fit.
     Not for soft labels, nor for several per example.
     """
-    who = "softmax_cross_entropy_with_integer_labels"
-    z, y = floating(who, "logits", logits), jnp.asarray(labels)
+    name = "softmax_cross_entropy_with_integer_labels"
+    z, y = floating(name, "logits", logits), jnp.asarray(labels)
     if not jnp.issubdtype(y.dtype, jnp.integer):
-        say(TreeError, who, "labels must be integers, one class index for each example", describe(y),
+        say(TreeError, name, "labels must be integers, one class index for each example", describe(y),
             "For one-hot labels pass jnp.argmax(labels, axis)")  # fmt: skip
-    axes = axes_of(who, axis, z.ndim)
+    axes = axes_of(name, axis, z.ndim)
     batch_axes = tuple(a for a in range(z.ndim) if a not in axes)
     batch = tuple(z.shape[a] for a in batch_axes)
     classes = math.prod(z.shape[a] for a in axes)
     if y.shape != batch:
-        say(TreeError, who, f"labels must have the shape {batch}, that of {describe(z)} without axis {axis}",
+        say(TreeError, name, f"labels must have the shape {batch}, that of {describe(z)} without axis {axis}",
             describe(y), "Reshape the labels (nothing is broadcast), or name the classes' axis")  # fmt: skip
 
     def classes_last(x: jax.Array) -> jax.Array:
@@ -69,10 +69,10 @@ def softmax_cross_entropy_with_integer_labels(
 
     if where is None:
         return jnp.where(inside, jax.nn.logsumexp(z, axis=-1) - chosen(z), jnp.nan)
-    check_numbers(who, "where", where)
+    check_numbers(name, "where", where)
     mask = jnp.asarray(where).astype(bool)
     if mask.shape not in (batch, jnp.shape(logits)):
-        say(TreeError, who, f"where must have the shape {batch} of labels or {jnp.shape(logits)} of logits",
+        say(TreeError, name, f"where must have the shape {batch} of labels or {jnp.shape(logits)} of logits",
             describe(mask), "Shapes are never broadcast: reshape the mask")  # fmt: skip
     mask = mask[..., None] if mask.shape == batch else classes_last(mask)
     some = jnp.any(mask, axis=-1)
@@ -92,8 +92,8 @@ def softmax_cross_entropy(
     logits, labels: float[...] of one shape. where: bool[...], which classes take part, or without `axis` which rows;
     the others' logits and labels count for nothing. A logit of -inf whose label is 0 costs nothing.
     """
-    who = "softmax_cross_entropy"
-    z, y = alike(who, logits=logits, labels=labels)
+    name = "softmax_cross_entropy"
+    z, y = alike(name, logits=logits, labels=labels)
     there = taking_part(where)
     if there is not None:
         there = there if there.ndim == z.ndim or axis is None else jnp.expand_dims(there, axis)
@@ -121,9 +121,9 @@ def poly_loss_cross_entropy(
     The first two terms of the series of the cross entropy in 1 - p, the first with another factor. epsilon: 2 for
     images' classes, -1 for detection, in the paper. Leng et al. 2022, arXiv:2204.12511, equation 6.
     """
-    who = "poly_loss_cross_entropy"
-    check_number(who, "epsilon", epsilon, FINITE)
-    z, y = alike(who, logits=logits, labels=labels)
+    name = "poly_loss_cross_entropy"
+    check_number(name, "epsilon", epsilon, FINITE)
+    z, y = alike(name, logits=logits, labels=labels)
     p = jax.nn.softmax(z, axis=axis, where=taking_part(where))
     return softmax_cross_entropy(z, y, axis, where) + epsilon * summed(y * (1 - p), axis, where)
 
@@ -142,16 +142,16 @@ def sigmoid_focal_loss(
     alpha: weight of the class 1, 1 - alpha that of the class 0; None: 1 for both. What is nearly certain weighs
     little: for detectors, where nearly everything is background. Lin et al. 2017, arXiv:1708.02002.
     """
-    who = "sigmoid_focal_loss"
-    check_number(who, "gamma", gamma, NONNEGATIVE)
-    z, y = alike(who, logits=logits, labels=labels)
+    name = "sigmoid_focal_loss"
+    check_number(name, "gamma", gamma, NONNEGATIVE)
+    z, y = alike(name, logits=logits, labels=labels)
     p = jax.nn.sigmoid(z)
     wrong = p * (1 - y) + (1 - p) * y
     modulated = jnp.ones_like(wrong) if isinstance(gamma, int | float) and gamma == 0 else power(wrong, gamma)
     loss = modulated * sigmoid_binary_cross_entropy(z, y)
     if alpha is None:
         return loss
-    check_number(who, "alpha", alpha, NONNEGATIVE)
+    check_number(name, "alpha", alpha, NONNEGATIVE)
     return (alpha * y + (1 - alpha) * (1 - y)) * loss
 
 
@@ -161,9 +161,9 @@ def smooth_labels(labels: ArrayLike, alpha: float, *, axis: Axis = -1, where: Ar
 
     where: bool[...], the classes that there are. Müller, Kornblith & Hinton 2019, arXiv:1906.02629.
     """
-    who = "smooth_labels"
-    check_number(who, "alpha", alpha, FRACTION)
-    y = floating(who, "labels", labels)
+    name = "smooth_labels"
+    check_number(name, "alpha", alpha, FRACTION)
+    y = floating(name, "labels", labels)
     y = y.astype(compute_dtype(y.dtype))
     there = taking_part(where)
     there = jnp.ones(y.shape, bool) if there is None else jnp.broadcast_to(there, y.shape)

@@ -85,11 +85,11 @@ def make_fenchel_young_loss(max_fun: Callable[..., Any]) -> Callable[..., jax.Ar
     """
 
     def fenchel_young_loss(scores: ArrayLike, targets: ArrayLike, *args: Any, **kwargs: Any) -> jax.Array:
-        who = "fenchel_young_loss"
-        z, y = alike(who, scores=scores, targets=targets)
+        name = "fenchel_young_loss"
+        z, y = alike(name, scores=scores, targets=targets)
         if not z.ndim:
-            say(TreeError, who, "scores must be vectors, float[..., n]", describe(z))
-        given = floating(who, "scores", scores)  # in the dtype that the user's function knows
+            say(TreeError, name, "scores must be vectors, float[..., n]", describe(z))
+        given = floating(name, "scores", scores)  # in the dtype that the user's function knows
         value = jnp.vectorize(lambda one: max_fun(one, *args, **kwargs), signature="(n)->()")(given)
         wide = compute_dtype(z.dtype, value.dtype)
         loss: jax.Array = value.astype(wide) - jnp.sum(y * z, axis=-1).astype(wide)

@@ -28,14 +28,14 @@ def ranking_softmax_loss(
     weights: float[..., items], of the items. reduce_fn(loss, where=…): over the lists, of which one without items does
         not count; None: float[...], 0 for such a list. The mean of no list is 0.
     """
-    who = "ranking_softmax_loss"
-    z, y = alike(who, logits=logits, labels=labels)
+    name = "ranking_softmax_loss"
+    z, y = alike(name, logits=logits, labels=labels)
     if weights is not None:
-        y = y * alike(who, logits=logits, weights=weights)[1]
+        y = y * alike(name, logits=logits, weights=weights)[1]
     if where is None:
         loss = -jnp.sum(y * jax.nn.log_softmax(z, axis=-1), axis=-1)
         return loss if reduce_fn is None else reduce_fn(loss, where=None)
-    there = listed(who, "where", where, z.shape)
+    there = listed(name, "where", where, z.shape)
     some = jnp.any(there, axis=-1)
     z, y = (jnp.where(there, x, jnp.zeros_like(x)) for x in (z, y))  # what is not there may be NaN
     log_p = jax.nn.log_softmax(z, axis=-1, where=there | ~some[..., None])  # an empty sum has no usable derivative

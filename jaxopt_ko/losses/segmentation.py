@@ -49,45 +49,45 @@ def dice_loss(
 
     Raises TreeError for shapes that do not fit, HyperparameterError for another reduction.
     """
-    who = "dice_loss"
-    check_choice(who, "reduction", reduction, tuple(REDUCTIONS))
-    for name, number in (("smooth", smooth), ("alpha", alpha), ("beta", beta)):
-        check_number(who, name, number, NONNEGATIVE)
-    x, y = floating(who, "predictions", predictions), jnp.asarray(targets)
+    name = "dice_loss"
+    check_choice(name, "reduction", reduction, tuple(REDUCTIONS))
+    for argument, number in (("smooth", smooth), ("alpha", alpha), ("beta", beta)):
+        check_number(name, argument, number, NONNEGATIVE)
+    x, y = floating(name, "predictions", predictions), jnp.asarray(targets)
     x, y = (a[..., None] if a.ndim == b.ndim - 1 else a for a, b in ((x, y), (y, x)))
-    x, t = alike(who, predictions=x, targets=y)
+    x, t = alike(name, predictions=x, targets=y)
     if x.ndim < 2:
-        say(TreeError, who, "predictions must have a batch and a class axis, float[batch, …, classes]", describe(x),
+        say(TreeError, name, "predictions must have a batch and a class axis, float[batch, …, classes]", describe(x),
             "Give one image as a batch of one: predictions[None]")  # fmt: skip
     one = x.shape[-1] == 1
     if apply_softmax:
         p = jax.nn.sigmoid(x) if one else jax.nn.softmax(x, axis=-1)
     else:
         p = x
-        _check_probabilities(who, x, one)
+        _check_probabilities(name, x, one)
     places = tuple(range(1, x.ndim - 1)) if axis is None else axis
     both, said, true = (jnp.sum(a, axis=places) for a in (p * t, p, t))
     loss = 1 - (both + smooth) / (both + alpha * (said - both) + beta * (true - both) + smooth)
     if class_weights is not None:
         w = jnp.asarray(class_weights)
         if w.shape != (x.shape[-1],):
-            say(TreeError, who, f"class_weights must be [{x.shape[-1]}], one for each class", describe(w))
+            say(TreeError, name, f"class_weights must be [{x.shape[-1]}], one for each class", describe(w))
         loss = loss * jnp.broadcast_to(w.astype(loss.dtype), loss.shape)
     return REDUCTIONS[reduction](loss[..., 1:] if ignore_background and not one else loss)
 
 
-def _check_probabilities(who: str, p: jax.Array, one: bool) -> None:
+def _check_probabilities(name: str, p: jax.Array, one: bool) -> None:
     """Where they have values: within [0, 1], and one in all over several classes."""
     if isinstance(p, jax.core.Tracer) or not p.size:
         return
     values = np.asarray(p, np.float64)
     if one and not ((values >= 0) & (values <= 1)).all():
-        say(TreeError, who, "predictions must be probabilities, in [0, 1], where they are no logits",
+        say(TreeError, name, "predictions must be probabilities, in [0, 1], where they are no logits",
             f"{values.min():.6g} to {values.max():.6g}",
             "Leave the sigmoid to the loss, or apply it first")  # fmt: skip
     total = values.sum(axis=-1)
     if not one and not np.allclose(total, 1, rtol=1e-2 if p.dtype.itemsize < 4 else 1e-5):
-        say(TreeError, who, "predictions must be valid probability distributions, which add up to 1 over the classes, "
+        say(TreeError, name, "predictions must be valid probability distributions, which add up to 1 over the classes, "
             "where they are no logits", f"sums from {total.min():.6g} to {total.max():.6g}",
             "Leave the softmax to the loss, or apply it first")  # fmt: skip
 
@@ -107,10 +107,10 @@ def multiclass_generalized_dice_loss(
     large ones, and one that is not there at all counts for nearly everything: leave it out. predictions, targets:
     float[batch, …, classes]. Sudre et al. 2017, arXiv:1707.03237.
     """
-    who = "multiclass_generalized_dice_loss"
-    x, t = alike(who, predictions=predictions, targets=targets)
+    name = "multiclass_generalized_dice_loss"
+    x, t = alike(name, predictions=predictions, targets=targets)
     if x.ndim < 2:
-        say(TreeError, who, "predictions must have a batch and a class axis, float[batch, …, classes]", describe(x))
+        say(TreeError, name, "predictions must have a batch and a class axis, float[batch, …, classes]", describe(x))
     w = 1 / (jnp.square(jnp.sum(t, axis=tuple(range(t.ndim - 1)))) + 1e-7)
     weights = w / jnp.sum(w) * len(w)
     whole = {"smooth": smooth, "apply_softmax": apply_softmax, "ignore_background": ignore_background}

@@ -51,12 +51,12 @@ def ctc_loss_with_forward_probs(
     Returns float[B]; log b float[T, B, N + 1], its last row with l added; log l float[T, B, N]. log_epsilon: the
     logarithm of nothing. Where the labels do not fit into the time, the loss is about -log_epsilon.
     """
-    who = "ctc_loss"
-    z, y = floating(who, "logits", logits), jnp.asarray(labels)
+    name = "ctc_loss"
+    z, y = floating(name, "logits", logits), jnp.asarray(labels)
     z = z.astype(compute_dtype(z.dtype))
     gaps, ends = jnp.asarray(logit_paddings), jnp.asarray(label_paddings)
     if z.ndim != 3 or y.ndim != 2 or gaps.shape != z.shape[:2] or ends.shape != y.shape or y.shape[0] != z.shape[0]:
-        say(TreeError, who, "logits must be [B, T, K], logit_paddings [B, T], labels and label_paddings [B, N]",
+        say(TreeError, name, "logits must be [B, T, K], logit_paddings [B, T], labels and label_paddings [B, N]",
             ", ".join(map(describe, (z, gaps, y, ends))))  # fmt: skip
     log_p = jnp.moveaxis(jax.nn.log_softmax(z, axis=-1), 1, 0)  # [T, B, K]
     spoken = jnp.take_along_axis(log_p, y[None].astype(jnp.int32), axis=2)  # [T, B, N]

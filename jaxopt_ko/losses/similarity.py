@@ -22,9 +22,9 @@ def cosine_similarity(
     where: ArrayLike | None = None,
 ) -> jax.Array:
     """<p, t> / (max(|p|, epsilon) max(|t|, epsilon)) along `axis`: the cosine of the angle; 0 for a vector of zeros."""
-    who = "cosine_similarity"
-    check_number(who, "epsilon", epsilon, NONNEGATIVE)
-    p, t = alike(who, predictions=predictions, targets=targets)
+    name = "cosine_similarity"
+    check_number(name, "epsilon", epsilon, NONNEGATIVE)
+    p, t = alike(name, predictions=predictions, targets=targets)
     p, t = (ratio(x, jnp.maximum(length(x, axis, where), epsilon)) for x in (p, t))
     return summed(p * t, axis, where)
 
@@ -57,12 +57,12 @@ def triplet_margin_loss(
     An anchor is to be nearer to its positive than to its negative by a margin. The three: float[...] of one shape.
     Balntas et al. 2016, BMVC.
     """
-    who = "triplet_margin_loss"
-    for name, number, domain in (
+    name = "triplet_margin_loss"
+    for argument, number, domain in (
         ("norm_degree", norm_degree, POSITIVE), ("margin", margin, FINITE), ("eps", eps, NONNEGATIVE)
     ):  # fmt: skip
-        check_number(who, name, number, domain)
-    a, p, n = alike(who, anchors=anchors, positives=positives, negatives=negatives)
+        check_number(name, argument, number, domain)
+    a, p, n = alike(name, anchors=anchors, positives=positives, negatives=negatives)
 
     def distance(x: jax.Array) -> jax.Array:
         powers = jnp.square(x) if norm_degree == 2 else power(jnp.abs(x), norm_degree)
@@ -80,11 +80,11 @@ def ntxent(embeddings: ArrayLike, labels: ArrayLike, temperature: float = 0.07) 
     embeddings: float[batch, n]; labels: int[batch]. 0 without such pairs. SimCLR: Chen et al. 2020, arXiv:2002.05709;
     several of one label: Khosla et al. 2020, arXiv:2004.11362.
     """
-    who = "ntxent"
-    check_number(who, "temperature", temperature, POSITIVE)
-    x, label = floating(who, "embeddings", embeddings), jnp.asarray(labels)
+    name = "ntxent"
+    check_number(name, "temperature", temperature, POSITIVE)
+    x, label = floating(name, "embeddings", embeddings), jnp.asarray(labels)
     if x.ndim != 2 or label.shape != x.shape[:1]:
-        say(TreeError, who, "embeddings must be [batch, n] and labels [batch]", f"{describe(x)} and {describe(label)}")
+        say(TreeError, name, "embeddings must be [batch, n] and labels [batch]", f"{describe(x)} and {describe(label)}")
     x = x.astype(compute_dtype(x.dtype))
     unit = ratio(x, length(x, -1))
     s = unit @ unit.T / temperature

@@ -86,13 +86,13 @@ def scale_by_normuon(
     The authors' code has nesterov=True, and the length of Q, not rms: `muon` with other numbers. Memory: Muon's.
     Raises TreeError, when traced, for a leaf that is no matrix. Not for embeddings, heads, norms and biases.
     """
-    who = "scale_by_normuon"
-    moment = _SecondMoment(who, weight_dimension_numbers, stack_axes, nu_dtype, of_neurons=True)
+    name = "scale_by_normuon"
+    moment = _SecondMoment(name, weight_dimension_numbers, stack_axes, nu_dtype, of_neurons=True)
     matrices = Matrices(
-        who, ns_coeffs, ns_steps, preconditioning, weight_dimension_numbers, stack_axes, compute_dtype, gram,
+        name, ns_coeffs, ns_steps, preconditioning, weight_dimension_numbers, stack_axes, compute_dtype, gram,
         None, stack_sharding,
     )  # fmt: skip
-    muon = Direction(who, "b1", b1, mu_dtype, nesterov, matrices)
+    muon = Direction(name, "b1", b1, mu_dtype, nesterov, matrices)
 
     def init(params: Params) -> State:
         return ScaleByNorMuonState(*muon.init(params), moment.init(params))
@@ -105,7 +105,7 @@ def scale_by_normuon(
         return u, ScaleByNorMuonState(*mean, nu)
 
     hypers = {"b1": (b1, FRACTION), "b2": (b2, FRACTION), "eps": (eps, NONNEGATIVE), "rms": (rms, POSITIVE)}
-    return transform(who, init, update, state_type=ScaleByNorMuonState, hypers=hypers, debiased=("b1",))
+    return transform(name, init, update, state_type=ScaleByNorMuonState, hypers=hypers, debiased=("b1",))
 
 
 @errors.options
@@ -140,10 +140,10 @@ def scale_by_adamuon(
     Memory: Adam's, twice Muon's.
     Raises TreeError, when traced, for a leaf that is no matrix. Not for embeddings, heads, norms and biases.
     """
-    who = "scale_by_adamuon"
-    moment = _SecondMoment(who, weight_dimension_numbers, stack_axes, nu_dtype, of_neurons=False)
+    name = "scale_by_adamuon"
+    moment = _SecondMoment(name, weight_dimension_numbers, stack_axes, nu_dtype, of_neurons=False)
     matrices = Matrices(
-        who, ns_coeffs, ns_steps, preconditioning, weight_dimension_numbers, stack_axes, compute_dtype, gram,
+        name, ns_coeffs, ns_steps, preconditioning, weight_dimension_numbers, stack_axes, compute_dtype, gram,
         None, stack_sharding,
     )  # fmt: skip
 
@@ -154,7 +154,7 @@ def scale_by_adamuon(
         m = h.b1 * m + (1 - h.b1) * g
         return (jnp.sign(m) if sign else m), m
 
-    mean = leafwise(who, Mean, init=init_leaf, rule=rule, hypers={"b1": (b1, FRACTION)}, dtypes={"mu_dtype": mu_dtype})
+    mean = leafwise(name, Mean, init=init_leaf, rule=rule, hypers={"b1": (b1, FRACTION)}, dtypes={"mu_dtype": mu_dtype})
 
     def init(params: Params) -> State:
         count, mu = mean.init(params)
@@ -169,23 +169,23 @@ def scale_by_adamuon(
         return u, ScaleByAdaMuonState(t, mu, nu)
 
     hypers = {"b2": (b2, FRACTION), "eps": (eps, NONNEGATIVE), "rms": (rms, POSITIVE)}
-    return transform(who, init, update, state_type=ScaleByAdaMuonState, hypers=hypers)
+    return transform(name, init, update, state_type=ScaleByAdaMuonState, hypers=hypers)
 
 
 @with_parts("numbers", "stack_axes")
 class _SecondMoment:
     """u = rms sqrt(m n) N / |N|, N = Q / (sqrt(v) + eps), v a mean of Q**2: of neurons, or of elements."""
 
-    def __init__(self, who: str, numbers: Any, stack_axes: PyTree, nu_dtype: DType | None, of_neurons: bool) -> None:
-        errors.check_dtype(who, "nu_dtype", nu_dtype)
+    def __init__(self, name: str, numbers: Any, stack_axes: PyTree, nu_dtype: DType | None, of_neurons: bool) -> None:
+        errors.check_dtype(name, "nu_dtype", nu_dtype)
         self.nu_dtype = nu_dtype
-        self.who, self.numbers, self.stack_axes, self.of_neurons = who, numbers, stack_axes, of_neurons
+        self.name, self.numbers, self.stack_axes, self.of_neurons = name, numbers, stack_axes, of_neurons
 
     def init(self, params: Params) -> Updates:
         leaves, treedef = tree.flatten(params)
         if not self.of_neurons:
             return treedef.unflatten([wide_like(p, 0, self.nu_dtype or _real(p)) for p in leaves])
-        axes = matrix_axes(self.who, params, self.numbers, self.stack_axes)
+        axes = matrix_axes(self.name, params, self.numbers, self.stack_axes)
         return treedef.unflatten([
             jnp.zeros([1 if i in own.rows else size for i, size in enumerate(np.shape(p))],
                       self.nu_dtype or _real(p))
@@ -194,8 +194,8 @@ class _SecondMoment:
 
     def update(self, Q: Updates, nu: Updates, h: Scalars) -> tuple[Updates, Updates]:
         leaves, treedef = tree.flatten(Q, none_is_leaf=True)
-        moments = tree.in_order(self.who, "state", nu, Q, treedef)
-        axes = iter(matrix_axes(self.who, Q, self.numbers, self.stack_axes))
+        moments = tree.in_order(self.name, "state", nu, Q, treedef)
+        axes = iter(matrix_axes(self.name, Q, self.numbers, self.stack_axes))
         for i, (o, v) in enumerate(zip(leaves, moments, strict=True)):
             own = None if o is None else next(axes)
             if own is not None and o.size:

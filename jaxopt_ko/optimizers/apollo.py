@@ -77,12 +77,12 @@ def scale_by_apollo(
 
     Raises TreeError, when traced, for a leaf that is no matrix. Not for matrices with a side no longer than the rank.
     """
-    who = "scale_by_apollo"
-    errors.check_size(who, "rank", rank)
-    errors.check_size(who, "update_proj_gap", update_proj_gap)
-    errors.check_size(who, "seed", seed, 0)
-    errors.check_choice(who, "scale_type", scale_type, SCALE_TYPES)
-    errors.check_choice(who, "keeps", keeps, KEEPS)
+    name = "scale_by_apollo"
+    errors.check_size(name, "rank", rank)
+    errors.check_size(name, "update_proj_gap", update_proj_gap)
+    errors.check_size(name, "seed", seed, 0)
+    errors.check_choice(name, "scale_type", scale_type, SCALE_TYPES)
+    errors.check_choice(name, "keeps", keeps, KEEPS)
 
     def turned(m: int, n: int) -> bool:
         """Whether the rows are the channels."""
@@ -122,7 +122,7 @@ def scale_by_apollo(
         "gamma": (gamma, GROWTH),
     }
     return matrixwise(
-        who, ScaleByApolloState, init=init, rule=rule, hypers=hypers, shared=shared, stack_axes=stack_axes,
+        name, ScaleByApolloState, init=init, rule=rule, hypers=hypers, shared=shared, stack_axes=stack_axes,
         debiased=("b1", "b2"), dtypes={"nu_dtype": nu_dtype},
     )  # fmt: skip
 

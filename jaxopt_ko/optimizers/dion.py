@@ -75,12 +75,12 @@ def scale_by_dion(
 
     Raises TreeError, when traced, for a leaf that is no matrix. Not for embeddings, heads, norms and biases.
     """
-    who = "scale_by_dion"
-    errors.check_number(who, "rank_fraction", rank_fraction, PART)
-    errors.check_size(who, "rank_multiple_of", rank_multiple_of)
-    errors.check_choice(who, "orthonormal_side", orthonormal_side, SIDES)
-    errors.check_choice(who, "qr_method", qr_method, QR_METHODS)
-    errors.check_size(who, "seed", seed, 0)
+    name = "scale_by_dion"
+    errors.check_number(name, "rank_fraction", rank_fraction, PART)
+    errors.check_size(name, "rank_multiple_of", rank_multiple_of)
+    errors.check_choice(name, "orthonormal_side", orthonormal_side, SIDES)
+    errors.check_choice(name, "qr_method", qr_method, QR_METHODS)
+    errors.check_size(name, "seed", seed, 0)
 
     def turned(m: int, n: int) -> bool:
         """Whether P is of the columns' side, the output's."""
@@ -116,7 +116,7 @@ def scale_by_dion(
         return (U.mT, M.mT, Q) if turned(m, n) else (U, M, Q)
 
     return matrixwise(
-        who, ScaleByDionState, init=init, rule=rule, shared=shared,
+        name, ScaleByDionState, init=init, rule=rule, shared=shared,
         hypers={"mu": (mu, FRACTION), "eps": (eps, NONNEGATIVE)}, stack_axes=stack_axes,
     )  # fmt: skip
 

@@ -58,15 +58,15 @@ def scale_by_dog(init_step: tuple[str, Hyper] = ("heuristic", 1e-6), eps: Hyper 
         ("learning_rate", eta), which gives the first step's eta itself.
     Needs params.
     """
-    who = "scale_by_dog"
-    kind, amount = check_kind(who, "init_step", init_step)
-    check_choice(who, "init_step[0]", kind, ("distance", "heuristic", "learning_rate"))
+    name = "scale_by_dog"
+    kind, amount = check_kind(name, "init_step", init_step)
+    check_choice(name, "init_step[0]", kind, ("distance", "heuristic", "learning_rate"))
 
     def start(x: Vector) -> Array:
         first = jnp.asarray(first_value(amount)).astype(scalar_dtype())
         return {"distance": first, "heuristic": first * (1 + x.norm()), "learning_rate": jnp.zeros_like(first)}[kind]
 
-    check_hyper(who, "init_step[1]", amount, POSITIVE)
+    check_hyper(name, "init_step[1]", amount, POSITIVE)
 
     def rule(g: Vector, x: Vector, s: Any, h: Scalars) -> tuple[Vector, dict[str, Vector | Array]]:
         r = jnp.maximum(s.max_dist, (x - s.init_params).norm())
@@ -78,7 +78,7 @@ def scale_by_dog(init_step: tuple[str, Hyper] = ("heuristic", 1e-6), eps: Hyper 
 
     scalars: dict[str, Any] = {"is_init_step": True, "max_dist": start, "sum_sq_norm_grads": 0.0}
     return treewise(
-        who, DoGState, init=lambda p: {"init_params": wide_copy(p)}, rule=rule, hypers={"eps": (eps, NONNEGATIVE)},
+        name, DoGState, init=lambda p: {"init_params": wide_copy(p)}, rule=rule, hypers={"eps": (eps, NONNEGATIVE)},
         scalars=scalars,
     )  # fmt: skip
 
@@ -104,9 +104,9 @@ def scale_by_dowg(init_estim_sq_dist: Hyper | None = None, eps: Hyper = 1e-4) ->
 
     r_t = max(r, |x - x_0|);   v_t = v + r_t**2 |g|**2;   r_0**2 = init_estim_sq_dist, eps if None. Needs params.
     """
-    who = "scale_by_dowg"
+    name = "scale_by_dowg"
     first = eps if init_estim_sq_dist is None else init_estim_sq_dist
-    check_hyper(who, "eps" if init_estim_sq_dist is None else "init_estim_sq_dist", first, POSITIVE)
+    check_hyper(name, "eps" if init_estim_sq_dist is None else "init_estim_sq_dist", first, POSITIVE)
 
     def rule(g: Vector, x: Vector, s: Any, h: Scalars) -> tuple[Vector, dict[str, Vector | Array]]:
         away = x - s.init_params
@@ -116,7 +116,7 @@ def scale_by_dowg(init_estim_sq_dist: Hyper | None = None, eps: Hyper = 1e-4) ->
 
     scalars: dict[str, Any] = {"weighted_sq_norm_grads": 0.0, "estim_sq_dist": first_value(first)}
     return treewise(
-        who, DoWGState, init=lambda p: {"init_params": wide_copy(p)}, rule=rule, hypers={"eps": (eps, NONNEGATIVE)},
+        name, DoWGState, init=lambda p: {"init_params": wide_copy(p)}, rule=rule, hypers={"eps": (eps, NONNEGATIVE)},
         scalars=scalars,
     )  # fmt: skip
 
@@ -152,8 +152,8 @@ def scale_by_distance_over_gradients(
     reps_rel: the distance at first, times 1 + |x_0|. param_dtype: of x_0, or its parts; the leaf's if None.
     stack_axes: how many leading axes of a leaf are stacks. Needs params.
     """
-    who = "scale_by_distance_over_gradients"
-    check_hyper(who, "reps_rel", reps_rel, POSITIVE)
+    name = "scale_by_distance_over_gradients"
+    check_hyper(name, "reps_rel", reps_rel, POSITIVE)
     relative = first_value(reps_rel)
 
     def init(p: Array) -> Memory:
@@ -175,6 +175,6 @@ def scale_by_distance_over_gradients(
 
     hypers = {"eps": (eps, NONNEGATIVE), "global_scale": (global_scale, NONNEGATIVE)}
     return leafwise(
-        who, ScaleByDistanceOverGradientsState, init=init, rule=rule, hypers=hypers,
+        name, ScaleByDistanceOverGradientsState, init=init, rule=rule, hypers=hypers,
         dtypes={"param_dtype": param_dtype}, needs_params=True, stack_axes=stack_axes,
     )  # fmt: skip

@@ -86,17 +86,17 @@ def scale_by_galore(
 
     P is a constant to derivatives through the step. Not for leaves whose sides are no longer than `rank`.
     """
-    who = "scale_by_galore"
-    check_size(who, "rank", rank)
-    check_size(who, "update_proj_gap", update_proj_gap)
-    check_choice(who, "keeps", keeps, KEEPS)
-    errors.check_stack_axes(who, stack_axes)
-    base = scale_by_adam() if base_optimizer is None else check_pair(who, "base_optimizer", base_optimizer)
+    name = "scale_by_galore"
+    check_size(name, "rank", rank)
+    check_size(name, "update_proj_gap", update_proj_gap)
+    check_choice(name, "keeps", keeps, KEEPS)
+    errors.check_stack_axes(name, stack_axes)
+    base = scale_by_adam() if base_optimizer is None else check_pair(name, "base_optimizer", base_optimizer)
 
     def matrices(leaves: PyTree) -> tuple[list[Any], Any, list[_Matrix | None]]:
         """The leaves, their structure, and how each is seen as matrices, None if it is taken as it is."""
         flat, treedef = tree.flatten(leaves, none_is_leaf=True)
-        stacks = tree.stacks(who, stack_axes, leaves, none_is_leaf=True)
+        stacks = tree.stacks(name, stack_axes, leaves, none_is_leaf=True)
         wanted = tree.made_for(leaves, weight_dimension_numbers, _ends)
         if wanted is None or isinstance(wanted, GaLoreDimensionNumbers):
             least = 2 if wanted is None else math.inf
@@ -107,9 +107,9 @@ def scale_by_galore(
                 for leaf, stack in zip(flat, stacks, strict=True)
             ]
         else:
-            numbers = _numbers_of(who, wanted, leaves)
+            numbers = _numbers_of(name, wanted, leaves)
         seen = [
-            None if leaf is None or number is None else _matrix(who, leaf, number, stack)
+            None if leaf is None or number is None else _matrix(name, leaf, number, stack)
             for leaf, number, stack in zip(flat, numbers, stacks, strict=True)
         ]
         return flat, treedef, seen
@@ -137,22 +137,22 @@ def scale_by_galore(
     ) -> tuple[Updates, GaLoreState]:
         leaves, treedef, seen = matrices(updates)
         due = state.count % update_proj_gap == 0
-        small, projectors = list(leaves), tree.in_order(who, "state", state.projector, updates, treedef)
+        small, projectors = list(leaves), tree.in_order(name, "state", state.projector, updates, treedef)
         for index, (g, one) in enumerate(zip(leaves, seen, strict=True)):
             if one is not None:
                 if np.shape(projectors[index]) != shapes(one)[0]:
                     path = errors.path_of(updates, index, none_is_leaf=True)
-                    errors.memory_mismatch(who, [projectors[index]], path, g)
+                    errors.memory_mismatch(name, [projectors[index]], path, g)
                 small[index], projectors[index] = _project(g, projectors[index], due, one, on_left(one))
         steps, base_state = base.update(treedef.unflatten(small), state.base_optimizer_state, None)
-        full = tree.in_order(who, "updates of the base optimizer", steps, updates, treedef)
+        full = tree.in_order(name, "updates of the base optimizer", steps, updates, treedef)
         for index, (u, one) in enumerate(zip(full, seen, strict=True)):
             if one is not None:
                 full[index] = _restore(u, projectors[index], h.scale, one, on_left(one)).astype(leaves[index].dtype)
         new = GaLoreState(next_count(state.count), base_state, treedef.unflatten(projectors))
         return treedef.unflatten(full), new
 
-    return transform(who, init, update, state_type=GaLoreState, hypers={"scale": (scale, FINITE)}, real=True)
+    return transform(name, init, update, state_type=GaLoreState, hypers={"scale": (scale, FINITE)}, real=True)
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4))
@@ -174,7 +174,7 @@ def _restore(u: Array, P: Array, factor: Array, one: _Matrix, left: bool) -> Arr
     return factor.astype(P.dtype) * one.back(P @ wide if left else wide @ P.mT)
 
 
-def _matrix(who: str, leaf: Any, numbers: GaLoreDimensionNumbers, stack: int) -> _Matrix:
+def _matrix(name: str, leaf: Any, numbers: GaLoreDimensionNumbers, stack: int) -> _Matrix:
     shape = np.shape(leaf)
     ndim = len(shape) - stack
     given = (numbers.reduction_axis, numbers.output_axis)
@@ -182,7 +182,7 @@ def _matrix(who: str, leaf: Any, numbers: GaLoreDimensionNumbers, stack: int) ->
         tuple(stack + a % max(ndim, 1) for a in ((axes,) if isinstance(axes, int) else axes)) for axes in given
     )
     order = (*range(stack), *rows, *columns)
-    errors.check_axes(who, shape[stack:], numbers, sorted(order) == list(range(len(shape))))
+    errors.check_axes(name, shape[stack:], numbers, sorted(order) == list(range(len(shape))))
     m, n = (math.prod(shape[a] for a in axes) for axes in (rows, columns))
     return _Matrix(shape, order, stack, m, n)
 
@@ -191,7 +191,7 @@ def _ends(x: Any) -> bool:
     return x is None or isinstance(x, GaLoreDimensionNumbers)
 
 
-def _numbers_of(who: str, wanted: PyTree, leaves: PyTree) -> list[GaLoreDimensionNumbers | None]:
+def _numbers_of(name: str, wanted: PyTree, leaves: PyTree) -> list[GaLoreDimensionNumbers | None]:
     """Leaf by leaf; None leaves and masked ones have none."""
     try:
         full = jax.tree.map(
@@ -201,7 +201,7 @@ def _numbers_of(who: str, wanted: PyTree, leaves: PyTree) -> list[GaLoreDimensio
             is_leaf=_ends,
         )
     except ValueError:
-        errors.structure_mismatch(who, "weight_dimension_numbers", wanted, "params", leaves)
+        errors.structure_mismatch(name, "weight_dimension_numbers", wanted, "params", leaves)
     return jax.tree.leaves(full, is_leaf=_ends)
 
 

@@ -78,9 +78,9 @@ def scale_by_kl_shampoo(
         are below 1e-2 in small matrices that bound is felt.
     max_precondition_dim: a longer side is left in its own basis.
     """
-    who = "scale_by_kl_shampoo"
+    name = "scale_by_kl_shampoo"
     return _fitted(
-        who, ScaleByKlShampooState, b1, b2, None, eps, precondition_frequency, init_factor, max_clamp_value,
+        name, ScaleByKlShampooState, b1, b2, None, eps, precondition_frequency, init_factor, max_clamp_value,
         max_precondition_dim, stack_axes,
     )  # fmt: skip
 
@@ -113,15 +113,15 @@ def scale_by_kl_soap(
 
 
 def _fitted(
-    who: str, state_type: type, b1: Hyper, b2: Hyper, shampoo_beta: Hyper | None, eps: Hyper,
+    name: str, state_type: type, b1: Hyper, b2: Hyper, shampoo_beta: Hyper | None, eps: Hyper,
     precondition_frequency: int, init_factor: Hyper, max_clamp_value: int | None, max_precondition_dim: int,
     stack_axes: PyTree, nu_dtype: DType | None = None,
 ) -> GradientTransformation:  # fmt: skip
     """Both; with V where the state has one."""
-    errors.check_size(who, "max_precondition_dim", max_precondition_dim)
+    errors.check_size(name, "max_precondition_dim", max_precondition_dim)
     if max_clamp_value is not None:
-        errors.check_size(who, "max_clamp_value", max_clamp_value)
-    begin = errors.check_hyper(who, "init_factor", init_factor, POSITIVE)
+        errors.check_size(name, "max_clamp_value", max_clamp_value)
+    begin = errors.check_hyper(name, "init_factor", init_factor, POSITIVE)
     adam = state_type is ScaleByKlSoapState
 
     def init(shape: tuple[int, int], dtype: DType) -> Memory:
@@ -170,13 +170,13 @@ def _fitted(
         "b1": (b1, FRACTION),
         "b2": (b2, FRACTION),
         "b": (
-            b2 if shampoo_beta is None else errors.check_hyper(who, "shampoo_beta", shampoo_beta, FRACTION),
+            b2 if shampoo_beta is None else errors.check_hyper(name, "shampoo_beta", shampoo_beta, FRACTION),
             FRACTION,
         ),
         "eps": (eps, NONNEGATIVE),
     }
     return matrixwise(
-        who, state_type, init=init, rule=rule, hypers=hypers, shared=shared, refresh=refresh,
+        name, state_type, init=init, rule=rule, hypers=hypers, shared=shared, refresh=refresh,
         interval=("precondition_frequency", precondition_frequency), lag=1, stack_axes=stack_axes,
         dtypes={"nu_dtype": nu_dtype},
     )  # fmt: skip
@@ -244,9 +244,9 @@ def kl_soap(
 
 
 def _recipe(
-    who: str, rule: GradientTransformation, learning_rate: Hyper, b1: Hyper, b2: Hyper, eps: Hyper,
+    name: str, rule: GradientTransformation, learning_rate: Hyper, b1: Hyper, b2: Hyper, eps: Hyper,
     weight_decay: Hyper, mask: Mask | None, rest: GradientTransformation | None, stack_axes: PyTree,
 ) -> GradientTransformation:  # fmt: skip
     rest = adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay) if rest is None else rest
-    labels = matrix_labels(who, stack_axes)
+    labels = matrix_labels(name, stack_axes)
     return matrices_and_rest(rule, rest, labels, learning_rate, weight_decay, mask)

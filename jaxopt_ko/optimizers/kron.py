@@ -80,13 +80,13 @@ def scale_by_kron(
     key: of V, a JAX PRNG key or an integer seed; V follows from it and t.
     A matrix without a gradient keeps its Q, that would grow beyond all bounds.
     """
-    who = "scale_by_kron"
+    name = "scale_by_kron"
     mode = "none" if memory_save_mode is None else memory_save_mode
-    errors.check_choice(who, "memory_save_mode", mode, MODES)
-    errors.check_size(who, "max_size_triangular", max_size_triangular, 0)
-    errors.check_size(who, "min_ndim_triangular", min_ndim_triangular, 0)
-    scale = errors.check_hyper(who, "precond_init_scale", precond_init_scale, POSITIVE)
-    start = errors.check_key(who, key)
+    errors.check_choice(name, "memory_save_mode", mode, MODES)
+    errors.check_size(name, "max_size_triangular", max_size_triangular, 0)
+    errors.check_size(name, "min_ndim_triangular", min_ndim_triangular, 0)
+    scale = errors.check_hyper(name, "precond_init_scale", precond_init_scale, POSITIVE)
+    start = errors.check_key(name, key)
 
     def init(shape: tuple[int, int], dtype: DType) -> Memory:
         ones = [jnp.ones(size, precond_dtype or dtype) for size in shape]
@@ -119,7 +119,7 @@ def scale_by_kron(
         "preconditioner_update_probability": (often, UNIT),
     }
     return matrixwise(
-        who, ScaleByKronState, init=init, rule=rule, hypers=hypers, scalars={"since": 0}, shared=shared,
+        name, ScaleByKronState, init=init, rule=rule, hypers=hypers, scalars={"since": 0}, shared=shared,
         refresh=refresh, stack_axes=stack_axes, dtypes={"mu_dtype": mu_dtype, "precond_dtype": precond_dtype},
         debiased=("b1",),
     )  # fmt: skip

@@ -90,12 +90,12 @@ def scale_by_muon(
     Matrices of one shape are one stack and one call. Raises TreeError, when traced, for a leaf that is no matrix.
     Not for embeddings, heads, norms and biases: see `muon`.
     """
-    who = "scale_by_muon"
+    name = "scale_by_muon"
     matrices = Matrices(
-        who, ns_coeffs, ns_steps, preconditioning, weight_dimension_numbers, stack_axes, compute_dtype, gram,
+        name, ns_coeffs, ns_steps, preconditioning, weight_dimension_numbers, stack_axes, compute_dtype, gram,
         shape_scale, stack_sharding, adaptive=adaptive,
     )  # fmt: skip
-    direction = Direction(who, "beta", beta, mu_dtype, nesterov, matrices)
+    direction = Direction(name, "beta", beta, mu_dtype, nesterov, matrices)
 
     def init(params: Params) -> MuonState:
         given = PRESETS[ns_coeffs](ns_steps) if isinstance(ns_coeffs, str) and ns_coeffs != "standard" else ns_coeffs
@@ -107,7 +107,7 @@ def scale_by_muon(
         return u, MuonState(*mean, state.ns_coeffs)
 
     hypers = {"beta": (beta, FRACTION), "eps": (eps, NONNEGATIVE)}
-    return transform(who, init, update, state_type=MuonState, hypers=hypers, debiased=("beta",))
+    return transform(name, init, update, state_type=MuonState, hypers=hypers, debiased=("beta",))
 
 
 @with_parts("mean", "matrices")
@@ -115,7 +115,7 @@ class Direction:
     """`scale_by_muon` as a part of other methods: m_t and u, with the decay and eps among the hyperparameters h."""
 
     def __init__(
-        self, who: str, decay: str, beta: Hyper, mu_dtype: DType | None, nesterov: bool, matrices: Matrices
+        self, name: str, decay: str, beta: Hyper, mu_dtype: DType | None, nesterov: bool, matrices: Matrices
     ) -> None:
         def init(p: Array) -> Memory:
             return (wide_like(p, 0, mu_dtype),)
@@ -124,9 +124,9 @@ class Direction:
             return g, h.beta * m + (1 - h.beta) * g
 
         self.decay, self.nesterov, self.matrices = decay, nesterov, matrices
-        beta = errors.check_hyper(who, decay, beta, FRACTION)
+        beta = errors.check_hyper(name, decay, beta, FRACTION)
         dtypes = {"mu_dtype": mu_dtype}
-        self.mean = leafwise(who, Mean, init=init, rule=rule, hypers={"beta": (beta, FRACTION)}, dtypes=dtypes)
+        self.mean = leafwise(name, Mean, init=init, rule=rule, hypers={"beta": (beta, FRACTION)}, dtypes=dtypes)
 
     def init(self, params: Params) -> Mean:
         """m_0."""
@@ -163,9 +163,9 @@ def orthogonalize(
     Options are those of `scale_by_muon`, which puts a mean gradient before it and sums its terms in the same pass.
     Raises TreeError, when traced, for a leaf that is no matrix.
     """
-    who = "orthogonalize"
+    name = "orthogonalize"
     matrices = Matrices(
-        who, ns_coeffs, ns_steps, preconditioning, weight_dimension_numbers, stack_axes, compute_dtype, gram,
+        name, ns_coeffs, ns_steps, preconditioning, weight_dimension_numbers, stack_axes, compute_dtype, gram,
         shape_scale, stack_sharding,
     )  # fmt: skip
 
@@ -173,7 +173,7 @@ def orthogonalize(
         one = unfolded(jnp.ones((), scalar_dtype()))
         return matrices.direction(updates, (one,), [jax.tree.leaves(updates)], h.eps, when=one > 0), state
 
-    return transform(who, init_empty_state, update, state_type=EmptyState, hypers={"eps": (eps, NONNEGATIVE)})
+    return transform(name, init_empty_state, update, state_type=EmptyState, hypers={"eps": (eps, NONNEGATIVE)})
 
 
 @with_parts("numbers", "stack_axes", "scale_of")
@@ -181,14 +181,14 @@ class Matrices:
     """The orthogonalization of all matrices of a tree: options, checked, and the direction."""
 
     def __init__(
-        self, who: str, ns_coeffs: Any, ns_steps: int, preconditioning: str, numbers: Any, stack_axes: PyTree,
+        self, name: str, ns_coeffs: Any, ns_steps: int, preconditioning: str, numbers: Any, stack_axes: PyTree,
         compute_dtype: DType | None, gram: bool | None, shape_scale: Callable[[int, int], float] | None,
         sharding: jax.sharding.Sharding | None, adaptive: bool = False,
     ) -> None:  # fmt: skip
-        schedule = _schedule(who, ns_coeffs, ns_steps)
-        errors.check_choice(who, "preconditioning", preconditioning, PRECONDITIONINGS)
-        errors.check_dtype(who, "compute_dtype", compute_dtype)
-        self.who, self.numbers, self.stack_axes, self.spread = who, numbers, stack_axes, sharding is not None
+        schedule = _schedule(name, ns_coeffs, ns_steps)
+        errors.check_choice(name, "preconditioning", preconditioning, PRECONDITIONINGS)
+        errors.check_dtype(name, "compute_dtype", compute_dtype)
+        self.name, self.numbers, self.stack_axes, self.spread = name, numbers, stack_axes, sharding is not None
         self.scale_of = shape_scale or (lambda fan_in, fan_out: 1.0)
         self.options = (
             ("coefficients", schedule), ("preconditioning", preconditioning), ("adaptive", adaptive),
@@ -200,7 +200,7 @@ class Matrices:
     ) -> Updates:
         """s U V' of the weighted sum of the terms, leaf by leaf; zeros where not `when`."""
         leaves, treedef = tree.flatten(updates)
-        axes = matrix_axes(self.who, updates, self.numbers, self.stack_axes)
+        axes = matrix_axes(self.name, updates, self.numbers, self.stack_axes)
         of_stack = functools.partial(_orthogonalized, weights, eps, **dict(self.options))
         u = stacking.on_stacks(of_stack, axes, *terms, when=when, whole=self.spread)
         s = [self.scale_of(*own.shape(x.shape)[1:]) if x.size else 1 for x, own in zip(leaves, axes, strict=True)]
@@ -243,25 +243,25 @@ def _orthogonalized(
     return unit * u * jnp.sum(inner(x, u), axis=(1, 2), keepdims=True) if adaptive else u
 
 
-def _schedule(who: str, ns_coeffs: Any, ns_steps: int) -> tuple[Coefficients, ...]:
+def _schedule(name: str, ns_coeffs: Any, ns_steps: int) -> tuple[Coefficients, ...]:
     """The coefficients of every step."""
-    errors.check_size(who, "ns_steps", ns_steps)
+    errors.check_size(name, "ns_steps", ns_steps)
     if isinstance(ns_coeffs, str):
-        errors.check_choice(who, "ns_coeffs", ns_coeffs, tuple(PRESETS))
+        errors.check_choice(name, "ns_coeffs", ns_coeffs, tuple(PRESETS))
         return PRESETS[ns_coeffs](ns_steps)
-    table = np.asarray(errors.check_coefficients(who, "ns_coeffs", ns_coeffs), float)
+    table = np.asarray(errors.check_coefficients(name, "ns_coeffs", ns_coeffs), float)
     rows = table.tolist() if table.ndim == 2 else [table.tolist()] * ns_steps
     return tuple((a, b, c) for a, b, c in rows)
 
 
-def matrix_axes(who: str, updates: Updates, numbers: Any, stack_axes: PyTree) -> list[stacking.MatrixAxes]:
+def matrix_axes(name: str, updates: Updates, numbers: Any, stack_axes: PyTree) -> list[stacking.MatrixAxes]:
     """How each leaf is read as matrices."""
     leaves = jax.tree.leaves(updates)
     numbers = tree.made_for(updates, numbers, _ends)
     if numbers is None:
-        stacking.count_stack_axes(who, updates, stack_axes)
+        stacking.count_stack_axes(name, updates, stack_axes)
         return [stacking.trailing(leaf.ndim) for leaf in leaves]
-    wanted = stacking.prefix_of(who, "weight_dimension_numbers", numbers, updates, is_leaf=_ends)
+    wanted = stacking.prefix_of(name, "weight_dimension_numbers", numbers, updates, is_leaf=_ends)
     axes = []
     for i, (leaf, own) in enumerate(zip(leaves, wanted, strict=True)):
         sets = (
@@ -270,7 +270,7 @@ def matrix_axes(who: str, updates: Updates, numbers: Any, stack_axes: PyTree) ->
             else [(), ()]
         )
         if not (sets[0] and sets[1]) or len({*sets[0], *sets[1]}) != len(sets[0]) + len(sets[1]):
-            errors.no_matrix(who, updates, i, leaf, f"the separate axes of {own}")
+            errors.no_matrix(name, updates, i, leaf, f"the separate axes of {own}")
         rows, columns = (tuple(map(int, side)) for side in sets)
         axes.append(stacking.MatrixAxes(rows, columns))
     return axes
@@ -285,7 +285,7 @@ def _ends(x: Any) -> bool:
 
 
 def labels_of(
-    who: str, numbers: Any, stack_axes: PyTree, names: tuple[str, str] = ("matrix", "rest")
+    name: str, numbers: Any, stack_axes: PyTree, names: tuple[str, str] = ("matrix", "rest")
 ) -> Callable[[Params], PyTree]:
     """params -> "matrix" where a leaf has dimension numbers, or two axes behind its stack axes, else "rest"."""
 
@@ -298,7 +298,7 @@ def labels_of(
             made, params, is_leaf=_ends,
         )  # fmt: skip
 
-    by_shape = stacking.matrix_labels(who, stack_axes, names)
+    by_shape = stacking.matrix_labels(name, stack_axes, names)
     return by_shape if numbers is None else by_numbers
 
 

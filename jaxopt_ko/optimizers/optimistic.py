@@ -105,7 +105,7 @@ def optimistic_adam(
     *,
     nesterov: bool = True,
 ) -> GradientTransformation:
-    """Deprecated: -(learning_rate r_t + optimism (r_t - r_{t-1})), as `optimistic_adam_v2` with other words.
+    """Deprecated: -(learning_rate r_t + optimism (r_t - r_{t-1})), as `optimistic_adam_v2` with other arguments.
 
     optimism: learning_rate if None.
     """

@@ -75,19 +75,19 @@ def scale_by_lmo(
 
     A zero gradient makes no step. Raises TreeError, when traced, for a leaf that is no matrix where one is needed.
     """
-    who = "scale_by_lmo"
-    errors.check_choice(who, "norm", norm, NORMS)
+    name = "scale_by_lmo"
+    errors.check_choice(name, "norm", norm, NORMS)
     hypers = {"radius": (radius, POSITIVE), "eps": (eps, NONNEGATIVE)}
     scale_of = shape_scale or SCALES[norm]
     matrices = Matrices(
-        who, ns_coeffs, ns_steps, "frobenius", weight_dimension_numbers, stack_axes, compute_dtype, None, None,
+        name, ns_coeffs, ns_steps, "frobenius", weight_dimension_numbers, stack_axes, compute_dtype, None, None,
         stack_sharding,
     )  # fmt: skip
 
     def update(updates: Updates, state: EmptyState, params: Params = None, *, h: Scalars) -> tuple[Updates, State]:
         treedef = tree.structure(updates)
         axes = (_any_axes if norm in ("sign", "rms") else matrix_axes)(
-            who, updates, weight_dimension_numbers, stack_axes
+            name, updates, weight_dimension_numbers, stack_axes
         )
         if norm == "spectral":
             one = jnp.ones_like(h.eps)
@@ -100,14 +100,14 @@ def scale_by_lmo(
         ]
         return treedef.unflatten(steps), state
 
-    return transform(who, init_empty_state, update, state_type=EmptyState, hypers=hypers)
+    return transform(name, init_empty_state, update, state_type=EmptyState, hypers=hypers)
 
 
-def _any_axes(who: str, updates: Updates, numbers: Any, stack_axes: PyTree) -> list[MatrixAxes]:
+def _any_axes(name: str, updates: Updates, numbers: Any, stack_axes: PyTree) -> list[MatrixAxes]:
     """The last axis behind the stacks as columns, all before it as rows."""
     if numbers is not None:
-        return matrix_axes(who, updates, numbers, stack_axes)
-    counts = tree.stacks(who, stack_axes, updates)
+        return matrix_axes(name, updates, numbers, stack_axes)
+    counts = tree.stacks(name, stack_axes, updates)
     behind = [tuple(range(count, np.ndim(g))) for g, count in zip(jax.tree.leaves(updates), counts, strict=True)]
     return [MatrixAxes(own[:-1], own[-1:]) for own in behind]
 

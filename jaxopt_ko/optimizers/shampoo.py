@@ -64,14 +64,14 @@ def scale_by_shampoo(
     root: "eigh", by eigenvalues; "newton", by products alone, for accelerators and exponents 1/2, 1/4, …
     nu_dtype: of the graft's squares, float32 at least by default.
     """
-    who = "scale_by_shampoo"
-    errors.check_choice(who, "graft", graft, GRAFTS)
-    errors.check_choice(who, "root", root, ("eigh", "newton"))
+    name = "scale_by_shampoo"
+    errors.check_choice(name, "graft", graft, GRAFTS)
+    errors.check_choice(name, "root", root, ("eigh", "newton"))
     if block_size is not None:
-        errors.check_size(who, "block_size", block_size)
+        errors.check_size(name, "block_size", block_size)
 
     if root == "newton" and not (isinstance(exponent, float) and abs(1 / exponent - round(1 / exponent)) < 1e-6):
-        errors.check_newton_exponent(who, exponent)
+        errors.check_newton_exponent(name, exponent)
 
     def init(shape: tuple[int, int], dtype: DType) -> Memory:
         count, m, n = _blocks(shape, block_size)
@@ -112,7 +112,7 @@ def scale_by_shampoo(
     hypers = {"eps": (eps, NONNEGATIVE), "exponent": (exponent, POSITIVE)}
     hypers |= {} if b2 is None else {"b2": (b2, FRACTION)}
     return matrixwise(
-        who, ScaleByShampooState, init=init, rule=rule, hypers=hypers, shared=shared, refresh=refresh,
+        name, ScaleByShampooState, init=init, rule=rule, hypers=hypers, shared=shared, refresh=refresh,
         interval=("precondition_frequency", precondition_frequency), stack_axes=stack_axes,
         debiased=() if b2 is None else ("b2",), dtypes={"nu_dtype": nu_dtype},
     )  # fmt: skip

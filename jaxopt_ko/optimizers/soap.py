@@ -58,8 +58,8 @@ def scale_by_soap(
     its own basis. nu_dtype: of V, float32 at least by default.
     Three to five times the memory of Adam for square matrices.
     """
-    who = "scale_by_soap"
-    errors.check_size(who, "max_precondition_dim", max_precondition_dim)
+    name = "scale_by_soap"
+    errors.check_size(name, "max_precondition_dim", max_precondition_dim)
 
     def init(shape: tuple[int, int], dtype: DType) -> Memory:
         sides = [size if size <= max_precondition_dim else 0 for size in shape]
@@ -109,12 +109,12 @@ def scale_by_soap(
         "b2": (b2, FRACTION),
         "eps": (eps, NONNEGATIVE),
         "b": (
-            b2 if shampoo_beta is None else errors.check_hyper(who, "shampoo_beta", shampoo_beta, FRACTION),
+            b2 if shampoo_beta is None else errors.check_hyper(name, "shampoo_beta", shampoo_beta, FRACTION),
             FRACTION,
         ),
     }
     return matrixwise(
-        who, ScaleBySoapState, init=init, rule=rule, hypers=hypers, shared=shared, refresh=refresh,
+        name, ScaleBySoapState, init=init, rule=rule, hypers=hypers, shared=shared, refresh=refresh,
         interval=("precondition_frequency", precondition_frequency), lag=1, stack_axes=stack_axes,
         dtypes={"nu_dtype": nu_dtype}, debiased=("b1", "b2"), skipped=1,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.hyperparameters import Scalars
-from jaxopt_ko.core.method import recipe, taking
+from jaxopt_ko.core.method import filter_kwargs, recipe
 from jaxopt_ko.core.numerics import ratio, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, THRESHOLD, check_dtype, check_hyper, check_pair, check_size
@@ -64,22 +64,22 @@ def scale_by_sophia(
     print_win_rate_every_n_steps: with verbose, prints how many of the elements were not clipped; the authors want 0.1
     to 0.5, a larger gamma raises it. Needs params.
     """
-    who = "scale_by_sophia"
-    estimator = check_pair(who, "hessian_diagonal_fn", hessian_diagonal_fn)
-    estimate = taking(estimator.update, 3)
-    period = check_size(who, "update_interval", update_interval)
-    every = check_size(who, "print_win_rate_every_n_steps", print_win_rate_every_n_steps, 0) * bool(verbose)
-    for name, dtype in (("mu_dtype", mu_dtype), ("nu_dtype", nu_dtype)):
-        check_dtype(who, name, dtype)
+    name = "scale_by_sophia"
+    estimator = check_pair(name, "hessian_diagonal_fn", hessian_diagonal_fn)
+    estimate = filter_kwargs(estimator.update, 3)
+    period = check_size(name, "update_interval", update_interval)
+    every = check_size(name, "print_win_rate_every_n_steps", print_win_rate_every_n_steps, 0) * bool(verbose)
+    for argument, dtype in (("mu_dtype", mu_dtype), ("nu_dtype", nu_dtype)):
+        check_dtype(name, argument, dtype)
     hypers = {"b1": (b1, FRACTION), "b2": (b2, FRACTION), "eps": (eps, NONNEGATIVE), "gamma": (gamma, NONNEGATIVE)}
     if clip_threshold is not None:
         hypers["bound"] = (clip_threshold, THRESHOLD)
-        check_hyper(who, "clip_threshold", clip_threshold, THRESHOLD)
+        check_hyper(name, "clip_threshold", clip_threshold, THRESHOLD)
 
     def init(params: Params) -> SophiaState:
         mu = jax.tree.map(lambda p: tree.wide_like(p, 0, mu_dtype), params)
         nu = jax.tree.map(lambda p: tree.wide_like(p, 0, nu_dtype), params)
-        return SophiaState(zero_count(), mu, nu, taking(estimator.init, 1)(params))
+        return SophiaState(zero_count(), mu, nu, filter_kwargs(estimator.init, 1)(params))
 
     def update(
         updates: Updates, state: SophiaState, params: Params = None, *, h: Scalars, **extra: Any
@@ -104,7 +104,7 @@ def scale_by_sophia(
         return u, SophiaState(t, mu, *new)
 
     return transform(
-        who, init, update, needs_params=True, state_type=SophiaState, hypers=hypers,
+        name, init, update, needs_params=True, state_type=SophiaState, hypers=hypers,
         debiased=("b1",) if bias_correction else (), real=True,
     )  # fmt: skip
 

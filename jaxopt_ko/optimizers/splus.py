@@ -59,8 +59,8 @@ def scale_by_splus(
     max_dim: a longer side is left in its own basis. The singular values of U are near sqrt(max(m, n)), however old
     the bases are: none is divided by.
     """
-    who = "scale_by_splus"
-    errors.check_size(who, "max_dim", max_dim)
+    name = "scale_by_splus"
+    errors.check_size(name, "max_dim", max_dim)
 
     def init(shape: tuple[int, int], dtype: DType) -> Memory:
         sides = [size if size <= max_dim else 0 for size in shape]
@@ -80,7 +80,7 @@ def scale_by_splus(
         return jnp.where(h.first > 0, jnp.sign(M), U), M, *_gathered(G, L, R, h), Q_L, Q_R
 
     return matrixwise(
-        who, ScaleBySplusState, init=init, rule=rule, hypers={"b1": (b1, FRACTION), "b2": (b2, FRACTION)},
+        name, ScaleBySplusState, init=init, rule=rule, hypers={"b1": (b1, FRACTION), "b2": (b2, FRACTION)},
         shared=shared, refresh=refresh, interval=("inverse_every", inverse_every), stack_axes=stack_axes,
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
-from jaxopt_ko.core.method import name_of, once, taking
+from jaxopt_ko.core.method import filter_kwargs, name_of, once
 from jaxopt_ko.core.numerics import first_true, joined, largest, next_count, norm, value_at, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, check_hyper
@@ -75,7 +75,7 @@ def augmented_lagrangian(
 
     inner: any solver (lbfgs, newton, lbfgsb with bounds, ...). penalty: the first rho.
     init(params, value_fn=, equality=None, inequality=None, bounds=None, has_aux=False) and update(updates, state,
-    params, the same words, tol=None); see `interior_point` for the words. bounds go to the inner method. An update
+    params, the same arguments, tol=None); see `interior_point` for them. bounds go to the inner method. An update
     evaluates what the inner one does and, where a round ends, what the inner init does.
 
     gtol: converged when violation and max|grad L| are at most this times max(1, |f|); sqrt(eps) by default, `tol`
@@ -85,11 +85,11 @@ def augmented_lagrangian(
     wanted and n is small: interior_point takes a tenth of the evaluations.
     """
     inner = errors.check_pair("augmented_lagrangian", "inner", inner)
-    who = f"augmented_lagrangian({name_of(inner)})"
+    name = f"augmented_lagrangian({name_of(inner)})"
     check_hyper("augmented_lagrangian", "penalty", penalty, POSITIVE)
     if gtol is not None:
         check_hyper("augmented_lagrangian", "gtol", gtol, NONNEGATIVE)
-    start_inner, step_inner = taking(inner.init, 1), taking(inner.update, 3)
+    start_inner, step_inner = filter_kwargs(inner.init, 1), filter_kwargs(inner.update, 3)
 
     def lagrangian(problem: Program, y: Array, z: Array, rho: Array) -> Callable[[Params], tuple[Array, Any]]:
         def value(params: Params) -> tuple[Array, tuple[Array, PyTree]]:
@@ -112,14 +112,14 @@ def augmented_lagrangian(
         inequality: Callable[..., PyTree] | None = None,
         bounds: tuple[PyTree, PyTree] | None = None,
         has_aux: bool = False,
-        **words: Any,
+        **extra_args: Any,
     ) -> AugmentedLagrangianState:
-        problem = program(who, params, value_fn, equality, inequality, bounds, has_aux, words)
+        problem = program(name, params, value_fn, equality, inequality, bounds, has_aux, extra_args)
         x, rho = problem.x, value_at(penalty, zero_count()).astype(problem.x.dtype)
         y, z = jnp.zeros(problem.p, x.dtype), jnp.zeros(problem.q, x.dtype)
         accuracy = jnp.full_like(rho, SHARPER)
         state = start_inner(params, **words_of(lagrangian(problem, y, z, rho), bounds, accuracy))
-        errors.check_solver(who, "inner", state, hasattr(state, "info") and hasattr(state, "aux"))
+        errors.check_solver(name, "inner", state, hasattr(state, "info") and hasattr(state, "aux"))
         _, aux = state.aux
         nil = jnp.zeros_like(x)
         trees = problem.unstack(joined([y, z]))
@@ -144,9 +144,9 @@ def augmented_lagrangian(
         bounds: tuple[PyTree, PyTree] | None = None,
         has_aux: bool = False,
         tol: Any = None,
-        **words: Any,
+        **extra_args: Any,
     ) -> tuple[Updates, AugmentedLagrangianState]:
-        problem = program(who, params, value_fn, equality, inequality, bounds, has_aux, words)
+        problem = program(name, params, value_fn, equality, inequality, bounds, has_aux, extra_args)
         count, before, y, z, rho, missed, accuracy, rounds, failures, spent, multipliers, _, _, info = state
         eps, dtype = float(np.finfo(problem.x.dtype).eps), problem.x.dtype
         given = gtol if tol is None else tol
@@ -209,7 +209,7 @@ def augmented_lagrangian(
             next_count(count), inner_, y, z, rho, missed, accuracy, rounds, failures, spent, multipliers, kkt, aux, info
         )
 
-    return transform(who, init, update, needs_params=True, state_type=AugmentedLagrangianState, solver=True)
+    return transform(name, init, update, needs_params=True, state_type=AugmentedLagrangianState, solver=True)
 
 
 def _multipliers(problem: Program, bounds: Any, x: Array, y: Array, z: Array) -> Multipliers:

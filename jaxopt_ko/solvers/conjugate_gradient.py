@@ -47,8 +47,8 @@ def scale_by_nonlinear_cg(beta: str = "hager-zhang") -> GradientTransformation:
     Restarts with p = -g where successive gradients are far from orthogonal, |g'g_old| > 0.2 |g|**2 (Powell), or p is
     hardly downhill, -g'p < 1e-4 |g| |p|.
     """
-    who = "scale_by_nonlinear_cg"
-    errors.check_choice(who, "beta", beta, BETAS)
+    name = "scale_by_nonlinear_cg"
+    errors.check_choice(name, "beta", beta, BETAS)
 
     def init(params: Params) -> ScaleByNonlinearCgState:
         g = tree.zeros_vector(params)
@@ -57,7 +57,7 @@ def scale_by_nonlinear_cg(beta: str = "hager-zhang") -> GradientTransformation:
     def update(updates: Updates, state: ScaleByNonlinearCgState) -> tuple[Updates, ScaleByNonlinearCgState]:
         t, g_old, p_old, restarts = state
         g, unravel = tree.ravel(updates)
-        errors.check_vector(who, g_old, g.size)
+        errors.check_vector(name, g_old, g.size)
         g = g.astype(g_old.dtype)
         b = jnp.where(t > 0, _beta(beta, g, g_old, p_old), 0)
         p = b * p_old - g
@@ -69,7 +69,7 @@ def scale_by_nonlinear_cg(beta: str = "hager-zhang") -> GradientTransformation:
         new = ScaleByNonlinearCgState(next_count(t), g, p, restarts + again.astype(jnp.int32))
         return unravel(-p), new
 
-    return transform(who, init, update, state_type=ScaleByNonlinearCgState)
+    return transform(name, init, update, state_type=ScaleByNonlinearCgState)
 
 
 @once

@@ -12,7 +12,7 @@ from jax import Array
 
 from jaxopt_ko.compose.chain import apply_updates
 from jaxopt_ko.core import tree
-from jaxopt_ko.core.method import name_of, taking
+from jaxopt_ko.core.method import filter_kwargs, name_of
 from jaxopt_ko.core.numerics import first_true, largest, next_count, value_at, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.solvers.engine.convergence import Course, bound, carried_off, course, endless, onward
@@ -40,13 +40,13 @@ def first_order(pair: GradientTransformation) -> GradientTransformation:
     when max|g| <= tol, by default sqrt(eps), or less where no gradient was large (see `descent`), or where f is not
     finite or falls without bound. Steps may go uphill; the best point seen is kept.
     """
-    who = f"first_order({name_of(pair)})"
-    move = taking(pair.update, 3)
+    name = f"first_order({name_of(pair)})"
+    move = filter_kwargs(pair.update, 3)
 
     def init(
-        params: Params, *, value_fn: Callable[..., Any] | None = None, has_aux: bool = False, **words: Any
+        params: Params, *, value_fn: Callable[..., Any] | None = None, has_aux: bool = False, **extra_args: Any
     ) -> FirstOrderState:
-        problem = objective(who, params, value_fn, has_aux, words)
+        problem = objective(name, params, value_fn, has_aux, extra_args)
         value, aux, g = problem.evaluate(problem.x)
         finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(g))
         one = jnp.ones((), jnp.int32)
@@ -55,7 +55,7 @@ def first_order(pair: GradientTransformation) -> GradientTransformation:
             Evaluations(one, jnp.copy(one), zero_count()),
             Status(jnp.where(finite, np.int32(Code.RUNNING), np.int32(Code.NOT_FINITE))),
         )  # fmt: skip
-        grad, inner = problem.unravel(g), taking(pair.init, 1)(params)
+        grad, inner = problem.unravel(g), filter_kwargs(pair.init, 1)(params)
         run = course(value, problem.x, info.optimality)
         state = FirstOrderState(zero_count(), inner, grad, value, jax.tree.map(jnp.asarray, params), aux, run, info)
         return jax.tree.map(jnp.copy, state)  # type: ignore[no-any-return]  # no buffer twice: they may be donated
@@ -68,13 +68,15 @@ def first_order(pair: GradientTransformation) -> GradientTransformation:
         value_fn: Callable[..., Any] | None = None,
         has_aux: bool = False,
         tol: Any = None,
-        **words: Any,
+        **extra_args: Any,
     ) -> tuple[Updates, FirstOrderState]:
         count, inner, grad, value, best, aux, run, info = state
-        function = taking(value_fn, 1) if value_fn is not None else None
-        step, inner = move(grad, inner, params, value=value, grad=grad, value_fn=function, has_aux=has_aux, **words)
+        function = filter_kwargs(value_fn, 1) if value_fn is not None else None
+        step, inner = move(
+            grad, inner, params, value=value, grad=grad, value_fn=function, has_aux=has_aux, **extra_args
+        )
         new = apply_updates(params, step)
-        problem = objective(who, new, value_fn, has_aux, words)
+        problem = objective(name, new, value_fn, has_aux, extra_args)
         x, before = problem.x, tree.ravel(grad)[0]
         value, aux_new, g = problem.evaluate(x)
         finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(g))
@@ -107,4 +109,4 @@ def first_order(pair: GradientTransformation) -> GradientTransformation:
             next_count(count), inner, grad, value, better_of(new, best), better_of(aux_new, aux), run, info
         )
 
-    return transform(who, init, update, needs_params=True, solver=True)
+    return transform(name, init, update, needs_params=True, solver=True)

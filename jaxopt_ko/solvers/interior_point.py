@@ -123,7 +123,7 @@ def interior_point(*, gtol: Hyper | None = None) -> GradientTransformation:
     `iterations` of the state counts the trials that were taken: what others call an iteration.
 
     init(params, value_fn=, equality=None, inequality=None, bounds=None, has_aux=False) and update(updates, state,
-    params, the same words, tol=None). equality, inequality: params -> a tree of arrays. bounds = (lower, upper), each
+    params, the same arguments, tol=None). equality, inequality: params -> a tree of arrays. bounds = (lower, upper), each
     None, a number or a tree like params or its upper part; no function is evaluated outside, and where they are equal
     x is held there. The first update moves the start inside the bounds. A rejected step is exactly zero; the updates
     that come in are not read.
@@ -139,9 +139,9 @@ def interior_point(*, gtol: Hyper | None = None) -> GradientTransformation:
     forward-mode derivatives only; minimize's own are of either mode. Not for more than some thousand parameters or
     constraints: all is dense. With no constraints but bounds, lbfgsb needs no Hessian.
     """
-    who = "interior_point"
+    name = "interior_point"
     if gtol is not None:
-        check_hyper(who, "gtol", gtol, POSITIVE)
+        check_hyper(name, "gtol", gtol, POSITIVE)
 
     def init(
         params: Params,
@@ -151,9 +151,9 @@ def interior_point(*, gtol: Hyper | None = None) -> GradientTransformation:
         inequality: Callable[..., PyTree] | None = None,
         bounds: tuple[PyTree, PyTree] | None = None,
         has_aux: bool = False,
-        **words: Any,
+        **extra_args: Any,
     ) -> InteriorPointState:
-        problem = program(who, params, value_fn, equality, inequality, bounds, has_aux, words)
+        problem = program(name, params, value_fn, equality, inequality, bounds, has_aux, extra_args)
         n, p, q, dtype = problem.x.size, problem.p, problem.q, problem.x.dtype
         zero, nil, no = jnp.zeros((), dtype), jnp.zeros(n, dtype), zero_count()
         aux = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(problem.evaluate, problem.x)[1])
@@ -183,9 +183,9 @@ def interior_point(*, gtol: Hyper | None = None) -> GradientTransformation:
         bounds: tuple[PyTree, PyTree] | None = None,
         has_aux: bool = False,
         tol: Any = None,
-        **words: Any,
+        **extra_args: Any,
     ) -> tuple[Updates, InteriorPointState]:
-        problem = program(who, params, value_fn, equality, inequality, bounds, has_aux, words)
+        problem = program(name, params, value_fn, equality, inequality, bounds, has_aux, extra_args)
         dtype = problem.x.dtype
         given = gtol if tol is None else tol
         gtol_ = jnp.asarray(float(np.finfo(dtype).eps) ** 0.5 if given is None else value_at(given, state.count), dtype)
@@ -199,7 +199,7 @@ def interior_point(*, gtol: Hyper | None = None) -> GradientTransformation:
             ),
         )
 
-    return transform(who, init, update, needs_params=True, state_type=InteriorPointState, solver=True)
+    return transform(name, init, update, needs_params=True, state_type=InteriorPointState, solver=True)
 
 
 def _advance(

@@ -32,7 +32,7 @@ from jaxopt_ko.solvers.engine.convergence import (
     short,
     spent,
 )
-from jaxopt_ko.solvers.engine.line_search import Line, Reached, takes_last, zoom
+from jaxopt_ko.solvers.engine.line_search import Evaluation, LineSearchState, takes_last, zoom
 from jaxopt_ko.solvers.problem.bounds import box, move
 from jaxopt_ko.solvers.problem.objective import objective
 from jaxopt_ko.types import Code, Evaluations, GradientTransformation, Hyper, Info, Params, PyTree, Status, Updates
@@ -54,10 +54,10 @@ class LBFGSBState(NamedTuple):
     """State of L-BFGS-B; the vectors hold all leaves one after the other, n elements in all."""
 
     count: Array  # int32[]       updates made
-    here: Reached  # at the parameters as they now are
+    here: Evaluation  # at the parameters as they now are
     direction: Array  # float[n]  p, along which the search goes; x + p is in the box
-    line: Line  # of the search
-    safe: Reached  # at the safe point of the search
+    line: LineSearchState  # of the search
+    safe: Evaluation  # at the safe point of the search
     memory: Memory  # of the m newest pairs
     skipped: Array  # int32[]     pairs left out
     restarts: Array  # int32[]    times that a search or a direction failed and the memory was emptied
@@ -98,12 +98,12 @@ def lbfgsb(
     Raises MissingArgumentError without value_fn; TreeError for a value that is not one number, bounds of another
     structure and bounds that cross. Not for constraints other than bounds; without bounds lbfgs is cheaper.
     """
-    who = "lbfgsb"
-    check_size(who, "memory_size", memory_size)
-    check_size(who, "max_linesearch_steps", max_linesearch_steps)
-    for name, tolerance in (("gtol", gtol), ("ftol", ftol)):
+    name = "lbfgsb"
+    check_size(name, "memory_size", memory_size)
+    check_size(name, "max_linesearch_steps", max_linesearch_steps)
+    for argument, tolerance in (("gtol", gtol), ("ftol", ftol)):
         if tolerance is not None:
-            check_hyper(who, name, tolerance, NONNEGATIVE)
+            check_hyper(name, argument, tolerance, NONNEGATIVE)
 
     def init(
         params: Params,
@@ -111,16 +111,16 @@ def lbfgsb(
         value_fn: Callable[..., Any] | None = None,
         bounds: tuple[PyTree, PyTree] | None = None,
         has_aux: bool = False,
-        **words: Any,
+        **extra_args: Any,
     ) -> LBFGSBState:
-        problem = objective(who, params, value_fn, has_aux, words)
-        lower, upper = box(who, params, bounds)
+        problem = objective(name, params, value_fn, has_aux, extra_args)
+        lower, upper = box(name, params, bounds)
         _, x = move(problem, params, problem.x, lower, upper)
         f, aux, g = problem.evaluate(x)
         finite = jnp.isfinite(f) & jnp.all(jnp.isfinite(g))
         p = cautious(x, g, lower, upper)
         line = zoom(max_linesearch_steps).start(f, g @ p, jnp.ones_like(f))
-        here, rows, one = Reached(g, aux), jnp.zeros((memory_size, x.size), x.dtype), jnp.ones((), jnp.int32)
+        here, rows, one = Evaluation(g, aux), jnp.zeros((memory_size, x.size), x.dtype), jnp.ones((), jnp.int32)
         optimality = projected_gradient(x, g, lower, upper)
         info = Info(
             f,
@@ -144,10 +144,10 @@ def lbfgsb(
         bounds: tuple[PyTree, PyTree] | None = None,
         has_aux: bool = False,
         tol: Any = None,
-        **words: Any,
+        **extra_args: Any,
     ) -> tuple[Updates, LBFGSBState]:
-        problem = objective(who, params, value_fn, has_aux, words)
-        lower, upper = box(who, params, bounds)
+        problem = objective(name, params, value_fn, has_aux, extra_args)
+        lower, upper = box(name, params, bounds)
         count, here, p, line, safe, memory, skipped, restarts, run, info = state
         into, x = move(problem, params, problem.x, lower, upper)
         eps = float(np.finfo(x.dtype).eps)
@@ -163,7 +163,7 @@ def lbfgsb(
         f_trial, aux, g_trial = problem.evaluate(x_trial)
         bottomless = running & jnp.isneginf(f_trial)
         f_trial = jnp.where(jnp.all(jnp.isfinite(g_trial)) & ~bottomless, f_trial, jnp.inf)
-        line, last = search.tell(line, a, f_trial, g_trial @ p), Reached(g_trial, aux)
+        line, last = search.tell(line, a, f_trial, g_trial @ p), Evaluation(g_trial, aux)
         safe = pick(line.safe.stepsize == a, last, safe)
 
         # Is a step taken?
@@ -232,7 +232,7 @@ def lbfgsb(
             restarts + emptied.astype(jnp.int32), run_, info,
         )  # fmt: skip
 
-    return transform(who, init, update, needs_params=True, state_type=LBFGSBState, solver=True)
+    return transform(name, init, update, needs_params=True, state_type=LBFGSBState, solver=True)
 
 
 def length(x: Array) -> Array:

@@ -60,7 +60,7 @@ class LeastSquaresState(NamedTuple):
     info: Info  # of the last update
 
 
-class Way(NamedTuple):
+class StepRule(NamedTuple):
     """How far to go, of the Gauss-Newton step."""
 
     step: Callable[[Model, Decompose, Array, Array], tuple[Array, Array, Array]]
@@ -100,7 +100,7 @@ def levenberg_marquardt(
     sure where J has not full rank; "lsmr" has no J but its products with vectors, for very many parameters
     (`matrix_free`).
 
-    init and update(updates, state, params) take these words, the same at each step:
+    init and update(updates, state, params) take these arguments, the same at each step:
     residual_fn(params, ...) -> pytree of the m >= n residuals, or (residuals, aux) with has_aux=True.
     jacobian_fn(params, ...) -> what jax.jacobian(residual_fn) would return, or the matrix float[m,n].
     loss: "linear", "huber", "soft_l1", "cauchy", "arctan" or rho(z), of z = (r / loss_scale)**2; f is then
@@ -114,11 +114,11 @@ def levenberg_marquardt(
     bounds that cross or do not fit and for a Jacobian of another shape; MissingArgumentError without residual_fn.
     Not for more than some thousand parameters unless by "lsmr": J is dense.
     """
-    who = "levenberg_marquardt"
-    check_choice(who, "linear_solver", linear_solver, [*DECOMPOSITIONS, "lsmr"])
+    name = "levenberg_marquardt"
+    check_choice(name, "linear_solver", linear_solver, [*DECOMPOSITIONS, "lsmr"])
     if linear_solver == "lsmr":
-        return matrix_free(who, factor, gtol=gtol, xtol=xtol)
-    return _method(who, Way(in_ball, True), linear_solver, factor, gtol, xtol)
+        return matrix_free(name, factor, gtol=gtol, xtol=xtol)
+    return _method(name, StepRule(in_ball, True), linear_solver, factor, gtol, xtol)
 
 
 @once
@@ -137,16 +137,21 @@ def gauss_newton(
     region |D p| <= Delta, whose Delta follows the rules of `levenberg_marquardt`. Powell 1970.
     search="line": p = t p_n, t = 1 first and shortened by interpolation until f falls by 1e-4 of what is predicted.
 
-    The options and the words of init and update are those of `levenberg_marquardt`.
+    The options and the arguments of init and update are those of `levenberg_marquardt`.
 
     Raises what levenberg_marquardt does. Not for J near losing its rank, where p_n is long and badly known:
     levenberg_marquardt turns away from it; nor far from the solution with search="line".
     """
-    who = "gauss_newton"
-    check_choice(who, "search", search, ["dogleg", "line"])
-    check_choice(who, "linear_solver", linear_solver, list(DECOMPOSITIONS))
+    name = "gauss_newton"
+    check_choice(name, "search", search, ["dogleg", "line"])
+    check_choice(name, "linear_solver", linear_solver, list(DECOMPOSITIONS))
     return _method(
-        who, Way(_dogleg, True) if search == "dogleg" else Way(_line, False), linear_solver, factor, gtol, xtol
+        name,
+        StepRule(_dogleg, True) if search == "dogleg" else StepRule(_line, False),
+        linear_solver,
+        factor,
+        gtol,
+        xtol,
     )
 
 
@@ -173,12 +178,12 @@ def _line(model: Model, decompose: Decompose, free: Array, radius: Array) -> tup
 
 
 def _method(
-    who: str, way: Way, linear_solver: str, factor: Hyper, gtol: Hyper | None, xtol: Hyper | None
+    name: str, way: StepRule, linear_solver: str, factor: Hyper, gtol: Hyper | None, xtol: Hyper | None
 ) -> GradientTransformation:
-    check_hyper(who, "factor", factor, POSITIVE)
-    for name, bound in (("gtol", gtol), ("xtol", xtol)):
+    check_hyper(name, "factor", factor, POSITIVE)
+    for argument, bound in (("gtol", gtol), ("xtol", xtol)):
         if bound is not None:
-            check_hyper(who, name, bound, POSITIVE)
+            check_hyper(name, argument, bound, POSITIVE)
     decompose = DECOMPOSITIONS[linear_solver]
 
     def look(problem: Residuals, x: Array, r: Array, J: Array) -> _Point:
@@ -208,8 +213,8 @@ def _method(
 
         return jax.lax.cond(jnp.all((p >= low) & (p <= high)), lambda: p, bent), lam, longest
 
-    def init(params: Params, *, tol: Any = None, **words: Any) -> LeastSquaresState:
-        problem = residuals(who, params, **words)
+    def init(params: Params, *, tol: Any = None, **extra_args: Any) -> LeastSquaresState:
+        problem = residuals(name, params, **extra_args)
         x, count = problem.x, zero_count()
         r, aux, matrix = problem.linearize(x)
         f = problem.cost(r)
@@ -237,9 +242,9 @@ def _method(
         )  # fmt: skip
 
     def update(
-        updates: Updates, state: LeastSquaresState, params: Params, *, tol: Any = None, **words: Any
+        updates: Updates, state: LeastSquaresState, params: Params, *, tol: Any = None, **extra_args: Any
     ) -> tuple[Updates, LeastSquaresState]:
-        problem = residuals(who, params, **words)
+        problem = residuals(name, params, **extra_args)
         count, r, J, R, q, norms, sizes, radius, error, released, aux, info = state
         x, f, eps = problem.x, info.value, float(np.finfo(problem.x.dtype).eps)
         gtol_ = tolerance(gtol if tol is None else tol, 1, count, x.dtype)
@@ -322,7 +327,7 @@ def _method(
         step = jax.tree.map(lambda s, h: jnp.where(taken, s, jnp.where(over, jnp.zeros_like(h), h)), step, problem.home)
         return step, LeastSquaresState(next_count(count), r, J, R, q, norms, sizes, radius, error, released, aux, info)
 
-    return transform(who, init, update, needs_params=True, state_type=LeastSquaresState, solver=True)
+    return transform(name, init, update, needs_params=True, state_type=LeastSquaresState, solver=True)
 
 
 def _first_radius(r: Array, J: Array, D: Array, x: Array) -> Array:

@@ -74,7 +74,7 @@ def cg(*, tol: Hyper | None = None) -> GradientTransformation:
     place. Once r says so, an update without a step computes b - A x itself, and goes on from there if it is larger.
 
     init(params, operator=, b=, preconditioner=None, tol=None) and update(updates, state, params, ...) with the
-    same words: operator is a function from trees like params to such trees, or a matrix float[n,n]; b a tree like
+    same arguments: operator is a function from trees like params to such trees, or a matrix float[n,n]; b a tree like
     params; preconditioner a function like operator, near to A's inverse. Instead of operator and b there may be
     value_fn, a quadratic function of params: A is its Hessian, -b its gradient at 0. The updates that come in are
     not read.
@@ -83,9 +83,9 @@ def cg(*, tol: Hyper | None = None) -> GradientTransformation:
     Raises MissingArgumentError, when traced, without operator and b, or value_fn; TreeError if they do not fit
     params. Not for a value_fn that is no quadratic: newton_cg.
     """
-    who = "cg"
+    name = "cg"
     if tol is not None:
-        check_hyper(who, "tol", tol, NONNEGATIVE)
+        check_hyper(name, "tol", tol, NONNEGATIVE)
     default = tol
 
     def bound(tol: Any, count: Array, x: Array) -> Array:
@@ -93,8 +93,8 @@ def cg(*, tol: Hyper | None = None) -> GradientTransformation:
         eps = float(np.finfo(x.dtype).eps)
         return jnp.asarray(eps ** (2 / 3) if given is None else value_at(given, count), x.dtype)
 
-    def init(params: Params, *, tol: Any = None, **words: Any) -> LinearCgState:
-        system = _system(who, params, **words)
+    def init(params: Params, *, tol: Any = None, **extra_args: Any) -> LinearCgState:
+        system = _system(name, params, **extra_args)
         x = system.x
         Ax = system.product(x)
         value, aux, r = system.check(Ax)
@@ -114,9 +114,9 @@ def cg(*, tol: Hyper | None = None) -> GradientTransformation:
         return jax.tree.map(jnp.copy, state)  # type: ignore[no-any-return]  # no buffer twice: they may be donated
 
     def update(
-        updates: Updates, state: LinearCgState, params: Params, *, tol: Any = None, **words: Any
+        updates: Updates, state: LinearCgState, params: Params, *, tol: Any = None, **extra_args: Any
     ) -> tuple[Updates, LinearCgState]:
-        system = _system(who, params, **words)
+        system = _system(name, params, **extra_args)
         count, r, d, rz, size, largest, checked, checks, aux, info = state
         x, over = system.x, info.status.code != np.int32(Code.RUNNING)
 
@@ -154,21 +154,21 @@ def cg(*, tol: Hyper | None = None) -> GradientTransformation:
             next_count(count), r, d, rz_new, size, largest, checked, checks, aux, info
         )
 
-    return transform(who, init, update, needs_params=True, state_type=LinearCgState, solver=True)
+    return transform(name, init, update, needs_params=True, state_type=LinearCgState, solver=True)
 
 
 def _system(
-    who: str,
+    name: str,
     params: Params,
     operator: LinearMap | Array | None = None,
     b: PyTree = None,
     preconditioner: LinearMap | None = None,
     value_fn: Callable[..., Any] | None = None,
     has_aux: bool = False,
-    **words: Any,
+    **extra_args: Any,
 ) -> _System:
     if operator is None:
-        problem = objective(who, params, value_fn, has_aux, words)
+        problem = objective(name, params, value_fn, has_aux, extra_args)
         x, unravel = problem.x, problem.unravel
         _, product = jax.linearize(jax.grad(problem.value), x)
 
@@ -178,22 +178,22 @@ def _system(
 
     else:
         x, unravel = tree.ravel(params)
-        errors.check_operator(who, operator, x.size)
+        errors.check_operator(name, operator, x.size)
         if b is None:
-            errors.missing_argument(who, "b", "Pass b=..., the right-hand side, a pytree like params")
-        errors.check_same_trees(who, "b", b, "params", params)
+            errors.missing_argument(name, "b", "Pass b=..., the right-hand side, a pytree like params")
+        errors.check_same_trees(name, "b", b, "params", params)
         right = tree.ravel(b)[0].astype(x.dtype)
-        product = _as_map(who, operator, x, unravel)
+        product = _as_map(name, operator, x, unravel)
 
         def check(Ax: Array) -> Check:
             r = right - Ax
             return -0.5 * (x @ (right + r)), None, r
 
-    precondition = (lambda r: r) if preconditioner is None else _as_map(who, preconditioner, x, unravel)
+    precondition = (lambda r: r) if preconditioner is None else _as_map(name, preconditioner, x, unravel)
     return _System(x, unravel, product, check, precondition, 1 if operator is None else 0)
 
 
-def _as_map(who: str, operator: Any, x: Array, unravel: Callable[[Array], Params]) -> Callable[[Array], Array]:
+def _as_map(name: str, operator: Any, x: Array, unravel: Callable[[Array], Params]) -> Callable[[Array], Array]:
     """A function of trees, or a matrix, as a function of vectors like x."""
 
     def apply(v: Array) -> Array:
@@ -201,7 +201,7 @@ def _as_map(who: str, operator: Any, x: Array, unravel: Callable[[Array], Params
             return jnp.asarray(operator).astype(x.dtype) @ v
         like = unravel(v)
         result = operator(like)
-        errors.check_same_trees(who, "operator's result", result, "params", like)
+        errors.check_same_trees(name, "operator's result", result, "params", like)
         return tree.ravel(result)[0].astype(x.dtype)
 
     return apply

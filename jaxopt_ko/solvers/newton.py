@@ -111,7 +111,7 @@ def scale_by_newton() -> GradientTransformation:
     update(updates, state, params, value_fn=, has_aux=False): H is that of value_fn at params.
     Raises MissingArgumentError, when traced, without value_fn. Not for more than some thousand parameters.
     """
-    who = "scale_by_newton"
+    name = "scale_by_newton"
 
     def init(params: Params) -> ScaleByNewtonState:
         return ScaleByNewtonState(zero_count(), zero_count(), jnp.zeros((), tree.zeros_vector(params).dtype))
@@ -125,9 +125,9 @@ def scale_by_newton() -> GradientTransformation:
         has_aux: bool = False,
         value: Any = None,  # those of optax's convention that are not read, nor meant for value_fn
         grad: Any = None,
-        **words: Any,
+        **extra_args: Any,
     ) -> tuple[Updates, ScaleByNewtonState]:
-        problem = objective(who, params, value_fn, has_aux, words)
+        problem = objective(name, params, value_fn, has_aux, extra_args)
         g, unravel = tree.ravel(updates)
         H = hessian(problem)
         values, vectors = decompose(H)
@@ -137,7 +137,7 @@ def scale_by_newton() -> GradientTransformation:
             next_count(state.count), state.products + n, jnp.min(values, initial=jnp.inf)
         )
 
-    return transform(who, init, update, needs_params=True, state_type=ScaleByNewtonState)
+    return transform(name, init, update, needs_params=True, state_type=ScaleByNewtonState)
 
 
 def hessian(problem: Objective) -> Array:
@@ -209,13 +209,13 @@ def newton_cg(
     Raises MissingArgumentError, when traced, without value_fn. Its inner loop ends by itself, so updates have
     forward-mode derivatives only. Not where n is small and f dear: newton takes fewer evaluations.
     """
-    who = "newton_cg"
+    name = "newton_cg"
     if linesearch is not None:
         direction = scale_by_newton_cg(forcing, max_products=max_products)
         return searched("newton_cg", chain(direction, DOWNHILL), linesearch, gtol, ftol)
-    check_hyper(who, "forcing", forcing, FRACTION)
+    check_hyper(name, "forcing", forcing, FRACTION)
     if max_products is not None:
-        errors.check_size(who, "max_products", max_products)
+        errors.check_size(name, "max_products", max_products)
 
     def looked(problem: Objective, largest: Array, small: Array) -> tuple[NewtonCgMemoryState, Array]:
         """Where g is small: has H negative curvature? Conjugate gradients from a vector of no problem's making tell."""
@@ -262,7 +262,7 @@ def newton_cg(
         return memory.curvature, jnp.zeros_like(memory.curvature)
 
     model = Model(begin, propose, renew, spectrum)
-    return trust_region(who, model, radius=radius, gtol=gtol, ftol=ftol)
+    return trust_region(name, model, radius=radius, gtol=gtol, ftol=ftol)
 
 
 class ScaleByNewtonCgState(NamedTuple):
@@ -285,10 +285,10 @@ def scale_by_newton_cg(forcing: Hyper = 0.1, *, max_products: int | None = None)
     Nocedal & Wright 2006, algorithm 7.1, but for the last step. Raises MissingArgumentError, when traced, without
     value_fn. On badly scaled problems newton_cg's trust region takes fewer evaluations.
     """
-    who = "scale_by_newton_cg"
-    check_hyper(who, "forcing", forcing, FRACTION)
+    name = "scale_by_newton_cg"
+    check_hyper(name, "forcing", forcing, FRACTION)
     if max_products is not None:
-        errors.check_size(who, "max_products", max_products)
+        errors.check_size(name, "max_products", max_products)
 
     def init(params: Params) -> ScaleByNewtonCgState:
         return ScaleByNewtonCgState(zero_count(), zero_count(), jnp.zeros((), tree.zeros_vector(params).dtype))
@@ -302,9 +302,9 @@ def scale_by_newton_cg(forcing: Hyper = 0.1, *, max_products: int | None = None)
         has_aux: bool = False,
         value: Any = None,
         grad: Any = None,
-        **words: Any,
+        **extra_args: Any,
     ) -> tuple[Updates, ScaleByNewtonCgState]:
-        problem = objective(who, params, value_fn, has_aux, words)
+        problem = objective(name, params, value_fn, has_aux, extra_args)
         g, unravel = tree.ravel(updates)
         g = g.astype(problem.x.dtype)
         length = length_of(g)
@@ -313,7 +313,7 @@ def scale_by_newton_cg(forcing: Hyper = 0.1, *, max_products: int | None = None)
         end = truncated_step(_product(problem), g, None, tolerance, _budget(max_products, g.size))
         return unravel(-end.step), ScaleByNewtonCgState(next_count(state.count), state.products + end.products, largest)
 
-    return transform(who, init, update, needs_params=True, state_type=ScaleByNewtonCgState)
+    return transform(name, init, update, needs_params=True, state_type=ScaleByNewtonCgState)
 
 
 def _product(problem: Objective) -> Callable[[Array], Array]:

@@ -220,15 +220,15 @@ def projected_gradient(
     gtol: Hyper | None = None,
 ) -> GradientTransformation:
     """min f(x) over a set, f smooth: `proximal_gradient` with the set's projection for the prox."""
-    who = "projected_gradient"
-    project = errors.check_function(who, "projection", projection)
+    name = "projected_gradient"
+    project = errors.check_function(name, "projection", projection)
     return _gradient(
-        who, lambda x, s: project(x), stepsize, acceleration, decrease_factor, increase_factor, gtol
+        name, lambda x, s: project(x), stepsize, acceleration, decrease_factor, increase_factor, gtol
     )  # fmt: skip
 
 
 def _gradient(
-    who: str,
+    name: str,
     prox: Prox,
     stepsize: Hyper,
     acceleration: bool,
@@ -236,23 +236,23 @@ def _gradient(
     increase_factor: Hyper,
     gtol: Hyper | None,
 ) -> GradientTransformation:
-    errors.check_function(who, "prox", prox)
-    check_hyper(who, "stepsize", stepsize, POSITIVE)
-    check_hyper(who, "decrease_factor", decrease_factor, FRACTION)
-    check_hyper(who, "increase_factor", increase_factor, POSITIVE)
+    errors.check_function(name, "prox", prox)
+    check_hyper(name, "stepsize", stepsize, POSITIVE)
+    check_hyper(name, "decrease_factor", decrease_factor, FRACTION)
+    check_hyper(name, "increase_factor", increase_factor, POSITIVE)
     if gtol is not None:
-        check_hyper(who, "gtol", gtol, NONNEGATIVE)
+        check_hyper(name, "gtol", gtol, NONNEGATIVE)
 
     def near(problem: Objective, v: Array, s: Array) -> Array:
         like = problem.unravel(v)
         result = prox(like, s)
-        errors.check_same_trees(who, "the prox's result", result, "params", like)
+        errors.check_same_trees(name, "the prox's result", result, "params", like)
         return tree.ravel(result)[0].astype(v.dtype)
 
     def init(
-        params: Params, *, value_fn: Callable[..., Any] | None = None, has_aux: bool = False, **words: Any
+        params: Params, *, value_fn: Callable[..., Any] | None = None, has_aux: bool = False, **extra_args: Any
     ) -> ProximalGradientState:
-        problem = objective(who, params, value_fn, has_aux, words)
+        problem = objective(name, params, value_fn, has_aux, extra_args)
         x, s = problem.x, value_at(stepsize, zero_count()).astype(problem.x.dtype)
         aux = jax.eval_shape(problem.evaluate, x)[1] if has_aux else None
         aux = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), aux)
@@ -274,9 +274,9 @@ def _gradient(
         value_fn: Callable[..., Any] | None = None,
         has_aux: bool = False,
         tol: Any = None,
-        **words: Any,
+        **extra_args: Any,
     ) -> tuple[Updates, ProximalGradientState]:
-        problem = objective(who, params, value_fn, has_aux, words)
+        problem = objective(name, params, value_fn, has_aux, extra_args)
         count, y, f_y, g, looks, s, t, aux, run, info = state
         x, eps, first = problem.x, float(np.finfo(problem.x.dtype).eps), count == 0
         shorter = value_at(decrease_factor, count).astype(x.dtype)
@@ -357,5 +357,5 @@ def _gradient(
             info,
         )
 
-    pair = transform(who, init, update, needs_params=True, state_type=ProximalGradientState, solver=True)
+    pair = transform(name, init, update, needs_params=True, state_type=ProximalGradientState, solver=True)
     return known_as(pair, prox=prox)

@@ -147,7 +147,7 @@ def quadratic_interior_point(*, tol: Hyper | None = None, bandwidth: int | None 
     min x'Qx/2 + c'x   with   A x = b,   G x <= h,   lower <= x <= upper
 
     init(params, c=, Q=None, A=None, b=None, G=None, h=None, bounds=None, tol=None) and update(updates, state, params,
-    ...) with the same words: c a tree like params, Q float[n,n], A float[m,n], b float[m], G float[k,n], h float[k]
+    ...) with the same arguments: c a tree like params, Q float[n,n], A float[m,n], b float[m], G float[k,n], h float[k]
     (inf for a row that is none), bounds (lower, upper) as in `lbfgsb`; n is the number of elements of params. Q
     counts by its symmetric part. After an update params are its point, inside the bounds, wherever they started; what
     comes in as updates is not read. An update factorizes two matrices, float[n,n] and float[m,m], by Cholesky; with
@@ -162,15 +162,15 @@ def quadratic_interior_point(*, tol: Hyper | None = None, bandwidth: int | None 
     Raises MissingArgumentError without c, or a matrix without its right-hand side; TreeError where shapes do not fit
     or bounds leave no room. Not for large sparse problems: the matrices are dense; nor to start from a good guess.
     """
-    who = "quadratic_interior_point"
+    name = "quadratic_interior_point"
     if tol is not None:
-        check_hyper(who, "tol", tol, NONNEGATIVE)
+        check_hyper(name, "tol", tol, NONNEGATIVE)
     if bandwidth is not None:
-        check_size(who, "bandwidth", bandwidth)
+        check_size(name, "bandwidth", bandwidth)
     default = tol
 
-    def init(params: Params, *, tol: Any = None, **words: Any) -> QuadraticState:
-        given = _given(who, params, **words)
+    def init(params: Params, *, tol: Any = None, **extra_args: Any) -> QuadraticState:
+        given = _given(name, params, **extra_args)
         scaling = _equilibrated(given.free)
         program = _scaled(given.free, scaling)
         x, full = given.x, given.full
@@ -186,9 +186,9 @@ def quadratic_interior_point(*, tol: Hyper | None = None, bandwidth: int | None 
         return jax.tree.map(jnp.array, state)  # type: ignore[no-any-return]  # no buffer twice: they may be donated
 
     def update(
-        updates: Updates, state: QuadraticState, params: Params, *, tol: Any = None, **words: Any
+        updates: Updates, state: QuadraticState, params: Params, *, tol: Any = None, **extra_args: Any
     ) -> tuple[Updates, QuadraticState]:
-        given = _given(who, params, **words)
+        given = _given(name, params, **extra_args)
         program = _scaled(given.free, state.scaling)
         eps = float(np.finfo(given.x.dtype).eps)
         asked = default if tol is None else tol
@@ -234,7 +234,7 @@ def quadratic_interior_point(*, tol: Hyper | None = None, bandwidth: int | None 
             jnp.where(over, state.stalled, stalled), best, multipliers, kkt, info,
         )  # fmt: skip
 
-    return transform(who, init, update, needs_params=True, state_type=QuadraticState, solver=True)
+    return transform(name, init, update, needs_params=True, state_type=QuadraticState, solver=True)
 
 
 # ---- the step -------------------------------------------------------------------------------------------
@@ -445,7 +445,7 @@ def _judged(given: _Given, scaling: Scaling, point: Point) -> _Judged:
 
 
 def _given(
-    who: str,
+    name: str,
     params: Params,
     *,
     c: PyTree = None,
@@ -459,8 +459,8 @@ def _given(
 ) -> _Given:
     x, unravel = tree.ravel(params)
     n, dtype = x.size, x.dtype
-    errors.check_program(who, params, n, c, Q, (A, b), (G, h))
-    lower, upper = sides(who, params, bounds)
+    errors.check_program(name, params, n, c, Q, (A, b), (G, h))
+    lower, upper = sides(name, params, bounds)
 
     def arrays(matrix: Any, right: Any) -> tuple[Array, Array]:
         if matrix is None:
@@ -490,11 +490,11 @@ def _given(
     return _Given(x, unravel, full, without, lower, upper, fixed, sound)
 
 
-def sides(who: str, params: Params, bounds: Any) -> tuple[Array, Array]:
+def sides(name: str, params: Params, bounds: Any) -> tuple[Array, Array]:
     """The bounds as two vectors float[n]; traced ones may be crossed, which makes the problem infeasible."""
-    box(who, params, bounds)  # raises what is wrong with them
+    box(name, params, bounds)  # raises what is wrong with them
     low, high = (None, None) if bounds is None else bounds
-    return box(who, params, (low, None))[0], box(who, params, (None, high))[1]
+    return box(name, params, (low, None))[0], box(name, params, (None, high))[1]
 
 
 def _equilibrated(p: _Program) -> Scaling:

@@ -59,8 +59,8 @@ def scale_by_lbfgs(
     A pair with s'y <= 1e-10 |s| |y| does not enter the memory, so H stays positive definite and -H g goes down.
     memory_dtype: of the memory of s and y; by default float32 at least.
     """
-    who = "scale_by_lbfgs"
-    errors.check_size(who, "memory_size", memory_size)
+    name = "scale_by_lbfgs"
+    errors.check_size(name, "memory_size", memory_size)
     m = memory_size
 
     def init(params: Params) -> ScaleByLBFGSState:
@@ -75,7 +75,7 @@ def scale_by_lbfgs(
         t, x_old, g_old, S, Y, rho, skipped = state
         x, _ = tree.ravel(params)
         g, unravel = tree.ravel(updates)
-        errors.check_vector(who, x_old, x.size)
+        errors.check_vector(name, x_old, x.size)
         x, g = x.astype(x_old.dtype), g.astype(x_old.dtype)
 
         s, y = x - x_old, g - g_old
@@ -98,7 +98,7 @@ def scale_by_lbfgs(
         r = two_loops(g, S, Y, rho, gamma, rows)
         return unravel(r), ScaleByLBFGSState(next_count(t), x, g, S, Y, rho, skipped)
 
-    return transform(who, init, update, needs_params=True, state_type=ScaleByLBFGSState)
+    return transform(name, init, update, needs_params=True, state_type=ScaleByLBFGSState)
 
 
 @once

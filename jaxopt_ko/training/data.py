@@ -157,27 +157,27 @@ def _take(data: PyTree, indices: jax.Array) -> PyTree:
     return jax.tree.map(lambda x: jnp.take(jnp.asarray(x), indices, axis=0), data)
 
 
-def _rows(who: str, data: PyTree) -> int:
+def _rows(name: str, data: PyTree) -> int:
     """The length of the leading axis that all leaves share."""
     leaves = jax.tree_util.tree_flatten_with_path(data)[0]
     if not leaves:
-        say(TreeError, who, "the data holds no array", describe(data), "Pass arrays of shape [n, ...]")
+        say(TreeError, name, "the data holds no array", describe(data), "Pass arrays of shape [n, ...]")
     first = np.shape(leaves[0][1])
     for path, leaf in leaves:
         if np.shape(leaf)[:1] != first[:1] or not np.shape(leaf):
             want = f"must have {first[0]} rows, as the first has" if first else "must have a leading axis"
-            name = jax.tree_util.keystr(path) or "(root)"
-            say(TreeError, who, f"the data leaf {name} {want}", describe(leaf),
+            argument = jax.tree_util.keystr(path) or "(root)"
+            say(TreeError, name, f"the data leaf {argument} {want}", describe(leaf),
                 "Every array holds one row per example: shape [n, ...] with the same n")  # fmt: skip
     return int(first[0])
 
 
-def _count(who: str, name: str, value: int, at_most: int | None = None) -> int:
+def _count(name: str, argument: str, value: int, at_most: int | None = None) -> int:
     """A number of examples: a concrete integer >= 1."""
     words = "an integer >= 1" if at_most is None else f"an integer from 1 to {at_most}, the examples there are"
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        say(HyperparameterTypeError, who, f"{name} must be {words}", describe(value),
+        say(HyperparameterTypeError, name, f"{argument} must be {words}", describe(value),
             "Shapes are fixed when a program is traced: give a Python int")  # fmt: skip
     if value < 1 or (at_most is not None and value > at_most):
-        say(HyperparameterError, who, f"{name} must be {words}", f"{name}={value}", f"Give {words}")
+        say(HyperparameterError, name, f"{argument} must be {words}", f"{argument}={value}", f"Give {words}")
     return int(value)

@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import apply_updates
-from jaxopt_ko.core.method import taking
+from jaxopt_ko.core.method import filter_kwargs
 from jaxopt_ko.core.numerics import scalar_dtype, zero_count
 from jaxopt_ko.core.tree import ascent, compute_dtype, pick
 from jaxopt_ko.errors import (
@@ -77,7 +77,7 @@ def train_step(loss_fn: LossFn, optimizer: GradientTransformation, *, has_aux: b
     """
     errors.check_function("train_step", "loss_fn", loss_fn)
     optimizer = errors.check_pair("train_step", "optimizer", optimizer)
-    update = taking(optimizer.update, 3)
+    update = filter_kwargs(optimizer.update, 3)
 
     def objective(params: Params, batch: PyTree) -> tuple[jax.Array, PyTree]:
         out = loss_fn(params, batch)

@@ -203,24 +203,24 @@ def _checked(
     axes: tuple[int, ...],
 ) -> tuple[jax.Array, Any, tuple[int, ...]]:  # fmt: skip
     """x, the weights with an axis for each of its own, and the axes to reduce over."""
-    who = "batch_norm.apply"
-    for name, value, kind in (("params", params, BatchNormParams), ("state", state, BatchNormState)):
+    name = "batch_norm.apply"
+    for argument, value, kind in (("params", params, BatchNormParams), ("state", state, BatchNormState)):
         if not isinstance(value, kind):
-            say(StateError, who, f"{name} must be {kind.__name__}", describe(value),
+            say(StateError, name, f"{argument} must be {kind.__name__}", describe(value),
                 "Call apply(params, state, x, train=…) with what init(features) returns")  # fmt: skip
     if not isinstance(train, bool | np.bool_):
-        say(HyperparameterTypeError, who, "train must be True or False", describe(train),
+        say(HyperparameterTypeError, name, "train must be True or False", describe(train),
             "It decides what is computed: name it in jax.jit's static_argnames, or use jax.lax.cond")  # fmt: skip
-    array = floating(who, "x", x)
+    array = floating(name, "x", x)
     ndim = array.ndim
     kept = sorted({axis + ndim if axis < 0 else axis for axis in axes})
     if len(kept) != len(axes) or not all(0 <= axis < ndim for axis in kept):
-        say(HyperparameterError, who, f"feature_axis must name different axes of x, which has {ndim}",
+        say(HyperparameterError, name, f"feature_axis must name different axes of x, which has {ndim}",
             f"feature_axis={axes}", "Give -1 for the last axis, 1 for torch's channels")  # fmt: skip
     features = tuple(array.shape[axis] for axis in kept)
     for of in jax.tree.leaves((params, state.mean, state.var)):
         if of.shape != features:
-            say(TreeError, who, f"x must have {of.shape} features, as params and state do, along axes {tuple(kept)}",
+            say(TreeError, name, f"x must have {of.shape} features, as params and state do, along axes {tuple(kept)}",
                 describe(array), "Give init the length of feature_axis, and feature_axis where it is")  # fmt: skip
     if weights is None:
         return array, None, tuple(axis for axis in range(ndim) if axis not in kept)
@@ -230,7 +230,7 @@ def _checked(
         size == 1 or (size == array.shape[axis] and axis not in kept) for axis, size in enumerate(shape)
     )
     if not fits or jnp.issubdtype(w.dtype, jnp.complexfloating):
-        say(TreeError, who, f"weights must be real, one for each example of x with shape {array.shape}",
+        say(TreeError, name, f"weights must be real, one for each example of x with shape {array.shape}",
             describe(w), "Give the shape of x's first axes, 1 on the feature axis")  # fmt: skip
     return (
         array,

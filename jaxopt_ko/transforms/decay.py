@@ -82,11 +82,11 @@ def add_corrected_decayed_weights(
     Needs params. Raises MissingArgumentError for a schedule or an array without it. Not for layers that no
     normalization follows: a head, embeddings, norms and biases.
     """
-    who = "add_corrected_decayed_weights"
-    rate = check_hyper(who, "learning_rate", learning_rate, NONNEGATIVE)
+    name = "add_corrected_decayed_weights"
+    rate = check_hyper(name, "learning_rate", learning_rate, NONNEGATIVE)
     constant = max_learning_rate is None
     if constant and not isinstance(rate, int | float):
-        missing_argument(who, "max_learning_rate", "It is the largest value of the schedule")
+        missing_argument(name, "max_learning_rate", "It is the largest value of the schedule")
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         return {"decay": h.weight_decay * (1 if constant else h.learning_rate / h.max_learning_rate)}
@@ -98,6 +98,6 @@ def add_corrected_decayed_weights(
     if max_learning_rate is not None:
         hypers["max_learning_rate"] = (max_learning_rate, POSITIVE)
     decay = leafwise(
-        who, EmptyState, rule=rule, shared=shared, hypers=hypers, needs_params=True, alone=WeightDecaySchedule
+        name, EmptyState, rule=rule, shared=shared, hypers=hypers, needs_params=True, alone=WeightDecaySchedule
     )
     return decay if mask is None else masked(decay, mask)

@@ -11,7 +11,7 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
-from jaxopt_ko.core.method import taking
+from jaxopt_ko.core.method import filter_kwargs
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.types import GradientTransformation, Params, Updates
 
@@ -25,13 +25,13 @@ class HutchinsonState(NamedTuple):
 def hutchinson_estimator_diag_hessian(random_seed: Array | int | None = None) -> GradientTransformation:
     """u = r * (H r), signs r drawn anew: its mean is the diagonal of the Hessian H, exact if H is diagonal.
 
-    Takes from update the function whose Hessian it is, `obj_fn(params)`, or else `value_fn(params, **words)`; one
+    Takes from update the function whose Hessian it is, `obj_fn(params)`, or else `value_fn(params, **extra_args)`; one
     product is two to three gradients. random_seed: a PRNG key or an integer, 0 if None. The updates that come in are
     not used. Needs params; MissingArgumentError without a function.
     """
-    who = "hutchinson_estimator_diag_hessian"
+    name = "hutchinson_estimator_diag_hessian"
     seed = 0 if random_seed is None else random_seed
-    start = seed if isinstance(seed, int) else errors.check_key(who, seed, "random_seed")
+    start = seed if isinstance(seed, int) else errors.check_key(name, seed, "random_seed")
 
     def init(params: Params) -> HutchinsonState:
         return HutchinsonState(jax.random.PRNGKey(start) if isinstance(start, int) else jnp.copy(start))
@@ -43,18 +43,18 @@ def hutchinson_estimator_diag_hessian(random_seed: Array | int | None = None) ->
         *,
         obj_fn: Callable[..., Any] | None = None,
         value_fn: Callable[..., Any] | None = None,
-        **words: Any,
+        **extra_args: Any,
     ) -> tuple[Updates, HutchinsonState]:
         leaves, treedef = tree.flatten(jax.tree.map(jnp.asarray, params))
         if not leaves:
             return updates, state
         if obj_fn is None and value_fn is None:
-            errors.missing_argument(who, "obj_fn", "Pass obj_fn=..., the loss as a function of the parameters alone")
+            errors.missing_argument(name, "obj_fn", "Pass obj_fn=..., the loss as a function of the parameters alone")
         f = value_fn if obj_fn is None else obj_fn
-        call = taking(errors.check_function(who, "obj_fn", f), 1)
+        call = filter_kwargs(errors.check_function(name, "obj_fn", f), 1)
 
         def loss(p: Params) -> Any:
-            return errors.check_objective(who, call(p, **words))
+            return errors.check_objective(name, call(p, **extra_args))
 
         key, *keys = jax.random.split(state.key, 1 + len(leaves))
         signs = [jax.random.rademacher(k, p.shape, p.dtype) for k, p in zip(keys, leaves, strict=True)]
@@ -62,7 +62,7 @@ def hutchinson_estimator_diag_hessian(random_seed: Array | int | None = None) ->
         diagonal = [_times(a, b) for a, b in zip(jax.tree.leaves(products), signs, strict=True)]
         return treedef.unflatten(diagonal), HutchinsonState(key)
 
-    return transform(who, init, update, needs_params=True, state_type=HutchinsonState, real=True)
+    return transform(name, init, update, needs_params=True, state_type=HutchinsonState, real=True)
 
 
 def _times(a: Array, b: Array) -> Array:

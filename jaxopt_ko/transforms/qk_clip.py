@@ -61,27 +61,27 @@ def qk_clip(
     Needs params. Raises MissingArgumentError without max_logits, and TreeError, when traced, for a leaf without a
     layer, or heads that do not fit. Not needed where queries and keys are normalized (QK-norm).
     """
-    who = "qk_clip"
+    name = "qk_clip"
 
     def update(
         updates: Updates, state: EmptyState, params: Params = None, max_logits: PyTree = None, *, h: Scalars
     ) -> tuple[Updates, State]:
         if max_logits is None:
-            errors.missing_argument(who, "max_logits", "Pass max_logits=…, the largest logit of every head, by layer")
+            errors.missing_argument(name, "max_logits", "Pass max_logits=…, the largest logit of every head, by layer")
         leaves, treedef = tree.flatten(updates)
         made = tree.made_for(params, heads, _ends)
-        wanted = stacking.prefix_of(who, "heads", made, updates, is_leaf=_ends)
+        wanted = stacking.prefix_of(name, "heads", made, updates, is_leaf=_ends)
         layers = {_spelled(path): jnp.asarray(S) for path, S in jax.tree_util.tree_flatten_with_path(max_logits)[0]}
         paths = [_spelled(path) for path, _ in jax.tree_util.tree_flatten_with_path(updates)[0]]
         for i, (u, p, own) in enumerate(zip(leaves, jax.tree.leaves(params), wanted, strict=True)):
             if own is not None:
-                layer = errors.check_layer(who, paths[i], layers)
-                a, b = _powers(who, paths[i], own, np.shape(p), layers[layer].shape)
+                layer = errors.check_layer(name, paths[i], layers)
+                a, b = _powers(name, paths[i], own, np.shape(p), layers[layer].shape)
                 leaves[i] = _clipped(u, p, layers[layer], h.tau, h.alpha, a=a, b=b, own=own)
         return treedef.unflatten(leaves), state
 
     hypers = {"tau": (tau, POSITIVE), "alpha": (alpha, UNIT)}
-    return transform(who, init_empty_state, update, needs_params=True, state_type=EmptyState, hypers=hypers, real=True)
+    return transform(name, init_empty_state, update, needs_params=True, state_type=EmptyState, hypers=hypers, real=True)
 
 
 def _ends(x: Any) -> bool:
@@ -93,12 +93,12 @@ def _spelled(path: Any) -> str:
 
 
 def _powers(
-    who: str, path: str, own: QKHeads, shape: tuple[int, ...], logits: tuple[int, ...]
+    name: str, path: str, own: QKHeads, shape: tuple[int, ...], logits: tuple[int, ...]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """a and b of the power a + b alpha, for each feature of a head, or one for all."""
     parts = ((own.part, 1),) if isinstance(own.part, str) else tuple(own.part)
     for part, _ in parts:
-        errors.check_choice(who, f"part of {path}", part, tuple(PARTS))
+        errors.check_choice(name, f"part of {path}", part, tuple(PARTS))
     axes = own.axis if isinstance(own.axis, tuple) else (own.axis,)
     fits = len(axes) == len(logits) and all(-len(shape) <= axis < len(shape) for axis in (*axes, own.features))
     if fits:
@@ -109,7 +109,7 @@ def _powers(
             features = sizes[-1] // logits[-1] if inside else shape[own.features]
             apart = inside or own.features % len(shape) not in [axis % len(shape) for axis in axes]
             fits = apart and sum(size for _, size in parts) == features
-    errors.check_heads(who, path, shape, own, logits, fits)
+    errors.check_heads(name, path, shape, own, logits, fits)
     a, b = (tuple(PARTS[part][k] for part, size in parts for _ in range(size)) for k in (0, 1))
     return a, b
 

@@ -101,31 +101,31 @@ def _same(one: Hyper, other: Hyper) -> bool:
 # ---- through a state ------------------------------------------------------------------------------------
 
 
-def _rates(who: str, state: State, tx: Any) -> list[_Rate]:
+def _rates(name: str, state: State, tx: Any) -> list[_Rate]:
     """All of them; those that the state holds if none is a hyperparameter of tx."""
     found: list[_Rate] = []
     if tx is not None:
-        errors.check_pair(who, "tx", tx)
+        errors.check_pair(name, "tx", tx)
         with clocks_shown():
             made = tx.init(AnyParams())
-        found = list(_given(who, made, state, ()))
+        found = list(_given(name, made, state, ()))
     found = found or list(_held(state, ()))
     if not found:
-        errors.no_rate(who, tx is not None)
+        errors.no_rate(name, tx is not None)
     return found
 
 
-def _given(who: str, made: Any, state: Any, path: tuple[str, ...]) -> Iterator[_Rate]:
+def _given(name: str, made: Any, state: Any, path: tuple[str, ...]) -> Iterator[_Rate]:
     """Those of the clocks in a state as its optimizer's init makes it, `made`."""
     while isinstance(made, Clocked):
         if NAME in made.clock.hypers:
             yield _Rate("/".join(path), made.clock.hypers[NAME], made.clock.counted(state))
         made = made.state
     if _injected(made):
-        yield _Rate("/".join(path), _part(who, _part(who, state, "hyperparams", path), NAME, path), None)
+        yield _Rate("/".join(path), _part(name, _part(name, state, "hyperparams", path), NAME, path), None)
         return
-    for name, part in _parts(made):
-        yield from _given(who, part, _part(who, state, name, path), (*path, str(name)))
+    for argument, part in _parts(made):
+        yield from _given(name, part, _part(name, state, argument, path), (*path, str(argument)))
 
 
 def _held(state: Any, path: tuple[str, ...]) -> Iterator[_Rate]:
@@ -162,12 +162,12 @@ def _parts(node: Any) -> Iterator[tuple[Any, Any]]:
         yield from node.items()
 
 
-def _part(who: str, node: Any, name: Any, path: tuple[str, ...]) -> Any:
+def _part(name: str, node: Any, argument: Any, path: tuple[str, ...]) -> Any:
     """The part of that name of the state itself, which may be a dict or a list where a tuple was saved."""
-    if isinstance(node, Mapping) and (name in node or str(name) in node):
-        return node[name] if name in node else node[str(name)]
-    if isinstance(name, str) and hasattr(node, name):
-        return getattr(node, name)
-    if isinstance(name, int) and isinstance(node, tuple | list) and name < len(node):
-        return node[name]
-    return errors.foreign_state(who, "/".join(path), node)
+    if isinstance(node, Mapping) and (argument in node or str(argument) in node):
+        return node[argument] if argument in node else node[str(argument)]
+    if isinstance(argument, str) and hasattr(node, argument):
+        return getattr(node, argument)
+    if isinstance(argument, int) and isinstance(node, tuple | list) and argument < len(node):
+        return node[argument]
+    return errors.foreign_state(name, "/".join(path), node)

@@ -11,7 +11,7 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.compose.conditional import as_steps, run_if
-from jaxopt_ko.compose.extra_args import opened
+from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.hyperparameters import Scalars, as_state
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
@@ -135,7 +135,7 @@ class MultiSteps:
         should_skip_update_fn: ShouldSkipUpdateFunction | None = None,
         accumulator_dtype: DType = jnp.float32,
     ) -> None:
-        self._opt = opened("MultiSteps", "opt", opt)
+        self._opt = as_transformation("MultiSteps", "opt", opt)
         constant = not callable(every_k_schedule)
         k = errors.check_period("MultiSteps", "every_k_schedule", every_k_schedule) if constant else every_k_schedule
         skip = errors.check_function("MultiSteps", "should_skip_update_fn", should_skip_update_fn or _never)
@@ -176,8 +176,8 @@ def _gathering(
     dtype: DType | None,
 ) -> GradientTransformation:
     """The pair of `MultiSteps`; dtype: of the accumulator, None for float32 at least."""
-    who = f"MultiSteps({name_of(opt)})"
-    gather = _gathered(who, mean)
+    name = f"MultiSteps({name_of(opt)})"
+    gather = _gathered(name, mean)
 
     def init(params: Params, **problem: Any) -> MultiStepsState:
         with jax.numpy_dtype_promotion("standard"):
@@ -192,8 +192,8 @@ def _gathering(
         with jax.numpy_dtype_promotion("standard"):  # the user's functions may mix integers and floats
             skip, notes = skips(updates, state.gradient_step, params)
             k = every(state.gradient_step) if callable(every) else every
-        errors.check_flag(who, "should_skip_update_fn must return (flag, notes): the flag", skip)
-        errors.check_schedule_value(who, "every_k_schedule", k)
+        errors.check_flag(name, "should_skip_update_fn must return (flag, notes): the flag", skip)
+        errors.check_schedule_value(name, "every_k_schedule", k)
         k = jnp.asarray(k).astype(jnp.int32)
         seen = tree.left_out_as(updates, state.acc_grads)
         gathered, (n, acc) = gather.update(seen, _Gathered(state.mini_step, state.acc_grads))
@@ -216,10 +216,10 @@ def _gathering(
             notes,
         )
 
-    return transform(who, init, update, state_type=MultiStepsState, any_leaf=True)
+    return transform(name, init, update, state_type=MultiStepsState, any_leaf=True)
 
 
-def _gathered(who: str, mean: bool) -> GradientTransformation:
+def _gathered(name: str, mean: bool) -> GradientTransformation:
     """The accumulator's rule for one gradient."""
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
@@ -229,4 +229,4 @@ def _gathered(who: str, mean: bool) -> GradientTransformation:
         a = jnp.where(h.first > 0, g, a + (g - a) / h.n if mean else a + g)  # by selection: 0 times NaN is NaN
         return a, a
 
-    return leafwise(who, _Gathered, init=lambda p: (tree.wide_like(p),), shared=shared, rule=rule)
+    return leafwise(name, _Gathered, init=lambda p: (tree.wide_like(p),), shared=shared, rule=rule)

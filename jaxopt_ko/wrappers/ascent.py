@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from jaxopt_ko import errors
-from jaxopt_ko.compose.extra_args import opened
+from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.method import Method, name_of, pair_of
 from jaxopt_ko.solvers.engine.linesearch_forms import ScaleByBacktrackingLinesearchState, ScaleByZoomLinesearchState
@@ -33,17 +33,17 @@ def maximize(tx: GradientTransformation) -> GradientTransformation:
     Put it around the whole optimizer. A driver goes down: for `minimize`, negate the function. Raises
     TransformationError if tx is no transformation, or, when traced, for a residual_fn: a sum of squares is minimized.
     """
-    inner = opened("maximize", "tx", tx)
-    who = f"maximize({name_of(inner)})"
+    inner = as_transformation("maximize", "tx", tx)
+    name = f"maximize({name_of(inner)})"
 
     def init(params: Params, **problem: Any) -> State:
-        return _searches_turned(inner.init(params, **_turned(who, problem)))
+        return _searches_turned(inner.init(params, **_turned(name, problem)))
 
     def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
-        steps, new = inner.update(_negated(updates), _searches_turned(state), params, **_turned(who, extra))
+        steps, new = inner.update(_negated(updates), _searches_turned(state), params, **_turned(name, extra))
         return steps, _searches_turned(new)
 
-    return pair_of(Method(who, ascends=True), init, update)
+    return pair_of(Method(name, ascends=True), init, update)
 
 
 def _negated(values: PyTree) -> PyTree:
@@ -51,16 +51,16 @@ def _negated(values: PyTree) -> PyTree:
     return jax.tree.map(lambda x: -x if tree.is_floating(x) else x, values)
 
 
-def _turned(who: str, words: Mapping[str, Any]) -> dict[str, Any]:
+def _turned(name: str, extra_args: Mapping[str, Any]) -> dict[str, Any]:
     """The extra arguments, as they are of the negated function."""
-    if "residual_fn" in words:
-        errors.not_maximized(who)
-    known = {key: word for key, word in words.items() if key in SIGNED and word is not None}
-    return {**words, **{key: SIGNED[key](word) for key, word in known.items()}}
+    if "residual_fn" in extra_args:
+        errors.not_maximized(name)
+    known = {key: word for key, word in extra_args.items() if key in SIGNED and word is not None}
+    return {**extra_args, **{key: SIGNED[key](word) for key, word in known.items()}}
 
 
 def _negated_values(function: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(function)  # its signature says which words it takes
+    @functools.wraps(function)  # its signature says which arguments it takes
     def negative(*args: Any, **kwargs: Any) -> Any:
         result = function(*args, **kwargs)
         return (-result[0], *result[1:]) if isinstance(result, tuple) else -result  # (value, aux), or the value
@@ -72,7 +72,9 @@ def _negated_gradients(function: Callable[..., Any]) -> Callable[..., Any]:
     return functools.wraps(function)(lambda *args, **kwargs: _negated(function(*args, **kwargs)))
 
 
-SIGNED: dict[str, Callable[[Any], Any]] = {  # the words of update that are of the function, and those of its negative
+SIGNED: dict[
+    str, Callable[[Any], Any]
+] = {  # the arguments of update that are of the function, and those of its negative
     "value": operator.neg,
     "grad": _negated,
     "value_fn": _negated_values,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko import errors
-from jaxopt_ko.compose.extra_args import opened
+from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import numerics
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import leafwise
@@ -49,8 +49,8 @@ def cautious(
 
     Where no element agrees the step is zero. Not for methods without momentum: all their elements agree.
     """
-    pair = opened("cautious", "inner", inner)
-    who, by_count = f"cautious({name_of(pair)})", xi is not None
+    pair = as_transformation("cautious", "inner", inner)
+    name, by_count = f"cautious({name_of(pair)})", xi is not None
 
     def rule(u: Array, g: Array, h: Scalars) -> Array:
         agreement = numerics.inner(jnp.sign(u), jnp.sign(g))
@@ -73,4 +73,4 @@ def cautious(
         u, mask_state = mask.update(u, state.mask_state, updates)  # the rule's p is the gradient
         return u, CautiousState(inner_state, mask_state)
 
-    return transform(who, init, update, state_type=CautiousState)
+    return transform(name, init, update, state_type=CautiousState)

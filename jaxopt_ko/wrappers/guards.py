@@ -10,7 +10,7 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.compose.conditional import as_steps, no_steps, run_if
-from jaxopt_ko.compose.extra_args import opened
+from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.method import name_of
 from jaxopt_ko.core.numerics import next_count, zero_count
@@ -56,7 +56,7 @@ def apply_if_finite(inner: GradientTransformation, max_consecutive_errors: int |
     seen, and counting begins anew. Raises what the inner transformation raises.
     """
     most = errors.check_period("apply_if_finite", "max_consecutive_errors", max_consecutive_errors, least=0)
-    pair = opened("apply_if_finite", "inner", inner)
+    pair = as_transformation("apply_if_finite", "inner", inner)
 
     def init(params: Params, **problem: Any) -> ApplyIfFiniteState:
         return ApplyIfFiniteState(zero_count(), jnp.ones((), bool), zero_count(), pair.init(params, **problem))
@@ -86,8 +86,8 @@ def conditionally_transform(
 
     forward_extra_args: the condition gets the extra arguments of update, too.
     """
-    who = "conditionally_transform"
-    pair, holds = opened(who, "inner", inner), _condition(who, should_transform_fn, forward_extra_args)
+    name = "conditionally_transform"
+    pair, holds = as_transformation(name, "inner", inner), _condition(name, should_transform_fn, forward_extra_args)
 
     def init(params: Params, **problem: Any) -> ConditionallyTransformState:
         return ConditionallyTransformState(pair.init(params, **problem), zero_count())
@@ -99,7 +99,7 @@ def conditionally_transform(
         steps, new = run_if(holds(state.step, extra), pair, updates, state.inner_state, params, extra, unchanged)
         return steps, ConditionallyTransformState(new, next_count(state.step))
 
-    return transform(f"{who}({name_of(pair)})", init, update, state_type=ConditionallyTransformState, any_leaf=True)
+    return transform(f"{name}({name_of(pair)})", init, update, state_type=ConditionallyTransformState, any_leaf=True)
 
 
 @errors.options
@@ -110,8 +110,8 @@ def conditionally_mask(
 
     forward_extra_args: the condition gets the extra arguments of update, too.
     """
-    who = "conditionally_mask"
-    pair, holds = opened(who, "inner", inner), _condition(who, should_transform_fn, forward_extra_args)
+    name = "conditionally_mask"
+    pair, holds = as_transformation(name, "inner", inner), _condition(name, should_transform_fn, forward_extra_args)
 
     def init(params: Params, **problem: Any) -> ConditionallyMaskState:
         return ConditionallyMaskState(zero_count(), pair.init(params, **problem))
@@ -123,16 +123,16 @@ def conditionally_mask(
         steps, new = run_if(holds(state.step, extra), pair, updates, state.inner_state, params, extra, none)
         return steps, ConditionallyMaskState(next_count(state.step), new)
 
-    return transform(f"{who}({name_of(pair)})", init, update, state_type=ConditionallyMaskState, any_leaf=True)
+    return transform(f"{name}({name_of(pair)})", init, update, state_type=ConditionallyMaskState, any_leaf=True)
 
 
-def _condition(who: str, function: ConditionFn, forward: bool) -> Any:
-    errors.check_function(who, "should_transform_fn", function)
+def _condition(name: str, function: ConditionFn, forward: bool) -> Any:
+    errors.check_function(name, "should_transform_fn", function)
 
     def holds(step: Array, extra: dict[str, Any]) -> Any:
         with jax.numpy_dtype_promotion("standard"):
             flag = function(step, **(extra if forward else {}))
-        errors.check_flag(who, "what should_transform_fn returns", flag)
+        errors.check_flag(name, "what should_transform_fn returns", flag)
         return flag
 
     return holds

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from jaxopt_ko import errors
-from jaxopt_ko.compose.extra_args import opened
+from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.solvers.quasi_newton import made_vectors
 from jaxopt_ko.types import GradientTransformation, GradientTransformationExtraArgs, Params, PyTree, State, Updates
 
@@ -34,7 +34,7 @@ def to_optax(tx: GradientTransformation) -> Any:
         errors.not_installed("to_optax", "optax", "whose classes these are")
     if type(tx).__module__.partition(".")[0] == "optax" and isinstance(tx, optax.GradientTransformation):
         return tx
-    inner, theirs = opened("to_optax", "tx", tx), (optax, optax.contrib)
+    inner, theirs = as_transformation("to_optax", "tx", tx), (optax, optax.contrib)
     ours = (importlib.import_module("jaxopt_ko"),)
 
     def init(params: Params, **problem: Any) -> State:

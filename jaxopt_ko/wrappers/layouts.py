@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_ko import errors
-from jaxopt_ko.compose.extra_args import opened
+from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.hyperparameters import as_state
 from jaxopt_ko.core.method import name_of, pair_of
@@ -38,8 +38,8 @@ def flatten(inner: GradientTransformation) -> GradientTransformation:
     Norms of leaves become norms of all, and sharded leaves are gathered. Here many leaves of one shape already
     share their compilation without it.
     """
-    pair = opened("flatten", "inner", inner)
-    who = f"flatten({name_of(pair)})"
+    pair = as_transformation("flatten", "inner", inner)
+    name = f"flatten({name_of(pair)})"
 
     def init(params: Params, **problem: Any) -> State:
         abstract = any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params))
@@ -52,10 +52,10 @@ def flatten(inner: GradientTransformation) -> GradientTransformation:
             params = tree.ravel_leaves(params)[0]
         steps, new = pair.update(vector, state, params, **extra)
         if np.shape(steps) != vector.shape:
-            errors.shape_mismatch(who, "updates", "(root)", steps, "vector of all leaves", vector.shape)
+            errors.shape_mismatch(name, "updates", "(root)", steps, "vector of all leaves", vector.shape)
         return unravel(steps), new
 
-    return transform(who, init, update)
+    return transform(name, init, update)
 
 
 @errors.options
@@ -68,25 +68,25 @@ def split_real_and_imaginary(inner: GradientTransformation) -> GradientTransform
 
     opt = split_real_and_imaginary(soap(1e-3))  # for methods that are for real numbers alone
     """
-    pair = opened("split_real_and_imaginary", "inner", inner)
-    who = f"split_real_and_imaginary({name_of(pair)})"
+    pair = as_transformation("split_real_and_imaginary", "inner", inner)
+    name = f"split_real_and_imaginary({name_of(pair)})"
 
     def init(params: Params, **problem: Any) -> SplitRealAndImaginaryState:
         return SplitRealAndImaginaryState(pair.init(_split(params), **_for_pairs(problem)))
 
     def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
-        state = as_state(who, state, SplitRealAndImaginaryState)
+        state = as_state(name, state, SplitRealAndImaginaryState)
         steps, new = pair.update(_split(updates), state.inner_state, _split(params), **_for_pairs(extra))
         return _joined(steps), SplitRealAndImaginaryState(new)
 
-    return pair_of(who, init, update)
+    return pair_of(name, init, update)
 
 
 FUNCTIONS = ("value_fn", "obj_fn", "residual_fn", "grad_fn", "equality", "inequality")
 TREES = ("grad", "bounds")
 
 
-def _for_pairs(words: Mapping[str, Any]) -> dict[str, Any]:
+def _for_pairs(extra_args: Mapping[str, Any]) -> dict[str, Any]:
     """Extra arguments, as they are where parameters are pairs."""
 
     def of_pairs(key: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -97,8 +97,8 @@ def _for_pairs(words: Mapping[str, Any]) -> dict[str, Any]:
 
         return call
 
-    made = {key: of_pairs(key, word) for key, word in words.items() if key in FUNCTIONS and callable(word)}
-    return {**words, **made, **{key: _split(word) for key, word in words.items() if key in TREES}}
+    made = {key: of_pairs(key, word) for key, word in extra_args.items() if key in FUNCTIONS and callable(word)}
+    return {**extra_args, **made, **{key: _split(word) for key, word in extra_args.items() if key in TREES}}
 
 
 def _split(full: PyTree) -> PyTree:

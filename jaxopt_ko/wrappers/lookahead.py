@@ -12,7 +12,7 @@ from jax import Array
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.hyperparameters import Clock, as_state, checked, ticks
-from jaxopt_ko.core.method import name_of, pair_of, taking
+from jaxopt_ko.core.method import filter_kwargs, name_of, pair_of
 from jaxopt_ko.core.numerics import zero_count
 from jaxopt_ko.errors import NONNEGATIVE
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, State, Updates
@@ -54,9 +54,9 @@ def lookahead(
     """
     pair = errors.check_pair("lookahead", "fast_optimizer", fast_optimizer)
     errors.check_size("lookahead", "sync_period", sync_period)
-    who = f"lookahead({name_of(pair)})"
-    clock = Clock(who, checked("lookahead", {"slow_step_size": (slow_step_size, NONNEGATIVE)}))
-    inner_init, inner_update = taking(pair.init, 1), taking(pair.update, 3)
+    name = f"lookahead({name_of(pair)})"
+    clock = Clock(name, checked("lookahead", {"slow_step_size": (slow_step_size, NONNEGATIVE)}))
+    inner_init, inner_update = filter_kwargs(pair.init, 1), filter_kwargs(pair.update, 3)
 
     def init(params: Params) -> State:
         fast = params.fast if isinstance(params, LookaheadParams) else params
@@ -64,10 +64,10 @@ def lookahead(
 
     def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
         outer, given = clock.open(state)
-        state = as_state(who, given, LookaheadState)
+        state = as_state(name, given, LookaheadState)
         step = ticks(clock.read(outer, state))
         alpha = step.values["slow_step_size"]
-        errors.check_instance(who, "params", params, LookaheadParams, "LookaheadParams.init_synced(params)")
+        errors.check_instance(name, "params", params, LookaheadParams, "LookaheadParams.init_synced(params)")
         u, inner = inner_update(updates, state.fast_state, params.fast, **extra)
         syncs = state.steps_since_sync == np.int32(sync_period - 1)
 
@@ -83,7 +83,7 @@ def lookahead(
             return fast.astype(u.dtype), slow.astype(u.dtype)
 
         leaves, treedef = tree.flatten(u, none_is_leaf=True)
-        columns = (tree.in_order(who, "params", side, u, treedef) for side in params)
+        columns = (tree.in_order(name, "params", side, u, treedef) for side in params)
         made = [(None, None) if one[0] is None else leaf(*one) for one in zip(leaves, *columns, strict=True)]
         if reset_state:
             inner = jax.tree.map(  # where a leaf has no gradient, the state stays
@@ -96,4 +96,4 @@ def lookahead(
         count = jnp.where(syncs, np.int32(0), state.steps_since_sync + np.int32(1))
         return steps, clock.close(outer, step, LookaheadState(inner, count))
 
-    return pair_of(who, init, update)
+    return pair_of(name, init, update)

@@ -10,7 +10,7 @@ from jax import Array
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.hyperparameters import Scalars
-from jaxopt_ko.core.method import name_of, taking
+from jaxopt_ko.core.method import filter_kwargs, name_of
 from jaxopt_ko.core.numerics import first_value, narrowed, next_count, ratio, safe_sqrt, scalar_dtype, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.core.treewise import Vector
@@ -50,13 +50,13 @@ def mechanize(
     The inner optimizer keeps its schedule, its learning rate may be of any size. Needs params. Not to be continued
     from other parameters than those of the first step.
     """
-    who = "mechanize"
-    pair = errors.check_pair(who, "base_optimizer", base_optimizer)
-    inner_init, inner_update = taking(pair.init, 1), taking(pair.update, 3)
-    errors.check_size(who, "num_betas", num_betas)
+    name = "mechanize"
+    pair = errors.check_pair(name, "base_optimizer", base_optimizer)
+    inner_init, inner_update = filter_kwargs(pair.init, 1), filter_kwargs(pair.update, 3)
+    errors.check_size(name, "num_betas", num_betas)
     hypers = {"weight_decay": (weight_decay, NONNEGATIVE), "eps": (eps, POSITIVE), "s_init": (s_init, POSITIVE)}
     for key, spec in hypers.items():
-        errors.check_hyper(who, key, *spec)
+        errors.check_hyper(name, key, *spec)
 
     def init(params: Params) -> MechanicState:
         zeros = jnp.zeros(num_betas, tree.scalar_dtype_like(params))
@@ -72,10 +72,10 @@ def mechanize(
         decay, e, first = h.weight_decay, h.eps, h.s_init
         leaves, treedef = tree.flatten(updates, none_is_leaf=True)
         present = [i for i, g in enumerate(leaves) if g is not None]
-        x0s = tree.in_order(who, "state", state.x0, updates, treedef)
+        x0s = tree.in_order(name, "state", state.x0, updates, treedef)
 
         def vector(what: str, full: Any) -> Vector:
-            column = tree.in_order(who, what, full, updates, treedef)
+            column = tree.in_order(name, what, full, updates, treedef)
             return Vector(
                 [
                     jnp.asarray(column[i]).astype(tree.compute_dtype(tree.dtype_of(leaves[i]), x0s[i].dtype))

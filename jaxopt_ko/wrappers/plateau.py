@@ -47,16 +47,16 @@ def reduce_on_plateau(
     After a reduction, `cooldown` means are waited for. Put it behind the optimizer. Raises MissingArgumentError
     without value. All scalars are float32 at least. rtol |v*|, not rtol v*: a value may be below zero.
     """
-    who = "reduce_on_plateau"
+    name = "reduce_on_plateau"
     specs = {
         "factor": (factor, FACTOR),
         "rtol": (rtol, SHARE),
         "atol": (atol, NONNEGATIVE),
         "min_scale": (min_scale, NONNEGATIVE),
     }
-    patience = errors.check_period(who, "patience", patience, least=0)
-    cooldown = errors.check_period(who, "cooldown", cooldown, least=0)
-    size = errors.check_period(who, "accumulation_size", accumulation_size)
+    patience = errors.check_period(name, "patience", patience, least=0)
+    cooldown = errors.check_period(name, "cooldown", cooldown, least=0)
+    size = errors.check_period(name, "accumulation_size", accumulation_size)
 
     def init(params: Params) -> ReduceLROnPlateauState:
         float_ = tree.scalar_dtype_like(params)
@@ -67,8 +67,8 @@ def reduce_on_plateau(
         updates: Updates, state: ReduceLROnPlateauState, params: Params = None, *, h: Scalars, value: Any = None
     ) -> tuple[Updates, ReduceLROnPlateauState]:
         if value is None:
-            errors.missing_argument(who, "value", "Call update(updates, state, params, value=loss)")
-        errors.check_objective(who, value)
+            errors.missing_argument(name, "value", "Call update(updates, state, params, value=loss)")
+        errors.check_objective(name, value)
         scale, best, waited, rest, n, mean = jax.tree.map(jnp.real, state)
         n = next_count(n)
         mean = mean + (jnp.asarray(value).astype(mean.dtype) - mean) / n.astype(mean.dtype)
@@ -93,7 +93,7 @@ def reduce_on_plateau(
         steps = jax.tree.map(lambda g: _times(new.scale, g), updates)
         return steps, tree.cast_like(new, state)
 
-    return transform(who, init, update, state_type=ReduceLROnPlateauState, hypers=specs, own=None)
+    return transform(name, init, update, state_type=ReduceLROnPlateauState, hypers=specs, own=None)
 
 
 @jax.jit

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from jax import Array
 
 from jaxopt_ko import errors
-from jaxopt_ko.compose.extra_args import opened
+from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.evaluation import evaluated, keeps_average
 from jaxopt_ko.core.hyperparameters import Scalars, without_schedules
@@ -65,8 +65,8 @@ def generalized_primal_averaging(
     1 / (1 - mu_x) steps behind.
     """
     errors.check_choice("generalized_primal_averaging", "params_at", params_at, ("y", "z"))
-    pair = opened("generalized_primal_averaging", "base_optimizer", base_optimizer)
-    who = f"generalized_primal_averaging({name_of(pair)})"
+    pair = as_transformation("generalized_primal_averaging", "base_optimizer", base_optimizer)
+    name = f"generalized_primal_averaging({name_of(pair)})"
 
     def start(p: Array) -> Memory:
         return (tree.kept_copy("generalized_primal_averaging", p, state_dtype),)
@@ -108,7 +108,7 @@ def generalized_primal_averaging(
         u, own = averages.update(u, own, params)
         return u, GeneralizedPrimalAveragingState(own, inner)
 
-    return transform(who, init, update, needs_params=True, state_type=GeneralizedPrimalAveragingState, any_leaf=True)
+    return transform(name, init, update, needs_params=True, state_type=GeneralizedPrimalAveragingState, any_leaf=True)
 
 
 def generalized_primal_averaging_eval_params(state: State, params: Params) -> Params:

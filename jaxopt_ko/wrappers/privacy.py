@@ -39,28 +39,28 @@ def differentially_private_aggregate(
     in float32 at least. seed: its deprecated name. Raises HyperparameterTypeError without a key: a
     known noise protects nobody.
     """
-    who = "differentially_private_aggregate"
+    name = "differentially_private_aggregate"
     hypers = {"l2_norm_clip": (l2_norm_clip, POSITIVE), "noise_multiplier": (noise_multiplier, NONNEGATIVE)}
-    clock = Clock(who, checked(who, hypers))
-    start = errors.check_key(who, errors.key_or_seed(who, key, seed))
+    clock = Clock(name, checked(name, hypers))
+    start = errors.check_key(name, errors.key_or_seed(name, key, seed))
 
     def init(params: Params) -> State:
-        errors.check_leaves(who, "params", params)
+        errors.check_leaves(name, "params", params)
         return clock.start(DifferentiallyPrivateAggregateState(jnp.copy(start)))  # a copy: the state may be donated
 
     def update(updates: Updates, state: State, params: Params = None, **_: Any) -> tuple[Updates, State]:
         outer, given = clock.open(state)
-        own = as_state(who, given, DifferentiallyPrivateAggregateState)
+        own = as_state(name, given, DifferentiallyPrivateAggregateState)
         step = ticks(clock.read(outer, own))
-        errors.check_leaves(who, "gradients", updates)
+        errors.check_leaves(name, "gradients", updates)
         leaves, treedef = tree.flatten(updates)
         c, z = step.values["l2_norm_clip"], step.values["noise_multiplier"]
         rng_key, *keys = jax.random.split(own.rng_key, 1 + len(leaves))
-        shares = _shares(who, leaves, c) if leaves else None
+        shares = _shares(name, leaves, c) if leaves else None
         steps = [_noisy_mean(g, shares, c * z, k) for g, k in zip(leaves, keys, strict=True)]
         return treedef.unflatten(steps), clock.close(outer, step, DifferentiallyPrivateAggregateState(rng_key))
 
-    return pair_of(who, init, update)
+    return pair_of(name, init, update)
 
 
 @recipe
@@ -80,9 +80,9 @@ def dpsgd(
     return chain(aggregate, velocity, scale_by_learning_rate(learning_rate))
 
 
-def _shares(who: str, leaves: list[Array], c: Array) -> Array:
+def _shares(name: str, leaves: list[Array], c: Array) -> Array:
     """float[B]: min(1, C / |g_i|) of each example; its largest element is divided out before squaring."""
-    errors.check_examples(who, leaves)
+    errors.check_examples(name, leaves)
     wide = tree.compute_dtype(*(g.dtype for g in leaves))
     rows = [jnp.abs(g.reshape(g.shape[0], -1).astype(wide)) for g in leaves]
     top = jnp.stack([jnp.max(row, axis=1, initial=0.0) for row in rows]).max(axis=0)

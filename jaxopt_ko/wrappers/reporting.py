@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_ko import errors
-from jaxopt_ko.compose.extra_args import opened
+from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.method import pair_of
 from jaxopt_ko.core.transform import transform
@@ -66,7 +66,7 @@ def monitor(measures: Mapping[str, GradientTransformation | Measure]) -> Gradien
     (`measure_with_ema`).
     """
     opened_ = {
-        name: _stateless(measure) if callable(measure) else opened("monitor", f"measures[{name!r}]", measure)
+        name: _stateless(measure) if callable(measure) else as_transformation("monitor", f"measures[{name!r}]", measure)
         for name, measure in measures.items()
     }
 

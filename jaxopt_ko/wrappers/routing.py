@@ -62,21 +62,21 @@ class Group(_Group):
     def __new__(cls, *args: Any, **kwargs: Any) -> Group:  # noqa: D102
         self = super().__new__(cls, *args, **kwargs)
         errors.check_group("Group", self.name, self.method, self.role, self.shape)
-        who = f"Group({self.name!r})"
+        name = f"Group({self.name!r})"
         for role in self.roles:
             errors.check_choice("Group", f"the role of group {self.name!r}", role, tuple(ROLES))
         if self.path is not None:
-            errors.check_pattern(who, self.path, "path")
+            errors.check_pattern(name, self.path, "path")
         given = self.given
-        for name, value in given.items():
-            errors.check_hyper(who, name, value, errors.NONNEGATIVE)
+        for argument, value in given.items():
+            errors.check_hyper(name, argument, value, errors.NONNEGATIVE)
         if self.factory is None:
-            errors.check_pair(who, "method", self.method)
+            errors.check_pair(name, "method", self.method)
             if given:
-                errors.not_for_finished(who, "it", tuple(given))
+                errors.not_for_finished(name, "it", tuple(given))
             return self
-        if stray := [name for name in given if not takes(self.factory, name)]:
-            errors.not_taken(who, "it", _method(self), stray)
+        if stray := [argument for argument in given if not takes(self.factory, argument)]:
+            errors.not_taken(name, "it", _method(self), stray)
         return self
 
     @classmethod
@@ -163,10 +163,10 @@ def route(*groups: Group, roles: Mapping[str, str | MatrixAxes] | None = None, s
 
     Raises HyperparameterError, TransformationError when made; TreeError, when traced, for a leaf of no group or of two.
     """
-    who = "route"
-    errors.check_groups(who, groups, Group)
-    check_roles(who, roles)
-    pairs: dict[Hashable, GradientTransformation] = {group.name: _made(who, group) for group in groups}
+    name = "route"
+    errors.check_groups(name, groups, Group)
+    check_roles(name, roles)
+    pairs: dict[Hashable, GradientTransformation] = {group.name: _made(name, group) for group in groups}
     stacked = tuple(group.name for group in groups if group.of_stacks)
 
     def read(full: PyTree) -> tuple[list[Leaf], list[str]]:
@@ -175,8 +175,8 @@ def route(*groups: Group, roles: Mapping[str, str | MatrixAxes] | None = None, s
         owners = [[group.name for group in groups if group.takes(leaf)] for leaf in leaves]
         wrong = [(*leaf[:3], names) for leaf, names in zip(leaves, owners, strict=True) if len(names) != 1]
         if wrong:
-            errors.astray(who, wrong)
-        return leaves, [name for (name,) in owners]
+            errors.astray(name, wrong)
+        return leaves, [owner for (owner,) in owners]
 
     def dealt(full: PyTree) -> tuple[GradientTransformation, list[Leaf | None]]:
         """The partition, and the leaves of which it sees stacks."""
@@ -195,7 +195,7 @@ def route(*groups: Group, roles: Mapping[str, str | MatrixAxes] | None = None, s
     def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
         like = updates if params is None else params
         members, shown = dealt(like)
-        _check(who, updates, like)
+        _check(name, updates, like)
         show = functools.partial(_mapped, _view, like=like, shown=shown)
         steps, new = members.update(show(updates), state, None if params is None else show(params), **extra)
         return _mapped(_back, steps, like, shown), new
@@ -256,27 +256,27 @@ def _spelled(hyper: Hyper | None) -> str:
     return "schedule" if callable(hyper) else f"{float(hyper):g}"
 
 
-def _made(who: str, group: Group) -> GradientTransformation:
+def _made(name: str, group: Group) -> GradientTransformation:
     """The group's transformation."""
     where = f"group {group.name!r}"
     if group.factory is None:
-        return errors.check_pair(who, where, group.method)
+        return errors.check_pair(name, where, group.method)
     stacks = {"stack_axes": 1} if group.of_stacks else {}
-    if missing := [name for name in required(group.factory) if name not in group.given]:
-        errors.not_given(who, where, _method(group), missing)
-    return errors.check_pair(who, where, group.factory(**group.given, **stacks))
+    if missing := [argument for argument in required(group.factory) if argument not in group.given]:
+        errors.not_given(name, where, _method(group), missing)
+    return errors.check_pair(name, where, group.factory(**group.given, **stacks))
 
 
-def _check(who: str, updates: Updates, like: PyTree) -> None:
+def _check(name: str, updates: Updates, like: PyTree) -> None:
     """Gradients must be like the parameters, but may be None."""
     leaves, treedef = tree.flatten(updates, none_is_leaf=True)
     places, structure = tree.flatten(like, none_is_leaf=True)
     if treedef != structure:
-        errors.structure_mismatch(who, "gradients", updates, "params", like)
+        errors.structure_mismatch(name, "gradients", updates, "params", like)
     for index, (g, p) in enumerate(zip(leaves, places, strict=True)):
         if g is not None and np.shape(g) != np.shape(p):
             path = errors.path_of(like, index, none_is_leaf=True)
-            errors.shape_mismatch(who, "gradients", path, g, "params", np.shape(p))
+            errors.shape_mismatch(name, "gradients", path, g, "params", np.shape(p))
 
 
 def _mapped(function: Callable[[Any, Leaf], Any], full: PyTree, like: PyTree, shown: Sequence[Leaf | None]) -> PyTree:

@@ -12,7 +12,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.evaluation import evaluated, keeps_average
-from jaxopt_ko.core.method import recipe, taking
+from jaxopt_ko.core.method import filter_kwargs, recipe
 from jaxopt_ko.core.numerics import narrowed, next_count, ratio, scalar_dtype, unfolded, value_at, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import NONNEGATIVE, OPEN_FRACTION
@@ -60,18 +60,18 @@ def schedule_free(
     state_dtype: of z, float32 at least if None. Needs params.
     Evaluate at x: `eval_params`, `schedule_free_eval_params`.
     """
-    who = "schedule_free"
-    pair = errors.check_pair(who, "base_optimizer", base_optimizer)
-    inner_init, inner_update = taking(pair.init, 1), taking(pair.update, 3)
-    errors.check_hyper(who, "learning_rate", learning_rate, NONNEGATIVE)
-    errors.check_hyper(who, "b1", b1, OPEN_FRACTION)
-    errors.check_hyper(who, "weight_lr_power", weight_lr_power, NONNEGATIVE)
-    errors.check_dtype(who, "state_dtype", state_dtype)
+    name = "schedule_free"
+    pair = errors.check_pair(name, "base_optimizer", base_optimizer)
+    inner_init, inner_update = filter_kwargs(pair.init, 1), filter_kwargs(pair.update, 3)
+    errors.check_hyper(name, "learning_rate", learning_rate, NONNEGATIVE)
+    errors.check_hyper(name, "b1", b1, OPEN_FRACTION)
+    errors.check_hyper(name, "weight_lr_power", weight_lr_power, NONNEGATIVE)
+    errors.check_dtype(name, "state_dtype", state_dtype)
 
     def init(params: Params) -> ScheduleFreeState:
-        z = jax.tree.map(lambda p: tree.kept_copy(who, p, state_dtype), tree.floating(params))
+        z = jax.tree.map(lambda p: tree.kept_copy(name, p, state_dtype), tree.floating(params))
         dtype = tree.scalar_dtype_like(params)
-        beta = value_at(b1, zero_count(), who, "b1").astype(dtype)
+        beta = value_at(b1, zero_count(), name, "b1").astype(dtype)
         begun = (jnp.zeros((), dtype), jnp.ones((), jnp.int32), jnp.zeros((), dtype))
         return ScheduleFreeState(beta, *begun, inner_init(params), z)
 
@@ -81,9 +81,9 @@ def schedule_free(
         count = state.step_count - 1
         beta, power, rate = unfolded(
             (
-                value_at(b1, count, who, "b1"),
-                value_at(weight_lr_power, count, who, "weight_lr_power"),
-                value_at(learning_rate, count, who, "learning_rate"),
+                value_at(b1, count, name, "b1"),
+                value_at(weight_lr_power, count, name, "weight_lr_power"),
+                value_at(learning_rate, count, name, "learning_rate"),
             )
         )
         max_lr = jnp.maximum(narrowed(state.max_lr, scalar_dtype()), rate)
@@ -96,7 +96,7 @@ def schedule_free(
             if g is None or tree.is_left_out(z):
                 return u, z
             wide = tree.compute_dtype(tree.dtype_of(y), z.dtype)
-            errors.check_room(who, "the state's z", z, jnp.asarray(g))
+            errors.check_room(name, "the state's z", z, jnp.asarray(g))
             b, k = beta.astype(wide), c.astype(wide)
             y, z_old = jnp.asarray(y).astype(wide), z.astype(wide)
             x = (y - (1 - b) * z_old) / b
@@ -105,7 +105,7 @@ def schedule_free(
             return (b * x + (1 - b) * z_new - y).astype(tree.dtype_of(g)), z_new.astype(z.dtype)
 
         treedef = tree.structure(updates, none_is_leaf=True)
-        columns = (tree.in_order(who, what, x, updates, treedef) for what, x in (
+        columns = (tree.in_order(name, what, x, updates, treedef) for what, x in (
             ("gradients", updates), ("params", params), ("updates", steps), ("state", state.z)
         ))  # fmt: skip
         made = [leaf(*one) for one in zip(*columns, strict=True)]
@@ -115,7 +115,7 @@ def schedule_free(
         )  # fmt: skip
         return treedef.unflatten([u for u, _ in made]), new
 
-    return transform(who, init, update, needs_params=True, state_type=ScheduleFreeState, any_leaf=True)
+    return transform(name, init, update, needs_params=True, state_type=ScheduleFreeState, any_leaf=True)
 
 
 def schedule_free_eval_params(state: State, params: Params) -> Params:

@@ -15,7 +15,7 @@ from jax import Array
 from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import apply_updates
 from jaxopt_ko.compose.conditional import either
-from jaxopt_ko.compose.extra_args import opened
+from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.method import name_of
 from jaxopt_ko.core.numerics import zero_count
@@ -53,8 +53,11 @@ def sam(
     Raises MissingArgumentError in opaque mode without grad_fn.
     """
     period = errors.check_size("sam", "sync_period", sync_period)
-    opt, adv = opened("sam", "optimizer", optimizer), opened("sam", "adv_optimizer", adv_optimizer)
-    who = f"sam({name_of(opt)})"
+    opt, adv = (
+        as_transformation("sam", "optimizer", optimizer),
+        as_transformation("sam", "adv_optimizer", adv_optimizer),
+    )
+    name = f"sam({name_of(opt)})"
 
     def init(params: Params, **problem: Any) -> SAMState:
         cache = None if opaque_mode else jax.tree.map(_kept, params)
@@ -65,8 +68,8 @@ def sam(
     ) -> tuple[Updates, SAMState]:
         n = state.steps_since_sync
         if tree.structure(g, none_is_leaf=True) != tree.structure(state.cache, none_is_leaf=True):
-            errors.structure_mismatch(who, "gradients", g, "state", state.cache)
-        errors.check_same_trees(who, "gradients", g, "state", tree.where_given(g, state.cache))
+            errors.structure_mismatch(name, "gradients", g, "state", state.cache)
+        errors.check_same_trees(name, "gradients", g, "state", tree.where_given(g, state.cache))
         w = tree.pick(n == 0, params, tree.where_given(g, state.cache))
         kept = tree.filled(w, state.cache)
 
@@ -91,7 +94,7 @@ def sam(
         **extra: Any,
     ) -> tuple[Updates, SAMState]:
         if grad_fn is None:
-            errors.missing_argument(who, "grad_fn", "Call update(updates, state, params, grad_fn=f), f(params, i)")
+            errors.missing_argument(name, "grad_fn", "Call update(updates, state, params, grad_fn=f), f(params, i)")
         there, adv_state = params, state.adv_state
         for i in range(period - 1):
             steps, adv_state = adv.update(g, adv_state, there, **extra)
@@ -103,7 +106,7 @@ def sam(
         return steps, SAMState(zero_count(), opt_state, adv.init(params) if reset_state else adv_state, None)
 
     update = opaque if opaque_mode else transparent
-    return transform(who, init, update, needs_params=True, state_type=SAMState)
+    return transform(name, init, update, needs_params=True, state_type=SAMState)
 
 
 def _wide(x: Any) -> Array:

@@ -126,15 +126,15 @@ def roles_of(
     return leaves
 
 
-def check_roles(who: str, roles: Mapping[str, str | MatrixAxes] | None) -> None:
+def check_roles(name: str, roles: Mapping[str, str | MatrixAxes] | None) -> None:
     """Patterns of paths and what is said of them."""
     if roles is None:
         return
-    errors.check_mapping(who, "roles", roles)
+    errors.check_mapping(name, "roles", roles)
     for pattern, said in roles.items():
-        errors.check_pattern(who, pattern, "each key of roles")
+        errors.check_pattern(name, pattern, "each key of roles")
         if not isinstance(said, MatrixAxes):
-            errors.check_choice(who, f"the role of {pattern!r}", said, tuple(ROLES))
+            errors.check_choice(name, f"the role of {pattern!r}", said, tuple(ROLES))
 
 
 # ---- what is known of a leaf ----------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from jax import Array
 from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core import tree
-from jaxopt_ko.core.method import Method, method_of, name_of, once, pair_of, taking
+from jaxopt_ko.core.method import Method, filter_kwargs, method_of, name_of, once, pair_of
 from jaxopt_ko.core.numerics import first_true, largest, next_count, norm, or_one, value_at, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.core.tree import pick
@@ -36,7 +36,7 @@ from jaxopt_ko.solvers.engine.convergence import (
     spent,
     unit,
 )
-from jaxopt_ko.solvers.engine.line_search import Line, LineSearch, Reached, takes_last, try_one
+from jaxopt_ko.solvers.engine.line_search import Evaluation, LineSearch, LineSearchState, takes_last, try_one
 from jaxopt_ko.solvers.problem.objective import Objective, objective
 from jaxopt_ko.types import (
     Code,
@@ -57,11 +57,11 @@ class DescentState(NamedTuple):
     """State of the flat reading; the vectors hold all leaves one after the other, n elements in all."""
 
     count: Array  # int32[]         updates made
-    here: Reached  # at the parameters as they now are
+    here: Evaluation  # at the parameters as they now are
     direction: Array  # float[n]    p, along which the search goes
     memory: State  # of the direction
-    line: Line  # of the search
-    safe: Reached  # at the safe point of the search
+    line: LineSearchState  # of the search
+    safe: Evaluation  # at the safe point of the search
     follows: Array  # bool[]        did a step lead here? else this direction is the first, or the first after a restart
     course: Course  # of the run
     info: Info  # of the last update
@@ -113,11 +113,11 @@ def descent(
     direction = errors.check_pair("descent", "direction", direction)
     searching = method_of(errors.check_pair("descent", "linesearch", linesearch)).search
     errors.check_search("descent", linesearch.update, searching is not None)
-    who = name or f"descent({name_of(direction)}, {name_of(linesearch)})"
+    name = name or f"descent({name_of(direction)}, {name_of(linesearch)})"
     for word, tolerance in (("gtol", gtol), ("ftol", ftol)):
         if tolerance is not None:
             check_hyper("descent", word, tolerance, NONNEGATIVE)
-    nested, flat = _nested(who, direction, linesearch), _flat(who, direction, searching.flat, gtol, ftol)
+    nested, flat = _nested(name, direction, linesearch), _flat(name, direction, searching.flat, gtol, ftol)
 
     def init(params: Params, **problem: Any) -> State:
         return flat.init(params, **problem) if problem.get("value_fn") is not None else nested.init(params)
@@ -126,10 +126,10 @@ def descent(
         if isinstance(state, DescentState):
             return flat.update(updates, state, params, **extra)
         if type(state) is not tuple:
-            errors.state_type(who, state, DescentState)
+            errors.state_type(name, state, DescentState)
         return nested.update(updates, state, params, **extra)
 
-    return pair_of(Method(who, solver=True), init, update)
+    return pair_of(Method(name, solver=True), init, update)
 
 
 DOWNHILL = transform("downhill", lambda params: EmptyState(), lambda g, state: (jax.tree.map(jnp.negative, g), state))
@@ -150,7 +150,7 @@ def searched(
     return descent(direction, linesearch, gtol=gtol, ftol=ftol, name=name)
 
 
-def _nested(who: str, direction: GradientTransformation, linesearch: GradientTransformation) -> GradientTransformation:
+def _nested(name: str, direction: GradientTransformation, linesearch: GradientTransformation) -> GradientTransformation:
     """chain(direction, linesearch), with the tree made one vector once for both."""
     searching = method_of(linesearch).search
 
@@ -166,23 +166,23 @@ def _nested(who: str, direction: GradientTransformation, linesearch: GradientTra
         value: Any = None,
         grad: Updates = None,
         has_aux: bool = False,
-        **words: Any,
+        **extra_args: Any,
     ) -> tuple[Updates, tuple[State, ...]]:
-        errors.check_state_tuple(who, state, (name_of(direction), name_of(linesearch)), more=True)
+        errors.check_state_tuple(name, state, (name_of(direction), name_of(linesearch)), more=True)
         *memory, search_state = state
-        problem = objective(who, params, value_fn, has_aux, words)
-        here = errors.check_evaluated(who, value, grad, params)
+        problem = objective(name, params, value_fn, has_aux, extra_args)
+        here = errors.check_evaluated(name, value, grad, params)
         g = tree.ravel(updates)[0].astype(problem.x.dtype)
         g_here = g if grad is updates else tree.ravel(here)[0].astype(problem.x.dtype)
         value = jnp.asarray(value).astype(problem.x.dtype)
-        p, remembered = taking(direction.update, 3)(
+        p, remembered = filter_kwargs(direction.update, 3)(
             g, memory[0] if len(memory) == 1 else tuple(memory), problem.x, value=value, grad=g_here,
             value_fn=problem.value,
         )  # fmt: skip
         step, search_state = searching.along(problem, p, g_here, value, search_state)
         return problem.unravel(step), (*_parts(remembered), search_state)
 
-    return transform(who, init, update, needs_params=True)
+    return transform(name, init, update, needs_params=True)
 
 
 def _parts(state: State) -> tuple[State, ...]:
@@ -191,16 +191,16 @@ def _parts(state: State) -> tuple[State, ...]:
 
 
 def _flat(
-    who: str, direction: GradientTransformation, search: LineSearch, gtol: Hyper | None, ftol: Hyper | None
+    name: str, direction: GradientTransformation, search: LineSearch, gtol: Hyper | None, ftol: Hyper | None
 ) -> GradientTransformation:
     def init(
-        params: Params, *, value_fn: Callable[..., Any] | None = None, has_aux: bool = False, **words: Any
+        params: Params, *, value_fn: Callable[..., Any] | None = None, has_aux: bool = False, **extra_args: Any
     ) -> DescentState:
-        problem = objective(who, params, value_fn, has_aux, words)
+        problem = objective(name, params, value_fn, has_aux, extra_args)
         nil, no = jnp.zeros_like(problem.x), jnp.zeros((), bool)
         zero = jnp.zeros((), nil.dtype)
         aux = jax.eval_shape(problem.evaluate, problem.x)[1] if has_aux else None
-        here = Reached(nil, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), aux))
+        here = Evaluation(nil, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), aux))
         info = Info(
             jnp.full_like(zero, jnp.inf), jnp.full_like(zero, jnp.inf), zero, no,
             Evaluations(zero_count(), zero_count(), zero_count()), Status(jnp.asarray(np.int32(Code.RUNNING))),
@@ -213,7 +213,9 @@ def _flat(
 
     def aim(problem: Objective, memory: State, value: Array, g: Array) -> tuple[Array, Array, State]:
         """The direction from problem.x, the slope along it, the new memory."""
-        p, memory = taking(direction.update, 3)(g, memory, problem.x, value=value, grad=g, value_fn=problem.value)
+        p, memory = filter_kwargs(direction.update, 3)(
+            g, memory, problem.x, value=value, grad=g, value_fn=problem.value
+        )
         slope = g @ p
         down = slope < 0
         return jnp.where(down, p, -g), jnp.where(down, slope, -(g @ g)), memory
@@ -226,9 +228,9 @@ def _flat(
         value_fn: Callable[..., Any] | None = None,
         has_aux: bool = False,
         tol: Any = None,
-        **words: Any,
+        **extra_args: Any,
     ) -> tuple[Updates, DescentState]:
-        problem = objective(who, params, value_fn, has_aux, words)
+        problem = objective(name, params, value_fn, has_aux, extra_args)
         count, here, p, memory, line, safe, follows, run, info = state
         x = problem.x
         eps = np.finfo(x.dtype).eps
@@ -245,7 +247,7 @@ def _flat(
             close = ~first & (info.optimality <= gtol_) & (line.done | (line.phase > 0))
             close &= short(run, x, line.last.stepsize * p, 0.5)
 
-        def turn() -> tuple[Array, Reached, Array, State, Line, Reached, Array, Course, Info]:
+        def turn() -> tuple[Array, Evaluation, Array, State, LineSearchState, Evaluation, Array, Course, Info]:
             """The search is over: the step, and where to look next."""
             from_last = first | (takes_last(line) & ~bottomless)
             end = pick(from_last, line.last, line.safe)
@@ -317,13 +319,13 @@ def _flat(
             )  # fmt: skip
             return step, new, p_new, remembered, search.start(value, slope, guess), new, moved, after, told
 
-        def go_on() -> tuple[Array, Reached, Array, State, Line, Reached, Array, Course, Info]:
+        def go_on() -> tuple[Array, Evaluation, Array, State, LineSearchState, Evaluation, Array, Course, Info]:
             return jnp.zeros_like(p), here, p, memory, line, safe, follows, run, info
 
         step, *rest = jax.lax.cond(first | line.over | bottomless | close, turn, go_on)
         return problem.unravel(step), DescentState(count, *rest)
 
-    return transform(who, init, update, needs_params=True, state_type=DescentState, solver=True)
+    return transform(name, init, update, needs_params=True, state_type=DescentState, solver=True)
 
 
 def nowhere(problem: Objective, x: Array, p: Array) -> Array:

@@ -41,7 +41,7 @@ START, LAST, SAFE, LOW, HIGH, THIRD, NEW = range(7)  # rows of a Line's points, 
 DONE, FAILED = -1, -2  # phases at the end of a search
 
 
-class Line(NamedTuple):
+class LineSearchState(NamedTuple):
     """Where a line search stands."""
 
     count: Array  # int32[]        trials made
@@ -108,14 +108,14 @@ class Line(NamedTuple):
     def _point(self, row: int) -> Point:
         return Point(*(jax.lax.slice(self.points, (row, i), (row + 1, i + 1)).reshape(()) for i in range(3)))
 
-    def told(self, new: Point, phase: Array, done: Array, failed: Array, **rows: Any) -> Line:
+    def told(self, new: Point, phase: Array, done: Array, failed: Array, **rows: Any) -> LineSearchState:
         """After the trial `new`; each of safe, low, high and third is now that row, as it was or NEW."""
         after = jnp.where(done, np.int32(DONE), jnp.where(failed, np.int32(FAILED), phase))
         table = jnp.concatenate([self.points, jnp.stack(new)[None]])
         row = {"start": START, "last": NEW, "safe": SAFE, "low": LOW, "high": HIGH, "third": THIRD, **rows}
         index = jnp.stack([jnp.asarray(r, jnp.int32) for r in row.values()])
         points = table.at[index].get(mode="promise_in_bounds")
-        return Line(next_count(self.count), after, self.guess, points)
+        return LineSearchState(next_count(self.count), after, self.guess, points)
 
 
 def row(condition: Array, yes: int | Array, no: int | Array) -> Array:
@@ -123,7 +123,7 @@ def row(condition: Array, yes: int | Array, no: int | Array) -> Array:
     return jnp.where(condition, jnp.asarray(yes, jnp.int32), jnp.asarray(no, jnp.int32))
 
 
-class Reached(NamedTuple):
+class Evaluation(NamedTuple):
     """What was evaluated at one trial point."""
 
     grad: Array  # float[n]
@@ -133,18 +133,20 @@ class Reached(NamedTuple):
 class LineSearch(NamedTuple):
     """A line search; see the head of this page."""
 
-    trial: Callable[[Line], Array]
-    tell: Callable[[Line, Array, Array, Array], Line]
-    missed: Callable[[Line, Point], tuple[Array, Array]]  # by how much a trial misses small decrease and small slope
+    trial: Callable[[LineSearchState], Array]
+    tell: Callable[[LineSearchState, Array, Array, Array], LineSearchState]
+    missed: Callable[
+        [LineSearchState, Point], tuple[Array, Array]
+    ]  # by how much a trial misses small decrease and small slope
     next_guess: Callable[[Array, Array], Array]  # of the last search's stepsize and the ratio of its slope to the new
     needs_slope: bool  # at every trial, or only at the last
     unit: bool  # is the first trial always the full step?
 
     @staticmethod
-    def start(value: Array, slope: Array, guess: Array) -> Line:
+    def start(value: Array, slope: Array, guess: Array) -> LineSearchState:
         """No trial made yet."""
         start = jnp.stack([jnp.zeros_like(value), value, slope])
-        return Line(zero_count(), zero_count(), guess, jnp.broadcast_to(start, (6, 3)))
+        return LineSearchState(zero_count(), zero_count(), guess, jnp.broadcast_to(start, (6, 3)))
 
     @staticmethod
     def first_guess(p: Array) -> Array:
@@ -169,12 +171,12 @@ def like(value: Array, *hypers: Any) -> tuple[Any, ...]:
     return tuple(h if h is None or isinstance(h, int | float) else jnp.asarray(h).astype(value.dtype) for h in hypers)
 
 
-def takes_last(line: Line) -> Array:
+def takes_last(line: LineSearchState) -> Array:
     """bool[]: the point to go to is the last trial, as it will do or at least climbs not; else it is the safe one."""
     return line.done | ((line.safe.stepsize <= 0) & (line.last.value <= line.start.value))
 
 
-def decrease_error(line: Line, new: Point, slope_rtol: Any, approx_dec_rtol: Any, rtol: Any = 0.0) -> Array:
+def decrease_error(line: LineSearchState, new: Point, slope_rtol: Any, approx_dec_rtol: Any, rtol: Any = 0.0) -> Array:
     """By how much `new` misses the Armijo condition or, near the minimum, Hager and Zhang's; inf if not finite."""
     value, slope = line.start.value, line.start.slope
     error = new.value - (1.0 + rtol) * value - slope_rtol * new.stepsize * slope
@@ -198,15 +200,15 @@ def backtracking(
     phi(a) <= (1 + rtol) phi(0) + slope_rtol a phi'(0) + atol,  a <- decrease_factor a until it holds
     """
 
-    def trial(line: Line) -> Array:
+    def trial(line: LineSearchState) -> Array:
         (factor,) = like(line.guess, decrease_factor)
         return jnp.where(line.count == 0, line.guess, factor * line.last.stepsize)
 
-    def missed(line: Line, new: Point) -> tuple[Array, Array]:
+    def missed(line: LineSearchState, new: Point) -> tuple[Array, Array]:
         c1, rtol_ = like(new.value, slope_rtol, rtol)
         return decrease_error(line, new, c1, None, rtol_), jnp.zeros_like(new.value)
 
-    def tell(line: Line, a: Array, value: Array, slope: Array) -> Line:
+    def tell(line: LineSearchState, a: Array, value: Array, slope: Array) -> LineSearchState:
         new = Point(a, value, slope)
         (atol_,) = like(value, atol)
         done = missed(line, new)[0] <= atol_
@@ -243,7 +245,7 @@ def zoom(
     """
     slopes = interpolation == "slopes"
 
-    def trial(line: Line) -> Array:
+    def trial(line: LineSearchState) -> Array:
         factor, largest = like(line.guess, increase_factor, max_learning_rate)
         larger = extrapolate(line.third, line.low) if slopes else factor * line.last.stepsize
         larger = jnp.where(line.count == 0, line.guess, larger)
@@ -252,14 +254,14 @@ def zoom(
         within = between(line.low, line.high) if slopes else interpolate(line.low, line.high, line.third)
         return jnp.where(line.phase == 0, larger, within)
 
-    def missed(line: Line, new: Point) -> tuple[Array, Array]:
+    def missed(line: LineSearchState, new: Point) -> tuple[Array, Array]:
         c1, c2, approximate = like(new.value, slope_rtol, curv_rtol, approx_dec_rtol)
         if slopes and approximate is not None:  # never uphill by more than f's rounding
             approximate = jnp.minimum(approximate, ROUNDING * np.finfo(new.value.dtype).eps)
         curvature = jnp.maximum(jnp.abs(new.slope) - c2 * jnp.abs(line.start.slope), 0.0)
         return decrease_error(line, new, c1, approximate), jnp.where(jnp.isnan(curvature), jnp.inf, curvature)
 
-    def tell(line: Line, a: Array, value: Array, slope: Array) -> Line:
+    def tell(line: LineSearchState, a: Array, value: Array, slope: Array) -> LineSearchState:
         new, low, high, zooming = Point(a, value, slope), line.low, line.high, line.phase > 0
         tol_, precision, largest = like(value, tol, stepsize_precision, max_learning_rate)
         decrease, curvature = missed(line, new)
@@ -311,7 +313,7 @@ def hager_zhang(
     def secant(p: Point, q: Point) -> Array:
         return (p.stepsize * q.slope - q.stepsize * p.slope) / (q.slope - p.slope)
 
-    def trial(line: Line) -> Array:
+    def trial(line: LineSearchState) -> Array:
         low, high, third, phase = line.low, line.high, line.third, line.phase
         factor, largest = like(line.guess, increase_factor, max_learning_rate)
         larger = jnp.where(line.count == 0, line.guess, factor * line.last.stepsize)
@@ -324,12 +326,12 @@ def hager_zhang(
         middle = 0.5 * (low.stepsize + high.stepsize)
         return jnp.where(phase == EXPAND, larger, jnp.where(fits, c, middle))
 
-    def missed(line: Line, new: Point) -> tuple[Array, Array]:
+    def missed(line: LineSearchState, new: Point) -> tuple[Array, Array]:
         c1, c2, approximate = like(new.value, slope_rtol, curv_rtol, approx_dec_rtol)
         curvature = jnp.maximum(c2 * line.start.slope - new.slope, 0.0)
         return decrease_error(line, new, c1, approximate), jnp.where(jnp.isnan(curvature), jnp.inf, curvature)
 
-    def tell(line: Line, a: Array, value: Array, slope: Array) -> Line:
+    def tell(line: LineSearchState, a: Array, value: Array, slope: Array) -> LineSearchState:
         new, low, high, phase, start = Point(a, value, slope), line.low, line.high, line.phase, line.start
         approximate, largest = like(value, approx_dec_rtol, max_learning_rate)
         decrease, curvature = missed(line, new)
@@ -406,8 +408,13 @@ def interpolate(low: Point, high: Point, third: Point) -> Array:
 
 
 def try_one(
-    search: LineSearch, problem: Objective, p: Array, line: Line, safe: Reached, at_start: Array | bool = False
-) -> tuple[Line, Reached, Reached, Array]:
+    search: LineSearch,
+    problem: Objective,
+    p: Array,
+    line: LineSearchState,
+    safe: Evaluation,
+    at_start: Array | bool = False,
+) -> tuple[LineSearchState, Evaluation, Evaluation, Array]:
     """One trial of a search from problem.x along p: the search, what is at the trial, what is at the safe point,
     and whether the gradient was taken; it is if the search reads the slope, or else if the trial will do. A value
     whose gradient is not finite counts as inf, unless it is -inf.
@@ -423,5 +430,5 @@ def try_one(
         line = search.tell(line, a, value, jnp.zeros_like(value))
         taken = at_start | (line.over & takes_last(line))
         grad = jax.lax.cond(taken, gradient, lambda: jnp.zeros_like(p))
-    last = Reached(grad, aux)
+    last = Evaluation(grad, aux)
     return line, last, pick(line.safe.stepsize == a, last, safe), taken

@@ -22,9 +22,9 @@ from jaxopt_ko.core.tree import pick
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, THRESHOLD, check_choice, check_hyper, check_size
 from jaxopt_ko.solvers.engine.line_search import (
     GUESSES,
-    Line,
+    Evaluation,
     LineSearch,
-    Reached,
+    LineSearchState,
     backtracking,
     hager_zhang,
     takes_last,
@@ -96,14 +96,14 @@ def scale_by_backtracking_linesearch(
     increase_factor: infinity begins at max_learning_rate always.
     store_grad: keep the gradient at the end, for `value_and_grad_from_state`. verbose: print searches that fail.
     update(updates, state, params, value=, grad=, value_fn=, has_aux=False): value and grad at params. A search that
-    fails takes its last step if f does not rise, and else none. Raises MissingArgumentError without these words.
+    fails takes its last step if f does not rise, and else none. Raises MissingArgumentError without these arguments.
     Not behind directions that may point uphill (Adam's may). Nocedal & Wright 2006, algorithm 3.1.
     """
-    who = "scale_by_backtracking_linesearch"
-    check_size(who, "max_backtracking_steps", max_backtracking_steps)
-    _check(who, POSITIVE, decrease_factor=decrease_factor, max_learning_rate=max_learning_rate)
-    _check(who, THRESHOLD, increase_factor=increase_factor)
-    _check(who, NONNEGATIVE, slope_rtol=slope_rtol, atol=atol, rtol=rtol)
+    name = "scale_by_backtracking_linesearch"
+    check_size(name, "max_backtracking_steps", max_backtracking_steps)
+    _check(name, POSITIVE, decrease_factor=decrease_factor, max_learning_rate=max_learning_rate)
+    _check(name, THRESHOLD, increase_factor=increase_factor)
+    _check(name, NONNEGATIVE, slope_rtol=slope_rtol, atol=atol, rtol=rtol)
     search = backtracking(
         max_backtracking_steps, slope_rtol, decrease_factor, increase_factor, max_learning_rate, atol, rtol
     )
@@ -119,13 +119,13 @@ def scale_by_backtracking_linesearch(
         problem: Objective, p: Array, g: Array, value: Array, state: ScaleByBacktrackingLinesearchState
     ) -> tuple[Array, ScaleByBacktrackingLinesearchState]:
         line, a, value, g = _search(
-            who, search, problem, p, g, value, state.learning_rate, -jnp.inf, store_grad, verbose
+            name, search, problem, p, g, value, state.learning_rate, -jnp.inf, store_grad, verbose
         )
         info = BacktrackingLinesearchInfo(line.count, search.missed(line, line.last)[0])
         grad = as_jax_grad(problem, g) if store_grad else None
         return a * p, ScaleByBacktrackingLinesearchState(line.last.stepsize, value, grad, info)
 
-    return _searching(who, init, along, search, ScaleByBacktrackingLinesearchState)
+    return _searching(name, init, along, search, ScaleByBacktrackingLinesearchState)
 
 
 @once
@@ -156,18 +156,18 @@ def scale_by_zoom_linesearch(
     update and what it raises: see `scale_by_backtracking_linesearch`. Nocedal & Wright 2006, algorithms 3.5 and 3.6;
     Hager & Zhang 2005, equation (4.1).
     """
-    who = "scale_by_zoom_linesearch"
-    check_size(who, "max_linesearch_steps", max_linesearch_steps)
-    check_choice(who, "initial_guess_strategy", initial_guess_strategy, GUESSES)
-    _check(who, POSITIVE, max_learning_rate=max_learning_rate, increase_factor=increase_factor, curv_rtol=curv_rtol)
-    _check(who, NONNEGATIVE, tol=tol, slope_rtol=slope_rtol, approx_dec_rtol=approx_dec_rtol,
+    name = "scale_by_zoom_linesearch"
+    check_size(name, "max_linesearch_steps", max_linesearch_steps)
+    check_choice(name, "initial_guess_strategy", initial_guess_strategy, GUESSES)
+    _check(name, POSITIVE, max_learning_rate=max_learning_rate, increase_factor=increase_factor, curv_rtol=curv_rtol)
+    _check(name, NONNEGATIVE, tol=tol, slope_rtol=slope_rtol, approx_dec_rtol=approx_dec_rtol,
            stepsize_precision=stepsize_precision)  # fmt: skip
     nested, flat = (
         zoom(max_linesearch_steps, max_learning_rate, tol, increase_factor, slope_rtol, curv_rtol, approx_dec_rtol,
              stepsize_precision, initial_guess_strategy, interpolation)
         for interpolation in ("values", "slopes")
     )  # fmt: skip
-    return _wolfe(who, nested, flat, verbose, initial_guess_strategy == "slope")
+    return _wolfe(name, nested, flat, verbose, initial_guess_strategy == "slope")
 
 
 @once
@@ -187,16 +187,16 @@ def scale_by_hager_zhang_linesearch(
     Finds minima along p to half the digits of f where Armijo's condition drowns in f's rounding.
     Words, fields and what it raises: see `scale_by_zoom_linesearch`. Hager & Zhang 2005, SIAM J. Optim. 16, section 4.
     """
-    who = "scale_by_hager_zhang_linesearch"
-    check_size(who, "max_linesearch_steps", max_linesearch_steps)
-    check_choice(who, "initial_guess_strategy", initial_guess_strategy, GUESSES)
-    _check(who, POSITIVE, max_learning_rate=max_learning_rate, increase_factor=increase_factor, curv_rtol=curv_rtol)
-    _check(who, NONNEGATIVE, slope_rtol=slope_rtol, approx_dec_rtol=approx_dec_rtol)
+    name = "scale_by_hager_zhang_linesearch"
+    check_size(name, "max_linesearch_steps", max_linesearch_steps)
+    check_choice(name, "initial_guess_strategy", initial_guess_strategy, GUESSES)
+    _check(name, POSITIVE, max_learning_rate=max_learning_rate, increase_factor=increase_factor, curv_rtol=curv_rtol)
+    _check(name, NONNEGATIVE, slope_rtol=slope_rtol, approx_dec_rtol=approx_dec_rtol)
     search = hager_zhang(
         max_linesearch_steps, max_learning_rate, slope_rtol, curv_rtol, approx_dec_rtol, increase_factor,
         initial_guess_strategy,
     )  # fmt: skip
-    return _wolfe(who, search, search, verbose, initial_guess_strategy == "slope")
+    return _wolfe(name, search, search, verbose, initial_guess_strategy == "slope")
 
 
 @errors.options
@@ -245,7 +245,7 @@ class Searching(NamedTuple):
 
 
 def _searching(
-    who: str, init: Callable[[Params], State], along: Along, flat: LineSearch, state_type: type
+    name: str, init: Callable[[Params], State], along: Along, flat: LineSearch, state_type: type
 ) -> GradientTransformation:
     def update(
         updates: Updates,
@@ -256,20 +256,20 @@ def _searching(
         grad: Updates = None,
         value_fn: Callable[..., Any] | None = None,
         has_aux: bool = False,
-        **words: Any,
+        **extra_args: Any,
     ) -> tuple[Updates, State]:
-        problem = objective(who, params, value_fn, has_aux, words)
-        here = errors.check_evaluated(who, value, grad, params)
+        problem = objective(name, params, value_fn, has_aux, extra_args)
+        here = errors.check_evaluated(name, value, grad, params)
         p, g = (tree.ravel(t)[0].astype(problem.x.dtype) for t in (updates, here))
         step, state = along(problem, p, g, jnp.asarray(value).astype(p.dtype), state)
         return problem.unravel(step), state
 
-    pair = transform(who, init, update, needs_params=True, state_type=state_type)
+    pair = transform(name, init, update, needs_params=True, state_type=state_type)
     return known_as(pair, search=Searching(along, flat))
 
 
 def _search(
-    who: str,
+    name: str,
     search: LineSearch,
     problem: Objective,
     p: Array,
@@ -279,13 +279,13 @@ def _search(
     slope_before: Any,
     wants_grad: bool,
     verbose: bool,
-) -> tuple[Line, Array, Array, Array]:
+) -> tuple[LineSearchState, Array, Array, Array]:
     """The whole search along p: how it went, the stepsize, and f and its gradient there."""
     slope = g @ p
     guess = search.guess(learning_rate.astype(p.dtype), jnp.asarray(slope_before, p.dtype), slope)
-    start, here = search.start(value, slope, guess), Reached(g, None)
+    start, here = search.start(value, slope, guess), Evaluation(g, None)
 
-    def step(carry: tuple[Line, Reached, Reached]) -> tuple[Line, Reached, Reached]:
+    def step(carry: tuple[LineSearchState, Evaluation, Evaluation]) -> tuple[LineSearchState, Evaluation, Evaluation]:
         line, last, safe = carry
         if not (wants_grad or search.needs_slope):
             a = search.trial(line)
@@ -297,13 +297,13 @@ def _search(
     from_last = takes_last(line)
     end = pick(from_last, line.last, line.safe)
     if verbose:
-        message = who + ": no good step. value {v}, slope {s}, last stepsize {a}, decrease missed by {d}"
+        message = name + ": no good step. value {v}, slope {s}, last stepsize {a}, decrease missed by {d}"
         shown = {"v": value, "s": slope, "a": line.last.stepsize, "d": search.missed(line, line.last)[0]}
         jax.lax.cond(line.failed, lambda: jax.debug.print(message, **shown), lambda: None)  # type: ignore[call-overload]
     return line, end.stepsize, end.value, pick(from_last, last, safe).grad
 
 
-def _wolfe(who: str, nested: LineSearch, flat: LineSearch, verbose: bool, by_slopes: bool) -> GradientTransformation:
+def _wolfe(name: str, nested: LineSearch, flat: LineSearch, verbose: bool, by_slopes: bool) -> GradientTransformation:
     def told(steps: Array, decrease: Array, curvature: Array, slope: Array) -> ZoomLinesearchInfo | SlopeLinesearchInfo:
         if by_slopes:
             return SlopeLinesearchInfo(steps, decrease, curvature, slope)
@@ -319,14 +319,14 @@ def _wolfe(who: str, nested: LineSearch, flat: LineSearch, verbose: bool, by_slo
         problem: Objective, p: Array, g: Array, value: Array, state: ScaleByZoomLinesearchState
     ) -> tuple[Array, ScaleByZoomLinesearchState]:
         before = state.info.slope if isinstance(state.info, SlopeLinesearchInfo) else -jnp.inf
-        line, a, value, grad = _search(who, nested, problem, p, g, value, state.learning_rate, before, True, verbose)
+        line, a, value, grad = _search(name, nested, problem, p, g, value, state.learning_rate, before, True, verbose)
         info = told(line.count, *nested.missed(line, line.last), line.start.slope)
         return a * p, ScaleByZoomLinesearchState(a, value, as_jax_grad(problem, grad), info)
 
-    return _searching(who, init, along, flat, ScaleByZoomLinesearchState)
+    return _searching(name, init, along, flat, ScaleByZoomLinesearchState)
 
 
-def _check(who: str, domain: Any, **hypers: Hyper | None) -> None:
-    for name, value in hypers.items():
+def _check(name: str, domain: Any, **hypers: Hyper | None) -> None:
+    for argument, value in hypers.items():
         if value is not None:
-            check_hyper(who, name, value, domain)
+            check_hyper(name, argument, value, domain)

@@ -48,7 +48,7 @@ class MatrixFreeState(NamedTuple):
 
 
 def matrix_free(
-    who: str, factor: Hyper = 1.0, *, gtol: Hyper | None = None, xtol: Hyper | None = None
+    name: str, factor: Hyper = 1.0, *, gtol: Hyper | None = None, xtol: Hyper | None = None
 ) -> GradientTransformation:
     """One trial step of Levenberg-Marquardt an update, with Nielsen's damping and J in products alone.
 
@@ -63,10 +63,10 @@ def matrix_free(
 
     factor: the first lambda is 0.01 / factor. gtol and xtol: as in `levenberg_marquardt`, xtol for the step taken.
     """
-    check_hyper(who, "factor", factor, POSITIVE)
-    for name, bound in (("gtol", gtol), ("xtol", xtol)):
+    check_hyper(name, "factor", factor, POSITIVE)
+    for argument, bound in (("gtol", gtol), ("xtol", xtol)):
         if bound is not None:
-            check_hyper(who, name, bound, POSITIVE)
+            check_hyper(name, argument, bound, POSITIVE)
 
     def look(problem: Residuals, x: Array) -> tuple[Array, PyTree, Callable[[], Array]]:
         """r, aux, and f's gradient when called for."""
@@ -79,9 +79,9 @@ def matrix_free(
 
         return r, aux, gradient
 
-    def init(params: Params, *, jacobian_fn: Any = None, tol: Any = None, **words: Any) -> MatrixFreeState:
-        errors.check_no_jacobian(who, jacobian_fn)
-        problem = residuals(who, params, **words)
+    def init(params: Params, *, jacobian_fn: Any = None, tol: Any = None, **extra_args: Any) -> MatrixFreeState:
+        errors.check_no_jacobian(name, jacobian_fn)
+        problem = residuals(name, params, **extra_args)
         x, count = problem.x, zero_count()
         r, pull, aux = jax.vjp(problem.residual, x, has_aux=True)
         f, (r_, root) = problem.cost(r), problem.correct(r, jnp.ones_like(r))
@@ -153,10 +153,10 @@ def matrix_free(
         *,
         jacobian_fn: Any = None,
         tol: Any = None,
-        **words: Any,
+        **extra_args: Any,
     ) -> tuple[Updates, MatrixFreeState]:
-        errors.check_no_jacobian(who, jacobian_fn)
-        problem = residuals(who, params, **words)
+        errors.check_no_jacobian(name, jacobian_fn)
+        problem = residuals(name, params, **extra_args)
         count, g, norms, sizes, lam, growth, released, aux, info = state
         x, f, eps = problem.x, info.value, float(np.finfo(problem.x.dtype).eps)
         gtol_ = tolerance(gtol if tol is None else tol, 1, count, x.dtype)
@@ -221,4 +221,4 @@ def matrix_free(
         step = jax.tree.map(lambda s, h: jnp.where(taken, s, jnp.where(over, jnp.zeros_like(h), h)), step, problem.home)
         return step, MatrixFreeState(next_count(count), g, norms, sizes, lam, growth, released, aux, info)
 
-    return transform(who, init, update, needs_params=True, state_type=MatrixFreeState, solver=True)
+    return transform(name, init, update, needs_params=True, state_type=MatrixFreeState, solver=True)

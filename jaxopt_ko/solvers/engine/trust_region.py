@@ -89,7 +89,7 @@ class TrustRegionState(NamedTuple):
 
 
 def trust_region(
-    who: str, model: Model, *, radius: Hyper | None = None, gtol: Hyper | None = None, ftol: Hyper | None = None
+    name: str, model: Model, *, radius: Hyper | None = None, gtol: Hyper | None = None, ftol: Hyper | None = None
 ) -> GradientTransformation:
     """One trial step of a trust-region method an update: f and g at one new point, kept if f falls.
 
@@ -108,9 +108,13 @@ def trust_region(
     or three than eps**(1/3) |x|; eps by default. The run also ends when no element of x changes, and as UNBOUNDED
     where f is -inf at a trial or falls on and on along steps that get longer but no flatter.
     """
-    for name, hyper, domain in (("radius", radius, POSITIVE), ("gtol", gtol, NONNEGATIVE), ("ftol", ftol, NONNEGATIVE)):
+    for argument, hyper, domain in (
+        ("radius", radius, POSITIVE),
+        ("gtol", gtol, NONNEGATIVE),
+        ("ftol", ftol, NONNEGATIVE),
+    ):
         if hyper is not None:
-            check_hyper(who, name, hyper, domain)
+            check_hyper(name, argument, hyper, domain)
 
     def tolerance(tol: Any, default: float, count: Array, dtype: Any) -> Array:
         return jnp.asarray(default if tol is None else value_at(tol, count), dtype)
@@ -121,9 +125,9 @@ def trust_region(
         value_fn: Callable[..., Any] | None = None,
         has_aux: bool = False,
         tol: Any = None,
-        **words: Any,
+        **extra_args: Any,
     ) -> TrustRegionState:
-        problem = objective(who, params, value_fn, has_aux, words)
+        problem = objective(name, params, value_fn, has_aux, extra_args)
         x, count = problem.x, zero_count()
         value, aux, g = problem.evaluate(x)
         gtol_ = tolerance(gtol if tol is None else tol, _eps(x) ** (2 / 3), count, x.dtype)
@@ -150,9 +154,9 @@ def trust_region(
         value_fn: Callable[..., Any] | None = None,
         has_aux: bool = False,
         tol: Any = None,
-        **words: Any,
+        **extra_args: Any,
     ) -> tuple[Updates, TrustRegionState]:
-        problem = objective(who, params, value_fn, has_aux, words)
+        problem = objective(name, params, value_fn, has_aux, extra_args)
         count, g, aux, radius, memory, run, info = state
         x, f, eps = problem.x, info.value, _eps(problem.x)
         given = gtol if tol is None else tol
@@ -230,7 +234,7 @@ def trust_region(
         step = problem.unravel(jnp.where(taken, p, jnp.zeros_like(p)))
         return step, TrustRegionState(next_count(count), g, aux, radius, memory, run, info)
 
-    return transform(who, init, update, needs_params=True, state_type=TrustRegionState, solver=True)
+    return transform(name, init, update, needs_params=True, state_type=TrustRegionState, solver=True)
 
 
 def _eps(x: Array) -> float:

@@ -16,7 +16,7 @@ from jaxopt_ko.core.numerics import is_complex
 from jaxopt_ko.types import Params, PyTree, Updates
 
 
-def box(who: str, params: Params, bounds: tuple[PyTree, PyTree] | None) -> tuple[Array, Array]:
+def box(name: str, params: Params, bounds: tuple[PyTree, PyTree] | None) -> tuple[Array, Array]:
     """The bounds as two vectors, lower float[n] and upper float[n], in the order of `tree.ravel(params)`.
 
     bounds: None, or a pair (lower, upper); each is None (no bound), one number for all, or a tree like params or
@@ -27,13 +27,13 @@ def box(who: str, params: Params, bounds: tuple[PyTree, PyTree] | None) -> tuple
     room, and for any of complex leaves. Traced ones that do are NaN in what is returned: a run between them fails by
     its status.
     """
-    lower, upper = (None, None) if bounds is None else errors.check_bound_pair(who, bounds)
+    lower, upper = (None, None) if bounds is None else errors.check_bound_pair(name, bounds)
     leaves, treedef = tree.flatten(params)
-    low = _spread(who, "lower", lower, params, -np.inf)
-    high = _spread(who, "upper", upper, params, np.inf)
+    low = _spread(name, "lower", lower, params, -np.inf)
+    high = _spread(name, "upper", upper, params, np.inf)
     for index, pair in enumerate(zip(low, high, strict=True)):
         if not any(isinstance(bound, jax.core.Tracer) or is_complex(bound.dtype) for bound in pair):
-            errors.check_interval(who, params, index, *map(np.asarray, pair))
+            errors.check_interval(name, params, index, *map(np.asarray, pair))
 
     def vector(column: list[Any]) -> Array:
         full = [jnp.broadcast_to(b, np.shape(leaf)) for b, leaf in zip(column, leaves, strict=True)]
@@ -53,7 +53,7 @@ def move(problem: Any, params: Params, to: Array, lower: Array, upper: Array) ->
     return step, jnp.clip(tree.ravel(apply_updates(params, step))[0], lower, upper)
 
 
-def _spread(who: str, side: str, prefix: PyTree, params: Params, none: float) -> list[Any]:
+def _spread(name: str, side: str, prefix: PyTree, params: Params, none: float) -> list[Any]:
     """One bound for each leaf of params, in its dtype, a scalar or of its shape; `none` stands for None."""
     spread: list[Any] = []
 
@@ -63,12 +63,12 @@ def _spread(who: str, side: str, prefix: PyTree, params: Params, none: float) ->
     try:
         jax.tree.map(repeat, prefix, params, is_leaf=tree.is_none)
     except ValueError:
-        errors.bound_structure(who, side, prefix, params)
+        errors.bound_structure(name, side, prefix, params)
     for index, (bound, leaf) in enumerate(zip(spread, jax.tree.leaves(params), strict=True)):
-        errors.check_bound(who, side, params, index, bound, np.shape(leaf))
+        errors.check_bound(name, side, params, index, bound, np.shape(leaf))
         parts = is_complex(tree.dtype_of(leaf))
         if parts and bound is not None:
-            errors.complex_bound(who, side, params, index, leaf)
+            errors.complex_bound(name, side, params, index, leaf)
         spread[index] = _rounded(
             (complex(none, none) if parts else none) if bound is None else bound, tree.dtype_of(leaf)
         )

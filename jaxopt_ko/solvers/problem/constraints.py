@@ -14,7 +14,7 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
-from jaxopt_ko.core.method import taking
+from jaxopt_ko.core.method import filter_kwargs
 from jaxopt_ko.core.numerics import joined
 from jaxopt_ko.solvers.problem.bounds import box
 from jaxopt_ko.solvers.problem.objective import objective
@@ -37,31 +37,31 @@ class Program(NamedTuple):
 
 
 def program(
-    who: str,
+    name: str,
     params: Params,
     value_fn: Callable[..., Any] | None,
     equality: Callable[..., PyTree] | None = None,
     inequality: Callable[..., PyTree] | None = None,
     bounds: tuple[PyTree, PyTree] | None = None,
     has_aux: bool = False,
-    words: Any = None,
+    extra_args: Any = None,
 ) -> Program:
-    """The functions of `params` as a Program; of `words` each gets those that it takes. None: no such constraints.
+    """The functions of `params` as a Program; of `extra_args` each gets those that it takes. None: no such constraints.
 
     Raises what `objective` and `box` do; TreeError for constraints that are no real floating arrays.
     """
-    made = objective(who, params, value_fn, has_aux, words)
-    lower, upper = box(who, params, bounds)
+    made = objective(name, params, value_fn, has_aux, extra_args)
+    lower, upper = box(name, params, bounds)
     x, unravel = made.x, made.unravel
 
-    def constraint(name: str, function: Callable[..., PyTree] | None) -> Callable[[Array], PyTree]:
+    def constraint(argument: str, function: Callable[..., PyTree] | None) -> Callable[[Array], PyTree]:
         if function is None:
             return lambda x: None
-        call = taking(errors.check_function(who, name, function), 1)
+        call = filter_kwargs(errors.check_function(name, argument, function), 1)
 
         def at(x: Array) -> PyTree:
-            c = call(unravel(x), **(words or {}))
-            errors.check_constraint(who, name, c)
+            c = call(unravel(x), **(extra_args or {}))
+            errors.check_constraint(name, argument, c)
             return c
 
         return at

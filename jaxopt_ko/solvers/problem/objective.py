@@ -12,7 +12,7 @@ from jax import Array
 from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import apply_updates
 from jaxopt_ko.core import tree
-from jaxopt_ko.core.method import takes, taking
+from jaxopt_ko.core.method import filter_kwargs, takes
 from jaxopt_ko.types import Params, PyTree
 
 CONSTRAINTS = ("equality", "inequality", "bounds")
@@ -37,25 +37,25 @@ def as_jax_grad(problem: Objective, g: Array) -> Params:
 
 
 def objective(
-    who: str, params: Params, value_fn: Callable[..., Any] | None, has_aux: bool = False, words: Any = None
+    name: str, params: Params, value_fn: Callable[..., Any] | None, has_aux: bool = False, extra_args: Any = None
 ) -> Objective:
-    """`value_fn(params, **words)` as an Objective; of `words` it gets those that it takes.
+    """`value_fn(params, **extra_args)` as an Objective; of `extra_args` it gets those that it takes.
 
     Raises MissingArgumentError without value_fn; TreeError if its value is not one real number; TransformationError
-    for constraints among the words: who takes some does not hand them on.
+    for constraints among them: a method that takes some does not hand them on.
     """
     if value_fn is None:
-        errors.missing_argument(who, "value_fn", "Pass value_fn=..., the function of the parameters to minimize")
-    function = errors.check_function(who, "value_fn", value_fn)
+        errors.missing_argument(name, "value_fn", "Pass value_fn=..., the function of the parameters to minimize")
+    function = errors.check_function(name, "value_fn", value_fn)
     x, unravel = tree.ravel(params)
-    call = taking(function, 1)
-    given = [name for name in CONSTRAINTS if (words or {}).get(name) is not None]
-    errors.check_heeded(who, [name for name in given if not takes(function, name)])
+    call = filter_kwargs(function, 1)
+    given = [argument for argument in CONSTRAINTS if (extra_args or {}).get(argument) is not None]
+    errors.check_heeded(name, [argument for argument in given if not takes(function, argument)])
 
     def full(x: Array) -> tuple[Array, PyTree]:
-        result = call(unravel(x), **(words or {}))
-        value, aux = errors.check_aux(who, result) if has_aux else (result, None)
-        return jnp.asarray(errors.check_objective(who, value)).astype(x.dtype), aux
+        result = call(unravel(x), **(extra_args or {}))
+        value, aux = errors.check_aux(name, result) if has_aux else (result, None)
+        return jnp.asarray(errors.check_objective(name, value)).astype(x.dtype), aux
 
     def evaluate(x: Array) -> Evaluation:
         (value, aux), gradient = jax.value_and_grad(full, has_aux=True)(x)

@@ -13,7 +13,7 @@ from jax import Array
 from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import apply_updates
 from jaxopt_ko.core import tree
-from jaxopt_ko.core.method import taking
+from jaxopt_ko.core.method import filter_kwargs
 from jaxopt_ko.core.numerics import is_complex, safe_sqrt, value_at
 from jaxopt_ko.solvers.problem.bounds import box
 from jaxopt_ko.solvers.problem.robust_losses import Rho, robust
@@ -39,7 +39,7 @@ class Residuals(NamedTuple):
 
 
 def residuals(
-    who: str,
+    name: str,
     params: Params,
     residual_fn: Callable[..., Any] | None = None,
     *,
@@ -48,24 +48,24 @@ def residuals(
     loss_scale: Any = 1.0,
     bounds: tuple[PyTree, PyTree] | None = None,
     has_aux: bool = False,
-    **words: Any,
+    **extra_args: Any,
 ) -> Residuals:
-    """`residual_fn(params, **words)` as Residuals; of `words` both functions get those that they take.
+    """`residual_fn(params, **extra_args)` as Residuals; of `extra_args` both functions get those that they take.
 
     Raises MissingArgumentError without residual_fn; TreeError for residuals that are one number, too few, or no real
     floating arrays, for a Jacobian of another shape, and what `robust` and `box` raise.
     """
     if residual_fn is None:
-        errors.missing_argument(who, "residual_fn", "Pass residual_fn=..., a function of the parameters")
+        errors.missing_argument(name, "residual_fn", "Pass residual_fn=..., a function of the parameters")
     x, unravel = tree.ravel(params)
-    call = taking(errors.check_function(who, "residual_fn", residual_fn), 1)
-    lower_upper = None if bounds is None else box(who, params, bounds)
-    f = robust(who, loss, loss_scale, x.dtype)
+    call = filter_kwargs(errors.check_function(name, "residual_fn", residual_fn), 1)
+    lower_upper = None if bounds is None else box(name, params, bounds)
+    f = robust(name, loss, loss_scale, x.dtype)
 
     def returned(p: Params) -> tuple[PyTree, PyTree]:
-        result = call(p, **words)
-        r, aux = errors.check_aux(who, result) if has_aux else (result, None)
-        errors.check_residuals(who, r, x.size, linear=loss == "linear")
+        result = call(p, **extra_args)
+        r, aux = errors.check_aux(name, result) if has_aux else (result, None)
+        errors.check_residuals(name, r, x.size, linear=loss == "linear")
         return r, aux
 
     def residual(x: Array) -> tuple[Array, PyTree]:
@@ -77,14 +77,14 @@ def residuals(
         return r, aux, lambda: jax.vmap(push, out_axes=-1)(jnp.eye(x.size, dtype=x.dtype))
 
     if jacobian_fn is not None and any(is_complex(tree.dtype_of(leaf)) for leaf in jax.tree.leaves(params)):
-        errors.complex_jacobian(who)
+        errors.complex_jacobian(name)
 
     def with_given(x: Array) -> tuple[Array, PyTree, Callable[[], Array]]:
-        given = taking(errors.check_function(who, "jacobian_fn", jacobian_fn), 1)
+        given = filter_kwargs(errors.check_function(name, "jacobian_fn", jacobian_fn), 1)
         r, aux = returned(unravel(x))
 
         def matrix() -> Array:
-            return _dense(who, given(unravel(x), **words), r, params).astype(x.dtype)
+            return _dense(name, given(unravel(x), **extra_args), r, params).astype(x.dtype)
 
         return tree.ravel(r)[0].astype(x.dtype), aux, matrix
 
@@ -110,20 +110,20 @@ def residuals(
     )  # fmt: skip
 
 
-def _dense(who: str, jacobian: PyTree, r: PyTree, params: Params) -> Array:
+def _dense(name: str, jacobian: PyTree, r: PyTree, params: Params) -> Array:
     """float[m,n] of that matrix itself, or of a tree like r of trees like params, as jax.jacobian makes it."""
     (rows, outer), (columns, inner) = tree.flatten(r), tree.flatten(params)
     m, n = (sum(int(np.size(leaf)) for leaf in leaves) for leaves in (rows, columns))
     if hasattr(jacobian, "shape") and np.shape(jacobian) == (m, n):
-        errors.check_leaf(who, "Jacobian", jacobian, 0, jacobian)
+        errors.check_leaf(name, "Jacobian", jacobian, 0, jacobian)
         return jnp.asarray(jacobian)
     try:
         blocks = [inner.flatten_up_to(part) for part in outer.flatten_up_to(jacobian)]
     except (ValueError, TypeError):
-        errors.jacobian_structure(who, jacobian, m, n)
+        errors.jacobian_structure(name, jacobian, m, n)
     for a, part in zip(rows, blocks, strict=True):
         for b, block in zip(columns, part, strict=True):
-            errors.check_block(who, block, (*np.shape(a), *np.shape(b)), m, n)
+            errors.check_block(name, block, (*np.shape(a), *np.shape(b)), m, n)
     wide = tree.compute_dtype(*(tree.dtype_of(block) for part in blocks for block in part))
     strips = [
         jnp.concatenate([jnp.asarray(block).astype(wide).reshape(np.size(a), -1) for block in part], axis=1)

@@ -42,7 +42,7 @@ class Robust(NamedTuple):
     correct: Callable[[Array, Array], tuple[Array, Array]]  # r, rows float[m,...] -> r~, rows~
 
 
-def robust(who: str, loss: str | Rho, loss_scale: Any, dtype: Any) -> Robust:
+def robust(name: str, loss: str | Rho, loss_scale: Any, dtype: Any) -> Robust:
     """f, and the correction that makes of r and its Jacobian J the residuals whose linear model is f's.
 
     J~ = sqrt(w) J     r~ = rho'(z) r / sqrt(w)     w = rho'(z) + 2 z rho''(z)
@@ -52,11 +52,11 @@ def robust(who: str, loss: str | Rho, loss_scale: Any, dtype: Any) -> Robust:
     Raises HyperparameterError for an unknown name or a scale that is not positive; TreeError for a loss that is not
     elementwise.
     """
-    rho = errors.check_loss(who, loss, LOSSES)
-    scale = jnp.asarray(errors.check_number(who, "loss_scale", loss_scale, POSITIVE)).astype(dtype)
+    rho = errors.check_loss(name, loss, LOSSES)
+    scale = jnp.asarray(errors.check_number(name, "loss_scale", loss_scale, POSITIVE)).astype(dtype)
 
     def full(z: Array) -> Array:
-        return jnp.asarray(errors.check_rho(who, z, rho(z))).astype(z.dtype)
+        return jnp.asarray(errors.check_rho(name, z, rho(z))).astype(z.dtype)
 
     def slope(z: Array) -> Array:
         return jax.jvp(full, (z,), (jnp.ones_like(z),))[1]  # type: ignore[no-any-return]
