@@ -72,9 +72,7 @@ def _negated_gradients(function: Callable[..., Any]) -> Callable[..., Any]:
     return functools.wraps(function)(lambda *args, **kwargs: _negated(function(*args, **kwargs)))
 
 
-SIGNED: dict[
-    str, Callable[[Any], Any]
-] = {  # the arguments of update that are of the function, and those of its negative
+SIGNED: dict[str, Callable[[Any], Any]] = {  # arguments of the function -> those of its negative
     "value": operator.neg,
     "grad": _negated,
     "value_fn": _negated_values,
