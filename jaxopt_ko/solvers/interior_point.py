@@ -125,8 +125,8 @@ def interior_point(*, gtol: Hyper | None = None) -> GradientTransformation:
     init(params, value_fn=, equality=None, inequality=None, bounds=None, has_aux=False) and update(updates, state,
     params, the same arguments, tol=None). equality, inequality: params -> a tree of arrays. bounds = (lower, upper),
     each None, a number or a tree like params or its upper part; no function is evaluated outside, and where they are
-    equal x is held there. The first update moves the start inside the bounds. A rejected step is exactly zero; the updates
-    that come in are not read.
+    equal x is held there. The first update moves the start inside the bounds. A rejected step is exactly zero; the
+    updates that come in are not read.
 
     gtol: converged when the error (5) of the scaled problem is at most this; eps**0.5 by default; `tol` takes its
     place. The scale is such that no gradient at the start is larger than 100. No run succeeds where one of the
