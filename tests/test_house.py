@@ -148,7 +148,7 @@ def test_style_and_types(command):
     root = PACKAGE.parent
     if not (root / "pyproject.toml").exists():
         pytest.skip("the package is installed without its repository")
-    paths = [] if command == ["mypy"] else ["jaxopt_ko", "tests", "examples"]
+    paths = [] if command == ["mypy"] else ["jaxopt_ko", "tests", "examples", "docs"]
     done = subprocess.run(
         [sys.executable, "-m", *command, *paths], cwd=root, capture_output=True, text=True, check=False
     )

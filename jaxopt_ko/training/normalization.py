@@ -45,7 +45,7 @@ class BatchNormParams(NamedTuple):
 class BatchNormState(NamedTuple):
     """The running statistics, float32 or float64."""
 
-    count: jax.Array  # type: ignore[assignment]  # int32[]  t, batches that went into them
+    count: jax.Array  # int32[]  t, batches that went into them
     mean: jax.Array  # float[features]   E, of the batches' means, 0 at first
     var: jax.Array  # float[features]    V, of their variances, unbiased, 1 at first
 
