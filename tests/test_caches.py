@@ -56,7 +56,7 @@ def rule_of(big):
 
 def refresh_of(big):
     from jaxopt_ko.core.matrixwise import matrixwise
-    from jaxopt_ko.optimizers.muon import Mean
+    from jaxopt_ko.optimizers.matrix.orthogonalization import Mean
 
     rule = lambda G, M, h: (G * big[0], M)  # noqa: E731
     opt = matrixwise("mine", Mean, init=lambda shape, dtype: (jnp.zeros(shape, dtype),), rule=rule)

@@ -30,6 +30,7 @@ FLOORS = [  # a room, or a module of one that has floors of its own; what is low
     {"schedules", "projections", "tree_utils"},
     {"losses"},
     {"transforms", "training"},
+    {"optimizers.matrix.axes", "optimizers.matrix.roles", "optimizers.matrix.rest"},
     {"optimizers.matrix"},
     {"optimizers"},
     {"solvers.problem.objective", "solvers.problem.bounds", "solvers.problem.robust_losses"},
@@ -45,7 +46,7 @@ FLOORS = [  # a room, or a module of one that has floors of its own; what is low
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # siblings that others of their room stand on
-PIECES = {"optimizers.adam", "optimizers.muon", "losses.arrays"}
+PIECES = {"optimizers.adam", "losses.arrays"}
 
 
 def floor_of(name):

@@ -12,7 +12,7 @@ from jaxopt_ko.core import tree
 from jaxopt_ko.core.hyperparameters import as_state
 from jaxopt_ko.core.method import filter_kwargs, name_of, pair_of, with_parts
 from jaxopt_ko.core.tree_fields import is_any
-from jaxopt_ko.types import GradientTransformation, MaskedNode, Params, PyTree, State, Updates
+from jaxopt_ko.types import GradientTransformation, MaskedNode, MaskOrFn, Params, PyTree, State, Updates
 
 # ---- parts of a tree ------------------------------------------------------------------------------------
 
@@ -32,7 +32,7 @@ class PartitionState(NamedTuple):
 @errors.options
 def masked(
     inner: GradientTransformation,
-    mask: PyTree | Callable[[Params], PyTree],
+    mask: MaskOrFn,
     *,
     mask_compatible_extra_args: bool = False,
 ) -> GradientTransformation:
@@ -112,7 +112,7 @@ def labels_by_path(patterns: Mapping[str, Any], otherwise: Any = None) -> Callab
     return labels
 
 
-def labels_of_mask(name: str, mask: PyTree | Callable[[Params], PyTree], names: Mapping[bool, Hashable]) -> Any:
+def labels_of_mask(name: str, mask: MaskOrFn, names: Mapping[bool, Hashable]) -> Any:
     """A mask, as of `masked`, as a function that labels: names[True] where it is True."""
 
     def labels(params: Params) -> PyTree:

@@ -66,9 +66,10 @@ from jaxopt_ko.optimizers.lamb import lamb
 from jaxopt_ko.optimizers.lars import lars
 from jaxopt_ko.optimizers.lion import ScaleByLionState, lion, scale_by_lion
 from jaxopt_ko.optimizers.madgrad import MadgradState, madgrad, scale_by_madgrad
+from jaxopt_ko.optimizers.matrix.axes import MuonDimensionNumbers
 from jaxopt_ko.optimizers.matrix.roles import ROLES, roles_of
 from jaxopt_ko.optimizers.momo import MomoAdamState, MomoState, momo, momo_adam
-from jaxopt_ko.optimizers.muon import MuonDimensionNumbers, MuonState, muon, orthogonalize, scale_by_muon
+from jaxopt_ko.optimizers.muon import MuonState, muon, orthogonalize, scale_by_muon
 from jaxopt_ko.optimizers.noisy_sgd import noisy_sgd
 from jaxopt_ko.optimizers.novograd import ScaleByNovogradState, novograd, scale_by_novograd
 from jaxopt_ko.optimizers.optimistic import (

@@ -6,7 +6,6 @@ Algorithm 2.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -22,7 +21,7 @@ from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_choice
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, Updates
 
 
 class ScaleByBeliefState(NamedTuple):
@@ -149,7 +148,7 @@ def acprop(
     eps: Hyper = 1e-16,
     eps_root: Hyper = 1e-16,
     weight_decay: Hyper = 0.0,
-    mask: PyTree | Callable[[Params], PyTree] | None = None,
+    mask: MaskOrFn | None = None,
     *,
     centre: str = "previous",
     mu_dtype: DType | None = None,

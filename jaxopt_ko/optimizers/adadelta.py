@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from jax import Array
@@ -16,7 +15,7 @@ from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import NONNEGATIVE, UNIT
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, Updates
 
 
 class ScaleByAdaDeltaState(NamedTuple):
@@ -59,7 +58,7 @@ def adadelta(
     rho: Hyper = 0.9,
     eps: Hyper = 1e-6,
     weight_decay: Hyper = 0.0,
-    weight_decay_mask: PyTree | Callable[[Params], PyTree] | None = None,
+    weight_decay_mask: MaskOrFn | None = None,
     *,
     nu_dtype: DType | None = None,
 ) -> GradientTransformation:

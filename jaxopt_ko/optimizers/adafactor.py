@@ -23,7 +23,7 @@ from jaxopt_ko.transforms.clipping import clip_by_block_rms
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale, scale_by_learning_rate
 from jaxopt_ko.transforms.trust_ratio import scale_by_param_block_rms
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, PyTree, Updates
 
 
 class FactoredState(NamedTuple):
@@ -128,7 +128,7 @@ def adafactor(
     weight_decay_rate: Hyper | None = None,
     eps: Hyper = 1e-30,
     factored: bool = True,
-    weight_decay_mask: PyTree | Callable[[Params], PyTree] | None = None,
+    weight_decay_mask: MaskOrFn | None = None,
     *,
     nu_dtype: DType | None = None,
     stack_axes: PyTree = 0,

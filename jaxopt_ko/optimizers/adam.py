@@ -7,7 +7,6 @@ arXiv:1711.05101, Algorithm 2. NAdam: Dozat 2016, ICLR workshop, Algorithm 2.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -23,9 +22,7 @@ from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, UNIT
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, Updates
-
-Mask = PyTree | Callable[[Params], PyTree]
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, Updates
 
 
 class ScaleByAdamState(NamedTuple):
@@ -232,7 +229,7 @@ def adamw(
     eps_root: Hyper = 0.0,
     mu_dtype: DType | None = None,
     weight_decay: Hyper = 1e-4,
-    mask: Mask | None = None,
+    mask: MaskOrFn | None = None,
     *,
     nesterov: bool = False,
     bias_correction: bool = True,
@@ -275,7 +272,7 @@ def nadamw(
     eps_root: Hyper = 0.0,
     mu_dtype: DType | None = None,
     weight_decay: Hyper = 1e-4,
-    mask: Mask | None = None,
+    mask: MaskOrFn | None = None,
     *,
     nesterov: bool = True,
     momentum_decay: Hyper | None = None,
@@ -325,7 +322,7 @@ def adamaxw(
     b2: Hyper = 0.999,
     eps: Hyper = 1e-8,
     weight_decay: Hyper = 1e-4,
-    mask: Mask | None = None,
+    mask: MaskOrFn | None = None,
     *,
     mu_dtype: DType | None = None,
     nu_dtype: DType | None = None,

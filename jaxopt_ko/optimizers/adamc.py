@@ -12,9 +12,7 @@ from jaxopt_ko.core.method import recipe
 from jaxopt_ko.optimizers.adam import scale_by_adam
 from jaxopt_ko.transforms.decay import add_corrected_decayed_weights, add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree
-
-Mask = PyTree | Callable[[Params], PyTree]
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, Params, PyTree
 
 
 @recipe
@@ -26,10 +24,10 @@ def adamc(
     eps_root: Hyper = 0.0,
     mu_dtype: DType | None = None,
     weight_decay: Hyper = 1e-4,
-    mask: Mask | None = None,
+    mask: MaskOrFn | None = None,
     *,
     max_learning_rate: Hyper | None = None,
-    normalized: Mask | None = None,
+    normalized: MaskOrFn | None = None,
     nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """The step -lr (u + weight_decay c p), u of `scale_by_adam`: gradients do not grow as the schedule ends.
@@ -51,7 +49,7 @@ def adamc(
     return chain(rule, corrected, *plain, scale_by_learning_rate(learning_rate))
 
 
-def _both(mask: Mask | None, normalized: Mask, wanted: bool) -> Callable[[Params], PyTree]:
+def _both(mask: MaskOrFn | None, normalized: MaskOrFn, wanted: bool) -> Callable[[Params], PyTree]:
     """params -> where the mask holds and `normalized` is as wanted."""
 
     here = labels_of_mask("adamc", True if mask is None else mask, {True: True, False: False})

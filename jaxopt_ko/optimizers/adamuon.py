@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,11 +28,10 @@ from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
 from jaxopt_ko.linalg.matrix_functions import JORDAN, Coefficients
 from jaxopt_ko.optimizers.adam import adamw
-from jaxopt_ko.optimizers.matrix.rest import Mask, matrices_and_rest
-from jaxopt_ko.optimizers.muon import Direction, Matrices, Mean, MuonDimensionNumbers, labels_of, matrix_axes
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
-
-Numbers = MuonDimensionNumbers | PyTree | Callable[[Params], PyTree] | None
+from jaxopt_ko.optimizers.matrix.axes import Layout, Numbers
+from jaxopt_ko.optimizers.matrix.orthogonalization import Mean, MeanDirection, OrthogonalDirection, orthogonalization
+from jaxopt_ko.optimizers.matrix.rest import matrices_and_rest
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, Params, PyTree, State, Updates
 
 
 class ScaleByNorMuonState(NamedTuple):
@@ -87,12 +86,12 @@ def scale_by_normuon(
     Raises TreeError, when traced, for a leaf that is no matrix. Not for embeddings, heads, norms and biases.
     """
     name = "scale_by_normuon"
-    moment = _SecondMoment(name, weight_dimension_numbers, stack_axes, nu_dtype, of_neurons=True)
-    matrices = Matrices(
-        name, ns_coeffs, ns_steps, preconditioning, weight_dimension_numbers, stack_axes, compute_dtype, gram,
-        None, stack_sharding,
-    )  # fmt: skip
-    muon = Direction(name, "b1", b1, mu_dtype, nesterov, matrices)
+    layout = Layout(weight_dimension_numbers, stack_axes, stack_sharding)
+    moment = _SecondMoment(name, layout, nu_dtype, of_neurons=True)
+    direction = OrthogonalDirection(
+        name, orthogonalization(name, ns_coeffs, ns_steps, preconditioning, compute_dtype, gram), layout
+    )
+    muon = MeanDirection(name, "b1", b1, mu_dtype, nesterov, direction)
 
     def init(params: Params) -> State:
         return ScaleByNorMuonState(*muon.init(params), moment.init(params))
@@ -141,11 +140,11 @@ def scale_by_adamuon(
     Raises TreeError, when traced, for a leaf that is no matrix. Not for embeddings, heads, norms and biases.
     """
     name = "scale_by_adamuon"
-    moment = _SecondMoment(name, weight_dimension_numbers, stack_axes, nu_dtype, of_neurons=False)
-    matrices = Matrices(
-        name, ns_coeffs, ns_steps, preconditioning, weight_dimension_numbers, stack_axes, compute_dtype, gram,
-        None, stack_sharding,
-    )  # fmt: skip
+    layout = Layout(weight_dimension_numbers, stack_axes, stack_sharding)
+    moment = _SecondMoment(name, layout, nu_dtype, of_neurons=False)
+    direction = OrthogonalDirection(
+        name, orthogonalization(name, ns_coeffs, ns_steps, preconditioning, compute_dtype, gram), layout
+    )
 
     def init_leaf(p: Array) -> Memory:
         return (wide_like(p, 0, mu_dtype),)
@@ -164,7 +163,7 @@ def scale_by_adamuon(
         updates: Updates, state: ScaleByAdaMuonState, params: Params = None, *, h: Scalars
     ) -> tuple[Updates, State]:
         signs, (t, mu) = mean.update(updates, Mean(state.count, state.mu))
-        Q = matrices.direction(signs, (jnp.ones_like(h.eps),), [jax.tree.leaves(signs)], h.eps, when=t > 0)
+        Q = direction(signs, (jnp.ones_like(h.eps),), [jax.tree.leaves(signs)], h.eps, when=t > 0)
         u, nu = moment.update(Q, state.nu, h)
         return u, ScaleByAdaMuonState(t, mu, nu)
 
@@ -172,20 +171,19 @@ def scale_by_adamuon(
     return transform(name, init, update, state_type=ScaleByAdaMuonState, hypers=hypers)
 
 
-@with_parts("numbers", "stack_axes")
+@with_parts("layout")
 class _SecondMoment:
     """u = rms sqrt(m n) N / |N|, N = Q / (sqrt(v) + eps), v a mean of Q**2: of neurons, or of elements."""
 
-    def __init__(self, name: str, numbers: Any, stack_axes: PyTree, nu_dtype: DType | None, of_neurons: bool) -> None:
+    def __init__(self, name: str, layout: Layout, nu_dtype: DType | None, of_neurons: bool) -> None:
         errors.check_dtype(name, "nu_dtype", nu_dtype)
-        self.nu_dtype = nu_dtype
-        self.name, self.numbers, self.stack_axes, self.of_neurons = name, numbers, stack_axes, of_neurons
+        self.name, self.layout, self.nu_dtype, self.of_neurons = name, layout, nu_dtype, of_neurons
 
     def init(self, params: Params) -> Updates:
         leaves, treedef = tree.flatten(params)
         if not self.of_neurons:
             return treedef.unflatten([wide_like(p, 0, self.nu_dtype or _real(p)) for p in leaves])
-        axes = matrix_axes(self.name, params, self.numbers, self.stack_axes)
+        axes = self.layout.axes(self.name, params)
         return treedef.unflatten([
             jnp.zeros([1 if i in own.rows else size for i, size in enumerate(np.shape(p))],
                       self.nu_dtype or _real(p))
@@ -195,7 +193,7 @@ class _SecondMoment:
     def update(self, Q: Updates, nu: Updates, h: Scalars) -> tuple[Updates, Updates]:
         leaves, treedef = tree.flatten(Q, none_is_leaf=True)
         moments = tree.in_order(self.name, "state", nu, Q, treedef)
-        axes = iter(matrix_axes(self.name, Q, self.numbers, self.stack_axes))
+        axes = iter(self.layout.axes(self.name, Q))
         for i, (o, v) in enumerate(zip(leaves, moments, strict=True)):
             own = None if o is None else next(axes)
             if own is not None and o.size:
@@ -231,7 +229,7 @@ def normuon(
     b2: Hyper = 0.95,
     eps: Hyper = 1e-8,
     weight_decay: Hyper = 0.0,
-    weight_decay_mask: Mask | None = None,
+    weight_decay_mask: MaskOrFn | None = None,
     mu_dtype: DType | None = None,
     *,
     nu_dtype: DType | None = None,
@@ -256,7 +254,7 @@ def normuon(
         stack_sharding=stack_sharding,
     )  # fmt: skip
     rest = adamw(learning_rate, eps=eps, weight_decay=weight_decay) if rest is None else rest
-    labels = labels_of("normuon", weight_dimension_numbers, stack_axes)
+    labels = Layout(weight_dimension_numbers, stack_axes).labels("normuon")
     return matrices_and_rest(matrices, rest, labels, learning_rate, weight_decay, weight_decay_mask)
 
 
@@ -267,7 +265,7 @@ def adamuon(
     b2: Hyper = 0.95,
     eps: Hyper = 1e-8,
     weight_decay: Hyper = 0.0,
-    weight_decay_mask: Mask | None = None,
+    weight_decay_mask: MaskOrFn | None = None,
     mu_dtype: DType | None = None,
     *,
     nu_dtype: DType | None = None,
@@ -292,5 +290,5 @@ def adamuon(
         stack_sharding=stack_sharding,
     )  # fmt: skip
     rest = adamw(learning_rate, eps=eps, weight_decay=weight_decay) if rest is None else rest
-    labels = labels_of("adamuon", weight_dimension_numbers, stack_axes)
+    labels = Layout(weight_dimension_numbers, stack_axes).labels("adamuon")
     return matrices_and_rest(matrices, rest, labels, learning_rate, weight_decay, weight_decay_mask)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -17,7 +16,7 @@ from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, Updates
 
 
 class ScaleByAdanState(NamedTuple):
@@ -90,7 +89,7 @@ def adan(
     eps: Hyper = 1e-8,
     eps_root: Hyper = 1e-8,
     weight_decay: Hyper = 0.0,
-    mask: PyTree | Callable[[Params], PyTree] | None = None,
+    mask: MaskOrFn | None = None,
     *,
     mu_dtype: DType | None = None,
     nu_dtype: DType | None = None,

@@ -5,7 +5,6 @@ Simplified: Morwani, Vyas, Zhang & Kakade 2025, arXiv:2502.02431, Algorithm 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from jax import Array
@@ -20,7 +19,7 @@ from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_hyper
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, Updates
 
 
 class ScaleByAdemamixState(NamedTuple):
@@ -159,7 +158,7 @@ def ademamix(
     eps_root: Hyper = 0.0,
     mu_dtype: DType | None = None,
     weight_decay: Hyper = 0.0,
-    mask: PyTree | Callable[[Params], PyTree] | None = None,
+    mask: MaskOrFn | None = None,
     *,
     nu_dtype: DType | None = None,
 ) -> GradientTransformation:
@@ -181,7 +180,7 @@ def simplified_ademamix(
     eps: Hyper = 1e-8,
     eps_root: Hyper = 0.0,
     weight_decay: Hyper = 0.0,
-    mask: PyTree | Callable[[Params], PyTree] | None = None,
+    mask: MaskOrFn | None = None,
     *,
     mu_dtype: DType | None = None,
     nu_dtype: DType | None = None,

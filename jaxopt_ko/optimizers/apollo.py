@@ -22,8 +22,8 @@ from jaxopt_ko.core.stacking import matrix_labels
 from jaxopt_ko.errors import FINITE, FRACTION, NONNEGATIVE, Domain
 from jaxopt_ko.linalg.matrix_functions import product
 from jaxopt_ko.optimizers.adam import adamw
-from jaxopt_ko.optimizers.matrix.rest import Mask, matrices_and_rest
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, PyTree, Updates
+from jaxopt_ko.optimizers.matrix.rest import matrices_and_rest
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, PyTree, Updates
 
 SCALE_TYPES = ("channel", "tensor")
 KEEPS = ("long", "short")
@@ -137,7 +137,7 @@ def apollo(
     b2: Hyper = 0.999,
     eps: Hyper = 1e-6,
     weight_decay: Hyper = 0.0,
-    mask: Mask | None = None,
+    mask: MaskOrFn | None = None,
     *,
     scale_type: str = "channel",
     gamma: Hyper = 1.01,

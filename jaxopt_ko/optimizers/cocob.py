@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -17,9 +16,7 @@ from jaxopt_ko.core.tree import wide_copy, wide_like
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree, Updates
-
-Mask = PyTree | Callable[[Params], PyTree]
+from jaxopt_ko.types import GradientTransformation, Hyper, MaskOrFn, Params, Updates
 
 
 class COCOBState(NamedTuple):
@@ -63,7 +60,7 @@ def cocob(
     alpha: Hyper = 100.0,
     eps: Hyper = 1e-8,
     weight_decay: Hyper = 0.0,
-    mask: Mask | None = None,
+    mask: MaskOrFn | None = None,
 ) -> GradientTransformation:
     """The step of `scale_by_cocob` on gradients times learning_rate, weight decay added to them (L2). Needs params.
 

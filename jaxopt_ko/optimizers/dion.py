@@ -24,8 +24,8 @@ from jaxopt_ko.core.stacking import matrix_labels
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, Domain
 from jaxopt_ko.linalg.matrix_functions import QR_METHODS, orthonormal_columns, product
 from jaxopt_ko.optimizers.adam import adamw
-from jaxopt_ko.optimizers.matrix.rest import Mask, matrices_and_rest
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, PyTree, Updates
+from jaxopt_ko.optimizers.matrix.rest import matrices_and_rest
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, PyTree, Updates
 
 SIDES = ("long", "output", "input")
 PART = Domain(0.0, 1.0, "in (0, 1]", low_open=True, infinite=True)
@@ -128,7 +128,7 @@ def dion(
     mu: Hyper = 0.95,
     eps: Hyper = 1e-8,
     weight_decay: Hyper = 0.01,
-    mask: Mask | None = None,
+    mask: MaskOrFn | None = None,
     *,
     rank_multiple_of: int = 1,
     orthonormal_side: str = "long",

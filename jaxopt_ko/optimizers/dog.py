@@ -3,7 +3,6 @@ arXiv:2305.16284, Algorithm 1."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -21,9 +20,7 @@ from jaxopt_ko.core.treewise import Vector, treewise
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, check_choice, check_hyper, check_kind
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, Updates
-
-Mask = PyTree | Callable[[Params], PyTree]
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, Params, PyTree, Updates
 
 
 class DoGState(NamedTuple):
@@ -89,7 +86,7 @@ def dog(
     init_step: tuple[str, Hyper] = ("heuristic", 1e-6),
     eps: Hyper = 1e-8,
     weight_decay: Hyper | None = None,
-    mask: Mask | None = None,
+    mask: MaskOrFn | None = None,
 ) -> GradientTransformation:
     """The step -lr u of `scale_by_dog`, no learning rate to tune; weight decay is added to the gradient (L2).
 
@@ -127,7 +124,7 @@ def dowg(
     init_estim_sq_dist: Hyper | None = None,
     eps: Hyper = 1e-4,
     weight_decay: Hyper | None = None,
-    mask: Mask | None = None,
+    mask: MaskOrFn | None = None,
 ) -> GradientTransformation:
     """The step -lr u of `scale_by_dowg`, no learning rate to tune; weight decay is added to the gradient (L2).
 

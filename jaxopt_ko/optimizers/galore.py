@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +23,7 @@ from jaxopt_ko.errors import FINITE, check_choice, check_pair, check_size
 from jaxopt_ko.optimizers.adam import scale_by_adam
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree, State, Updates
+from jaxopt_ko.types import GradientTransformation, Hyper, MaskOrFn, Params, PyTree, State, Updates
 
 KEEPS = ("short", "long")
 
@@ -213,7 +213,7 @@ def galore(
     scale: Hyper = 1.0,
     base_optimizer: GradientTransformation | None = None,
     weight_decay: Hyper = 0.0,
-    mask: PyTree | Callable[[Params], PyTree] | None = None,
+    mask: MaskOrFn | None = None,
     weight_dimension_numbers: Any = None,
     *,
     keeps: str = "short",

@@ -22,8 +22,8 @@ from jaxopt_ko.core.stacking import matrix_labels
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
 from jaxopt_ko.linalg.matrix_functions import eigenvectors, orthonormal, product, rotated
 from jaxopt_ko.optimizers.adam import adamw
-from jaxopt_ko.optimizers.matrix.rest import Mask, matrices_and_rest
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, PyTree, Updates
+from jaxopt_ko.optimizers.matrix.rest import matrices_and_rest
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, PyTree, Updates
 
 
 class ScaleByKlShampooState(NamedTuple):
@@ -194,7 +194,7 @@ def kl_shampoo(
     b2: Hyper = 0.98,
     eps: Hyper = 1e-8,
     weight_decay: Hyper = 1e-2,
-    mask: Mask | None = None,
+    mask: MaskOrFn | None = None,
     precondition_frequency: int = 10,
     init_factor: Hyper = 0.1,
     max_clamp_value: int | None = 4000,
@@ -222,7 +222,7 @@ def kl_soap(
     eps: Hyper = 1e-8,
     shampoo_beta: Hyper | None = None,
     weight_decay: Hyper = 1e-2,
-    mask: Mask | None = None,
+    mask: MaskOrFn | None = None,
     precondition_frequency: int = 10,
     init_factor: Hyper = 0.1,
     max_clamp_value: int | None = 4000,
@@ -245,7 +245,7 @@ def kl_soap(
 
 def _recipe(
     name: str, rule: GradientTransformation, learning_rate: Hyper, b1: Hyper, b2: Hyper, eps: Hyper,
-    weight_decay: Hyper, mask: Mask | None, rest: GradientTransformation | None, stack_axes: PyTree,
+    weight_decay: Hyper, mask: MaskOrFn | None, rest: GradientTransformation | None, stack_axes: PyTree,
 ) -> GradientTransformation:  # fmt: skip
     rest = adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay) if rest is None else rest
     labels = matrix_labels(name, stack_axes)

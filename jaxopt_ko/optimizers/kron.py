@@ -24,9 +24,9 @@ from jaxopt_ko.core.stacking import matrix_labels
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE, UNIT
 from jaxopt_ko.linalg.matrix_functions import frobenius, product, times_inverse
 from jaxopt_ko.optimizers.adam import adamw
-from jaxopt_ko.optimizers.matrix.rest import Mask, matrices_and_rest
+from jaxopt_ko.optimizers.matrix.rest import matrices_and_rest
 from jaxopt_ko.schedules import exponential_decay
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, PyTree, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, PyTree, Updates
 
 MODES = ("none", "smart_one_diag", "one_diag", "all_diag")
 PROBABILITY = exponential_decay(1.0, 1000, math.exp(-1), 500, end_value=0.03)  # 1 for 500 steps, 0.03 from 4000 on
@@ -205,7 +205,7 @@ def psgd_kron(
     learning_rate: Hyper = 3e-4,
     b1: Hyper = 0.9,
     weight_decay: Hyper = 0.0,
-    mask: Mask | None = None,
+    mask: MaskOrFn | None = None,
     preconditioner_update_probability: Hyper | None = None,
     max_size_triangular: int = 8192,
     min_ndim_triangular: int = 2,

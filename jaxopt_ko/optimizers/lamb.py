@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.optimizers.adam import scale_by_adam
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.transforms.trust_ratio import scale_by_trust_ratio
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, PyTree
 
 
 @recipe
@@ -21,7 +19,7 @@ def lamb(
     eps: Hyper = 1e-6,
     eps_root: Hyper = 0.0,
     weight_decay: Hyper = 0.0,
-    mask: PyTree | Callable[[Params], PyTree] | None = None,
+    mask: MaskOrFn | None = None,
     *,
     mu_dtype: DType | None = None,
     nu_dtype: DType | None = None,

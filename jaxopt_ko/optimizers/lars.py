@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax.numpy as jnp
 from jax import Array
 
@@ -18,9 +16,8 @@ from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.momentum import trace
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.transforms.trust_ratio import scale_by_trust_ratio
-from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, Params, PyTree
+from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, MaskOrFn, PyTree
 
-Mask = PyTree | Callable[[Params], PyTree]
 NORMS = ("joint", "separate")
 
 
@@ -28,10 +25,10 @@ NORMS = ("joint", "separate")
 def lars(
     learning_rate: Hyper,
     weight_decay: Hyper = 0.0,
-    weight_decay_mask: Mask = True,
+    weight_decay_mask: MaskOrFn = True,
     trust_coefficient: Hyper = 0.001,
     eps: Hyper = 0.0,
-    trust_ratio_mask: Mask = True,
+    trust_ratio_mask: MaskOrFn = True,
     momentum: Hyper = 0.9,
     nesterov: bool = False,
     *,

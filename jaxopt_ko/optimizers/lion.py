@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -17,7 +16,7 @@ from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import POSITIVE, UNIT, check_choice
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, Updates
 
 MODES = ("hard", "smooth", "refined")
 
@@ -76,7 +75,7 @@ def lion(
     b2: Hyper = 0.99,
     mu_dtype: DType | None = None,
     weight_decay: Hyper = 1e-3,
-    mask: PyTree | Callable[[Params], PyTree] | None = None,
+    mask: MaskOrFn | None = None,
     *,
     mode: str = "hard",
     smooth_beta: Hyper | None = None,

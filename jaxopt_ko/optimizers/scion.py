@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,13 +26,13 @@ from jaxopt_ko.core.stacking import MatrixAxes
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
 from jaxopt_ko.linalg.matrix_functions import JORDAN, Coefficients
-from jaxopt_ko.optimizers.muon import Matrices, MuonDimensionNumbers, matrix_axes
+from jaxopt_ko.optimizers.matrix.axes import Layout, Numbers
+from jaxopt_ko.optimizers.matrix.orthogonalization import OrthogonalDirection, orthogonalization
 from jaxopt_ko.transforms.averaging import ema
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.types import DType, EmptyState, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
-Numbers = MuonDimensionNumbers | PyTree | Callable[[Params], PyTree] | None
 SCALES: dict[str, Callable[[int, int], float]] = {  # s(fan_in, fan_out) of each norm
     "spectral": lambda fan_in, fan_out: math.sqrt(fan_out / fan_in),
     "column": lambda fan_in, fan_out: math.sqrt(fan_out),
@@ -79,19 +78,17 @@ def scale_by_lmo(
     errors.check_choice(name, "norm", norm, NORMS)
     hypers = {"radius": (radius, POSITIVE), "eps": (eps, NONNEGATIVE)}
     scale_of = shape_scale or SCALES[norm]
-    matrices = Matrices(
-        name, ns_coeffs, ns_steps, "frobenius", weight_dimension_numbers, stack_axes, compute_dtype, None, None,
-        stack_sharding,
-    )  # fmt: skip
+    layout = Layout(weight_dimension_numbers, stack_axes, stack_sharding)
+    how = orthogonalization(name, ns_coeffs, ns_steps, compute_dtype=compute_dtype)
+    direction = OrthogonalDirection(name, how, layout)
 
     def update(updates: Updates, state: EmptyState, params: Params = None, *, h: Scalars) -> tuple[Updates, State]:
         treedef = tree.structure(updates)
-        axes = (_any_axes if norm in ("sign", "rms") else matrix_axes)(
-            name, updates, weight_dimension_numbers, stack_axes
-        )
+        any_shape = norm in ("sign", "rms") and weight_dimension_numbers is None
+        axes = _any_axes(name, updates, stack_axes) if any_shape else layout.axes(name, updates)
         if norm == "spectral":
             one = jnp.ones_like(h.eps)
-            updates = matrices.direction(updates, (one,), [jax.tree.leaves(updates)], h.eps, when=one > 0)
+            updates = direction(updates, (one,), [jax.tree.leaves(updates)], h.eps, when=one > 0)
         steps = [
             _stepped(g, h.radius, h.eps, s=scale_of(*own.shape(np.shape(g))[1:]), norm=norm, axes=own)
             if np.size(g)
@@ -103,10 +100,8 @@ def scale_by_lmo(
     return transform(name, init_empty_state, update, state_type=EmptyState, hypers=hypers)
 
 
-def _any_axes(name: str, updates: Updates, numbers: Any, stack_axes: PyTree) -> list[MatrixAxes]:
+def _any_axes(name: str, updates: Updates, stack_axes: PyTree) -> list[MatrixAxes]:
     """The last axis behind the stacks as columns, all before it as rows."""
-    if numbers is not None:
-        return matrix_axes(name, updates, numbers, stack_axes)
     counts = tree.stacks(name, stack_axes, updates)
     behind = [tuple(range(count, np.ndim(g))) for g, count in zip(jax.tree.leaves(updates), counts, strict=True)]
     return [MatrixAxes(own[:-1], own[-1:]) for own in behind]

@@ -21,9 +21,9 @@ from jaxopt_ko.core.stacking import matrix_labels
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
 from jaxopt_ko.linalg.matrix_functions import frobenius, inverse_root, product
 from jaxopt_ko.optimizers.adam import adamw
-from jaxopt_ko.optimizers.matrix.rest import Mask, matrices_and_rest
+from jaxopt_ko.optimizers.matrix.rest import matrices_and_rest
 from jaxopt_ko.transforms.momentum import trace
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, PyTree, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, PyTree, Updates
 
 GRAFTS = ("none", "sgd", "adagrad", "rmsprop")
 
@@ -148,7 +148,7 @@ def shampoo(
     b2: Hyper | None = 0.999,
     eps: Hyper = 1e-8,
     weight_decay: Hyper = 0.0,
-    mask: Mask | None = None,
+    mask: MaskOrFn | None = None,
     exponent: Hyper = 0.25,
     graft: str = "rmsprop",
     precondition_frequency: int = 10,

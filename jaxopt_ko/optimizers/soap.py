@@ -18,8 +18,8 @@ from jaxopt_ko.core.stacking import matrix_labels
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.linalg.matrix_functions import eigenvectors, orthonormal, product, rotated
 from jaxopt_ko.optimizers.adam import adamw
-from jaxopt_ko.optimizers.matrix.rest import Mask, matrices_and_rest
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, PyTree, Updates
+from jaxopt_ko.optimizers.matrix.rest import matrices_and_rest
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, PyTree, Updates
 
 
 class ScaleBySoapState(NamedTuple):
@@ -128,7 +128,7 @@ def soap(
     eps: Hyper = 1e-8,
     shampoo_beta: Hyper | None = None,
     weight_decay: Hyper = 1e-2,
-    mask: Mask | None = None,
+    mask: MaskOrFn | None = None,
     precondition_frequency: int = 10,
     max_precondition_dim: int = 10000,
     *,

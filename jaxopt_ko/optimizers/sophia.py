@@ -20,7 +20,7 @@ from jaxopt_ko.errors import FRACTION, NONNEGATIVE, THRESHOLD, check_dtype, chec
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.hutchinson import hutchinson_estimator_diag_hessian
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, Params, State, Updates
 
 HUTCHINSON = hutchinson_estimator_diag_hessian()
 
@@ -116,7 +116,7 @@ def sophia(
     b2: Hyper = 0.99,
     eps: Hyper = 1e-8,
     weight_decay: Hyper = 1e-4,
-    weight_decay_mask: PyTree | Callable[[Params], PyTree] | None = None,
+    weight_decay_mask: MaskOrFn | None = None,
     gamma: Hyper = 0.01,
     clip_threshold: Hyper | None = 1.0,
     update_interval: int = 10,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -24,9 +23,7 @@ from jaxopt_ko.linalg.matrix_functions import eigenvectors, product, rotated
 from jaxopt_ko.transforms.averaging import average_params, ema
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale, scale_by_learning_rate
-from jaxopt_ko.types import DType, EmptyState, GradientTransformation, Hyper, Params, PyTree, State, Updates
-
-Mask = PyTree | Callable[[Params], PyTree]
+from jaxopt_ko.types import DType, EmptyState, GradientTransformation, Hyper, MaskOrFn, PyTree, State, Updates
 
 
 class ScaleBySplusState(NamedTuple):
@@ -119,7 +116,7 @@ def splus(
     inverse_every: int = 100,
     nonstandard_constant: Hyper = 1e-3,
     weight_decay: Hyper = 1e-2,
-    mask: Mask | None = None,
+    mask: MaskOrFn | None = None,
     max_dim: int = 10000,
     *,
     rest: GradientTransformation | None = None,

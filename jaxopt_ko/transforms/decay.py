@@ -5,7 +5,6 @@ Cautious: Chen et al. 2025, arXiv:2510.12402, Algorithm 1. Corrected for the sch
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -16,7 +15,7 @@ from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import leafwise
 from jaxopt_ko.core.numerics import inner
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, check_hyper, missing_argument
-from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, Params, PyTree
+from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, MaskOrFn
 
 
 class WeightDecaySchedule(NamedTuple):
@@ -25,9 +24,7 @@ class WeightDecaySchedule(NamedTuple):
     count: Array  # int32[]  steps taken, at which the schedule is read
 
 
-def add_decayed_weights(
-    weight_decay: Hyper = 0.0, mask: PyTree | Callable[[Params], PyTree] | None = None
-) -> GradientTransformation:
+def add_decayed_weights(weight_decay: Hyper = 0.0, mask: MaskOrFn | None = None) -> GradientTransformation:
     """u = g + weight_decay p; with a mask (see `masked`), only where it is True. Needs params, unless weight_decay is
     the number 0, the default: then u = g.
 
@@ -46,9 +43,7 @@ def add_decayed_weights(
     return decay if mask is None else masked(decay, mask)
 
 
-def add_cautious_decayed_weights(
-    weight_decay: Hyper = 0.0, mask: PyTree | Callable[[Params], PyTree] | None = None
-) -> GradientTransformation:
+def add_cautious_decayed_weights(weight_decay: Hyper = 0.0, mask: MaskOrFn | None = None) -> GradientTransformation:
     """u = g + weight_decay [g p >= 0] p: decay only where the step shortens the parameter anyway. Needs params.
 
     g is the direction, before its learning rate: put it where `add_decayed_weights` stands, with the same weight_decay.
@@ -71,7 +66,7 @@ def add_corrected_decayed_weights(
     weight_decay: Hyper,
     learning_rate: Hyper,
     max_learning_rate: Hyper | None = None,
-    mask: PyTree | Callable[[Params], PyTree] | None = None,
+    mask: MaskOrFn | None = None,
 ) -> GradientTransformation:
     """u = g + weight_decay (learning_rate / max_learning_rate) p, for layers whose scale a normalization undoes.
 

@@ -8,9 +8,7 @@ from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.compose.groups import partition
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree
-
-Mask = PyTree | Callable[[Params], PyTree]
+from jaxopt_ko.types import GradientTransformation, Hyper, MaskOrFn, Params, PyTree
 
 
 def matrices_and_rest(
@@ -19,7 +17,7 @@ def matrices_and_rest(
     labels: Callable[[Params], PyTree],
     learning_rate: Hyper,
     weight_decay: Hyper,
-    mask: Mask | None,
+    mask: MaskOrFn | None,
     names: tuple[str, str] = ("matrix", "rest"),
     between: Sequence[GradientTransformation] = (),
 ) -> GradientTransformation:

@@ -1,0 +1,162 @@
+"""The orthogonal matrices nearest to those of a tree, or of its mean: what Muon and its kin are made of."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxopt_ko import errors
+from jaxopt_ko.core import stacking, tree
+from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.leafwise import Memory, Step, leafwise
+from jaxopt_ko.core.method import with_parts
+from jaxopt_ko.core.numerics import inner, or_one, real_dtype
+from jaxopt_ko.core.tree import wide_like
+from jaxopt_ko.errors import FRACTION
+from jaxopt_ko.linalg.matrix_functions import PRECONDITIONINGS, PRESETS, Coefficients, orthogonalized
+from jaxopt_ko.optimizers.matrix.axes import Layout
+from jaxopt_ko.types import DType, Hyper, Params, Updates
+
+
+class Orthogonalization(NamedTuple):
+    """How a matrix is made orthogonal: options that travel together, and make two calls one compiled program."""
+
+    coefficients: tuple[Coefficients, ...]  # a, b, c of each step of Newton-Schulz
+    preconditioning: str = "frobenius"  # of `matrices.orthogonalized`, as are compute_dtype and gram
+    compute_dtype: DType | None = None
+    gram: bool | None = None
+    adaptive: bool = False  # u <x, u> in the place of u
+
+
+def orthogonalization(
+    name: str,
+    ns_coeffs: Coefficients | Sequence[Coefficients] | str,
+    ns_steps: int,
+    preconditioning: str = "frobenius",
+    compute_dtype: DType | None = None,
+    gram: bool | None = None,
+    adaptive: bool = False,
+) -> Orthogonalization:
+    """The options of a public signature, checked. ns_coeffs: for every step, for each one, or the name of a preset."""
+    schedule = _schedule(name, ns_coeffs, ns_steps)
+    errors.check_choice(name, "preconditioning", preconditioning, PRECONDITIONINGS)
+    errors.check_dtype(name, "compute_dtype", compute_dtype)
+    return Orthogonalization(schedule, preconditioning, compute_dtype, gram, adaptive)
+
+
+def _schedule(name: str, ns_coeffs: Any, ns_steps: int) -> tuple[Coefficients, ...]:
+    """The coefficients of every step."""
+    errors.check_size(name, "ns_steps", ns_steps)
+    if isinstance(ns_coeffs, str):
+        errors.check_choice(name, "ns_coeffs", ns_coeffs, tuple(PRESETS))
+        return PRESETS[ns_coeffs](ns_steps)
+    table = np.asarray(errors.check_coefficients(name, "ns_coeffs", ns_coeffs), float)
+    rows = table.tolist() if table.ndim == 2 else [table.tolist()] * ns_steps
+    return tuple((a, b, c) for a, b, c in rows)
+
+
+@with_parts("layout", "scale_of")
+class OrthogonalDirection:
+    """s U V' of all matrices X = U S V' of a tree, s a function of (fan_in, fan_out)."""
+
+    def __init__(
+        self, name: str, how: Orthogonalization, layout: Layout,
+        shape_scale: Callable[[int, int], float] | None = None,
+    ) -> None:  # fmt: skip
+        self.name, self.how, self.layout = name, how, layout
+        self.scale_of = shape_scale or (lambda fan_in, fan_out: 1.0)
+
+    def __call__(
+        self, updates: Updates, weights: tuple[Array, ...], terms: Sequence[list[Array]], eps: Array, when: Array
+    ) -> Updates:
+        """s U V' of the weighted sum of the terms, leaf by leaf; zeros where not `when`."""
+        leaves, treedef = tree.flatten(updates)
+        axes, sharding = self.layout.axes(self.name, updates), self.layout.sharding
+        of_stack = functools.partial(_orthogonalized, weights, eps, how=self.how, sharding=sharding)
+        u = stacking.on_stacks(of_stack, axes, *terms, when=when, whole=sharding is not None)
+        s = [self.scale_of(*own.shape(x.shape)[1:]) if x.size else 1 for x, own in zip(leaves, axes, strict=True)]
+        return treedef.unflatten([
+            (x if k == 1 else k * x).astype(g.dtype) for x, k, g in zip(u, s, leaves, strict=True)
+        ])  # fmt: skip
+
+
+@functools.partial(jax.jit, static_argnames=("how", "sharding"))
+def _orthogonalized(
+    weights: tuple[Array, ...],  # float[]     of m_t and g in m_hat
+    eps: Array,  # float[]
+    *terms: Array,  # [N, m, n]  m_t and g
+    how: Orthogonalization,
+    sharding: jax.sharding.Sharding | None,
+) -> Array:
+    wide = tree.compute_dtype(*(x.dtype for x in terms))
+    real = real_dtype(wide)
+    parts = [(w.astype(real), x.astype(wide)) for w, x in zip(weights, terms, strict=True)]
+    most: Array = sum(w * jnp.max(jnp.abs(x), axis=(1, 2), keepdims=True, initial=0) for w, x in parts)
+    # What is squared neither overflows nor vanishes; nothing depends on the unit.
+    unit = jax.lax.stop_gradient(or_one(most))
+    x: Array = sum(w / unit * x for w, x in parts)
+    if sharding is not None:  # one exchange, and each device has matrices of its own
+        x = jax.lax.with_sharding_constraint(x, sharding)  # type: ignore[no-untyped-call]
+    u = orthogonalized(
+        x,
+        how.coefficients,
+        eps=eps.astype(real) / unit,
+        preconditioning=how.preconditioning,
+        compute_dtype=how.compute_dtype,
+        gram=how.gram,
+    ).astype(wide)
+    return unit * u * jnp.sum(inner(x, u), axis=(1, 2), keepdims=True) if how.adaptive else u
+
+
+# ---- of a mean gradient ---------------------------------------------------------------------------------
+
+
+class Mean(NamedTuple):
+    """What Muon and its kin keep of a mean, as the state of a leafwise rule."""
+
+    count: Array  # int32[]           t, steps taken
+    mu: Updates  # like params, f32+  m_t, mean of g
+
+
+@with_parts("mean", "direction")
+class MeanDirection:
+    """m_t = beta m + (1 - beta) g, and the orthogonal direction of m_hat: Muon's rule as a part of other methods.
+
+    The decay, by the name that a method gives it, and eps are among the hyperparameters h of each step.
+    """
+
+    def __init__(
+        self, name: str, decay: str, beta: Hyper, mu_dtype: DType | None, nesterov: bool,
+        direction: OrthogonalDirection,
+    ) -> None:  # fmt: skip
+        def init(p: Array) -> Memory:
+            return (wide_like(p, 0, mu_dtype),)
+
+        def rule(g: Array, p: Array, m: Array, h: Scalars) -> Step:
+            return g, h.beta * m + (1 - h.beta) * g
+
+        self.decay, self.nesterov, self.direction = decay, nesterov, direction
+        beta = errors.check_hyper(name, decay, beta, FRACTION)
+        dtypes = {"mu_dtype": mu_dtype}
+        self.mean = leafwise(name, Mean, init=init, rule=rule, hypers={"beta": (beta, FRACTION)}, dtypes=dtypes)
+
+    def init(self, params: Params) -> Mean:
+        """m_0."""
+        mean: Mean = self.mean.init(params)
+        return mean
+
+    def step(self, updates: Updates, mean: Mean, h: Scalars) -> tuple[Updates, Mean]:
+        """u and m_t."""
+        _, mean = self.mean.update(updates, mean)
+        b, c = getattr(h, self.decay), h.gathered(self.decay)
+        weights = (b / h.gathered_next(self.decay), (1 - b) / c) if self.nesterov else (1 / c,)
+        both = zip(*(tree.flatten(x, none_is_leaf=True)[0] for x in (mean.mu, updates)), strict=True)
+        mu = [m for m, g in both if g is not None]
+        terms = [mu, jax.tree.leaves(updates)] if self.nesterov else [mu]
+        return self.direction(updates, weights, terms, h.eps, when=mean.count > 0), mean
