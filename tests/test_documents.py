@@ -1,12 +1,129 @@
 """What the documents for contributors say is so: CONTRIBUTING.md, CHANGELOG.md, .git-blame-ignore-revs."""
 
+import ast
+import fnmatch
+import importlib
 import pathlib
 import re
 import subprocess
 
 import pytest
+from test_house import FLOORS, PACKAGE, modules
+
+import jaxopt_ko as jo
 
 ROOT = pathlib.Path(__file__).parents[1]
+CONTRIBUTING, CHANGELOG = (
+    (ROOT / name).read_text(encoding="utf-8") for name in ("CONTRIBUTING.md", "CHANGELOG.md")
+)  # fmt: skip
+
+
+def table(text, *head):
+    """The rows of the table with this head."""
+    _, _, rest = text.partition(f"| {' | '.join(head)} |\n")
+    assert rest, head
+    lines = re.match(r"(?:\|.*\n)+", rest).group(0).splitlines()[1:]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+def quoted(text):
+    return re.findall(r"`([^`\n]+)`", text)
+
+
+# ---- CONTRIBUTING.md ------------------------------------------------------------------------------------
+
+
+def test_the_map_has_every_room_in_the_order_of_the_floors():
+    rooms = [quoted(row[0])[0] for row in table(CONTRIBUTING, "room", "what is in it", "go there to")]
+    assert set(rooms) == {name.partition(".")[0] for name, _ in modules()}
+    floors = [max(i for i, names in enumerate(FLOORS) for name in names if name.split(".")[0] == r) for r in rooms]
+    assert floors == sorted(floors)
+    picture = re.search(r"```\n(.*?)```", CONTRIBUTING, re.DOTALL).group(1)
+    assert set(re.findall(r"\w+", " ".join(line[:44] for line in picture.splitlines()))) >= set(rooms)
+
+
+def interface():
+    """The names that may be used in a page, as the table has them: (module, name)."""
+    for module, names in table(CONTRIBUTING, "from", "names"):
+        for name in quoted(names):
+            if not name.startswith("jaxopt_ko"):
+                yield quoted(module)[0], name
+
+
+def test_what_is_offered_to_contributors_is_there():
+    for module, name in interface():
+        assert hasattr(importlib.import_module(module), name), (module, name)
+
+
+def test_skeletons_use_no_more_than_what_is_offered():
+    offered = set(interface()) | {("jaxopt_ko", "errors"), ("jaxopt_ko.core", "tree")}
+    for path in (ROOT / "docs" / "skeletons").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("jaxopt_ko"):
+                assert {(node.module, alias.name) for alias in node.names} <= offered, path
+
+
+def test_the_message_that_is_shown_is_raised():
+    with pytest.raises(jo.errors.HyperparameterError) as error:
+        jo.adam(0.1, b1=1.5)
+    assert f"  {error.value}\n" in CONTRIBUTING
+
+
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "CHANGELOG.md"])
+def test_paths_that_are_named_are_there(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    paths = {word.partition("::")[0] for word in quoted(text) if re.fullmatch(r"[\w.*-]+(/[\w.*-]*)+", word)}
+    paths |= set(re.findall(r"\]\(([\w./-]+)[#)]", text))
+    assert paths
+    for path in paths:
+        made_up = re.search("NAME|VERSION", path) or not (ROOT / path.partition("/")[0]).exists()
+        assert made_up or list(ROOT.glob(path)), path
+
+
+# ---- CHANGELOG.md ---------------------------------------------------------------------------------------
+
+
+def unreleased():
+    return re.search(r"^## \[Unreleased\]\n(.*?)^## ", CHANGELOG, re.DOTALL | re.MULTILINE).group(1)
+
+
+def test_every_signature_that_changed_since_the_release_is_accounted_for():
+    """Its name stands in backticks, or a pattern that it matches."""
+    before, now = (
+        set((ROOT / "tests" / "data" / f"{name}.txt").read_text(encoding="utf-8").splitlines())
+        for name in (f"signatures-{jo.__version__}", "signatures")
+    )
+    changed = {re.match(r"[\w.]+", line).group(0) for line in before ^ now}
+    patterns = [re.sub(r"\(.*", "", pattern) for pattern in quoted(unreleased())]
+    assert not [name for name in sorted(changed) if not any(fnmatch.fnmatch(name, p) for p in patterns)]
+
+
+def test_modules_that_moved_are_where_the_table_says():
+    for old, new in table(CHANGELOG, "0.1.0", "now"):
+        room, *others = quoted(old)
+        home = quoted(new)
+        for name in (room, *(f"{room.rpartition('.')[0]}.{other}" for other in others)):
+            path = name.removeprefix("jaxopt_ko.").replace(".", "/")
+            assert not (PACKAGE / f"{path}.py").exists(), name
+            for module in home:
+                importlib.import_module(f"{module}.{name.rpartition('.')[2]}" if "the same" in new else module)
+
+
+def test_names_that_changed_are_where_the_table_says():
+    for _, new in table(CHANGELOG, "name in 0.1.0", "name now"):
+        module, _, name = quoted(new)[0].rpartition(".")
+        assert hasattr(importlib.import_module(module), name), new
+
+
+def test_public_paths_are_imported_as_before():
+    """Those that the changelog promises."""
+    (said,) = re.findall(r"All public paths are as they were: (.*?) are imported", unreleased())
+    for path in quoted(said):
+        room = path.removeprefix("jaxopt_ko.")
+        assert importlib.import_module(f"jaxopt_ko.{room}") is getattr(jo, room)
+
+
+# ---- .git-blame-ignore-revs -----------------------------------------------------------------------------
 
 
 def git(*arguments):
