@@ -498,7 +498,7 @@ def leafwise(
     dtypes: arguments that name the dtype of some memory, to be checked now.
     stack_axes: how many leading axes of a leaf count leaves of one shape, as for a scan over layers: an integer, or
         integers in a prefix of the params' tree. init and rule see one of those leaves.
-    debiased, counts, alone: as of `hypers.Clock`, what schedules need.
+    debiased, counts, alone: as of `hyperparameters.Clock`, what schedules need.
     beside: leaves that cannot be trained, integers and PRNG keys, are left out: it stands beside an optimizer, which
         says whether it minds.
     squares: the fields that hold lengths or squares: real numbers, which the rule gets as such, also where they are

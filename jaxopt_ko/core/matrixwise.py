@@ -1,6 +1,6 @@
 """Transformations from a rule for a stack of matrices: checks, stacking and intervals, once.
 
-`matrixwise` is to matrices what `lift.leafwise` is to arrays. Leaves of one shape are one stack, and the rule is
+`matrixwise` is to matrices what `leafwise` is to arrays. Leaves of one shape are one stack, and the rule is
 called once for each.
 """
 
@@ -52,7 +52,7 @@ def matrixwise(
     interval: (what the method calls k, k).
         Where `shared` makes a float[] `every`, the steps from one to the next, in the place of k, and the state has the
         scalar `since`, int32[], which is 0 whenever it is the first stack's turn, the others follow within that time.
-    hypers, scalars, shared, dtypes, debiased, skipped: as of `lift.leafwise`; `shared` may make keys, too.
+    hypers, scalars, shared, dtypes, debiased, skipped: as of `leafwise`; `shared` may make keys, too.
     stack_axes: how many leading axes of a leaf are stacks; an integer, or a prefix of integers.
     real: complex matrices are refused.
 

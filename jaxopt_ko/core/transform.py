@@ -41,10 +41,10 @@ def transform(
     name: how errors call it.
     init(params) -> state;  update(updates, state, params=None, **extra_args) -> (updates, state). `update` gets
     those extra arguments that its signature takes.
-    state_type: the class of the state, if another is to be refused; what fits it is taken (`hypers.as_state`).
+    state_type: the class of the state, if another is to be refused; what fits it is taken (`hyperparameters.as_state`).
     hypers: name -> (number, array or schedule; its domain), checked now; `update` gets them as h=, with h.name at each
     step, h.t, the step's number, and h.gathered(name), what bias correction divides by.
-    own: the field of the state that counts its steps, if it has it. debiased, skipped, counts: as of `hypers.Clock`.
+    own: the field of the state that counts its steps, if it has it. debiased, skipped, counts: as of `Clock`.
     needs_params: params must be given, and be like the gradients; else they are passed on as they are.
     solver: does the state have `info`, which says how it stands?
     any_leaf: integers, PRNG keys and the like may be among the leaves: an inner transformation says whether it minds.

@@ -1,6 +1,6 @@
 """Transformations from a rule for all leaves at once, written as one for vectors: inner products, norms, estimates.
 
-`treewise` is to whole trees what `lift.leafwise` is to single arrays.
+`treewise` is to whole trees what `leafwise` is to single arrays.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def treewise(
     rule(g, p, s, h) -> (step, what is new in the state, by field); s.name is a Vector or a scalar, h.t = 1, 2, …
     scalars: field -> its start, a number, a truth value or a function of the parameters; in float32 at least.
     value: the rule gets the loss, too, as `value`: MissingArgumentError where update is not given one.
-    hypers, dtypes, debiased, counts, squares, real: as of `lift.leafwise`.
+    hypers, dtypes, debiased, counts, squares, real: as of `leafwise`.
     """
     for key, dtype in (dtypes or {}).items():
         errors.check_dtype(name, key, dtype)

@@ -77,7 +77,7 @@ def matrix_inverse_pth_root(
     """((A + ridge_epsilon lambda I)**(-1/p), largest |X**p (A + …) - I|), lambda A's largest eigenvalue.
 
     matrix: float[n, n], symmetric positive semidefinite; p = 1, 2, 3, … By coupled Newton steps,
-    `matrices.inverse_root`; optax takes p = 1, 2, 4, 8 alone. The other arguments are taken for optax's sake:
+    `matrix_functions.inverse_root`; optax takes p = 1, 2, 4, 8 alone. The other arguments are taken for optax's sake:
     the steps end where rounding ends them.
     """
     errors.check_size("matrix_inverse_pth_root", "p", p)
