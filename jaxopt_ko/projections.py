@@ -16,9 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko import errors
 from jaxopt_ko.core import tree as trees
+from jaxopt_ko.core.checks import check_same_trees, is_complex_leaf, structure_mismatch
 from jaxopt_ko.core.numerics import is_complex, largest, norm, zero_count
+from jaxopt_ko.errors import TreeError, describe, path_of, say
 from jaxopt_ko.types import PyTree
 
 MOST_STEPS = 200  # to the nearest point of the transport polytope; some ten are made
@@ -26,8 +27,16 @@ MOST_STEPS = 200  # to the nearest point of the transport polytope; some ten are
 
 def projection_non_negative(tree: PyTree) -> PyTree:
     """On x >= 0: max(x, 0)."""
-    errors.check_order("projection_non_negative", tree)
+    _check_order("projection_non_negative", tree)
     return jax.tree.map(lambda x: jnp.maximum(x, 0), tree)
+
+
+def _check_order(name: str, tree: PyTree) -> None:
+    """What compares numbers has no meaning for complex ones."""
+    for index, leaf in enumerate(jax.tree.leaves(tree)):
+        if is_complex_leaf(leaf):
+            say(TreeError, name, f"the leaf {path_of(tree, index)} must be real", describe(leaf),
+                "Complex numbers have no order: take their real and imaginary parts as two leaves")  # fmt: skip
 
 
 def projection_box(tree: PyTree, lower: PyTree, upper: PyTree) -> PyTree:
@@ -35,7 +44,7 @@ def projection_box(tree: PyTree, lower: PyTree, upper: PyTree) -> PyTree:
 
     Raises TreeError for another structure, and for complex leaves.
     """
-    errors.check_order("projection_box", tree)
+    _check_order("projection_box", tree)
     low, high = (_like("projection_box", name, b, tree) for name, b in (("lower", lower), ("upper", upper)))
     return jax.tree.map(lambda x, a, b: jnp.clip(x, _as(a, x), _as(b, x)), tree, low, high)
 
@@ -63,7 +72,7 @@ def projection_simplex(tree: PyTree, scale: Any = 1) -> PyTree:
 
     Held, Wolfe & Crowder 1974, Mathematical Programming 6; by sorting.
     """
-    errors.check_order("projection_simplex", tree)
+    _check_order("projection_simplex", tree)
     x, unravel = trees.ravel(tree)
     return unravel(_simplex(x, _as(scale, x)))
 
@@ -121,9 +130,16 @@ def projection_affine_set(x: PyTree, A: Array, b: Array) -> PyTree:
     Raises TreeError for another shape. If no x solves A x = b, the nearest of its least-squares solutions.
     """
     v, unravel = trees.ravel_leaves(x)
-    errors.check_shape("projection_affine_set", "A", A, (np.shape(b)[0] if np.ndim(b) else 1, v.size))
+    _check_shape("projection_affine_set", "A", A, (np.shape(b)[0] if np.ndim(b) else 1, v.size))
     A = jnp.asarray(A, v.dtype)
     return unravel(v - jnp.linalg.pinv(A) @ (A @ v - jnp.asarray(b, v.dtype)))
+
+
+def _check_shape(name: str, argument: str, value: Any, shape: tuple[int, ...]) -> None:
+    """An array whose shape follows from the others'."""
+    if np.shape(value) != shape:
+        say(TreeError, name, f"{argument} must have the shape {shape}, which follows from the other arguments",
+            describe(value))  # fmt: skip
 
 
 def projection_second_order_cone(pair: tuple[Array, PyTree]) -> tuple[Array, PyTree]:
@@ -146,15 +162,23 @@ def projection_psd_cone(tree: PyTree) -> PyTree:
 
     Q Lambda Q' is the leaf's symmetric part. Raises TreeError for a leaf that is no square matrix, or stack of them.
     """
-    errors.check_order("projection_psd_cone", tree)
+    _check_order("projection_psd_cone", tree)
     for index, leaf in enumerate(jax.tree.leaves(tree)):
-        errors.check_square_matrix("projection_psd_cone", tree, index, leaf)
+        _check_square_matrix("projection_psd_cone", tree, index, leaf)
 
     def project(X: Array) -> Array:
         wide = jnp.asarray(X).astype(_wide(X))
         return _psd(0.5 * (wide + jnp.swapaxes(wide, -1, -2))).astype(trees.dtype_of(X))
 
     return jax.tree.map(project, tree)
+
+
+def _check_square_matrix(name: str, tree: PyTree, index: int, leaf: Any) -> None:
+    """A leaf that is a square matrix, or a stack of them."""
+    shape = np.shape(leaf)
+    if len(shape) < 2 or shape[-1] != shape[-2]:
+        say(TreeError, name, f"each leaf must be a square matrix, or a stack of them; {path_of(tree, index)} is none",
+            describe(leaf))  # fmt: skip
 
 
 def projection_transport(X: Array, row_sums: Array, column_sums: Array) -> Array:
@@ -165,9 +189,9 @@ def projection_transport(X: Array, row_sums: Array, column_sums: Array) -> Array
     The two must have the same total, and no negative elements. Li, Sun & Toh, arXiv 1702.05934, algorithm 1.
     """
     name = "projection_transport"
-    errors.check_order(name, X)
-    errors.check_shape(name, "row_sums", row_sums, (np.shape(X)[0],))
-    errors.check_shape(name, "column_sums", column_sums, (np.shape(X)[1],))
+    _check_order(name, X)
+    _check_shape(name, "row_sums", row_sums, (np.shape(X)[0],))
+    _check_shape(name, "column_sums", column_sums, (np.shape(X)[1],))
     wide = _wide(X)
     return _transport(*(jnp.asarray(a).astype(wide) for a in (X, row_sums, column_sums))).astype(trees.dtype_of(X))
 
@@ -284,7 +308,7 @@ def _sums_solver(D: Array, damping: Any = 0.0) -> Callable[[Array], Array]:
 
 
 def _two(name: str, x: PyTree, a: PyTree) -> tuple[Array, Any, Array]:
-    errors.check_same_trees(name, "a", a, "x", x)
+    check_same_trees(name, "a", a, "x", x)
     v, unravel = trees.ravel(x)
     return v, unravel, trees.ravel(a)[0].astype(v.dtype)
 
@@ -294,7 +318,7 @@ def _like(name: str, argument: str, bound: PyTree, reference: PyTree) -> PyTree:
     if trees.structure(bound) == trees.structure(0) and jnp.ndim(bound) == 0:
         return jax.tree.map(lambda _: bound, reference)
     if trees.structure(bound) != trees.structure(reference):
-        errors.structure_mismatch(name, argument, bound, "x", reference)
+        structure_mismatch(name, argument, bound, "x", reference)
     return bound
 
 

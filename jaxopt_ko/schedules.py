@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,7 +34,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
-from jaxopt_ko import errors
 from jaxopt_ko.compose.inject import (
     InjectHyperparamsState,
     InjectStatefulHyperparamsState,
@@ -43,6 +43,7 @@ from jaxopt_ko.compose.inject import (
     inject_stateful_hyperparams,
 )
 from jaxopt_ko.core.numerics import compute_dtype, scalar_dtype
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.errors import HyperparameterError, HyperparameterTypeError, say
 from jaxopt_ko.types import Schedule
 
@@ -138,10 +139,15 @@ def _none_below(what: str) -> Check:
     def check(name: str, argument: str, value: Any) -> int:
         number: int = whole(name, argument, value)
         if number < 0:
-            errors.note(name, f"{argument}={number} is negative: {what}")
+            _note(name, f"{argument}={number} is negative: {what}")
         return max(number, 0)
 
     return check
+
+
+def _note(name: str, what: str) -> None:
+    """Log what was made of an argument that is allowed, but rarely meant."""
+    logging.getLogger(__package__).info("%s: %s", name, what)
 
 
 _finite = _number("one finite number", math.isfinite)
@@ -307,7 +313,7 @@ def cosine_decay_schedule(
     return lambda step: _follow(step, init_value, (0, decay_steps, _real(init_value) * _real(alpha), shape))
 
 
-@errors.options
+@options
 @_checked
 def exponential_decay(
     init_value: Value, transition_steps: Transition, decay_rate: Positive,
@@ -318,7 +324,7 @@ def exponential_decay(
     return _decay(lambda n: _real(init_value) * _real(decay_rate) ** n, timing, end_value, falls)
 
 
-@errors.options
+@options
 @_checked
 def inverse_time_decay(
     init_value: Value, transition_steps: Transition, decay_rate: Positive,
@@ -454,7 +460,7 @@ def warmup_cosine_decay_schedule(
     return lambda step: _follow(step, init_value, (0, warmup_steps, peak_value, _line), fall)
 
 
-@errors.options
+@options
 @_checked
 def warmup_exponential_decay_schedule(
     init_value: Value, peak_value: Value, warmup_steps: Steps, transition_steps: Transition, decay_rate: Positive,

@@ -18,6 +18,8 @@ PACKAGE = pathlib.Path(jo.__file__).parent
 FLOORS = [  # a room, or a module of one that has floors of its own; what is lower is known to what is higher
     {"types", "core.naming", "core.tables"},
     {"errors"},
+    {"core.checks"},
+    {"core.signature"},
     {"core.numerics", "core.tree_fields", "core.method"},
     {"core.tree", "core.shared_programs"},
     {"core.stacking", "core.hyperparameters", "core.evaluation"},
@@ -28,7 +30,7 @@ FLOORS = [  # a room, or a module of one that has floors of its own; what is low
     {"linalg.iterative"},
     {"compose"},
     {"schedules", "projections", "tree_utils"},
-    {"losses"},
+    {"losses", "training.checks"},
     {"transforms", "training"},
     {"optimizers.matrix.axes", "optimizers.matrix.roles", "optimizers.matrix.rest"},
     {"optimizers.matrix"},
@@ -38,6 +40,7 @@ FLOORS = [  # a room, or a module of one that has floors of its own; what is low
     {"solvers.engine.convergence", "solvers.engine.line_search", "solvers.engine.damped", "solvers.engine.lsmr"},
     {"solvers.engine"},
     {"solvers"},
+    {"wrappers.checks"},
     {"wrappers", "states"},
     {"drivers.run"},
     {"drivers"},
@@ -62,6 +65,11 @@ def modules():
         name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
         if not name.endswith("__init__"):
             yield name, path
+
+
+def rooms():
+    for path in sorted(PACKAGE.rglob("__init__.py")):
+        yield ".".join(path.relative_to(PACKAGE).parent.parts), path
 
 
 def imports(path):
@@ -159,6 +167,20 @@ def test_style_and_types(command):
 def test_modules_import_one_by_one():
     for name, _ in modules():
         importlib.import_module(f"jaxopt_ko.{name}")
+
+
+def test_every_exception_has_the_one_form_of_a_message():
+    """`errors.say` and `errors.say_of_part` raise for all; beside them an exception that is under way is raised again,
+    and a module says that it has no such attribute (PEP 562)."""
+    may = {("errors", "say"), ("errors", "say_of_part")}
+    for name, path in [*modules(), *rooms()]:
+        for top in ast.parse(path.read_text(encoding="utf-8")).body:
+            raises = [node for node in ast.walk(top) if isinstance(node, ast.Raise) and node.exc is not None]
+            asserts = [node for node in ast.walk(top) if isinstance(node, ast.Assert)]
+            owner = getattr(top, "name", "")
+            known = (name, owner) in may or (isinstance(top, ast.FunctionDef) and owner == "__getattr__")
+            assert known or not raises, f"{path}:{raises[0].lineno}"
+            assert not asserts, f"{path}:{asserts[0].lineno}"
 
 
 def test_every_decay_that_is_debiased_is_declared():

@@ -11,11 +11,11 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import recipe
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import FRACTION, POSITIVE
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
@@ -29,7 +29,7 @@ class ScaleBySoftsignState(NamedTuple):
     mu: Updates  # like params, f32+  m_t, mean of g
 
 
-@errors.options
+@options
 def scale_by_softsign(b1: Hyper = 0.9, eps: Hyper = 1.0, mu_dtype: DType | None = None) -> GradientTransformation:
     """The mean gradient, each element brought into (-1, 1); needs no params.
 

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.numerics import ratio, scalar_dtype, zero_count
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import FRACTION, POSITIVE
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, Updates
@@ -27,7 +27,7 @@ class ClipByMeanNormState(NamedTuple):
     mean: Array  # float[]   m_t, mean of the norms after clipping
 
 
-@errors.options
+@options
 def clip_by_mean_norm(growth: Hyper = 2.0, decay: Hyper = 0.9) -> GradientTransformation:
     """Gradients no longer than `growth` times the mean of those before them.
 

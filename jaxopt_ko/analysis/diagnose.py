@@ -24,9 +24,12 @@ from jax import Array
 from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import apply_updates
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import check_args, check_leaf, check_objective
 from jaxopt_ko.core.numerics import first_true, next_count, ratio, zero_count
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.drivers.run import drop_weak_types, jitted
+from jaxopt_ko.errors import HyperparameterError, TreeError, describe, say
 from jaxopt_ko.types import GradientTransformation, MessageEnum, Params, PyTree, Updates
 
 Function = Callable[..., Any]  # fun(params, *args) -> one number
@@ -115,7 +118,7 @@ class NoiseScale(NamedTuple):
 # ---- curvature ------------------------------------------------------------------------------------------
 
 
-@errors.options
+@options
 def hessian_extremes(
     fun: Function,
     params: Params,
@@ -145,7 +148,7 @@ def hessian_extremes(
     return found
 
 
-@errors.options
+@options
 def condition_number(
     fun: Function,
     params: Params,
@@ -207,7 +210,7 @@ def hessian_trace(
     return found
 
 
-@errors.options
+@options
 def spectral_density(
     fun: Function,
     params: Params,
@@ -238,7 +241,7 @@ def spectral_density(
     return found
 
 
-@errors.options
+@options
 def critical_point(
     fun: Function,
     params: Params,
@@ -283,11 +286,23 @@ def gradient_noise_scale(fun: Function, params: Params, *, args: tuple[Any, ...]
     """
     name = "gradient_noise_scale"
     errors.check_function(name, "fun", fun)
-    errors.check_args(name, args)
+    check_args(name, args)
     errors.check_size(name, "small", small)
-    errors.check_batch(name, args, small)
+    _check_batch(name, args, small)
     found: NoiseScale = _noise((fun, small), drop_weak_types(params), args)
     return found
+
+
+def _check_batch(name: str, args: PyTree, small: int) -> None:
+    """Arrays with the examples first, which divide into groups of `small`, two at least."""
+    leaves = jax.tree.leaves(args)
+    sizes = sorted({np.shape(leaf)[0] if np.ndim(leaf) else 0 for leaf in leaves})
+    if len(sizes) != 1 or sizes[0] == 0:
+        say(TreeError, name, "args must be arrays with the batch as first axis, of one size", f"sizes {sizes}",
+            "Close over what is no batch: lambda params, x, y: fun(params, x, y, rate)")  # fmt: skip
+    if sizes[0] % small or sizes[0] < 2 * small:
+        say(HyperparameterError, name, "the batch must be a multiple of small, twice at least",
+            f"a batch of {sizes[0]}, small={small}", "Leave some examples out")  # fmt: skip
 
 
 # ---- how it is done -------------------------------------------------------------------------------------
@@ -324,15 +339,26 @@ def _prepare(
     name: str, fun: Function, params: Params, args: tuple[Any, ...], steps: int | None, keep: bool | None
 ) -> _Setting:
     errors.check_function(name, "fun", fun)
-    errors.check_args(name, args)
-    n = errors.check_some(name, params)
+    check_args(name, args)
+    n = _check_some(name, params)
     kept = n <= SMALL if keep is None else bool(keep)
     many = (n if n <= SMALL else STEPS) if steps is None else errors.check_size(name, "steps", steps)
     return _Setting(name, fun, min(many, n) if kept else max(many, 2), kept)
 
 
+def _check_some(name: str, params: PyTree) -> int:
+    """Parameters to differentiate by: how many elements they have in all, one at least."""
+    leaves = jax.tree.leaves(params)
+    for index, leaf in enumerate(leaves):
+        check_leaf(name, "params", params, index, leaf)
+    n = sum(math.prod(np.shape(leaf)) for leaf in leaves)
+    if n == 0:
+        say(TreeError, name, "params must have an element", describe(params), "A function of nothing has no curvature")
+    return n
+
+
 def _gradient(name: str, fun: Function, args: tuple[Any, ...]) -> Callable[[Params], Updates]:
-    return jax.grad(lambda p: errors.check_objective(name, fun(p, *args)))
+    return jax.grad(lambda p: check_objective(name, fun(p, *args)))
 
 
 def _product(name: str, fun: Function, params: Params, args: tuple[Any, ...]) -> Product:
@@ -752,7 +778,7 @@ def _noise(run: tuple[Function, int], params: Params, args: tuple[Any, ...]) -> 
 
     def loss(p: Params, group: tuple[Any, ...]) -> Array:
         losses = fun(p, *group)
-        errors.check_losses("gradient_noise_scale", losses, small)
+        _check_losses("gradient_noise_scale", losses, small)
         return jnp.mean(losses)
 
     def add(carry: tuple[PyTree, Array], group: tuple[Any, ...]) -> tuple[tuple[PyTree, Array], None]:
@@ -767,6 +793,13 @@ def _noise(run: tuple[Function, int], params: Params, args: tuple[Any, ...]) -> 
     squared_norm = (batch * big - small * little) / (batch - small)
     noise = (little - big) / (1 / small - 1 / batch)
     return NoiseScale(noise / squared_norm, noise, squared_norm)
+
+
+def _check_losses(name: str, losses: Any, examples: int) -> None:
+    """One loss for each example."""
+    if np.shape(losses) != (examples,):
+        say(TreeError, name, f"fun must return one loss for each of the {examples} examples it is given",
+            describe(losses), "Leave out the mean over the batch; for a function of one example, jax.vmap")  # fmt: skip
 
 
 # ---- transformations that report ------------------------------------------------------------------------

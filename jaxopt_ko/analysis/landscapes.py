@@ -11,14 +11,16 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.core.numerics import safe_sqrt
 from jaxopt_ko.core.tree import compute_dtype
+from jaxopt_ko.errors import HyperparameterError, TreeError, describe, is_number, say
 
 Floats = tuple[float, ...]  # one number for each variable
 
@@ -142,13 +144,24 @@ def wood(x: Array) -> Array:
 
 
 def _vector(name: str, x: Array, least: int = 1) -> Array:
-    errors.check_variables(name, x, least, None)
+    _check_variables(name, x, least, None)
     x = jnp.asarray(x)
     return x.astype(compute_dtype(x.dtype))
 
 
+def _check_variables(name: str, x: Any, least: int, most: int | None) -> None:
+    """The argument of a test function: one vector, of floating numbers."""
+    dtype, shape = getattr(x, "dtype", None), np.shape(x)
+    if len(shape) != 1 or shape[0] < least or (most is not None and shape[0] > most) or dtype is None:
+        size = f"({least},)" if most is not None else f"(n,), n >= {least}"
+        say(TreeError, name, f"x must be an array of shape {size}", describe(x),
+            "Put the variables into one array; for many points, jax.vmap")  # fmt: skip
+    if not jnp.issubdtype(dtype, jnp.floating):
+        say(TreeError, name, "x must be real floating-point numbers", describe(x), "Convert it: x.astype(jnp.float32)")
+
+
 def _variables(name: str, x: Array, n: int) -> tuple[Array, ...]:
-    errors.check_variables(name, x, n, n)
+    _check_variables(name, x, n, n)
     return tuple(_vector(name, x))
 
 
@@ -170,9 +183,16 @@ def landscape(name: str, dimension: int | None = None, condition: float | None =
         return _FREE[name](dimension)
     if condition is not None:
         errors.check_choice("landscape", "name, where condition is given,", name, ["long_valley"])
-        errors.check_condition("landscape", condition)
+        _check_condition("landscape", condition)
         return _long_valley(condition)
     return LANDSCAPES[name]
+
+
+def _check_condition(name: str, condition: Any) -> None:
+    """A condition number."""
+    if not is_number(condition) or np.shape(condition) != () or not 1 <= condition < math.inf:
+        say(HyperparameterError, name, "condition must be a finite number >= 1", describe(condition),
+            "It is the ratio of the largest to the smallest singular value")  # fmt: skip
 
 
 def _box(low: float, high: float, n: int = 2) -> tuple[Floats, Floats]:

@@ -7,9 +7,10 @@ from typing import Any
 
 import jax
 
-from jaxopt_ko import errors
+from jaxopt_ko.core.checks import check_same_trees
 from jaxopt_ko.core.hyperparameters import as_state
 from jaxopt_ko.core.method import pair_of
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.types import EmptyState, GradientTransformation, Params, State, Updates
 
@@ -29,7 +30,7 @@ def init_empty_state(params: Params) -> EmptyState:
     return EmptyState()
 
 
-@errors.options
+@options
 def stateless(f: Callable[[Updates, Params | None], Updates]) -> GradientTransformation:
     """A rule without memory: u = f(g, p), on whole trees; f gets None for the params where none are given.
 
@@ -43,14 +44,14 @@ def stateless(f: Callable[[Updates, Params | None], Updates]) -> GradientTransfo
     return pair_of("stateless", init_empty_state, update)
 
 
-@errors.options
+@options
 def stateless_with_tree_map(f: Callable[[jax.Array, jax.Array | None], jax.Array]) -> GradientTransformation:
     """A rule without memory for one array: u = f(g, p) leaf by leaf, p None where no params are given."""
 
     def update(updates: Updates, state: State, params: Params = None, **_: Any) -> tuple[Updates, State]:
         if params is None:
             return jax.tree.map(lambda g: f(g, None), updates), state
-        errors.check_same_trees("stateless_with_tree_map", "gradients", updates, "params", params)
+        check_same_trees("stateless_with_tree_map", "gradients", updates, "params", params)
         return jax.tree.map(f, updates, params), state
 
     return transform("stateless_with_tree_map", init_empty_state, update, state_type=EmptyState)

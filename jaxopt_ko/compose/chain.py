@@ -11,8 +11,10 @@ import numpy as np
 
 from jaxopt_ko import errors
 from jaxopt_ko.core import numerics, tree
+from jaxopt_ko.core.checks import check_room, check_state_keys, check_state_tuple, shape_mismatch, structure_mismatch
 from jaxopt_ko.core.leafwise import LeafUpdate
 from jaxopt_ko.core.method import Method, Update, filter_kwargs, name_of, pair_of
+from jaxopt_ko.errors import TransformationError, describe, say
 from jaxopt_ko.types import GradientTransformation, GradientTransformationExtraArgs, Params, State, Updates
 
 
@@ -49,7 +51,7 @@ class ChainUpdate(Update):
 
     def __call__(self, updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
         """One step of each."""
-        states = errors.check_state_tuple(self.method.name, state, self.names)
+        states = check_state_tuple(self.method.name, state, self.names)
         new: list[State] = []
         for size, stage in self.stages:
             old = tuple(states[len(new) : len(new) + size])
@@ -82,7 +84,7 @@ def named_chain(*args: tuple[str, GradientTransformation]) -> GradientTransforma
 
     Raises TransformationError if an argument is no (name, transformation) pair, or a name comes twice.
     """
-    errors.check_named("named_chain", args)
+    _check_named("named_chain", args)
     names = [name for name, _ in args]
     inner = chain(*(pair for _, pair in args))
 
@@ -90,11 +92,24 @@ def named_chain(*args: tuple[str, GradientTransformation]) -> GradientTransforma
         return dict(zip(names, inner.init(params, **problem), strict=True))
 
     def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
-        errors.check_state_keys("named_chain", state, names)
+        check_state_keys("named_chain", state, names)
         updates, new = inner.update(updates, tuple(state[name] for name in names), params, **extra)
         return updates, dict(zip(names, new, strict=True))
 
     return pair_of(f"named_chain({', '.join(map(str, names))})", init, update)
+
+
+def _check_named(name: str, args: Sequence[Any]) -> None:
+    """The arguments of a named chain are (name, transformation) pairs with names of their own."""
+    names = []
+    for i, arg in enumerate(args):
+        if not (isinstance(arg, tuple) and len(arg) == 2 and isinstance(arg[0], str)):
+            say(TransformationError, name, f"argument {i} must be a (name, transformation) pair", describe(arg),
+                'Write named_chain(("name", transformation), ...)')  # fmt: skip
+        names.append(arg[0])
+        if arg[0] in names[:-1]:
+            say(TransformationError, name, f"the name {arg[0]!r} comes twice", f"names {names}",
+                "Give each transformation a name of its own")  # fmt: skip
 
 
 def apply_updates(params: Params, updates: Updates) -> Params:
@@ -107,16 +122,16 @@ def apply_updates(params: Params, updates: Updates) -> Params:
     leaves, treedef = tree.flatten(params, none_is_leaf=sparse)
     steps, steps_treedef = tree.flatten(updates, none_is_leaf=sparse)
     if steps_treedef != treedef:
-        errors.structure_mismatch("apply_updates", "updates", updates, "params", params)
+        structure_mismatch("apply_updates", "updates", updates, "params", params)
     for index, (p, u) in enumerate(zip(leaves, steps, strict=True)):
         if p is None or u is None or tree.is_float0(u):
             continue
         if np.shape(u) != np.shape(p):
             path = errors.path_of(params, index, none_is_leaf=sparse)
-            errors.shape_mismatch("apply_updates", "updates", path, u, "params", np.shape(p))
+            shape_mismatch("apply_updates", "updates", path, u, "params", np.shape(p))
         if numerics.is_complex(tree.dtype_of(u)) and tree.is_floating(p):
             path = f"the params leaf {errors.path_of(params, index, none_is_leaf=sparse)}"
-            errors.check_room("apply_updates", path, jnp.asarray(p), u)
+            check_room("apply_updates", path, jnp.asarray(p), u)
         if jnp.issubdtype(tree.dtype_of(p), jax.dtypes.extended):
             continue
         leaves[index] = p + u if tree.dtype_of(p) == tree.dtype_of(u) == jnp.float32 else _add(p, u)

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxopt_ko import errors
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import check_carry, check_same_trees
 from jaxopt_ko.core.method import name_of
 from jaxopt_ko.types import DType, GradientTransformation, Params, PyTree, State, Updates
 
@@ -24,8 +24,8 @@ def run_if(
 
     def take() -> tuple[Updates, State]:
         steps, new = inner.update(g, state, p, **extra)
-        errors.check_same_trees(name_of(inner), "updates", steps, "gradients", g)
-        errors.check_carry(name_of(inner), state, new)
+        check_same_trees(name_of(inner), "updates", steps, "gradients", g)
+        check_carry(name_of(inner), state, new)
         return jax.tree.map(lambda u, o: _cast(u, o.dtype), steps, otherwise), new
 
     result: tuple[Updates, State] = either(condition, take, lambda: (otherwise, state))

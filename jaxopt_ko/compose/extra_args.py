@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxopt_ko import errors
 from jaxopt_ko.core.method import Update, filter_kwargs, method_of
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.types import GradientTransformation, GradientTransformationExtraArgs, Params, State, Updates
 
 
@@ -27,7 +28,7 @@ def _any_extra(update: Callable[..., Any]) -> Callable[..., Any]:
     return passing
 
 
-@errors.options
+@options
 def with_extra_args_support(tx: GradientTransformation) -> GradientTransformation:
     """`tx` as one whose update takes any extra arguments and passes on those that tx knows; ours all do already."""
     return as_transformation("with_extra_args_support", "tx", tx)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
+import numpy as np
 
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import check_state_keys, not_a_bool, structure_mismatch
 from jaxopt_ko.core.hyperparameters import as_state
 from jaxopt_ko.core.method import filter_kwargs, name_of, pair_of, with_parts
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree_fields import is_any
+from jaxopt_ko.errors import TransformationError, TreeError, describe, path_of, say
 from jaxopt_ko.types import GradientTransformation, MaskedNode, MaskOrFn, Params, PyTree, State, Updates
 
 # ---- parts of a tree ------------------------------------------------------------------------------------
@@ -29,7 +33,7 @@ class PartitionState(NamedTuple):
     inner_states: dict[Hashable, MaskedState]  # label -> state of its transformation
 
 
-@errors.options
+@options
 def masked(
     inner: GradientTransformation,
     mask: MaskOrFn,
@@ -60,7 +64,7 @@ def masked(
     return pair_of(name, init, update)
 
 
-@errors.options
+@options
 def partition(
     transforms: Mapping[Hashable, GradientTransformation],
     param_labels: PyTree | Callable[[Params], PyTree],
@@ -77,7 +81,7 @@ def partition(
     transformation.
     """
     name = "partition"
-    errors.check_labels(name, transforms)
+    _check_labels(name, transforms)
     pairs = {label: errors.check_pair(name, f"transforms[{label!r}]", pair) for label, pair in transforms.items()}
     groups = _Groups(pairs, param_labels, name, mask_compatible_extra_args, labels=tuple(pairs))
 
@@ -86,14 +90,26 @@ def partition(
 
     def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
         state = as_state(name, state, PartitionState)
-        errors.check_state_keys(name, state.inner_states, tuple(pairs))
+        check_state_keys(name, state.inner_states, tuple(pairs))
         updates, states = groups.update(updates, state.inner_states, params, **extra)
         return updates, PartitionState(states)
 
     return pair_of(name, init, update)
 
 
-@errors.options
+def _check_labels(name: str, transforms: Any) -> None:
+    """The labels of a partition are keys of a dict in its state, which JAX sorts."""
+    if not isinstance(transforms, Mapping):
+        say(TransformationError, name, "transforms must be a dict: label -> transformation", describe(transforms),
+            'Write {"a": adam(1e-3), "b": sgd(0.1)}')  # fmt: skip
+    try:
+        sorted(transforms)
+    except TypeError:
+        say(TransformationError, name, "labels must be of one kind that sorts, all strings or all integers",
+            f"{list(transforms)}", "Use strings")  # fmt: skip
+
+
+@options
 def labels_by_path(patterns: Mapping[str, Any], otherwise: Any = None) -> Callable[[PyTree], PyTree]:
     """A function that labels every leaf by the first pattern found in its path, layers/0/query/kernel; or `otherwise`.
 
@@ -119,11 +135,19 @@ def labels_of_mask(name: str, mask: MaskOrFn, names: Mapping[bool, Hashable]) ->
         flags, parts, treedef = tree.under(name, "mask", mask, params)
         made = treedef.unflatten(flags)
         return treedef.unflatten(
-            None if part is None else names[errors.check_bool(name, made, i, flag)]
+            None if part is None else names[_check_bool(name, made, i, flag)]
             for i, (part, flag) in enumerate(zip(parts, flags, strict=True))
         )
 
     return labels
+
+
+def _check_bool(name: str, mask: PyTree, index: int, value: Any) -> bool:
+    """A leaf of a mask: a bool, or an array of one."""
+    value = _as_bool(value)
+    if not isinstance(value, bool):
+        not_a_bool(name, "mask", path_of(mask, index, none_is_leaf=True), value)
+    return value
 
 
 multi_transform, MultiTransformState = partition, PartitionState  # optax's older names
@@ -174,7 +198,7 @@ class _Groups:
             steps, state = update(part, inner, params_of(label), **mine)
             new[label] = MaskedState(state)
             if not self._fits(steps, tree.structure(part, none_is_leaf=True)):
-                errors.structure_mismatch(self.name, f"updates of {label!r}", steps, "gradients", part)
+                structure_mismatch(self.name, f"updates of {label!r}", steps, "gradients", part)
             dealt = treedef.flatten_up_to(steps)
             for i in owned.get(label, ()):
                 parts[i] = dealt[i]
@@ -192,14 +216,12 @@ class _Groups:
                 leaves = tree.flatten(parts[: i + 1], none_is_leaf=True)[0]
                 own = tree.flatten(part, none_is_leaf=True)[0]
                 first = len(leaves) - len(own) + next(j for j, leaf in enumerate(own) if leaf is not None)
-                errors.unknown_label(
-                    self.name, errors.path_of(full, first, none_is_leaf=True), label, tuple(self.allowed)
-                )
+                _unknown_label(self.name, errors.path_of(full, first, none_is_leaf=True), label, tuple(self.allowed))
         return owned, treedef
 
     def _known(self, label: Any) -> tuple[Any, bool]:
         """A label, an array of one bool as that bool; is it one of ours? 1 is not True."""
-        label = errors.as_bool(label)
+        label = _as_bool(label)
         known = isinstance(label, Hashable) and label in self.allowed
         return label, known and isinstance(label, bool) == isinstance(self.allowed[label], bool)
 
@@ -219,6 +241,20 @@ class _Groups:
     @staticmethod
     def _fits(value: Any, treedef: Any) -> bool:
         return bool(tree.structure(value, none_is_leaf=True) == treedef)
+
+
+def _as_bool(value: Any) -> Any:
+    """An array of one truth value as a bool; anything else as it is."""
+    whole = getattr(value, "dtype", None) == np.bool_ and np.size(value) == 1
+    return bool(np.asarray(value).item()) if whole and not isinstance(value, jax.core.Tracer) else value
+
+
+def _unknown_label(name: str, path: str, label: Any, allowed: Sequence[Any]) -> NoReturn:
+    """A leaf that no group takes."""
+    if name.startswith("masked"):
+        not_a_bool(name, "mask", path, label)
+    say(TreeError, name, f"no transformation has the label of the leaf {path}", f"label {label!r}",
+        f"Labels with a transformation: {', '.join(map(repr, allowed))}")  # fmt: skip
 
 
 def _all_of(value: Any) -> Callable[[Hashable], Any]:

@@ -13,9 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_ko import errors
+from jaxopt_ko.core.checks import check_state_keys
 from jaxopt_ko.core.hyperparameters import as_state
 from jaxopt_ko.core.method import filter_kwargs, name_of, pair_of, with_parts
 from jaxopt_ko.core.numerics import next_count, scalar_dtype, value_at, zero_count
+from jaxopt_ko.errors import HyperparameterError, HyperparameterTypeError, TransformationError, describe, say
 from jaxopt_ko.types import DType, GradientTransformation, Params, State, Updates
 
 # ---- states as trees of parameters ----------------------------------------------------------------------
@@ -111,13 +113,13 @@ def inject_hyperparams(
     Every hyperparameter here may be traced or scheduled without this wrapper; use it to see or change one from
     outside a compiled step. Raises HyperparameterError for a static argument that the factory does not have.
     """
-    errors.check_factory("inject_hyperparams", inner_factory)
-    errors.check_words("inject_hyperparams", "static_args", static_args)
+    _check_factory("inject_hyperparams", inner_factory)
+    _check_words("inject_hyperparams", "static_args", static_args)
     errors.check_dtype("inject_hyperparams", "hyperparam_dtype", hyperparam_dtype)
     signature = inspect.signature(inner_factory)
     static = {static_args} if isinstance(static_args, str) else set(static_args)
     name = f"inject_hyperparams({getattr(inner_factory, '__name__', 'factory')})"
-    errors.check_subset(name, "static_args", static, signature.parameters)
+    _check_subset(name, "static_args", static, signature.parameters)
     ours = [p.name for p in signature.parameters.values() if "Hyper" in str(p.annotation)]
 
     def injectable(key: str, value: Any) -> bool:
@@ -175,7 +177,7 @@ def inject_hyperparams(
 
         def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
             state = as_state(name, state, InjectStatefulHyperparamsState)
-            errors.check_state_keys(name, state.hyperparams, tuple(hypers))
+            check_state_keys(name, state.hyperparams, tuple(hypers))
             values = {key: jnp.asarray(value, dtypes[key]) for key, value in state.hyperparams.items()}
             values |= now(state.hyperparams_states, **extra)
             states = {
@@ -188,6 +190,28 @@ def inject_hyperparams(
         return pair_of(f"inject_hyperparams({name_of(made)})", init, update)
 
     return factory
+
+
+def _check_factory(name: str, factory: Any) -> None:
+    """Something to be called for a transformation."""
+    if not callable(factory):
+        say(TransformationError, name, "inner_factory must be a function that makes a transformation",
+            describe(factory), "Pass the function: inject_hyperparams(adam)(1e-3)")  # fmt: skip
+
+
+def _check_subset(name: str, argument: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Names that must be among those known."""
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        say(HyperparameterError, name, f"{argument} must be parameters of the factory", f"{unknown}",
+            f"It has {', '.join(known)}")  # fmt: skip
+
+
+def _check_words(name: str, argument: str, value: Any) -> None:
+    """One string or several."""
+    if not isinstance(value, str) and not (isinstance(value, Iterable) and all(isinstance(x, str) for x in value)):
+        say(HyperparameterTypeError, name, f"{argument} must be a name or several names", describe(value),
+            "Give strings: the names of arguments")  # fmt: skip
 
 
 def inject_stateful_hyperparams(

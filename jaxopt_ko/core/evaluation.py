@@ -5,8 +5,8 @@ A state that keeps an average is declared with `keeps_average`; `eval_params` th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,8 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import check_count, structure_mismatch
+from jaxopt_ko.errors import StateError, describe, say
 from jaxopt_ko.types import Params, PyTree, SplitRealAndImaginaryArrays, State
 
 Kind = TypeVar("Kind", bound=type)
@@ -67,21 +69,35 @@ def evaluated(name: str, state: State, params: Params, kinds: tuple[type, ...]) 
     """`eval_params` by averages in states of these classes alone."""
     nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kinds))
     found = [node for node in nodes if isinstance(node, kinds)]
-    errors.check_averages(name, found, kinds)
+    _check_averages(name, found, kinds)
     leaves, treedef = tree.flatten(params, none_is_leaf=True)
     owners: dict[int, State] = {}
     for own in found:
         for index, value in _values(name, own, params):
             if index in owners:
-                errors.two_averages(name, errors.path_of(params, index, none_is_leaf=True), owners[index], own)
+                _two_averages(name, errors.path_of(params, index, none_is_leaf=True), owners[index], own)
             owners[index], leaves[index] = own, value
     return treedef.unflatten(leaves)
+
+
+def _check_averages(name: str, found: Sequence[Any], kinds: Iterable[type]) -> None:
+    """Of the states that keep an average there must be one."""
+    if not found:
+        say(StateError, name, f"the state must hold one {' or '.join(kind.__name__ for kind in kinds)}", "none of them",
+            "Pass the state of the optimizer, or the part of it that is meant")  # fmt: skip
+
+
+def _two_averages(name: str, path: str, first: Any, second: Any) -> NoReturn:
+    """A leaf with an average in two states."""
+    say(StateError, name, f"the state must hold one average of the leaf {path}",
+        f"{describe(first)} and {describe(second)}",
+        "Pass the part of the state that is meant, or call the function that is for one of them alone")  # fmt: skip
 
 
 def _values(name: str, own: State, params: Params) -> Iterator[tuple[int, Array]]:
     """(number of the leaf, its average) of the leaves that a state owns."""
     average = _AVERAGES[type(own)]
-    errors.check_count(name, getattr(own, average.scalar))
+    check_count(name, getattr(own, average.scalar))
     kept = getattr(own, average.field)
     leaves, treedef = tree.flatten(params, none_is_leaf=True)
 
@@ -90,7 +106,7 @@ def _values(name: str, own: State, params: Params) -> Iterator[tuple[int, Array]
             parts = (jnp.real(p), jnp.imag(p))
             return jax.lax.complex(*(at(path, *both) for both in zip(parts, s, strict=True)))
         if np.shape(s) != np.shape(p):
-            errors.average_shape(name, path(), p, s)
+            _average_shape(name, path(), p, s)
         wide = tree.compute_dtype(tree.dtype_of(p), tree.dtype_of(s))
         return average.at(own, jnp.asarray(p).astype(wide), s.astype(wide)).astype(tree.dtype_of(p))
 
@@ -103,11 +119,18 @@ def _values(name: str, own: State, params: Params) -> Iterator[tuple[int, Array]
             yield index, at(lambda i=index: errors.path_of(params, i, none_is_leaf=True), p, s)  # type: ignore[misc]
 
 
+def _average_shape(name: str, path: str, leaf: Any, average: Any) -> NoReturn:
+    """An average of something else than this leaf."""
+    say(StateError, name, f"the average of the leaf {path} must have the leaf's shape {np.shape(leaf)}",
+        describe(average), "Pass parameters like those of the state; both made under jax.vmap are evaluated under it. "
+        "For what `route` shows as stacks of matrices, opt.eval_params(state, params)")  # fmt: skip
+
+
 def _in_order(name: str, kept: PyTree, params: Params, treedef: Any) -> Iterable[Any]:
     try:
         return treedef.flatten_up_to(kept)  # type: ignore[no-any-return]
     except ValueError:
-        errors.structure_mismatch(name, "params", params, "average in the state", kept)
+        structure_mismatch(name, "params", params, "average in the state", kept)
 
 
 def _is_vector(kept: PyTree, params: Params) -> bool:

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_ko import errors
+from jaxopt_ko.core.checks import check_count, check_state_keys, wrong_state
 from jaxopt_ko.core.numerics import bias_correction, next_count, or_one, scalar_dtype, unfolded, value_at, zero_count
 from jaxopt_ko.errors import Domain
 from jaxopt_ko.types import EmptyState, Hyper, State
@@ -76,7 +77,7 @@ class Scalars:
         if name == "t" and self.__dict__.get("_ticks") is not None:
             t: jax.Array = self.__dict__["_ticks"].t
             return t
-        raise AttributeError(f"the rule has no hyperparameter {name!r}; it has {sorted(self.values())}")
+        errors.say(AttributeError, "h", f"there is no hyperparameter {name!r}", do=f"It has {sorted(self.values())}")
 
 
 class Reading(NamedTuple):
@@ -179,7 +180,7 @@ class Clock:
         if self.alone is not None:
             return as_state(self.name, state, self.alone), EmptyState()
         outer = as_state(self.name, state, ScheduledState)
-        errors.check_state_keys(self.name, outer.gathered, self.gathers)
+        check_state_keys(self.name, outer.gathered, self.gathers)
         return outer, outer.inner_state
 
     def counted(self, state: State) -> Any:
@@ -194,7 +195,7 @@ class Clock:
         """What the step needs of an opened state."""
         count = self._count(outer, inner)
         if count is not None:
-            errors.check_count(self.name, count)
+            check_count(self.name, count)
         values = {name: value_at(hyper, count, self.name, name) for name, hyper in self.hypers.items()}
         if not self.gathers:
             return Reading(count, values, {}, {}, {})
@@ -273,7 +274,7 @@ def _in_class(name: str, state: Any, expected: type) -> Any:
         return expected()
     elif getattr(state, "_fields", None) == fields and type(state).__name__ == expected.__name__:
         return expected(*state)
-    return errors.state_type(name, state, expected)
+    return wrong_state(name, state, expected)
 
 
 def as_made(expected: Any, given: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import chex
 import jax
@@ -17,6 +17,17 @@ import numpy as np
 
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import (
+    check_leaf,
+    check_leaves,
+    check_params,
+    check_room,
+    check_stack_axes,
+    check_state_tuple,
+    memory_mismatch,
+    shape_mismatch,
+    structure_mismatch,
+)
 from jaxopt_ko.core.hyperparameters import Clock, Reading, Scalars, Ticks, as_state, checked, ticks
 from jaxopt_ko.core.method import Method, Update
 from jaxopt_ko.core.numerics import (
@@ -31,7 +42,8 @@ from jaxopt_ko.core.numerics import (
     zero_count,
 )
 from jaxopt_ko.core.shared_programs import Rule, shared_by_rules
-from jaxopt_ko.errors import Domain
+from jaxopt_ko.core.signature import options
+from jaxopt_ko.errors import Domain, TransformationError, TreeError, describe, say
 from jaxopt_ko.types import (
     DType,
     GradientTransformation,
@@ -89,7 +101,7 @@ class _Piece:
 
     def init_state(self, params: Params) -> State:
         params = tree.floating(params) if self.beside else params
-        errors.check_leaves(self.name, "params", params, self.real)
+        check_leaves(self.name, "params", params, self.real)
         leaves, treedef = tree.flatten(params)
         stacks = tree.stacks(self.name, self.stack_axes, params)
         memory = [self.memory(leaf, stack) for leaf, stack in zip(leaves, stacks, strict=True)]
@@ -110,7 +122,7 @@ class _Piece:
             made = init(tree.abstract(shape[stack:], tree.dtype_of(leaf)) if stack else leaf)
             if stack:
                 made = jax.tree.map(lambda m: jnp.broadcast_to(m, (*shape[:stack], *m.shape)), made)
-        errors.check_memory(self.name, made, self.width)
+        _check_memory(self.name, made, self.width)
         return made
 
     @property
@@ -141,6 +153,13 @@ class _Piece:
         new = [shared[key].astype(value.dtype) for key, value in old.items()]
         own |= dict(zip(self.scalar_fields, new, strict=True))
         return _Begun(self, outer, given, inner, step, own, shared, names)
+
+
+def _check_memory(name: str, memory: Any, width: int) -> None:
+    """What a leafwise init returns: a tuple with one array for each field of the state after the scalars."""
+    if not isinstance(memory, tuple) or len(memory) != width:
+        say(TransformationError, name, f"init(p) must return a tuple of {width} arrays, one per field of the state",
+            describe(memory), "Return (array,) where there is one")  # fmt: skip
 
 
 class _Begun(NamedTuple):
@@ -212,7 +231,7 @@ class LeafUpdate(Update):
             return updates, state
         for piece in self.pieces:
             if piece.needs_params:
-                errors.check_params(piece.name, updates, params)
+                check_params(piece.name, updates, params)
         as_transformation = [piece.open(own) for piece, own in zip(self.pieces, states, strict=True)]
         owned = zip(self.pieces, as_transformation, strict=True)
         fields = [getattr(inner, field) for piece, (_, _, inner) in owned for field in piece.fields]
@@ -221,7 +240,7 @@ class LeafUpdate(Update):
             updates, params = (None if x is None else tree.left_out_as(x, fields[0]) for x in (updates, params))
         for piece in self.pieces:
             if piece.real:
-                errors.check_leaves(piece.name, "gradients", updates)
+                check_leaves(piece.name, "gradients", updates)
         aligned = _Aligned(self.method.name, updates, params, fields, needs_params)
         traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((updates, state)))
         begun = [piece.begin(updates, *own, traced) for piece, own in zip(self.pieces, as_transformation, strict=True)]
@@ -255,7 +274,7 @@ class LeafUpdate(Update):
         """The states of the rules, in order."""
         if self.piece is not None:
             return [state]
-        states = errors.check_state_tuple(self.method.name, state, [part.method.name for part in self.parts])
+        states = check_state_tuple(self.method.name, state, [part.method.name for part in self.parts])
         return [s for part, own in zip(self.parts, states, strict=True) for s in part._split(own)]
 
     def _join(self, states: Iterator[State]) -> State:
@@ -351,15 +370,21 @@ def _leaf_function(rules: tuple[tuple[str, Rule, tuple[bool, ...]], ...]) -> Cal
             try:
                 chex.assert_trees_all_equal_shapes([g, *mine], [u, *new])
             except AssertionError:
-                errors.rule_shapes(name, jax.tree.leaves([g, *mine]), jax.tree.leaves([u, *new]))
+                _rule_shapes(name, jax.tree.leaves([g, *mine]), jax.tree.leaves([u, *new]))
             stored += jax.tree.map(functools.partial(_stored, name), mine, new)
         return narrowed(u, out), tuple(stored)
 
     return jax.jit(leaf, static_argnames=("names", "stacks", "out"))
 
 
+def _rule_shapes(name: str, went_in: Sequence[Any], came_out: Sequence[Any]) -> NoReturn:
+    """A leafwise rule whose step or memory changed its shape."""
+    say(TreeError, name, f"the rule must return a step and memory shaped {', '.join(map(describe, went_in))}",
+        ", ".join(map(describe, came_out)), "Return (step, *memory), each in the shape it came in")  # fmt: skip
+
+
 def _stored(name: str, was: jax.Array, now: jax.Array) -> jax.Array:
-    errors.check_room(name, "the memory of a leaf", was, now)
+    check_room(name, "the memory of a leaf", was, now)
     return now.astype(was.dtype)
 
 
@@ -397,15 +422,15 @@ class _Aligned:
         else:
             what, other = others[flat.index(None)]
             if needs_params or what != "params" or None in flat[1:]:
-                errors.structure_mismatch(name, "gradients", updates, what, other)
+                structure_mismatch(name, "gradients", updates, what, other)
         p = flat.pop(0) if params is not None else None
         self.p = [None] * len(self.g) if p is None else p
         self.fields: list[list[Any]] = flat
         for index, (g, p) in enumerate(zip(self.g, self.p, strict=True)):
             if g is not None:
-                errors.check_leaf(name, "gradients", updates, index, g, none_is_leaf=self.sparse, real=False)
+                check_leaf(name, "gradients", updates, index, g, none_is_leaf=self.sparse, real=False)
                 if needs_params and p is not None and np.shape(p) != np.shape(g):
-                    errors.shape_mismatch(name, "gradients", self._path(index), g, "params", np.shape(p))
+                    shape_mismatch(name, "gradients", self._path(index), g, "params", np.shape(p))
 
     def _in_order(self, what: str, other: PyTree) -> Any:
         """What another tree has for each leaf, None if it does not fit; in a state that may be a nest of arrays."""
@@ -432,11 +457,11 @@ class _Aligned:
             misfit = stranger(g, memory, stack)
             if misfit is not None:
                 if p is not None and np.shape(p) != np.shape(g):
-                    errors.shape_mismatch(self.name, "gradients", self._path(index), g, "params", np.shape(p))
-                errors.memory_mismatch(*misfit, self._path(index), g)
+                    shape_mismatch(self.name, "gradients", self._path(index), g, "params", np.shape(p))
+                memory_mismatch(*misfit, self._path(index), g)
             out = _step_dtype(g, p)
             if is_complex(out) and tree.is_floating(p):
-                errors.check_room(self.name, f"the params leaf {self._path(index)}", jnp.asarray(p), jnp.asarray(g))
+                check_room(self.name, f"the params leaf {self._path(index)}", jnp.asarray(p), jnp.asarray(g))
             own = p if with_params else None
             self.g[index], new = leaf(jnp.asarray(g), own, memory, out=out, stacks=stack)
             for column, value in zip(self.fields, new, strict=True):
@@ -460,7 +485,7 @@ def _step_dtype(g: Any, p: Any) -> DType:
     return tree.common_dtype(own, tree.dtype_of(p))
 
 
-@errors.options
+@options
 def leafwise(
     name: str,
     state_type: type,
@@ -511,7 +536,7 @@ def leafwise(
     """
     for key, dtype in (dtypes or {}).items():
         errors.check_dtype(name, key, dtype)
-    errors.check_stack_axes(name, stack_axes)
+    check_stack_axes(name, stack_axes)
     counted = own if own is not None and own in state_type._fields else None  # type: ignore[attr-defined]
     clock = Clock(name, checked(name, hypers), counted, debiased, 0, counts, alone)
     whole = (scalars or {}, shared, reduce, needs_params, stack_axes, beside, tuple(squares), real)

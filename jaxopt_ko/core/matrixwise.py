@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxopt_ko import errors
 from jaxopt_ko.core import stacking, tree
+from jaxopt_ko.core.checks import shape_mismatch
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, started, widened
 from jaxopt_ko.core.numerics import zero_count
@@ -90,7 +91,7 @@ def matrixwise(
             got = [np.shape(column[i]) for column in columns]
             if got != fits:
                 path = errors.path_of(updates, i, none_is_leaf=True)
-                errors.shape_mismatch(name, "gradients", path, leaves[i], "state", got[0])
+                shape_mismatch(name, "gradients", path, leaves[i], "state", got[0])
         groups = stacking.grouped(kinds)
         wheres = [[(present[j], leaves[present[j]].shape[: stacks[j]]) for j in members] for members in groups]
         at = stacking.places(wheres, count >= 0)

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from jaxopt_ko import errors
+from jaxopt_ko.core.signature import signature_check
 from jaxopt_ko.types import GradientTransformation, GradientTransformationExtraArgs, Params, State, Updates
 
 P = ParamSpec("P")
@@ -206,7 +207,7 @@ def held(function: types.FunctionType) -> tuple[Any, ...]:
 
 def once(factory: Callable[P, GradientTransformation]) -> Callable[P, GradientTransformation]:
     """The same pair for equal plain arguments, so that a driver compiled for it is found again."""
-    remembered, check = functools.lru_cache(maxsize=256, typed=True)(factory), errors.signature_check(factory)
+    remembered, check = functools.lru_cache(maxsize=256, typed=True)(factory), signature_check(factory)
 
     @functools.wraps(factory)
     def make(*args: P.args, **kwargs: P.kwargs) -> GradientTransformation:
@@ -233,7 +234,7 @@ def _is_hashable(x: Any) -> bool:
 
 def recipe(factory: Callable[P, GradientTransformation]) -> Callable[P, GradientTransformation]:
     """A named method put together from parts: what is wrong with a part is said in the method's name."""
-    name, check = factory.__name__, errors.signature_check(factory)
+    name, check = factory.__name__, signature_check(factory)
 
     @functools.wraps(factory)
     def make(*args: P.args, **kwargs: P.kwargs) -> GradientTransformation:
@@ -241,7 +242,7 @@ def recipe(factory: Callable[P, GradientTransformation]) -> Callable[P, Gradient
         try:
             pair = factory(*args, **kwargs)
         except errors.HyperparameterError as error:
-            raise type(error)(f"{name}: {error}") from None
+            errors.say_of_part(name, error)
         return known_as(pair, name=name)
 
     return make

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_ko import errors
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import no_matrix, structure_mismatch
 from jaxopt_ko.types import PyTree
 
 Where = Sequence[tuple[int, tuple[int, ...]]]  # of a stack: (index, shape of the leaf's own stack) of each leaf
@@ -47,7 +47,7 @@ def prefix_of(
         jax.tree.map(lambda own, part: values.extend([own] * len(jax.tree.leaves(part))), prefix, full, is_leaf=is_leaf)
         return values
     except ValueError:
-        errors.structure_mismatch(name, argument, prefix, "params (or a prefix of them)", full)
+        structure_mismatch(name, argument, prefix, "params (or a prefix of them)", full)
 
 
 def count_stack_axes(name: str, full: PyTree, stack_axes: PyTree) -> list[int]:
@@ -55,7 +55,7 @@ def count_stack_axes(name: str, full: PyTree, stack_axes: PyTree) -> list[int]:
     counts = tree.stacks(name, stack_axes, full)
     for i, (leaf, count) in enumerate(zip(tree.flatten(full)[0], counts, strict=True)):
         if np.ndim(leaf) != count + 2:
-            errors.no_matrix(name, full, i, leaf, f"{count} stack axes and a matrix behind them")
+            no_matrix(name, full, i, leaf, f"{count} stack axes and a matrix behind them")
     return counts
 
 

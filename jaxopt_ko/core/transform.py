@@ -10,16 +10,18 @@ import jax.numpy as jnp
 
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import check_carry, check_leaves, check_params, check_same_trees, structure_mismatch
 from jaxopt_ko.core.hyperparameters import Clock, Scalars, as_made, as_state, checked, ticks
 from jaxopt_ko.core.method import Method, filter_kwargs, pair_of
 from jaxopt_ko.core.numerics import mixing
-from jaxopt_ko.errors import Domain
+from jaxopt_ko.core.signature import options
+from jaxopt_ko.errors import Domain, TransformationError, describe, say
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
 # ---- from functions over trees --------------------------------------------------------------------------
 
 
-@errors.options
+@options
 def transform(
     name: str,
     init: Callable[..., State],
@@ -63,7 +65,7 @@ def transform(
 
     def checked_init(params: Params, **problem: Any) -> State:
         if not any_leaf:
-            errors.check_leaves(name, "params", params, real)
+            check_leaves(name, "params", params, real)
         try:
             with mixing(*_dtypes(params)):
                 made = init_(params, **problem)
@@ -77,7 +79,7 @@ def transform(
 
     def checked_update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
         if needs_params:
-            errors.check_params(name, updates, params)
+            check_params(name, updates, params)
         outer, given = (None, state) if clock is None else clock.open(state)
         inner = given if state_type is None else as_state(name, given, state_type)
         if inner is not given and params is not None and len(inner):  # from a file: what is within it, too
@@ -88,29 +90,37 @@ def transform(
             extra["h"] = Scalars(step, **step.values)
         try:
             if not any_leaf:
-                errors.check_leaves(name, "gradients", updates, real)
+                check_leaves(name, "gradients", updates, real)
             if params is not None:
                 params = _where_updated(updates, params)
                 if needs_params:
-                    errors.check_same_trees(name, "gradients", updates, "params", params)
+                    check_same_trees(name, "gradients", updates, "params", params)
             with mixing(*_dtypes((updates, params))):
                 result = update_(updates, inner, params, **extra)
         except Exception as error:
             if params is not None and not isinstance(error, errors.MissingArgumentError | errors.HyperparameterError):
                 # Was it other parameters than these, or the state? Only now is it worth asking.
-                errors.check_same_trees(name, "gradients", updates, "params", params)
+                check_same_trees(name, "gradients", updates, "params", params)
                 expected = jax.eval_shape(lambda p: init_(p, **extra), params)
                 if tree.structure(expected) != tree.structure(inner):
-                    errors.structure_mismatch(name, "state", inner, "one that its init makes", expected)
+                    structure_mismatch(name, "state", inner, "one that its init makes", expected)
             raise
-        new_updates, new = errors.check_result(name, result)
-        errors.check_same_trees(name, "updates", new_updates, "gradients", updates)
-        errors.check_carry(name, inner, new)
+        new_updates, new = _check_result(name, result)
+        check_same_trees(name, "updates", new_updates, "gradients", updates)
+        check_carry(name, inner, new)
         if not new and type(new) is state_type:  # it holds nothing, in whatever form it came
             new = given
         return new_updates, new if clock is None or step is None else clock.close(outer, step, new)
 
     return pair_of(Method(name, solver), checked_init, checked_update)
+
+
+def _check_result(name: str, result: Any) -> tuple[Any, Any]:
+    """What an update returns: (updates, state)."""
+    if not isinstance(result, tuple) or len(result) != 2:
+        say(TransformationError, name, "update must return (updates, state)", describe(result),
+            "Return the new state, too")  # fmt: skip
+    return result
 
 
 def _dtypes(full: PyTree) -> list[DType]:

@@ -6,7 +6,7 @@ import builtins
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,11 @@ import numpy as np
 
 from jaxopt_ko import errors
 from jaxopt_ko.core import numerics
+from jaxopt_ko.core.checks import check_room, structure_mismatch
 from jaxopt_ko.core.numerics import abs_sq, is_complex, joined, joint_length, narrowed, real_dtype, scalar_dtype
 from jaxopt_ko.core.numerics import bias_correction as gathered_weight
 from jaxopt_ko.core.tree_fields import NamedTupleKey, get, get_all_with_path, map_params, set
+from jaxopt_ko.errors import TreeError, describe, say
 from jaxopt_ko.types import DType, MaskedNode, PyTree
 
 __all__ = [
@@ -106,12 +108,18 @@ def stacks(name: str, stack_axes: PyTree, tree: PyTree, none_is_leaf: bool = Fal
             fitted = left_out_as(stack_axes, tree)
             spread = jax.tree.broadcast(fitted, tree, is_leaf=is_none if none_is_leaf else None)
         except ValueError:
-            errors.structure_mismatch(name, "stack_axes", stack_axes, "params (or a prefix of them)", tree)
+            structure_mismatch(name, "stack_axes", stack_axes, "params (or a prefix of them)", tree)
         counts = [count or 0 for count in flatten(spread, none_is_leaf)[0]]  # None where the leaf is
     for index, (leaf, count) in enumerate(zip(leaves, counts, strict=True)):
         if count and leaf is not None and np.ndim(leaf) < count:
-            errors.too_few_axes(name, errors.path_of(tree, index, none_is_leaf), leaf, count)
+            _too_few_axes(name, errors.path_of(tree, index, none_is_leaf), leaf, count)
     return counts
+
+
+def _too_few_axes(name: str, path: str, leaf: Any, stack: int) -> NoReturn:
+    """A leaf that cannot be a stack of others."""
+    say(TreeError, name, f"the leaf {path} must have the {stack} leading axes that stack_axes says are stacks",
+        describe(leaf), "Give a tree: stack_axes={'layers': 1, 'head': 0}")  # fmt: skip
 
 
 def masked_as(tree: PyTree, other: PyTree) -> PyTree:
@@ -135,7 +143,7 @@ def in_order(name: str, what: str, other: PyTree, tree: PyTree, treedef: Any) ->
     try:
         return list(treedef.flatten_up_to(masked_as(tree, other)))
     except ValueError:
-        errors.structure_mismatch(name, what, other, "gradients", tree)
+        structure_mismatch(name, what, other, "gradients", tree)
 
 
 def wide_copy(leaf: Any) -> jax.Array:
@@ -149,7 +157,7 @@ def kept_copy(name: str, leaf: Any, dtype: DType | None) -> jax.Array:
     copy = wide_copy(leaf)
     if dtype is None:
         return copy
-    errors.check_room(name, "the dtype of the state", abstract((), dtype), copy)
+    check_room(name, "the dtype of the state", abstract((), dtype), copy)
     return copy.astype(dtype)
 
 
@@ -334,7 +342,7 @@ def under(name: str, what: str, prefix: PyTree, full: PyTree) -> tuple[list[Any]
     try:
         return said, treedef.flatten_up_to(full), treedef
     except ValueError:
-        errors.structure_mismatch(name, what, made, "params (or a prefix of them)", full)
+        structure_mismatch(name, what, made, "params (or a prefix of them)", full)
 
 
 # ---- the names of optax.tree ----------------------------------------------------------------------------
@@ -403,7 +411,7 @@ def _terms(function: Callable[..., jax.Array], *trees: PyTree) -> tuple[list[jax
 def vdot(tree_x: PyTree, tree_y: PyTree) -> jax.Array:
     """The inner product of two trees as vectors, sum of conj(x) y, float32 at least; complex if a leaf is."""
     if structure(tree_x) != structure(tree_y):
-        errors.structure_mismatch("tree.vdot", "tree_x", tree_x, "tree_y", tree_y)
+        structure_mismatch("tree.vdot", "tree_x", tree_x, "tree_y", tree_y)
     terms, wide = _terms(lambda x, y: jnp.sum((jnp.conj(x) if is_complex(x.dtype) else x) * y), tree_x, tree_y)
     return builtins.sum((term.astype(wide) for term in terms), start=jnp.zeros((), wide))
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 
 from jaxopt_ko import errors
+from jaxopt_ko.errors import say
 from jaxopt_ko.types import PyTree
 
 Path = tuple[Any, ...]
@@ -39,8 +40,13 @@ def get(tree: PyTree, key: Any, default: Any = None, filtering: Filtering | None
     """
     found = get_all_with_path(tree, key, filtering)
     if len(found) > 1:
-        errors.several_values("tree.get", key, [jax.tree_util.keystr(_shown(path)) for path, _ in found])
+        _several_values("tree.get", key, [jax.tree_util.keystr(_shown(path)) for path, _ in found])
     return found[0][1] if found else default
+
+
+def _several_values(name: str, key: Any, paths: Sequence[str]) -> NoReturn:
+    """A name that leads to more than one value."""
+    say(KeyError, name, f"{key!r} is the name of {len(paths)} values", ", ".join(paths), "Choose with filtering")
 
 
 def set(tree: PyTree, filtering: Filtering | None = None, /, **kwargs: Any) -> PyTree:
@@ -50,7 +56,7 @@ def set(tree: PyTree, filtering: Filtering | None = None, /, **kwargs: Any) -> P
     """
     for key in kwargs:
         if not get_all_with_path(tree, key, filtering):
-            errors.no_value("tree.set", key)
+            _no_value("tree.set", key)
 
     def replaced(node: Any, path: Path) -> Any:
         name = type(node).__name__ if _is_named_tuple(node) else None
@@ -70,6 +76,12 @@ def set(tree: PyTree, filtering: Filtering | None = None, /, **kwargs: Any) -> P
         return jax.tree.unflatten(structure, new)
 
     return replaced(tree, ())
+
+
+def _no_value(name: str, key: Any) -> NoReturn:
+    """A name that leads nowhere."""
+    say(KeyError, name, f"no value is called {key!r}", None,
+        "Names are those of fields, keys and NamedTuple classes")  # fmt: skip
 
 
 def _found(node: Any, path: Path, key: Any) -> Iterator[tuple[Path, Any]]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import check_room, shape_mismatch
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import started, widened
 from jaxopt_ko.core.numerics import inner, joint_length, scalar_dtype, zero_count
@@ -133,7 +134,7 @@ def treewise(
             for i in present:
                 if np.shape(column[i]) != np.shape(leaves[i]):
                     path = errors.path_of(updates, i, none_is_leaf=True)
-                    errors.shape_mismatch(name, "gradients", path, leaves[i], f"state ({key})", np.shape(column[i]))
+                    shape_mismatch(name, "gradients", path, leaves[i], f"state ({key})", np.shape(column[i]))
 
         wide = [tree.compute_dtype(*(tree.dtype_of(c[i]) for c in (leaves, *columns.values()))) for i in present]
 
@@ -144,7 +145,7 @@ def treewise(
         p = vector(tree.in_order(name, "params", read, updates, treedef))
         if needs_params:
             for i, x, g in zip(present, p.parts, (leaves[i] for i in present), strict=True):
-                errors.check_room(name, f"the params leaf {errors.path_of(updates, i, none_is_leaf=True)}", x, g)
+                check_room(name, f"the params leaf {errors.path_of(updates, i, none_is_leaf=True)}", x, g)
         old = {key: widened(jnp.real(getattr(state, key))) for key in numbers}
         kept = {key: vector(column) for key, column in columns.items()}
         kept |= {key: kept[key].map(jnp.real) for key in squares}
@@ -154,7 +155,7 @@ def treewise(
         for key, x in new.items():
             if isinstance(x, Vector):
                 for i, part in zip(present, x.parts, strict=True):
-                    errors.check_room(name, f"the state's {key}", columns[key][i], part)
+                    check_room(name, f"the state's {key}", columns[key][i], part)
                     columns[key][i] = part.astype(columns[key][i].dtype)
         made = {key: jnp.asarray(new.get(key, getattr(s, key))).astype(getattr(state, key).dtype) for key in numbers}
         steps = list(leaves)

@@ -11,8 +11,13 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import check_arrays, check_leaf
 from jaxopt_ko.core.numerics import scalar_dtype
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.drivers.run import Held, check_run, drop_weak_types, frozen, implicit, jitted, solve
+from jaxopt_ko.errors import HyperparameterError, check_size, say
+from jaxopt_ko.solvers.problem.bounds import check_bound_pair
+from jaxopt_ko.solvers.problem.constraints import check_program
 from jaxopt_ko.solvers.quadratic import quadratic_interior_point, sides
 from jaxopt_ko.types import Hyper, Multipliers, Params, PyTree, Solution
 
@@ -39,7 +44,7 @@ class _Data(NamedTuple):
     bounds: Any
 
 
-@errors.options
+@options
 def linear_program(
     c: PyTree,
     *,
@@ -62,7 +67,7 @@ def linear_program(
     return _program("linear_program", _Data(None, c, A, b, G, h, bounds), params, tol, max_steps, bandwidth, verbose)
 
 
-@errors.options
+@options
 def quadratic_program(
     Q: Any,
     c: PyTree,
@@ -114,27 +119,61 @@ def quadratic_program(
 def _program(
     name: str, data: _Data, params: Params, tol: Any, max_steps: Any, bandwidth: Any, verbose: bool
 ) -> Solution:
-    errors.check_arrays(name, "c", data.c)
+    check_arrays(name, "c", data.c)
     data = data._replace(
         c=_floating(data.c),
-        bounds=None if data.bounds is None else tuple(map(_floating, errors.check_bound_pair(name, data.bounds))),
+        bounds=None if data.bounds is None else tuple(map(_floating, check_bound_pair(name, data.bounds))),
         **{argument: _array(getattr(data, argument)) for argument in ("Q", "A", "b", "G", "h")},
     )
     params = jax.tree.map(
         lambda leaf: np.zeros(np.shape(leaf), tree.dtype_of(leaf)), data.c if params is None else params
     )
     for index, leaf in enumerate(jax.tree.leaves(data.c)):
-        errors.check_leaf(name, "c", data.c, index, leaf)
+        check_leaf(name, "c", data.c, index, leaf)
     n = sum(np.size(leaf) for leaf in jax.tree.leaves(params))
-    errors.check_program(name, params, n, data.c, data.Q, (data.A, data.b), (data.G, data.h))
+    check_program(name, params, n, data.c, data.Q, (data.A, data.b), (data.G, data.h))
     sides(name, params, data.bounds)
     if bandwidth is not None:
-        errors.check_band(name, bandwidth, data.Q, data.A, data.G)
+        _check_band(name, bandwidth, data.Q, data.A, data.G)
     if data.Q is not None:
-        errors.check_convex(name, data.Q)
+        _check_convex(name, data.Q)
     most = check_run(name, tol, max_steps, MAX_STEPS)
     solution: Solution = _solved(_Setting(name, verbose, bandwidth), params, drop_weak_types(data), tol, most)
     return solution
+
+
+def _check_band(name: str, bandwidth: Any, Q: Any, *matrices: Any) -> None:
+    """A whole number, and no concrete matrix with elements further apart."""
+    check_size(name, "bandwidth", bandwidth)
+    for argument, matrix in zip("QAG", (Q, *matrices), strict=True):
+        if matrix is None or isinstance(matrix, jax.core.Tracer):
+            continue
+        rows, columns = np.nonzero(np.asarray(matrix))
+        width = max(np.abs(rows - columns), default=0) if argument == "Q" else 0
+        if argument != "Q" and rows.size:
+            first = np.full(len(matrix), np.iinfo(np.int64).max)
+            last = np.zeros(len(matrix), np.int64)
+            np.minimum.at(first, rows, columns)
+            np.maximum.at(last, rows, columns)
+            width = np.max((last - first)[np.unique(rows)])
+        if width > bandwidth:
+            say(HyperparameterError, name, f"bandwidth must cover {argument}",
+                f"{bandwidth}, and {argument} needs {width}",
+                "Order the parameters so that those which meet are neighbours, or leave it out")  # fmt: skip
+
+
+def _check_convex(name: str, Q: Any) -> None:
+    """A concrete Q must be positive semidefinite, but for rounding; a traced one shows itself by its status."""
+    if isinstance(Q, jax.core.Tracer):
+        return
+    matrix = np.asarray(Q, np.float64)
+    if not np.all(np.isfinite(matrix)) or not matrix.size:
+        return
+    ends = np.linalg.eigvalsh((matrix + matrix.T) / 2)[[0, -1]]
+    if ends[0] < -1e-6 * np.max(np.abs(ends)):
+        say(HyperparameterError, name, "Q must be positive semidefinite, for the problem to be convex",
+            f"the eigenvalue {ends[0]:.6g}", "Find a local solution of another problem with "
+            "minimize(..., lbfgsb(), bounds=...)")  # fmt: skip
 
 
 @jitted

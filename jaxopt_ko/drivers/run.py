@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from jaxopt_ko.compose.chain import apply_updates
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.method import Update, filter_kwargs, is_plain, method_of, name_of
 from jaxopt_ko.core.numerics import ratio
+from jaxopt_ko.errors import TransformationError, say
 from jaxopt_ko.linalg.least_norm import condition as condition_of
 from jaxopt_ko.linalg.least_norm import shortest
 from jaxopt_ko.types import Code, GradientTransformation, Hyper, Info, Params, PyTree, Solution, State, Status
@@ -39,11 +40,17 @@ class Carry(NamedTuple):
 def start_of(method: GradientTransformation, params: Params, extra_args: Mapping[str, Any]) -> State | None:
     """The state that a solver starts with; None if it is none: by its record, a foreign one by its state's Info."""
     if method_of(method).ascends:
-        errors.goes_up(name_of(method))
+        _goes_up(name_of(method))
     state = filter_kwargs(method.init, 1)(params, **extra_args)
     ours = isinstance(method.update, Update)
     solver = method_of(method).solver if ours else isinstance(getattr(state, "info", None), Info)
     return state if solver and isinstance(getattr(state, "info", None), Info) else None
+
+
+def _goes_up(method: str) -> NoReturn:
+    """A driver minimizes."""
+    say(TransformationError, "minimize", "the method must go down", method,
+        "To maximize a function here, give its negative and the method without maximize")  # fmt: skip
 
 
 def solve(

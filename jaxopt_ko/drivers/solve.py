@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,10 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import check_args, check_leaf, check_start
 from jaxopt_ko.core.method import method_of, name_of
 from jaxopt_ko.core.numerics import inner
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.drivers.run import (
     MAX_STEPS,
     Held,
@@ -28,11 +30,12 @@ from jaxopt_ko.drivers.run import (
     solve,
     start_of,
 )
+from jaxopt_ko.errors import TransformationError, TreeError, say
 from jaxopt_ko.solvers.first_order import first_order
 from jaxopt_ko.solvers.least_squares import levenberg_marquardt
 from jaxopt_ko.solvers.problem.bounds import box
 from jaxopt_ko.solvers.problem.residuals import residuals
-from jaxopt_ko.solvers.problem.robust_losses import LOSSES
+from jaxopt_ko.solvers.problem.robust_losses import LOSSES, check_loss
 from jaxopt_ko.solvers.proximal import ProximalGradientState
 from jaxopt_ko.solvers.quasi_newton import lbfgs
 from jaxopt_ko.types import Code, GradientTransformation, Hyper, Multipliers, Params, PyTree, Solution, Status
@@ -51,7 +54,7 @@ class _Setting(NamedTuple):
     length: int | None  # of an unrolled run
 
 
-@errors.options
+@options
 def minimize(
     fun: Callable[..., Any],
     params: Params,
@@ -93,8 +96,8 @@ def minimize(
     """
     name = "minimize"
     errors.check_function(name, "fun", fun)
-    errors.check_start(name, params)
-    errors.check_args(name, args)
+    check_start(name, params)
+    check_args(name, args)
     method = errors.check_pair(name, "method", method)
     check_derivative(name, derivative, max_steps)
     if bounds is not None:
@@ -165,7 +168,7 @@ def _minimize(
 
     def condition(p: Params, given: Any) -> Params:
         if hidden:
-            errors.hidden_method("minimize", "proximal_gradient")
+            _hidden_method("minimize", "proximal_gradient")
         args, own, _ = given
         g = tree.ascent(jax.grad(value)(p, args))
         return g if prox is None else _less(p, near(_less(p, g), *own))  # x = prox(x - g(x), 1)
@@ -175,6 +178,13 @@ def _minimize(
     given = (args, own, at_limits)
     end, best = implicit(condition, lambda p, given: value(p, given[0]), found, given, held, symmetric_cg)
     return solution._replace(params=end, value=best)
+
+
+def _hidden_method(name: str, method: str) -> NoReturn:
+    """A method of ours within a function of somebody's, which hides what derivatives need to know of it."""
+    say(TransformationError, name, f"the solution's derivatives need the prox of {method}", "an update that hides it",
+        "Pass the pair itself, or GradientTransformation(pair.init, pair.update); a function around its update "
+        "has no record of it")  # fmt: skip
 
 
 def _less(a: PyTree, b: PyTree) -> PyTree:
@@ -270,7 +280,7 @@ class _Fit(NamedTuple):
     length: int | None  # of an unrolled run
 
 
-@errors.options
+@options
 def least_squares(
     residual_fn: Callable[..., PyTree],
     params: Params,
@@ -299,11 +309,11 @@ def least_squares(
     """
     name = "least_squares"
     errors.check_function(name, "residual_fn", residual_fn)
-    errors.check_start(name, params)
-    errors.check_args(name, args)
+    check_start(name, params)
+    check_args(name, args)
     method = errors.check_pair(name, "method", method)
     check_derivative(name, derivative, max_steps)
-    errors.check_loss(name, loss, LOSSES)
+    check_loss(name, loss, LOSSES)
     errors.check_number(name, "loss_scale", loss_scale, errors.POSITIVE)
     if bounds is not None:
         box(name, params, bounds)  # once where its numbers can be seen
@@ -398,7 +408,7 @@ def _at_bounds(name: str, solution: Solution, bounds: Any) -> tuple[Held | None,
     return Held(which, at, which), _Limits(bounds, by_lower, by_upper, share)
 
 
-@errors.options
+@options
 def root(
     fn: Callable[..., PyTree],
     params: Params,
@@ -422,8 +432,8 @@ def root(
     """
     name = "root"
     errors.check_function(name, "fn", fn)
-    errors.check_start(name, params)
-    errors.check_args(name, args)
+    check_start(name, params)
+    check_args(name, args)
     method = errors.check_pair(name, "method", method)
     check_derivative(name, derivative, max_steps)
     if bounds is not None:
@@ -449,13 +459,13 @@ def _root(setting: _Setting, params: Params, args: tuple[Any, ...], tol: Any, ma
         result = fun(p, *args)
         return result[0] if has_aux else result
 
-    errors.check_square("root", jax.eval_shape(equations, start, given), start)
+    _check_square("root", jax.eval_shape(equations, start, given), start)
     try:
         state = start_of(method, start, extra_args)
     except errors.MissingArgumentError:  # it asks for value_fn
         state = None
     if state is None:
-        errors.no_equations_solver("root", name_of(method))
+        _no_equations_solver("root", name_of(method))
     solution = solve(method, start, state, extra_args, length if unrolled else max_steps, verbose, unrolled)
 
     def largest(p: Params) -> Array:
@@ -493,3 +503,19 @@ def _root(setting: _Setting, params: Params, args: tuple[Any, ...], tol: Any, ma
     found = frozen((solution.params, solution.value))
     end, best = implicit(condition, lambda p, given: value(p, given[0]), found, (args, zero, limits), held)
     return solution._replace(params=end, value=best)
+
+
+def _no_equations_solver(name: str, method: str) -> NoReturn:
+    """A method that does not read residuals, or does not report how it stands."""
+    say(TransformationError, name, "method must be one for residuals", f"{method}", "Use levenberg_marquardt() or "
+        "gauss_newton(); for others minimize the sum of squares")  # fmt: skip
+
+
+def _check_square(name: str, equations: PyTree, params: PyTree) -> None:
+    """As many equations as unknowns."""
+    for index, leaf in enumerate(jax.tree.leaves(equations)):
+        check_leaf(name, "equations", equations, index, leaf, real=False)
+    m, n = map(tree.real_size, (equations, params))
+    if m != n:
+        say(TreeError, name, f"there must be as many equations as unknowns ({n})", f"{m} equations",
+            "For more equations than unknowns use least_squares")  # fmt: skip

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxopt_ko.core.checks import check_numbers
 from jaxopt_ko.core.numerics import or_one, safe_sqrt
 from jaxopt_ko.core.tree import compute_dtype
-from jaxopt_ko.errors import TreeError, check_numbers, describe, say
+from jaxopt_ko.errors import TreeError, describe, say
 
 Axis = int | tuple[int, ...] | None
 

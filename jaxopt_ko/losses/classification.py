@@ -8,19 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxopt_ko.core.checks import check_numbers
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import compute_dtype
-from jaxopt_ko.errors import (
-    FINITE,
-    FRACTION,
-    NONNEGATIVE,
-    TreeError,
-    check_number,
-    check_numbers,
-    deprecated,
-    describe,
-    options,
-    say,
-)
+from jaxopt_ko.errors import FINITE, FRACTION, NONNEGATIVE, TreeError, check_number, deprecated, describe, say
 from jaxopt_ko.losses.arrays import Axis, alike, axes_of, floating, power, summed, taking_part
 
 

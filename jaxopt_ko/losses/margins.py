@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import compute_dtype
-from jaxopt_ko.errors import TreeError, describe, options, say
+from jaxopt_ko.errors import TreeError, describe, say
 from jaxopt_ko.losses.arrays import alike, chosen, floating
 from jaxopt_ko.projections import projection_simplex
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxopt_ko.errors import options
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.losses.arrays import alike, listed
 
 

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxopt_ko.errors import POSITIVE, check_number, missing_argument, options
+from jaxopt_ko.core.signature import options
+from jaxopt_ko.errors import POSITIVE, check_number, missing_argument
 from jaxopt_ko.losses.arrays import difference
 
 

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxopt_ko.errors import NONNEGATIVE, TreeError, check_choice, check_number, describe, options, say
+from jaxopt_ko.core.signature import options
+from jaxopt_ko.errors import NONNEGATIVE, TreeError, check_choice, check_number, describe, say
 from jaxopt_ko.losses.arrays import Axis, alike, floating
 
 REDUCTIONS: dict[str, Callable[[jax.Array], jax.Array]] = {

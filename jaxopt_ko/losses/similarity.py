@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxopt_ko.core.numerics import ratio
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import compute_dtype
-from jaxopt_ko.errors import FINITE, NONNEGATIVE, POSITIVE, TreeError, check_number, describe, options, say
+from jaxopt_ko.errors import FINITE, NONNEGATIVE, POSITIVE, TreeError, check_number, describe, say
 from jaxopt_ko.losses.arrays import Axis, alike, floating, length, power, summed
 
 

@@ -11,12 +11,12 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import inner, ratio, safe_sqrt
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_choice
 from jaxopt_ko.transforms.decay import add_decayed_weights
@@ -32,7 +32,7 @@ class ScaleByBeliefState(NamedTuple):
     nu: Updates  # like params, f32+  s_t, mean of (g - m)**2
 
 
-@errors.options
+@options
 def scale_by_belief(
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,
@@ -93,7 +93,7 @@ def adabelief(
     return chain(rule, scale_by_learning_rate(learning_rate))
 
 
-@errors.options
+@options
 def scale_by_acprop(
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,

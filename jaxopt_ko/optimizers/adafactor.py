@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import inner, ratio, safe_sqrt
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import abstract, dtype_of, summed, wide_like
 from jaxopt_ko.errors import NONNEGATIVE, THRESHOLD, UNIT, check_hyper, check_size
 from jaxopt_ko.transforms.averaging import ema
@@ -40,7 +40,7 @@ def decay_rate_pow(i: Array, exponent: Array) -> Array:
     return 1 - jnp.power(i + 1, -exponent)
 
 
-@errors.options
+@options
 def scale_by_factored_rms(
     factored: bool = True,
     decay_rate: Hyper = 0.8,

@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from jax import Array
 
-from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import inner, ratio, safe_rsqrt, safe_sqrt, value_at, zero_count
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import NONNEGATIVE, check_hyper
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
@@ -24,7 +24,7 @@ class ScaleByRssState(NamedTuple):
     sum_of_squares: Updates  # like params, f32+  h_t, sum of g**2
 
 
-@errors.options
+@options
 def scale_by_rss(
     initial_accumulator_value: Hyper = 0.1,
     eps: Hyper = 1e-7,

@@ -12,12 +12,12 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import inner, next_count, raised, ratio, safe_sqrt
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, UNIT
 from jaxopt_ko.transforms.decay import add_decayed_weights
@@ -42,7 +42,7 @@ class ScaleByNadamState(NamedTuple):
     nu: Updates  # like params, f32+  n_t, mean of g**2
 
 
-@errors.options
+@options
 def scale_by_adam(
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,
@@ -97,7 +97,7 @@ def scale_by_adam(
     )  # fmt: skip
 
 
-@errors.options
+@options
 def scale_by_nadam(
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,

@@ -22,6 +22,7 @@ from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import recipe, with_parts
 from jaxopt_ko.core.numerics import abs_sq, length, quotient, ratio, real_dtype, safe_sqrt
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.stacking import MatrixAxes
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.core.tree import wide_like
@@ -50,7 +51,7 @@ class ScaleByAdaMuonState(NamedTuple):
     nu: Updates  # like params, f32+  V, mean of Q**2
 
 
-@errors.options
+@options
 def scale_by_normuon(
     b1: Hyper = 0.95,
     b2: Hyper = 0.95,
@@ -107,7 +108,7 @@ def scale_by_normuon(
     return transform(name, init, update, state_type=ScaleByNorMuonState, hypers=hypers, debiased=("b1",))
 
 
-@errors.options
+@options
 def scale_by_adamuon(
     b1: Hyper = 0.95,
     b2: Hyper = 0.95,

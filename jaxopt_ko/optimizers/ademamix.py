@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 from jax import Array
 
-from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import inner, next_count, ratio, safe_sqrt, value_at
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_hyper
 from jaxopt_ko.transforms.decay import add_decayed_weights
@@ -40,7 +40,7 @@ class ScaleBySimplifiedAdEMAMixState(NamedTuple):
     n: Updates  # like params, f32+  n_t, mean of g**2
 
 
-@errors.options
+@options
 def scale_by_ademamix(
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,

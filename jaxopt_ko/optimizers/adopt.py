@@ -5,12 +5,12 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import inner, ratio, safe_sqrt, scalar_dtype
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import NONNEGATIVE, UNIT
 from jaxopt_ko.optimizers.adam import ScaleByAdamState
@@ -23,7 +23,7 @@ def fourth_root(step: Array) -> Array:
     return jnp.sqrt(jnp.sqrt(jnp.asarray(step, scalar_dtype())))
 
 
-@errors.options
+@options
 def scale_by_adopt(
     b1: Hyper = 0.9,
     b2: Hyper = 0.9999,

@@ -7,12 +7,12 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import inner, ratio, safe_sqrt
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_choice
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
@@ -28,7 +28,7 @@ class ScaleByAmsgradState(NamedTuple):
     nu_max: Updates  # like params, f32+  largest v so far, corrected or raw
 
 
-@errors.options
+@options
 def scale_by_amsgrad(
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,

@@ -18,6 +18,7 @@ from jaxopt_ko.core.leafwise import Memory, Step
 from jaxopt_ko.core.matrixwise import matrixwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import length, or_one, ratio, safe_sqrt
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.stacking import matrix_labels
 from jaxopt_ko.errors import FINITE, FRACTION, NONNEGATIVE, Domain
 from jaxopt_ko.linalg.matrix_functions import product
@@ -45,7 +46,7 @@ def projection(seed: int, draw: Array, shape: tuple[int, int], dtype: DType) -> 
     return jax.random.normal(key, shape, dtype) / jnp.sqrt(jnp.asarray(shape[0], dtype))
 
 
-@errors.options
+@options
 def scale_by_apollo(
     rank: int = 256,
     update_proj_gap: int = 200,

@@ -20,6 +20,7 @@ from jaxopt_ko.core.leafwise import Memory, Step
 from jaxopt_ko.core.matrixwise import matrixwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import or_one, safe_sqrt
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.stacking import matrix_labels
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, Domain
 from jaxopt_ko.linalg.matrix_functions import QR_METHODS, orthonormal_columns, product
@@ -44,7 +45,7 @@ def spectral_scale(fan_in: int, fan_out: int) -> float:
     return math.sqrt(fan_out / fan_in)
 
 
-@errors.options
+@options
 def scale_by_dion(
     rank_fraction: float = 1.0,
     mu: Hyper = 0.95,

@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors
 from jaxopt_ko.compose.basic import identity
 from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import common_dtype, first_value, inner, is_complex, length, ratio, safe_sqrt, scalar_dtype
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import full_like, wide_copy
 from jaxopt_ko.core.treewise import Vector, treewise
-from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, check_choice, check_hyper, check_kind
+from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, HyperparameterError, check_choice, check_hyper, describe, say
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, Params, PyTree, Updates
@@ -56,7 +56,7 @@ def scale_by_dog(init_step: tuple[str, Hyper] = ("heuristic", 1e-6), eps: Hyper 
     Needs params.
     """
     name = "scale_by_dog"
-    kind, amount = check_kind(name, "init_step", init_step)
+    kind, amount = _check_kind(name, "init_step", init_step)
     check_choice(name, "init_step[0]", kind, ("distance", "heuristic", "learning_rate"))
 
     def start(x: Vector) -> Array:
@@ -78,6 +78,13 @@ def scale_by_dog(init_step: tuple[str, Hyper] = ("heuristic", 1e-6), eps: Hyper 
         name, DoGState, init=lambda p: {"init_params": wide_copy(p)}, rule=rule, hypers={"eps": (eps, NONNEGATIVE)},
         scalars=scalars,
     )  # fmt: skip
+
+
+def _check_kind(name: str, argument: str, value: Any) -> tuple[Any, Any]:
+    """(which, how much)."""
+    if not (isinstance(value, tuple | list) and len(value) == 2):
+        say(HyperparameterError, name, f"{argument} must be a pair of a name and a number", describe(value))
+    return value[0], value[1]
 
 
 @recipe
@@ -135,7 +142,7 @@ def dowg(
     return chain(decay, scale_by_dowg(init_estim_sq_dist, eps), scale_by_learning_rate(learning_rate))
 
 
-@errors.options
+@options
 def scale_by_distance_over_gradients(
     reps_rel: Hyper = 1e-6,
     eps: Hyper = 1e-8,

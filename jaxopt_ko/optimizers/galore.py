@@ -15,11 +15,13 @@ from jax import Array
 from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import check_stack_axes, memory_mismatch, structure_mismatch
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import next_count, zero_count
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
-from jaxopt_ko.errors import FINITE, check_choice, check_pair, check_size
+from jaxopt_ko.errors import FINITE, TreeError, check_choice, check_pair, check_size, say
 from jaxopt_ko.optimizers.adam import scale_by_adam
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
@@ -59,7 +61,7 @@ class _Matrix(NamedTuple):
         return x.reshape([self.shape[a] for a in self.order]).transpose(np.argsort(self.order))
 
 
-@errors.options
+@options
 def scale_by_galore(
     rank: int = 128,
     update_proj_gap: int = 200,
@@ -90,7 +92,7 @@ def scale_by_galore(
     check_size(name, "rank", rank)
     check_size(name, "update_proj_gap", update_proj_gap)
     check_choice(name, "keeps", keeps, KEEPS)
-    errors.check_stack_axes(name, stack_axes)
+    check_stack_axes(name, stack_axes)
     base = scale_by_adam() if base_optimizer is None else check_pair(name, "base_optimizer", base_optimizer)
 
     def matrices(leaves: PyTree) -> tuple[list[Any], Any, list[_Matrix | None]]:
@@ -142,7 +144,7 @@ def scale_by_galore(
             if one is not None:
                 if np.shape(projectors[index]) != shapes(one)[0]:
                     path = errors.path_of(updates, index, none_is_leaf=True)
-                    errors.memory_mismatch(name, [projectors[index]], path, g)
+                    memory_mismatch(name, [projectors[index]], path, g)
                 small[index], projectors[index] = _project(g, projectors[index], due, one, on_left(one))
         steps, base_state = base.update(treedef.unflatten(small), state.base_optimizer_state, None)
         full = tree.in_order(name, "updates of the base optimizer", steps, updates, treedef)
@@ -182,9 +184,16 @@ def _matrix(name: str, leaf: Any, numbers: GaLoreDimensionNumbers, stack: int) -
         tuple(stack + a % max(ndim, 1) for a in ((axes,) if isinstance(axes, int) else axes)) for axes in given
     )
     order = (*range(stack), *rows, *columns)
-    errors.check_axes(name, shape[stack:], numbers, sorted(order) == list(range(len(shape))))
+    _check_axes(name, shape[stack:], numbers, sorted(order) == list(range(len(shape))))
     m, n = (math.prod(shape[a] for a in axes) for axes in (rows, columns))
     return _Matrix(shape, order, stack, m, n)
+
+
+def _check_axes(name: str, shape: tuple[int, ...], numbers: Any, fits: bool) -> None:
+    """Each axis of a leaf is one of the rows or of the columns of a matrix."""
+    if not fits:
+        say(TreeError, name, f"each axis of a leaf must be one of rows or columns, of the shape {shape} here",
+            repr(numbers), "Give None for the leaf to leave it as it is")  # fmt: skip
 
 
 def _ends(x: Any) -> bool:
@@ -201,7 +210,7 @@ def _numbers_of(name: str, wanted: PyTree, leaves: PyTree) -> list[GaLoreDimensi
             is_leaf=_ends,
         )
     except ValueError:
-        errors.structure_mismatch(name, "weight_dimension_numbers", wanted, "params", leaves)
+        structure_mismatch(name, "weight_dimension_numbers", wanted, "params", leaves)
     return jax.tree.leaves(full, is_leaf=_ends)
 
 

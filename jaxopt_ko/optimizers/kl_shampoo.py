@@ -18,6 +18,7 @@ from jaxopt_ko.core.leafwise import Memory, Step
 from jaxopt_ko.core.matrixwise import matrixwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import first_value, ratio, safe_sqrt
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.stacking import matrix_labels
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
 from jaxopt_ko.linalg.matrix_functions import eigenvectors, orthonormal, product, rotated
@@ -53,7 +54,7 @@ class ScaleByKlSoapState(NamedTuple):
     nu: Updates  # like params     V, mean of the squares of T = Q_L' G Q_R
 
 
-@errors.options
+@options
 def scale_by_kl_shampoo(
     b1: Hyper = 0.9,
     b2: Hyper = 0.98,
@@ -85,7 +86,7 @@ def scale_by_kl_shampoo(
     )  # fmt: skip
 
 
-@errors.options
+@options
 def scale_by_kl_soap(
     b1: Hyper = 0.9,
     b2: Hyper = 0.98,

@@ -20,6 +20,7 @@ from jaxopt_ko.core.leafwise import Memory, Step
 from jaxopt_ko.core.matrixwise import matrixwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import first_value, quotient, ratio, safe_sqrt
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.stacking import matrix_labels
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE, UNIT
 from jaxopt_ko.linalg.matrix_functions import frobenius, product, times_inverse
@@ -44,7 +45,7 @@ class ScaleByKronState(NamedTuple):
     Q_R: Updates  # float[…, n, n]    upper triangular, or [n]
 
 
-@errors.options
+@options
 def scale_by_kron(
     b1: Hyper = 0.9,
     preconditioner_update_probability: Hyper | None = None,

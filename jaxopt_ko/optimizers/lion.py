@@ -7,11 +7,11 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import recipe
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import POSITIVE, UNIT, check_choice
 from jaxopt_ko.transforms.decay import add_decayed_weights
@@ -28,7 +28,7 @@ class ScaleByLionState(NamedTuple):
     mu: Updates  # like params, f32+  m_t, mean of g
 
 
-@errors.options
+@options
 def scale_by_lion(
     b1: Hyper = 0.9,
     b2: Hyper = 0.99,

@@ -7,12 +7,12 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import inner, ratio, safe_cbrt
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import wide_copy, wide_like
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.transforms.decay import add_decayed_weights
@@ -28,7 +28,7 @@ class MadgradState(NamedTuple):
     x0: Params  # like params, f32+            the parameters at the start
 
 
-@errors.options
+@options
 def scale_by_madgrad(
     learning_rate: Hyper,
     momentum: Hyper = 0.9,

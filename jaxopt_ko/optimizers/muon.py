@@ -20,6 +20,7 @@ from jaxopt_ko.compose.basic import identity, init_empty_state
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import scalar_dtype, unfolded
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.linalg.matrix_functions import JORDAN, PRESETS, Coefficients
@@ -38,7 +39,7 @@ class MuonState(NamedTuple):
     ns_coeffs: Array  # float[3] or float[steps, 3]  a, b, c of Newton-Schulz: kept for optax's sake, and not read
 
 
-@errors.options
+@options
 def scale_by_muon(
     ns_coeffs: Coefficients | Sequence[Coefficients] | str = JORDAN,
     ns_steps: int = 5,
@@ -93,7 +94,7 @@ def scale_by_muon(
     return transform(name, init, update, state_type=MuonState, hypers=hypers, debiased=("beta",))
 
 
-@errors.options
+@options
 def orthogonalize(
     ns_coeffs: Coefficients | Sequence[Coefficients] | str = JORDAN,
     ns_steps: int = 5,

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import inner, ratio, safe_sqrt
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import summed, wide_like
 from jaxopt_ko.errors import NONNEGATIVE, UNIT
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
@@ -28,7 +28,7 @@ class ScaleByNovogradState(NamedTuple):
     nu: Updates  # float[] a leaf, f32+  v_t, mean of |g|**2
 
 
-@errors.options
+@options
 def scale_by_novograd(
     b1: Hyper = 0.9,
     b2: Hyper = 0.25,

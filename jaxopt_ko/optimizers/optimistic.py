@@ -12,6 +12,7 @@ from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import recipe
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import NONNEGATIVE
 from jaxopt_ko.optimizers.adam import scale_by_adam
@@ -26,7 +27,7 @@ class ScaleByOptimisticGradientState(NamedTuple):
     previous_gradient: Updates  # like params, f32+  g of the step before
 
 
-@errors.options
+@options
 def scale_by_optimistic_gradient(
     alpha: Hyper = 1.0, beta: Hyper = 1.0, *, from_zero: bool = False
 ) -> GradientTransformation:

@@ -7,13 +7,13 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors
 from jaxopt_ko.compose.basic import identity
 from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import inner, ratio, safe_rsqrt, safe_sqrt, value_at, zero_count
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, UNIT, check_hyper
 from jaxopt_ko.transforms.momentum import trace
@@ -49,7 +49,7 @@ class ScaleByRStdDevWithCountState(NamedTuple):
     nu: Updates  # like params, f32+  v_t, mean of g**2
 
 
-@errors.options
+@options
 def scale_by_rms(
     decay: Hyper = 0.9,
     eps: Hyper = 1e-8,
@@ -93,7 +93,7 @@ def scale_by_rms(
     )  # fmt: skip
 
 
-@errors.options
+@options
 def scale_by_stddev(
     decay: Hyper = 0.9,
     eps: Hyper = 1e-8,

@@ -22,6 +22,7 @@ from jaxopt_ko.core import stacking, tree
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import length, quotient, real_dtype
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.stacking import MatrixAxes
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
@@ -43,7 +44,7 @@ SCALES: dict[str, Callable[[int, int], float]] = {  # s(fan_in, fan_out) of each
 NORMS = tuple(SCALES)
 
 
-@errors.options
+@options
 def scale_by_lmo(
     norm: str = "spectral",
     radius: Hyper = 1.0,

@@ -5,7 +5,7 @@ Averages instead of sums, grafting and blocks: Anil et al. 2020, arXiv:2002.0901
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax.numpy as jnp
 from jax import Array
@@ -17,8 +17,9 @@ from jaxopt_ko.core.leafwise import Memory, Step
 from jaxopt_ko.core.matrixwise import matrixwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import quotient, ratio, safe_sqrt
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.stacking import matrix_labels
-from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE, HyperparameterError, describe, say
 from jaxopt_ko.linalg.matrix_functions import frobenius, inverse_root, product
 from jaxopt_ko.optimizers.adam import adamw
 from jaxopt_ko.optimizers.matrix.rest import matrices_and_rest
@@ -39,7 +40,7 @@ class ScaleByShampooState(NamedTuple):
     R_root: Updates  # float[…, b, n, n]    (R + eps I)**(-1/p)
 
 
-@errors.options
+@options
 def scale_by_shampoo(
     b2: Hyper | None = 0.999,
     eps: Hyper = 1e-8,
@@ -71,7 +72,7 @@ def scale_by_shampoo(
         errors.check_size(name, "block_size", block_size)
 
     if root == "newton" and not (isinstance(exponent, float) and abs(1 / exponent - round(1 / exponent)) < 1e-6):
-        errors.check_newton_exponent(name, exponent)
+        _check_newton_exponent(name, exponent)
 
     def init(shape: tuple[int, int], dtype: DType) -> Memory:
         count, m, n = _blocks(shape, block_size)
@@ -116,6 +117,12 @@ def scale_by_shampoo(
         interval=("precondition_frequency", precondition_frequency), stack_axes=stack_axes,
         debiased=() if b2 is None else ("b2",), dtypes={"nu_dtype": nu_dtype},
     )  # fmt: skip
+
+
+def _check_newton_exponent(name: str, exponent: Any) -> NoReturn:
+    """Products alone make roots of whole degree."""
+    say(HyperparameterError, name, "exponent must be 1, 1/2, 1/3, 1/4, … as a Python number with root='newton'",
+        describe(exponent), "root='eigh' takes any")  # fmt: skip
 
 
 def _blocks(shape: tuple[int, ...], size: int | None) -> tuple[int, int, int]:

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import ratio, safe_sqrt
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import summed, wide_like
 from jaxopt_ko.errors import NONNEGATIVE, UNIT, check_hyper
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
@@ -28,7 +28,7 @@ class ScaleBySM3State(NamedTuple):
     nu: Updates  # like params, f32+  m_t, mean of what is left of g
 
 
-@errors.options
+@options
 def scale_by_sm3(
     b1: Hyper = 0.9, b2: Hyper = 1.0, eps: Hyper = 1e-8, *, stack_axes: PyTree = 0
 ) -> GradientTransformation:

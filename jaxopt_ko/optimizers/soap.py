@@ -14,6 +14,7 @@ from jaxopt_ko.core.leafwise import Memory, Step
 from jaxopt_ko.core.matrixwise import matrixwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import ratio, safe_sqrt
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.stacking import matrix_labels
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.linalg.matrix_functions import eigenvectors, orthonormal, product, rotated
@@ -34,7 +35,7 @@ class ScaleBySoapState(NamedTuple):
     Q_R: Updates  # float[…, n, n] eigenvectors of R
 
 
-@errors.options
+@options
 def scale_by_soap(
     b1: Hyper = 0.95,
     b2: Hyper = 0.95,

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.method import filter_kwargs, recipe
 from jaxopt_ko.core.numerics import ratio, zero_count
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, THRESHOLD, check_dtype, check_hyper, check_pair, check_size
 from jaxopt_ko.transforms.decay import add_decayed_weights
@@ -34,7 +34,7 @@ class SophiaState(NamedTuple):
     hessian_fn_state: State  # of hessian_diagonal_fn
 
 
-@errors.options
+@options
 def scale_by_sophia(
     b1: Hyper = 0.965,
     b2: Hyper = 0.99,

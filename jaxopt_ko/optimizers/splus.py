@@ -17,6 +17,7 @@ from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step
 from jaxopt_ko.core.matrixwise import matrixwise
 from jaxopt_ko.core.method import recipe
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.linalg.matrix_functions import eigenvectors, product, rotated
@@ -37,7 +38,7 @@ class ScaleBySplusState(NamedTuple):
     Q_R: Updates  # float[…, n, n] eigenvectors of R
 
 
-@errors.options
+@options
 def scale_by_splus(
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,

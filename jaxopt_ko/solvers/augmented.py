@@ -21,7 +21,7 @@ from jaxopt_ko.core import tree
 from jaxopt_ko.core.method import filter_kwargs, name_of, once
 from jaxopt_ko.core.numerics import first_true, joined, largest, next_count, norm, value_at, zero_count
 from jaxopt_ko.core.transform import transform
-from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, check_hyper
+from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, TransformationError, check_hyper, say
 from jaxopt_ko.solvers.problem.constraints import Program, program
 from jaxopt_ko.types import (
     KKT,
@@ -119,7 +119,7 @@ def augmented_lagrangian(
         y, z = jnp.zeros(problem.p, x.dtype), jnp.zeros(problem.q, x.dtype)
         accuracy = jnp.full_like(rho, SHARPER)
         state = start_inner(params, **words_of(lagrangian(problem, y, z, rho), bounds, accuracy))
-        errors.check_solver(name, "inner", state, hasattr(state, "info") and hasattr(state, "aux"))
+        _check_solver(name, "inner", state, hasattr(state, "info") and hasattr(state, "aux"))
         _, aux = state.aux
         nil = jnp.zeros_like(x)
         trees = problem.unstack(joined([y, z]))
@@ -210,6 +210,13 @@ def augmented_lagrangian(
         )
 
     return transform(name, init, update, needs_params=True, state_type=AugmentedLagrangianState, solver=True)
+
+
+def _check_solver(name: str, argument: str, state: Any, fits: bool) -> None:
+    """A method that reports how it stands."""
+    if not fits:
+        say(TransformationError, name, f"{argument} must be a solver such as lbfgs(), newton() or lbfgsb(), whose "
+            "state reports how it stands", f"the state {type(state).__name__}")  # fmt: skip
 
 
 def _multipliers(problem: Program, bounds: Any, x: Array, y: Array, z: Array) -> Multipliers:

@@ -16,7 +16,7 @@ from jaxopt_ko.core import tree
 from jaxopt_ko.core.method import once, recipe
 from jaxopt_ko.core.numerics import next_count, norm, zero_count
 from jaxopt_ko.core.transform import transform
-from jaxopt_ko.solvers.engine.descent import DOWNHILL, searched
+from jaxopt_ko.solvers.engine.descent import DOWNHILL, check_vector, searched
 from jaxopt_ko.solvers.engine.linesearch_forms import scale_by_zoom_linesearch
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, Updates
 
@@ -57,7 +57,7 @@ def scale_by_nonlinear_cg(beta: str = "hager-zhang") -> GradientTransformation:
     def update(updates: Updates, state: ScaleByNonlinearCgState) -> tuple[Updates, ScaleByNonlinearCgState]:
         t, g_old, p_old, restarts = state
         g, unravel = tree.ravel(updates)
-        errors.check_vector(name, g_old, g.size)
+        check_vector(name, g_old, g.size)
         g = g.astype(g_old.dtype)
         b = jnp.where(t > 0, _beta(beta, g, g_old, p_old), 0)
         p = b * p_old - g

@@ -15,10 +15,11 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import check_same_trees
 from jaxopt_ko.core.method import once
 from jaxopt_ko.core.numerics import next_count, safe_sqrt, value_at, zero_count
 from jaxopt_ko.core.transform import transform
-from jaxopt_ko.errors import NONNEGATIVE, check_hyper
+from jaxopt_ko.errors import NONNEGATIVE, TreeError, check_hyper, describe, say
 from jaxopt_ko.solvers.problem.objective import objective
 from jaxopt_ko.types import (
     Code,
@@ -178,10 +179,10 @@ def _system(
 
     else:
         x, unravel = tree.ravel(params)
-        errors.check_operator(name, operator, x.size)
+        _check_operator(name, operator, x.size)
         if b is None:
             errors.missing_argument(name, "b", "Pass b=..., the right-hand side, a pytree like params")
-        errors.check_same_trees(name, "b", b, "params", params)
+        check_same_trees(name, "b", b, "params", params)
         right = tree.ravel(b)[0].astype(x.dtype)
         product = _as_map(name, operator, x, unravel)
 
@@ -193,6 +194,14 @@ def _system(
     return _System(x, unravel, product, check, precondition, 1 if operator is None else 0)
 
 
+def _check_operator(name: str, operator: Any, n: int) -> Any:
+    """A symmetric linear map of the parameters: a function of trees like them, or a matrix of their size."""
+    if callable(operator) or np.shape(operator) == (n, n):
+        return operator
+    say(TreeError, name, f"operator must be a function of a pytree like params, or a matrix float[{n},{n}]",
+        describe(operator), "Pass lambda v: A @ v, or the symmetric matrix itself")  # fmt: skip
+
+
 def _as_map(name: str, operator: Any, x: Array, unravel: Callable[[Array], Params]) -> Callable[[Array], Array]:
     """A function of trees, or a matrix, as a function of vectors like x."""
 
@@ -201,7 +210,7 @@ def _as_map(name: str, operator: Any, x: Array, unravel: Callable[[Array], Param
             return jnp.asarray(operator).astype(x.dtype) @ v
         like = unravel(v)
         result = operator(like)
-        errors.check_same_trees(name, "operator's result", result, "params", like)
+        check_same_trees(name, "operator's result", result, "params", like)
         return tree.ravel(result)[0].astype(x.dtype)
 
     return apply

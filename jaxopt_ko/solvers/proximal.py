@@ -17,11 +17,12 @@ from jax import Array
 from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import apply_updates
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import check_same_trees
 from jaxopt_ko.core.method import known_as, once
 from jaxopt_ko.core.numerics import first_true, largest, next_count, norm, value_at, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.core.tree import pick
-from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE, check_hyper
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE, TreeError, check_hyper, describe, path_of, say
 from jaxopt_ko.solvers.engine.convergence import Course, bound, carried_off, course, endless, onward
 from jaxopt_ko.solvers.problem.objective import Objective, objective
 from jaxopt_ko.types import (
@@ -92,8 +93,15 @@ def prox_nuclear_norm(x: PyTree, reg: Any = 1.0, scaling: Any = 1.0) -> PyTree:
     Raises TreeError for a leaf that is no matrix, or stack of them. Cai, Candès & Shen 2010, SIAM J. Optim. 20.
     """
     for index, leaf in enumerate(jax.tree.leaves(x)):
-        errors.check_matrix("prox_nuclear_norm", x, index, leaf)
+        _check_matrix("prox_nuclear_norm", x, index, leaf)
     return _each(lambda v, a: _shrink_singular(v, jnp.broadcast_to(_as(scaling, v) * a, v.shape[:-2])), x, reg)
+
+
+def _check_matrix(name: str, tree: PyTree, index: int, leaf: Any) -> None:
+    """A leaf that is a matrix, or a stack of them."""
+    if np.ndim(leaf) < 2:
+        say(TreeError, name, f"each leaf must be a matrix, or a stack of them; {path_of(tree, index)} is none",
+            describe(leaf))  # fmt: skip
 
 
 def _shrink(v: Array, least: Array) -> Array:
@@ -159,7 +167,7 @@ def keep_in(projection: Projection) -> GradientTransformation:
 
     def update(updates: Updates, state: EmptyState, params: Params) -> tuple[Updates, EmptyState]:
         there = project(apply_updates(params, updates))
-        errors.check_same_trees("keep_in", "the projection's result", there, "params", params)
+        check_same_trees("keep_in", "the projection's result", there, "params", params)
         step = jax.tree.map(lambda to, p, u: (to - jnp.asarray(p)).astype(tree.dtype_of(u)), there, params, updates)
         return step, state
 
@@ -246,7 +254,7 @@ def _gradient(
     def near(problem: Objective, v: Array, s: Array) -> Array:
         like = problem.unravel(v)
         result = prox(like, s)
-        errors.check_same_trees(name, "the prox's result", result, "params", like)
+        check_same_trees(name, "the prox's result", result, "params", like)
         return tree.ravel(result)[0].astype(v.dtype)
 
     def init(

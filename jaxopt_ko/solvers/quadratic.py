@@ -23,7 +23,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko import errors
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.method import once
 from jaxopt_ko.core.numerics import first_true, joined, largest, next_count, norm, value_at, zero_count
@@ -31,6 +30,7 @@ from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import NONNEGATIVE, check_hyper, check_size
 from jaxopt_ko.solvers.engine.banded import blocks, factor, gram, substitute, total
 from jaxopt_ko.solvers.problem.bounds import box
+from jaxopt_ko.solvers.problem.constraints import check_program
 from jaxopt_ko.types import (
     KKT,
     Code,
@@ -459,7 +459,7 @@ def _given(
 ) -> _Given:
     x, unravel = tree.ravel(params)
     n, dtype = x.size, x.dtype
-    errors.check_program(name, params, n, c, Q, (A, b), (G, h))
+    check_program(name, params, n, c, Q, (A, b), (G, h))
     lower, upper = sides(name, params, bounds)
 
     def arrays(matrix: Any, right: Any) -> tuple[Array, Array]:

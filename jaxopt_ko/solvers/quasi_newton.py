@@ -10,7 +10,7 @@ SR1   H_new = H + u u' / u'y
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +22,10 @@ from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.method import once, recipe
 from jaxopt_ko.core.numerics import next_count, norm, safe_rsqrt, zero_count
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
-from jaxopt_ko.solvers.engine.descent import DOWNHILL, searched
+from jaxopt_ko.errors import StateError, describe, say
+from jaxopt_ko.solvers.engine.descent import DOWNHILL, check_vector, searched
 from jaxopt_ko.solvers.engine.linesearch_forms import scale_by_zoom_linesearch
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
@@ -46,7 +48,7 @@ class ScaleByLBFGSState(NamedTuple):
     skipped: Array  # int32[]                 pairs left out
 
 
-@errors.options
+@options
 def scale_by_lbfgs(
     memory_size: int = 10, scale_init_precond: bool = True, *, memory_dtype: DType | None = None
 ) -> GradientTransformation:
@@ -75,7 +77,7 @@ def scale_by_lbfgs(
         t, x_old, g_old, S, Y, rho, skipped = state
         x, _ = tree.ravel(params)
         g, unravel = tree.ravel(updates)
-        errors.check_vector(name, x_old, x.size)
+        check_vector(name, x_old, x.size)
         x, g = x.astype(x_old.dtype), g.astype(x_old.dtype)
 
         s, y = x - x_old, g - g_old
@@ -137,7 +139,7 @@ def made_vectors(state: State) -> State:
     treedef: Any
     parts, treedef = jax.tree.flatten(state, is_leaf=theirs)
     if not any(map(theirs, parts)):
-        errors.no_lbfgs(state)
+        _no_lbfgs(state)
 
     def converted(part: Any) -> Any:
         if not theirs(part):
@@ -148,6 +150,12 @@ def made_vectors(state: State) -> State:
         )  # fmt: skip
 
     return treedef.unflatten(map(converted, parts))
+
+
+def _no_lbfgs(state: Any) -> NoReturn:
+    """Nothing to convert."""
+    say(StateError, "lbfgs_from_optax", "the state must hold a ScaleByLBFGSState of optax's", describe(state),
+        "Give the state of optax.lbfgs or optax.scale_by_lbfgs, restored as NamedTuples")  # fmt: skip
 
 
 def at(M: Array, row: Array) -> Array:
@@ -196,7 +204,7 @@ class ScaleByBfgsState(NamedTuple):
 FORMULAS = ("bfgs", "dfp", "sr1")
 
 
-@errors.options
+@options
 def scale_by_bfgs(formula: str = "bfgs") -> GradientTransformation:
     """H g, with H the dense approximation of the inverse Hessian; reads params.
 
@@ -217,7 +225,7 @@ def scale_by_bfgs(formula: str = "bfgs") -> GradientTransformation:
         t, x_old, g_old, H, stored = state
         x, _ = tree.ravel(params)
         g, unravel = tree.ravel(updates)
-        errors.check_vector("scale_by_bfgs", x_old, x.size)
+        check_vector("scale_by_bfgs", x_old, x.size)
         x, g = x.astype(x_old.dtype), g.astype(x_old.dtype)
 
         s, y = x - x_old, g - g_old

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxopt_ko import errors
+from jaxopt_ko.core.checks import check_numbers
 from jaxopt_ko.core.numerics import value_at
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.errors import (
     NONNEGATIVE,
     HyperparameterError,
@@ -25,6 +26,7 @@ from jaxopt_ko.errors import (
     describe,
     say,
 )
+from jaxopt_ko.training.checks import check_prng_key, check_whole
 from jaxopt_ko.types import Hyper, PyTree
 
 
@@ -49,13 +51,13 @@ class Batches:
         The same key and epoch give the same plan; each epoch of one key is shuffled anew.
         Raises MissingArgumentError without a key where the plan is shuffled.
         """
-        errors.check_whole("Batches.plan", "epoch", epoch)
+        check_whole("Batches.plan", "epoch", epoch)
         order = jnp.arange(self.size, dtype=jnp.int32)
         if self.shuffle:
             if key is None:
                 say(MissingArgumentError, "Batches.plan", "a shuffled plan needs a key", "key=None",
                     "Pass key=jax.random.key(seed)")  # fmt: skip
-            errors.check_prng_key("Batches.plan", key)
+            check_prng_key("Batches.plan", key)
             order = jax.random.permutation(jax.random.fold_in(key, epoch), order)
         if self.rank is not None:
             fraction = value_at(self.pacing, jnp.asarray(epoch, jnp.int32), "curriculum", "pacing")
@@ -90,7 +92,7 @@ def full_batch(size: int) -> Batches:
     return Batches(size, size, 1, shuffle=False)
 
 
-@errors.options
+@options
 def mini_batch(size: int, batch_size: int, *, drop_remainder: bool = True) -> Batches:
     """`batch_size` examples per step, shuffled each epoch.
 
@@ -114,7 +116,7 @@ def stochastic(size: int) -> Batches:
     return mini_batch(_count("stochastic", "size", size), 1)
 
 
-@errors.options
+@options
 def curriculum(difficulty: ArrayLike, batch_size: int, *, pacing: Hyper, drop_remainder: bool = True) -> Batches:
     """Mini-batches of the easiest examples, more as `pacing` rises. Bengio et al. 2009.
 
@@ -126,7 +128,7 @@ def curriculum(difficulty: ArrayLike, batch_size: int, *, pacing: Hyper, drop_re
     Raises HyperparameterError as `mini_batch` does, TreeError for scores that are not one per example.
     Not where the easy examples are of a few classes only: the model learns to answer with those.
     """
-    errors.check_numbers("curriculum", "difficulty", difficulty)
+    check_numbers("curriculum", "difficulty", difficulty)
     score = jnp.asarray(difficulty)
     if score.ndim != 1 or jnp.issubdtype(score.dtype, jnp.complexfloating):
         say(TreeError, "curriculum", "difficulty must be one real number for each example", describe(score),
@@ -146,7 +148,7 @@ def gather(data: PyTree, indices: ArrayLike) -> PyTree:
     leaves differ in their number of rows, or `indices` are not integers.
     """
     _rows("gather", data)
-    errors.check_numbers("gather", "indices", indices)
+    check_numbers("gather", "indices", indices)
     where = jnp.asarray(indices)
     if not jnp.issubdtype(where.dtype, jnp.integer):
         say(TreeError, "gather", "indices must be integers", describe(where), "Take a row of a plan")

@@ -18,8 +18,10 @@ import numpy as np
 
 from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import apply_updates
+from jaxopt_ko.core.checks import check_arrays, check_carry, check_start
 from jaxopt_ko.core.method import filter_kwargs
 from jaxopt_ko.core.numerics import scalar_dtype, zero_count
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import ascent, compute_dtype, pick
 from jaxopt_ko.errors import (
     NONNEGATIVE,
@@ -31,6 +33,7 @@ from jaxopt_ko.errors import (
     describe,
     say,
 )
+from jaxopt_ko.training.checks import check_prng_key, check_whole
 from jaxopt_ko.types import GradientTransformation, Params, PyTree, State
 
 LossFn = Callable[..., Any]  # (params, batch) -> float[], or (float[], aux)
@@ -65,7 +68,7 @@ class Carry(NamedTuple):
 Step = Callable[[Carry, PyTree], tuple[Carry, tuple[jax.Array, PyTree]]]
 
 
-@errors.options
+@options
 def train_step(loss_fn: LossFn, optimizer: GradientTransformation, *, has_aux: bool = False) -> Step:
     """step(Carry(params, state), batch) -> (carry, (loss, aux)): a body for `lax.scan`, or a function to jit.
 
@@ -97,7 +100,7 @@ def train_step(loss_fn: LossFn, optimizer: GradientTransformation, *, has_aux: b
         extra = {"value": loss, "grad": grads, "value_fn": lambda p: objective(p, batch)[0]}
         updates, new_state = update(grads, state, params, **extra)
         new = Carry(apply_updates(params, updates), new_state)
-        errors.check_carry("train_step", carry, new)
+        check_carry("train_step", carry, new)
         return new, (loss, aux)
 
     return step
@@ -143,7 +146,7 @@ def early_stopping(
     step: its luckiest draw looks like a best that nothing beats.
     """
     errors.check_choice("early_stopping", "mode", mode, ("min", "max"))
-    errors.check_whole("early_stopping", "patience", patience, 1)
+    check_whole("early_stopping", "patience", patience, 1)
     errors.check_number("early_stopping", "min_delta", min_delta, NONNEGATIVE)
     sign = 1.0 if mode == "min" else -1.0
 
@@ -196,7 +199,7 @@ class _Thread(NamedTuple):
     loss: jax.Array  # mean of the last epoch, for the progress bar
 
 
-@errors.options
+@options
 def fit(
     loss_fn: LossFn,
     params: Params,
@@ -245,10 +248,10 @@ def fit(
     if not all(hasattr(batches, name) for name in ("steps", "plan", "gather")):
         say(TransformationError, "fit", "batches must be a plan of batches", describe(batches),
             "Make one: data.mini_batch(examples, batch_size), data.full_batch(examples)")  # fmt: skip
-    errors.check_whole("fit", "first_epoch", first_epoch)
+    check_whole("fit", "first_epoch", first_epoch)
     if key is not None:
-        errors.check_prng_key("fit", key)
-    errors.check_start("fit", params)
+        check_prng_key("fit", key)
+    check_start("fit", params)
     steps, step = batches.steps, train_step(loss_fn, optimizer, has_aux=has_aux)
     report, reports = _reporter(progress, epochs * steps)
     often = reports // epochs  # reports due within one epoch
@@ -265,7 +268,7 @@ def fit(
         blocks = often if report is not None and often > 1 else 0
         train, (loss, aux) = _scan(take_step, thread.train, plan, blocks, after_block)
         measured = None if metrics is None else metrics(train.params)
-        errors.check_arrays("fit", "what metrics(params) returns", measured)
+        check_arrays("fit", "what metrics(params) returns", measured)
         stopping = thread.stopping
         if early_stopping is not None:
             stopping = early_stopping.update(_watched(measured, monitor), stopping, train.params)
@@ -288,7 +291,7 @@ def fit(
             report(done * np.int32(steps), thread.loss)
 
     start = _Thread(
-        Carry(params, optimizer.init(params) if state is None else errors.check_arrays("fit", "state", state)),
+        Carry(params, optimizer.init(params) if state is None else check_arrays("fit", "state", state)),
         None if early_stopping is None else early_stopping.init(params),
         zero_count(),
         jnp.zeros((), scalar_dtype()),

@@ -13,6 +13,9 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import check_leaves
+from jaxopt_ko.core.signature import options
+from jaxopt_ko.errors import HyperparameterError, HyperparameterTypeError, TreeError, describe, say
 from jaxopt_ko.types import PyTree
 
 __all__ = ["AccumulationType", "Accumulator", "micro_grad", "micro_vmap", "microbatch", "reshape_batch_axis"]
@@ -60,7 +63,7 @@ def reshape_batch_axis(tree: PyTree, microbatch_size: int, axis: int = 0) -> PyT
     return jax.tree.map(split, tree)
 
 
-@errors.options
+@options
 def microbatch(
     fun: Function,
     argnums: int | Sequence[int],
@@ -92,7 +95,7 @@ def microbatch(
             return kwargs[place] if isinstance(place, str) else args[place]
 
         sizes = [x.shape[axis] for place, axis in zip(where, axes, strict=True) for x in jax.tree.leaves(given(place))]
-        errors.check_parts("microbatch", sizes, size)
+        _check_parts("microbatch", sizes, size)
         parts = sizes[0] // size
         split = [reshape_batch_axis(given(place), size, axis) for place, axis in zip(where, axes, strict=True)]
 
@@ -115,7 +118,14 @@ def microbatch(
     return in_parts
 
 
-@errors.options
+def _check_parts(name: str, sizes: Sequence[int], size: int) -> None:
+    """Batches of one size, divided by that of their parts."""
+    if len(set(sizes)) != 1 or sizes[0] % size or not sizes[0]:
+        say(TreeError, name, f"the batch axes must have one size, divisible by {size}", f"sizes {sorted(set(sizes))}",
+            "See argnums, argnames and in_axes; leave some examples out, or fill the batch up")  # fmt: skip
+
+
+@options
 def micro_vmap(
     fun: Function,
     in_axes: int | Sequence[int | None] = 0,
@@ -130,7 +140,7 @@ def micro_vmap(
 
     in_axes: for each argument its axis or None, no trees; keyword arguments are mapped over their first. out_axes: 0.
     """
-    errors.check_first_axis("micro_vmap", "out_axes", out_axes)
+    _check_first_axis("micro_vmap", "out_axes", out_axes)
     axes = [in_axes] if isinstance(in_axes, int) else list(in_axes)
 
     def mapped(*args: Any, kwargs: dict[str, Any]) -> Any:
@@ -154,7 +164,13 @@ def micro_vmap(
     return whole
 
 
-@errors.options
+def _check_first_axis(name: str, argument: str, axis: Any) -> None:
+    """An axis that must be the first."""
+    if isinstance(axis, bool) or axis != 0:
+        say(HyperparameterError, name, f"{argument} must be 0", repr(axis), "Move the axis afterwards: jnp.moveaxis")
+
+
+@options
 def micro_grad(
     fun: Function,
     has_aux: bool = False,
@@ -210,7 +226,7 @@ def _composed(kinds: Any, like: PyTree, parts: int, seen: Any) -> Accumulator:
     flat, treedef = tree.flatten(kinds)
     branches = treedef.flatten_up_to(like)
     for kind in flat:
-        errors.check_accumulator("microbatch", kind, (Accumulator, AccumulationType))
+        _check_accumulator("microbatch", kind, (Accumulator, AccumulationType))
     each = [k if isinstance(k, Accumulator) else _usual(k, x, parts, seen) for k, x in zip(flat, branches, strict=True)]
     return Accumulator(
         init=lambda x: [a.init(y) for a, y in zip(each, treedef.flatten_up_to(x), strict=True)],
@@ -220,6 +236,13 @@ def _composed(kinds: Any, like: PyTree, parts: int, seen: Any) -> Accumulator:
             [a.aggregate(y) for a, y in zip(each, treedef.flatten_up_to(x), strict=True)]
         ),
     )
+
+
+def _check_accumulator(name: str, kind: Any, kinds: tuple[type, ...]) -> None:
+    """How results of parts become one."""
+    if not isinstance(kind, kinds):
+        say(HyperparameterTypeError, name, "accumulator must be an AccumulationType or Accumulator, or a tree of them",
+            describe(kind), "Give AccumulationType.SUM for one")  # fmt: skip
 
 
 def _usual(kind: AccumulationType, like: PyTree, parts: int, seen: Any) -> Accumulator:
@@ -232,7 +255,7 @@ def _usual(kind: AccumulationType, like: PyTree, parts: int, seen: Any) -> Accum
             aggregate=lambda x: x,
         )
     if kind is not AccumulationType.SUM:
-        errors.check_leaves("microbatch", "averaged results", like)
+        check_leaves("microbatch", "averaged results", like)
 
     def add(c: Array, x: Array, i: Any) -> Array:
         x = _wide(x)

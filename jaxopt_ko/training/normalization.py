@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxopt_ko import errors
 from jaxopt_ko.core.numerics import next_count, or_one, safe_rsqrt, scalar_dtype, value_at, zero_count
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import compute_dtype, pick
 from jaxopt_ko.errors import (
     NONNEGATIVE,
@@ -61,7 +61,7 @@ class BatchNorm(NamedTuple):
     apply: Callable[..., tuple[jax.Array, BatchNormState]]
 
 
-@errors.options
+@options
 def batch_norm(
     *,
     momentum: Hyper | None = 0.1,

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from jax import Array
 
-from jaxopt_ko import errors
 from jaxopt_ko.core.evaluation import evaluated, keeps_average
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.numerics import ratio
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import wide_copy, wide_like
 from jaxopt_ko.errors import FRACTION, UNIT
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, State, Updates
@@ -23,7 +23,7 @@ class EmaState(NamedTuple):
     ema: Updates  # like what passes, f32+ s_t, not corrected
 
 
-@errors.options
+@options
 def ema(decay: Hyper, debias: bool = True, accumulator_dtype: DType | None = None) -> GradientTransformation:
     """u = s_t / (1 - decay**t), the mean of what has passed, recent values weighing most.
 

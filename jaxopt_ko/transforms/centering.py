@@ -5,13 +5,13 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import leafwise
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.types import EmptyState, GradientTransformation, PyTree
 
 
-@errors.options
+@options
 def centralize(*, stack_axes: PyTree = 0) -> GradientTransformation:
     """u = g - mean(g) over all axes but the first, for leaves of two axes or more; others pass unchanged.
 

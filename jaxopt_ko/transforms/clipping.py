@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko import errors
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import check_axes_option, check_same_trees
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import leafwise
 from jaxopt_ko.core.numerics import divided, length, mixing, quotient, real_dtype, root_mean_square
-from jaxopt_ko.errors import LIMIT, NONNEGATIVE, check_examples, check_rank, check_same_trees
+from jaxopt_ko.core.signature import options
+from jaxopt_ko.errors import LIMIT, NONNEGATIVE, TreeError, describe, say
 from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, PyTree, Updates
 
 Axes = int | tuple[int, ...]
@@ -29,7 +30,7 @@ def clip(max_delta: Hyper) -> GradientTransformation:
     return leafwise("clip", EmptyState, rule=rule, hypers={"max_delta": (max_delta, LIMIT)}, real=True)
 
 
-@errors.options
+@options
 def clip_by_norm(max_norm: Hyper, *, stack_axes: PyTree = 0) -> GradientTransformation:
     """u = g min(1, max_norm / |g|), with |g| the Euclidean norm of each leaf by itself.
 
@@ -43,7 +44,7 @@ def clip_by_norm(max_norm: Hyper, *, stack_axes: PyTree = 0) -> GradientTransfor
     return leafwise("clip_by_norm", EmptyState, rule=rule, hypers=hypers, stack_axes=stack_axes)
 
 
-@errors.options
+@options
 def clip_by_block_rms(threshold: Hyper, *, stack_axes: PyTree = 0) -> GradientTransformation:
     """u = g min(1, threshold / rms(g)), with rms the root mean square of each leaf by itself."""
 
@@ -72,7 +73,7 @@ def clip_by_global_norm(max_norm: Hyper) -> GradientTransformation:
     return leafwise("clip_by_global_norm", EmptyState, rule=rule, reduce=norm, hypers=hypers)
 
 
-@errors.options
+@options
 def adaptive_grad_clip(
     clipping: Hyper, eps: Hyper = 1e-3, axis: Axes | None = None, *, stack_axes: PyTree = 0
 ) -> GradientTransformation:
@@ -105,7 +106,7 @@ def unitwise_norm(x: Array, axis: Axes | None = None, *, stack_axes: int = 0) ->
     and three axes, [in, out] and [in, heads, out]; all but the last for four and five, kernels of convolutions.
     stack_axes: leading axes that count arrays of one shape; `axis` is of one of them.
     """
-    errors.check_axes_option("unitwise_norm", "axis", axis)
+    check_axes_option("unitwise_norm", "axis", axis)
     if stack_axes:
         return jax.vmap(lambda one: unitwise_norm(one, axis, stack_axes=stack_axes - 1))(x)
     wide = x.astype(tree.compute_dtype(x.dtype))
@@ -116,8 +117,15 @@ def unitwise_norm(x: Array, axis: Axes | None = None, *, stack_axes: int = 0) ->
 def _within_unit(shape: tuple[int, ...]) -> tuple[int, ...]:
     if sum(n != 1 for n in shape) <= 1:
         return tuple(range(len(shape)))
-    check_rank("unitwise_norm", shape, 5)
+    _check_rank("unitwise_norm", shape, 5)
     return (0,) if len(shape) in (2, 3) else tuple(range(len(shape) - 1))
+
+
+def _check_rank(name: str, shape: tuple[int, ...], most: int) -> None:
+    """An array with no more axes than there is a rule for."""
+    if len(shape) > most:
+        say(TreeError, name, f"there is a rule for {most} axes at most", f"shape {shape}",
+            "Say with axis which belong to a unit, or with stack_axes how many leading ones are stacks")  # fmt: skip
 
 
 def unitwise_clip(g_norm: Array, max_norm: Array, grad: Array, div_eps: Array | float = 1e-6) -> Array:
@@ -148,7 +156,16 @@ def per_example_global_norm_clip(grads: PyTree, l2_norm_clip: Array | float) -> 
     return total, jnp.sum(norms > most, dtype=jnp.int32)
 
 
-@errors.options
+def check_examples(name: str, grads: PyTree) -> None:
+    """Gradients of several examples: the same number of them, first, in each leaf."""
+    leaves = jax.tree.leaves(grads)
+    sizes = [np.shape(leaf)[0] if np.ndim(leaf) else None for leaf in leaves]
+    if len(set(sizes)) > 1 or None in sizes or 0 in sizes:
+        say(TreeError, name, "every gradient must have the examples as its first axis",
+            ", ".join(map(describe, leaves[:4])), "Take them with jax.vmap(jax.grad(loss), (None, 0))")  # fmt: skip
+
+
+@options
 def per_example_layer_norm_clip(
     grads: PyTree, global_l2_norm_clip: Array | float, uniform: bool = True, *, stack_axes: PyTree = 0
 ) -> tuple[PyTree, PyTree]:

@@ -11,6 +11,7 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import check_objective
 from jaxopt_ko.core.method import filter_kwargs
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.types import GradientTransformation, Params, Updates
@@ -54,7 +55,7 @@ def hutchinson_estimator_diag_hessian(random_seed: Array | int | None = None) ->
         call = filter_kwargs(errors.check_function(name, "obj_fn", f), 1)
 
         def loss(p: Params) -> Any:
-            return errors.check_objective(name, call(p, **extra_args))
+            return check_objective(name, call(p, **extra_args))
 
         key, *keys = jax.random.split(state.key, 1 + len(leaves))
         signs = [jax.random.rademacher(k, p.shape, p.dtype) for k, p in zip(keys, leaves, strict=True)]

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.numerics import length, or_one
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import wide_copy
 from jaxopt_ko.errors import NONNEGATIVE
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree
@@ -25,7 +25,7 @@ class HyperballState(NamedTuple):
     radius: Params  # float[…] f32+ of each leaf  R, its length at the start
 
 
-@errors.options
+@options
 def hyperball(learning_rate: Hyper, *, flip_sign: bool = True, stack_axes: PyTree = 0) -> GradientTransformation:
     """The step by which a leaf of length R keeps it, and turns by an angle that the learning rate alone decides.
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import FRACTION, UNIT
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
@@ -21,7 +21,7 @@ class TraceState(NamedTuple):
     trace: Updates  # like params, f32+  v_t, the velocity
 
 
-@errors.options
+@options
 def trace(
     decay: Hyper,
     nesterov: bool = False,

@@ -6,7 +6,7 @@ Behind Muon it is MuonClip: chain(muon(lr, consistent_rms=0.2, weight_decay=0.1)
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +19,7 @@ from jaxopt_ko.compose.basic import init_empty_state
 from jaxopt_ko.core import stacking, tree
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.transform import transform
-from jaxopt_ko.errors import POSITIVE, UNIT
+from jaxopt_ko.errors import POSITIVE, UNIT, TreeError, say
 from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
 # part -> (a, b) of its power of gamma, a + b alpha
@@ -75,13 +75,24 @@ def qk_clip(
         paths = [_spelled(path) for path, _ in jax.tree_util.tree_flatten_with_path(updates)[0]]
         for i, (u, p, own) in enumerate(zip(leaves, jax.tree.leaves(params), wanted, strict=True)):
             if own is not None:
-                layer = errors.check_layer(name, paths[i], layers)
+                layer = _check_layer(name, paths[i], layers)
                 a, b = _powers(name, paths[i], own, np.shape(p), layers[layer].shape)
                 leaves[i] = _clipped(u, p, layers[layer], h.tau, h.alpha, a=a, b=b, own=own)
         return treedef.unflatten(leaves), state
 
     hypers = {"tau": (tau, POSITIVE), "alpha": (alpha, UNIT)}
     return transform(name, init_empty_state, update, needs_params=True, state_type=EmptyState, hypers=hypers, real=True)
+
+
+def _check_layer(name: str, path: str, layers: Iterable[str]) -> str:
+    """The layer that a leaf belongs to: the longest name that begins its path."""
+    names = sorted(layers, key=len)
+    found = [argument for argument in names if not argument or path == argument or path.startswith(f"{argument}/")]
+    if not found:
+        say(TreeError, name, f"max_logits must have a layer whose name begins the path {path}",
+            f"the layers {', '.join(map(repr, names[:5]))}",
+            "Name layers as paths are spelled, 'layers/0/attention'")  # fmt: skip
+    return found[-1]
 
 
 def _ends(x: Any) -> bool:
@@ -109,9 +120,17 @@ def _powers(
             features = sizes[-1] // logits[-1] if inside else shape[own.features]
             apart = inside or own.features % len(shape) not in [axis % len(shape) for axis in axes]
             fits = apart and sum(size for _, size in parts) == features
-    errors.check_heads(name, path, shape, own, logits, fits)
+    _check_heads(name, path, shape, own, logits, fits)
     a, b = (tuple(PARTS[part][k] for part, size in parts for _ in range(size)) for k in (0, 1))
     return a, b
+
+
+def _check_heads(name: str, path: str, shape: tuple[int, ...], heads: Any, logits: tuple[int, ...], fits: bool) -> None:
+    """A leaf whose axes hold the heads, and their parts, that the logits are of."""
+    if not fits:
+        say(TreeError, name, f"the leaf {path} must have the heads of max_logits, shape {logits}, on the axis "
+            f"{heads.axis}, and each head the parts {heads.part!r}", f"shape {shape}",
+            "Give the axis of the heads, or one that holds heads and their features side by side")  # fmt: skip
 
 
 @functools.partial(jax.jit, static_argnames=("a", "b", "own"))

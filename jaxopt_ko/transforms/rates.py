@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
 
 from jaxopt_ko import errors
+from jaxopt_ko.core.checks import STATE_ADVICE
 from jaxopt_ko.core.hyperparameters import Clocked, clocks_shown
 from jaxopt_ko.core.numerics import scalar_dtype, value_at
 from jaxopt_ko.core.tree_fields import AnyParams
+from jaxopt_ko.errors import StateError, describe, say
 from jaxopt_ko.types import GradientTransformation, Hyper, State
 
 NAME = "learning_rate"
@@ -53,10 +55,17 @@ def learning_rate(state: State, tx: GradientTransformation | None = None) -> jax
         found.setdefault(same[0] if same else len(found), []).append(rate)
     if len(found) > 1:
         one_each = {rates[0].path: str(rates[0].hyper) for rates in found.values()}
-        errors.several_rates("learning_rate", one_each)
+        _several_rates("learning_rate", one_each)
     (rates,) = found.values()
     counts = [rate.count for rate in rates if rate.count is not None]
     return rates[0].value(_furthest(counts) if counts else None)
+
+
+def _several_rates(name: str, rates: Mapping[str, str]) -> NoReturn:
+    """More than one, and they are not the same."""
+    listed = "; ".join(f"{value} at {path}" for path, value in rates.items())
+    say(StateError, name, "there are several learning rates", listed,
+        "learning_rates gives them all, by their places in the state")  # fmt: skip
 
 
 def learning_rates(state: State, tx: GradientTransformation | None = None) -> dict[str, jax.Array]:
@@ -77,9 +86,15 @@ def step_count(state: State) -> jax.Array:
     """
     counts = list(_counts(state, 0))
     if not counts:
-        errors.no_count("step_count", state)
+        _no_count("step_count", state)
     nearest = min(depth for depth, _ in counts)
     return _furthest([count for depth, count in counts if depth == nearest])
+
+
+def _no_count(name: str, state: Any) -> NoReturn:
+    """A state in which nothing counts steps."""
+    say(StateError, name, "nothing in this state counts steps", describe(state),
+        "Rules that need no count have none, as in optax; inject_hyperparams and schedules keep one")  # fmt: skip
 
 
 def _furthest(counts: list[Any]) -> jax.Array:
@@ -111,8 +126,18 @@ def _rates(name: str, state: State, tx: Any) -> list[_Rate]:
         found = list(_given(name, made, state, ()))
     found = found or list(_held(state, ()))
     if not found:
-        errors.no_rate(name, tx is not None)
+        _no_rate(name, tx is not None)
     return found
+
+
+def _no_rate(name: str, with_optimizer: bool) -> NoReturn:
+    """Nothing is called learning_rate."""
+    if with_optimizer:
+        say(StateError, name, "this optimizer has no hyperparameter called learning_rate", None,
+            "Where a rate is a factor, as in scale(-0.1), use scale_by_learning_rate")  # fmt: skip
+    say(StateError, name, "the state does not hold its learning rate: a constant is in the optimizer, and of a "
+        "schedule the state has the count alone", None,
+        f"Call {name}(state, optimizer), or keep the rate in the state with inject_hyperparams")  # fmt: skip
 
 
 def _given(name: str, made: Any, state: Any, path: tuple[str, ...]) -> Iterator[_Rate]:
@@ -170,4 +195,9 @@ def _part(name: str, node: Any, argument: Any, path: tuple[str, ...]) -> Any:
         return getattr(node, argument)
     if isinstance(argument, int) and isinstance(node, tuple | list) and argument < len(node):
         return node[argument]
-    return errors.foreign_state(name, "/".join(path), node)
+    return _foreign_state(name, "/".join(path), node)
+
+
+def _foreign_state(name: str, path: str, state: Any) -> NoReturn:
+    """A state that is not the optimizer's."""
+    say(StateError, name, f"the state is not this optimizer's at {path or 'its root'}", describe(state), STATE_ADVICE)

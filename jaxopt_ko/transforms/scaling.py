@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors
 from jaxopt_ko.compose.groups import partition
 from jaxopt_ko.core.hyperparameters import Scalars, as_state
 from jaxopt_ko.core.leafwise import leafwise
 from jaxopt_ko.core.method import pair_of
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.errors import FINITE, NONNEGATIVE
 from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
@@ -48,7 +48,7 @@ def scale_by_schedule(step_size_fn: Hyper) -> GradientTransformation:
     return leafwise("scale_by_schedule", EmptyState, rule=rule, hypers=hypers, counts=True, alone=ScaleByScheduleState)
 
 
-@errors.options
+@options
 def scale_by_learning_rate(learning_rate: Hyper, *, flip_sign: bool = True) -> GradientTransformation:
     """u = -learning_rate g, descent; with flip_sign=False u = learning_rate g, ascent.
 
@@ -62,7 +62,7 @@ def scale_by_learning_rate(learning_rate: Hyper, *, flip_sign: bool = True) -> G
     return leafwise("scale_by_learning_rate", EmptyState, rule=rule, hypers=hypers, alone=ScaleByScheduleState)
 
 
-@errors.options
+@options
 def scale_by_group(
     factors: Mapping[Hashable, Hyper], param_labels: PyTree | Callable[[Params], PyTree]
 ) -> GradientTransformation:

@@ -8,15 +8,15 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import leafwise
 from jaxopt_ko.core.numerics import length, quotient, root_mean_square
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.errors import NONNEGATIVE
 from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, PyTree
 
 
-@errors.options
+@options
 def scale_by_trust_ratio(
     min_norm: Hyper = 0.0, trust_coefficient: Hyper = 1.0, eps: Hyper = 0.0, *, stack_axes: PyTree = 0
 ) -> GradientTransformation:
@@ -50,7 +50,7 @@ def scale_by_trust_ratio(
     )
 
 
-@errors.options
+@options
 def scale_by_param_block_norm(min_scale: Hyper = 1e-3, *, stack_axes: PyTree = 0) -> GradientTransformation:
     """u = max(|p|, min_scale) g, with |p| the Euclidean norm of the leaf's parameters. Needs params."""
 
@@ -67,7 +67,7 @@ def scale_by_param_block_norm(min_scale: Hyper = 1e-3, *, stack_axes: PyTree = 0
     )
 
 
-@errors.options
+@options
 def scale_by_param_block_rms(min_scale: Hyper = 1e-3, *, stack_axes: PyTree = 0) -> GradientTransformation:
     """u = max(rms(p), min_scale) g, with rms(p) the root mean square of the leaf's parameters. Needs params."""
 

@@ -19,6 +19,7 @@ from jaxopt_ko.core.method import name_of, pair_of, with_parts
 from jaxopt_ko.core.numerics import next_count, scalar_dtype, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.types import DType, GradientTransformation, Params, PyTree, State, Updates
+from jaxopt_ko.wrappers.checks import check_flag, check_period
 
 
 class ApplyEvery(NamedTuple):
@@ -63,7 +64,7 @@ def apply_every(k: int | Array = 1) -> GradientTransformation:
     A gradient that is None counts as 0, and its step is None: what its leaf had gathered is lost at a k-th step. The
     parts before it in a chain still run at every step; `MultiSteps` runs a whole optimizer once every k.
     """
-    k = errors.check_period("apply_every", "k", k)
+    k = check_period("apply_every", "k", k)
 
     def init(p: Array) -> Memory:
         return (tree.wide_like(p),)
@@ -137,7 +138,7 @@ class MultiSteps:
     ) -> None:
         self._opt = as_transformation("MultiSteps", "opt", opt)
         constant = not callable(every_k_schedule)
-        k = errors.check_period("MultiSteps", "every_k_schedule", every_k_schedule) if constant else every_k_schedule
+        k = check_period("MultiSteps", "every_k_schedule", every_k_schedule) if constant else every_k_schedule
         skip = errors.check_function("MultiSteps", "should_skip_update_fn", should_skip_update_fn or _never)
         errors.check_dtype("MultiSteps", "accumulator_dtype", accumulator_dtype)
         wide = accumulator_dtype is None or jnp.dtype(accumulator_dtype) == jnp.float32
@@ -192,7 +193,7 @@ def _gathering(
         with jax.numpy_dtype_promotion("standard"):  # the user's functions may mix integers and floats
             skip, notes = skips(updates, state.gradient_step, params)
             k = every(state.gradient_step) if callable(every) else every
-        errors.check_flag(name, "should_skip_update_fn must return (flag, notes): the flag", skip)
+        check_flag(name, "should_skip_update_fn must return (flag, notes): the flag", skip)
         errors.check_schedule_value(name, "every_k_schedule", k)
         k = jnp.asarray(k).astype(jnp.int32)
         seen = tree.left_out_as(updates, state.acc_grads)

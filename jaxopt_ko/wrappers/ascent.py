@@ -5,19 +5,20 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 
-from jaxopt_ko import errors
 from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.method import Method, name_of, pair_of
+from jaxopt_ko.core.signature import options
+from jaxopt_ko.errors import TransformationError, say
 from jaxopt_ko.solvers.engine.linesearch_forms import ScaleByBacktrackingLinesearchState, ScaleByZoomLinesearchState
 from jaxopt_ko.types import GradientTransformation, Params, PyTree, State, Updates
 
 
-@errors.options
+@options
 def maximize(tx: GradientTransformation) -> GradientTransformation:
     """The optimizer `tx` going up: u = the step of tx for -g, as torch's maximize=True.
 
@@ -54,9 +55,15 @@ def _negated(values: PyTree) -> PyTree:
 def _turned(name: str, extra_args: Mapping[str, Any]) -> dict[str, Any]:
     """The extra arguments, as they are of the negated function."""
     if "residual_fn" in extra_args:
-        errors.not_maximized(name)
+        _not_maximized(name)
     known = {key: word for key, word in extra_args.items() if key in SIGNED and word is not None}
     return {**extra_args, **{key: SIGNED[key](word) for key, word in known.items()}}
+
+
+def _not_maximized(name: str) -> NoReturn:
+    """A sum of squares has a smallest value only."""
+    say(TransformationError, name, "the sum of squares of a residual_fn is minimized, not maximized", None,
+        "Use the method itself")  # fmt: skip
 
 
 def _negated_values(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,7 +13,9 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import check_same_trees
 from jaxopt_ko.types import Params
+from jaxopt_ko.wrappers.checks import check_period
 
 
 def incremental_update(new_tensors: Params, old_tensors: Params, step_size: float | Array) -> Params:
@@ -29,7 +31,7 @@ def incremental_update(new_tensors: Params, old_tensors: Params, step_size: floa
         (new, treedef), (old, old_treedef) = both
         if treedef == old_treedef:
             old_tensors = treedef.unflatten([None if n is None else o for n, o in zip(new, old, strict=True)])
-    errors.check_same_trees("incremental_update", "new tensors", new_tensors, "old tensors", old_tensors)
+    check_same_trees("incremental_update", "new tensors", new_tensors, "old tensors", old_tensors)
 
     def mixed(new: Any, old: Any) -> Array:
         if not tree.is_floating(old):
@@ -44,8 +46,8 @@ def incremental_update(new_tensors: Params, old_tensors: Params, step_size: floa
 def periodic_update(new_tensors: Params, old_tensors: Params, steps: int | Array, update_period: int | Array) -> Params:
     """The new tensors if `steps` is a multiple of update_period, else the old ones; in old's dtype. Counters, truth
     values and PRNG keys are copied as the others are."""
-    errors.check_same_trees("periodic_update", "new tensors", new_tensors, "old tensors", old_tensors)
-    period = errors.check_period("periodic_update", "update_period", update_period)
+    check_same_trees("periodic_update", "new tensors", new_tensors, "old tensors", old_tensors)
+    period = check_period("periodic_update", "update_period", update_period)
     new = jax.tree.map(_like, new_tensors, old_tensors)
     old = jax.tree.map(jnp.asarray, old_tensors)
     return jax.lax.cond(jnp.asarray(steps) % period == 0, lambda: new, lambda: old)

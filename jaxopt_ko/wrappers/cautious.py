@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors
 from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import numerics
+from jaxopt_ko.core.checks import check_same_trees
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import leafwise
 from jaxopt_ko.core.method import name_of
 from jaxopt_ko.core.numerics import or_one
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import NONNEGATIVE
 from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, Params, PyTree, State, Updates
@@ -26,7 +27,7 @@ class CautiousState(NamedTuple):
     mask_state: State  # EmptyState(); under a schedule its count
 
 
-@errors.options
+@options
 def cautious(
     inner: GradientTransformation,
     eps: Hyper = 1e-3,
@@ -69,7 +70,7 @@ def cautious(
         updates: Updates, state: CautiousState, params: Params = None, **extra: Any
     ) -> tuple[Updates, CautiousState]:
         u, inner_state = pair.update(updates, state.inner_state, params, **extra)
-        errors.check_same_trees(name_of(pair), "updates", u, "gradients", updates)
+        check_same_trees(name_of(pair), "updates", u, "gradients", updates)
         u, mask_state = mask.update(u, state.mask_state, updates)  # the rule's p is the gradient
         return u, CautiousState(inner_state, mask_state)
 

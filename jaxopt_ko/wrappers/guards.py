@@ -14,8 +14,10 @@ from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.method import name_of
 from jaxopt_ko.core.numerics import next_count, zero_count
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.types import GradientTransformation, Params, State, Updates
+from jaxopt_ko.wrappers.checks import check_flag, check_period
 
 
 class ApplyIfFiniteState(NamedTuple):
@@ -48,14 +50,14 @@ class ConditionFn(Protocol):
         """bool[]."""
 
 
-@errors.options
+@options
 def apply_if_finite(inner: GradientTransformation, max_consecutive_errors: int | Array) -> GradientTransformation:
     """`inner` for finite gradients; for others no step, and the state as it was.
 
     After max_consecutive_errors of them in a row it gives up: the next one is let through, so that the trouble is
     seen, and counting begins anew. Raises what the inner transformation raises.
     """
-    most = errors.check_period("apply_if_finite", "max_consecutive_errors", max_consecutive_errors, least=0)
+    most = check_period("apply_if_finite", "max_consecutive_errors", max_consecutive_errors, least=0)
     pair = as_transformation("apply_if_finite", "inner", inner)
 
     def init(params: Params, **problem: Any) -> ApplyIfFiniteState:
@@ -78,7 +80,7 @@ def apply_if_finite(inner: GradientTransformation, max_consecutive_errors: int |
     return transform(f"apply_if_finite({name_of(pair)})", init, update, state_type=ApplyIfFiniteState, any_leaf=True)
 
 
-@errors.options
+@options
 def conditionally_transform(
     inner: GradientTransformation, should_transform_fn: ConditionFn, forward_extra_args: bool = False
 ) -> GradientTransformation:
@@ -102,7 +104,7 @@ def conditionally_transform(
     return transform(f"{name}({name_of(pair)})", init, update, state_type=ConditionallyTransformState, any_leaf=True)
 
 
-@errors.options
+@options
 def conditionally_mask(
     inner: GradientTransformation, should_transform_fn: ConditionFn, forward_extra_args: bool = False
 ) -> GradientTransformation:
@@ -132,7 +134,7 @@ def _condition(name: str, function: ConditionFn, forward: bool) -> Any:
     def holds(step: Array, extra: dict[str, Any]) -> Any:
         with jax.numpy_dtype_promotion("standard"):
             flag = function(step, **(extra if forward else {}))
-        errors.check_flag(name, "what should_transform_fn returns", flag)
+        check_flag(name, "what should_transform_fn returns", flag)
         return flag
 
     return holds

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 
 from jaxopt_ko import errors
 from jaxopt_ko.compose.extra_args import as_transformation
+from jaxopt_ko.errors import say
 from jaxopt_ko.solvers.quasi_newton import made_vectors
 from jaxopt_ko.types import GradientTransformation, GradientTransformationExtraArgs, Params, PyTree, State, Updates
 
@@ -31,7 +32,7 @@ def to_optax(tx: GradientTransformation) -> Any:
     try:
         optax = importlib.import_module("optax")
     except ImportError:
-        errors.not_installed("to_optax", "optax", "whose classes these are")
+        _not_installed("to_optax", "optax", "whose classes these are")
     if type(tx).__module__.partition(".")[0] == "optax" and isinstance(tx, optax.GradientTransformation):
         return tx
     inner, theirs = as_transformation("to_optax", "tx", tx), (optax, optax.contrib)
@@ -50,6 +51,11 @@ def to_optax(tx: GradientTransformation) -> Any:
     if isinstance(tx, GradientTransformation) and not isinstance(tx, GradientTransformationExtraArgs):
         return optax.GradientTransformation(init, strict)
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _not_installed(name: str, package: str, why: str) -> NoReturn:
+    """A package that only this needs is not there."""
+    say(ImportError, name, f"it needs {package}, {why}, and it is not installed", None, f"pip install {package}")
 
 
 def lbfgs_from_optax(state: State) -> State:

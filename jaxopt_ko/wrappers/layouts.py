@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_ko import errors
 from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import shape_mismatch
 from jaxopt_ko.core.hyperparameters import as_state
 from jaxopt_ko.core.method import name_of, pair_of
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.types import (
     GradientTransformation,
@@ -52,13 +53,13 @@ def flatten(inner: GradientTransformation) -> GradientTransformation:
             params = tree.ravel_leaves(params)[0]
         steps, new = pair.update(vector, state, params, **extra)
         if np.shape(steps) != vector.shape:
-            errors.shape_mismatch(name, "updates", "(root)", steps, "vector of all leaves", vector.shape)
+            shape_mismatch(name, "updates", "(root)", steps, "vector of all leaves", vector.shape)
         return unravel(steps), new
 
     return transform(name, init, update)
 
 
-@errors.options
+@options
 def split_real_and_imaginary(inner: GradientTransformation) -> GradientTransformation:
     """`inner` on complex leaves as pairs of real ones; real leaves pass to it as they are.
 

@@ -14,8 +14,10 @@ from jaxopt_ko.core import tree
 from jaxopt_ko.core.hyperparameters import Clock, as_state, checked, ticks
 from jaxopt_ko.core.method import filter_kwargs, name_of, pair_of
 from jaxopt_ko.core.numerics import zero_count
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.errors import NONNEGATIVE
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, State, Updates
+from jaxopt_ko.wrappers.checks import check_instance
 
 
 class LookaheadParams(NamedTuple):
@@ -37,7 +39,7 @@ class LookaheadState(NamedTuple):
     steps_since_sync: Array  # int32[]  fast steps since the last step of the slow parameters
 
 
-@errors.options
+@options
 def lookahead(
     fast_optimizer: GradientTransformation, sync_period: int, slow_step_size: Hyper, reset_state: bool = False
 ) -> GradientTransformation:
@@ -67,7 +69,7 @@ def lookahead(
         state = as_state(name, given, LookaheadState)
         step = ticks(clock.read(outer, state))
         alpha = step.values["slow_step_size"]
-        errors.check_instance(name, "params", params, LookaheadParams, "LookaheadParams.init_synced(params)")
+        check_instance(name, "params", params, LookaheadParams, "LookaheadParams.init_synced(params)")
         u, inner = inner_update(updates, state.fast_state, params.fast, **extra)
         syncs = state.steps_since_sync == np.int32(sync_period - 1)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from jaxopt_ko import errors
 from jaxopt_ko.compose.groups import labels_of_mask, masked, partition
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.transforms.scaling import set_to_zero
 from jaxopt_ko.types import GradientTransformation, MaskOrFn
 
@@ -16,7 +16,7 @@ def freeze(mask: MaskOrFn) -> GradientTransformation:
     return masked(set_to_zero(), mask)
 
 
-@errors.options
+@options
 def selective_transform(optimizer: GradientTransformation, *, freeze_mask: MaskOrFn) -> GradientTransformation:
     """`optimizer` where freeze_mask is False; where it is True no step and no memory. The mask is as in `freeze`."""
     labels = labels_of_mask("selective_transform", freeze_mask, {True: "freeze", False: "train"})

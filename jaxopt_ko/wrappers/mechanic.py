@@ -12,6 +12,7 @@ from jaxopt_ko.core import tree
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.method import filter_kwargs, name_of
 from jaxopt_ko.core.numerics import first_value, narrowed, next_count, ratio, safe_sqrt, scalar_dtype, zero_count
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.core.treewise import Vector
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE
@@ -30,7 +31,7 @@ class MechanicState(NamedTuple):
     x0: Params  # like params, f32+ the parameters at the first step
 
 
-@errors.options
+@options
 def mechanize(
     base_optimizer: GradientTransformation,
     weight_decay: Hyper = 1e-2,

@@ -10,11 +10,13 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import check_objective
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.numerics import next_count, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import NONNEGATIVE, Domain
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, Updates
+from jaxopt_ko.wrappers.checks import check_period
 
 FACTOR = Domain(0.0, 1.0, "in (0, 1)", low_open=True)
 SHARE = Domain(0.0, 1.0, "in [0, 1]", infinite=True)
@@ -54,9 +56,9 @@ def reduce_on_plateau(
         "atol": (atol, NONNEGATIVE),
         "min_scale": (min_scale, NONNEGATIVE),
     }
-    patience = errors.check_period(name, "patience", patience, least=0)
-    cooldown = errors.check_period(name, "cooldown", cooldown, least=0)
-    size = errors.check_period(name, "accumulation_size", accumulation_size)
+    patience = check_period(name, "patience", patience, least=0)
+    cooldown = check_period(name, "cooldown", cooldown, least=0)
+    size = check_period(name, "accumulation_size", accumulation_size)
 
     def init(params: Params) -> ReduceLROnPlateauState:
         float_ = tree.scalar_dtype_like(params)
@@ -68,7 +70,7 @@ def reduce_on_plateau(
     ) -> tuple[Updates, ReduceLROnPlateauState]:
         if value is None:
             errors.missing_argument(name, "value", "Call update(updates, state, params, value=loss)")
-        errors.check_objective(name, value)
+        check_objective(name, value)
         scale, best, waited, rest, n, mean = jax.tree.map(jnp.real, state)
         n = next_count(n)
         mean = mean + (jnp.asarray(value).astype(mean.dtype) - mean) / n.astype(mean.dtype)

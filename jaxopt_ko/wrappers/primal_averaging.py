@@ -9,10 +9,12 @@ from jax import Array
 from jaxopt_ko import errors
 from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import check_same_trees
 from jaxopt_ko.core.evaluation import evaluated, keeps_average
 from jaxopt_ko.core.hyperparameters import Scalars, without_schedules
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import name_of
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import FRACTION, Domain
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, State, Updates
@@ -40,7 +42,7 @@ class GeneralizedPrimalAveragingState(NamedTuple):
     base_optimizer_state: State  # of the base optimizer
 
 
-@errors.options
+@options
 def generalized_primal_averaging(
     base_optimizer: GradientTransformation,
     mu_x: Hyper = 0.9967,
@@ -104,7 +106,7 @@ def generalized_primal_averaging(
             given, like = (tree.left_out_as(x, z) for x in (tree.where_given(updates, z), params))
             seen = tree.put_back(tree.cast_like(given, like), params)
         u, inner = pair.update(updates, inner, seen, **extra)
-        errors.check_same_trees(name_of(pair), "updates", u, "gradients", updates)
+        check_same_trees(name_of(pair), "updates", u, "gradients", updates)
         u, own = averages.update(u, own, params)
         return u, GeneralizedPrimalAveragingState(own, inner)
 

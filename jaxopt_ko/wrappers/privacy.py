@@ -12,10 +12,12 @@ from jaxopt_ko import errors
 from jaxopt_ko.compose.basic import identity
 from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import check_leaves
 from jaxopt_ko.core.hyperparameters import Clock, as_state, checked, ticks
 from jaxopt_ko.core.method import pair_of, recipe
 from jaxopt_ko.core.numerics import or_one, safe_sqrt
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE
+from jaxopt_ko.transforms.clipping import check_examples
 from jaxopt_ko.transforms.momentum import trace
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, State, Updates
@@ -45,14 +47,14 @@ def differentially_private_aggregate(
     start = errors.check_key(name, errors.key_or_seed(name, key, seed))
 
     def init(params: Params) -> State:
-        errors.check_leaves(name, "params", params)
+        check_leaves(name, "params", params)
         return clock.start(DifferentiallyPrivateAggregateState(jnp.copy(start)))  # a copy: the state may be donated
 
     def update(updates: Updates, state: State, params: Params = None, **_: Any) -> tuple[Updates, State]:
         outer, given = clock.open(state)
         own = as_state(name, given, DifferentiallyPrivateAggregateState)
         step = ticks(clock.read(outer, own))
-        errors.check_leaves(name, "gradients", updates)
+        check_leaves(name, "gradients", updates)
         leaves, treedef = tree.flatten(updates)
         c, z = step.values["l2_norm_clip"], step.values["noise_multiplier"]
         rng_key, *keys = jax.random.split(own.rng_key, 1 + len(leaves))
@@ -82,7 +84,7 @@ def dpsgd(
 
 def _shares(name: str, leaves: list[Array], c: Array) -> Array:
     """float[B]: min(1, C / |g_i|) of each example; its largest element is divided out before squaring."""
-    errors.check_examples(name, leaves)
+    check_examples(name, leaves)
     wide = tree.compute_dtype(*(g.dtype for g in leaves))
     rows = [jnp.abs(g.reshape(g.shape[0], -1).astype(wide)) for g in leaves]
     top = jnp.stack([jnp.max(row, axis=1, initial=0.0) for row in rows]).max(axis=0)

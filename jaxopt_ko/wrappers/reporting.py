@@ -11,7 +11,9 @@ import jax.numpy as jnp
 from jaxopt_ko import errors
 from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import check_state_tuple
 from jaxopt_ko.core.method import pair_of
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.transforms.averaging import EmaState, ema
 from jaxopt_ko.types import (
@@ -58,7 +60,7 @@ def snapshot(measure_name: str, measure: Measure) -> GradientTransformation:
     return transform(f"snapshot({measure_name})", init, update, state_type=SnapshotState)
 
 
-@errors.options
+@options
 def monitor(measures: Mapping[str, GradientTransformation | Measure]) -> GradientTransformation:
     """Keeps several measurements in the state, those with a memory too.
 
@@ -90,7 +92,7 @@ def monitor(measures: Mapping[str, GradientTransformation | Measure]) -> Gradien
     return transform("monitor", init, update, state_type=MonitorState)
 
 
-@errors.options
+@options
 def measure_with_ema(
     measure: Measure, decay: Hyper, debias: bool = True, accumulator_dtype: DType | None = None
 ) -> GradientTransformation:
@@ -109,7 +111,7 @@ def measure_with_ema(
         return EmptyState(), mean.init(jax.eval_shape(numbers, params))
 
     def update(updates: Updates, state: State, params: Params = None, **_: Any) -> tuple[PyTree, State]:
-        errors.check_state_tuple("measure_with_ema", state, ["measure", "ema"])
+        check_state_tuple("measure_with_ema", state, ["measure", "ema"])
         measurement, new = mean.update(numbers(updates), state[1])
         return measurement, (state[0], new)
 

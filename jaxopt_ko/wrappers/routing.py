@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +14,14 @@ import numpy as np
 from jaxopt_ko import errors
 from jaxopt_ko.compose.groups import partition
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import shape_mismatch, structure_mismatch
 from jaxopt_ko.core.evaluation import eval_params
 from jaxopt_ko.core.method import Method, Update, name_of, required, takes
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.stacking import MatrixAxes, leaf_of, matrices_of
 from jaxopt_ko.core.tables import Table
 from jaxopt_ko.core.tree_fields import is_any
+from jaxopt_ko.errors import HyperparameterTypeError, TransformationError, TreeError, describe, say
 from jaxopt_ko.optimizers.matrix.roles import ROLES, Leaf, check_roles, roles_of
 from jaxopt_ko.types import (
     GradientTransformation,
@@ -29,6 +32,7 @@ from jaxopt_ko.types import (
     State,
     Updates,
 )
+from jaxopt_ko.wrappers.checks import check_instance
 
 Shape = tuple[int | None, ...]
 
@@ -61,7 +65,7 @@ class Group(_Group):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Group:  # noqa: D102
         self = super().__new__(cls, *args, **kwargs)
-        errors.check_group("Group", self.name, self.method, self.role, self.shape)
+        _check_group("Group", self.name, self.method, self.role, self.shape)
         name = f"Group({self.name!r})"
         for role in self.roles:
             errors.check_choice("Group", f"the role of group {self.name!r}", role, tuple(ROLES))
@@ -73,10 +77,10 @@ class Group(_Group):
         if self.factory is None:
             errors.check_pair(name, "method", self.method)
             if given:
-                errors.not_for_finished(name, "it", tuple(given))
+                _not_for_finished(name, "it", tuple(given))
             return self
         if stray := [argument for argument in given if not takes(self.factory, argument)]:
-            errors.not_taken(name, "it", _method(self), stray)
+            _not_taken(name, "it", _method(self), stray)
         return self
 
     @classmethod
@@ -120,6 +124,40 @@ class Group(_Group):
         return self.factory is not None and takes(self.factory, "stack_axes")
 
 
+def _check_group(name: str, argument: Any, method: Any, role: Any, shape: Any) -> None:
+    """What a group of leaves is called, what makes its transformation, and which leaves it takes."""
+    if not isinstance(argument, str) or not argument:
+        say(HyperparameterTypeError, name, "name must be a string, and not an empty one", describe(argument))
+    pair = callable(getattr(method, "init", None)) or (isinstance(method, tuple) and len(method) == 2)
+    if not pair and not callable(method):
+        say(TransformationError, name, "method must be a function that makes a transformation, or a transformation",
+            describe(method), "Give muon, functools.partial(muon, beta=0.9), or sgd(0.1)")  # fmt: skip
+    if not isinstance(role, str) and not (
+        isinstance(role, Sequence | set | frozenset) and all(isinstance(one, str) for one in role)
+    ):
+        say(HyperparameterTypeError, name, "role must be a string or several of them", describe(role),
+            'Give role="matrix" or role=("norm", "bias")')  # fmt: skip
+    sizes = shape if isinstance(shape, tuple | list) else None
+    if shape is None or callable(shape):
+        return
+    if sizes is None or not all(
+        n is None or (isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= 0) for n in sizes
+    ):
+        say(HyperparameterTypeError, name, "shape must be a tuple of sizes, None for any, or a function of a shape",
+            describe(shape), "Give shape=(None, 512), or shape=lambda shape: len(shape) == 2")  # fmt: skip
+
+
+def _not_for_finished(name: str, where: str, names: Sequence[str]) -> NoReturn:
+    """Settings for a transformation that has its own."""
+    say(TransformationError, name, f"{where} has a finished transformation, which takes no {' or '.join(names)}",
+        do="Give the function that makes it: muon, or functools.partial(muon, beta=0.9)")  # fmt: skip
+
+
+def _not_taken(name: str, where: str, method: str, names: Sequence[str]) -> NoReturn:
+    """Settings that the function has no argument for."""
+    say(TransformationError, name, f"{where} has the method {method}, which takes no {' or '.join(names)}")
+
+
 # A tree to JAX; what it was made of has been looked at.
 jax.tree_util.register_pytree_node(Group, lambda group: (group, None), lambda _, parts: tuple.__new__(Group, parts))
 
@@ -145,7 +183,7 @@ jax.tree_util.register_pytree_node(
 )
 
 
-@errors.options
+@options
 def route(*groups: Group, roles: Mapping[str, str | MatrixAxes] | None = None, stack_axes: PyTree = 0) -> Routed:
     """Every leaf to the one group that takes it: a partition by role, path and shape.
 
@@ -164,7 +202,7 @@ def route(*groups: Group, roles: Mapping[str, str | MatrixAxes] | None = None, s
     Raises HyperparameterError, TransformationError when made; TreeError, when traced, for a leaf of no group or of two.
     """
     name = "route"
-    errors.check_groups(name, groups, Group)
+    _check_groups(name, groups, Group)
     check_roles(name, roles)
     pairs: dict[Hashable, GradientTransformation] = {group.name: _made(name, group) for group in groups}
     stacked = tuple(group.name for group in groups if group.of_stacks)
@@ -175,7 +213,7 @@ def route(*groups: Group, roles: Mapping[str, str | MatrixAxes] | None = None, s
         owners = [[group.name for group in groups if group.takes(leaf)] for leaf in leaves]
         wrong = [(*leaf[:3], names) for leaf, names in zip(leaves, owners, strict=True) if len(names) != 1]
         if wrong:
-            errors.astray(name, wrong)
+            _astray(name, wrong)
         return leaves, [owner for (owner,) in owners]
 
     def dealt(full: PyTree) -> tuple[GradientTransformation, list[Leaf | None]]:
@@ -210,7 +248,29 @@ def route(*groups: Group, roles: Mapping[str, str | MatrixAxes] | None = None, s
     return Routed(init, Update(update, Method(f"route({', '.join(group.name for group in groups)})")), table, evaluated)
 
 
-@errors.options
+def _check_groups(name: str, groups: Sequence[Any], kind: type) -> None:
+    """Groups of leaves: one at least, of different names."""
+    for group in groups:
+        check_instance(name, "each group", group, kind, f'{kind.__name__}("hidden", muon, 0.02, role="matrix")')
+    names = [group.name for group in groups]
+    if not names or len(set(names)) != len(names):
+        say(TransformationError, name, "groups must be one or more, with different strings as names", f"{names}",
+            f'Write {name}(Group("hidden", ...), Group("rest", ...))')  # fmt: skip
+
+
+def _astray(name: str, leaves: Sequence[tuple[str, tuple[int, ...], str | None, Sequence[str]]]) -> NoReturn:
+    """Leaves that no group takes, or several: (path, shape, role, groups) each."""
+    told = [
+        f"{path} {shape} of the role {role or '?'}: {' and '.join(names) or 'none'}"
+        for path, shape, role, names in leaves
+    ]
+    more = f"; {len(told) - 8} more" if len(told) > 8 else ""
+    say(TreeError, name, "each leaf must be taken by one group", "; ".join(told[:8]) + more,
+        "explain(params, groups) shows all. Give a group the role, path or shape, or say what the leaf is: "
+        "roles={path: role}, and which axes are stacks: stack_axes")  # fmt: skip
+
+
+@options
 def explain(
     params: Params,
     groups: Sequence[Group] = (),
@@ -221,7 +281,7 @@ def explain(
     """A table of every leaf: shape, role, how it is read as matrices, and its group, if there are any, with what is
     set for it. A leaf of no group, or of several, shows them all: `route` would refuse it."""
     if groups:
-        errors.check_groups("explain", groups, Group)
+        _check_groups("explain", groups, Group)
     leaves = roles_of(params, roles, stack_axes=stack_axes)
     return _table(leaves, [", ".join(g.name for g in groups if g.takes(leaf)) for leaf in leaves], groups)
 
@@ -263,8 +323,14 @@ def _made(name: str, group: Group) -> GradientTransformation:
         return errors.check_pair(name, where, group.method)
     stacks = {"stack_axes": 1} if group.of_stacks else {}
     if missing := [argument for argument in required(group.factory) if argument not in group.given]:
-        errors.not_given(name, where, _method(group), missing)
+        _not_given(name, where, _method(group), missing)
     return errors.check_pair(name, where, group.factory(**group.given, **stacks))
+
+
+def _not_given(name: str, where: str, method: str, names: Sequence[str]) -> NoReturn:
+    """A function that cannot be called without more."""
+    say(TransformationError, name, f"{where} has the method {method}, which needs {' and '.join(names)}", "none",
+        "Write Group(name, method, learning_rate, weight_decay), or functools.partial(method, …)")  # fmt: skip
 
 
 def _check(name: str, updates: Updates, like: PyTree) -> None:
@@ -272,11 +338,11 @@ def _check(name: str, updates: Updates, like: PyTree) -> None:
     leaves, treedef = tree.flatten(updates, none_is_leaf=True)
     places, structure = tree.flatten(like, none_is_leaf=True)
     if treedef != structure:
-        errors.structure_mismatch(name, "gradients", updates, "params", like)
+        structure_mismatch(name, "gradients", updates, "params", like)
     for index, (g, p) in enumerate(zip(leaves, places, strict=True)):
         if g is not None and np.shape(g) != np.shape(p):
             path = errors.path_of(like, index, none_is_leaf=True)
-            errors.shape_mismatch(name, "gradients", path, g, "params", np.shape(p))
+            shape_mismatch(name, "gradients", path, g, "params", np.shape(p))
 
 
 def _mapped(function: Callable[[Any, Leaf], Any], full: PyTree, like: PyTree, shown: Sequence[Leaf | None]) -> PyTree:

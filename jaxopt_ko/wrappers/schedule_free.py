@@ -11,9 +11,11 @@ from jax import Array
 from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import check_room
 from jaxopt_ko.core.evaluation import evaluated, keeps_average
 from jaxopt_ko.core.method import filter_kwargs, recipe
 from jaxopt_ko.core.numerics import narrowed, next_count, ratio, scalar_dtype, unfolded, value_at, zero_count
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import NONNEGATIVE, OPEN_FRACTION
 from jaxopt_ko.optimizers.rmsprop import scale_by_rms
@@ -42,7 +44,7 @@ class ScheduleFreeState(NamedTuple):
     z: Params  # like params, f32+       where the inner optimizer is; the parameters are y
 
 
-@errors.options
+@options
 def schedule_free(
     base_optimizer: GradientTransformation,
     learning_rate: Hyper,
@@ -96,7 +98,7 @@ def schedule_free(
             if g is None or tree.is_left_out(z):
                 return u, z
             wide = tree.compute_dtype(tree.dtype_of(y), z.dtype)
-            errors.check_room(name, "the state's z", z, jnp.asarray(g))
+            check_room(name, "the state's z", z, jnp.asarray(g))
             b, k = beta.astype(wide), c.astype(wide)
             y, z_old = jnp.asarray(y).astype(wide), z.astype(wide)
             x = (y - (1 - b) * z_old) / b

@@ -17,8 +17,10 @@ from jaxopt_ko.compose.chain import apply_updates
 from jaxopt_ko.compose.conditional import either
 from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import check_same_trees, structure_mismatch
 from jaxopt_ko.core.method import name_of
 from jaxopt_ko.core.numerics import zero_count
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.types import GradientTransformation, Params, State, Updates
 
@@ -32,7 +34,7 @@ class SAMState(NamedTuple):
     cache: Params | None  # like params  w, where the climb began; None in opaque mode
 
 
-@errors.options
+@options
 def sam(
     optimizer: GradientTransformation,
     adv_optimizer: GradientTransformation,
@@ -68,8 +70,8 @@ def sam(
     ) -> tuple[Updates, SAMState]:
         n = state.steps_since_sync
         if tree.structure(g, none_is_leaf=True) != tree.structure(state.cache, none_is_leaf=True):
-            errors.structure_mismatch(name, "gradients", g, "state", state.cache)
-        errors.check_same_trees(name, "gradients", g, "state", tree.where_given(g, state.cache))
+            structure_mismatch(name, "gradients", g, "state", state.cache)
+        check_same_trees(name, "gradients", g, "state", tree.where_given(g, state.cache))
         w = tree.pick(n == 0, params, tree.where_given(g, state.cache))
         kept = tree.filled(w, state.cache)
 

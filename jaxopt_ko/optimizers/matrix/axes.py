@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxopt_ko import errors
 from jaxopt_ko.core import stacking, tree
+from jaxopt_ko.core.checks import no_matrix
 from jaxopt_ko.core.stacking import MatrixAxes
 from jaxopt_ko.types import Params, PyTree, Updates
 
@@ -64,7 +64,7 @@ def _axes_of(name: str, updates: Updates, index: int, leaf: Any, numbers: Any) -
         sides = [tuple(int(a % leaf.ndim) for a in np.atleast_1d(side)) for side in numbers]
     rows, columns = sides
     if not (rows and columns) or len({*rows, *columns}) != len(rows) + len(columns):
-        errors.no_matrix(name, updates, index, leaf, f"the separate axes of {numbers}")
+        no_matrix(name, updates, index, leaf, f"the separate axes of {numbers}")
     return MatrixAxes(rows, columns)
 
 

@@ -18,7 +18,7 @@ from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import with_parts
 from jaxopt_ko.core.numerics import inner, or_one, real_dtype
 from jaxopt_ko.core.tree import wide_like
-from jaxopt_ko.errors import FRACTION
+from jaxopt_ko.errors import FRACTION, HyperparameterError, describe, say
 from jaxopt_ko.linalg.matrix_functions import PRECONDITIONINGS, PRESETS, Coefficients, orthogonalized
 from jaxopt_ko.optimizers.matrix.axes import Layout
 from jaxopt_ko.types import DType, Hyper, Params, Updates
@@ -56,9 +56,22 @@ def _schedule(name: str, ns_coeffs: Any, ns_steps: int) -> tuple[Coefficients, .
     if isinstance(ns_coeffs, str):
         errors.check_choice(name, "ns_coeffs", ns_coeffs, tuple(PRESETS))
         return PRESETS[ns_coeffs](ns_steps)
-    table = np.asarray(errors.check_coefficients(name, "ns_coeffs", ns_coeffs), float)
+    table = np.asarray(_check_coefficients(name, "ns_coeffs", ns_coeffs), float)
     rows = table.tolist() if table.ndim == 2 else [table.tolist()] * ns_steps
     return tuple((a, b, c) for a, b, c in rows)
+
+
+def _check_coefficients(name: str, argument: str, value: Any) -> Any:
+    """(a, b, c), or such a triple for each step."""
+    shape = np.shape(value)
+    if not (len(shape) in (1, 2) and shape[-1] == 3 and shape[0] > 0 and np.all(np.isfinite(value))):
+        say(
+            HyperparameterError,
+            name,
+            f"{argument} must be three finite numbers, or three for each step",
+            describe(value),
+        )
+    return value
 
 
 @with_parts("layout", "scale_of")

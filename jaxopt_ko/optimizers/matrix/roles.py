@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import check_stack_axes, no_matrix
 from jaxopt_ko.core.stacking import MatrixAxes
 from jaxopt_ko.types import Params, PyTree
 
@@ -108,7 +109,7 @@ def roles_of(
     Raises HyperparameterError for an unknown role; TreeError for a leaf that cannot be the matrix it is said to be.
     """
     check_roles("roles_of", roles)
-    errors.check_stack_axes("roles_of", stack_axes)
+    check_stack_axes("roles_of", stack_axes)
     counts = tree.stacks("roles_of", stack_axes, params)
     seen = _with_heads([_seen(*found, stacks) for found, stacks in zip(_walk(params), counts, strict=True)])
     guessed = _heads([_role(leaf) for leaf in seen], seen)
@@ -121,7 +122,7 @@ def roles_of(
         axes = told if isinstance(told, MatrixAxes) else _axes(role, leaf) if role in MATRICES else None
         if role in MATRICES and axes is None:
             wanted = f"two axes behind {leaf.stacks} stack axes to be of the role {role!r}"
-            errors.no_matrix("roles_of", params, index, jax.tree.leaves(params)[index], wanted)
+            no_matrix("roles_of", params, index, jax.tree.leaves(params)[index], wanted)
         leaves.append(Leaf(path or "(root)", leaf.shape, role, leaf.stacks, axes))
     return leaves
 

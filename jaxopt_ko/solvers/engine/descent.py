@@ -6,6 +6,7 @@ nested   init(params): one update is one iteration, with the whole search in a l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,11 +18,12 @@ from jax import Array
 from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import check_state_tuple, wrong_state
 from jaxopt_ko.core.method import Method, filter_kwargs, method_of, name_of, once, pair_of
 from jaxopt_ko.core.numerics import first_true, largest, next_count, norm, or_one, value_at, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.core.tree import pick
-from jaxopt_ko.errors import NONNEGATIVE, check_hyper
+from jaxopt_ko.errors import NONNEGATIVE, StateError, TransformationError, check_hyper, describe, say
 from jaxopt_ko.solvers.engine.convergence import (
     IDLE,
     Course,
@@ -36,7 +38,14 @@ from jaxopt_ko.solvers.engine.convergence import (
     spent,
     unit,
 )
-from jaxopt_ko.solvers.engine.line_search import Evaluation, LineSearch, LineSearchState, takes_last, try_one
+from jaxopt_ko.solvers.engine.line_search import (
+    Evaluation,
+    LineSearch,
+    LineSearchState,
+    check_evaluated,
+    takes_last,
+    try_one,
+)
 from jaxopt_ko.solvers.problem.objective import Objective, objective
 from jaxopt_ko.types import (
     Code,
@@ -112,7 +121,7 @@ def descent(
     """
     direction = errors.check_pair("descent", "direction", direction)
     searching = method_of(errors.check_pair("descent", "linesearch", linesearch)).search
-    errors.check_search("descent", linesearch.update, searching is not None)
+    _check_search("descent", linesearch.update, searching is not None)
     name = name or f"descent({name_of(direction)}, {name_of(linesearch)})"
     for word, tolerance in (("gtol", gtol), ("ftol", ftol)):
         if tolerance is not None:
@@ -126,10 +135,18 @@ def descent(
         if isinstance(state, DescentState):
             return flat.update(updates, state, params, **extra)
         if type(state) is not tuple:
-            errors.state_type(name, state, DescentState)
+            wrong_state(name, state, DescentState)
         return nested.update(updates, state, params, **extra)
 
     return pair_of(Method(name, solver=True), init, update)
+
+
+def _check_search(name: str, update: Any, fits: bool) -> None:
+    """What goes along a direction must be a line search of this package."""
+    if not fits:
+        say(TransformationError, name, "linesearch must be one of the scale_by_*_linesearch",
+            describe(update),
+            "Put any other transformation behind the direction with chain")  # fmt: skip
 
 
 DOWNHILL = transform("downhill", lambda params: EmptyState(), lambda g, state: (jax.tree.map(jnp.negative, g), state))
@@ -168,10 +185,10 @@ def _nested(name: str, direction: GradientTransformation, linesearch: GradientTr
         has_aux: bool = False,
         **extra_args: Any,
     ) -> tuple[Updates, tuple[State, ...]]:
-        errors.check_state_tuple(name, state, (name_of(direction), name_of(linesearch)), more=True)
+        check_state_tuple(name, state, (name_of(direction), name_of(linesearch)), more=True)
         *memory, search_state = state
         problem = objective(name, params, value_fn, has_aux, extra_args)
-        here = errors.check_evaluated(name, value, grad, params)
+        here = check_evaluated(name, value, grad, params)
         g = tree.ravel(updates)[0].astype(problem.x.dtype)
         g_here = g if grad is updates else tree.ravel(here)[0].astype(problem.x.dtype)
         value = jnp.asarray(value).astype(problem.x.dtype)
@@ -331,3 +348,11 @@ def _flat(
 def nowhere(problem: Objective, x: Array, p: Array) -> Array:
     """bool[]: is the step p from x lost in the rounding of the parameters?"""
     return jnp.all(problem.reach(x, p) == x)
+
+
+def check_vector(name: str, vector: Any, size: int) -> None:
+    """A state that holds all leaves as one vector fits trees with as many elements."""
+    if np.shape(vector) != (size,):
+        say(StateError, name, f"the state is for parameters of {math.prod(np.shape(vector))} elements in all",
+            f"gradients of {size}", "Pass trees made for the same parameters, or make the state anew with init. "
+            "A leaf without gradient cannot be left out here: use masked")  # fmt: skip

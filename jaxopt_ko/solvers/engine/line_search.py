@@ -17,8 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxopt_ko.core.checks import check_same_trees
 from jaxopt_ko.core.numerics import next_count, safe_rsqrt, zero_count
 from jaxopt_ko.core.tree import pick
+from jaxopt_ko.errors import missing_argument
 from jaxopt_ko.solvers.problem.objective import Objective
 from jaxopt_ko.types import Hyper, PyTree
 
@@ -432,3 +434,12 @@ def try_one(
         grad = jax.lax.cond(taken, gradient, lambda: jnp.zeros_like(p))
     last = Evaluation(grad, aux)
     return line, last, pick(line.safe.stepsize == a, last, safe), taken
+
+
+def check_evaluated(name: str, value: Any, grad: Any, params: Any) -> Any:
+    """A search must be told the value and the gradient where it starts."""
+    for argument, given in (("value", value), ("grad", grad)):
+        if given is None and jax.tree.leaves(params):
+            missing_argument(name, argument, f"Pass {argument}=..., at params; value_and_grad_from_state gives it")
+    check_same_trees(name, "grad", grad, "params", params)
+    return grad

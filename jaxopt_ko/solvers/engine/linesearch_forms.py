@@ -6,26 +6,27 @@ method's `linesearch`, they are read flat, one trial an update.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko import errors
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.method import known_as, once
 from jaxopt_ko.core.numerics import zero_count
+from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.core.tree import pick
-from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, THRESHOLD, check_choice, check_hyper, check_size
+from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, THRESHOLD, StateError, check_choice, check_hyper, check_size, say
 from jaxopt_ko.solvers.engine.line_search import (
     GUESSES,
     Evaluation,
     LineSearch,
     LineSearchState,
     backtracking,
+    check_evaluated,
     hager_zhang,
     takes_last,
     try_one,
@@ -199,7 +200,7 @@ def scale_by_hager_zhang_linesearch(
     return _wolfe(name, search, search, verbose, initial_guess_strategy == "slope")
 
 
-@errors.options
+@options
 def value_and_grad_from_state(
     value_fn: Callable[..., Any], *, has_aux: bool = False
 ) -> Callable[..., tuple[Any, Updates]]:
@@ -210,7 +211,7 @@ def value_and_grad_from_state(
     """
 
     def value_and_grad(params: Params, *args: Any, state: State, **kwargs: Any) -> tuple[Any, Updates]:
-        value, grad = errors.check_one_evaluation("value_and_grad_from_state", _evaluations(state))
+        value, grad = _check_one_evaluation("value_and_grad_from_state", _evaluations(state))
 
         def evaluate() -> tuple[Any, Updates]:
             new, slope = jax.value_and_grad(value_fn, has_aux=has_aux)(params, *args, **kwargs)
@@ -220,6 +221,15 @@ def value_and_grad_from_state(
         return jax.lax.cond(jnp.isfinite(value), lambda: (value, grad), evaluate)  # type: ignore[no-any-return]
 
     return value_and_grad
+
+
+def _check_one_evaluation(name: str, found: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
+    """Of all searches in a state, one must have left a value and a gradient."""
+    found = [pair for pair in found if pair[1] is not None]
+    if len(found) != 1:
+        say(StateError, name, "the state must hold the value and the gradient of one line search", f"{len(found)}",
+            "Pass the state of a chain with one line search in it, with store_grad=True if it has that")  # fmt: skip
+    return found[0]
 
 
 def _evaluations(state: State) -> list[tuple[Array, Updates]]:
@@ -259,7 +269,7 @@ def _searching(
         **extra_args: Any,
     ) -> tuple[Updates, State]:
         problem = objective(name, params, value_fn, has_aux, extra_args)
-        here = errors.check_evaluated(name, value, grad, params)
+        here = check_evaluated(name, value, grad, params)
         p, g = (tree.ravel(t)[0].astype(problem.x.dtype) for t in (updates, here))
         step, state = along(problem, p, g, jnp.asarray(value).astype(p.dtype), state)
         return problem.unravel(step), state

@@ -14,11 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko import errors
 from jaxopt_ko.core.numerics import next_count, safe_sqrt, value_at, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.core.tree import pick
-from jaxopt_ko.errors import POSITIVE, check_hyper
+from jaxopt_ko.errors import POSITIVE, TransformationError, check_hyper, describe, say
 from jaxopt_ko.solvers.engine.damped import Face, in_box
 from jaxopt_ko.solvers.engine.lsmr import lsmr
 from jaxopt_ko.solvers.problem.residuals import Residuals, active, cosine, positive, residuals, scale, tolerance
@@ -80,7 +79,7 @@ def matrix_free(
         return r, aux, gradient
 
     def init(params: Params, *, jacobian_fn: Any = None, tol: Any = None, **extra_args: Any) -> MatrixFreeState:
-        errors.check_no_jacobian(name, jacobian_fn)
+        _check_no_jacobian(name, jacobian_fn)
         problem = residuals(name, params, **extra_args)
         x, count = problem.x, zero_count()
         r, pull, aux = jax.vjp(problem.residual, x, has_aux=True)
@@ -155,7 +154,7 @@ def matrix_free(
         tol: Any = None,
         **extra_args: Any,
     ) -> tuple[Updates, MatrixFreeState]:
-        errors.check_no_jacobian(name, jacobian_fn)
+        _check_no_jacobian(name, jacobian_fn)
         problem = residuals(name, params, **extra_args)
         count, g, norms, sizes, lam, growth, released, aux, info = state
         x, f, eps = problem.x, info.value, float(np.finfo(problem.x.dtype).eps)
@@ -222,3 +221,10 @@ def matrix_free(
         return step, MatrixFreeState(next_count(count), g, norms, sizes, lam, growth, released, aux, info)
 
     return transform(name, init, update, needs_params=True, state_type=MatrixFreeState, solver=True)
+
+
+def _check_no_jacobian(name: str, jacobian_fn: Any) -> None:
+    """A method that has no use for a Jacobian matrix."""
+    if jacobian_fn is not None:
+        say(TransformationError, name, "jacobian_fn is of no use with linear_solver='lsmr'", describe(jacobian_fn),
+            "Leave it out: J's products with vectors come from residual_fn; or take 'svd' or 'qr'")  # fmt: skip

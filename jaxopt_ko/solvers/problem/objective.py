@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +12,9 @@ from jax import Array
 from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import apply_updates
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import check_objective
 from jaxopt_ko.core.method import filter_kwargs, takes
+from jaxopt_ko.errors import TransformationError, TreeError, describe, say
 from jaxopt_ko.types import Params, PyTree
 
 CONSTRAINTS = ("equality", "inequality", "bounds")
@@ -50,12 +52,12 @@ def objective(
     x, unravel = tree.ravel(params)
     call = filter_kwargs(function, 1)
     given = [argument for argument in CONSTRAINTS if (extra_args or {}).get(argument) is not None]
-    errors.check_heeded(name, [argument for argument in given if not takes(function, argument)])
+    _check_heeded(name, [argument for argument in given if not takes(function, argument)])
 
     def full(x: Array) -> tuple[Array, PyTree]:
         result = call(unravel(x), **(extra_args or {}))
-        value, aux = errors.check_aux(name, result) if has_aux else (result, None)
-        return jnp.asarray(errors.check_objective(name, value)).astype(x.dtype), aux
+        value, aux = check_aux(name, result) if has_aux else (result, None)
+        return jnp.asarray(check_objective(name, value)).astype(x.dtype), aux
 
     def evaluate(x: Array) -> Evaluation:
         (value, aux), gradient = jax.value_and_grad(full, has_aux=True)(x)
@@ -71,3 +73,18 @@ def objective(
     plain = all(tree.dtype_of(leaf) == x.dtype for leaf in jax.tree.leaves(params))
     reach = jnp.add if plain else rounded
     return Objective(x, unravel, reach, lambda x: full(x)[0], full, evaluate, linearize)
+
+
+def check_aux(name: str, result: Any) -> tuple[Any, Any]:
+    """With has_aux a function returns a pair."""
+    if not isinstance(result, tuple) or len(result) != 2:
+        say(TreeError, name, "with has_aux=True the function must return (value, aux)", describe(result),
+            "Return a pair, or leave has_aux out")  # fmt: skip
+    return result
+
+
+def _check_heeded(name: str, ignored: Sequence[str]) -> None:
+    """Constraints are for a method that heeds them."""
+    if ignored:
+        say(TransformationError, name, f"it takes no {' or '.join(ignored)} constraints", ", ".join(ignored),
+            "Use interior_point(), for bounds alone lbfgsb() or projected_gradient(), or leave them out")  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,12 @@ from jax import Array
 from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import apply_updates
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import check_leaf, is_complex_leaf
 from jaxopt_ko.core.method import filter_kwargs
 from jaxopt_ko.core.numerics import is_complex, safe_sqrt, value_at
+from jaxopt_ko.errors import TreeError, describe, describe_structure, path_of, say
 from jaxopt_ko.solvers.problem.bounds import box
+from jaxopt_ko.solvers.problem.objective import check_aux
 from jaxopt_ko.solvers.problem.robust_losses import Rho, robust
 from jaxopt_ko.types import Params, PyTree, Updates
 
@@ -64,8 +67,8 @@ def residuals(
 
     def returned(p: Params) -> tuple[PyTree, PyTree]:
         result = call(p, **extra_args)
-        r, aux = errors.check_aux(name, result) if has_aux else (result, None)
-        errors.check_residuals(name, r, x.size, linear=loss == "linear")
+        r, aux = check_aux(name, result) if has_aux else (result, None)
+        _check_residuals(name, r, x.size, linear=loss == "linear")
         return r, aux
 
     def residual(x: Array) -> tuple[Array, PyTree]:
@@ -77,7 +80,7 @@ def residuals(
         return r, aux, lambda: jax.vmap(push, out_axes=-1)(jnp.eye(x.size, dtype=x.dtype))
 
     if jacobian_fn is not None and any(is_complex(tree.dtype_of(leaf)) for leaf in jax.tree.leaves(params)):
-        errors.complex_jacobian(name)
+        _complex_jacobian(name)
 
     def with_given(x: Array) -> tuple[Array, PyTree, Callable[[], Array]]:
         given = filter_kwargs(errors.check_function(name, "jacobian_fn", jacobian_fn), 1)
@@ -110,26 +113,73 @@ def residuals(
     )  # fmt: skip
 
 
+def _complex_jacobian(name: str) -> NoReturn:
+    """A derivative by complex parameters, where what is needed is one by their real and imaginary parts."""
+    say(TreeError, name, "jacobian_fn must be None where parameters are complex", "a function",
+        "Leave it out: the derivative by real and imaginary parts is taken of residual_fn")  # fmt: skip
+
+
+def _check_residuals(name: str, residuals: PyTree, n: int, linear: bool) -> None:
+    """Residuals of a least-squares problem: floating arrays, at least as many numbers as the parameters have.
+
+    linear: complex ones may be among them, two numbers each; a robust loss would depend on where their phase begins.
+    """
+    leaves = jax.tree.leaves(residuals)
+    for index, leaf in enumerate(leaves):
+        dtype, parts = getattr(leaf, "dtype", None), is_complex_leaf(leaf)
+        if isinstance(leaf, float) or (dtype is not None and jnp.issubdtype(dtype, jnp.floating)) or (parts and linear):
+            continue
+        say(TreeError, name, f"the residuals leaf {path_of(residuals, index)} must be a real floating-point array",
+            describe(leaf),
+            "Complex residuals are for loss='linear': return abs(r), or the real and the imaginary parts as two leaves"
+            if parts else
+            "Make the data or the residuals floating, for example with y.astype(float)")  # fmt: skip
+    if len(leaves) == 1 and np.shape(leaves[0]) == ():
+        say(TreeError, name, "residual_fn must return the residuals, not one number", describe(leaves[0]),
+            "Return the vector whose squares are summed; for a scalar objective use a minimizer")  # fmt: skip
+    if (m := tree.real_size(residuals)) < n:
+        say(TreeError, name, f"there must be at least as many residuals as parameters ({n})", f"{m} residuals",
+            "Add data, or a term such as sqrt(weight) * params that ties the parameters down")  # fmt: skip
+
+
 def _dense(name: str, jacobian: PyTree, r: PyTree, params: Params) -> Array:
     """float[m,n] of that matrix itself, or of a tree like r of trees like params, as jax.jacobian makes it."""
     (rows, outer), (columns, inner) = tree.flatten(r), tree.flatten(params)
     m, n = (sum(int(np.size(leaf)) for leaf in leaves) for leaves in (rows, columns))
     if hasattr(jacobian, "shape") and np.shape(jacobian) == (m, n):
-        errors.check_leaf(name, "Jacobian", jacobian, 0, jacobian)
+        check_leaf(name, "Jacobian", jacobian, 0, jacobian)
         return jnp.asarray(jacobian)
     try:
         blocks = [inner.flatten_up_to(part) for part in outer.flatten_up_to(jacobian)]
     except (ValueError, TypeError):
-        errors.jacobian_structure(name, jacobian, m, n)
+        _jacobian_structure(name, jacobian, m, n)
     for a, part in zip(rows, blocks, strict=True):
         for b, block in zip(columns, part, strict=True):
-            errors.check_block(name, block, (*np.shape(a), *np.shape(b)), m, n)
+            _check_block(name, block, (*np.shape(a), *np.shape(b)), m, n)
     wide = tree.compute_dtype(*(tree.dtype_of(block) for part in blocks for block in part))
     strips = [
         jnp.concatenate([jnp.asarray(block).astype(wide).reshape(np.size(a), -1) for block in part], axis=1)
         for a, part in zip(rows, blocks, strict=True)
     ]
     return jnp.concatenate(strips, axis=0)
+
+
+def _jacobian_structure(name: str, jacobian: Any, m: int, n: int) -> NoReturn:
+    """A user's Jacobian that is neither a matrix nor a tree of trees."""
+    structure = jax.tree.structure(jacobian)
+    got = describe(jacobian) if jax.tree_util.treedef_is_leaf(structure) else describe_structure(structure)
+    say(TreeError, name, f"jacobian_fn must return the matrix float[{m},{n}] of all residuals by all parameters, or "
+        "what jax.jacobian(residual_fn) does", got,
+        "A tree like the residuals, with a tree like the parameters for each of its leaves")  # fmt: skip
+
+
+def _check_block(name: str, block: Any, shape: tuple[int, ...], m: int, n: int) -> None:
+    """One leaf of residuals by one leaf of parameters."""
+    dtype = getattr(block, "dtype", None)
+    if np.shape(block) != shape or not (dtype is None or jnp.issubdtype(dtype, jnp.floating)):
+        say(TreeError, name, f"jacobian_fn must return real floating-point numbers in the shape {shape}, residuals by "
+            f"parameters, or the matrix float[{m},{n}] of all", describe(block),
+            "Rows belong to the residuals: transpose it, or compare jax.jacobian(residual_fn)(params)")  # fmt: skip
 
 
 def active(x: Array, g: Array, box: Box | None) -> Array:

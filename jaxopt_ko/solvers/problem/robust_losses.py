@@ -6,16 +6,17 @@ Triggs, McLauchlan, Hartley & Fitzgibbon 2000, doi:10.1007/3-540-44480-7_21, sec
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.core.numerics import safe_sqrt
-from jaxopt_ko.errors import POSITIVE
+from jaxopt_ko.errors import POSITIVE, TreeError, check_choice, describe, say
 
 LEAST = 0.3  # of rho'(z), that the weight of an outlier's row of J keeps
 Rho = Callable[[Array], Array]  # elementwise, for z >= 0
@@ -52,11 +53,11 @@ def robust(name: str, loss: str | Rho, loss_scale: Any, dtype: Any) -> Robust:
     Raises HyperparameterError for an unknown name or a scale that is not positive; TreeError for a loss that is not
     elementwise.
     """
-    rho = errors.check_loss(name, loss, LOSSES)
+    rho = check_loss(name, loss, LOSSES)
     scale = jnp.asarray(errors.check_number(name, "loss_scale", loss_scale, POSITIVE)).astype(dtype)
 
     def full(z: Array) -> Array:
-        return jnp.asarray(errors.check_rho(name, z, rho(z))).astype(z.dtype)
+        return jnp.asarray(_check_rho(name, z, rho(z))).astype(z.dtype)
 
     def slope(z: Array) -> Array:
         return jax.jvp(full, (z,), (jnp.ones_like(z),))[1]  # type: ignore[no-any-return]
@@ -75,3 +76,20 @@ def robust(name: str, loss: str | Rho, loss_scale: Any, dtype: Any) -> Robust:
         return weight * r, root.reshape(-1, *[1] * (rows.ndim - 1)) * rows
 
     return Robust(cost, correct)
+
+
+def check_loss(name: str, loss: Any, known: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+    """A loss of least squares, by name or as a function."""
+    if callable(loss):
+        return loss  # type: ignore[no-any-return]
+    check_choice(name, "loss", loss if isinstance(loss, str) else repr(loss), [*known, "a function rho(z)"])
+    return known[loss]
+
+
+def _check_rho(name: str, z: Any, value: Any) -> Any:
+    """What a user's loss returns."""
+    dtype = getattr(value, "dtype", None)
+    if np.shape(value) != np.shape(z) or dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        say(TreeError, name, "a loss must map each z = (r / loss_scale)**2 to one number, as jnp.log1p does",
+            f"{describe(value)} for {describe(z)}", "Return rho(z) alone: JAX finds its derivatives")  # fmt: skip
+    return value
