@@ -23,13 +23,13 @@ from jaxopt_ko import (
     types,
     wrappers,
 )
+from jaxopt_ko import drivers as solve
 from jaxopt_ko.analysis import debug, diagnose, landscapes, second_order
 from jaxopt_ko.compose import *
 from jaxopt_ko.core import *
 from jaxopt_ko.core import numerics, tree
 from jaxopt_ko.core.naming import answers_at, published
 from jaxopt_ko.drivers import *
-from jaxopt_ko.drivers import solve
 from jaxopt_ko.linalg import *
 from jaxopt_ko.losses import convex_kl_divergence as convex_kl_divergence  # deprecated, as in optax
 from jaxopt_ko.losses import (

@@ -10,7 +10,7 @@ from data import mgh_more, mgh_problems, nist_problems
 from data.families import families
 
 import jaxopt_ko as jo
-from jaxopt_ko.drivers.solve import least_squares
+from jaxopt_ko.drivers.least_squares import least_squares
 from jaxopt_ko.solvers.least_squares import levenberg_marquardt
 from jaxopt_ko.types import Code
 

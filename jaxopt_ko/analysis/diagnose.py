@@ -28,7 +28,7 @@ from jaxopt_ko.core.checks import check_args, check_leaf, check_objective
 from jaxopt_ko.core.numerics import first_true, next_count, ratio, zero_count
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
-from jaxopt_ko.drivers.run import drop_weak_types, jitted
+from jaxopt_ko.drivers.compiled import drop_weak_types, jitted
 from jaxopt_ko.errors import HyperparameterError, TreeError, describe, say
 from jaxopt_ko.types import GradientTransformation, MessageEnum, Params, PyTree, Updates
 

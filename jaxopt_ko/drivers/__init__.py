@@ -1,7 +1,9 @@
 """From a problem to its solution: `minimize`, `least_squares`, `root`, linear and quadratic programs."""
 
+from jaxopt_ko.drivers.least_squares import least_squares
+from jaxopt_ko.drivers.minimize import minimize
 from jaxopt_ko.drivers.programs import linear_program, quadratic_program
-from jaxopt_ko.drivers.solve import least_squares, minimize, root
+from jaxopt_ko.drivers.root import root
 
 __all__ = [
     "least_squares", "linear_program", "minimize", "quadratic_program", "root",

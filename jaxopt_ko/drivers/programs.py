@@ -14,17 +14,19 @@ from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import check_arrays, check_leaf
 from jaxopt_ko.core.numerics import scalar_dtype
 from jaxopt_ko.core.signature import options
-from jaxopt_ko.drivers.run import Held, check_run, drop_weak_types, frozen, implicit, jitted, solve
+from jaxopt_ko.drivers.compiled import drop_weak_types, frozen, jitted
+from jaxopt_ko.drivers.implicit import Held, implicit
+from jaxopt_ko.drivers.run import Start, check_limits, loop
 from jaxopt_ko.errors import HyperparameterError, check_size, say
 from jaxopt_ko.solvers.problem.bounds import check_bound_pair
 from jaxopt_ko.solvers.problem.constraints import check_program
 from jaxopt_ko.solvers.quadratic import quadratic_interior_point, sides
 from jaxopt_ko.types import Hyper, Multipliers, Params, PyTree, Solution
 
-MAX_STEPS = 200
+PROGRAM_STEPS = 200
 
 
-class _Setting(NamedTuple):
+class _Program(NamedTuple):
     """What a run is compiled for."""
 
     name: str
@@ -137,8 +139,8 @@ def _program(
         _check_band(name, bandwidth, data.Q, data.A, data.G)
     if data.Q is not None:
         _check_convex(name, data.Q)
-    most = check_run(name, tol, max_steps, MAX_STEPS)
-    solution: Solution = _solved(_Setting(name, verbose, bandwidth), params, drop_weak_types(data), tol, most)
+    most = check_limits(name, tol, max_steps, PROGRAM_STEPS)
+    solution: Solution = _solved(_Program(name, verbose, bandwidth), params, drop_weak_types(data), tol, most)
     return solution
 
 
@@ -177,10 +179,11 @@ def _check_convex(name: str, Q: Any) -> None:
 
 
 @jitted
-def _solved(setting: _Setting, params: Params, data: _Data, tol: Any, max_steps: Any) -> Solution:
+def _solved(setting: _Program, params: Params, data: _Data, tol: Any, max_steps: Any) -> Solution:
     extra_args = {**frozen(data)._asdict(), "tol": tol}
     method = quadratic_interior_point(bandwidth=setting.bandwidth)
-    solution = solve(method, params, method.init(params, **extra_args), extra_args, max_steps, setting.verbose, False)
+    start = Start(method, method.init(params, **extra_args), extra_args)
+    solution = loop(start, params, max_steps, setting.verbose)
     end = frozen((solution.params, solution.multipliers))
     failed = jnp.broadcast_to(~solution.status.success, tree.ravel(end)[0].shape)
     found, held = (end, frozen(solution.value)), Held(failed, None, failed)

@@ -1,0 +1,121 @@
+"""`least_squares`: the smallest sum of squares of residuals, or of a robust loss of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from jax import Array
+
+from jaxopt_ko import errors
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.signature import options
+from jaxopt_ko.drivers.compiled import frozen
+from jaxopt_ko.drivers.implicit import at_bounds, implicit
+from jaxopt_ko.drivers.run import Data, Start, run, started_on_residuals, started_on_value
+from jaxopt_ko.solvers.least_squares import levenberg_marquardt
+from jaxopt_ko.solvers.problem.residuals import residuals
+from jaxopt_ko.solvers.problem.robust_losses import LOSSES, check_loss
+from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree, Solution
+
+DEFAULT_FIT = levenberg_marquardt()
+
+
+@options
+def least_squares(
+    residual_fn: Callable[..., PyTree],
+    params: Params,
+    method: GradientTransformation = DEFAULT_FIT,
+    *,
+    args: tuple[Any, ...] = (),
+    bounds: tuple[PyTree, PyTree] | None = None,
+    tol: Hyper | None = None,
+    max_steps: int | None = None,
+    jacobian_fn: Callable[..., PyTree] | None = None,
+    loss: str | Callable[[Array], Array] = "linear",
+    loss_scale: Any = 1.0,
+    has_aux: bool = False,
+    verbose: bool = False,
+    derivative: str = "implicit",
+) -> Solution:
+    """min |residual_fn(params, *args)|**2 / 2 from `params`, by Levenberg-Marquardt unless another method is given.
+
+    residual_fn -> pytree of the residuals, at least as many as parameters, or (residuals, aux) with has_aux. value is
+    half the sum of squares or, with a robust loss, C**2 / 2 sum rho((r / C)**2), C = loss_scale. jacobian_fn(params,
+    *args), bounds and loss: see `levenberg_marquardt`. A method for scalar functions (lbfgs) is given that value.
+    tol: in the place of the method's own gtol and xtol.
+
+    For the rest, max_steps, verbose, what may be done with it and derivatives, see `minimize`.
+    Raises, when traced, what the method raises. Not for functions that are no sums of squares.
+    """
+    name = "least_squares"
+    errors.check_function(name, "residual_fn", residual_fn)
+    check_loss(name, loss, LOSSES)
+    errors.check_number(name, "loss_scale", loss_scale, errors.POSITIVE)
+    problem = Fit(residual_fn, jacobian_fn, loss, has_aux)
+    limits: dict[str, Any] = {"tol": tol, "max_steps": max_steps}
+    return run(
+        problem, method, params, Data(args, bounds, loss_scale), **limits, verbose=verbose, derivative=derivative
+    )
+
+
+class Fit(NamedTuple):
+    """The problem of `least_squares`."""
+
+    residual_fn: Callable[..., Any]
+    jacobian_fn: Callable[..., Any] | None
+    loss: Any
+    has_aux: bool
+
+    @property
+    def name(self) -> str:
+        """The driver's."""
+        return "least_squares"
+
+    @property
+    def functions(self) -> dict[str, Callable[..., Any] | None]:
+        """Of (params, *args)."""
+        return {"residual_fn": self.residual_fn, "jacobian_fn": self.jacobian_fn}
+
+    def cost(self, params: Params, args: tuple[Any, ...], loss_scale: Any) -> Array:
+        """float[], half the sum of squares or the robust loss."""
+        fun, loss, has_aux = self.residual_fn, self.loss, self.has_aux
+        made = residuals(self.name, params, lambda p: fun(p, *args), loss=loss, loss_scale=loss_scale, has_aux=has_aux)
+        return made.cost(made.residual(made.x)[0])
+
+    def start(self, method: GradientTransformation, params: Params, data: Data, tol: Any) -> Start:
+        """The residuals or, for a method that does not read them, their cost."""
+        args, bounds, loss_scale = data
+        extra_args: dict[str, Any] = {
+            "residual_fn": lambda p: self.residual_fn(p, *args), "has_aux": self.has_aux, "bounds": bounds, "tol": tol,
+            "loss": self.loss, "loss_scale": loss_scale,
+        }  # fmt: skip
+        if self.jacobian_fn is not None:
+            jacobian_fn = self.jacobian_fn
+            extra_args["jacobian_fn"] = lambda p: jacobian_fn(p, *args)
+        start = started_on_residuals(method, params, extra_args)
+        if start is None:
+            value_fn = lambda p: self.cost(p, args, loss_scale)  # noqa: E731
+            start = started_on_value(method, params, {"value_fn": value_fn, "bounds": bounds, "tol": tol})
+        return start
+
+    def judge(self, solution: Solution, start: Params, data: Data, tol: Any) -> Solution:
+        """As the method says."""
+        return solution
+
+    def differentiate(
+        self, solution: Solution, method: GradientTransformation, data: Data, symmetric_cg: bool
+    ) -> Solution:
+        """By gradient of the cost = 0."""
+
+        def cost(p: Params, given: Any) -> Array:
+            (args, loss_scale), _ = given
+            return self.cost(p, args, loss_scale)
+
+        held, limits = at_bounds(self.name, solution, data.bounds)
+        end, best = implicit(
+            lambda p, given: tree.ascent(jax.grad(cost)(p, given)), cost, frozen((solution.params, solution.value)),
+            ((data.args, data.loss_scale), limits), held, symmetric_cg,
+        )  # fmt: skip
+        return solution._replace(params=end, value=best)

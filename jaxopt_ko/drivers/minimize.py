@@ -1,0 +1,200 @@
+"""`minimize`: the smallest value of a function, under constraints where the method takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, NoReturn
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxopt_ko import errors
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.method import method_of
+from jaxopt_ko.core.numerics import inner
+from jaxopt_ko.core.signature import options
+from jaxopt_ko.drivers.compiled import closure_convert, frozen
+from jaxopt_ko.drivers.implicit import at_bounds, implicit
+from jaxopt_ko.drivers.run import Data, Start, run, started_on_value
+from jaxopt_ko.errors import TransformationError, say
+from jaxopt_ko.solvers.proximal import ProximalGradientState
+from jaxopt_ko.solvers.quasi_newton import lbfgs
+from jaxopt_ko.types import GradientTransformation, Hyper, Multipliers, Params, PyTree, Solution
+
+DEFAULT_METHOD = lbfgs()
+
+
+@options
+def minimize(
+    fun: Callable[..., Any],
+    params: Params,
+    method: GradientTransformation = DEFAULT_METHOD,
+    *,
+    args: tuple[Any, ...] = (),
+    tol: Hyper | None = None,
+    max_steps: int | None = None,
+    has_aux: bool = False,
+    verbose: bool = False,
+    equality: Callable[..., PyTree] | None = None,
+    inequality: Callable[..., PyTree] | None = None,
+    bounds: tuple[PyTree, PyTree] | None = None,
+    derivative: str = "implicit",
+) -> Solution:
+    """min fun(params, *args) from `params`, by L-BFGS unless another method is given; any transformation will do.
+
+    fun -> one number, or (number, aux) with has_aux. method: a solver (lbfgs, bfgs, nonlinear_cg, newton, newton_cg,
+    lbfgsb, ...) runs one evaluation an update; of any other transformation (sgd, adam) the best point seen is kept.
+    tol: bound on the gradient, max|g| <= tol; by default from the dtype and the gradients seen, see each method.
+    max_steps: updates, 10,000 by default. bounds: (lower, upper) for the methods that take them (lbfgsb).
+    equality, inequality: subject to equality(params, *args) = 0 and inequality(params, *args) <= 0, trees of arrays,
+    for the methods that take them (interior_point); the solution then has multipliers and kkt.
+    verbose: print a row for every update.
+
+    Pure: jitted inside, so that a second call with the same fun and new data compiles nothing; it may be vmapped (each
+    lane stops by itself) and differentiated by `args`, bounds and what fun closes over, in forward and reverse mode,
+    again and again. What is no array among args (a string) is a constant. derivative: "implicit" by the equation
+    gradient = 0, with a dense Hessian; "implicit-cg" the same by conjugate residuals on Hessian-vector products;
+    "unrolled" through all updates, as a scan of max_steps, with respect to `params`, too. What is at a bound moves
+    with it; where the Hessian is singular the derivative is the shortest that fits. With constraints it is the
+    conditions of Karush, Kuhn and Tucker that are differentiated, always densely, with the constraints that are active
+    at the solution; the multipliers have derivatives, too.
+
+    Raises, when traced, TransformationError for constraints or bounds that the method does not take, TreeError if fun
+    returns no real number, MissingArgumentError or what the method raises.
+    A run that fails says so in `status`; the params are then the best seen. Not for sums of squares: least_squares
+    needs a third of the evaluations.
+    """
+    name = "minimize"
+    errors.check_function(name, "fun", fun)
+    for argument, constraint in (("equality", equality), ("inequality", inequality)):
+        if constraint is not None:
+            errors.check_function(name, argument, constraint)
+    problem = Minimum(fun, equality, inequality, has_aux)
+    limits: dict[str, Any] = {"tol": tol, "max_steps": max_steps}
+    return run(problem, method, params, Data(args, bounds), **limits, verbose=verbose, derivative=derivative)
+
+
+class Minimum(NamedTuple):
+    """The problem of `minimize`."""
+
+    fun: Callable[..., Any]
+    equality: Callable[..., PyTree] | None
+    inequality: Callable[..., PyTree] | None
+    has_aux: bool
+
+    @property
+    def name(self) -> str:
+        """The driver's."""
+        return "minimize"
+
+    @property
+    def functions(self) -> dict[str, Callable[..., Any] | None]:
+        """Of (params, *args)."""
+        return {"fun": self.fun, "equality": self.equality, "inequality": self.inequality}
+
+    def value(self, params: Params, args: tuple[Any, ...]) -> Array:
+        """float[], without aux."""
+        result: Any = self.fun(params, *args)
+        return result[0] if self.has_aux else result  # type: ignore[no-any-return]
+
+    def start(self, method: GradientTransformation, params: Params, data: Data, tol: Any) -> Start:
+        """The function, what limits it and the tolerance, each only where it is given."""
+        args = data.args
+        extra_args: dict[str, Any] = {"value_fn": lambda p: self.fun(p, *args), "has_aux": self.has_aux}
+        extra_args |= {name: given for name, given in (("tol", tol), ("bounds", data.bounds)) if given is not None}
+        for name, limit in (("equality", self.equality), ("inequality", self.inequality)):
+            if limit is not None:
+                extra_args[name] = lambda p, limit=limit: limit(p, *args)
+        return started_on_value(method, params, extra_args)
+
+    def judge(self, solution: Solution, start: Params, data: Data, tol: Any) -> Solution:
+        """As the method says."""
+        return solution
+
+    def differentiate(
+        self, solution: Solution, method: GradientTransformation, data: Data, symmetric_cg: bool
+    ) -> Solution:
+        """By gradient = 0, by x = prox(x - gradient) or, with multipliers, by Karush, Kuhn and Tucker's conditions."""
+        if solution.multipliers is not None:
+            return _constrained(self, solution, data)
+        prox, own = method_of(method).prox, ()
+        if prox is not None:
+            near, own = closure_convert({"prox": lambda p: prox(p, 1.0)}, frozen(solution.params), ())
+        hidden = prox is None and isinstance(solution.state, ProximalGradientState)
+
+        def condition(p: Params, given: Any) -> Params:
+            if hidden:
+                _hidden_method("minimize", "proximal_gradient")
+            args, own, _ = given
+            g = tree.ascent(jax.grad(self.value)(p, args))
+            return g if prox is None else _less(p, near["prox"](_less(p, g), *own))  # x = prox(x - g(x), 1)
+
+        held, limits = at_bounds("minimize", solution, data.bounds)
+        end, best = implicit(
+            condition, lambda p, given: self.value(p, given[0]), frozen((solution.params, solution.value)),
+            (data.args, own, limits), held, symmetric_cg and prox is None,
+        )  # fmt: skip
+        return solution._replace(params=end, value=best)
+
+
+def _hidden_method(name: str, method: str) -> NoReturn:
+    """A method of ours within a function of somebody's, which hides what derivatives need to know of it."""
+    say(TransformationError, name, f"the solution's derivatives need the prox of {method}", "an update that hides it",
+        "Pass the pair itself, or GradientTransformation(pair.init, pair.update); a function around its update "
+        "has no record of it")  # fmt: skip
+
+
+def _less(a: PyTree, b: PyTree) -> PyTree:
+    return jax.tree.map(lambda x, y: x - y.astype(x.dtype), a, b)
+
+
+def _constrained(problem: Minimum, solution: Solution, data: Data) -> Solution:
+    """The solution with the derivatives that the conditions of Karush, Kuhn and Tucker give it:
+
+    grad f + J_e'y + J_i'z = 0 for x off its bounds    c_e = 0    c_i = 0 where it is active, elsewhere z = 0
+
+    Active: z larger than what is left of c_i, a bound's multiplier larger than what is left to it.
+    """
+    none: Callable[..., PyTree] = lambda p, *args: None  # noqa: E731
+    value, c_e, c_i = problem.value, problem.equality or none, problem.inequality or none
+    x, multipliers = frozen((solution.params, solution.multipliers))
+    y, z, lower, upper = multipliers
+    dtype = solution.value.dtype
+    active = jax.tree.map(lambda z, c: (z > -c).astype(z.dtype), z, frozen(c_i(x, *data.args)))
+
+    def product(y: PyTree, c: PyTree) -> Array:
+        terms = jax.tree.leaves(jax.tree.map(lambda y, c: jnp.sum(inner(y, c)), y, c))
+        return sum((term.astype(dtype) for term in terms), start=jnp.zeros((), dtype))
+
+    def lagrangian(x: Params, y: PyTree, z: PyTree, args: Any) -> Array:
+        return value(x, args).astype(dtype) + product(y, c_e(x, *args)) + product(z, c_i(x, *args))
+
+    def conditions(found: Any, given: Any) -> Any:
+        (x, y, z), (args, active, _) = found, given
+        limits = jax.tree.map(lambda on, c, z: jnp.where(on > 0, c, z), active, c_i(x, *args), z)
+        return tree.ascent(jax.grad(lagrangian)(x, y, z, args)), c_e(x, *args), limits
+
+    def outcome(found: Any, given: Any) -> Any:
+        x, y, z = found
+        args, _, limits = given
+        if limits is None:
+            return value(x, args), low, high
+        g = tree.ravel(tree.ascent(jax.grad(lagrangian)(x, y, z, args)))[0]
+        return value(x, args), jnp.where(limits.by_lower, g, 0), jnp.where(limits.by_upper, -g, 0)
+
+    held, limits = at_bounds("minimize", solution, data.bounds)
+    more = tree.ravel((y, z))[0].size
+    (low, unravel), (high, _) = tree.ravel(lower), tree.ravel(upper)
+    at: Any = None if held is None else held.at
+    (x, y, z), (best, low, high) = implicit(
+        conditions,
+        outcome,
+        ((x, y, z), (frozen(solution.value), low, high)),
+        (data.args, active, limits),
+        None if held is None else held._replace(
+            which=jnp.pad(held.which, (0, more)),
+            at=lambda given: jnp.pad(at(given[1:]), (0, more)), firmly=jnp.pad(held.firmly, (0, more)),
+        ),
+    )  # fmt: skip
+    return solution._replace(params=x, value=best, multipliers=Multipliers(y, z, unravel(low), unravel(high)))

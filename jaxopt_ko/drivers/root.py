@@ -1,0 +1,147 @@
+"""`root`: where equations hold, as many as there are unknowns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, NoReturn
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxopt_ko import errors
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import check_leaf
+from jaxopt_ko.core.method import name_of
+from jaxopt_ko.core.signature import options
+from jaxopt_ko.drivers.compiled import frozen
+from jaxopt_ko.drivers.implicit import at_bounds, implicit
+from jaxopt_ko.drivers.run import Data, Start, run, started_on_residuals
+from jaxopt_ko.errors import TransformationError, TreeError, say
+from jaxopt_ko.solvers.least_squares import levenberg_marquardt
+from jaxopt_ko.types import Code, GradientTransformation, Hyper, Params, PyTree, Solution, Status
+
+DEFAULT_FIT = levenberg_marquardt()
+
+
+@options
+def root(
+    fn: Callable[..., PyTree],
+    params: Params,
+    method: GradientTransformation = DEFAULT_FIT,
+    *,
+    args: tuple[Any, ...] = (),
+    bounds: tuple[PyTree, PyTree] | None = None,
+    tol: Hyper | None = None,
+    max_steps: int | None = None,
+    has_aux: bool = False,
+    verbose: bool = False,
+    derivative: str = "implicit",
+) -> Solution:
+    """fn(params, *args) = 0 from `params`, as many equations as unknowns, as the least squares of fn.
+
+    value is |fn|**2 / 2. Success means that max|fn| <= sqrt(eps) max(1, max|fn| at the start), or tol in the place of
+    sqrt(eps); a minimum of |fn| that is no root is the status NO_ROOT. The derivative of the root is
+    -(dfn/dparams)**-1 dfn/dargs. For the rest see `least_squares`.
+
+    Raises TreeError, when traced, if fn returns another number of elements than params has.
+    """
+    errors.check_function("root", "fn", fn)
+    limits: dict[str, Any] = {"tol": tol, "max_steps": max_steps}
+    return run(
+        Equations(fn, has_aux), method, params, Data(args, bounds), **limits, verbose=verbose, derivative=derivative
+    )
+
+
+class Equations(NamedTuple):
+    """The problem of `root`."""
+
+    fn: Callable[..., Any]
+    has_aux: bool
+
+    @property
+    def name(self) -> str:
+        """The driver's."""
+        return "root"
+
+    @property
+    def functions(self) -> dict[str, Callable[..., Any] | None]:
+        """Of (params, *args)."""
+        return {"fn": self.fn}
+
+    def equations(self, params: Params, args: tuple[Any, ...]) -> PyTree:
+        """Their left-hand sides, without aux."""
+        result = self.fn(params, *args)
+        return result[0] if self.has_aux else result
+
+    def value(self, params: Params, args: tuple[Any, ...]) -> Array:
+        """|fn|**2 / 2."""
+        r, _ = tree.ravel(self.equations(params, args))
+        return 0.5 * jnp.sum(r * r)
+
+    def start(self, method: GradientTransformation, params: Params, data: Data, tol: Any) -> Start:
+        """The equations as residuals. The method's own tolerances are kept: a root is judged by `judge`."""
+        args = data.args
+        _check_square("root", jax.eval_shape(self.equations, params, args), params)
+        residual_fn = lambda p: self.fn(p, *args)  # noqa: E731
+        extra_args = {"residual_fn": residual_fn, "has_aux": self.has_aux, "bounds": data.bounds}
+        start = started_on_residuals(method, params, extra_args)
+        if start is None:
+            _no_equations_solver("root", name_of(method))
+        return start
+
+    def judge(self, solution: Solution, start: Params, data: Data, tol: Any) -> Solution:
+        """A root is one, whatever the method says, where max|fn| is small against its size at the start."""
+
+        def largest(p: Params) -> Array:
+            return jnp.max(jnp.abs(tree.ravel(self.equations(p, data.args))[0]), initial=0.0)
+
+        least = largest(solution.params)
+        eps = np.finfo(least.dtype).eps
+        bound = jnp.asarray(eps**0.5 if tol is None else tol, least.dtype) * jnp.maximum(1, largest(start))
+        # a root is one whether or not there is a derivative to step by
+        ended = jnp.any(solution.status.code == np.array([Code.SEARCH_FAILED, Code.NOT_FINITE], np.int32))
+        code = jnp.where(
+            solution.status.success & ~(least <= bound), np.int32(Code.NO_ROOT),
+            jnp.where(ended & (least <= bound), np.int32(Code.DECREASE_SMALL), solution.status.code),
+        )  # fmt: skip
+        return solution._replace(status=Status(code))
+
+    def differentiate(
+        self, solution: Solution, method: GradientTransformation, data: Data, symmetric_cg: bool
+    ) -> Solution:
+        """By fn = 0 or, where bounds left no root, by gradient of |fn|**2 / 2 = 0."""
+        held, limits = at_bounds("root", solution, data.bounds)
+        zero = solution.status.success
+        if held is not None:  # a root is one wherever the bounds are
+            held = held._replace(firmly=held.which & ~zero)
+
+        def condition(p: Params, given: Any) -> PyTree:
+            args, zero, _ = given
+            r = self.equations(p, args)
+            if data.bounds is None:
+                return r
+            return jnp.where(zero, tree.ravel(r)[0], tree.ravel(tree.ascent(jax.grad(self.value)(p, args)))[0])
+
+        found = frozen((solution.params, solution.value))
+        end, best = implicit(
+            condition, lambda p, given: self.value(p, given[0]), found, (data.args, zero, limits), held
+        )
+        return solution._replace(params=end, value=best)
+
+
+def _no_equations_solver(name: str, method: str) -> NoReturn:
+    """A method that does not read residuals, or does not report how it stands."""
+    say(TransformationError, name, "method must be one for residuals", f"{method}", "Use levenberg_marquardt() or "
+        "gauss_newton(); for others minimize the sum of squares")  # fmt: skip
+
+
+def _check_square(name: str, equations: PyTree, params: PyTree) -> None:
+    """As many equations as unknowns."""
+    for index, leaf in enumerate(jax.tree.leaves(equations)):
+        check_leaf(name, "equations", equations, index, leaf, real=False)
+    m, n = map(tree.real_size, (equations, params))
+    if m != n:
+        say(TreeError, name, f"there must be as many equations as unknowns ({n})", f"{m} equations",
+            "For more equations than unknowns use least_squares")  # fmt: skip
