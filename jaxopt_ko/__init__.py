@@ -155,6 +155,7 @@ __all__ += types.__all__
 __all__ += wrappers.__all__
 
 answers_at(__name__, {
+    "catalog": catalog,
     "data": data, "debug": debug, "diagnose": diagnose, "landscapes": landscapes, "loop": loop,
     "microbatching": microbatching, "normalization": normalization, "numerics": numerics,
     "second_order": second_order, "solve": solve, "states": states, "tree": tree,

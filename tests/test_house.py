@@ -46,7 +46,9 @@ FLOORS = [  # a room, or a module of one that has floors of its own; what is low
     {"drivers.implicit", "drivers.run"},
     {"drivers"},
     {"analysis"},
-    {"catalog", "contrib"},
+    {"catalog.entry", "contrib"},
+    {"catalog.rows"},
+    {"catalog"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # siblings that others of their room stand on
