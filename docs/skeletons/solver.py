@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 
 from jaxopt_ko.core.hyperparameters import Scalars
-from jaxopt_ko.core.method import once
+from jaxopt_ko.core.method import cached_factory
 from jaxopt_ko.core.numerics import first_true, largest, length, next_count, value_at, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.core.tree import pick
@@ -37,7 +37,7 @@ class ArmijoState(NamedTuple):
     info: Info  # of the last update: all that a driver looks at
 
 
-@once
+@cached_factory
 def armijo_descent(shrink: Hyper = 0.5, *, gtol: Hyper | None = None) -> GradientTransformation:
     """One trial step of gradient descent an update, kept if f falls by enough.
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_ko import errors
-from jaxopt_ko.core.method import filter_kwargs, method_of, name_of, pair_of
+from jaxopt_ko.core.method import filter_kwargs, make_transformation, method_of, name_of
 from jaxopt_ko.errors import say
 from jaxopt_ko.types import GradientTransformation, Params, PyTree, State, Updates
 
@@ -45,7 +45,7 @@ def check_values(transformation: GradientTransformation, enabled: bool = True) -
                    "Its state was changed from outside, or restored from another field")  # fmt: skip
         return steps, new_state
 
-    return pair_of(method_of(pair), pair.init, update)
+    return make_transformation(method_of(pair), pair.init, update)
 
 
 def raise_on_bad_values(step: F, enabled: bool = True) -> F:

@@ -9,7 +9,7 @@ import jax
 
 from jaxopt_ko.core.checks import check_same_trees
 from jaxopt_ko.core.hyperparameters import as_state
-from jaxopt_ko.core.method import pair_of
+from jaxopt_ko.core.method import make_transformation
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.types import EmptyState, GradientTransformation, Params, State, Updates
@@ -22,7 +22,7 @@ def identity() -> GradientTransformation:
         as_state("identity", state, EmptyState)
         return updates, state
 
-    return pair_of("identity", init_empty_state, update)
+    return make_transformation("identity", init_empty_state, update)
 
 
 def init_empty_state(params: Params) -> EmptyState:
@@ -41,7 +41,7 @@ def stateless(f: Callable[[Updates, Params | None], Updates]) -> GradientTransfo
         as_state("stateless", state, EmptyState)
         return f(updates, params), state
 
-    return pair_of("stateless", init_empty_state, update)
+    return make_transformation("stateless", init_empty_state, update)
 
 
 @options

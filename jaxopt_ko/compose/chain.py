@@ -13,7 +13,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.core import numerics, tree
 from jaxopt_ko.core.checks import check_room, check_state_keys, check_state_tuple, shape_mismatch, structure_mismatch
 from jaxopt_ko.core.leafwise import LeafUpdate
-from jaxopt_ko.core.method import Method, Update, filter_kwargs, name_of, pair_of
+from jaxopt_ko.core.method import Method, Update, filter_kwargs, make_transformation, name_of
 from jaxopt_ko.errors import TransformationError, describe, say
 from jaxopt_ko.types import GradientTransformation, GradientTransformationExtraArgs, Params, State, Updates
 
@@ -45,7 +45,7 @@ class ChainUpdate(Update):
     def __init__(self, method: Method, stages: Sequence[tuple[int, Any]], names: Sequence[str]) -> None:
         self.method, self.stages, self.names = method, tuple(stages), tuple(names)
 
-    def known_as(self, method: Method) -> ChainUpdate:
+    def with_record(self, method: Method) -> ChainUpdate:
         """The same chain with another record."""
         return ChainUpdate(method, self.stages, self.names)
 
@@ -71,7 +71,7 @@ def _runs(updates: Sequence[Callable[..., Any]]) -> list[list[Any]]:
     """Consecutive updates that one leafwise pass can do; a rule that looks at all leaves can only begin one."""
     runs: list[list[Any]] = []
     for update in updates:
-        joins = isinstance(update, LeafUpdate) and not any(piece.reduce for piece in update.pieces)
+        joins = isinstance(update, LeafUpdate) and not any(rule.reduce for rule in update.rules)
         if joins and runs and isinstance(runs[-1][0], LeafUpdate):
             runs[-1].append(update)
         else:
@@ -96,7 +96,7 @@ def named_chain(*args: tuple[str, GradientTransformation]) -> GradientTransforma
         updates, new = inner.update(updates, tuple(state[name] for name in names), params, **extra)
         return updates, dict(zip(names, new, strict=True))
 
-    return pair_of(f"named_chain({', '.join(map(str, names))})", init, update)
+    return make_transformation(f"named_chain({', '.join(map(str, names))})", init, update)
 
 
 def _check_named(name: str, args: Sequence[Any]) -> None:

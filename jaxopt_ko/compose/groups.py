@@ -12,7 +12,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import check_state_keys, not_a_bool, structure_mismatch
 from jaxopt_ko.core.hyperparameters import as_state
-from jaxopt_ko.core.method import filter_kwargs, name_of, pair_of, with_parts
+from jaxopt_ko.core.method import filter_kwargs, make_transformation, name_of, pytree_class
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree_fields import is_any
 from jaxopt_ko.errors import TransformationError, TreeError, describe, path_of, say
@@ -61,7 +61,7 @@ def masked(
         updates, states = groups.update(updates, {True: state}, params, **extra)
         return updates, states[True]
 
-    return pair_of(name, init, update)
+    return make_transformation(name, init, update)
 
 
 @options
@@ -94,7 +94,7 @@ def partition(
         updates, states = groups.update(updates, state.inner_states, params, **extra)
         return updates, PartitionState(states)
 
-    return pair_of(name, init, update)
+    return make_transformation(name, init, update)
 
 
 def _check_labels(name: str, transforms: Any) -> None:
@@ -153,7 +153,7 @@ def _check_bool(name: str, mask: PyTree, index: int, value: Any) -> bool:
 multi_transform, MultiTransformState = partition, PartitionState  # optax's older names
 
 
-@with_parts("labels_of", "allowed", "inits", "updates")
+@pytree_class("labels_of", "allowed", "inits", "updates")
 class _Groups:
     """Leaves dealt out by label; a leaf whose label has no transformation (a mask's False) passes unchanged."""
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxopt_ko import errors
 from jaxopt_ko.core.checks import check_state_keys
 from jaxopt_ko.core.hyperparameters import as_state
-from jaxopt_ko.core.method import filter_kwargs, name_of, pair_of, with_parts
+from jaxopt_ko.core.method import filter_kwargs, make_transformation, name_of, pytree_class
 from jaxopt_ko.core.numerics import next_count, scalar_dtype, value_at, zero_count
 from jaxopt_ko.errors import HyperparameterError, HyperparameterTypeError, TransformationError, describe, say
 from jaxopt_ko.types import DType, GradientTransformation, Params, State, Updates
@@ -63,7 +63,7 @@ class WrappedScheduleState(NamedTuple):
     count: jax.Array  # type: ignore[assignment]  # int32[]  steps taken
 
 
-@with_parts("schedule_fn")
+@pytree_class("schedule_fn")
 class WrappedSchedule:
     """A plain schedule as a `StatefulSchedule`."""
 
@@ -187,7 +187,7 @@ def inject_hyperparams(
             updates, new = filter_kwargs(inner(values).update, 3)(updates, state.inner_state, params, **extra)
             return updates, InjectStatefulHyperparamsState(next_count(state.count), values, states, new)
 
-        return pair_of(f"inject_hyperparams({name_of(made)})", init, update)
+        return make_transformation(f"inject_hyperparams({name_of(made)})", init, update)
 
     return factory
 

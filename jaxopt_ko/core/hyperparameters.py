@@ -34,7 +34,7 @@ class Scalars:
     """What all leaves share at one step: the hyperparameters and what follows from them, float[] each; and t, int32[],
     the number of the step, 1, 2, …"""
 
-    def __init__(self, _ticks: Ticks | None = None, /, **values: Any) -> None:
+    def __init__(self, _ticks: StepHyperparameters | None = None, /, **values: Any) -> None:
         self.__dict__.update(values)
         self.__dict__["_ticks"] = _ticks
 
@@ -43,26 +43,26 @@ class Scalars:
 
         skipped: how many first steps left the mean as it was; these have no weight.
         """
-        ticks: Ticks = self.__dict__["_ticks"]
-        if decay in ticks.gathered:
-            return or_one(ticks.gathered[decay]) if skipped else ticks.gathered[decay]
-        counted = jnp.maximum(ticks.t - skipped, 1) if skipped else ticks.t
+        step_hyperparameters: StepHyperparameters = self.__dict__["_ticks"]
+        if decay in step_hyperparameters.gathered:
+            return or_one(step_hyperparameters.gathered[decay]) if skipped else step_hyperparameters.gathered[decay]
+        counted = jnp.maximum(step_hyperparameters.t - skipped, 1) if skipped else step_hyperparameters.t
         return bias_correction(self.__dict__[decay], counted)
 
     def gathered_next(self, decay: str) -> jax.Array:
         """float[]: the same one step later, 1 - b_1 ... b_{t+1}."""
-        ticks: Ticks = self.__dict__["_ticks"]
-        if decay in ticks.gathered:
-            b = ticks.ahead[decay]
-            return b * ticks.gathered[decay] + (1 - b)
-        return bias_correction(self.__dict__[decay], next_count(ticks.t))
+        step_hyperparameters: StepHyperparameters = self.__dict__["_ticks"]
+        if decay in step_hyperparameters.gathered:
+            b = step_hyperparameters.ahead[decay]
+            return b * step_hyperparameters.gathered[decay] + (1 - b)
+        return bias_correction(self.__dict__[decay], next_count(step_hyperparameters.t))
 
     def gathered_before(self, decay: str) -> jax.Array:
         """float[]: the same one step earlier, 1 - b_1 ... b_{t-1}; at t = 1, where nothing is gathered, not 0."""
-        ticks: Ticks = self.__dict__["_ticks"]
-        if decay in ticks.gathered:
-            return or_one(ticks.before[decay])
-        before: jax.Array = jnp.maximum(ticks.t - 1, 1)
+        step_hyperparameters: StepHyperparameters = self.__dict__["_ticks"]
+        if decay in step_hyperparameters.gathered:
+            return or_one(step_hyperparameters.before[decay])
+        before: jax.Array = jnp.maximum(step_hyperparameters.t - 1, 1)
         return bias_correction(self.__dict__[decay], before)
 
     def values(self) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class Reading(NamedTuple):
     ahead: dict[str, jax.Array]  # float[] each    of the same: b_{t+1}
 
 
-class Ticks(NamedTuple):
+class StepHyperparameters(NamedTuple):
     """A step: its number, the hyperparameters at it, and what schedules have gathered with it."""
 
     t: Any  # int32[]  None if nothing counts
@@ -100,20 +100,21 @@ class Ticks(NamedTuple):
     ahead: dict[str, jax.Array]  # float[] each     of the same: b_{t+1}
 
 
-def ticks(reading: Reading) -> Ticks:
+def step_hyperparameters(reading: Reading) -> StepHyperparameters:
     """The step that a reading begins; what follows gets each value as an operand (`unfolded`)."""
     values, decays, ahead = unfolded((reading.values, reading.decays, reading.ahead))
     before = {name: weight.astype(decays[name].dtype) for name, weight in reading.weights.items()}
     gathered = {name: b * before[name] + (1 - b) for name, b in decays.items()}
-    return Ticks(None if reading.count is None else next_count(reading.count), values, before, gathered, ahead)
+    t = None if reading.count is None else next_count(reading.count)
+    return StepHyperparameters(t, values, before, gathered, ahead)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Clocked:
-    """A state that a clock made, with the clock: what `init` makes where it is asked whose states are where."""
+class StateWithReader:
+    """A state and the reader of hyperparameters that began it: `init` makes it where it is asked what is where."""
 
     state: State
-    clock: Clock
+    reader: HyperparameterReader
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.state, name)
@@ -122,21 +123,21 @@ class Clocked:
         return iter(self.state)
 
 
-jax.tree_util.register_dataclass(Clocked, data_fields=["state"], meta_fields=["clock"])
-_telling: ContextVar[bool] = ContextVar("telling", default=False)
+jax.tree_util.register_dataclass(StateWithReader, data_fields=["state"], meta_fields=["reader"])
+_showing_readers: ContextVar[bool] = ContextVar("showing_readers", default=False)
 
 
 @contextlib.contextmanager
-def clocks_shown() -> Iterator[None]:
-    """Within it, states are made with their clocks around them, as `Clocked`."""
-    token = _telling.set(True)
+def readers_shown() -> Iterator[None]:
+    """Within it, states are made with their readers around them, as `StateWithReader`."""
+    token = _showing_readers.set(True)
     try:
         yield
     finally:
-        _telling.reset(token)
+        _showing_readers.reset(token)
 
 
-class Clock:
+class HyperparameterReader:
     """When the hyperparameters of a rule are read, and what that takes in its state."""
 
     def __init__(
@@ -164,7 +165,7 @@ class Clock:
     def start(self, inner: State) -> State:
         """The state before the first step."""
         state = self._started(inner)
-        return Clocked(state, self) if _telling.get() else state
+        return StateWithReader(state, self) if _showing_readers.get() else state
 
     def _started(self, inner: State) -> State:
         if not self.wraps:
@@ -205,7 +206,7 @@ class Clock:
         ahead = {name: value_at(self.hypers[name], next_, self.name, name) for name in self.gathers}
         return Reading(count, values, decays, {name: outer.gathered[name] for name in self.gathers}, ahead)
 
-    def close(self, outer: Any, step: Ticks, inner: State) -> State:
+    def close(self, outer: Any, step: StepHyperparameters, inner: State) -> State:
         """The state after the step."""
         if outer is None:
             return inner
@@ -215,16 +216,16 @@ class Clock:
         return ScheduledState(step.t, kept, inner)
 
 
-def _again(about: tuple[Any, ...], hypers: tuple[Any, ...]) -> Clock:
-    clock = object.__new__(Clock)
-    clock.name, clock.own, clock.gathers, clock.skipped, clock.wraps, clock.alone = about
-    (clock.hypers,) = hypers
-    return clock
+def _again(about: tuple[Any, ...], hypers: tuple[Any, ...]) -> HyperparameterReader:
+    reader = object.__new__(HyperparameterReader)
+    reader.name, reader.own, reader.gathers, reader.skipped, reader.wraps, reader.alone = about
+    (reader.hypers,) = hypers
+    return reader
 
 
 jax.tree_util.register_pytree_node(
-    Clock,
-    lambda c: ((c.hypers,), (c.name, c.own, c.gathers, c.skipped, c.wraps, c.alone)),
+    HyperparameterReader,
+    lambda r: ((r.hypers,), (r.name, r.own, r.gathers, r.skipped, r.wraps, r.alone)),
     _again,
 )
 

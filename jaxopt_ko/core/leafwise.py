@@ -28,7 +28,15 @@ from jaxopt_ko.core.checks import (
     shape_mismatch,
     structure_mismatch,
 )
-from jaxopt_ko.core.hyperparameters import Clock, Reading, Scalars, Ticks, as_state, checked, ticks
+from jaxopt_ko.core.hyperparameters import (
+    HyperparameterReader,
+    Reading,
+    Scalars,
+    StepHyperparameters,
+    as_state,
+    checked,
+    step_hyperparameters,
+)
 from jaxopt_ko.core.method import Method, Update
 from jaxopt_ko.core.numerics import (
     is_complex,
@@ -41,7 +49,7 @@ from jaxopt_ko.core.numerics import (
     value_at,
     zero_count,
 )
-from jaxopt_ko.core.shared_programs import Rule, shared_by_rules
+from jaxopt_ko.core.shared_programs import KeyedFunction, shared_by_key
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.errors import Domain, TransformationError, TreeError, describe, say
 from jaxopt_ko.types import (
@@ -61,7 +69,7 @@ Constants = tuple[tuple[str, float | None], ...]  # (name, value) of each scalar
 Step = jax.Array | tuple[Any, ...]  # what a rule returns: the step, then the new memory if it has one
 
 
-class _Piece:
+class _LeafRule:
     """One leafwise rule: what `leafwise` was given."""
 
     def __init__(
@@ -70,7 +78,7 @@ class _Piece:
         state_type: type,
         init: Callable[[Any], Memory],
         rule: Callable[..., Any],
-        clock: Clock,
+        reader: HyperparameterReader,
         scalars: Mapping[str, float],
         shared: Callable[..., Mapping[str, jax.Array]] | None,
         reduce: Callable[..., Mapping[str, jax.Array]] | None,
@@ -80,24 +88,24 @@ class _Piece:
         squares: tuple[str, ...],
         real: bool,
     ) -> None:
-        self.name, self.state_type, self.init, self.function, self.clock = name, state_type, init, rule, clock
+        self.name, self.state_type, self.init, self.function, self.reader = name, state_type, init, rule, reader
         self.scalars, self.shared, self.reduce = dict(scalars), shared, reduce
         self.needs_params, self.stack_axes, self.beside, self.real = needs_params, stack_axes, beside, real
         self.squares = squares
-        fields = [field for field in state_type._fields if field != clock.own]  # type: ignore[attr-defined]
+        fields = [field for field in state_type._fields if field != reader.own]  # type: ignore[attr-defined]
         self.scalar_fields, self.fields = fields[: len(self.scalars)], fields[len(self.scalars) :]
 
     @functools.cached_property
-    def rule(self) -> Rule:
+    def keyed(self) -> KeyedFunction:
         """The rule for one leaf."""
-        return Rule(self.function)
+        return KeyedFunction(self.function)
 
     @functools.cached_property
-    def once_a_step(self) -> Callable[..., tuple[Ticks, dict[str, jax.Array]]] | None:
+    def once_a_step(self) -> Callable[..., tuple[StepHyperparameters, dict[str, jax.Array]]] | None:
         """What `shared` makes of a step, compiled; None where the hyperparameters are all there is."""
         if self.shared is None and self.reduce is None:
             return None
-        return _scalar_function(None if self.shared is None else Rule(self.shared))  # type: ignore[no-any-return]
+        return _scalar_function(None if self.shared is None else KeyedFunction(self.shared))  # type: ignore[no-any-return]
 
     def init_state(self, params: Params) -> State:
         params = tree.floating(params) if self.beside else params
@@ -106,9 +114,9 @@ class _Piece:
         stacks = tree.stacks(self.name, self.stack_axes, params)
         memory = [self.memory(leaf, stack) for leaf, stack in zip(leaves, stacks, strict=True)]
         columns = [treedef.unflatten([m[i] for m in memory]) for i in range(self.width)]
-        fields = dict(zip(self.scalar_fields, map(started, self.scalars.values()), strict=True))
-        fields |= {} if self.clock.own is None else {self.clock.own: zero_count()}
-        return self.clock.start(self.state_type(**fields, **dict(zip(self.fields, columns, strict=True))))
+        fields = dict(zip(self.scalar_fields, map(initial_scalar, self.scalars.values()), strict=True))
+        fields |= {} if self.reader.own is None else {self.reader.own: zero_count()}
+        return self.reader.start(self.state_type(**fields, **dict(zip(self.fields, columns, strict=True))))
 
     def memory(self, leaf: Any, stack: int) -> Memory:
         """What a leaf remembers, whose first `stack` axes count leaves of one shape."""
@@ -132,27 +140,28 @@ class _Piece:
 
     def open(self, state: State) -> tuple[Any, State, State]:
         """What is around the rule's own state, and that state: as it came, and in the class that the rule makes."""
-        outer, given = self.clock.open(state)
+        outer, given = self.reader.open(state)
         return outer, given, as_state(self.name, given, self.state_type)
 
-    def begin(self, updates: Updates, outer: Any, given: State, inner: State, traced: bool) -> _Begun:
+    def begin(self, updates: Updates, outer: Any, given: State, inner: State, traced: bool) -> _LeafRuleStep:
         """What all leaves share at this step."""
-        reading = self.clock.read(outer, inner)
+        reading = self.reader.read(outer, inner)
         old = {key: getattr(inner, field) for key, field in zip(self.scalars, self.scalar_fields, strict=True)}
         if self.once_a_step is None:
             t = None if reading.count is None else next_count(reading.count)
-            step, shared = Ticks(t, reading.values, {}, {}, {}), {**reading.values, **map_values(widened, old)}
+            step = StepHyperparameters(t, reading.values, {}, {}, {})
+            shared = reading.values | map_values(widen_scalar, old)
         else:
             step, shared = self.once_a_step(reading, old)
             if self.reduce is not None:
                 shared |= self.reduce(updates, Scalars(step, **shared))
         # A compiled step has its constants as constants; steps one by one share a program over all values.
-        constants = {k: float(v) for k, v in self.clock.hypers.items() if traced and isinstance(v, int | float)}
+        constants = {k: float(v) for k, v in self.reader.hypers.items() if traced and isinstance(v, int | float)}
         names = tuple((key, constants.get(key)) for key in shared)
-        own = {} if self.clock.own is None else {self.clock.own: step.t}
+        own = {} if self.reader.own is None else {self.reader.own: step.t}
         new = [shared[key].astype(value.dtype) for key, value in old.items()]
         own |= dict(zip(self.scalar_fields, new, strict=True))
-        return _Begun(self, outer, given, inner, step, own, shared, names)
+        return _LeafRuleStep(self, outer, given, inner, step, own, shared, names)
 
 
 def _check_memory(name: str, memory: Any, width: int) -> None:
@@ -162,25 +171,25 @@ def _check_memory(name: str, memory: Any, width: int) -> None:
             describe(memory), "Return (array,) where there is one")  # fmt: skip
 
 
-class _Begun(NamedTuple):
+class _LeafRuleStep(NamedTuple):
     """A rule at one step, before it has seen a leaf."""
 
-    piece: _Piece
+    rule: _LeafRule
     outer: Any  # around its own state, as it was
     given: State  # its own state, as it came
     inner: State  # the same, in the class that it makes
-    step: Ticks
+    step: StepHyperparameters
     own: dict[str, jax.Array]  # the new values of the state's scalars, by field
     shared: dict[str, jax.Array]  # what the leaves share, float[] each
     names: Constants  # of these
 
     def end(self, columns: Iterator[PyTree]) -> State:
         """The new state, with the next columns of what leaves remember."""
-        piece = self.piece
-        if not piece.state_type._fields:  # type: ignore[attr-defined]
-            return piece.clock.close(self.outer, self.step, self.given)
-        memory = {field: next(columns) for field in piece.fields}
-        return piece.clock.close(self.outer, self.step, piece.state_type(**self.own, **memory))
+        rule = self.rule
+        if not rule.state_type._fields:  # type: ignore[attr-defined]
+            return rule.reader.close(self.outer, self.step, self.given)
+        memory = {field: next(columns) for field in rule.fields}
+        return rule.reader.close(self.outer, self.step, rule.state_type(**self.own, **memory))
 
 
 def map_values(function: Callable[[Any], Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,14 +197,14 @@ def map_values(function: Callable[[Any], Any], values: Mapping[str, Any]) -> dic
     return {key: function(value) for key, value in values.items()}
 
 
-def started(value: float) -> jax.Array:
+def initial_scalar(value: float) -> jax.Array:
     """The first value of a scalar of the state: float[]; int32[] of an int, bool[] of a bool."""
     if isinstance(value, int):
         return jnp.asarray(value, bool if isinstance(value, bool) else jnp.int32)
     return value_at(value, zero_count())
 
 
-def widened(value: jax.Array) -> jax.Array:
+def widen_scalar(value: jax.Array) -> jax.Array:
     """A scalar in scalar_dtype, unless it counts or is a truth value."""
     return value.astype(scalar_dtype()) if jnp.issubdtype(value.dtype, jnp.floating) else value
 
@@ -206,50 +215,50 @@ class LeafUpdate(Update):
     Its state is that of its one rule, or a tuple of its parts' states; parts nest as chains do.
     """
 
-    def __init__(self, method: Method, parts: Sequence[LeafUpdate], piece: _Piece | None = None) -> None:
-        self.method, self.parts, self.piece = method, tuple(parts), piece
-        self.pieces: tuple[_Piece, ...] = tuple(q for part in parts for q in part.pieces)
-        if piece is not None:
-            self.pieces = (piece,)
-        self.beside = bool(self.pieces) and all(q.beside for q in self.pieces)
+    def __init__(self, method: Method, parts: Sequence[LeafUpdate], rule: _LeafRule | None = None) -> None:
+        self.method, self.parts, self.rule = method, tuple(parts), rule
+        self.rules: tuple[_LeafRule, ...] = tuple(q for part in parts for q in part.rules)
+        if rule is not None:
+            self.rules = (rule,)
+        self.beside = bool(self.rules) and all(q.beside for q in self.rules)
         self._expected: dict[Any, Any] = {}  # (rule, shape, stack) -> the shapes of what such a leaf remembers
 
-    def known_as(self, method: Method) -> LeafUpdate:
+    def with_record(self, method: Method) -> LeafUpdate:
         """The same rules with another record."""
-        return LeafUpdate(method, self.parts, self.piece)
+        return LeafUpdate(method, self.parts, self.rule)
 
     @functools.cached_property
     def leaf(self) -> Callable[..., Any]:
         """All rules on one leaf, compiled."""
-        rules = tuple((q.name, q.rule, tuple(field in q.squares for field in q.fields)) for q in self.pieces)
-        return _leaf_function(rules)  # type: ignore[no-any-return]
+        keyed = tuple((q.name, q.keyed, tuple(field in q.squares for field in q.fields)) for q in self.rules)
+        return _leaf_function(keyed)  # type: ignore[no-any-return]
 
     def __call__(self, updates: Updates, state: State, params: Params = None, **_: Any) -> tuple[Updates, State]:
         """One step of every rule in turn."""
         states = self._split(state)
-        if not self.pieces:
+        if not self.rules:
             return updates, state
-        for piece in self.pieces:
-            if piece.needs_params:
-                check_params(piece.name, updates, params)
-        as_transformation = [piece.open(own) for piece, own in zip(self.pieces, states, strict=True)]
-        owned = zip(self.pieces, as_transformation, strict=True)
-        fields = [getattr(inner, field) for piece, (_, _, inner) in owned for field in piece.fields]
-        given, needs_params = updates, any(q.needs_params for q in self.pieces)
+        for rule in self.rules:
+            if rule.needs_params:
+                check_params(rule.name, updates, params)
+        opened = [rule.open(own) for rule, own in zip(self.rules, states, strict=True)]
+        owned = zip(self.rules, opened, strict=True)
+        fields = [getattr(inner, field) for rule, (_, _, inner) in owned for field in rule.fields]
+        given, needs_params = updates, any(q.needs_params for q in self.rules)
         if self.beside and fields:
             updates, params = (None if x is None else tree.left_out_as(x, fields[0]) for x in (updates, params))
-        for piece in self.pieces:
-            if piece.real:
-                check_leaves(piece.name, "gradients", updates)
-        aligned = _Aligned(self.method.name, updates, params, fields, needs_params)
+        for rule in self.rules:
+            if rule.real:
+                check_leaves(rule.name, "gradients", updates)
+        aligned = _AlignedLeaves(self.method.name, updates, params, fields, needs_params)
         traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((updates, state)))
-        begun = [piece.begin(updates, *own, traced) for piece, own in zip(self.pieces, as_transformation, strict=True)]
+        begun = [rule.begin(updates, *own, traced) for rule, own in zip(self.rules, opened, strict=True)]
         names = tuple(one.names for one in begun)
         varying = [one.shared[key] for one in begun for key, value in one.names if value is None]
         table: Any = tuple(value.astype(scalar_dtype()) for value in varying) or None
         if varying:  # of many leaves: one operand of each leaf's call, and of each kernel, instead of one per scalar
             table = unfolded(table) if traced and len(aligned.g) <= FEW else _table(*table)
-        stacks = [tree.stacks(q.name, q.stack_axes, updates, aligned.sparse) for q in self.pieces]
+        stacks = [tree.stacks(q.name, q.stack_axes, updates, aligned.sparse) for q in self.rules]
         aligned.run(functools.partial(self.leaf, table, names=names), needs_params, stacks, self._stranger)
         columns = iter(aligned.columns())
         u = tree.put_back(aligned.updates(), given) if self.beside else aligned.updates()
@@ -260,49 +269,49 @@ class LeafUpdate(Update):
         shape, rest = np.shape(g), memory
         if all(getattr(m, "shape", None) == shape for m in memory):
             return None
-        for index, (piece, stack) in enumerate(zip(self.pieces, stacks, strict=True)):
-            mine, rest = rest[: piece.width], rest[piece.width :]
+        for index, (rule, stack) in enumerate(zip(self.rules, stacks, strict=True)):
+            mine, rest = rest[: rule.width], rest[rule.width :]
             key = index, shape, stack
             if key not in self._expected:
                 leaf = tree.abstract(shape, tree.dtype_of(g))
-                self._expected[key] = _shapes(jax.eval_shape(lambda q=piece, k=stack, leaf=leaf: q.memory(leaf, k)))
+                self._expected[key] = _shapes(jax.eval_shape(lambda q=rule, k=stack, leaf=leaf: q.memory(leaf, k)))
             if _shapes(mine) != self._expected[key]:
-                return piece.name, mine
+                return rule.name, mine
         return None
 
     def _split(self, state: State) -> list[State]:
         """The states of the rules, in order."""
-        if self.piece is not None:
+        if self.rule is not None:
             return [state]
         states = check_state_tuple(self.method.name, state, [part.method.name for part in self.parts])
         return [s for part, own in zip(self.parts, states, strict=True) for s in part._split(own)]
 
     def _join(self, states: Iterator[State]) -> State:
-        return next(states) if self.piece is not None else tuple(part._join(states) for part in self.parts)
+        return next(states) if self.rule is not None else tuple(part._join(states) for part in self.parts)
 
 
 jax.tree_util.register_pytree_node(
     LeafUpdate,
-    lambda update: ((update.method, update.parts, update.piece), None),
+    lambda update: ((update.method, update.parts, update.rule), None),
     lambda _, parts: LeafUpdate(*parts),
 )
 jax.tree_util.register_pytree_node(
-    _Piece,
+    _LeafRule,
     lambda q: (
-        (q.init, q.function, q.clock, q.shared, q.reduce, q.stack_axes),
+        (q.init, q.function, q.reader, q.shared, q.reduce, q.stack_axes),
         (q.name, q.state_type, tuple(q.scalars.items()), q.needs_params, q.beside, q.squares, q.real),
     ),
-    lambda about, parts: _piece_again(*about, *parts),
+    lambda about, parts: _rule_again(*about, *parts),
 )
 
 
-def _piece_again(
+def _rule_again(
     name: str, state_type: type, scalars: tuple[tuple[str, float], ...], needs_params: bool, beside: bool,
-    squares: tuple[str, ...], real: bool, init: Any, rule: Any, clock: Clock, shared: Any, reduce: Any,
+    squares: tuple[str, ...], real: bool, init: Any, rule: Any, reader: HyperparameterReader, shared: Any, reduce: Any,
     stack_axes: PyTree,
-) -> _Piece:  # fmt: skip
+) -> _LeafRule:  # fmt: skip
     whole = (dict(scalars), shared, reduce, needs_params, stack_axes, beside, squares, real)
-    return _Piece(name, state_type, init, rule, clock, *whole)
+    return _LeafRule(name, state_type, init, rule, reader, *whole)
 
 
 def _shapes(memory: Memory) -> tuple[Any, list[tuple[int, ...]]]:
@@ -310,13 +319,13 @@ def _shapes(memory: Memory) -> tuple[Any, list[tuple[int, ...]]]:
     return treedef, [np.shape(leaf) for leaf in leaves]
 
 
-@shared_by_rules
-def _scalar_function(follows: Rule | None) -> Callable[..., tuple[Ticks, dict[str, jax.Array]]]:
+@shared_by_key
+def _scalar_function(follows: KeyedFunction | None) -> Callable[..., tuple[StepHyperparameters, dict[str, jax.Array]]]:
     """(reading, scalar state) -> (the step, all scalars of it), jitted: one equation for a group."""
 
-    def scalars(reading: Reading, old: dict[str, jax.Array]) -> tuple[Ticks, dict[str, jax.Array]]:
-        step = ticks(reading)
-        shared = {**step.values, **map_values(widened, old)}
+    def scalars(reading: Reading, old: dict[str, jax.Array]) -> tuple[StepHyperparameters, dict[str, jax.Array]]:
+        step = step_hyperparameters(reading)
+        shared = {**step.values, **map_values(widen_scalar, old)}
         if follows is not None:
             shared |= follows.function(step.t, Scalars(step, **shared))
         return step, shared
@@ -330,8 +339,8 @@ def _table(*scalars: jax.Array) -> jax.Array:
     return table
 
 
-@shared_by_rules
-def _leaf_function(rules: tuple[tuple[str, Rule, tuple[bool, ...]], ...]) -> Callable[..., Any]:
+@shared_by_key
+def _leaf_function(rules: tuple[tuple[str, KeyedFunction, tuple[bool, ...]], ...]) -> Callable[..., Any]:
     """All rules on one leaf, jitted: compute in float32 at least, store in each array's own dtype.
 
     rules: (name, rule, which of its arrays of memory are squares) each.
@@ -401,7 +410,7 @@ def _stacked(rule: Callable[..., Any], stack: int) -> Callable[..., Any]:
     return apply
 
 
-class _Aligned:
+class _AlignedLeaves:
     """Gradients, parameters and state as lists of leaves in one order; None gradients left out.
 
     Parameters that no rule needs are looked at for their dtypes alone, and only if they are like the gradients.
@@ -523,7 +532,7 @@ def leafwise(
     dtypes: arguments that name the dtype of some memory, to be checked now.
     stack_axes: how many leading axes of a leaf count leaves of one shape, as for a scan over layers: an integer, or
         integers in a prefix of the params' tree. init and rule see one of those leaves.
-    debiased, counts, alone: as of `hyperparameters.Clock`, what schedules need.
+    debiased, counts, alone: as of `hyperparameters.HyperparameterReader`, what schedules need.
     beside: leaves that cannot be trained, integers and PRNG keys, are left out: it stands beside an optimizer, which
         says whether it minds.
     squares: the fields that hold lengths or squares: real numbers, which the rule gets as such, also where they are
@@ -538,11 +547,11 @@ def leafwise(
         errors.check_dtype(name, key, dtype)
     check_stack_axes(name, stack_axes)
     counted = own if own is not None and own in state_type._fields else None  # type: ignore[attr-defined]
-    clock = Clock(name, checked(name, hypers), counted, debiased, 0, counts, alone)
+    reader = HyperparameterReader(name, checked(name, hypers), counted, debiased, 0, counts, alone)
     whole = (scalars or {}, shared, reduce, needs_params, stack_axes, beside, tuple(squares), real)
-    piece = _Piece(name, state_type, init, rule, clock, *whole)
+    leaf_rule = _LeafRule(name, state_type, init, rule, reader, *whole)
 
     def init_state(params: Params, **_: Any) -> State:
-        return piece.init_state(params)
+        return leaf_rule.init_state(params)
 
-    return GradientTransformationExtraArgs(init_state, LeafUpdate(Method(name), (), piece))
+    return GradientTransformationExtraArgs(init_state, LeafUpdate(Method(name), (), leaf_rule))

@@ -17,9 +17,9 @@ from jaxopt_ko import errors
 from jaxopt_ko.core import stacking, tree
 from jaxopt_ko.core.checks import shape_mismatch
 from jaxopt_ko.core.hyperparameters import Scalars
-from jaxopt_ko.core.leafwise import Memory, started, widened
+from jaxopt_ko.core.leafwise import Memory, initial_scalar, widen_scalar
 from jaxopt_ko.core.numerics import zero_count
-from jaxopt_ko.core.shared_programs import Rule, shared_by_rules
+from jaxopt_ko.core.shared_programs import KeyedFunction, shared_by_key
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import Domain
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
@@ -63,19 +63,19 @@ def matrixwise(
         errors.check_dtype(name, key, dtype)
     period = errors.check_size(name, *interval)
     held = dict(scalars or {})
-    once = _compiled(Rule(rule), None if refresh is None else Rule(refresh))
+    once = _compiled(KeyedFunction(rule), None if refresh is None else KeyedFunction(refresh))
 
     def initial(params: Params) -> State:
         leaves, treedef = tree.flatten(params)
         counts = stacking.count_stack_axes(name, params, stack_axes)
         memory = [_initial(init, leaf, count) for leaf, count in zip(leaves, counts, strict=True)]
-        start = [started(value) for value in held.values()]
+        start = [initial_scalar(value) for value in held.values()]
         width = len(state_type._fields) - 1 - len(held)  # type: ignore[attr-defined]
         return state_type(zero_count(), *start, *(treedef.unflatten([own[i] for own in memory]) for i in range(width)))
 
     def update(updates: Updates, state: State, *, h: Scalars) -> tuple[Updates, State]:
         count, old, fields = state[0], state[1 : 1 + len(held)], state[1 + len(held) :]
-        once_a_step = h.also(**{key: widened(value) for key, value in zip(held, old, strict=True)})
+        once_a_step = h.also(**{key: widen_scalar(value) for key, value in zip(held, old, strict=True)})
         scalars_ = once_a_step.values() | ({} if shared is None else dict(shared(h.t, once_a_step)))
         new = [scalars_[key].astype(value.dtype) for key, value in zip(held, old, strict=True)]
         every = scalars_.pop("every", None)
@@ -136,8 +136,8 @@ def _shapes(init: Callable[..., Memory], shape: tuple[int, int], dtype: DType) -
     return made
 
 
-@shared_by_rules
-def _compiled(rule: Rule, refresh: Rule | None) -> Callable[..., Any]:
+@shared_by_key
+def _compiled(rule: KeyedFunction, refresh: KeyedFunction | None) -> Callable[..., Any]:
     """The rule on one stack, jitted: computed in float32 at least, the step in the gradient's dtype."""
 
     @jax.jit

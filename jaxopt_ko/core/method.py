@@ -54,7 +54,7 @@ class Update:
     def __repr__(self) -> str:
         return self.method.name
 
-    def known_as(self, method: Method) -> Update:
+    def with_record(self, method: Method) -> Update:
         """The same function with another record."""
         return type(self)(self.function, method)
 
@@ -68,7 +68,7 @@ jax.tree_util.register_pytree_node(
 C = TypeVar("C", bound=type)
 
 
-def with_parts(*fields: str) -> Callable[[C], C]:
+def pytree_class(*fields: str) -> Callable[[C], C]:
     """A class whose objects are trees to JAX, these attributes their parts: what walks closures reaches within."""
 
     def declared(cls: C) -> C:
@@ -103,17 +103,17 @@ def name_of(pair: Any) -> str:
     return method_of(pair).name
 
 
-def pair_of(
+def make_transformation(
     name: str | Method, init: Callable[..., State], update: Callable[..., tuple[Updates, State]]
 ) -> GradientTransformation:
     """A transformation from two functions, by name or with the record of the method that they wrap."""
     return GradientTransformationExtraArgs(init, Update(update, Method(name) if isinstance(name, str) else name))
 
 
-def known_as(pair: GradientTransformation, **changed: Any) -> GradientTransformation:
+def with_record(pair: GradientTransformation, **changed: Any) -> GradientTransformation:
     """The same pair with something else in its record: another name, say."""
     method = dataclasses.replace(method_of(pair), **changed)
-    update = pair.update.known_as(method) if isinstance(pair.update, Update) else Update(pair.update, method)
+    update = pair.update.with_record(method) if isinstance(pair.update, Update) else Update(pair.update, method)
     return pair._replace(update=update)
 
 
@@ -176,7 +176,7 @@ def is_plain(x: Any, within: frozenset[int] = frozenset()) -> bool:
     elif isinstance(x, functools.partial):
         parts = (x.func, *x.args, *x.keywords.values())
     elif isinstance(x, types.FunctionType):
-        parts = held(x)
+        parts = captured_values(x)
     elif callable(x) and hasattr(x, "__wrapped__"):  # jitted, or with a derivative of its own
         parts = (x.__wrapped__,)
     elif jax.tree_util.all_leaves([x]):
@@ -194,7 +194,7 @@ _PLAIN = (
 )  # fmt: skip
 
 
-def held(function: types.FunctionType) -> tuple[Any, ...]:
+def captured_values(function: types.FunctionType) -> tuple[Any, ...]:
     """What a function holds beside its code: closure and defaults."""
     cells = []
     for cell in function.__closure__ or ():
@@ -205,7 +205,7 @@ def held(function: types.FunctionType) -> tuple[Any, ...]:
     return (*cells, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
 
 
-def once(factory: Callable[P, GradientTransformation]) -> Callable[P, GradientTransformation]:
+def cached_factory(factory: Callable[P, GradientTransformation]) -> Callable[P, GradientTransformation]:
     """The same pair for equal plain arguments, so that a driver compiled for it is found again."""
     remembered, check = functools.lru_cache(maxsize=256, typed=True)(factory), signature_check(factory)
 
@@ -243,6 +243,6 @@ def recipe(factory: Callable[P, GradientTransformation]) -> Callable[P, Gradient
             pair = factory(*args, **kwargs)
         except errors.HyperparameterError as error:
             errors.say_of_part(name, error)
-        return known_as(pair, name=name)
+        return with_record(pair, name=name)
 
     return make

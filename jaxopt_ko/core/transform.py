@@ -11,8 +11,15 @@ import jax.numpy as jnp
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import check_carry, check_leaves, check_params, check_same_trees, structure_mismatch
-from jaxopt_ko.core.hyperparameters import Clock, Scalars, as_made, as_state, checked, ticks
-from jaxopt_ko.core.method import Method, filter_kwargs, pair_of
+from jaxopt_ko.core.hyperparameters import (
+    HyperparameterReader,
+    Scalars,
+    as_made,
+    as_state,
+    checked,
+    step_hyperparameters,
+)
+from jaxopt_ko.core.method import Method, filter_kwargs, make_transformation
 from jaxopt_ko.core.numerics import mixing
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.errors import Domain, TransformationError, describe, say
@@ -46,7 +53,8 @@ def transform(
     state_type: the class of the state, if another is to be refused; what fits it is taken (`hyperparameters.as_state`).
     hypers: name -> (number, array or schedule; its domain), checked now; `update` gets them as h=, with h.name at each
     step, h.t, the step's number, and h.gathered(name), what bias correction divides by.
-    own: the field of the state that counts its steps, if it has it. debiased, skipped, counts: as of `Clock`.
+    own: the field of the state that counts its steps, if it has it. debiased, skipped, counts: as of
+    `hyperparameters.HyperparameterReader`.
     needs_params: params must be given, and be like the gradients; else they are passed on as they are.
     solver: does the state have `info`, which says how it stands?
     any_leaf: integers, PRNG keys and the like may be among the leaves: an inner transformation says whether it minds.
@@ -59,9 +67,9 @@ def transform(
     """
     init_, update_ = filter_kwargs(init, 1), filter_kwargs(update, 3)
     counted = own if own is not None and own in getattr(state_type, "_fields", ()) else None
-    clock = None
+    reader = None
     if hypers is not None or counts:
-        clock = Clock(name, checked(name, hypers), counted, debiased, skipped, counts)
+        reader = HyperparameterReader(name, checked(name, hypers), counted, debiased, skipped, counts)
 
     def checked_init(params: Params, **problem: Any) -> State:
         if not any_leaf:
@@ -75,18 +83,18 @@ def transform(
             # It evaluates a problem, of which abstract parameters give no value: a state of zeros shows its shapes.
             shapes = jax.eval_shape(lambda p: init_(p, **problem), params)
             made = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        return made if clock is None else clock.start(made)
+        return made if reader is None else reader.start(made)
 
     def checked_update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
         if needs_params:
             check_params(name, updates, params)
-        outer, given = (None, state) if clock is None else clock.open(state)
+        outer, given = (None, state) if reader is None else reader.open(state)
         inner = given if state_type is None else as_state(name, given, state_type)
         if inner is not given and params is not None and len(inner):  # from a file: what is within it, too
             inner = as_made(jax.eval_shape(lambda p: init_(p, **extra), params), inner)
         step = None
-        if clock is not None:
-            step = ticks(clock.read(outer, inner))
+        if reader is not None:
+            step = step_hyperparameters(reader.read(outer, inner))
             extra["h"] = Scalars(step, **step.values)
         try:
             if not any_leaf:
@@ -110,9 +118,9 @@ def transform(
         check_carry(name, inner, new)
         if not new and type(new) is state_type:  # it holds nothing, in whatever form it came
             new = given
-        return new_updates, new if clock is None or step is None else clock.close(outer, step, new)
+        return new_updates, new if reader is None or step is None else reader.close(outer, step, new)
 
-    return pair_of(Method(name, solver), checked_init, checked_update)
+    return make_transformation(Method(name, solver), checked_init, checked_update)
 
 
 def _check_result(name: str, result: Any) -> tuple[Any, Any]:

@@ -16,7 +16,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import check_room, shape_mismatch
 from jaxopt_ko.core.hyperparameters import Scalars
-from jaxopt_ko.core.leafwise import started, widened
+from jaxopt_ko.core.leafwise import initial_scalar, widen_scalar
 from jaxopt_ko.core.numerics import inner, joint_length, scalar_dtype, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import Domain
@@ -113,7 +113,9 @@ def treewise(
         memory = [init(leaf) for leaf in leaves]
         everything = Vector([tree.wide_copy(leaf) for leaf in leaves])
         first = {key: start(everything) if callable(start) else start for key, start in numbers.items()}
-        made = {key: started(x) if isinstance(x, bool) else widened(jnp.asarray(x)) for key, x in first.items()}
+        made = {
+            key: initial_scalar(x) if isinstance(x, bool) else widen_scalar(jnp.asarray(x)) for key, x in first.items()
+        }
         own = tree.scalar_dtype_like(params)
         made = {key: x if x.dtype == bool else x.astype(own) for key, x in made.items()}
         trees = {key: treedef.unflatten([own[key] for own in memory]) for key in in_leaves}
@@ -146,7 +148,7 @@ def treewise(
         if needs_params:
             for i, x, g in zip(present, p.parts, (leaves[i] for i in present), strict=True):
                 check_room(name, f"the params leaf {errors.path_of(updates, i, none_is_leaf=True)}", x, g)
-        old = {key: widened(jnp.real(getattr(state, key))) for key in numbers}
+        old = {key: widen_scalar(jnp.real(getattr(state, key))) for key in numbers}
         kept = {key: vector(column) for key, column in columns.items()}
         kept |= {key: kept[key].map(jnp.real) for key in squares}
         fields: dict[str, Any] = old | kept

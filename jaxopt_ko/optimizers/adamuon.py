@@ -20,7 +20,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
-from jaxopt_ko.core.method import recipe, with_parts
+from jaxopt_ko.core.method import pytree_class, recipe
 from jaxopt_ko.core.numerics import abs_sq, length, quotient, ratio, real_dtype, safe_sqrt
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.stacking import MatrixAxes
@@ -172,7 +172,7 @@ def scale_by_adamuon(
     return transform(name, init, update, state_type=ScaleByAdaMuonState, hypers=hypers)
 
 
-@with_parts("layout")
+@pytree_class("layout")
 class _SecondMoment:
     """u = rms sqrt(m n) N / |N|, N = Q / (sqrt(v) + eps), v a mean of Q**2: of neurons, or of elements."""
 

@@ -18,7 +18,7 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
-from jaxopt_ko.core.method import filter_kwargs, name_of, once
+from jaxopt_ko.core.method import cached_factory, filter_kwargs, name_of
 from jaxopt_ko.core.numerics import first_true, joined, largest, next_count, norm, value_at, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, TransformationError, check_hyper, say
@@ -65,7 +65,7 @@ class AugmentedLagrangianState(NamedTuple):
     info: Info  # of the last update
 
 
-@once
+@cached_factory
 def augmented_lagrangian(
     inner: GradientTransformation, penalty: Hyper = 10.0, *, gtol: Hyper | None = None
 ) -> GradientTransformation:

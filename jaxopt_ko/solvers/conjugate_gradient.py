@@ -13,7 +13,7 @@ from jax import Array
 from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core import tree
-from jaxopt_ko.core.method import once, recipe
+from jaxopt_ko.core.method import cached_factory, recipe
 from jaxopt_ko.core.numerics import next_count, norm, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.solvers.engine.descent import DOWNHILL, check_vector, searched
@@ -72,7 +72,7 @@ def scale_by_nonlinear_cg(beta: str = "hager-zhang") -> GradientTransformation:
     return transform(name, init, update, state_type=ScaleByNonlinearCgState)
 
 
-@once
+@cached_factory
 @recipe
 def nonlinear_cg(
     beta: str = "hager-zhang",

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko.core.method import once
+from jaxopt_ko.core.method import cached_factory
 from jaxopt_ko.core.numerics import first_true, joined, largest, next_count, norm, value_at, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.core.tree import pick
@@ -110,7 +110,7 @@ class InteriorPointState(NamedTuple):
         return self.counts[..., 0]
 
 
-@once
+@cached_factory
 def interior_point(*, gtol: Hyper | None = None) -> GradientTransformation:
     """One trial point of a primal-dual interior-point method an update: f and the constraints there, and their
     derivatives if it is taken.

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko.core.method import once
+from jaxopt_ko.core.method import cached_factory
 from jaxopt_ko.core.numerics import first_true, next_count, or_one, safe_sqrt, value_at, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.core.tree import pick
@@ -70,7 +70,7 @@ class LBFGSBState(NamedTuple):
         return self.here.aux
 
 
-@once
+@cached_factory
 def lbfgsb(
     memory_size: int = 10,
     *,

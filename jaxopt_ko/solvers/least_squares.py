@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko.core.method import once
+from jaxopt_ko.core.method import cached_factory
 from jaxopt_ko.core.numerics import next_count, safe_sqrt, value_at, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.core.tree import pick
@@ -79,7 +79,7 @@ class _Point(NamedTuple):
     finite: Array  # bool[]
 
 
-@once
+@cached_factory
 def levenberg_marquardt(
     factor: Hyper = 0.3, *, gtol: Hyper | None = None, xtol: Hyper | None = None, linear_solver: str = "svd"
 ) -> GradientTransformation:
@@ -121,7 +121,7 @@ def levenberg_marquardt(
     return _method(name, StepRule(in_ball, True), linear_solver, factor, gtol, xtol)
 
 
-@once
+@cached_factory
 def gauss_newton(
     search: str = "dogleg",
     *,

@@ -16,7 +16,7 @@ from jax import Array
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import check_same_trees
-from jaxopt_ko.core.method import once
+from jaxopt_ko.core.method import cached_factory
 from jaxopt_ko.core.numerics import next_count, safe_sqrt, value_at, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import NONNEGATIVE, TreeError, check_hyper, describe, say
@@ -65,7 +65,7 @@ class _System(NamedTuple):
     evaluations: int  # of value_fn, in a check
 
 
-@once
+@cached_factory
 def cg(*, tol: Hyper | None = None) -> GradientTransformation:
     """One step of conjugate gradients on A x = b an update, by one product of A with a vector.
 

@@ -16,7 +16,7 @@ from jax import Array
 from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core import tree
-from jaxopt_ko.core.method import once
+from jaxopt_ko.core.method import cached_factory
 from jaxopt_ko.core.numerics import length as length_of
 from jaxopt_ko.core.numerics import next_count, norm, value_at, zero_count
 from jaxopt_ko.core.transform import transform
@@ -40,7 +40,7 @@ class NewtonMemoryState(NamedTuple):
     eigenvectors: Array  # float[n,n]  of H, in columns
 
 
-@once
+@cached_factory
 def newton(
     linesearch: GradientTransformation | None = None,
     *,
@@ -182,7 +182,7 @@ class NewtonCgMemoryState(NamedTuple):
     curvature: Array  # float[]   u'Hu, 0 without
 
 
-@once
+@cached_factory
 def newton_cg(
     forcing: Hyper = 0.1,
     linesearch: GradientTransformation | None = None,

@@ -18,7 +18,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import apply_updates
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import check_same_trees
-from jaxopt_ko.core.method import known_as, once
+from jaxopt_ko.core.method import cached_factory, with_record
 from jaxopt_ko.core.numerics import first_true, largest, next_count, norm, value_at, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.core.tree import pick
@@ -189,7 +189,7 @@ class ProximalGradientState(NamedTuple):
     info: Info  # of the last update; its value is f(x), without h
 
 
-@once
+@cached_factory
 def proximal_gradient(
     prox: Prox,
     stepsize: Hyper = 1.0,
@@ -217,7 +217,7 @@ def proximal_gradient(
     return _gradient("proximal_gradient", prox, stepsize, acceleration, decrease_factor, increase_factor, gtol)
 
 
-@once
+@cached_factory
 def projected_gradient(
     projection: Projection,
     stepsize: Hyper = 1.0,
@@ -366,4 +366,4 @@ def _gradient(
         )
 
     pair = transform(name, init, update, needs_params=True, state_type=ProximalGradientState, solver=True)
-    return known_as(pair, prox=prox)
+    return with_record(pair, prox=prox)

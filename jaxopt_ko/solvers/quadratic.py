@@ -24,7 +24,7 @@ import numpy as np
 from jax import Array
 
 from jaxopt_ko.core import tree
-from jaxopt_ko.core.method import once
+from jaxopt_ko.core.method import cached_factory
 from jaxopt_ko.core.numerics import first_true, joined, largest, next_count, norm, value_at, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import NONNEGATIVE, check_hyper, check_size
@@ -140,7 +140,7 @@ Vectors = tuple[Array, Array, Array]  # float[n], float[m], float[l]
 System = Callable[[Array, Array, Array], Vectors]
 
 
-@once
+@cached_factory
 def quadratic_interior_point(*, tol: Hyper | None = None, bandwidth: int | None = None) -> GradientTransformation:
     """One predictor-corrector step of a primal-dual interior-point method an update, for a linear or quadratic program.
 

@@ -20,7 +20,7 @@ from jax import Array
 from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core import tree
-from jaxopt_ko.core.method import once, recipe
+from jaxopt_ko.core.method import cached_factory, recipe
 from jaxopt_ko.core.numerics import next_count, norm, safe_rsqrt, zero_count
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
@@ -103,7 +103,7 @@ def scale_by_lbfgs(
     return transform(name, init, update, needs_params=True, state_type=ScaleByLBFGSState)
 
 
-@once
+@cached_factory
 @recipe
 def lbfgs(
     learning_rate: Hyper | None = None,
@@ -252,7 +252,7 @@ def scale_by_bfgs(formula: str = "bfgs") -> GradientTransformation:
     return transform("scale_by_bfgs", init, update, needs_params=True, state_type=ScaleByBfgsState)
 
 
-@once
+@cached_factory
 @recipe
 def bfgs(
     linesearch: GradientTransformation = DEFAULT_LINESEARCH,

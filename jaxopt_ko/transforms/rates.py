@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxopt_ko import errors
 from jaxopt_ko.core.checks import STATE_ADVICE
-from jaxopt_ko.core.hyperparameters import Clocked, clocks_shown
+from jaxopt_ko.core.hyperparameters import StateWithReader, readers_shown
 from jaxopt_ko.core.numerics import scalar_dtype, value_at
 from jaxopt_ko.core.tree_fields import AnyParams
 from jaxopt_ko.errors import StateError, describe, say
@@ -121,7 +121,7 @@ def _rates(name: str, state: State, tx: Any) -> list[_Rate]:
     found: list[_Rate] = []
     if tx is not None:
         errors.check_pair(name, "tx", tx)
-        with clocks_shown():
+        with readers_shown():
             made = tx.init(AnyParams())
         found = list(_given(name, made, state, ()))
     found = found or list(_held(state, ()))
@@ -141,10 +141,10 @@ def _no_rate(name: str, with_optimizer: bool) -> NoReturn:
 
 
 def _given(name: str, made: Any, state: Any, path: tuple[str, ...]) -> Iterator[_Rate]:
-    """Those of the clocks in a state as its optimizer's init makes it, `made`."""
-    while isinstance(made, Clocked):
-        if NAME in made.clock.hypers:
-            yield _Rate("/".join(path), made.clock.hypers[NAME], made.clock.counted(state))
+    """Those of the readers of hyperparameters in a state as its optimizer's init makes it, `made`."""
+    while isinstance(made, StateWithReader):
+        if NAME in made.reader.hypers:
+            yield _Rate("/".join(path), made.reader.hypers[NAME], made.reader.counted(state))
         made = made.state
     if _injected(made):
         yield _Rate("/".join(path), _part(name, _part(name, state, "hyperparams", path), NAME, path), None)

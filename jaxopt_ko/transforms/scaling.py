@@ -12,7 +12,7 @@ from jax import Array
 from jaxopt_ko.compose.groups import partition
 from jaxopt_ko.core.hyperparameters import Scalars, as_state
 from jaxopt_ko.core.leafwise import leafwise
-from jaxopt_ko.core.method import pair_of
+from jaxopt_ko.core.method import make_transformation
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.errors import FINITE, NONNEGATIVE
 from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, Params, PyTree, State, Updates
@@ -81,4 +81,4 @@ def set_to_zero() -> GradientTransformation:
         as_state("set_to_zero", state, EmptyState)
         return jax.tree.map(jnp.zeros_like, updates), state
 
-    return pair_of("set_to_zero", lambda params: EmptyState(), update)
+    return make_transformation("set_to_zero", lambda params: EmptyState(), update)

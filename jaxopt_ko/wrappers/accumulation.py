@@ -15,7 +15,7 @@ from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.hyperparameters import Scalars, as_state
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
-from jaxopt_ko.core.method import name_of, pair_of, with_parts
+from jaxopt_ko.core.method import make_transformation, name_of, pytree_class
 from jaxopt_ko.core.numerics import next_count, scalar_dtype, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.types import DType, GradientTransformation, Params, PyTree, State, Updates
@@ -86,7 +86,7 @@ def apply_every(k: int | Array = 1) -> GradientTransformation:
         steps, new = pair.update(tree.filled(updates, tree.zeros_like(own.grad_acc)), own, params)
         return tree.where_given(updates, steps), new
 
-    return pair_of("apply_every", pair.init, update)
+    return make_transformation("apply_every", pair.init, update)
 
 
 def skip_not_finite(updates: Updates, gradient_step: Array, params: Params | None) -> tuple[Array, dict[str, Array]]:
@@ -112,7 +112,7 @@ def _never(updates: Updates, gradient_step: Array, params: Params | None) -> tup
     return jnp.zeros((), bool), ()
 
 
-@with_parts("_opt", "_pair")
+@pytree_class("_opt", "_pair")
 class MultiSteps:
     """The inner optimizer's step once every k gradients, on their mean; zeros in between.
 

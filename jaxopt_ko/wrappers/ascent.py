@@ -11,7 +11,7 @@ import jax
 
 from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import tree
-from jaxopt_ko.core.method import Method, name_of, pair_of
+from jaxopt_ko.core.method import Method, make_transformation, name_of
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.errors import TransformationError, say
 from jaxopt_ko.solvers.engine.linesearch_forms import ScaleByBacktrackingLinesearchState, ScaleByZoomLinesearchState
@@ -44,7 +44,7 @@ def maximize(tx: GradientTransformation) -> GradientTransformation:
         steps, new = inner.update(_negated(updates), _searches_turned(state), params, **_turned(name, extra))
         return steps, _searches_turned(new)
 
-    return pair_of(Method(name, ascends=True), init, update)
+    return make_transformation(Method(name, ascends=True), init, update)
 
 
 def _negated(values: PyTree) -> PyTree:

@@ -14,7 +14,7 @@ from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import shape_mismatch
 from jaxopt_ko.core.hyperparameters import as_state
-from jaxopt_ko.core.method import name_of, pair_of
+from jaxopt_ko.core.method import make_transformation, name_of
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.types import (
@@ -80,7 +80,7 @@ def split_real_and_imaginary(inner: GradientTransformation) -> GradientTransform
         steps, new = pair.update(_split(updates), state.inner_state, _split(params), **_for_pairs(extra))
         return _joined(steps), SplitRealAndImaginaryState(new)
 
-    return pair_of(name, init, update)
+    return make_transformation(name, init, update)
 
 
 FUNCTIONS = ("value_fn", "obj_fn", "residual_fn", "grad_fn", "equality", "inequality")

@@ -11,8 +11,8 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
-from jaxopt_ko.core.hyperparameters import Clock, as_state, checked, ticks
-from jaxopt_ko.core.method import filter_kwargs, name_of, pair_of
+from jaxopt_ko.core.hyperparameters import HyperparameterReader, as_state, checked, step_hyperparameters
+from jaxopt_ko.core.method import filter_kwargs, make_transformation, name_of
 from jaxopt_ko.core.numerics import zero_count
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.errors import NONNEGATIVE
@@ -57,7 +57,7 @@ def lookahead(
     pair = errors.check_pair("lookahead", "fast_optimizer", fast_optimizer)
     errors.check_size("lookahead", "sync_period", sync_period)
     name = f"lookahead({name_of(pair)})"
-    clock = Clock(name, checked("lookahead", {"slow_step_size": (slow_step_size, NONNEGATIVE)}))
+    clock = HyperparameterReader(name, checked("lookahead", {"slow_step_size": (slow_step_size, NONNEGATIVE)}))
     inner_init, inner_update = filter_kwargs(pair.init, 1), filter_kwargs(pair.update, 3)
 
     def init(params: Params) -> State:
@@ -67,7 +67,7 @@ def lookahead(
     def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
         outer, given = clock.open(state)
         state = as_state(name, given, LookaheadState)
-        step = ticks(clock.read(outer, state))
+        step = step_hyperparameters(clock.read(outer, state))
         alpha = step.values["slow_step_size"]
         check_instance(name, "params", params, LookaheadParams, "LookaheadParams.init_synced(params)")
         u, inner = inner_update(updates, state.fast_state, params.fast, **extra)
@@ -98,4 +98,4 @@ def lookahead(
         count = jnp.where(syncs, np.int32(0), state.steps_since_sync + np.int32(1))
         return steps, clock.close(outer, step, LookaheadState(inner, count))
 
-    return pair_of(name, init, update)
+    return make_transformation(name, init, update)

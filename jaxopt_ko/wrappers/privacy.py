@@ -13,8 +13,8 @@ from jaxopt_ko.compose.basic import identity
 from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import check_leaves
-from jaxopt_ko.core.hyperparameters import Clock, as_state, checked, ticks
-from jaxopt_ko.core.method import pair_of, recipe
+from jaxopt_ko.core.hyperparameters import HyperparameterReader, as_state, checked, step_hyperparameters
+from jaxopt_ko.core.method import make_transformation, recipe
 from jaxopt_ko.core.numerics import or_one, safe_sqrt
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE
 from jaxopt_ko.transforms.clipping import check_examples
@@ -43,7 +43,7 @@ def differentially_private_aggregate(
     """
     name = "differentially_private_aggregate"
     hypers = {"l2_norm_clip": (l2_norm_clip, POSITIVE), "noise_multiplier": (noise_multiplier, NONNEGATIVE)}
-    clock = Clock(name, checked(name, hypers))
+    clock = HyperparameterReader(name, checked(name, hypers))
     start = errors.check_key(name, errors.key_or_seed(name, key, seed))
 
     def init(params: Params) -> State:
@@ -53,7 +53,7 @@ def differentially_private_aggregate(
     def update(updates: Updates, state: State, params: Params = None, **_: Any) -> tuple[Updates, State]:
         outer, given = clock.open(state)
         own = as_state(name, given, DifferentiallyPrivateAggregateState)
-        step = ticks(clock.read(outer, own))
+        step = step_hyperparameters(clock.read(outer, own))
         check_leaves(name, "gradients", updates)
         leaves, treedef = tree.flatten(updates)
         c, z = step.values["l2_norm_clip"], step.values["noise_multiplier"]
@@ -62,7 +62,7 @@ def differentially_private_aggregate(
         steps = [_noisy_mean(g, shares, c * z, k) for g, k in zip(leaves, keys, strict=True)]
         return treedef.unflatten(steps), clock.close(outer, step, DifferentiallyPrivateAggregateState(rng_key))
 
-    return pair_of(name, init, update)
+    return make_transformation(name, init, update)
 
 
 @recipe

@@ -12,7 +12,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import check_state_tuple
-from jaxopt_ko.core.method import pair_of
+from jaxopt_ko.core.method import make_transformation
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.transforms.averaging import EmaState, ema
@@ -115,7 +115,7 @@ def measure_with_ema(
         measurement, new = mean.update(numbers(updates), state[1])
         return measurement, (state[0], new)
 
-    return pair_of("measure_with_ema", init, update)
+    return make_transformation("measure_with_ema", init, update)
 
 
 def _stateless(measure: Measure) -> GradientTransformation:

@@ -15,7 +15,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.core import stacking, tree
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
-from jaxopt_ko.core.method import with_parts
+from jaxopt_ko.core.method import pytree_class
 from jaxopt_ko.core.numerics import inner, or_one, real_dtype
 from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import FRACTION, HyperparameterError, describe, say
@@ -74,7 +74,7 @@ def _check_coefficients(name: str, argument: str, value: Any) -> Any:
     return value
 
 
-@with_parts("layout", "scale_of")
+@pytree_class("layout", "scale_of")
 class OrthogonalDirection:
     """s U V' of all matrices X = U S V' of a tree, s a function of (fan_in, fan_out)."""
 
@@ -137,7 +137,7 @@ class Mean(NamedTuple):
     mu: Updates  # like params, f32+  m_t, mean of g
 
 
-@with_parts("mean", "direction")
+@pytree_class("mean", "direction")
 class MeanDirection:
     """m_t = beta m + (1 - beta) g, and the orthogonal direction of m_hat: Muon's rule as a part of other methods.
 

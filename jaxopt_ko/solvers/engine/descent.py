@@ -19,7 +19,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import check_state_tuple, wrong_state
-from jaxopt_ko.core.method import Method, filter_kwargs, method_of, name_of, once, pair_of
+from jaxopt_ko.core.method import Method, cached_factory, filter_kwargs, make_transformation, method_of, name_of
 from jaxopt_ko.core.numerics import first_true, largest, next_count, norm, or_one, value_at, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.core.tree import pick
@@ -89,7 +89,7 @@ def products(memory: State) -> Array:
     return count
 
 
-@once
+@cached_factory
 def descent(
     direction: GradientTransformation,
     linesearch: GradientTransformation,
@@ -138,7 +138,7 @@ def descent(
             wrong_state(name, state, DescentState)
         return nested.update(updates, state, params, **extra)
 
-    return pair_of(Method(name, solver=True), init, update)
+    return make_transformation(Method(name, solver=True), init, update)
 
 
 def _check_search(name: str, update: Any, fits: bool) -> None:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko.core import tree
-from jaxopt_ko.core.method import known_as, once
+from jaxopt_ko.core.method import cached_factory, with_record
 from jaxopt_ko.core.numerics import zero_count
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
@@ -78,7 +78,7 @@ class ScaleByZoomLinesearchState(NamedTuple):
     info: ZoomLinesearchInfo | SlopeLinesearchInfo  # of the last search
 
 
-@once
+@cached_factory
 def scale_by_backtracking_linesearch(
     max_backtracking_steps: int,
     slope_rtol: Hyper = 1e-4,
@@ -129,7 +129,7 @@ def scale_by_backtracking_linesearch(
     return _searching(name, init, along, search, ScaleByBacktrackingLinesearchState)
 
 
-@once
+@cached_factory
 def scale_by_zoom_linesearch(
     max_linesearch_steps: int,
     max_learning_rate: Hyper | None = None,
@@ -171,7 +171,7 @@ def scale_by_zoom_linesearch(
     return _wolfe(name, nested, flat, verbose, initial_guess_strategy == "slope")
 
 
-@once
+@cached_factory
 def scale_by_hager_zhang_linesearch(
     max_linesearch_steps: int,
     max_learning_rate: Hyper | None = None,
@@ -275,7 +275,7 @@ def _searching(
         return problem.unravel(step), state
 
     pair = transform(name, init, update, needs_params=True, state_type=state_type)
-    return known_as(pair, search=Searching(along, flat))
+    return with_record(pair, search=Searching(along, flat))
 
 
 def _search(
