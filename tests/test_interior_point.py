@@ -9,7 +9,7 @@ from data import hs_more, hs_problems
 from data.families import one_of
 
 import jaxopt_ko as jo
-from jaxopt_ko.solvers.engine.condensed import Parts, System, solve, times
+from jaxopt_ko.solvers.engine.condensed import CondensedSystem, Parts, solve, times
 from jaxopt_ko.types import Code
 
 PROBLEMS = {problem["name"]: problem for problem in [*hs_problems.HS, *hs_more.HS]}
@@ -375,7 +375,7 @@ def test_derivatives_agree_with_differences(x64, solve_for):
 def test_the_condensed_system_is_solved_with_the_right_inertia(x64, gamma):
     rng, (n, p, q) = np.random.default_rng(0), (6, 2, 3)
     H, Je, Ji = (jnp.asarray(rng.normal(size=shape)) for shape in ((n, n), (p, n), (q, n)))
-    A = System(H + H.T, jnp.zeros(n), jnp.asarray(rng.random(q)), Je, Ji, jnp.asarray(gamma))
+    A = CondensedSystem(H + H.T, jnp.zeros(n), jnp.asarray(rng.random(q)), Je, Ji, jnp.asarray(gamma))
     b = Parts(*(jnp.asarray(rng.normal(size=k)) for k in (n, q, p, q)))
     found = jax.jit(solve)(A, b, jnp.zeros(()))
     assert bool(found.good) and float(found.delta) > 0

@@ -19,7 +19,7 @@ import numpy as np
 from jax import Array
 from jax.scipy.linalg import cho_solve, solve_triangular
 
-from jaxopt_ko.core.numerics import joined
+from jaxopt_ko.core.numerics import joined, largest
 
 FIRST, LEAST, MOST = 1e-4, 1e-20, 1e30  # of the deltas that are not 0
 GROW_FIRST, GROW, SHRINK = 100.0, 8.0, 3.0
@@ -27,7 +27,7 @@ PENALTY = 10.0  # rho over |H|
 ROUNDS = 3  # of solving; all but the first refine
 
 
-class System(NamedTuple):
+class CondensedSystem(NamedTuple):
     """The matrix, without delta."""
 
     H: Array  # float[n,n]
@@ -55,14 +55,14 @@ class Solved(NamedTuple):
     good: Array  # bool[]  was there such a delta, and is all finite?
 
 
-def times(A: System, delta: Array, v: Parts) -> Parts:
+def times(A: CondensedSystem, delta: Array, v: Parts) -> Parts:
     """The matrix times a vector."""
     x = A.H @ v.x + (A.sx + delta) * v.x + v.e @ A.Je + v.i @ A.Ji
     s = (A.ss + delta) * v.s + v.i
     return Parts(x, s, A.Je @ v.x - A.gamma * v.e, A.Ji @ v.x + v.s - A.gamma * v.i)
 
 
-def solve(A: System, b: Parts, last: Array) -> Solved:
+def solve(A: CondensedSystem, b: Parts, last: Array) -> Solved:
     """The solution for the right-hand side b; last: the delta above 0 that was needed last, 0 if none was.
 
     s and y_i are eliminated, rho E'E is added, and E x = L^-1 b_e restored by a Schur complement:
@@ -122,14 +122,11 @@ def solve(A: System, b: Parts, last: Array) -> Solved:
         i = omega(delta) * (Ji @ x - r.i) + share
         return Parts(x, r.i - Ji @ x + gamma * i, y, i)
 
-    def largest(r: Parts) -> Array:
-        return jnp.max(jnp.abs(joined(r)), initial=0.0)
-
     def refine(_: Array, carry: tuple[Parts, Parts]) -> tuple[Parts, Parts]:
         v, r = carry
         new = jax.tree.map(jnp.add, v, once(r))
         left = jax.tree.map(jnp.subtract, b, times(A, delta, new))
-        better = largest(left) < largest(r)
+        better = largest(joined(left)) < largest(joined(r))
         return jax.tree.map(lambda a, b: jnp.where(better, a, b), (new, left), (v, r))  # type: ignore[no-any-return]
 
     v, _ = jax.lax.fori_loop(0, ROUNDS, refine, (jax.tree.map(jnp.zeros_like, b), b))

@@ -1,0 +1,207 @@
+"""A primal-dual interior-point method with a filter line search. Waechter & Biegler 2006, Mathematical Programming 106,
+doi:10.1007/s10107-004-0559-y; the numbers of equations are theirs.
+
+min f(x)  subject to  c_e(x) = 0,  c_i(x) + s = 0,  lower <= x <= upper,  s >= 0
+phi = f - mu sum log r        r: the room left, x - lower, upper - x and s         theta = |c|_1,  c = (c_e, c_i + s)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxopt_ko.core.method import cached_factory
+from jaxopt_ko.core.numerics import joined, largest, next_count, value_at
+from jaxopt_ko.core.transform import transform
+from jaxopt_ko.core.tree import pick
+from jaxopt_ko.errors import POSITIVE, check_hyper
+from jaxopt_ko.solvers.interior_point.filter import BROKEN, HALVED, entered, judge, outcome
+from jaxopt_ko.solvers.interior_point.info import reported, verdict
+from jaxopt_ko.solvers.interior_point.kkt import next_step
+from jaxopt_ko.solvers.interior_point.residuals import next_mu, residuals, unscaled
+from jaxopt_ko.solvers.interior_point.rooms import Space
+from jaxopt_ko.solvers.interior_point.variables import (
+    CORRECTION,
+    FRESH,
+    LINE,
+    InteriorPointState,
+    Judged,
+    PackedIntegers,
+    PackedReals,
+    Run,
+    Trial,
+    accepted,
+    packed,
+    start,
+    unpacked,
+)
+from jaxopt_ko.solvers.problem.bounds import move
+from jaxopt_ko.solvers.problem.constraints import Program, program
+from jaxopt_ko.types import Code, GradientTransformation, Hyper, Params, PyTree, Updates
+
+LEFT = 0.9  # of theta, at the end of a restoration
+
+
+@cached_factory
+def interior_point(*, gtol: Hyper | None = None) -> GradientTransformation:
+    """One trial point of a primal-dual interior-point method an update: f and the constraints there, and their
+    derivatives if it is taken.
+
+    min f(x)  subject to  equality(x) = 0,  inequality(x) <= 0,  lower <= x <= upper
+
+    Newton's method on the conditions for a minimum of phi, mu -> 0, with slacks; the share of a step is cut until
+    phi or theta falls enough and no pair of the filter dominates; a step that makes theta larger is corrected once.
+    Where none is short enough, the violation alone is minimized, by the same method, until theta has fallen.
+    `iterations` of the state counts the trials that were taken: what others call an iteration.
+
+    init(params, value_fn=, equality=None, inequality=None, bounds=None, has_aux=False) and update(updates, state,
+    params, the same arguments, tol=None). equality, inequality: params -> a tree of arrays. bounds = (lower, upper),
+    each None, a number or a tree like params or its upper part; no function is evaluated outside, and where they are
+    equal x is held there. The first update moves the start inside the bounds. A rejected step is exactly zero; the
+    updates that come in are not read.
+
+    gtol: converged when the error (5) of the scaled problem is at most this; eps**0.5 by default; `tol` takes its
+    place. The scale is such that no gradient at the start is larger than 100. No run succeeds where one of the
+    conditions without any scaling is missed by more than gtol**0.5, relative to f and its gradient.
+    Where the constraints leave no interior, a bound that is met, and that only, is relaxed by eps**0.5 (section 3.5).
+    Status: INFEASIBLE where the violation has a minimum that is not 0; UNBOUNDED, NOT_FINITE, STUCK.
+
+    Raises MissingArgumentError without value_fn; TreeError for a value that is not one number, constraints that are
+    no real floating arrays and bounds that do not fit. An inner loop finds the regularization, so updates have
+    forward-mode derivatives only; minimize's own are of either mode. Not for more than some thousand parameters or
+    constraints: all is dense. With no constraints but bounds, lbfgsb needs no Hessian.
+    """
+    name = "interior_point"
+    if gtol is not None:
+        check_hyper(name, "gtol", gtol, POSITIVE)
+
+    def init(
+        params: Params,
+        *,
+        value_fn: Callable[..., Any] | None = None,
+        equality: Callable[..., PyTree] | None = None,
+        inequality: Callable[..., PyTree] | None = None,
+        bounds: tuple[PyTree, PyTree] | None = None,
+        has_aux: bool = False,
+        **extra_args: Any,
+    ) -> InteriorPointState:
+        problem = program(name, params, value_fn, equality, inequality, bounds, has_aux, extra_args)
+        return start(problem)
+
+    def update(
+        updates: Updates,
+        state: InteriorPointState,
+        params: Params,
+        *,
+        value_fn: Callable[..., Any] | None = None,
+        equality: Callable[..., PyTree] | None = None,
+        inequality: Callable[..., PyTree] | None = None,
+        bounds: tuple[PyTree, PyTree] | None = None,
+        has_aux: bool = False,
+        tol: Any = None,
+        **extra_args: Any,
+    ) -> tuple[Updates, InteriorPointState]:
+        problem = program(name, params, value_fn, equality, inequality, bounds, has_aux, extra_args)
+        default = float(np.finfo(problem.x.dtype).eps) ** 0.5
+        given = gtol if tol is None else tol
+        bound = jnp.asarray(default if given is None else value_at(given, state.count), problem.x.dtype)
+        over = state.info.status.code != np.int32(Code.RUNNING)
+        state = state._replace(count=next_count(state.count))
+        return jax.lax.cond(  # type: ignore[no-any-return]
+            over, lambda: _rest(params, state), lambda: _advance(problem, params, state, bound)
+        )
+
+    return transform(name, init, update, needs_params=True, state_type=InteriorPointState, solver=True)
+
+
+def _rest(params: Params, state: InteriorPointState) -> tuple[Updates, InteriorPointState]:
+    """An update of a run that is over."""
+    info = state.info._replace(accepted=jnp.zeros((), bool))
+    return jax.tree.map(jnp.zeros_like, params), state._replace(info=info)
+
+
+def _advance(
+    problem: Program, params: Params, state: InteriorPointState, gtol: Array
+) -> tuple[Updates, InteriorPointState]:
+    """An update of a run that is not over: look, judge, and go on from the trial or to a shorter one."""
+    run = Run(problem, Space(problem, state.relaxed), state, *unpacked(state), gtol)
+    trial = _look(run, params)
+    judged = judge(run, trial)
+    return jax.lax.cond(  # type: ignore[no-any-return]
+        judged.event == HALVED, lambda: _halve(run, params, trial, judged), lambda: _go_on(run, trial, judged)
+    )
+
+
+def _look(run: Run, params: Params) -> Trial:
+    """The next trial along the step; at first the start, moved inside the bounds."""
+    problem, space, state = run.problem, run.space, run.state
+    x, s, n = problem.x, state.slack, problem.x.size
+    alpha = jnp.where(run.integers.kind == FRESH, 0, run.reals.alpha)
+    to = jnp.where(state.count == 1, space.inside(x), x + alpha * state.step[:n])
+    move_there, x_new = move(problem, params, to, problem.lower, problem.upper)
+    raw, aux = problem.evaluate(x_new)
+    size = largest(state.step / (1 + jnp.abs(joined([x, s]))))
+    return Trial(move_there, x_new, s + alpha * state.step[n:], raw, raw * state.scale, alpha, size, aux)
+
+
+def _halve(run: Run, params: Params, trial: Trial, judged: Judged) -> tuple[Updates, InteriorPointState]:
+    """A shorter trial along the same step is next."""
+    state = packed(run.state, run.reals._replace(alpha=judged.halved), run.integers)
+    info, no = state.info, jnp.zeros((), bool)
+    report = reported(run, trial, info.value, info.optimality, moves=no, derives=no)
+    return jax.tree.map(jnp.zeros_like, params), state._replace(info=report)
+
+
+def _go_on(run: Run, trial: Trial, judged: Judged) -> tuple[Updates, InteriorPointState]:
+    """What follows a trial, unless it is but a shorter one: the point, its multipliers, mu, the step, the status."""
+    state, reals, integers, found = run.state, run.reals, run.integers, outcome(run, trial, judged)
+    at = accepted(run, trial, found)
+    far = residuals(run.space, at, found.restores)
+    before, mu = next_mu(run, found, far)
+    pairs, entries = entered(run, found, at.c, (mu < before) & ~found.restores)
+    ahead = next_step(run, trial, found, at, mu)
+    at = at._replace(y=ahead.y)
+    plain = unscaled(run.problem, run.space, at)
+    plain = plain._replace(f=jnp.where(found.event == BROKEN, trial.raw[0], plain.f))
+    over = verdict(run, found, at, far, plain, ahead, before)
+
+    reals = PackedReals(
+        alpha=jnp.where(found.returns, found.halved, ahead.longest),
+        longest=jnp.where(found.corrects, reals.longest, ahead.longest),
+        slope=jnp.where(found.corrects, reals.slope, ahead.slope),
+        mu=mu,
+        kept=jnp.where(found.enters, reals.mu, jnp.where(found.leaves, 0, reals.kept)),
+        weight=at.weight,
+        left=jnp.where(found.enters, LEFT * found.theta, reals.left),
+        delta=jnp.where(ahead.alone | (ahead.delta == 0), reals.delta, ahead.delta),
+    )
+    kind = jnp.where(found.corrects, np.int32(CORRECTION), np.int32(LINE))
+    integers = PackedIntegers(
+        iterations=integers.iterations + found.moves.astype(jnp.int32),
+        kind=jnp.where(ahead.alone | found.enters, np.int32(FRESH), kind),
+        entries=entries,
+        close=over.close,
+    )
+    state = packed(state, reals, integers)._replace(
+        scale=at.scale,
+        values=at.F,
+        jacobian=at.J,
+        hessian=at.H,
+        slack=at.s,
+        y=at.y,
+        z=at.z,
+        step=ahead.step,
+        step_y=ahead.step_y,
+        relaxed=at.relaxed,
+        filter=pairs,
+        multipliers=plain.multipliers,
+        kkt=plain.kkt,
+        aux=pick(found.derives, trial.aux, state.aux),
+        info=reported(run, trial, plain.f, over.optimality, found.moves, found.derives, over.code),
+    )
+    return pick(found.derives, trial.move, jax.tree.map(jnp.zeros_like, trial.move)), state
