@@ -1,4 +1,7 @@
-"""Checks of values while a program runs: which leaf of a gradient is NaN, which second moment negative?"""
+"""Checks of values while a step runs: which leaf of a gradient is NaN, which second moment negative?
+
+`jaxopt_ko.diagnose` is for the other question, why a run with sound values goes badly.
+"""
 
 from __future__ import annotations
 

@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_ko import errors
+from jaxopt_ko.compose.chain import apply_updates
 from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import check_state_tuple
 from jaxopt_ko.core.method import make_transformation
+from jaxopt_ko.core.numerics import ratio
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.transforms.averaging import EmaState, ema
@@ -142,3 +144,86 @@ def _like(old: PyTree, new: PyTree) -> PyTree:
     if tree.structure(old) != tree.structure(new):
         return new  # which the checks will refuse
     return jax.tree.map(lambda a, b: jnp.asarray(b).astype(a.dtype), old, new)
+
+
+# ---- how large updates are beside the parameters --------------------------------------------------------
+
+
+class UpdateRatioState(NamedTuple):
+    """State of `update_ratio`."""
+
+    ratio: jax.Array  # float[]                    |u| / |p| over all leaves, at the last update
+    leaves: PyTree  # like params, float[] each  the same of each leaf
+
+
+class LostUpdatesState(NamedTuple):
+    """State of `lost_updates`."""
+
+    fraction: jax.Array  # float[]                   of the parameters with u != 0, those that stay, at the last update
+    worst: jax.Array  # float[]                      largest fraction so far
+    leaves: PyTree  # like params, float[] each  fraction of each leaf
+
+
+def update_ratio() -> GradientTransformation:
+    """|u| / |p|: by which part of itself a step changes the parameters. Updates pass as they are.
+
+    Goes last in a chain, where u is what is added. About 1e-3 is usual (Karpathy, CS231n notes); a leaf at 0 gives a
+    ratio without meaning. Raises MissingArgumentError, when traced, without params.
+    """
+
+    def init(params: Params) -> UpdateRatioState:
+        return UpdateRatioState(jnp.zeros(()), _scalars(params))
+
+    def update(updates: Updates, state: UpdateRatioState, params: Params) -> tuple[Updates, UpdateRatioState]:
+        def leaf(u: Updates, p: Params) -> jax.Array:
+            step = tree.global_norm(u)
+            quotient: jax.Array = ratio(step, tree.global_norm(p).astype(step.dtype))
+            return quotient
+
+        whole = leaf(updates, params).astype(state.ratio.dtype)
+        return updates, UpdateRatioState(whole, _fill(leaf, updates, params, state.leaves))
+
+    return transform("update_ratio", init, update, needs_params=True, state_type=UpdateRatioState)
+
+
+def lost_updates() -> GradientTransformation:
+    """The fraction of updates that rounding loses: u != 0, and yet p + u == p in p's dtype. Updates pass as they are.
+
+    Goes last in a chain, where u is what is added. In bfloat16 all updates below |p| / 512 are lost, so that training
+    stalls: keep the parameters in float32, or round at random (arXiv:1502.02551).
+    Raises MissingArgumentError, when traced, without params.
+    """
+
+    def init(params: Params) -> LostUpdatesState:
+        return LostUpdatesState(jnp.zeros(()), jnp.zeros(()), _scalars(params))
+
+    def count(u: jax.Array, p: jax.Array) -> jax.Array:
+        """float32[2]: lost, moving"""
+        u, p = jnp.asarray(u), jnp.asarray(p)
+        moving = u != 0
+        lost = moving & (apply_updates(p, u) == p)
+        return jnp.stack([jnp.sum(x, dtype=jnp.float32) for x in (lost, moving)])
+
+    def update(updates: Updates, state: LostUpdatesState, params: Params) -> tuple[Updates, LostUpdatesState]:
+        pairs = zip(jax.tree.leaves(updates), jax.tree.leaves(params), strict=True)
+        lost, moving = sum((count(u, p) for u, p in pairs), start=jnp.zeros(2, jnp.float32))
+        fraction = ratio(lost, moving).astype(state.fraction.dtype)
+        leaves = _fill(lambda u, p: ratio(*count(u, p)), updates, params, state.leaves)
+        return updates, LostUpdatesState(fraction, jnp.maximum(state.worst, fraction), leaves)
+
+    return transform("lost_updates", init, update, needs_params=True, state_type=LostUpdatesState)
+
+
+def _scalars(params: Params) -> PyTree:
+    return jax.tree.map(lambda p: jnp.zeros(()), params)
+
+
+def _fill(leaf: Callable[[jax.Array, jax.Array], jax.Array], updates: Updates, params: Params, old: PyTree) -> PyTree:
+    """leaf(u, p), or 0 where there is no update."""
+    us, treedef = tree.flatten(updates, none_is_leaf=True)
+    ps, olds = (tree.flatten(t, none_is_leaf=True)[0] for t in (params, old))
+    new = [
+        o if o is None else jnp.zeros_like(o) if u is None else leaf(u, p).astype(o.dtype)
+        for u, p, o in zip(us, ps, olds, strict=True)
+    ]
+    return treedef.unflatten(new)
