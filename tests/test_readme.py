@@ -1,12 +1,14 @@
 """READMEs say what is so: their blocks run as they stand, what they name is there, both languages in step."""
 
 import ast
+import importlib
 import os
 import pathlib
 import re
 import subprocess
 import sys
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -87,6 +89,53 @@ def test_what_is_named_is_there(name):
     anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
     links = re.findall(r"\]\(#([^)]*)\)", text)
     assert links and set(links) <= anchors
+
+
+def ways(text):
+    """Of the paragraphs on how it is built, those that follow a call: the dotted names, in order."""
+    section = re.split(r"^## (?:How it is built|구조)$", text, flags=re.MULTILINE)[1]
+    paragraphs = [re.findall(r"`([a-z]\w*(?:\.\w+){2,})`", part) for part in section.split("\n\n")]
+    return [names for names in paragraphs if names]
+
+
+def called_in(run):
+    """The functions of this package that run() calls, by module: `core.leafwise` -> {"leafwise", …}."""
+    found = {}
+
+    def note(frame, event, _):
+        module = str(frame.f_globals.get("__name__"))
+        if event == "call" and module.startswith("jaxopt_ko."):
+            found.setdefault(module.removeprefix("jaxopt_ko."), set()).add(frame.f_code.co_qualname)
+
+    sys.setprofile(note)
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+    return found
+
+
+def adams_way():
+    params = {"w": jnp.ones(7), "b": jnp.zeros(())}
+    optimizer = jo.adam(0.1)
+    updates, _ = optimizer.update(params, optimizer.init(params), params)
+    jo.apply_updates(params, updates)
+
+
+def residuals_way():
+    jo.least_squares(lambda x: x - jnp.arange(7.0), jnp.ones(7), jo.levenberg_marquardt(factor=0.123))
+
+
+def test_a_call_goes_the_way_that_is_told():
+    english, korean = map(ways, TEXTS.values())
+    assert [sorted(names) for names in english] == [sorted(names) for names in korean]
+    for run_, names in zip((adams_way, residuals_way), english, strict=True):
+        assert len({name.partition(".")[0] for name in names}) <= 4
+        found = called_in(run_)
+        for name in names:
+            module, _, function = name.rpartition(".")
+            assert hasattr(importlib.import_module(f"jaxopt_ko.{module}"), function), name
+            assert any(f"{called}.".startswith(f"{function}.") for called in found[module]), name
 
 
 def test_both_languages_have_the_same_parts_and_figures():
