@@ -61,14 +61,14 @@ def scale_by_muon(
 
     m_t   = beta m + (1 - beta) g
     m_hat = beta m_t / (1 - beta**(t+1)) + (1 - beta) g / (1 - beta**t)    nesterov;  m_t / (1 - beta**t) without
-    u     = s U V'  of  m_hat = U S V', by `matrices.orthogonalized`;       adaptive: u <m_hat, u>
+    u     = s U V'  of  m_hat = U S V', by `matrix_functions.orthogonalized`;       adaptive: u <m_hat, u>
 
     ns_coeffs: (a, b, c) for ns_steps steps, one such triple for each step, or a preset: "standard" (singular values
         within 0.68 and 1.13), "polar_express" (both ns_steps long), "dion", "deepseek", "cubic" (of their own length).
     weight_dimension_numbers: a `MuonDimensionNumbers` for each leaf, a prefix of such a tree, or a function that
         makes one; None: the two axes behind the first `stack_axes`.
     stack_axes: how many leading axes of a leaf are stacks of separate matrices; an integer, or a prefix of integers.
-    compute_dtype, gram: of `matrices.orthogonalized`.
+    compute_dtype, gram: of `matrix_functions.orthogonalized`.
     shape_scale: s(fan_in, fan_out).
     stack_sharding: of [N, m, n], to spread the matrices over a mesh, whole: NamedSharding(mesh, PartitionSpec("x")).
 

@@ -28,7 +28,7 @@ class Orthogonalization(NamedTuple):
     """How a matrix is made orthogonal: options that travel together, and make two calls one compiled program."""
 
     coefficients: tuple[Coefficients, ...]  # a, b, c of each step of Newton-Schulz
-    preconditioning: str = "frobenius"  # of `matrices.orthogonalized`, as are compute_dtype and gram
+    preconditioning: str = "frobenius"  # of `matrix_functions.orthogonalized`, as are compute_dtype and gram
     compute_dtype: DType | None = None
     gram: bool | None = None
     adaptive: bool = False  # u <x, u> in the place of u
