@@ -70,7 +70,7 @@ def scale_by_dion(
     rank_fraction: r / min(m, n) in (0, 1], rounded up to a multiple of rank_multiple_of.
     orthonormal_side: which side P has: "long", the authors' code's, with the least Q, or the output's where both are
         equal; "output", Algorithm 1's; "input", the transposed algorithm's.
-    qr_method: "qr", "cqr" or "rcqr" of `matrix_functions.orthonormal_columns`; "rcqr", the authors', is several times faster
+    qr_method: "qr", "cqr" or "rcqr" of `orthonormal_columns`; "rcqr", the authors', is several times faster
         than "qr" for large matrices, on CPU too.
     shape_scale: (fan_in, fan_out) -> the factor of the step. seed: of Q at first, and of the sketches.
 
