@@ -58,7 +58,7 @@ def refresh_of(big):
     from jaxopt_ko.core.matrixwise import matrixwise
     from jaxopt_ko.optimizers.matrix.orthogonalization import Mean
 
-    rule = lambda G, M, h: (G * big[0], M)  # noqa: E731
+    rule = lambda G, W, M, h: (G * big[0], M)  # noqa: E731
     opt = matrixwise("mine", Mean, init=lambda shape, dtype: (jnp.zeros(shape, dtype),), rule=rule)
     opt.update(P, opt.init(P))
 

@@ -1,5 +1,7 @@
 """Dion and APOLLO beside transcriptions of their papers and recorded references."""
 
+import importlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -135,7 +137,8 @@ def test_apollo_follows_the_authors_code(name, options, monkeypatch):
         Ps = np.stack([file[f"P{k}"] for k in range(3)])
     Ps = Ps if name == "apollo_mini" else Ps.swapaxes(1, 2)
     drawn = jnp.asarray(Ps)
-    monkeypatch.setattr("jaxopt_ko.optimizers.apollo.projection", lambda seed, draw, shape, dtype: drawn[draw])
+    module = importlib.import_module("jaxopt_ko.optimizers.apollo")
+    monkeypatch.setattr(module, "projection", lambda seed, draw, shape, dtype: drawn[draw])
     opt = jo.chain(jo.scale_by_apollo(update_proj_gap=record.GAP, **options), jo.scale(-record.RATE))
     got = path_of(opt, jnp.asarray(record.start(name).T))
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-5)

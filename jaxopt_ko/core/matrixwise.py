@@ -41,15 +41,17 @@ def matrixwise(
     dtypes: Mapping[str, DType | None] | None = None,
     debiased: Sequence[str] = (),
     skipped: int = 0,
+    needs_params: bool = False,
     real: bool = True,
 ) -> GradientTransformation:
     """A transformation from a rule for stacks of matrices.
 
     state_type: a NamedTuple of `count`, the scalars and one tree like the parameters for each array of memory.
     init((m, n), dtype) -> memory of one matrix, dtype float32 at least; a leaf's has its stack axes in front.
-    rule(G, *memory, h) -> (step, *memory) of N matrices of one shape, G float[N, m, n].
-    refresh(G, *memory, h) -> memory: what is done before the rule on the first step and then on every k-th, `lag` steps
-        later, and costs nothing between. Stacks take turns, so that no step does all.
+    rule(G, W, *memory, h) -> (step, *memory) of N matrices of one shape, G and W float[N, m, n]. W is None unless
+        `needs_params`.
+    refresh(G, W, *memory, h) -> memory: what is done before the rule on the first step and then on every k-th, `lag`
+        steps later, and costs nothing between. Stacks take turns, so that no step does all.
     interval: (what the method calls k, k).
         Where `shared` makes a float[] `every`, the steps from one to the next, in the place of k, and the state has the
         scalar `since`, int32[], which is 0 whenever it is the first stack's turn, the others follow within that time.
@@ -73,53 +75,34 @@ def matrixwise(
         width = len(state_type._fields) - 1 - len(held)  # type: ignore[attr-defined]
         return state_type(zero_count(), *start, *(treedef.unflatten([own[i] for own in memory]) for i in range(width)))
 
-    def update(updates: Updates, state: State, *, h: Scalars) -> tuple[Updates, State]:
+    def update(updates: Updates, state: State, params: Params = None, *, h: Scalars) -> tuple[Updates, State]:
         count, old, fields = state[0], state[1 : 1 + len(held)], state[1 + len(held) :]
         once_a_step = h.also(**{key: widen_scalar(value) for key, value in zip(held, old, strict=True)})
-        scalars_ = once_a_step.values() | ({} if shared is None else dict(shared(h.t, once_a_step)))
-        new = [scalars_[key].astype(value.dtype) for key, value in zip(held, old, strict=True)]
-        every = scalars_.pop("every", None)
-        counts = stacking.count_stack_axes(name, updates, stack_axes)
+        values = once_a_step.values() | ({} if shared is None else dict(shared(h.t, once_a_step)))
+        new = [values[key].astype(value.dtype) for key, value in zip(held, old, strict=True)]
+        every = values.pop("every", None)
         leaves, treedef = tree.flatten(updates, none_is_leaf=True)
         columns = [tree.in_order(name, "state", field, updates, treedef) for field in fields]
-        given = zip((i for i, g in enumerate(leaves) if g is not None), counts, strict=True)
-        full = [(i, k) for i, k in given if np.size(leaves[i])]  # what has no elements is its own step
-        present, stacks = [i for i, _ in full], [k for _, k in full]
-        kinds = [(leaves[i].shape[k:], tree.dtype_of(leaves[i])) for i, k in zip(present, stacks, strict=True)]
-        for i, k, (shape, dtype) in zip(present, stacks, kinds, strict=True):
-            fits = [leaves[i].shape[:k] + x.shape for x in _shapes(init, shape, tree.compute_dtype(dtype))]
-            got = [np.shape(column[i]) for column in columns]
-            if got != fits:
-                path = errors.path_of(updates, i, none_is_leaf=True)
-                shape_mismatch(name, "gradients", path, leaves[i], "state", got[0])
-        groups = stacking.grouped(kinds)
-        wheres = [[(present[j], leaves[present[j]].shape[: stacks[j]]) for j in members] for members in groups]
-        at = stacking.places(wheres, count >= 0)
-        for turn, where in enumerate(wheres):
+        trees = [leaves, *([tree.in_order(name, "params", params, updates, treedef)] if needs_params else ())]
+        stacks = _stacks(name, updates, leaves, columns, init, stack_axes)
+
+        def on_stack(turn: int, G: jax.Array, *rest: jax.Array) -> tuple[jax.Array, *Memory]:
             if every is None:
-                late = count - np.int32(lag + turn * period // len(groups))
+                late = count - np.int32(lag + turn * period // len(stacks))
                 due = (count == 0) | (late > 0) & (late % np.int32(period) == 0)
             else:
-                since = scalars_["since"]
-                due = since == jnp.floor(turn / len(groups) * every).astype(since.dtype)
-            G = stacking.joined([leaves[i] for i, _ in where], where)
-            memory = tuple(stacking.joined([column[i] for i, _ in where], where) for column in columns)
-            step, memory = once(G, memory, scalars_, due)
-            for column, stack in zip([leaves, *columns], [step, *memory], strict=True):
-                for (i, _), part in zip(where, stacking.parted(stack, where, at), strict=True):
-                    column[i] = part
-        return treedef.unflatten(leaves), state_type(h.t, *new, *(treedef.unflatten(column) for column in columns))
+                due = values["since"] == jnp.floor(turn / len(stacks) * every).astype(values["since"].dtype)
+            W, memory = (rest[0], rest[1:]) if needs_params else (None, rest)
+            return once(G, W, memory, values, due)  # type: ignore[no-any-return]
+
+        made = stacking.in_turns(on_stack, stacks, trees, columns, live=count >= 0)
+        steps, *memory = map(treedef.unflatten, stacking.replaced([leaves, *columns], made))
+        return steps, state_type(h.t, *new, *memory)
 
     return transform(
-        name,
-        initial,
-        update,
-        state_type=state_type,
-        hypers=hypers or {},
-        debiased=debiased,
-        skipped=skipped,
-        real=real,
-    )
+        name, initial, update, needs_params=needs_params, state_type=state_type, hypers=hypers or {},
+        debiased=debiased, skipped=skipped, real=real,
+    )  # fmt: skip
 
 
 def _initial(init: Callable[..., Memory], leaf: Any, stacks: int) -> Memory:
@@ -129,6 +112,26 @@ def _initial(init: Callable[..., Memory], leaf: Any, stacks: int) -> Memory:
     return tuple(
         tree.full_like(leaf, 0, x.dtype) + x if x.shape == shape else x for x in full
     )  # sharded as the leaf is
+
+
+def _stacks(
+    name: str, updates: Updates, leaves: list[Any], columns: list[list[Any]], init: Callable[..., Memory],
+    stack_axes: PyTree,
+) -> list[stacking.Stack]:  # fmt: skip
+    """Of leaves of one shape and dtype. Raises TreeError where the memory was made for another leaf."""
+    counts = iter(stacking.count_stack_axes(name, updates, stack_axes))
+    axes: list[stacking.MatrixAxes | None] = [None] * len(leaves)
+    for i, g in enumerate(leaves):
+        stack = 0 if g is None else next(counts)
+        if g is None or not np.size(g):
+            continue
+        shape, axes[i] = np.shape(g), stacking.trailing(np.ndim(g))
+        fits = [shape[:stack] + x.shape for x in _shapes(init, shape[stack:], tree.compute_dtype(tree.dtype_of(g)))]
+        got = [np.shape(column[i]) for column in columns]
+        if got != fits:
+            path = errors.path_of(updates, i, none_is_leaf=True)
+            shape_mismatch(name, "gradients", path, g, "state", got[0])
+    return stacking.stacks_of(leaves, axes, [None if g is None else tree.dtype_of(g) for g in leaves])
 
 
 def _shapes(init: Callable[..., Memory], shape: tuple[int, int], dtype: DType) -> Memory:
@@ -142,18 +145,18 @@ def _compiled(rule: KeyedFunction, refresh: KeyedFunction | None) -> Callable[..
 
     @jax.jit
     def on_stack(
-        G: jax.Array, memory: Memory, scalars: Mapping[str, jax.Array], due: jax.Array
-    ) -> tuple[jax.Array, Memory]:
+        G: jax.Array, W: jax.Array | None, memory: Memory, scalars: Mapping[str, jax.Array], due: jax.Array
+    ) -> tuple[jax.Array, *Memory]:
         wide = tree.compute_dtype(G.dtype, *(x.dtype for x in memory))
 
         def widen(x: jax.Array) -> jax.Array:
             return x.astype(wide) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
-        h, g = Scalars(**{key: widen(value) for key, value in scalars.items()}), widen(G)
-        made = [widen(x) for x in memory]
+        h = Scalars(**{key: widen(value) for key, value in scalars.items()})
+        g, w, made = widen(G), None if W is None else widen(W), [widen(x) for x in memory]
         if refresh is not None:
-            made = jax.lax.cond(due, lambda *m: list(refresh.function(g, *m, h)), lambda *m: list(m), *made)
-        step, *new = rule.function(g, *made, h)
-        return step.astype(G.dtype), tuple(x.astype(old.dtype) for x, old in zip(new, memory, strict=True))
+            made = jax.lax.cond(due, lambda *m: list(refresh.function(g, w, *m, h)), lambda *m: list(m), *made)
+        step, *new = rule.function(g, w, *made, h)
+        return step.astype(G.dtype), *(x.astype(old.dtype) for x, old in zip(new, memory, strict=True))
 
     return on_stack

@@ -1,7 +1,14 @@
-"""Leaves taken as matrices, those of one shape stacked: a rule runs once for each distinct shape."""
+"""Leaves read as matrices, those of one shape joined in one stack: a rule runs once for each distinct shape.
+
+    stacks_of(leaves, axes, keys)   which leaves make a stack together
+    in_turns(function, stacks, …)   function of every stack, and the leaves of what it returns
+
+`matrixwise`, the directions of Muon's kin (by `on_stacks`) and GaLore are written on these two.
+"""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -15,8 +22,8 @@ from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import no_matrix, structure_mismatch
 from jaxopt_ko.types import PyTree
 
-Where = Sequence[tuple[int, tuple[int, ...]]]  # of a stack: (index, shape of the leaf's own stack) of each leaf
 Places = Mapping[int, jax.Array]  # n -> uint32[], which is n
+Parts = dict[int, jax.Array]  # index of a leaf -> what a stack has for it
 
 
 class MatrixAxes(NamedTuple):
@@ -31,6 +38,10 @@ class MatrixAxes(NamedTuple):
         rows, columns = (math.prod(shape[axis] for axis in axes) for axes in (self.rows, self.columns))
         columns //= self.parts
         return math.prod(shape) // max(rows * columns, 1), rows, columns
+
+    def stack(self, ndim: int) -> tuple[int, ...]:
+        """The axes of a leaf that make neither rows nor columns."""
+        return tuple(axis for axis in range(ndim) if axis not in (*self.rows, *self.columns))
 
 
 def trailing(ndim: int) -> MatrixAxes:
@@ -73,27 +84,127 @@ def matrix_labels(
     return labels
 
 
-def grouped(keys: Sequence[Hashable]) -> list[list[int]]:
-    """The places of equal keys, together."""
-    groups: dict[Hashable, list[int]] = {}
-    for i, key in enumerate(keys):
-        groups.setdefault(key, []).append(i)
-    return list(groups.values())
+class Stack(NamedTuple):
+    """Leaves whose matrices have one shape: [N, m, n] when joined. All is known when a step is traced."""
+
+    members: tuple[int, ...]  # the places of the leaves in their tree
+    axes: tuple[MatrixAxes, ...]  # how each is read
+    shapes: tuple[tuple[int, ...], ...]  # of the leaves
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many matrices each leaf has."""
+        return [own.shape(shape)[0] for own, shape in zip(self.axes, self.shapes, strict=True)]
+
+    @property
+    def begins(self) -> list[int]:
+        """The first matrix of each leaf in the stack."""
+        return list(itertools.accumulate(self.sizes[:-1], initial=0))
+
+    def of(self, leaves: Sequence[jax.Array]) -> jax.Array:
+        """The members' matrices, [N, m, n]."""
+        return _joined([matrices_of(leaf, own) for leaf, own in zip(leaves, self.axes, strict=True)])
+
+    def of_memory(self, memory: Sequence[jax.Array]) -> jax.Array:
+        """What the members remember, [*stack, …] each: [N, …]."""
+        each = zip(memory, self.sizes, self._leads, strict=True)
+        return _joined([x.reshape(size, *x.shape[len(lead) :]) for x, size, lead in each])
+
+    def leaves(self, stack: jax.Array, at: Places) -> Parts:
+        """The way back from `of`; at: of `places`, for none of which the compiler knows them."""
+        each = zip(self.members, self._cut(stack, at), self.shapes, self.axes, strict=True)
+        return {i: leaf_of(part, shape, own) for i, part, shape, own in each}
+
+    def memory(self, stack: jax.Array, at: Places) -> Parts:
+        """The way back from `of_memory`."""
+        each = zip(self.members, self._cut(stack, at), self._leads, strict=True)
+        return {i: part.reshape(*lead, *part.shape[1:]) for i, part, lead in each}
+
+    @property
+    def _leads(self) -> list[tuple[int, ...]]:
+        """The shape of each leaf's own stack."""
+        each = zip(self.axes, self.shapes, strict=True)
+        return [tuple(shape[axis] for axis in own.stack(len(shape))) for own, shape in each]
+
+    def _cut(self, stack: jax.Array, at: Places) -> list[jax.Array]:
+        if len(self.members) == 1:
+            return [stack]
+        zeros = [jnp.uint32(0)] * (stack.ndim - 1)
+        return [
+            jax.lax.dynamic_slice(stack, (at[begin], *zeros), (size, *stack.shape[1:]))
+            if begin in at
+            else jax.lax.slice_in_dim(stack, begin, begin + size)
+            for begin, size in zip(self.begins, self.sizes, strict=True)
+        ]
 
 
-def joined(leaves: Sequence[jax.Array], where: Where) -> jax.Array:
-    """Leaves [*stack, …] -> [N, …]."""
-    flat = [x.reshape(math.prod(lead), *x.shape[len(lead) :]) for x, (_, lead) in zip(leaves, where, strict=True)]
-    return flat[0] if len(flat) == 1 else jnp.concatenate(flat)
+def stacks_of(leaves: Sequence[Any], axes: Sequence[MatrixAxes | None], keys: Sequence[Hashable]) -> list[Stack]:
+    """One for each distinct key and shape of matrices, in the order of the leaves.
+
+    Without axes, or without elements, a leaf is in none of them.
+    """
+    groups: dict[Hashable, list[tuple[int, MatrixAxes, tuple[int, ...]]]] = {}
+    for i, (leaf, own, key) in enumerate(zip(leaves, axes, keys, strict=True)):
+        if own is not None and np.size(leaf):
+            shape = np.shape(leaf)
+            groups.setdefault((own.shape(shape)[1:], key), []).append((i, own, shape))
+    return [Stack(*zip(*members, strict=True)) for members in groups.values()]
 
 
-def places(stacks: Sequence[Where], live: jax.Array) -> Places:
+def in_turns(
+    function: Callable[..., tuple[jax.Array | None, *tuple[jax.Array, ...]]],
+    stacks: Sequence[Stack],
+    trees: Sequence[Sequence[jax.Array]],
+    memory: Sequence[Sequence[jax.Array]] = (),
+    *,
+    live: jax.Array,
+    branch: bool = False,
+    whole: bool = False,
+) -> list[Parts]:
+    """What function(turn, *G, *M) -> (step, *M) makes of each stack, parted again: a dict for each of its results.
+
+    G [N, m, n] are of the `trees`, M [N, …] of the `memory`, whose leaves are [*stack, …]. The step is read back as the
+    leaves are; None, if there is none. turn: 0, 1, … of the stack.
+    live: bool[], true as long as there is anything to do: see `places`.
+    branch: zeros where not `live`. As a branch each stack is worked off before the next: left to itself XLA on CPU goes
+        at all stacks at a time, with the memory of all.
+    whole: the stacks are spread over devices, so that leaves must be cut out at places known to the compiler.
+    """
+    at = {} if whole else places(stacks, live)
+    results: list[Parts] = []
+    for turn, stack in enumerate(stacks):
+        given = [[[column[i] for i in stack.members] for column in columns] for columns in (trees, memory)]
+        made = functools.partial(_made, function, turn, stack)
+        if branch:
+            step, *rest = jax.lax.cond(live, made, functools.partial(_zeros, jax.eval_shape(made, *given)), *given)
+        else:
+            step, *rest = made(*given)
+        parts = [{} if step is None else stack.leaves(step, at), *(stack.memory(x, at) for x in rest)]
+        results = [old | new for old, new in zip(results or [{}] * len(parts), parts, strict=True)]
+    return results
+
+
+def _made(function: Callable[..., Any], turn: int, stack: Stack, trees: Any, memory: Any) -> tuple[Any, ...]:
+    return tuple(function(turn, *map(stack.of, trees), *map(stack.of_memory, memory)))
+
+
+def _zeros(like: Any, *_: Any) -> Any:
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
+
+
+def replaced(columns: Sequence[Sequence[Any]], results: Sequence[Parts]) -> list[list[Any]]:
+    """Lists of leaves with what `in_turns` made in the places of some; as they are where there was no stack."""
+    made = results or [{}] * len(columns)
+    return [[parts.get(i, x) for i, x in enumerate(column)] for column, parts in zip(columns, made, strict=True)]
+
+
+def places(stacks: Sequence[Stack], live: jax.Array) -> Places:
     """Where leaves begin in their stacks, as numbers that the compiler does not know.
 
     XLA on CPU compiles like kernels once: 32 slices of a stack at 32 known places cost ten times as much.
     live: bool[], true, but not provably so.
     """
-    begins = {begin for where in stacks if len(where) > 1 for begin, _ in _spans(where)}
+    begins = {begin for stack in stacks if len(stack.members) > 1 for begin in stack.begins}
     if not begins or jax.default_backend() != "cpu":
         return {}
     known = sorted(begins)
@@ -102,27 +213,6 @@ def places(stacks: Sequence[Where], live: jax.Array) -> Places:
         return lambda: tuple(jnp.uint32(by * n) for n in known)
 
     return dict(zip(known, jax.lax.cond(live, numbers(1), numbers(0)), strict=True))
-
-
-def _spans(where: Where) -> list[tuple[int, int]]:
-    """(begin, size) of each leaf in its stack."""
-    sizes = [math.prod(lead) for _, lead in where]
-    return list(zip(itertools.accumulate(sizes[:-1], initial=0), sizes, strict=True))
-
-
-def parted(stack: jax.Array, where: Where, at: Places) -> list[jax.Array]:
-    """The way back from `joined`; at: of `places`, for none of which the compiler knows them."""
-    spans = _spans(where)
-    zeros = [jnp.uint32(0)] * (stack.ndim - 1)
-
-    def part(begin: int, size: int) -> jax.Array:
-        if len(spans) == 1:
-            return stack
-        if begin not in at:
-            return jax.lax.slice_in_dim(stack, begin, begin + size)
-        return jax.lax.dynamic_slice(stack, (at[begin], *zeros), (size, *stack.shape[1:]))
-
-    return [part(*span).reshape(*lead, *stack.shape[1:]) for span, (_, lead) in zip(spans, where, strict=True)]
 
 
 def on_stacks(
@@ -135,42 +225,29 @@ def on_stacks(
     """The leaves of function(stack of each of the trees' leaves, …), [N, m, n] each; one call for each distinct shape.
     A leaf without elements is what the first of the trees has.
 
-    when: bool[], zeros where it is False. As a branch each stack is worked off before the next: left to itself XLA
-    on CPU goes at all stacks at a time, with the memory of all.
-    whole: the stacks are spread over devices, so that leaves must be cut out at places known to the compiler.
+    when: bool[], zeros where it is False. whole: as of `in_turns`.
     """
-    kinds = [
-        (own.shape(parts[0].shape)[1:], *(x.dtype for x in parts)) for own, *parts in zip(axes, *trees, strict=True)
-    ]
-    result = list(trees[0])
-    shapes = [x.shape for x in result]
-    groups = [members for members in grouped(kinds) if result[members[0]].size]
-    wheres = [[(i, axes[i].shape(shapes[i])[:1]) for i in members] for members in groups]
-    at = {} if whole else places(wheres, when)
-    for members, where in zip(groups, wheres, strict=True):
-        own = [axes[i] for i in members]
-        parts = [[leaves[i] for i in members] for leaves in trees]
+    keys = [tuple(x.dtype for x in parts) for parts in zip(*trees, strict=True)]
+    stacks = stacks_of(trees[0], axes, keys)
+    made = in_turns(lambda _, *G: (function(*G),), stacks, trees, live=when, branch=True, whole=whole)
+    return replaced(trees[:1], made)[0]
 
-        def made(*parts: list[jax.Array], own: Sequence[MatrixAxes] = own) -> jax.Array:
-            return function(*(stack_like_shapes(leaves, own) for leaves in parts))
 
-        shape = jax.eval_shape(made, *parts)
-        stack = jax.lax.cond(when, made, lambda *_, shape=shape: jnp.zeros(shape.shape, shape.dtype), *parts)
-        for i, part in zip(members, parted(stack, where, at), strict=True):
-            result[i] = leaf_of(part, shapes[i], axes[i])
-    return result
+# ---- one leaf ---------------------------------------------------------------------------------------------
 
 
 def stack_like_shapes(leaves: Sequence[jax.Array], axes: Sequence[MatrixAxes]) -> jax.Array:
     """Every matrix of leaves whose matrices have one shape: [N, m, n]."""
-    views = [matrices_of(leaf, own) for leaf, own in zip(leaves, axes, strict=True)]
-    return joined(views, [(i, view.shape[:1]) for i, view in enumerate(views)])
+    return _joined([matrices_of(leaf, own) for leaf, own in zip(leaves, axes, strict=True)])
+
+
+def _joined(stacks: Sequence[jax.Array]) -> jax.Array:
+    return stacks[0] if len(stacks) == 1 else jnp.concatenate(stacks)
 
 
 def _order(ndim: int, axes: MatrixAxes) -> tuple[int, ...]:
     """The axes of a leaf, those of the stack first, then rows, then columns."""
-    stack = tuple(axis for axis in range(ndim) if axis not in (*axes.rows, *axes.columns))
-    return (*stack, *axes.rows, *axes.columns)
+    return (*axes.stack(ndim), *axes.rows, *axes.columns)
 
 
 def matrices_of(leaf: jax.Array, axes: MatrixAxes) -> jax.Array:

@@ -98,7 +98,7 @@ def scale_by_apollo(
         draw = (t - 1) // jnp.asarray(update_proj_gap, t.dtype)
         return {"draw": draw.astype(h.b1.dtype), "factor": h.scale * safe_sqrt(h.gathered("b2")) / h.gathered("b1")}
 
-    def rule(G: Array, M: Array, V: Array, norm: Array, h: Scalars) -> Step:
+    def rule(G: Array, W: None, M: Array, V: Array, norm: Array, h: Scalars) -> Step:
         flip = turned(*G.shape[1:])
         G = G.mT if flip else G
         P = projection(seed, h.draw.astype(jnp.int32), (M.shape[1], G.shape[1]), G.dtype)

@@ -96,7 +96,7 @@ def scale_by_dion(
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         return {"t": t.astype(h.mu.dtype)}
 
-    def rule(G: Array, M: Array, Q: Array, h: Scalars) -> Step:
+    def rule(G: Array, W: None, M: Array, Q: Array, h: Scalars) -> Step:
         m, n = G.shape[1:]
         B = M + G
         B = B.mT if turned(m, n) else B

@@ -136,7 +136,7 @@ def _fitted(
         d1, d2, keep = (jnp.where(first, jnp.ones_like(b), b) for b in (h.b1, h.b2, h.b))
         return {"d1": d1, "d2": d2, "keep": keep, "first": first.astype(d1.dtype)}
 
-    def refresh(G: Array, M: Array, L: Array, R: Array, Q_L: Array, Q_R: Array, *rest: Any) -> Memory:
+    def refresh(G: Array, W: None, M: Array, L: Array, R: Array, Q_L: Array, Q_R: Array, *rest: Any) -> Memory:
         *others, h = rest
 
         def start() -> Memory:
@@ -150,7 +150,7 @@ def _fitted(
         return M, L, R, Q_L, Q_R, *others
 
     def rule(
-        G: Array, M: Array, L: Array, R: Array, Q_L: Array, Q_R: Array, D_L: Array, D_R: Array, *rest: Any
+        G: Array, W: None, M: Array, L: Array, R: Array, Q_L: Array, Q_R: Array, D_L: Array, D_R: Array, *rest: Any
     ) -> Step:
         *V, h = rest
         M = h.d1 * M + (1 - h.d1) * G

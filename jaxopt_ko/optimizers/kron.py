@@ -101,12 +101,12 @@ def scale_by_kron(
         since = jnp.where(gone.astype(every.dtype) >= every, jnp.zeros_like(gone), gone)
         return {"c1": h.gathered("b1"), "every": every, "since": since, "key": jax.random.fold_in(start, t)}
 
-    def refresh(G: Array, M: Array, Q_L: Array, Q_R: Array, h: Scalars) -> Memory:
+    def refresh(G: Array, W: None, M: Array, Q_L: Array, Q_R: Array, h: Scalars) -> Memory:
         G = quotient(G, frobenius(G)) if normalize_grads else G
         H = (h.b1 * M + (1 - h.b1) * G) / h.c1 if momentum_into_precond_update else G
         return M, *fitted(Q_L, Q_R, H, probe(h.key, G), h.precond_lr)
 
-    def rule(G: Array, M: Array, Q_L: Array, Q_R: Array, h: Scalars) -> Step:
+    def rule(G: Array, W: None, M: Array, Q_L: Array, Q_R: Array, h: Scalars) -> Step:
         G = quotient(G, frobenius(G)) if normalize_grads else G
         M = h.b1 * M + (1 - h.b1) * G
         U = _times(_times(_times(_times(M / h.c1, Q_L, 1), Q_R, 2), Q_L, 1, True), Q_R, 2, True)

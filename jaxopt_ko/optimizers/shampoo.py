@@ -89,7 +89,7 @@ def scale_by_shampoo(
     def gathered(G: Array, L: Array, R: Array, h: Scalars) -> tuple[Array, Array]:
         return h.keep * L + h.weight * product(G, G.mT), h.keep * R + h.weight * product(G.mT, G)
 
-    def refresh(G: Array, V: Array, L: Array, R: Array, L_root: Array, R_root: Array, h: Scalars) -> Memory:
+    def refresh(G: Array, W: None, V: Array, L: Array, R: Array, L_root: Array, R_root: Array, h: Scalars) -> Memory:
         sides = gathered(_cut(G, block_size), L, R, h)
         return (
             V,
@@ -98,7 +98,7 @@ def scale_by_shampoo(
             *(inverse_root(side / h.c2, exponent if root == "newton" else h.exponent, h.eps, root) for side in sides),
         )
 
-    def rule(G: Array, V: Array, L: Array, R: Array, L_root: Array, R_root: Array, h: Scalars) -> Step:
+    def rule(G: Array, W: None, V: Array, L: Array, R: Array, L_root: Array, R_root: Array, h: Scalars) -> Step:
         blocks = _cut(G, block_size)
         L, R = gathered(blocks, L, R, h)
         U = _whole(product(product(L_root, blocks), R_root), G.shape, block_size)

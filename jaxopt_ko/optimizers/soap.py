@@ -64,13 +64,8 @@ def scale_by_soap(
 
     def init(shape: tuple[int, int], dtype: DType) -> Memory:
         sides = [size if size <= max_precondition_dim else 0 for size in shape]
-        factors = [jnp.zeros((size, size), dtype) for size in sides]
-        return (
-            jnp.zeros(shape, dtype),
-            jnp.zeros(shape, nu_dtype or dtype),
-            *factors,
-            *(jnp.eye(size, dtype=dtype) for size in sides),
-        )
+        factors, bases = [jnp.zeros((k, k), dtype) for k in sides], [jnp.eye(k, dtype=dtype) for k in sides]
+        return jnp.zeros(shape, dtype), jnp.zeros(shape, nu_dtype or dtype), *factors, *bases
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         first = t == 1
@@ -78,25 +73,22 @@ def scale_by_soap(
         scale = safe_sqrt(h.gathered("b2", skipped=1)) / h.gathered("b1", skipped=1)
         return {"d1": d1, "d2": d2, "scale": scale, "first": first.astype(d1.dtype)}
 
-    def refresh(G: Array, M: Array, V: Array, L: Array, R: Array, Q_L: Array, Q_R: Array, h: Scalars) -> Memory:
+    def refresh(
+        G: Array, W: None, M: Array, V: Array, L: Array, R: Array, Q_L: Array, Q_R: Array, h: Scalars
+    ) -> Memory:
         def begin() -> Memory:
             sides = (product(G, G.mT) if L.size else L, product(G.mT, G) if R.size else R)
             return V, *(eigenvectors(side) if side.size else side for side in sides)
 
         def go_on() -> Memory:
-            v, bases = V, [Q_L, Q_R]
-            for axis, side in ((1, L), (2, R)):
-                if side.size:
-                    power = product(side, bases[axis - 1])
-                    order = jnp.argsort(-jnp.sum(bases[axis - 1] * power, axis=1), axis=-1)  # falling eigenvalues
-                    v = jnp.take_along_axis(v, jnp.expand_dims(order, 3 - axis), axis)
-                    bases[axis - 1] = orthonormal(jnp.take_along_axis(power, order[:, None, :], 2))
-            return v, *bases
+            v, new_L = _turned(V, L, Q_L, 1) if L.size else (V, Q_L)
+            v, new_R = _turned(v, R, Q_R, 2) if R.size else (v, Q_R)
+            return v, new_L, new_R
 
         v, Q_L, Q_R = jax.lax.cond(h.first > 0, begin, go_on)
         return M, v, L, R, Q_L, Q_R
 
-    def rule(G: Array, M: Array, V: Array, L: Array, R: Array, Q_L: Array, Q_R: Array, h: Scalars) -> Step:
+    def rule(G: Array, W: None, M: Array, V: Array, L: Array, R: Array, Q_L: Array, Q_R: Array, h: Scalars) -> Step:
         M = h.d1 * M + (1 - h.d1) * G
         V = h.d2 * V + (1 - h.d2) * jnp.square(rotated(G, Q_L.mT, Q_R))
         N = ratio(rotated(M, Q_L.mT, Q_R), safe_sqrt(V) + h.eps)
@@ -105,20 +97,21 @@ def scale_by_soap(
         R = h.b * R + (1 - h.b) * product(G.mT, G) if R.size else R
         return U, M, V, L, R, Q_L, Q_R
 
-    hypers = {
-        "b1": (b1, FRACTION),
-        "b2": (b2, FRACTION),
-        "eps": (eps, NONNEGATIVE),
-        "b": (
-            b2 if shampoo_beta is None else errors.check_hyper(name, "shampoo_beta", shampoo_beta, FRACTION),
-            FRACTION,
-        ),
-    }
+    b = b2 if shampoo_beta is None else errors.check_hyper(name, "shampoo_beta", shampoo_beta, FRACTION)
+    hypers = {"b1": (b1, FRACTION), "b2": (b2, FRACTION), "eps": (eps, NONNEGATIVE), "b": (b, FRACTION)}
     return matrixwise(
         name, ScaleBySoapState, init=init, rule=rule, hypers=hypers, shared=shared, refresh=refresh,
         interval=("precondition_frequency", precondition_frequency), lag=1, stack_axes=stack_axes,
         dtypes={"nu_dtype": nu_dtype}, debiased=("b1", "b2"), skipped=1,
     )  # fmt: skip
+
+
+def _turned(V: Array, factor: Array, Q: Array, axis: int) -> tuple[Array, Array]:
+    """V and the basis of one side after a step of the power method, in the order of falling eigenvalues."""
+    power = product(factor, Q)
+    order = jnp.argsort(-jnp.sum(Q * power, axis=1), axis=-1)
+    V = jnp.take_along_axis(V, jnp.expand_dims(order, 3 - axis), axis)
+    return V, orthonormal(jnp.take_along_axis(power, order[:, None, :], 2))
 
 
 @recipe

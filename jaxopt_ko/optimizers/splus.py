@@ -68,11 +68,11 @@ def scale_by_splus(
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         return {"first": (t == 1).astype(h.b1.dtype)}
 
-    def refresh(G: Array, M: Array, L: Array, R: Array, Q_L: Array, Q_R: Array, h: Scalars) -> Memory:
+    def refresh(G: Array, W: None, M: Array, L: Array, R: Array, Q_L: Array, Q_R: Array, h: Scalars) -> Memory:
         sides = jax.lax.cond(h.first > 0, lambda: _gathered(G, L, R, h), lambda: (L, R))
         return M, L, R, *(eigenvectors(side) if side.size else side for side in sides)
 
-    def rule(G: Array, M: Array, L: Array, R: Array, Q_L: Array, Q_R: Array, h: Scalars) -> Step:
+    def rule(G: Array, W: None, M: Array, L: Array, R: Array, Q_L: Array, Q_R: Array, h: Scalars) -> Step:
         M = h.b1 * M + (1 - h.b1) * G
         U = rotated(jnp.sign(rotated(M, Q_L.mT, Q_R)), Q_L, Q_R.mT)
         return jnp.where(h.first > 0, jnp.sign(M), U), M, *_gathered(G, L, R, h), Q_L, Q_R
