@@ -18,7 +18,7 @@ from jax import Array
 
 from jaxopt_ko.core import tree as trees
 from jaxopt_ko.core.checks import check_same_trees, is_complex_leaf, structure_mismatch
-from jaxopt_ko.core.numerics import is_complex, largest, norm, zero_count
+from jaxopt_ko.core.numerics import is_complex, largest, norm, or_one, zero_count
 from jaxopt_ko.errors import TreeError, describe, path_of, say
 from jaxopt_ko.types import PyTree
 
@@ -151,7 +151,7 @@ def projection_second_order_cone(pair: tuple[Array, PyTree]) -> tuple[Array, PyT
     v, unravel = trees.ravel(x)
     length, s = norm(v), jnp.asarray(t).astype(v.dtype)
     inside, polar = length <= s, length <= -s
-    half = 0.5 * (1 + s / jnp.where(length > 0, length, 1))
+    half = 0.5 * (1 + s / or_one(length))
     v_new = jnp.where(inside, v, jnp.where(polar, 0, half * v))
     s_new = jnp.where(inside, s, jnp.where(polar, 0, half * length))
     return s_new.astype(trees.dtype_of(t)), unravel(v_new)
@@ -223,7 +223,7 @@ def _psd_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Arra
     plus = jnp.maximum(values, 0)
     size = jnp.abs(values[..., :, None]) + jnp.abs(values[..., None, :])
     # for max(a, 0) and max(b, 0) it is (a+ + b+) / (|a| + |b|), without cancellation
-    gamma = (plus[..., :, None] + plus[..., None, :]) / jnp.where(size > 0, size, 1)
+    gamma = (plus[..., :, None] + plus[..., None, :]) / or_one(size)
     Qt = jnp.swapaxes(Q, -1, -2)
     return _psd(S), Q @ (gamma * (Qt @ dS @ Q)) @ Qt
 
@@ -242,7 +242,7 @@ def _transport(X: Array, rows: Array, columns: Array) -> Array:
     """P(w) = max(X + u 1' + 1 v', 0) for the w = (u, v) that minimizes phi(w) = |P(w)|**2 / 2 - rows'u - columns'v."""
     r, wanted, eps = len(rows), jnp.concatenate([rows, columns]), float(np.finfo(X.dtype).eps)
     total = jnp.sum(rows)
-    unit = jnp.where(total > 0, total, 1)
+    unit = or_one(total)
     rounding = 4 * eps * (unit + jnp.where(total > 0, jnp.max(jnp.abs(X), initial=0.0), 0))
 
     def before(w: Array) -> Array:

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxopt_ko.core import tree
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.method import cached_factory
 from jaxopt_ko.core.numerics import first_true, largest, length, next_count, value_at, zero_count
 from jaxopt_ko.core.transform import transform
-from jaxopt_ko.core.tree import pick
 from jaxopt_ko.errors import NONNEGATIVE, OPEN_FRACTION, check_hyper
 from jaxopt_ko.solvers.problem.objective import objective
 from jaxopt_ko.types import Code, Evaluations, GradientTransformation, Hyper, Info, Params, PyTree, Status, Updates
@@ -108,7 +108,7 @@ def armijo_descent(shrink: Hyper = 0.5, *, gtol: Hyper | None = None) -> Gradien
         finite = jnp.isfinite(f_new) & jnp.all(jnp.isfinite(g_new))
         taken = finite & (rho > ACCEPT) & ~over
         a = jnp.where(over, a, jnp.where(taken, GROWTH * a, h.shrink.astype(a.dtype) * a))
-        f, g, aux = pick(taken, (f_new, g_new, aux_new), (f, g, state.aux))
+        f, g, aux = tree.where(taken, (f_new, g_new, aux_new), (f, g, state.aux))
 
         # Is it over?
         small = largest(g) <= bound(tol, state.count, g)

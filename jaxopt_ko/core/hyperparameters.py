@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from jaxopt_ko import errors
 from jaxopt_ko.core.checks import check_count, check_state_keys, wrong_state
-from jaxopt_ko.core.numerics import bias_correction, next_count, or_one, scalar_dtype, unfolded, value_at, zero_count
+from jaxopt_ko.core.numerics import gathered_weight, next_count, or_one, scalar_dtype, unfolded, value_at, zero_count
 from jaxopt_ko.errors import Domain
 from jaxopt_ko.types import EmptyState, Hyper, State
 
@@ -47,7 +47,7 @@ class Scalars:
         if decay in step_hyperparameters.gathered:
             return or_one(step_hyperparameters.gathered[decay]) if skipped else step_hyperparameters.gathered[decay]
         counted = jnp.maximum(step_hyperparameters.t - skipped, 1) if skipped else step_hyperparameters.t
-        return bias_correction(self.__dict__[decay], counted)
+        return gathered_weight(self.__dict__[decay], counted)
 
     def gathered_next(self, decay: str) -> jax.Array:
         """float[]: the same one step later, 1 - b_1 ... b_{t+1}."""
@@ -55,7 +55,7 @@ class Scalars:
         if decay in step_hyperparameters.gathered:
             b = step_hyperparameters.ahead[decay]
             return b * step_hyperparameters.gathered[decay] + (1 - b)
-        return bias_correction(self.__dict__[decay], next_count(step_hyperparameters.t))
+        return gathered_weight(self.__dict__[decay], next_count(step_hyperparameters.t))
 
     def gathered_before(self, decay: str) -> jax.Array:
         """float[]: the same one step earlier, 1 - b_1 ... b_{t-1}; at t = 1, where nothing is gathered, not 0."""
@@ -63,7 +63,7 @@ class Scalars:
         if decay in step_hyperparameters.gathered:
             return or_one(step_hyperparameters.before[decay])
         before: jax.Array = jnp.maximum(step_hyperparameters.t - 1, 1)
-        return bias_correction(self.__dict__[decay], before)
+        return gathered_weight(self.__dict__[decay], before)
 
     def values(self) -> dict[str, Any]:
         """All of them by name."""

@@ -30,8 +30,9 @@ def zero_count() -> jax.Array:
 
 
 def next_count(count: jax.Array) -> jax.Array:
-    """count + 1, staying at the largest int32 instead of wrapping round to negative steps."""
-    return jnp.minimum(count, np.int32(2**31 - 2)) + np.int32(1)
+    """count + 1, staying at the largest integer of its dtype instead of wrapping round to negative steps."""
+    one = np.ones((), getattr(count, "dtype", np.int32))[()]
+    return jnp.minimum(count, np.iinfo(one.dtype).max - one) + one
 
 
 def value_at(hyper: Hyper, count: jax.Array, name: str = "value_at", argument: str = "the value") -> jax.Array:
@@ -56,13 +57,16 @@ def first_value(hyper: Hyper) -> Any:
     return hyper(zero_count()) if callable(hyper) else hyper
 
 
-def bias_correction(decay: jax.Array, t: jax.Array) -> jax.Array:
+def gathered_weight(decay: jax.Array, t: jax.Array) -> jax.Array:
     """1 - decay**t, the weight that an average started at zero has gathered after t steps.
 
     Computed as -expm1(t log decay): for decay near 1 the difference itself would lose half of float32's digits.
     """
     weight: jax.Array = _gathered(decay, t.astype(decay.dtype))
     return weight
+
+
+bias_correction = gathered_weight  # its name in 0.1.0, which `tree` has for optax's function of moments
 
 
 @jax.custom_jvp
@@ -124,7 +128,7 @@ def _safe_sqrt_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tup
     (x,), (dx,) = primals, tangents
     y = safe_sqrt(x)
     positive = y > 0
-    slope = jnp.where(positive, 0.5 / jnp.where(positive, y, jnp.ones_like(y)), jnp.zeros_like(y))
+    slope = jnp.where(positive, 0.5 / or_one(y), jnp.zeros_like(y))
     return y, slope * dx
 
 
@@ -354,12 +358,9 @@ def _safe_cbrt_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tup
 
 
 def safe_increment(count: jax.Array) -> jax.Array:
-    """count + 1, staying at the largest number of its dtype: no integer wraps round to negative ones."""
+    """optax's name for `next_count`, which takes floating-point counts, too: of these it is count + 1."""
     count = jnp.asarray(count)
-    if jnp.issubdtype(count.dtype, jnp.floating):
-        return count + 1
-    most = np.asarray(np.iinfo(count.dtype).max, count.dtype)
-    return jnp.where(count < most, count + np.asarray(1, count.dtype), most)
+    return count + 1 if jnp.issubdtype(count.dtype, jnp.floating) else next_count(count)
 
 
 safe_int32_increment = safe_increment  # optax's older name

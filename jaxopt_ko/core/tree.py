@@ -15,8 +15,16 @@ import numpy as np
 from jaxopt_ko import errors
 from jaxopt_ko.core import numerics
 from jaxopt_ko.core.checks import check_room, structure_mismatch
-from jaxopt_ko.core.numerics import abs_sq, is_complex, joined, joint_length, narrowed, real_dtype, scalar_dtype
-from jaxopt_ko.core.numerics import bias_correction as gathered_weight
+from jaxopt_ko.core.numerics import (
+    abs_sq,
+    gathered_weight,
+    is_complex,
+    joined,
+    joint_length,
+    narrowed,
+    real_dtype,
+    scalar_dtype,
+)
 from jaxopt_ko.core.tree_fields import NamedTupleKey, get, get_all_with_path, map_params, set
 from jaxopt_ko.errors import TreeError, describe, say
 from jaxopt_ko.types import DType, MaskedNode, PyTree
@@ -205,11 +213,6 @@ def alike(tree: PyTree, other: PyTree) -> bool:
     return structure(tree) == structure(other) and all(
         np.shape(a) == np.shape(b) for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True)
     )
-
-
-def pick(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
-    """`where`, for trees; of a gradient of an integer or a key (float0), which has no value, either."""
-    return jax.tree.map(lambda a, b: a if is_float0(a) else jnp.where(condition, a, b), yes, no)
 
 
 def sum_of_squares(tree: PyTree) -> jax.Array:
@@ -523,8 +526,11 @@ def real(tree: PyTree) -> PyTree:
 
 
 def where(condition: Any, tree_x: PyTree, tree_y: PyTree) -> PyTree:
-    """x where the condition holds, y elsewhere; one condition for all leaves."""
-    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), tree_x, tree_y)
+    """x where the condition holds, y elsewhere; one condition for all leaves.
+
+    A gradient of an integer or of a key (float0) has no value: it stays as it is.
+    """
+    return jax.tree.map(lambda x, y: x if is_float0(x) else jnp.where(condition, x, y), tree_x, tree_y)
 
 
 def zeros_like(tree: PyTree, dtype: DType | None = None) -> PyTree:

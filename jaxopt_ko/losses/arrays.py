@@ -14,7 +14,7 @@ from jaxopt_ko.errors import TreeError, describe, say
 Axis = int | tuple[int, ...] | None
 
 
-def floating(name: str, what: str, x: ArrayLike) -> jax.Array:
+def real_array(name: str, what: str, x: ArrayLike) -> jax.Array:
     """An array of real floating-point numbers."""
     check_numbers(name, what, x)
     array = jnp.asarray(x)
@@ -26,7 +26,7 @@ def floating(name: str, what: str, x: ArrayLike) -> jax.Array:
 
 def difference(name: str, predictions: ArrayLike, targets: ArrayLike | None) -> jax.Array:
     """p - t, or p, in float32 at least."""
-    p = floating(name, "predictions", predictions)
+    p = real_array(name, "predictions", predictions)
     if targets is None:
         return p.astype(compute_dtype(p.dtype))
     check_numbers(name, "targets", targets)
@@ -50,10 +50,10 @@ def axes_of(name: str, axis: int | tuple[int, ...], ndim: int) -> tuple[int, ...
     return axes
 
 
-def alike(name: str, **arrays: ArrayLike) -> list[jax.Array]:
+def same_shape(name: str, **arrays: ArrayLike) -> list[jax.Array]:
     """Arrays of one shape, in float32 at least; the first must be floating, the others may be integers or bools."""
     (argument, first), *rest = arrays.items()
-    x = floating(name, argument, first)
+    x = real_array(name, argument, first)
     for other, value in rest:
         check_numbers(name, other, value)
     others = [(other, jnp.asarray(value)) for other, value in rest]
@@ -75,7 +75,7 @@ def taking_part(where: ArrayLike | None) -> jax.Array | None:
     return jnp.asarray(where).astype(bool)
 
 
-def summed(x: jax.Array, axis: Axis, where: ArrayLike | None = None) -> jax.Array:
+def sum_where(x: jax.Array, axis: Axis, where: ArrayLike | None = None) -> jax.Array:
     """The sum over some axes, of what takes part."""
     return jnp.sum(x, axis=axis, where=taking_part(where))
 
@@ -95,7 +95,7 @@ def chosen(name: str, scores: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, 
 
     labels: int[...].
     """
-    z, y = floating(name, "scores", scores), jnp.asarray(labels)
+    z, y = real_array(name, "scores", scores), jnp.asarray(labels)
     z = z.astype(compute_dtype(z.dtype))
     if not jnp.issubdtype(y.dtype, jnp.integer) or y.shape != z.shape[:-1] or not z.ndim:
         say(TreeError, name, "scores must be float[..., classes], labels int[...], the index of a class for each",
@@ -113,7 +113,7 @@ def power(x: jax.Array, exponent: ArrayLike) -> jax.Array:
     return jnp.where(positive, raised, jnp.zeros_like(x))
 
 
-def length(x: jax.Array, axis: Axis, where: ArrayLike | None = None) -> jax.Array:
+def norm_where(x: jax.Array, axis: Axis, where: ArrayLike | None = None) -> jax.Array:
     """The Euclidean norm over some axes, kept as ones, with derivative 0 at 0; no square overflows."""
     there = taking_part(where)
     x = x if there is None else jnp.where(there, x, jnp.zeros_like(x))

@@ -12,7 +12,7 @@ from jaxopt_ko.core.checks import check_numbers
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import compute_dtype
 from jaxopt_ko.errors import FINITE, FRACTION, NONNEGATIVE, TreeError, check_number, deprecated, describe, say
-from jaxopt_ko.losses.arrays import Axis, alike, axes_of, floating, power, summed, taking_part
+from jaxopt_ko.losses.arrays import Axis, axes_of, power, real_array, same_shape, sum_where, taking_part
 
 
 @options
@@ -35,7 +35,7 @@ def softmax_cross_entropy_with_integer_labels(
     Not for soft labels, nor for several per example.
     """
     name = "softmax_cross_entropy_with_integer_labels"
-    z, y = floating(name, "logits", logits), jnp.asarray(labels)
+    z, y = real_array(name, "logits", logits), jnp.asarray(labels)
     if not jnp.issubdtype(y.dtype, jnp.integer):
         say(TreeError, name, "labels must be integers, one class index for each example", describe(y),
             "For one-hot labels pass jnp.argmax(labels, axis)")  # fmt: skip
@@ -84,7 +84,7 @@ def softmax_cross_entropy(
     the others' logits and labels count for nothing. A logit of -inf whose label is 0 costs nothing.
     """
     name = "softmax_cross_entropy"
-    z, y = alike(name, logits=logits, labels=labels)
+    z, y = same_shape(name, logits=logits, labels=labels)
     there = taking_part(where)
     if there is not None:
         there = there if there.ndim == z.ndim or axis is None else jnp.expand_dims(there, axis)
@@ -95,7 +95,7 @@ def softmax_cross_entropy(
     used = (y != 0) | jnp.isfinite(log_p)  # the derivative by a label of 0 is -log p, too
     used = used if there is None else used & there
     log_p = jnp.where(used, log_p, jnp.zeros_like(log_p))
-    return -summed(y * log_p, axis, there)
+    return -sum_where(y * log_p, axis, there)
 
 
 def safe_softmax_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
@@ -114,14 +114,14 @@ def poly_loss_cross_entropy(
     """
     name = "poly_loss_cross_entropy"
     check_number(name, "epsilon", epsilon, FINITE)
-    z, y = alike(name, logits=logits, labels=labels)
+    z, y = same_shape(name, logits=logits, labels=labels)
     p = jax.nn.softmax(z, axis=axis, where=taking_part(where))
-    return softmax_cross_entropy(z, y, axis, where) + epsilon * summed(y * (1 - p), axis, where)
+    return softmax_cross_entropy(z, y, axis, where) + epsilon * sum_where(y * (1 - p), axis, where)
 
 
 def sigmoid_binary_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     """-y log sigmoid(z) - (1 - y) log(1 - sigmoid(z)) for every element: classes that do not exclude each other."""
-    z, y = alike("sigmoid_binary_cross_entropy", logits=logits, labels=labels)
+    z, y = same_shape("sigmoid_binary_cross_entropy", logits=logits, labels=labels)
     return -y * jax.nn.log_sigmoid(z) - (1 - y) * jax.nn.log_sigmoid(-z)
 
 
@@ -135,7 +135,7 @@ def sigmoid_focal_loss(
     """
     name = "sigmoid_focal_loss"
     check_number(name, "gamma", gamma, NONNEGATIVE)
-    z, y = alike(name, logits=logits, labels=labels)
+    z, y = same_shape(name, logits=logits, labels=labels)
     p = jax.nn.sigmoid(z)
     wrong = p * (1 - y) + (1 - p) * y
     modulated = jnp.ones_like(wrong) if isinstance(gamma, int | float) and gamma == 0 else power(wrong, gamma)
@@ -154,7 +154,7 @@ def smooth_labels(labels: ArrayLike, alpha: float, *, axis: Axis = -1, where: Ar
     """
     name = "smooth_labels"
     check_number(name, "alpha", alpha, FRACTION)
-    y = floating(name, "labels", labels)
+    y = real_array(name, "labels", labels)
     y = y.astype(compute_dtype(y.dtype))
     there = taking_part(where)
     there = jnp.ones(y.shape, bool) if there is None else jnp.broadcast_to(there, y.shape)
@@ -167,8 +167,8 @@ def kl_divergence(
     log_predictions: ArrayLike, targets: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None
 ) -> jax.Array:
     """sum t (log t - log p) along `axis`, from log-probabilities and probabilities; 0 log 0 is 0."""
-    log_p, t = alike("kl_divergence", log_predictions=log_predictions, targets=targets)
-    return summed(_relative(log_p, t), axis, where)
+    log_p, t = same_shape("kl_divergence", log_predictions=log_predictions, targets=targets)
+    return sum_where(_relative(log_p, t), axis, where)
 
 
 @options
@@ -177,11 +177,11 @@ def kl_divergence_with_log_targets(
 ) -> jax.Array:
     """sum t (log t - log p) along `axis`, from the logarithms of both; 0 log 0 is 0."""
     both = {"log_predictions": log_predictions, "log_targets": log_targets}
-    log_p, log_t = alike("kl_divergence_with_log_targets", **both)
+    log_p, log_t = same_shape("kl_divergence_with_log_targets", **both)
     t = jnp.exp(log_t)
     positive = t > 0
     apart = jnp.where(positive, log_t, jnp.zeros_like(t)) - jnp.where(positive, log_p, jnp.zeros_like(t))
-    return summed(t * apart, axis, where)
+    return sum_where(t * apart, axis, where)
 
 
 @options
@@ -189,8 +189,8 @@ def generalized_kl_divergence(
     log_predictions: ArrayLike, targets: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None
 ) -> jax.Array:
     """sum t (log t - log p) + p - t: `kl_divergence` for what need not add up to one, convex and never negative."""
-    log_p, t = alike("generalized_kl_divergence", log_predictions=log_predictions, targets=targets)
-    return summed(_relative(log_p, t) + jnp.exp(log_p) - t, axis, where)
+    log_p, t = same_shape("generalized_kl_divergence", log_predictions=log_predictions, targets=targets)
+    return sum_where(_relative(log_p, t) + jnp.exp(log_p) - t, axis, where)
 
 
 @options

@@ -16,19 +16,19 @@ from jax.typing import ArrayLike
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import compute_dtype
 from jaxopt_ko.errors import TreeError, describe, say
-from jaxopt_ko.losses.arrays import alike, chosen, floating
+from jaxopt_ko.losses.arrays import chosen, real_array, same_shape
 from jaxopt_ko.projections import projection_simplex
 
 
 def hinge_loss(predictor_outputs: ArrayLike, targets: ArrayLike) -> jax.Array:
     """max(0, 1 - p t) for targets of -1 and 1: nothing for what is right by a margin of one."""
-    p, t = alike("hinge_loss", predictor_outputs=predictor_outputs, targets=targets)
+    p, t = same_shape("hinge_loss", predictor_outputs=predictor_outputs, targets=targets)
     return jnp.maximum(0, 1 - p * t)
 
 
 def perceptron_loss(predictor_outputs: ArrayLike, targets: ArrayLike) -> jax.Array:
     """max(0, -p t) for targets of -1 and 1: nothing for what is right. Rosenblatt 1958."""
-    p, t = alike("perceptron_loss", predictor_outputs=predictor_outputs, targets=targets)
+    p, t = same_shape("perceptron_loss", predictor_outputs=predictor_outputs, targets=targets)
     return jnp.maximum(0, -p * t)
 
 
@@ -38,7 +38,7 @@ def sparsemax_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     As `sigmoid_binary_cross_entropy`, but nothing at all for what is right by a margin of one. labels: 0 and 1, or
     bools. Section 4.4 of the paper above.
     """
-    z, y = alike("sparsemax_loss", logits=logits, labels=labels)
+    z, y = same_shape("sparsemax_loss", logits=logits, labels=labels)
     z = jnp.where(y != 0, -z, z)
     return jnp.where(z >= 1, z, jnp.square(jnp.maximum(jnp.minimum(z, 1) + 1, 0)) / 4)
 
@@ -87,10 +87,10 @@ def make_fenchel_young_loss(max_fun: Callable[..., Any]) -> Callable[..., jax.Ar
 
     def fenchel_young_loss(scores: ArrayLike, targets: ArrayLike, *args: Any, **kwargs: Any) -> jax.Array:
         name = "fenchel_young_loss"
-        z, y = alike(name, scores=scores, targets=targets)
+        z, y = same_shape(name, scores=scores, targets=targets)
         if not z.ndim:
             say(TreeError, name, "scores must be vectors, float[..., n]", describe(z))
-        given = floating(name, "scores", scores)  # in the dtype that the user's function knows
+        given = real_array(name, "scores", scores)  # in the dtype that the user's function knows
         value = jnp.vectorize(lambda one: max_fun(one, *args, **kwargs), signature="(n)->()")(given)
         wide = compute_dtype(z.dtype, value.dtype)
         loss: jax.Array = value.astype(wide) - jnp.sum(y * z, axis=-1).astype(wide)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxopt_ko.core.signature import options
-from jaxopt_ko.losses.arrays import alike, listed
+from jaxopt_ko.losses.arrays import listed, same_shape
 
 
 @options
@@ -29,9 +29,9 @@ def ranking_softmax_loss(
         not count; None: float[...], 0 for such a list. The mean of no list is 0.
     """
     name = "ranking_softmax_loss"
-    z, y = alike(name, logits=logits, labels=labels)
+    z, y = same_shape(name, logits=logits, labels=labels)
     if weights is not None:
-        y = y * alike(name, logits=logits, weights=weights)[1]
+        y = y * same_shape(name, logits=logits, weights=weights)[1]
     if where is None:
         loss = -jnp.sum(y * jax.nn.log_softmax(z, axis=-1), axis=-1)
         return loss if reduce_fn is None else reduce_fn(loss, where=None)

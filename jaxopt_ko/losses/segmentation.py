@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.errors import NONNEGATIVE, TreeError, check_choice, check_number, describe, say
-from jaxopt_ko.losses.arrays import Axis, alike, floating
+from jaxopt_ko.losses.arrays import Axis, real_array, same_shape
 
 REDUCTIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "mean": lambda loss: jnp.mean(loss, axis=-1),
@@ -54,9 +54,9 @@ def dice_loss(
     check_choice(name, "reduction", reduction, tuple(REDUCTIONS))
     for argument, number in (("smooth", smooth), ("alpha", alpha), ("beta", beta)):
         check_number(name, argument, number, NONNEGATIVE)
-    x, y = floating(name, "predictions", predictions), jnp.asarray(targets)
+    x, y = real_array(name, "predictions", predictions), jnp.asarray(targets)
     x, y = (a[..., None] if a.ndim == b.ndim - 1 else a for a, b in ((x, y), (y, x)))
-    x, t = alike(name, predictions=x, targets=y)
+    x, t = same_shape(name, predictions=x, targets=y)
     if x.ndim < 2:
         say(TreeError, name, "predictions must have a batch and a class axis, float[batch, …, classes]", describe(x),
             "Give one image as a batch of one: predictions[None]")  # fmt: skip
@@ -109,7 +109,7 @@ def multiclass_generalized_dice_loss(
     float[batch, …, classes]. Sudre et al. 2017, arXiv:1707.03237.
     """
     name = "multiclass_generalized_dice_loss"
-    x, t = alike(name, predictions=predictions, targets=targets)
+    x, t = same_shape(name, predictions=predictions, targets=targets)
     if x.ndim < 2:
         say(TreeError, name, "predictions must have a batch and a class axis, float[batch, …, classes]", describe(x))
     w = 1 / (jnp.square(jnp.sum(t, axis=tuple(range(t.ndim - 1)))) + 1e-7)

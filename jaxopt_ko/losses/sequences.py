@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from jaxopt_ko.core.tree import compute_dtype
 from jaxopt_ko.errors import TreeError, describe, say
-from jaxopt_ko.losses.arrays import floating
+from jaxopt_ko.losses.arrays import real_array
 
 
 def ctc_loss(
@@ -52,7 +52,7 @@ def ctc_loss_with_forward_probs(
     logarithm of nothing. Where the labels do not fit into the time, the loss is about -log_epsilon.
     """
     name = "ctc_loss"
-    z, y = floating(name, "logits", logits), jnp.asarray(labels)
+    z, y = real_array(name, "logits", logits), jnp.asarray(labels)
     z = z.astype(compute_dtype(z.dtype))
     gaps, ends = jnp.asarray(logit_paddings), jnp.asarray(label_paddings)
     if z.ndim != 3 or y.ndim != 2 or gaps.shape != z.shape[:2] or ends.shape != y.shape or y.shape[0] != z.shape[0]:

@@ -10,7 +10,7 @@ from jaxopt_ko.core.numerics import ratio
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import compute_dtype
 from jaxopt_ko.errors import FINITE, NONNEGATIVE, POSITIVE, TreeError, check_number, describe, say
-from jaxopt_ko.losses.arrays import Axis, alike, floating, length, power, summed
+from jaxopt_ko.losses.arrays import Axis, norm_where, power, real_array, same_shape, sum_where
 
 
 @options
@@ -25,9 +25,9 @@ def cosine_similarity(
     """<p, t> / (max(|p|, epsilon) max(|t|, epsilon)) along `axis`: the cosine of the angle; 0 for a vector of zeros."""
     name = "cosine_similarity"
     check_number(name, "epsilon", epsilon, NONNEGATIVE)
-    p, t = alike(name, predictions=predictions, targets=targets)
-    p, t = (ratio(x, jnp.maximum(length(x, axis, where), epsilon)) for x in (p, t))
-    return summed(p * t, axis, where)
+    p, t = same_shape(name, predictions=predictions, targets=targets)
+    p, t = (ratio(x, jnp.maximum(norm_where(x, axis, where), epsilon)) for x in (p, t))
+    return sum_where(p * t, axis, where)
 
 
 @options
@@ -63,7 +63,7 @@ def triplet_margin_loss(
         ("norm_degree", norm_degree, POSITIVE), ("margin", margin, FINITE), ("eps", eps, NONNEGATIVE)
     ):  # fmt: skip
         check_number(name, argument, number, domain)
-    a, p, n = alike(name, anchors=anchors, positives=positives, negatives=negatives)
+    a, p, n = same_shape(name, anchors=anchors, positives=positives, negatives=negatives)
 
     def distance(x: jax.Array) -> jax.Array:
         powers = jnp.square(x) if norm_degree == 2 else power(jnp.abs(x), norm_degree)
@@ -83,11 +83,11 @@ def ntxent(embeddings: ArrayLike, labels: ArrayLike, temperature: float = 0.07) 
     """
     name = "ntxent"
     check_number(name, "temperature", temperature, POSITIVE)
-    x, label = floating(name, "embeddings", embeddings), jnp.asarray(labels)
+    x, label = real_array(name, "embeddings", embeddings), jnp.asarray(labels)
     if x.ndim != 2 or label.shape != x.shape[:1]:
         say(TreeError, name, "embeddings must be [batch, n] and labels [batch]", f"{describe(x)} and {describe(label)}")
     x = x.astype(compute_dtype(x.dtype))
-    unit = ratio(x, length(x, -1))
+    unit = ratio(x, norm_where(x, -1))
     s = unit @ unit.T / temperature
     same = label[:, None] == label[None, :]
     pairs = same & ~jnp.eye(len(label), dtype=bool)

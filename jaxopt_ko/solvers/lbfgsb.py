@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxopt_ko.core import tree
 from jaxopt_ko.core.method import cached_factory
 from jaxopt_ko.core.numerics import first_true, next_count, or_one, safe_sqrt, value_at, zero_count
 from jaxopt_ko.core.transform import transform
-from jaxopt_ko.core.tree import pick
 from jaxopt_ko.errors import NONNEGATIVE, check_hyper, check_size
 from jaxopt_ko.solvers.engine.convergence import (
     IDLE,
@@ -164,7 +164,7 @@ def lbfgsb(
         bottomless = running & jnp.isneginf(f_trial)
         f_trial = jnp.where(jnp.all(jnp.isfinite(g_trial)) & ~bottomless, f_trial, jnp.inf)
         line, last = search.tell(line, a, f_trial, g_trial @ p), Evaluation(g_trial, aux)
-        safe = pick(line.safe.stepsize == a, last, safe)
+        safe = tree.where(line.safe.stepsize == a, last, safe)
 
         # Is a step taken?
         trial = x_trial - x
@@ -176,12 +176,12 @@ def lbfgsb(
             close &= short(run, x, trial, 0.5)
         over = running & (line.over | (lost & enough) | bottomless | close)
         from_last = takes_last(line)
-        a = pick(from_last, line.last, line.safe).stepsize
+        a = tree.where(from_last, line.last, line.safe).stepsize
         step, x_new = move(problem, params, x + a * p, lower, upper)
         taken = over & (a > 0) & jnp.any(x_new != x)
-        step, x_new = pick(taken, step, into), jnp.where(taken, x_new, x)
+        step, x_new = tree.where(taken, step, into), jnp.where(taken, x_new, x)
         f = jnp.where(taken, jnp.where(from_last, line.last.value, line.safe.value), info.value)
-        new = pick(taken, pick(from_last, last, safe), here)
+        new = tree.where(taken, tree.where(from_last, last, safe), here)
 
         # Is it over?
         optimality, unheard = projected_gradient(x_new, new.grad, lower, upper), ftol_ * jnp.abs(f)
@@ -228,7 +228,7 @@ def lbfgsb(
         info = Info(f, optimality, length(x_trial - x), taken, evaluations, Status(code))
         step = jax.tree.map(lambda s: jnp.where(running, s, jnp.zeros_like(s)), step)
         return step, LBFGSBState(
-            next_count(count), new, p, pick(over, fresh, line), pick(over, new, safe), after, skipped,
+            next_count(count), new, p, tree.where(over, fresh, line), tree.where(over, new, safe), after, skipped,
             restarts + emptied.astype(jnp.int32), run_, info,
         )  # fmt: skip
 

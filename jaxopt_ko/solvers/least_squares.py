@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxopt_ko.core import tree
 from jaxopt_ko.core.method import cached_factory
-from jaxopt_ko.core.numerics import next_count, safe_sqrt, value_at, zero_count
+from jaxopt_ko.core.numerics import next_count, or_one, safe_sqrt, value_at, zero_count
 from jaxopt_ko.core.transform import transform
-from jaxopt_ko.core.tree import pick
 from jaxopt_ko.errors import POSITIVE, check_choice, check_hyper
 from jaxopt_ko.solvers.engine.damped import DECOMPOSITIONS, Decompose, Model, in_ball, in_box, newton, triangle
 from jaxopt_ko.solvers.engine.matrix_free import matrix_free
@@ -27,7 +27,6 @@ from jaxopt_ko.solvers.problem.residuals import (
     at_most,
     column_norms,
     cosine,
-    positive,
     residuals,
     scale,
     tolerance,
@@ -166,8 +165,8 @@ def _dogleg(model: Model, decompose: Decompose, free: Array, radius: Array) -> t
     leg, along = jnp.sum((D * (n - c)) ** 2), jnp.sum(D * c * D * (n - c))
     short = radius**2 - to_c**2
     root = safe_sqrt(jnp.maximum(along**2 + leg * short, 0))
-    t = jnp.where(along > 0, short / positive(along + root), (root - along) / positive(leg))
-    outer = jnp.where(to_c < radius, c + t * (n - c), radius / positive(to_c) * c)
+    t = jnp.where(along > 0, short / or_one(along + root), (root - along) / or_one(leg))
+    outer = jnp.where(to_c < radius, c + t * (n - c), radius / or_one(to_c) * c)
     return jnp.where(to_n <= radius, n, outer), nil, to_n
 
 
@@ -191,7 +190,7 @@ def _method(
         r_, J_ = problem.correct(r, jnp.where(finite, J, 0))
         R, q = triangle(J_, r_)
         norms = column_norms(J_)
-        D = jax.lax.stop_gradient(positive(norms))
+        D = jax.lax.stop_gradient(or_one(norms))
         free, nil = ~active(x, q @ R, problem.box), jnp.zeros_like(x)
         p = newton(jax.lax.stop_gradient(Model(r_, J_, R, q, D)), decompose, free, nil, jnp.zeros((), x.dtype))
         if problem.box is not None:
@@ -219,7 +218,7 @@ def _method(
         r, aux, matrix = problem.linearize(x)
         f = problem.cost(r)
         at = look(problem, x, r, matrix())
-        norms, sizes = positive(at.norms), jnp.abs(x)
+        norms, sizes = or_one(at.norms), jnp.abs(x)
         radius = jnp.full((), jnp.inf, x.dtype)
         if way.bounded:
             r_, J_ = problem.correct(r, at.jacobian)
@@ -263,7 +262,7 @@ def _method(
         predicted = -slope - 0.5 * jnp.sum(Jp**2)
         finite = jnp.isfinite(f_new)
         actual = f - jnp.where(finite, f_new, jnp.inf)
-        rho = jnp.where(predicted > 0, actual / positive(predicted), 0)
+        rho = jnp.where(predicted > 0, actual / or_one(predicted), 0)
 
         # Is it taken?
         here = column_norms(J_)
@@ -277,7 +276,7 @@ def _method(
 
         # The next radius
         bend = -actual - slope
-        cut = jnp.where(bend > 0, jnp.clip(-slope / (2 * positive(bend)), 0.1, 0.5), 0.1)
+        cut = jnp.where(bend > 0, jnp.clip(-slope / (2 * or_one(bend)), 0.1, 0.5), 0.1)
         cut = jnp.where(finite & ~blind, cut, 0.1)
         length = jnp.where(jnp.isfinite(length), length, radius)
         if way.bounded:
@@ -301,8 +300,8 @@ def _method(
 
         # Is it over?
         x = jnp.where(taken, x_new, x)
-        J, R, q, here, error, _ = pick(taken, at, old)
-        r, aux, f = pick(taken, (r_new, aux_new, f_new), (r, aux, f))
+        J, R, q, here, error, _ = tree.where(taken, at, old)
+        r, aux, f = tree.where(taken, (r_new, aux_new, f_new), (r, aux, f))
         norms, sizes = jnp.maximum(norms, here), jnp.maximum(sizes, jnp.abs(x))
         optimality = cosine(q @ R, here, f, x, problem.box)
         stuck = (lost & ~taken) | (radius <= eps * jnp.linalg.norm(scale(norms, sizes) * x))
@@ -334,6 +333,6 @@ def _first_radius(r: Array, J: Array, D: Array, x: Array) -> Array:
     """|D x|, with the step to the least |r + J p| along -D**-2 J'r in the place of each x_j that is 0."""
     g = (r @ J) / D
     bend = jnp.sum((J @ (g / D)) ** 2)
-    cauchy = jnp.where(bend > 0, jnp.sum(g * g) / positive(bend), 0) * g
+    cauchy = jnp.where(bend > 0, jnp.sum(g * g) / or_one(bend), 0) * g
     length = safe_sqrt(jnp.sum(jnp.where(x == 0, cauchy, D * x) ** 2))
-    return positive(length)
+    return or_one(length)

@@ -19,9 +19,8 @@ from jaxopt_ko.compose.chain import apply_updates
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import check_same_trees
 from jaxopt_ko.core.method import cached_factory, with_record
-from jaxopt_ko.core.numerics import first_true, largest, next_count, norm, value_at, zero_count
+from jaxopt_ko.core.numerics import first_true, largest, next_count, norm, or_one, value_at, zero_count
 from jaxopt_ko.core.transform import transform
-from jaxopt_ko.core.tree import pick
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE, TreeError, check_hyper, describe, path_of, say
 from jaxopt_ko.solvers.engine.convergence import Course, bound, carried_off, course, endless, onward
 from jaxopt_ko.solvers.problem.objective import Objective, objective
@@ -129,8 +128,8 @@ def _shrink_singular_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Ar
     apart = jnp.abs(gap) > 1e2 * float(np.finfo(X.dtype).eps) * jnp.max(S, axis=-1, initial=0.0)[..., None, None]
     slope = jnp.where(apart, (f[..., :, None] - f[..., None, :]) / jnp.where(apart, gap, 1), both)
     total = S[..., :, None] + S[..., None, :]
-    mean = jnp.where(total > 0, (f[..., :, None] + f[..., None, :]) / jnp.where(total > 0, total, 1), 0)
-    share = jnp.where(S > 0, f / jnp.where(S > 0, S, 1), 0)
+    mean = jnp.where(total > 0, (f[..., :, None] + f[..., None, :]) / or_one(total), 0)
+    share = jnp.where(S > 0, f / or_one(S), 0)
     diagonal = jnp.broadcast_to(jnp.eye(S.shape[-1], dtype=X.dtype), C.shape)
     own = slope * even + mean * odd - diagonal * (on * d_least[..., None])[..., None, :]
     left = (dX @ V - U @ C) * share[..., None, :]  # what leaves the columns of U, and then of V
@@ -319,7 +318,7 @@ def _gradient(
         value = jnp.where(taken, f, info.value)
         measure = jnp.where(first, largest(g_new), largest(d) / s)
         optimality = jnp.where(taken | first, measure, info.optimality)
-        after = pick(first, course(value, trial, measure), onward(run, optimality, taken, jnp.zeros((), bool)))
+        after = tree.where(first, course(value, trial, measure), onward(run, optimality, taken, jnp.zeros((), bool)))
         small = taken & ~first & (optimality <= bound(after, gtol_, given))
         still = rejected & (jnp.sqrt(dd) <= eps * norm(x))
         unmoved = taken & ~first & jnp.all(jnp.abs(d) <= eps * jnp.abs(y))

@@ -18,11 +18,12 @@ import numpy as np
 
 from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import apply_updates
+from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import check_arrays, check_carry, check_start
 from jaxopt_ko.core.method import filter_kwargs
 from jaxopt_ko.core.numerics import scalar_dtype, zero_count
 from jaxopt_ko.core.signature import options
-from jaxopt_ko.core.tree import ascent, compute_dtype, pick
+from jaxopt_ko.core.tree import ascent, compute_dtype
 from jaxopt_ko.errors import (
     NONNEGATIVE,
     HyperparameterError,
@@ -168,7 +169,7 @@ def early_stopping(
         value = jnp.asarray(value).astype(state.best.dtype)
         better = sign * (state.best - value) > jnp.asarray(min_delta).astype(value.dtype)
         wait = jnp.where(better, jnp.zeros_like(state.wait), state.wait + np.int32(1))
-        best_params = pick(better, params, state.best_params) if keeps else state.best_params
+        best_params = tree.where(better, params, state.best_params) if keeps else state.best_params
         stop = state.should_stop | (wait >= jnp.asarray(patience).astype(wait.dtype))
         return EarlyStoppingState(jnp.where(better, value, state.best), best_params, wait, stop)
 

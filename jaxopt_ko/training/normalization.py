@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxopt_ko.core import tree
 from jaxopt_ko.core.numerics import next_count, or_one, safe_rsqrt, scalar_dtype, value_at, zero_count
 from jaxopt_ko.core.signature import options
-from jaxopt_ko.core.tree import compute_dtype, pick
+from jaxopt_ko.core.tree import compute_dtype
 from jaxopt_ko.errors import (
     NONNEGATIVE,
     UNIT,
@@ -31,7 +32,7 @@ from jaxopt_ko.errors import (
     describe,
     say,
 )
-from jaxopt_ko.losses.arrays import floating
+from jaxopt_ko.losses.arrays import real_array
 from jaxopt_ko.types import DType, Hyper
 
 
@@ -173,7 +174,7 @@ def batch_norm(
             var = jnp.where(var > 0, var, jnp.zeros_like(var))
             apart, state = apart - rest, _gathered(state, momentum, rough + rest, var * unbiased)
             if w is not None:
-                apart, var, state = pick((weight > 1).reshape(()), (apart, var, state), as_before)
+                apart, var, state = tree.where((weight > 1).reshape(()), (apart, var, state), as_before)
         under = var + floor
         y = jnp.where(under > 0, apart, jnp.zeros_like(apart)) * safe_rsqrt(under)
         if params.scale is not None and params.offset is not None:
@@ -190,7 +191,7 @@ def _gathered(state: BatchNormState, momentum: Hyper | None, mean: jax.Array, va
     a = a.astype(dtype)
     mean, var = (value.astype(dtype).reshape(state.mean.shape) for value in (mean, var))
     new = BatchNormState(t, (1 - a) * state.mean + a * mean, (1 - a) * state.var + a * var)
-    return pick(jnp.all(jnp.isfinite(mean) & jnp.isfinite(var)), new, state)  # type: ignore[no-any-return]
+    return tree.where(jnp.all(jnp.isfinite(mean) & jnp.isfinite(var)), new, state)  # type: ignore[no-any-return]
 
 
 def _lanes(axis_name: str | tuple[str, ...] | None) -> int:
@@ -211,7 +212,7 @@ def _checked(
     if not isinstance(train, bool | np.bool_):
         say(HyperparameterTypeError, name, "train must be True or False", describe(train),
             "It decides what is computed: name it in jax.jit's static_argnames, or use jax.lax.cond")  # fmt: skip
-    array = floating(name, "x", x)
+    array = real_array(name, "x", x)
     ndim = array.ndim
     kept = sorted({axis + ndim if axis < 0 else axis for axis in axes})
     if len(kept) != len(axes) or not all(0 <= axis < ndim for axis in kept):

@@ -198,7 +198,7 @@ def _gathering(
         k = jnp.asarray(k).astype(jnp.int32)
         seen = tree.left_out_as(updates, state.acc_grads)
         gathered, (n, acc) = gather.update(seen, _Gathered(state.mini_step, state.acc_grads))
-        acc = tree.pick(skip, state.acc_grads, acc)
+        acc = tree.where(skip, state.acc_grads, acc)
         ready = ~skip & (n >= k)
         # One buffer for both: the step where there is one, else the sum that goes on.
         wide = jax.tree.map(lambda a: a.astype(tree.compute_dtype(a.dtype)), tree.where_given(seen, acc))
@@ -207,9 +207,9 @@ def _gathering(
         both, inner = run_if(ready, opt, gathered, state.inner_opt_state, params, extra, wide)
         none = jax.tree.map(jnp.zeros_like, both)
         if tree.structure(seen) != tree.structure(acc):  # where a gradient is None, too, a window ends
-            acc = tree.pick(ready, jax.tree.map(jnp.zeros_like, acc), acc)
-        left = tree.filled(tree.left_out_as(tree.pick(ready, none, both), acc), acc)
-        return as_steps(tree.pick(ready, both, none), updates, params), MultiStepsState(
+            acc = tree.where(ready, jax.tree.map(jnp.zeros_like, acc), acc)
+        left = tree.filled(tree.left_out_as(tree.where(ready, none, both), acc), acc)
+        return as_steps(tree.where(ready, both, none), updates, params), MultiStepsState(
             jnp.where(ready, zero_count(), jnp.where(skip, state.mini_step, n)),
             jnp.where(ready, next_count(state.gradient_step), state.gradient_step),
             inner,

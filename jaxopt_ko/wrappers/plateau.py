@@ -91,7 +91,7 @@ def reduce_on_plateau(
             zero_count(),
             jnp.zeros_like(mean),
         )
-        new = tree.pick(full, after, ReduceLROnPlateauState(scale, best, waited, rest, n, mean))
+        new = tree.where(full, after, ReduceLROnPlateauState(scale, best, waited, rest, n, mean))
         steps = jax.tree.map(lambda g: _times(new.scale, g), updates)
         return steps, tree.cast_like(new, state)
 

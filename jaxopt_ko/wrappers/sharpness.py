@@ -72,7 +72,7 @@ def sam(
         if tree.structure(g, none_is_leaf=True) != tree.structure(state.cache, none_is_leaf=True):
             structure_mismatch(name, "gradients", g, "state", state.cache)
         check_same_trees(name, "gradients", g, "state", tree.where_given(g, state.cache))
-        w = tree.pick(n == 0, params, tree.where_given(g, state.cache))
+        w = tree.where(n == 0, params, tree.where_given(g, state.cache))
         kept = tree.filled(w, state.cache)
 
         def descend() -> tuple[Updates, State, State]:

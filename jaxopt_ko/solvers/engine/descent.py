@@ -22,7 +22,6 @@ from jaxopt_ko.core.checks import check_state_tuple, wrong_state
 from jaxopt_ko.core.method import Method, cached_factory, filter_kwargs, make_transformation, method_of, name_of
 from jaxopt_ko.core.numerics import first_true, largest, next_count, norm, or_one, value_at, zero_count
 from jaxopt_ko.core.transform import transform
-from jaxopt_ko.core.tree import pick
 from jaxopt_ko.errors import NONNEGATIVE, StateError, TransformationError, check_hyper, describe, say
 from jaxopt_ko.solvers.engine.convergence import (
     IDLE,
@@ -267,14 +266,14 @@ def _flat(
         def turn() -> tuple[Array, Evaluation, Array, State, LineSearchState, Evaluation, Array, Course, Info]:
             """The search is over: the step, and where to look next."""
             from_last = first | (takes_last(line) & ~bottomless)
-            end = pick(from_last, line.last, line.safe)
+            end = tree.where(from_last, line.last, line.safe)
             x_new = jnp.where(~first & (end.stepsize > 0), problem.reach(x, end.stepsize * p), x)
             moved = jnp.any(x_new != x)
             arrived = first | moved
             step = jnp.where(moved, end.stepsize * p, 0)
             value = jnp.where(arrived, end.value, info.value)
-            new = pick(arrived, pick(from_last, last, safe), here)
-            start = pick(arrived, memory, direction.init(x))
+            new = tree.where(arrived, tree.where(from_last, last, safe), here)
+            start = tree.where(arrived, memory, direction.init(x))
             p_new, slope, remembered = aim(problem._replace(x=x_new), start, value, new.grad)
             guess = jnp.where(moved, search.guess(end.stepsize, line.start.slope, slope), search.first_guess(p_new))
             # what never met an interval goes on from where it stopped
@@ -287,7 +286,7 @@ def _flat(
             lost = moved & (count > 2) & (decrease <= unheard) & (predicted <= unheard)
             lost &= optimality > 0.5 * info.optimality  # and g no longer tells more than f
             gone = moved & spent(run, x_new, value, step, decrease)
-            after = pick(first, course(value, x, optimality), onward(run, optimality, moved, lost | gone))
+            after = tree.where(first, course(value, x, optimality), onward(run, optimality, moved, lost | gone))
 
             ahead = -0.5 * guess * slope  # what the next step should bring, to first order
             level = flat(after, x_new, step, lost)

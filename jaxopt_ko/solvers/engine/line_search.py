@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import check_same_trees
 from jaxopt_ko.core.numerics import next_count, safe_rsqrt, zero_count
-from jaxopt_ko.core.tree import pick
 from jaxopt_ko.errors import missing_argument
 from jaxopt_ko.solvers.problem.objective import Objective
 from jaxopt_ko.types import Hyper, PyTree
@@ -433,7 +433,7 @@ def try_one(
         taken = at_start | (line.over & takes_last(line))
         grad = jax.lax.cond(taken, gradient, lambda: jnp.zeros_like(p))
     last = Evaluation(grad, aux)
-    return line, last, pick(line.safe.stepsize == a, last, safe), taken
+    return line, last, tree.where(line.safe.stepsize == a, last, safe), taken
 
 
 def check_evaluated(name: str, value: Any, grad: Any, params: Any) -> Any:

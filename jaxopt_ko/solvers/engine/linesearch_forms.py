@@ -18,7 +18,6 @@ from jaxopt_ko.core.method import cached_factory, with_record
 from jaxopt_ko.core.numerics import zero_count
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
-from jaxopt_ko.core.tree import pick
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, THRESHOLD, StateError, check_choice, check_hyper, check_size, say
 from jaxopt_ko.solvers.engine.line_search import (
     GUESSES,
@@ -305,12 +304,12 @@ def _search(
 
     line, last, safe = jax.lax.while_loop(lambda c: ~c[0].over, step, (start, here, here))
     from_last = takes_last(line)
-    end = pick(from_last, line.last, line.safe)
+    end = tree.where(from_last, line.last, line.safe)
     if verbose:
         message = name + ": no good step. value {v}, slope {s}, last stepsize {a}, decrease missed by {d}"
         shown = {"v": value, "s": slope, "a": line.last.stepsize, "d": search.missed(line, line.last)[0]}
         jax.lax.cond(line.failed, lambda: jax.debug.print(message, **shown), lambda: None)  # type: ignore[call-overload]
-    return line, end.stepsize, end.value, pick(from_last, last, safe).grad
+    return line, end.stepsize, end.value, tree.where(from_last, last, safe).grad
 
 
 def _wolfe(name: str, nested: LineSearch, flat: LineSearch, verbose: bool, by_slopes: bool) -> GradientTransformation:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko.core.numerics import next_count, safe_sqrt, zero_count
+from jaxopt_ko.core.numerics import next_count, or_one, safe_sqrt, zero_count
 
 
 class _Lsmr(NamedTuple):
@@ -56,10 +56,10 @@ def lsmr(
         rho_, c_, s_ = _rotation(i.c_ * rho, theta)
         zeta, zeta_ = c_ * i.zeta_, -s_ * i.zeta_
         h_ = i.h - theta_ * rho / (i.rho * i.rho_) * i.h_
-        x = i.x + zeta / _positive(rho * rho_) * h_
-        h = v - theta / _positive(rho) * i.h
+        x = i.x + zeta / or_one(rho * rho_) * h_
+        h = v - theta / or_one(rho) * i.h
         done = (jnp.abs(zeta_) <= bound) | ~(rho * rho_ > 0)
-        return _Lsmr(u, v, h, h_, x, alpha, alpha_, zeta_, _positive(rho), _positive(rho_), c_, s_,
+        return _Lsmr(u, v, h, h_, x, alpha, alpha_, zeta_, or_one(rho), or_one(rho_), c_, s_,
                      next_count(i.count), done)  # fmt: skip
 
     beta, u = _normal(b)
@@ -73,18 +73,13 @@ def lsmr(
     return end.x, np.int32(2) * end.count + np.int32(1)
 
 
-def _positive(x: Array) -> Array:
-    """x where it is positive, else 1: a divisor."""
-    return jnp.where(x > 0, x, 1)
-
-
 def _normal(x: Array) -> tuple[Array, Array]:
     """|x| and x / |x|."""
     length = safe_sqrt(jnp.sum(x * x))
-    return length, x / _positive(length)
+    return length, x / or_one(length)
 
 
 def _rotation(a: Array, b: Array) -> tuple[Array, Array, Array]:
     """The rotation that turns (a, b) into (r, 0): r, cosine, sine."""
     r = safe_sqrt(a * a + b * b)
-    return r, a / _positive(r), b / _positive(r)
+    return r, a / or_one(r), b / or_one(r)

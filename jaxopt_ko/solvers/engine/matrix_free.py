@@ -14,13 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko.core.numerics import next_count, safe_sqrt, value_at, zero_count
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.numerics import next_count, or_one, safe_sqrt, value_at, zero_count
 from jaxopt_ko.core.transform import transform
-from jaxopt_ko.core.tree import pick
 from jaxopt_ko.errors import POSITIVE, TransformationError, check_hyper, describe, say
 from jaxopt_ko.solvers.engine.damped import Face, in_box
 from jaxopt_ko.solvers.engine.lsmr import lsmr
-from jaxopt_ko.solvers.problem.residuals import Residuals, active, cosine, positive, residuals, scale, tolerance
+from jaxopt_ko.solvers.problem.residuals import Residuals, active, cosine, residuals, scale, tolerance
 from jaxopt_ko.types import Code, Evaluations, GradientTransformation, Hyper, Info, Params, PyTree, Status, Updates
 
 ACCEPT = 1e-4  # bound on rho: x + p is taken
@@ -87,7 +87,7 @@ def matrix_free(
         (g,) = pull(root * r_)
         signs = jax.random.rademacher(jax.random.key(0), (PROBES, r.size), x.dtype)
         seen = jax.vmap(lambda u: pull(root * u)[0])(signs)
-        norms = positive(jnp.maximum(safe_sqrt(jnp.mean(seen**2, axis=0)), known(g, f)))
+        norms = or_one(jnp.maximum(safe_sqrt(jnp.mean(seen**2, axis=0)), known(g, f)))
         optimality = cosine(g, norms, f, x, problem.box)
         finite = jnp.isfinite(f) & jnp.all(jnp.isfinite(g)) & jnp.all(jnp.isfinite(norms))
         small = problem.inside & (optimality <= tolerance(gtol if tol is None else tol, 1, count, x.dtype))
@@ -104,7 +104,7 @@ def matrix_free(
 
     def known(g: Array, f: Array) -> Array:
         """What J's columns are at least as long as."""
-        return jnp.where(f > 0, jnp.abs(g) / jnp.sqrt(2 * positive(f)), 0)
+        return jnp.where(f > 0, jnp.abs(g) / jnp.sqrt(2 * or_one(f)), 0)
 
     def propose(problem: Residuals, state: MatrixFreeState, D: Array) -> tuple[Array, Array, Array, Array]:
         """p, |J p + r|**2 / 2 less |r|**2 / 2, about the root of sum_j |J_j|**2 x_j**2, products made."""
@@ -170,7 +170,7 @@ def matrix_free(
         f_new, length = problem.cost(r_new), safe_sqrt(jnp.sum((D * p) ** 2))
         finite = jnp.isfinite(f_new)
         actual = f - jnp.where(finite, f_new, jnp.inf)
-        rho = jnp.where(model < 0, actual / positive(-model), 0)
+        rho = jnp.where(model < 0, actual / or_one(-model), 0)
 
         # Is it taken?
         rounding = eps * (f + jnp.sqrt(2 * f) * size)
@@ -187,7 +187,7 @@ def matrix_free(
 
         # Is it over?
         x = jnp.where(taken, x_new, x)
-        g, aux, f = pick(taken, (g_new, aux_new, f_new), (g, aux, f))
+        g, aux, f = tree.where(taken, (g_new, aux_new, f_new), (g, aux, f))
         norms, sizes = jnp.maximum(norms, known(g, f)), jnp.maximum(sizes, jnp.abs(x))
         optimality = cosine(g, norms, f, x, problem.box)
         short = length <= xtol_ * jnp.linalg.norm(D * x)

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko.core.numerics import first_true, largest, next_count, norm, safe_sqrt, value_at, zero_count
+from jaxopt_ko.core import tree
+from jaxopt_ko.core.numerics import first_true, largest, next_count, norm, or_one, safe_sqrt, value_at, zero_count
 from jaxopt_ko.core.transform import transform
-from jaxopt_ko.core.tree import pick
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, check_hyper
 from jaxopt_ko.solvers.engine.convergence import (
     Course,
@@ -207,7 +207,7 @@ def trust_region(
         # Is it over?
         used, at, before = jnp.where(taken, f_new, f), jnp.where(taken, x_new, x), g
         g, aux, memory, run = (
-            pick(taken, new, old) for new, old in ((g_new, g), (aux_new, aux), (renewed, memory), (after, run))
+            tree.where(taken, new, old) for new, old in ((g_new, g), (aux_new, aux), (renewed, memory), (after, run))
         )
         still = jnp.all(jnp.abs(p) <= eps * jnp.abs(x)) | (length <= eps**2 * norm(x)) | jnp.all(x_new == x)
         unheard = (lost | (doubtful & free)) & ~taken & brief
@@ -297,8 +297,8 @@ def exact_step(H: Array, values: Array, vectors: Array, g: Array, radius: Array)
         s, _, k = carry
         p, length = _shifted(b, gaps, s)
         unit = jnp.min(jnp.where(p != 0, gaps + s, jnp.inf))  # in which nothing overflows
-        slope = jnp.sum((p / _positive(length)) ** 2 * (unit / _positive(gaps + s)))  # -|p|' / |p|
-        new = s + unit * (length - radius) / (radius * _positive(slope))
+        slope = jnp.sum((p / or_one(length)) ** 2 * (unit / or_one(gaps + s)))  # -|p|' / |p|
+        new = s + unit * (length - radius) / (radius * or_one(slope))
         return jnp.maximum(new, s), (length > radius * (1 + 16 * _eps(b))) & (new > s), next_count(k)
 
     s, _, _ = jax.lax.while_loop(lambda c: c[1] & (c[2] < SECULAR_STEPS), newton, (start, ~inside, zero_count()))
@@ -315,7 +315,7 @@ def _exact_step_jvp(
 ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     (H, values, vectors, g, radius), (dH, _, _, dg, d_radius) = primals, tangents
     p, lam = exact_step(H, values, vectors, g, radius)
-    inverse = jnp.where(values + lam > 0, 1 / _positive(values + lam), 0)
+    inverse = jnp.where(values + lam > 0, 1 / or_one(values + lam), 0)
 
     def solve(v: Array) -> Array:
         return vectors @ (inverse * (v @ vectors))
@@ -326,14 +326,9 @@ def _exact_step_jvp(
     return (p, lam), (-solve(right + d_lam * p), d_lam)
 
 
-def _positive(x: Array) -> Array:
-    """x where it is positive, else 1: a divisor."""
-    return jnp.where(x > 0, x, 1)
-
-
 def _shifted(b: Array, gaps: Array, s: Array) -> tuple[Array, Array]:
     """p(s) in the eigenvectors' coordinates, without the components that s = 0 leaves open, and its length."""
-    p = jnp.where(gaps + s > 0, -b / _positive(gaps + s), 0)
+    p = jnp.where(gaps + s > 0, -b / or_one(gaps + s), 0)
     return p, jnp.linalg.norm(p)
 
 
@@ -369,13 +364,13 @@ def truncated_step(
     def to_edge(z: Array, d: Array, rr: Array, dHd: Array) -> Array:
         """The alpha with |z + alpha d| = Delta, or that for the opposite curvature."""
         if radius is None:
-            return rr / _positive(jnp.abs(dHd))
+            return rr / or_one(jnp.abs(dHd))
         dd, zd, room = d @ d, z @ d, jnp.maximum(radius**2 - z @ z, 0)
         root = jnp.sqrt(zd * zd + dd * room)
-        return jnp.where(zd > 0, room / _positive(zd + root), (root - zd) / _positive(dd))
+        return jnp.where(zd > 0, room / or_one(zd + root), (root - zd) / or_one(dd))
 
     def iterate(c: _Path) -> _Path:
-        d = c.rr / _positive(c.before) * c.d - c.r
+        d = c.rr / or_one(c.before) * c.d - c.r
         Hd = product(d)
         dHd = d @ Hd
         negative = ~(dHd > 0)
@@ -396,7 +391,7 @@ def truncated_step(
     nil = jnp.zeros_like(rr)
     start = _Path(zero, g, zero, rr, jnp.copy(nil), nil, nil, zero_count(), jnp.ones((), bool), ~(rr > 0))
     end = jax.lax.while_loop(goes_on, iterate, start)
-    curvature = unit * (end.curvature / _positive(end.d @ end.d))
+    curvature = unit * (end.curvature / or_one(end.d @ end.d))
     return Truncated(end.z, unit * end.gain, end.free, end.k, end.d, curvature)
 
 

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxopt_ko.core import tree
 from jaxopt_ko.core.method import cached_factory
 from jaxopt_ko.core.numerics import joined, largest, next_count, value_at
 from jaxopt_ko.core.transform import transform
-from jaxopt_ko.core.tree import pick
 from jaxopt_ko.errors import POSITIVE, check_hyper
 from jaxopt_ko.solvers.interior_point.filter import BROKEN, HALVED, entered, judge, outcome
 from jaxopt_ko.solvers.interior_point.info import reported, verdict
@@ -201,7 +201,7 @@ def _go_on(run: Run, trial: Trial, judged: Judged) -> tuple[Updates, InteriorPoi
         filter=pairs,
         multipliers=plain.multipliers,
         kkt=plain.kkt,
-        aux=pick(found.derives, trial.aux, state.aux),
+        aux=tree.where(found.derives, trial.aux, state.aux),
         info=reported(run, trial, plain.f, over.optimality, found.moves, found.derives, over.code),
     )
-    return pick(found.derives, trial.move, jax.tree.map(jnp.zeros_like, trial.move)), state
+    return tree.where(found.derives, trial.move, jax.tree.map(jnp.zeros_like, trial.move)), state

@@ -224,11 +224,6 @@ def tolerance(tol: Any, default: float, count: Array, dtype: Any) -> Array:
     return jnp.asarray(default * float(np.finfo(dtype).eps) if tol is None else value_at(tol, count), dtype)
 
 
-def positive(x: Array) -> Array:
-    """x where it is positive, else 1: a divisor."""
-    return jnp.where(x > 0, x, 1)
-
-
 def at_most(radius: Array, length: Array) -> Array:
     """What to shorten a step of this length with."""
     return jnp.where(length > radius, radius, 1) / jnp.where(length > radius, length, 1)
