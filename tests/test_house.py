@@ -29,6 +29,8 @@ FLOORS = [  # a room, or a module of one that has floors of its own; what is low
     {"linalg.matrix_functions", "linalg.least_norm"},
     {"linalg.iterative"},
     {"compose"},
+    {"schedules.steps"},
+    {"schedules.arguments", "schedules.ramps"},
     {"schedules", "projections", "tree_utils"},
     {"losses", "training.checks"},
     {"transforms", "training"},

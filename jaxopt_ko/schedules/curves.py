@@ -1,0 +1,282 @@
+"""Schedules of one piece and of several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxopt_ko.core.signature import options
+from jaxopt_ko.errors import HyperparameterError, HyperparameterTypeError, say
+from jaxopt_ko.schedules.arguments import (
+    Begin,
+    Bound,
+    Positive,
+    Scales,
+    Share,
+    SomeSteps,
+    Steps,
+    Threshold,
+    Transition,
+    Value,
+    checked,
+    is_real,
+    list_of,
+    one_of,
+    require,
+    value_that,
+    whole_steps,
+)
+from jaxopt_ko.schedules.ramps import SHAPES, as_scalar, cosine, follow, levels_of, line, raised, through
+from jaxopt_ko.schedules.steps import fits, steps_since
+from jaxopt_ko.types import Schedule
+
+# ---- of one piece -------------------------------------------------------------------------------------
+
+
+@checked
+def constant_schedule(value: Threshold) -> Schedule:
+    """The same value at every step; infinity too, as for a clipping threshold that is not yet in force."""
+    return lambda step: follow(step, value)
+
+
+@checked
+def linear_schedule(
+    init_value: Value, end_value: Value, transition_steps: Transition, transition_begin: Begin = 0
+) -> Schedule:
+    """A line over T steps from step B on: I + (E - I) clip((t - B) / T, 0, 1); T = 0 stays at I."""
+    end = end_value if transition_steps else init_value
+    return lambda step: follow(step, init_value, (transition_begin, transition_steps, end, line))
+
+
+@checked
+def polynomial_schedule(
+    init_value: Value, end_value: Value, power: Positive, transition_steps: Transition, transition_begin: Begin = 0
+) -> Schedule:
+    """A power of what is left of the line: E + (I - E) (1 - clip((t - B) / T, 0, 1))**power; T = 0 stays at I."""
+    end, shape = end_value if transition_steps else init_value, raised(line, power)
+    return lambda step: follow(step, init_value, (transition_begin, transition_steps, end, shape))
+
+
+@checked
+def cosine_decay_schedule(
+    init_value: Value, decay_steps: SomeSteps, alpha: Value = 0.0, exponent: Positive = 1.0
+) -> Schedule:
+    """Half a cosine from I to alpha I: I (alpha + (1 - alpha) ((1 + cos(pi min(t / decay_steps, 1))) / 2)**exponent).
+
+    Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5.
+    """
+    shape = raised(cosine, exponent)
+    return lambda step: follow(step, init_value, (0, decay_steps, as_scalar(init_value) * as_scalar(alpha), shape))
+
+
+@options
+@checked
+def exponential_decay(
+    init_value: Value, transition_steps: Transition, decay_rate: Positive,
+    transition_begin: Begin = 0, staircase: bool = False, end_value: Bound = None,
+) -> Schedule:  # fmt: skip
+    """I rate**n, n = max(t - B, 0) / T (floored if `staircase`); end_value bounds it: below if rate < 1, else above."""
+    timing, falls = (transition_steps, transition_begin, staircase), lambda: as_scalar(decay_rate) < 1
+    return _decay(lambda n: as_scalar(init_value) * as_scalar(decay_rate) ** n, timing, end_value, falls)
+
+
+@options
+@checked
+def inverse_time_decay(
+    init_value: Value, transition_steps: Transition, decay_rate: Positive,
+    transition_begin: Begin = 0, staircase: bool = False, end_value: Bound = None,
+) -> Schedule:  # fmt: skip
+    """I / (1 + rate n), n = max(t - B, 0) / T (floored if `staircase`); end_value bounds it below."""
+    timing = (transition_steps, transition_begin, staircase)
+    return _decay(lambda n: as_scalar(init_value) / (1 + as_scalar(decay_rate) * n), timing, end_value, lambda: True)
+
+
+def _decay(
+    law: Callable[[jax.Array], jax.Array], timing: tuple[int, int, bool],
+    end: ArrayLike | None, falls: Callable[[], ArrayLike],
+) -> Schedule:  # fmt: skip
+    """law(n), or `end` where that is past it: no derivative is taken there, it may have overflowed."""
+    length, begin, staircase = timing
+
+    def schedule(step: ArrayLike) -> jax.Array:
+        t, size = (steps_since(step, begin), length) if length else (jnp.zeros_like(step), 1)
+        whole = t // size if staircase and fits(step, size) else jnp.zeros_like(t)
+        n = as_scalar(whole) if staircase else as_scalar(t) / float(size)
+        if end is None:
+            return law(n)
+        past = jnp.where(falls(), law(n) < as_scalar(end), law(n) > as_scalar(end))
+        return jnp.where(past, as_scalar(end), law(jnp.where(past, 0, n)))
+
+    return schedule
+
+
+@checked
+def inverse_sqrt_schedule(peak_value: Value, warmup_steps: Steps, init_value: Value = 0.0) -> Schedule:
+    """A line init -> peak over W warmup steps, then peak sqrt(W / t); W = 0: peak / sqrt(max(t, 1)).
+
+    Vaswani et al. 2017, arXiv:1706.03762, eq. 3, where peak = (d_model W)**-0.5.
+    """
+    least = max(warmup_steps, 1)
+    warmup = warmup_constant_schedule(init_value, peak_value, warmup_steps)
+
+    def schedule(step: jax.Array) -> jax.Array:
+        if not fits(step, least):
+            return warmup(step)
+        return warmup(step) * jnp.sqrt(least / as_scalar(jnp.maximum(step, least)))
+
+    return schedule
+
+
+# ---- of several pieces --------------------------------------------------------------------------------
+
+
+@checked
+def piecewise_constant_schedule(init_value: Value, boundaries_and_scales: Scales = None) -> Schedule:
+    """init_value times the scales of all boundaries <= t: {1000: 0.1, 2000: 0.1} divides by 10 twice."""
+    scales = boundaries_and_scales or {}
+    return lambda step: follow(
+        step, init_value, *((b, 0, v, line) for b, v in zip(scales, levels_of(init_value, scales)[1:], strict=True))
+    )
+
+
+@checked
+def piecewise_interpolate_schedule(
+    interpolate_type: Annotated[str, one_of("linear", "cosine")],
+    init_value: Value,
+    boundaries_and_scales: Scales = None,
+) -> Schedule:
+    """The values of `piecewise_constant_schedule` at 0 and the boundaries, joined by lines or half cosines."""
+    scales, shape = boundaries_and_scales or {}, SHAPES[interpolate_type]
+    return lambda step: through(step, [0, *scales], levels_of(init_value, scales), shape)
+
+
+@checked
+def linear_onecycle_schedule(
+    transition_steps: SomeSteps, peak_value: Value, pct_start: Share = 0.3, pct_final: Share = 0.85,
+    div_factor: Positive = 25.0, final_div_factor: Positive = 1e4,
+) -> Schedule:  # fmt: skip
+    """Lines peak/div -> peak -> peak/div -> peak/div/final_div at steps 0, pct_start T, pct_final T (floors), T.
+
+    Smith & Topin 2018, arXiv:1708.07120.
+    """
+    more, name = f"greater than pct_start={pct_start}", "linear_onecycle_schedule"
+    require(HyperparameterError, pct_final > pct_start, name, "pct_final", pct_final, more)
+    knots = (0, int(pct_start * transition_steps), int(pct_final * transition_steps), transition_steps)
+
+    def schedule(step: ArrayLike) -> jax.Array:
+        low = as_scalar(peak_value) / as_scalar(div_factor)
+        return through(step, knots, (low, peak_value, low, low / as_scalar(final_div_factor)), line)
+
+    return schedule
+
+
+@checked
+def cosine_onecycle_schedule(
+    transition_steps: SomeSteps, peak_value: Value, pct_start: Share = 0.3,
+    div_factor: Positive = 25.0, final_div_factor: Positive = 1e4,
+) -> Schedule:  # fmt: skip
+    """Half cosines peak/div -> peak -> peak/div/final_div at steps 0, pct_start T (floor), T.
+
+    Smith & Topin 2018, arXiv:1708.07120, with fastai's cosines for its lines.
+    """
+    knots = (0, int(pct_start * transition_steps), transition_steps)
+
+    def schedule(step: ArrayLike) -> jax.Array:
+        low = as_scalar(peak_value) / as_scalar(div_factor)
+        return through(step, knots, (low, peak_value, low / as_scalar(final_div_factor)), cosine)
+
+    return schedule
+
+
+@checked
+def warmup_constant_schedule(init_value: Value, peak_value: Value, warmup_steps: Steps) -> Schedule:
+    """init + (peak - init) min(t / warmup_steps, 1); without warmup steps, peak_value at once."""
+    return lambda step: follow(step, init_value, (0, warmup_steps, peak_value, line))
+
+
+@checked
+def warmup_cosine_decay_schedule(
+    init_value: Value, peak_value: Value, warmup_steps: Steps, decay_steps: SomeSteps,
+    end_value: Value = 0.0, exponent: Positive = 1.0,
+) -> Schedule:  # fmt: skip
+    """A line init -> peak, then half a cosine (to the power `exponent`) peak -> end, there at step decay_steps."""
+    more, name = f"more than warmup_steps={warmup_steps}, which it includes", "warmup_cosine_decay_schedule"
+    require(HyperparameterError, decay_steps > warmup_steps, name, "decay_steps", decay_steps, more)
+    fall = (warmup_steps, decay_steps - warmup_steps, end_value, raised(cosine, exponent))
+    return lambda step: follow(step, init_value, (0, warmup_steps, peak_value, line), fall)
+
+
+@options
+@checked
+def warmup_exponential_decay_schedule(
+    init_value: Value, peak_value: Value, warmup_steps: Steps, transition_steps: Transition, decay_rate: Positive,
+    transition_begin: Begin = 0, staircase: bool = False, end_value: Bound = None,
+) -> Schedule:  # fmt: skip
+    """A line init -> peak over the warmup, then `exponential_decay` from peak, its steps counted from there."""
+    warmup = warmup_constant_schedule(init_value, peak_value, warmup_steps)
+    decay = exponential_decay(peak_value, transition_steps, decay_rate, transition_begin, staircase, end_value)
+    return join_schedules([warmup, decay], [warmup_steps])
+
+
+@checked
+def warmup_stable_decay_schedule(
+    init_value: Value, peak_value: Value, warmup_steps: Steps, stable_steps: Steps, decay_steps: SomeSteps,
+    end_value: Value = 0.0, decay: Annotated[str, one_of(*SHAPES)] = "linear",
+) -> Schedule:  # fmt: skip
+    """A line init -> peak, peak held, then end + (peak - end) f(s) with s from 0 to 1 over decay_steps.
+
+    f = 1 - s for "linear", (1 + cos(pi s)) / 2 for "cosine", 1 - sqrt(s) for "sqrt".
+    Hu et al. 2024 (MiniCPM), arXiv:2404.06395, section 4; the falls: Hägele et al. 2024, arXiv:2405.18392.
+    """
+    begin = whole_steps("warmup_stable_decay_schedule", "warmup_steps + stable_steps", warmup_steps + stable_steps)
+    fall = (begin, decay_steps, end_value, SHAPES[decay])
+    return lambda step: follow(step, init_value, (0, warmup_steps, peak_value, line), fall)
+
+
+@checked
+def sgdr_schedule(cosine_kwargs: Annotated[Iterable[Mapping[str, Any]], list_of(lambda *a: a[-1])]) -> Schedule:
+    """Cosine cycles in a row, at least one: for each, the arguments of `warmup_cosine_decay_schedule` in a dict.
+
+    Loshchilov & Hutter 2017, arXiv:1608.03983.
+    """
+    cycles, ends = [], [0]
+    for i, kwargs in enumerate(cosine_kwargs):
+        try:
+            cycles.append(warmup_cosine_decay_schedule(**kwargs))
+        except (TypeError, HyperparameterError) as problem:
+            kind = HyperparameterTypeError if isinstance(problem, TypeError) else HyperparameterError
+            say(kind, "sgdr_schedule", f"cosine_kwargs[{i}] is refused", repr(kwargs), str(problem))
+        ends.append(ends[-1] + int(kwargs["decay_steps"]))
+    require(HyperparameterError, cycles != [], "sgdr_schedule", "cosine_kwargs", cycles, "a list of at least one dict")
+    return join_schedules(cycles, ends[1:-1])
+
+
+@checked
+def join_schedules(
+    schedules: Annotated[Sequence[Schedule], list_of(value_that("a function of the step", callable))],
+    boundaries: Annotated[Sequence[int], list_of(whole_steps)],
+) -> Schedule:
+    """schedules[i] from boundaries[i - 1] to boundaries[i], each counting its steps from 0, asked for no others."""
+    name, count = "join_schedules", f"one for each schedule but the first, of {len(schedules)}"
+    require(HyperparameterError, len(boundaries) == len(schedules) - 1, name, "boundaries", boundaries, count)
+    increasing = all(a < b for a, b in pairwise(boundaries))
+    require(HyperparameterError, increasing, name, "boundaries", boundaries, "strictly increasing")
+
+    def schedule(step: ArrayLike) -> jax.Array:
+        joined, last = as_scalar(0), 1 if jnp.issubdtype(jnp.result_type(step), jnp.integer) else 0
+        for part, begin, end in zip(schedules, [0, *boundaries], [*boundaries, None], strict=True):
+            since = steps_since(step, begin)
+            length = None if end is None else max(end - begin - last, 0)
+            own = since if length is None or not fits(since, length) else jnp.minimum(since, length)
+            with jax.numpy_dtype_promotion("standard"):  # a schedule is free to mix its step with floats
+                value = part(own)
+            require(HyperparameterTypeError, is_real(value), name, "a schedule's value", value, "a real number")
+            joined = jnp.where(jnp.less(step, begin), joined, as_scalar(value)) if fits(step, begin) else joined
+        return joined
+
+    return schedule
