@@ -132,7 +132,7 @@ def labels_of_mask(name: str, mask: MaskOrFn, names: Mapping[bool, Hashable]) ->
     """A mask, as of `masked`, as a function that labels: names[True] where it is True."""
 
     def labels(params: Params) -> PyTree:
-        flags, parts, treedef = tree.under(name, "mask", mask, params)
+        flags, parts, treedef = tree.flatten_by_prefix(name, "mask", mask, params)
         made = treedef.unflatten(flags)
         return treedef.unflatten(
             None if part is None else names[_check_bool(name, made, i, flag)]
@@ -206,7 +206,7 @@ class _Groups:
 
     def _owned(self, full: PyTree) -> tuple[dict[Hashable, list[int]], Any]:
         """label -> the numbers of its parts of a tree, leaves or all below a node; and the structure of the parts."""
-        labels, parts, treedef = tree.under(self.name, "labels", self.labels_of, full)
+        labels, parts, treedef = tree.flatten_by_prefix(self.name, "labels", self.labels_of, full)
         owned: dict[Hashable, list[int]] = {}
         for i, (said, part) in enumerate(zip(labels, parts, strict=True)):
             label, known = self._known(said)

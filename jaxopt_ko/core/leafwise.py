@@ -108,7 +108,7 @@ class _LeafRule:
         return _scalar_function(None if self.shared is None else KeyedFunction(self.shared))  # type: ignore[no-any-return]
 
     def init_state(self, params: Params) -> State:
-        params = tree.floating(params) if self.beside else params
+        params = tree.floating_only(params) if self.beside else params
         check_leaves(self.name, "params", params, self.real)
         leaves, treedef = tree.flatten(params)
         stacks = tree.stacks(self.name, self.stack_axes, params)

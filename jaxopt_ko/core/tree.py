@@ -1,4 +1,8 @@
-"""Arithmetic over pytrees: compute in float32 at least, store in the leaf's dtype."""
+"""Arithmetic over pytrees: compute in float32 at least, store in the leaf's dtype.
+
+`tree.x` is also what `core.leaves` says of one leaf, `core.left_out` of what a tree leaves out, `core.moments` and
+`core.tree_fields` under optax's names. `__all__` is the public module, `jaxopt_ko.tree`.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +10,20 @@ import builtins
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_ko import errors
-from jaxopt_ko.core import numerics
-from jaxopt_ko.core.checks import check_room, structure_mismatch
-from jaxopt_ko.core.numerics import (
-    abs_sq,
-    gathered_weight,
-    is_complex,
-    joined,
-    joint_length,
-    narrowed,
-    real_dtype,
-    scalar_dtype,
-)
+from jaxopt_ko.core.checks import structure_mismatch
+from jaxopt_ko.core.leaves import *
+from jaxopt_ko.core.left_out import *
+from jaxopt_ko.core.moments import *
+from jaxopt_ko.core.numerics import abs_sq, is_complex, joined, joint_length, narrowed, real_dtype, scalar_dtype
 from jaxopt_ko.core.tree_fields import NamedTupleKey, get, get_all_with_path, map_params, set
-from jaxopt_ko.errors import TreeError, describe, say
-from jaxopt_ko.types import DType, MaskedNode, PyTree
+from jaxopt_ko.types import DType, PyTree
 
 __all__ = [
     "NamedTupleKey", "add", "add_scale", "allclose", "batch_shape", "bias_correction", "cast", "cast_like", "clip",
@@ -36,137 +32,6 @@ __all__ = [
     "unwrap_random_key_data", "update_infinity_moment", "update_moment", "update_moment_per_elem_norm", "vdot",
     "where", "zeros_like",
 ]  # fmt: skip
-
-
-common_dtype, compute_dtype = numerics.common_dtype, numerics.compute_dtype
-
-
-def is_none(x: Any) -> bool:
-    """For `is_leaf`: None counts as a leaf."""
-    return x is None
-
-
-def flatten(tree: PyTree, none_is_leaf: bool = False) -> tuple[list[Any], Any]:
-    """The leaves, and the structure that `unflatten`s them."""
-    return jax.tree.flatten(tree, is_leaf=is_none if none_is_leaf else None)
-
-
-def structure(tree: PyTree, none_is_leaf: bool = False) -> Any:
-    """The structure alone."""
-    return jax.tree.structure(tree, is_leaf=is_none if none_is_leaf else None)
-
-
-def dtype_of(leaf: Any) -> np.dtype[Any]:
-    """The dtype of an array, or of what a NumPy array or a Python number becomes here; a PRNG key's own."""
-    dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
-    if jnp.issubdtype(dtype, jax.dtypes.extended):
-        return dtype
-    return np.dtype(jax.dtypes.canonicalize_dtype(dtype))
-
-
-def abstract(shape: tuple[int, ...], dtype: DType) -> jax.ShapeDtypeStruct:
-    """A leaf without values."""
-    return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
-
-
-def summed(leaf: Any, axes: int | tuple[int, ...]) -> Any:
-    """A leaf without some of its axes, to make memory like: placed as the others are, abstract if the leaf is."""
-    if isinstance(leaf, jax.Array):
-        return jnp.sum(leaf, axes)
-    return jax.eval_shape(lambda x: jnp.sum(x, axes), abstract(np.shape(leaf), dtype_of(leaf)))
-
-
-def full_like(tree: PyTree, fill_value: Any, dtype: DType | None = None) -> PyTree:
-    """An array full of a value in the shape and place of each leaf, abstract or not, in `dtype` or the leaf's own."""
-    if not jax.tree_util.treedef_is_leaf(structure(tree)):
-        return jax.tree.map(lambda leaf: full_like(leaf, fill_value, dtype), tree)
-    dtype = dtype_of(tree) if dtype is None else dtype
-    if not isinstance(tree, jax.Array | jax.ShapeDtypeStruct):
-        return jnp.full(np.shape(tree), fill_value, dtype)
-    full: jax.Array = jax.lax.full_like(tree, fill_value, dtype=dtype)  # on the leaf's devices, varying as it does
-    if isinstance(tree, jax.core.Tracer):  # which are not known yet: a constant alone would end on the first device
-        full = _placed_as(tree, full)
-    return full
-
-
-def _placed_as(leaf: jax.Array, full: jax.Array) -> jax.Array:
-    """An array of the leaf's shape that is sharded as the leaf turns out to be."""
-    try:
-        from jax.experimental.shard_alike import shard_alike  # noqa: PLC0415  # gone with jax 0.11
-    except ImportError:
-        nothing = jnp.where(jnp.isfinite(leaf), leaf, jnp.zeros_like(leaf)) * jnp.zeros((), dtype_of(leaf))
-        return full + nothing.astype(full.dtype)
-    placed: jax.Array = shard_alike(leaf, full)[1]  # type: ignore[no-untyped-call]
-    return placed
-
-
-def wide_like(leaf: Any, value: Any = 0.0, dtype: DType | None = None) -> jax.Array:
-    """`full_like` in float32 at least: for sums and slow averages, which bfloat16 would bring to a halt."""
-    full: jax.Array = full_like(leaf, value, compute_dtype(dtype_of(leaf)) if dtype is None else dtype)
-    return full
-
-
-def stacks(name: str, stack_axes: PyTree, tree: PyTree, none_is_leaf: bool = False) -> list[int]:
-    """How many leading axes of each leaf are stacks, said for all by an integer or by a prefix of the tree."""
-    leaves, _ = flatten(tree, none_is_leaf)
-    if isinstance(stack_axes, int):
-        counts = [stack_axes] * len(leaves)
-    else:
-        try:
-            fitted = left_out_as(stack_axes, tree)
-            spread = jax.tree.broadcast(fitted, tree, is_leaf=is_none if none_is_leaf else None)
-        except ValueError:
-            structure_mismatch(name, "stack_axes", stack_axes, "params (or a prefix of them)", tree)
-        counts = [count or 0 for count in flatten(spread, none_is_leaf)[0]]  # None where the leaf is
-    for index, (leaf, count) in enumerate(zip(leaves, counts, strict=True)):
-        if count and leaf is not None and np.ndim(leaf) < count:
-            _too_few_axes(name, errors.path_of(tree, index, none_is_leaf), leaf, count)
-    return counts
-
-
-def _too_few_axes(name: str, path: str, leaf: Any, stack: int) -> NoReturn:
-    """A leaf that cannot be a stack of others."""
-    say(TreeError, name, f"the leaf {path} must have the {stack} leading axes that stack_axes says are stacks",
-        describe(leaf), "Give a tree: stack_axes={'layers': 1, 'head': 0}")  # fmt: skip
-
-
-def masked_as(tree: PyTree, other: PyTree) -> PyTree:
-    """`other` with a MaskedNode wherever `tree` has one: a file that was read without a target has None there."""
-    treedef: Any
-    leaves, treedef = jax.tree.flatten(tree, is_leaf=lambda x: x is None or isinstance(x, MaskedNode))
-    if not any(isinstance(leaf, MaskedNode) for leaf in leaves):
-        return other
-    try:
-        parts = treedef.flatten_up_to(other)
-    except ValueError:
-        return other
-    both = zip(leaves, parts, strict=True)
-    return treedef.unflatten([
-        leaf if part is None and isinstance(leaf, MaskedNode) else part for leaf, part in both
-    ])  # fmt: skip
-
-
-def in_order(name: str, what: str, other: PyTree, tree: PyTree, treedef: Any) -> list[Any]:
-    """What another tree has at each leaf of `tree`, whose structure is `treedef`."""
-    try:
-        return list(treedef.flatten_up_to(masked_as(tree, other)))
-    except ValueError:
-        structure_mismatch(name, what, other, "gradients", tree)
-
-
-def wide_copy(leaf: Any) -> jax.Array:
-    """A copy of a leaf in float32 at least, in memory of its own; zeros of an abstract one."""
-    new = wide_like(leaf)
-    return new if isinstance(leaf, jax.ShapeDtypeStruct) else new + jnp.asarray(leaf).astype(new.dtype)
-
-
-def kept_copy(name: str, leaf: Any, dtype: DType | None) -> jax.Array:
-    """`wide_copy`, or one in another dtype, which must have room for the leaf's imaginary part."""
-    copy = wide_copy(leaf)
-    if dtype is None:
-        return copy
-    check_room(name, "the dtype of the state", abstract((), dtype), copy)
-    return copy.astype(dtype)
 
 
 def ravel(tree: PyTree) -> tuple[jax.Array, Callable[[jax.Array], PyTree]]:
@@ -250,104 +115,6 @@ def zeros_vector(tree: PyTree) -> jax.Array:
     return jnp.zeros(real_size(tree), real_dtype(compute_dtype(*kinds)))
 
 
-def where_given(updates: PyTree, full: PyTree) -> PyTree:
-    """`full` with None wherever `updates` has None."""
-    leaves, treedef = flatten(updates, none_is_leaf=True)
-    others = treedef.flatten_up_to(full)
-    return treedef.unflatten([None if u is None else x for u, x in zip(leaves, others, strict=True)])
-
-
-def filled(updates: PyTree, full: PyTree) -> PyTree:
-    """`updates`, with the leaves of `full` where it has None."""
-    leaves, treedef = flatten(updates, none_is_leaf=True)
-    others = treedef.flatten_up_to(full)
-    return treedef.unflatten([x if u is None else u for u, x in zip(leaves, others, strict=True)])
-
-
-# ---- leaves left out --------------------------------------------------------------------------------------
-
-
-def is_floating(leaf: Any) -> bool:
-    """Real or complex: a number that can be trained. A counter, a truth value, a PRNG key, a function cannot."""
-    dtype = getattr(leaf, "dtype", None)
-    return isinstance(leaf, float | complex) if dtype is None else bool(jnp.issubdtype(dtype, jnp.inexact))
-
-
-def is_float0(leaf: Any) -> bool:
-    """The gradient of what is no floating number."""
-    return getattr(leaf, "dtype", None) == jax.dtypes.float0
-
-
-def is_left_out(leaf: Any) -> bool:
-    """None, or what a masked transformation sees in the place of a leaf."""
-    return leaf is None or isinstance(leaf, MaskedNode)
-
-
-def floating(tree: PyTree) -> PyTree:
-    """The tree with MaskedNode() for the leaves that cannot be trained."""
-    return jax.tree.map(lambda leaf: leaf if is_floating(leaf) else MaskedNode(), tree)
-
-
-def left_out_as(full: PyTree, memory: PyTree) -> PyTree:
-    """`full`, a tree like `memory` or a prefix of one, with MaskedNode() wherever `memory` has one: for a leaf, or for
-    all below a node. What fits neither way comes back as it is, for the checks to refuse."""
-    if not any(isinstance(leaf, MaskedNode) for leaf in jax.tree.leaves(memory, is_leaf=is_left_out)):
-        return full
-    return _left_out(full, memory)
-
-
-def _left_out(full: PyTree, memory: PyTree) -> PyTree:
-    if isinstance(memory, MaskedNode):
-        return memory
-    treedef: Any
-    parts, treedef = jax.tree.flatten(memory, is_leaf=lambda node: node is not memory)  # one level
-    if jax.tree_util.treedef_is_leaf(treedef):
-        return full
-    try:
-        return treedef.unflatten(map(_left_out, treedef.flatten_up_to(full), parts))
-    except ValueError:
-        return full  # one value for all below, or no tree that fits
-
-
-def put_back(part: PyTree, full: PyTree) -> PyTree:
-    """`part`, a tree like `full`, with what it has left out of `full`: leaves, or all below a node."""
-    treedef: Any
-    kept, treedef = jax.tree.flatten(part, is_leaf=is_left_out)
-    parts = treedef.flatten_up_to(full)
-    return treedef.unflatten(x if isinstance(y, MaskedNode) else y for x, y in zip(parts, kept, strict=True))
-
-
-def made_for(full: PyTree, prefix: PyTree, is_leaf: Callable[[Any], bool] = is_none) -> PyTree:
-    """What is said of the leaves of `full` by a tree like it, by a prefix of one, or by a function that makes it;
-    nothing is said of what `full` leaves out.
-
-    A module that can be called is a tree like any other, if it has leaves and fits, or is of the class of `full`.
-    """
-    if callable(prefix):
-        own = jax.tree.leaves(prefix, is_leaf=is_leaf)
-        if not own or own[0] is prefix:
-            return prefix(full)
-    said = left_out_as(prefix, full)
-    if callable(prefix) and type(prefix) is not type(full):
-        try:
-            jax.tree.map(lambda *_: None, said, full, is_leaf=is_leaf)
-        except ValueError:
-            return prefix(full)
-    return said
-
-
-def under(name: str, what: str, prefix: PyTree, full: PyTree) -> tuple[list[Any], list[PyTree], Any]:
-    """What such a tree, prefix or function says, what of `full` each of it is said of, leaves or all below a node, and
-    the structure of both; a None in the prefix is a leaf. TreeError if it is no prefix."""
-    made = made_for(full, prefix)
-    treedef: Any
-    said, treedef = flatten(made, none_is_leaf=True)
-    try:
-        return said, treedef.flatten_up_to(full), treedef
-    except ValueError:
-        structure_mismatch(name, what, made, "params (or a prefix of them)", full)
-
-
 # ---- the names of optax.tree ----------------------------------------------------------------------------
 
 
@@ -388,12 +155,7 @@ def add_scale(tree_x: PyTree, scalar: Any, tree_y: PyTree) -> PyTree:
         total: jax.Array = jnp.asarray(x).astype(wide) + _scaled(scalar, jnp.asarray(y).astype(wide))
         return total.astype(dtype_of(x)) if is_floating(x) else total
 
-    return _where_given(leaf, tree_x, tree_y)
-
-
-def _where_given(leaf: Callable[[Any, Any], Any], first: PyTree, second: PyTree) -> PyTree:
-    """leaf(x, y) for each x of the first tree, None where that has None, whatever the second has there."""
-    return jax.tree.map(lambda x, y: None if x is None else leaf(x, y), first, second, is_leaf=is_none)
+    return map_given(leaf, tree_x, tree_y)
 
 
 def _scaled(scalar: Any, x: Any) -> jax.Array:
@@ -583,45 +345,3 @@ def unwrap_random_key_data(input_tree: PyTree) -> PyTree:
         return jax.random.key_data(x) if typed else x
 
     return jax.tree.map(leaf, input_tree)
-
-
-def update_moment(updates: PyTree, moments: PyTree, decay: Any, order: int) -> PyTree:
-    """decay m + (1 - decay) g**order, leaf by leaf, in m's dtype."""
-    return _averaged(lambda g: g**order, updates, moments, decay)
-
-
-def update_moment_per_elem_norm(updates: PyTree, moments: PyTree, decay: Any, order: int) -> PyTree:
-    """decay m + (1 - decay) |g|**order; the powers of a complex number's length, too."""
-    return _averaged(lambda g: (jnp.abs(g) ** order).astype(g.dtype), updates, moments, decay)
-
-
-def update_infinity_moment(updates: PyTree, moments: PyTree, decay: Any, eps: Any) -> PyTree:
-    """max(decay m, |g| + eps), leaf by leaf, in m's dtype."""
-
-    def leaf(g: Any, m: Any) -> Any:
-        wide = real_dtype(compute_dtype(dtype_of(g), dtype_of(m)))
-        d, e = (jnp.asarray(x).astype(wide) for x in (decay, eps))
-        now = jnp.abs(jnp.asarray(g)).astype(wide) + e
-        return jnp.maximum(d * narrowed(jnp.asarray(m), wide), now).astype(dtype_of(m))
-
-    return _where_given(leaf, updates, moments)
-
-
-def _averaged(power: Callable[[jax.Array], jax.Array], updates: PyTree, moments: PyTree, decay: Any) -> PyTree:
-    def leaf(g: Any, m: Any) -> Any:
-        wide = compute_dtype(dtype_of(g), dtype_of(m))
-        d = jnp.asarray(decay).astype(wide)
-        return (d * jnp.asarray(m).astype(wide) + (1 - d) * power(jnp.asarray(g).astype(wide))).astype(dtype_of(m))
-
-    return _where_given(leaf, updates, moments)
-
-
-def bias_correction(moment: PyTree, decay: Any, count: jax.Array) -> PyTree:
-    """m / (1 - decay**count), leaf by leaf, in m's dtype."""
-    weight = gathered_weight(jnp.asarray(decay).astype(scalar_dtype()), jnp.asarray(count))
-
-    def leaf(m: Any) -> jax.Array:
-        wide = compute_dtype(dtype_of(m))
-        return (jnp.asarray(m).astype(wide) / weight.astype(wide)).astype(dtype_of(m))
-
-    return jax.tree.map(leaf, moment)

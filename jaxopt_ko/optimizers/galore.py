@@ -99,7 +99,7 @@ def scale_by_galore(
         """The leaves, their structure, and how each is seen as matrices, None if it is taken as it is."""
         flat, treedef = tree.flatten(leaves, none_is_leaf=True)
         stacks = tree.stacks(name, stack_axes, leaves, none_is_leaf=True)
-        wanted = tree.made_for(leaves, weight_dimension_numbers, _ends)
+        wanted = tree.resolve_prefix(leaves, weight_dimension_numbers, _ends)
         if wanted is None or isinstance(wanted, GaLoreDimensionNumbers):
             least = 2 if wanted is None else math.inf
             numbers = [

@@ -69,7 +69,7 @@ def qk_clip(
         if max_logits is None:
             errors.missing_argument(name, "max_logits", "Pass max_logits=…, the largest logit of every head, by layer")
         leaves, treedef = tree.flatten(updates)
-        made = tree.made_for(params, heads, _ends)
+        made = tree.resolve_prefix(params, heads, _ends)
         wanted = stacking.prefix_of(name, "heads", made, updates, is_leaf=_ends)
         layers = {_spelled(path): jnp.asarray(S) for path, S in jax.tree_util.tree_flatten_with_path(max_logits)[0]}
         paths = [_spelled(path) for path, _ in jax.tree_util.tree_flatten_with_path(updates)[0]]

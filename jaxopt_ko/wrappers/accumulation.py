@@ -83,15 +83,15 @@ def apply_every(k: int | Array = 1) -> GradientTransformation:
         if not any(g is None for g in tree.flatten(updates, none_is_leaf=True)[0]):
             return pair.update(updates, state, params)
         own = as_state("apply_every", state, ApplyEvery)
-        steps, new = pair.update(tree.filled(updates, tree.zeros_like(own.grad_acc)), own, params)
-        return tree.where_given(updates, steps), new
+        steps, new = pair.update(tree.fill_none(updates, tree.zeros_like(own.grad_acc)), own, params)
+        return tree.none_as(updates, steps), new
 
     return make_transformation("apply_every", pair.init, update)
 
 
 def skip_not_finite(updates: Updates, gradient_step: Array, params: Params | None) -> tuple[Array, dict[str, Array]]:
     """For `MultiSteps`: leave out gradients with an infinity or NaN in them."""
-    counts = [jnp.sum(~jnp.isfinite(g), dtype=jnp.int32) for g in jax.tree.leaves(tree.floating(updates))]
+    counts = [jnp.sum(~jnp.isfinite(g), dtype=jnp.int32) for g in jax.tree.leaves(tree.floating_only(updates))]
     number = sum(counts, start=jnp.zeros((), jnp.int32))
     return number > 0, {"should_skip": number > 0, "num_not_finite": number}
 
@@ -103,7 +103,7 @@ def skip_large_updates(
 
     The square is summed in float32 at least: a gradient of 300 overflows float16.
     """
-    square = tree.sum_of_squares(tree.floating(updates))
+    square = tree.sum_of_squares(tree.floating_only(updates))
     skip = ~(square < jnp.asarray(max_squared_norm, square.dtype))
     return skip, {"should_skip": skip, "norm_squared": square}
 
@@ -184,7 +184,7 @@ def _gathering(
         with jax.numpy_dtype_promotion("standard"):
             told = jax.eval_shape(lambda p: skips(p, zero_count(), p)[1], params)
         notes = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), told)
-        acc = jax.tree.map(lambda p: tree.wide_like(p, 0, dtype), tree.floating(params))
+        acc = jax.tree.map(lambda p: tree.wide_like(p, 0, dtype), tree.floating_only(params))
         return MultiStepsState(zero_count(), zero_count(), opt.init(params, **problem), acc, notes)
 
     def update(
@@ -201,14 +201,14 @@ def _gathering(
         acc = tree.where(skip, state.acc_grads, acc)
         ready = ~skip & (n >= k)
         # One buffer for both: the step where there is one, else the sum that goes on.
-        wide = jax.tree.map(lambda a: a.astype(tree.compute_dtype(a.dtype)), tree.where_given(seen, acc))
+        wide = jax.tree.map(lambda a: a.astype(tree.compute_dtype(a.dtype)), tree.none_as(seen, acc))
         wide = tree.put_back(wide, jax.tree.map(lambda g: g if tree.is_floating(g) else jnp.zeros_like(g), updates))
         gathered = tree.put_back(gathered, updates)
         both, inner = run_if(ready, opt, gathered, state.inner_opt_state, params, extra, wide)
         none = jax.tree.map(jnp.zeros_like, both)
         if tree.structure(seen) != tree.structure(acc):  # where a gradient is None, too, a window ends
             acc = tree.where(ready, jax.tree.map(jnp.zeros_like, acc), acc)
-        left = tree.filled(tree.left_out_as(tree.where(ready, none, both), acc), acc)
+        left = tree.fill_none(tree.left_out_as(tree.where(ready, none, both), acc), acc)
         return as_steps(tree.where(ready, both, none), updates, params), MultiStepsState(
             jnp.where(ready, zero_count(), jnp.where(skip, state.mini_step, n)),
             jnp.where(ready, next_count(state.gradient_step), state.gradient_step),

@@ -67,7 +67,7 @@ def apply_if_finite(inner: GradientTransformation, max_consecutive_errors: int |
         updates: Updates, state: ApplyIfFiniteState, params: Params = None, **extra: Any
     ) -> tuple[Updates, ApplyIfFiniteState]:
         finite = jnp.ones((), bool)
-        for g in jax.tree.leaves(tree.floating(updates)):
+        for g in jax.tree.leaves(tree.floating_only(updates)):
             finite &= jnp.all(jnp.isfinite(g))
         given_up = ~finite & (state.notfinite_count >= most)
         steps, new = run_if(

@@ -103,7 +103,7 @@ def generalized_primal_averaging(
         seen = params
         if params_at == "z":
             z = without_schedules(own).z
-            given, like = (tree.left_out_as(x, z) for x in (tree.where_given(updates, z), params))
+            given, like = (tree.left_out_as(x, z) for x in (tree.none_as(updates, z), params))
             seen = tree.put_back(tree.cast_like(given, like), params)
         u, inner = pair.update(updates, inner, seen, **extra)
         check_same_trees(name_of(pair), "updates", u, "gradients", updates)

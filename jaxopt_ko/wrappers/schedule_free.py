@@ -71,7 +71,7 @@ def schedule_free(
     errors.check_dtype(name, "state_dtype", state_dtype)
 
     def init(params: Params) -> ScheduleFreeState:
-        z = jax.tree.map(lambda p: tree.kept_copy(name, p, state_dtype), tree.floating(params))
+        z = jax.tree.map(lambda p: tree.kept_copy(name, p, state_dtype), tree.floating_only(params))
         dtype = tree.scalar_dtype_like(params)
         beta = value_at(b1, zero_count(), name, "b1").astype(dtype)
         begun = (jnp.zeros((), dtype), jnp.ones((), jnp.int32), jnp.zeros((), dtype))

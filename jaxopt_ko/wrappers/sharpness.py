@@ -71,9 +71,9 @@ def sam(
         n = state.steps_since_sync
         if tree.structure(g, none_is_leaf=True) != tree.structure(state.cache, none_is_leaf=True):
             structure_mismatch(name, "gradients", g, "state", state.cache)
-        check_same_trees(name, "gradients", g, "state", tree.where_given(g, state.cache))
-        w = tree.where(n == 0, params, tree.where_given(g, state.cache))
-        kept = tree.filled(w, state.cache)
+        check_same_trees(name, "gradients", g, "state", tree.none_as(g, state.cache))
+        w = tree.where(n == 0, params, tree.none_as(g, state.cache))
+        kept = tree.fill_none(w, state.cache)
 
         def descend() -> tuple[Updates, State, State]:
             steps, new = opt.update(g, state.opt_state, w, **extra)

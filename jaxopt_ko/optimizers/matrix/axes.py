@@ -34,7 +34,7 @@ class Layout(NamedTuple):
     def axes(self, name: str, updates: Updates) -> list[MatrixAxes]:
         """How each leaf is read. Raises TreeError, in the method's name, for a leaf that is no matrix."""
         leaves = jax.tree.leaves(updates)
-        numbers = tree.made_for(updates, self.numbers, _ends)
+        numbers = tree.resolve_prefix(updates, self.numbers, _ends)
         if numbers is None:
             stacking.count_stack_axes(name, updates, self.stack_axes)
             return [stacking.trailing(leaf.ndim) for leaf in leaves]
@@ -46,7 +46,7 @@ class Layout(NamedTuple):
         by_shape = stacking.matrix_labels(name, self.stack_axes, names)
 
         def by_numbers(params: Params) -> PyTree:
-            made = tree.made_for(params, self.numbers, _ends)
+            made = tree.resolve_prefix(params, self.numbers, _ends)
             if made is None:
                 return by_shape(params)
             return jax.tree.map(
