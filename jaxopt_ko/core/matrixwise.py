@@ -17,7 +17,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.core import stacking, tree
 from jaxopt_ko.core.checks import shape_mismatch
 from jaxopt_ko.core.hyperparameters import Scalars
-from jaxopt_ko.core.leafwise import Memory, initial_scalar, widen_scalar
+from jaxopt_ko.core.leaf_rule import Memory, initial_scalar, widen_scalar
 from jaxopt_ko.core.numerics import zero_count
 from jaxopt_ko.core.shared_programs import KeyedFunction, shared_by_key
 from jaxopt_ko.core.transform import transform

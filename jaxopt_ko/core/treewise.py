@@ -16,7 +16,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import check_room, shape_mismatch
 from jaxopt_ko.core.hyperparameters import Scalars
-from jaxopt_ko.core.leafwise import initial_scalar, widen_scalar
+from jaxopt_ko.core.leaf_rule import initial_scalar, widen_scalar
 from jaxopt_ko.core.numerics import inner, joint_length, scalar_dtype, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import Domain
