@@ -7,11 +7,13 @@ from jaxopt_ko.solvers.engine.matrix_free import MatrixFreeState
 from jaxopt_ko.solvers.first_order import FirstOrderState
 from jaxopt_ko.solvers.lbfgsb import Memory
 from jaxopt_ko.solvers.newton import NewtonCgMemoryState, NewtonMemoryState
-from jaxopt_ko.solvers.quadratic import Point, Scaling
+from jaxopt_ko.solvers.quadratic import Equilibration, HomogeneousPoint
 
 __all__ = [
-    "Course", "Evaluation", "FirstOrderState", "LineSearchState", "MatrixFreeState", "Memory", "NewtonCgMemoryState",
-    "NewtonMemoryState", "Point", "Scaling", "SlopeLinesearchInfo",
+    "Course", "Equilibration", "Evaluation", "FirstOrderState", "HomogeneousPoint", "LineSearchState",
+    "MatrixFreeState", "Memory", "NewtonCgMemoryState", "NewtonMemoryState", "SlopeLinesearchInfo",
 ]  # fmt: skip
 
-Line, Reached = LineSearchState, Evaluation  # their names in 0.1, by which older pickles call them
+# their names in 0.1, by which older pickles call them
+Line, Reached = LineSearchState, Evaluation
+Point, Scaling = HomogeneousPoint, Equilibration

@@ -19,8 +19,7 @@ from jaxopt_ko.drivers.implicit import Held, implicit
 from jaxopt_ko.drivers.run import Start, check_limits, loop
 from jaxopt_ko.errors import HyperparameterError, check_size, say
 from jaxopt_ko.solvers.problem.bounds import check_bound_pair
-from jaxopt_ko.solvers.problem.constraints import check_program
-from jaxopt_ko.solvers.quadratic import quadratic_interior_point, sides
+from jaxopt_ko.solvers.quadratic import check_program, quadratic_interior_point, sides
 from jaxopt_ko.types import Hyper, Multipliers, Params, PyTree, Solution
 
 PROGRAM_STEPS = 200

@@ -10,15 +10,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
-from jaxopt_ko.core.checks import check_same_trees, is_complex_leaf
+from jaxopt_ko.core.checks import is_complex_leaf
 from jaxopt_ko.core.method import filter_kwargs
 from jaxopt_ko.core.numerics import joined
-from jaxopt_ko.errors import TreeError, describe, missing_argument, path_of, say
+from jaxopt_ko.errors import TreeError, describe, path_of, say
 from jaxopt_ko.solvers.problem.bounds import box
 from jaxopt_ko.solvers.problem.objective import objective
 from jaxopt_ko.types import Params, PyTree
@@ -92,35 +91,6 @@ def program(
         return back_e(y[: e.size]), back_i(y[e.size :])
 
     return Program(x, unravel, lower, upper, e.size, i.size, evaluate, derive, unstack)
-
-
-def check_program(name: str, params: PyTree, n: int, c: PyTree, Q: Any, *pairs: tuple[Any, Any]) -> None:
-    """The parts of a linear or quadratic program: c, Q, then (A, b) and (G, h)."""
-    if c is None:
-        missing_argument(name, "c", "Pass c=..., the linear part of the objective, a tree like params")
-    check_same_trees(name, "c", c, "params", params)
-    if Q is not None and np.shape(Q) != (n, n):
-        say(TreeError, name, f"Q must be a symmetric matrix float[{n},{n}], as there are {n} parameters", describe(Q),
-            "The objective is x'Qx/2 + c'x, with the elements of params as one vector x")  # fmt: skip
-    for (left, right), (matrix, vector) in zip((("A", "b"), ("G", "h")), pairs, strict=True):
-        if (matrix is None) != (vector is None):
-            missing = right if vector is None else left
-            missing_argument(name, missing, f"{left} and {right} come together: "
-                             f"{left} x {'=' if left == 'A' else '<='} {right}")  # fmt: skip
-        if matrix is None:
-            continue
-        if np.ndim(matrix) != 2 or np.shape(matrix)[1] != n:
-            say(TreeError, name, f"{left} must be a matrix with a column for each of {n} parameters", describe(matrix),
-                "One row for each constraint; a single one is a matrix of one row")  # fmt: skip
-        if np.shape(vector) != np.shape(matrix)[:1]:
-            say(TreeError, name, f"{right} must have one number for each of the {np.shape(matrix)[0]} rows of {left}",
-                describe(vector), "Shapes are not broadcast here")  # fmt: skip
-    numbers = [("Q", Q)] + [pair for both, names in zip(pairs, ("Ab", "Gh"), strict=True)
-                            for pair in zip(names, both, strict=True)]  # fmt: skip
-    for argument, array in numbers:
-        dtype = getattr(array, "dtype", None)
-        if dtype is not None and not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
-            say(TreeError, name, f"{argument} must be real numbers", describe(array), "Give a floating-point array")
 
 
 def _check_constraint(name: str, argument: str, constraint: PyTree) -> None:
