@@ -117,7 +117,7 @@ class LeafRule:
             step, shared = self.once_a_step(reading, old)
             if self.reduce is not None:
                 shared |= self.reduce(updates, Scalars(step, **shared))
-        # A compiled step has its constants as constants; steps one by one share a program over all values.
+        # A traced step has numbers as constants; steps one by one share a program over all values (`shared_programs`).
         constants = {k: float(v) for k, v in self.reader.hypers.items() if traced and isinstance(v, int | float)}
         names = tuple((key, constants.get(key)) for key in shared)
         own = {} if self.reader.own is None else {self.reader.own: step.t}

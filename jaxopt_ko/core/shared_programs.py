@@ -1,4 +1,27 @@
-"""What makes two rules share a compiled program: an explicit key."""
+"""What makes two rules share a compiled program: an explicit key.
+
+A lift (`leafwise`, `matrixwise`) compiles a rule by a function that is decorated with `shared_by_key`, and asks for it
+anew whenever an optimizer is made. Two rules get one program where their keys are equal. The key of a function of this
+package is
+
+    (its module, its code object, the keys of all that it holds: values closed over and defaults)
+
+so `adam(0.1)` and `adam(0.2)` share, because hyperparameters are no part of the rule but operands, and so do two calls
+of a factory with equal options; `nesterov=True` is closed over and makes another program. The key of a plain value
+(number, string, dtype, class, module: `method.is_plain`) is its type and itself. A user's function is equal to itself
+alone, and a function that holds an array or a tracer has no key: its program is kept by its own optimizer and goes
+with it. What else a program depends on is an operand or a static argument of the jitted function: shapes, dtypes, the
+numbers of stack axes, and which scalars are constants.
+
+Steps one by one and a jitted step trace the same functions, but the programs are not the same, for two reasons:
+
+* Under an outer trace hyperparameters that are Python numbers are constants of the program (`LeafRule.begin`), which
+  XLA folds and which take no operand. Step by step they are operands, or each learning rate of a sweep would be
+  compiled for. The operations are the same, in one order; XLA may contract what it knows, so the last bits can differ.
+* The other scalars (of schedules, bias correction, traced hyperparameters) are operands in both, which XLA folds
+  nothing of (`numerics.unfolded`): each its own for few leaves under a trace, else one array of all
+  (`LeafUpdate.__call__`), for then a call has one operand in the place of many.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +33,6 @@ from typing import Any
 import jax
 
 from jaxopt_ko.core.method import captured_values, is_plain
-
-# ---- from a rule for one array --------------------------------------------------------------------------
 
 
 class KeyedFunction:

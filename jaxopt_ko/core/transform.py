@@ -67,22 +67,13 @@ def transform(
     """
     init_, update_ = filter_kwargs(init, 1), filter_kwargs(update, 3)
     counted = own if own is not None and own in getattr(state_type, "_fields", ()) else None
-    reader = None
-    if hypers is not None or counts:
-        reader = HyperparameterReader(name, checked(name, hypers), counted, debiased, skipped, counts)
+    about = (name, checked(name, hypers), counted, debiased, skipped, counts)
+    reader = HyperparameterReader(*about) if hypers is not None or counts else None
 
     def checked_init(params: Params, **problem: Any) -> State:
         if not any_leaf:
             check_leaves(name, "params", params, real)
-        try:
-            with mixing(*_dtypes(params)):
-                made = init_(params, **problem)
-        except TypeError:
-            if not any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params)):
-                raise
-            # It evaluates a problem, of which abstract parameters give no value: a state of zeros shows its shapes.
-            shapes = jax.eval_shape(lambda p: init_(p, **problem), params)
-            made = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        made = _initial(init_, params, problem)
         return made if reader is None else reader.start(made)
 
     def checked_update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
@@ -92,9 +83,8 @@ def transform(
         inner = given if state_type is None else as_state(name, given, state_type)
         if inner is not given and params is not None and len(inner):  # from a file: what is within it, too
             inner = as_made(jax.eval_shape(lambda p: init_(p, **extra), params), inner)
-        step = None
-        if reader is not None:
-            step = step_hyperparameters(reader.read(outer, inner))
+        step = None if reader is None else step_hyperparameters(reader.read(outer, inner))
+        if step is not None:
             extra["h"] = Scalars(step, **step.values)
         try:
             if not any_leaf:
@@ -105,13 +95,11 @@ def transform(
                     check_same_trees(name, "gradients", updates, "params", params)
             with mixing(*_dtypes((updates, params))):
                 result = update_(updates, inner, params, **extra)
-        except Exception as error:
-            if params is not None and not isinstance(error, errors.MissingArgumentError | errors.HyperparameterError):
-                # Was it other parameters than these, or the state? Only now is it worth asking.
-                check_same_trees(name, "gradients", updates, "params", params)
-                expected = jax.eval_shape(lambda p: init_(p, **extra), params)
-                if tree.structure(expected) != tree.structure(inner):
-                    structure_mismatch(name, "state", inner, "one that its init makes", expected)
+        except (errors.MissingArgumentError, errors.HyperparameterError):
+            raise
+        except Exception:
+            if params is not None:
+                _check_made_for(name, params, updates, inner, lambda p: init_(p, **extra))
             raise
         new_updates, new = _check_result(name, result)
         check_same_trees(name, "updates", new_updates, "gradients", updates)
@@ -121,6 +109,27 @@ def transform(
         return new_updates, new if reader is None or step is None else reader.close(outer, step, new)
 
     return make_transformation(Method(name, solver), checked_init, checked_update)
+
+
+def _initial(init: Callable[..., State], params: Params, problem: Mapping[str, Any]) -> State:
+    """init(params, **problem), where params may be abstract."""
+    try:
+        with mixing(*_dtypes(params)):
+            return init(params, **problem)
+    except TypeError:
+        if not any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params)):
+            raise
+        # It evaluates a problem, of which abstract parameters give no value: a state of zeros shows its shapes.
+        shapes = jax.eval_shape(lambda p: init(p, **problem), params)
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+
+def _check_made_for(name: str, params: Params, updates: Updates, state: State, init: Callable[..., State]) -> None:
+    """After an update that failed: was it made for other parameters than these, or was the state?"""
+    check_same_trees(name, "gradients", updates, "params", params)
+    expected = jax.eval_shape(init, params)
+    if tree.structure(expected) != tree.structure(state):
+        structure_mismatch(name, "state", state, "one that its init makes", expected)
 
 
 def _check_result(name: str, result: Any) -> tuple[Any, Any]:

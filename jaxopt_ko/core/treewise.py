@@ -111,33 +111,18 @@ def treewise(
     def initial(params: Params) -> State:
         leaves, treedef = tree.flatten(params)
         memory = [init(leaf) for leaf in leaves]
-        everything = Vector([tree.wide_copy(leaf) for leaf in leaves])
-        first = {key: start(everything) if callable(start) else start for key, start in numbers.items()}
-        made = {
-            key: initial_scalar(x) if isinstance(x, bool) else widen_scalar(jnp.asarray(x)) for key, x in first.items()
-        }
-        own = tree.scalar_dtype_like(params)
-        made = {key: x if x.dtype == bool else x.astype(own) for key, x in made.items()}
+        made = _first_scalars(numbers, params)
         trees = {key: treedef.unflatten([own[key] for own in memory]) for key in in_leaves}
         return state_type(**({"count": zero_count()} if counted else {}), **made, **trees)
 
     def update(
         updates: Updates, state: State, params: Params = None, *, h: Scalars, **extra: Any
     ) -> tuple[Updates, State]:
-        loss = {}
-        if value:
-            if extra.get("value") is None:
-                errors.missing_argument(name, "value", "Call update(updates, state, params, value=loss)")
-            loss = {"value": jnp.asarray(extra["value"]).astype(scalar_dtype())}
+        loss = _loss(name, **extra) if value else {}
         leaves, treedef = tree.flatten(updates, none_is_leaf=True)
         present = [i for i, g in enumerate(leaves) if g is not None]
         columns = {key: tree.in_order(name, "state", getattr(state, key), updates, treedef) for key in in_leaves}
-        for key, column in columns.items():
-            for i in present:
-                if np.shape(column[i]) != np.shape(leaves[i]):
-                    path = errors.path_of(updates, i, none_is_leaf=True)
-                    shape_mismatch(name, "gradients", path, leaves[i], f"state ({key})", np.shape(column[i]))
-
+        _check_shapes(name, updates, present, leaves, columns)
         wide = [tree.compute_dtype(*(tree.dtype_of(c[i]) for c in (leaves, *columns.values()))) for i in present]
 
         def vector(column: Sequence[Any]) -> Vector:
@@ -151,8 +136,7 @@ def treewise(
         old = {key: widen_scalar(jnp.real(getattr(state, key))) for key in numbers}
         kept = {key: vector(column) for key, column in columns.items()}
         kept |= {key: kept[key].map(jnp.real) for key in squares}
-        fields: dict[str, Any] = old | kept
-        s = Scalars(**fields)
+        s = Scalars(**{**old, **kept})
         u, new = rule(vector(leaves), p, s, h, **loss)
         for key, x in new.items():
             if isinstance(x, Vector):
@@ -171,3 +155,32 @@ def treewise(
         name, initial, update, needs_params=needs_params, state_type=state_type, hypers=hypers or {},
         debiased=debiased, counts=counts, real=real,
     )  # fmt: skip
+
+
+def _first_scalars(starts: Mapping[str, Start], params: Params) -> dict[str, jax.Array]:
+    """The scalars of a state before the first step, truth values or numbers, in float32 at least."""
+    everything, own = Vector([tree.wide_copy(leaf) for leaf in jax.tree.leaves(params)]), tree.scalar_dtype_like(params)
+    made = {}
+    for key, start in starts.items():
+        x = start(everything) if callable(start) else start
+        first = initial_scalar(x) if isinstance(x, bool) else widen_scalar(jnp.asarray(x))
+        made[key] = first if first.dtype == bool else first.astype(own)
+    return made
+
+
+def _loss(name: str, value: Any = None, **_: Any) -> dict[str, jax.Array]:
+    """The loss that `update` was given, as the rule's `value`."""
+    if value is None:
+        errors.missing_argument(name, "value", "Call update(updates, state, params, value=loss)")
+    return {"value": jnp.asarray(value).astype(scalar_dtype())}
+
+
+def _check_shapes(
+    name: str, updates: Updates, present: Sequence[int], leaves: Sequence[Any], columns: Mapping[str, Sequence[Any]]
+) -> None:
+    """Each field of the state has an array like each gradient that is there."""
+    for key, column in columns.items():
+        for i in present:
+            if np.shape(column[i]) != np.shape(leaves[i]):
+                path = errors.path_of(updates, i, none_is_leaf=True)
+                shape_mismatch(name, "gradients", path, leaves[i], f"state ({key})", np.shape(column[i]))
