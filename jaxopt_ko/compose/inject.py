@@ -122,74 +122,92 @@ def inject_hyperparams(
     _check_subset(name, "static_args", static, signature.parameters)
     ours = [p.name for p in signature.parameters.values() if "Hyper" in str(p.annotation)]
 
-    def injectable(key: str, value: Any) -> bool:
-        if key in static or isinstance(value, bool | str) or value is None or (ours and key not in ours):
-            return False
-        if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.extended):
-            return False  # a PRNG key is no number
-        return callable(value) or isinstance(value, int | float | np.ndarray | np.number | jax.Array)
-
     @functools.wraps(inner_factory)
     def factory(*args: Any, **kwargs: Any) -> GradientTransformation:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        arguments = dict(bound.arguments)
-        for parameter in signature.parameters.values():
-            if parameter.kind is parameter.VAR_KEYWORD:
-                arguments |= arguments.pop(parameter.name, {})
-        hypers = {key: value for key, value in arguments.items() if injectable(key, value)}
-        schedules = {
-            key: value if isinstance(value, StatefulSchedule) else WrappedSchedule(value)
-            for key, value in hypers.items()
-            if callable(value)
+        hypers = {
+            key: value
+            for key, value in _arguments(bound).items()
+            if key not in static and (not ours or key in ours) and _is_hyper(value)
         }
         dtypes = {key: _kept_in(hyperparam_dtype, key, value) for key, value in hypers.items()}
-
-        given = dict(bound.arguments)
-
-        def inner(hyperparams: Mapping[str, Any]) -> GradientTransformation:
-            named_ = {key: value for key, value in hyperparams.items() if key in given}
-            again = inspect.BoundArguments(signature, {**given, **named_})
-            rest = {key: value for key, value in hyperparams.items() if key not in given}
-            return inner_factory(*again.args, **{**again.kwargs, **rest})
-
-        # Bad values are refused now, not when traced.
-        made = inner({key: lambda _, s=value: s(s.init()) for key, value in schedules.items()})
-
-        def now(states: Mapping[str, Any], **extra: Any) -> dict[str, jax.Array]:
-            """The values of all schedules."""
-            values = {}
-            for key, schedule in schedules.items():
-                with jax.numpy_dtype_promotion("standard"):  # a schedule is free to mix its step with floats
-                    value = filter_kwargs(schedule, 1)(states[key], **extra)
-                errors.check_schedule_value(name, key, value)
-                values[key] = jnp.asarray(value).astype(dtypes[key])
-            return values
-
-        def init(params: Params, **problem: Any) -> InjectStatefulHyperparamsState:
-            count, states = zero_count(), {key: schedule.init() for key, schedule in schedules.items()}
-            plain = {key: value for key, value in hypers.items() if not callable(value)}
-            values = {key: value_at(value, count, name, key).astype(dtypes[key]) for key, value in plain.items()}
-            values |= now(states)
-            values = {key: values[key] for key in hypers}
-            state = filter_kwargs(inner(values).init, 1)(params, **problem)
-            return InjectStatefulHyperparamsState(count, values, states, state)
-
-        def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
-            state = as_state(name, state, InjectStatefulHyperparamsState)
-            check_state_keys(name, state.hyperparams, tuple(hypers))
-            values = {key: jnp.asarray(value, dtypes[key]) for key, value in state.hyperparams.items()}
-            values |= now(state.hyperparams_states, **extra)
-            states = {
-                key: filter_kwargs(schedule.update, 1)(state.hyperparams_states[key], **extra)
-                for key, schedule in schedules.items()
-            }
-            updates, new = filter_kwargs(inner(values).update, 3)(updates, state.inner_state, params, **extra)
-            return updates, InjectStatefulHyperparamsState(next_count(state.count), values, states, new)
-
-        return make_transformation(f"inject_hyperparams({name_of(made)})", init, update)
+        return _injected(name, inner_factory, bound, hypers, dtypes)
 
     return factory
+
+
+def _arguments(bound: inspect.BoundArguments) -> dict[str, Any]:
+    """All of them by name, those of **kwargs too."""
+    arguments = dict(bound.arguments)
+    for parameter in bound.signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            arguments |= arguments.pop(parameter.name, {})
+    return arguments
+
+
+def _is_hyper(value: Any) -> bool:
+    """A number, an array of numbers or a schedule."""
+    if isinstance(value, bool | str) or value is None:
+        return False
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.extended):
+        return False  # a PRNG key is no number
+    return callable(value) or isinstance(value, int | float | np.ndarray | np.number | jax.Array)
+
+
+def _injected(
+    name: str, inner_factory: Callable[..., GradientTransformation], bound: inspect.BoundArguments,
+    hypers: Mapping[str, Any], dtypes: Mapping[str, DType],
+) -> GradientTransformation:  # fmt: skip
+    """What the factory makes of the arguments, `hypers` of which are in the state, each in its dtype."""
+    given = dict(bound.arguments)
+    schedules = {
+        key: value if isinstance(value, StatefulSchedule) else WrappedSchedule(value)
+        for key, value in hypers.items()
+        if callable(value)
+    }
+
+    def inner(hyperparams: Mapping[str, Any]) -> GradientTransformation:
+        named = {key: value for key, value in hyperparams.items() if key in given}
+        again = inspect.BoundArguments(bound.signature, {**given, **named})
+        rest = {key: value for key, value in hyperparams.items() if key not in given}
+        return inner_factory(*again.args, **{**again.kwargs, **rest})
+
+    # Bad values are refused now, not when traced.
+    made = inner({key: lambda _, s=value: s(s.init()) for key, value in schedules.items()})
+
+    def now(states: Mapping[str, Any], **extra: Any) -> dict[str, jax.Array]:
+        """The values of all schedules."""
+        values = {}
+        for key, schedule in schedules.items():
+            with jax.numpy_dtype_promotion("standard"):  # a schedule is free to mix its step with floats
+                value = filter_kwargs(schedule, 1)(states[key], **extra)
+            errors.check_schedule_value(name, key, value)
+            values[key] = jnp.asarray(value).astype(dtypes[key])
+        return values
+
+    def init(params: Params, **problem: Any) -> InjectStatefulHyperparamsState:
+        count, states = zero_count(), {key: schedule.init() for key, schedule in schedules.items()}
+        plain = {key: value for key, value in hypers.items() if not callable(value)}
+        values = {key: value_at(value, count, name, key).astype(dtypes[key]) for key, value in plain.items()}
+        values |= now(states)
+        values = {key: values[key] for key in hypers}
+        state = filter_kwargs(inner(values).init, 1)(params, **problem)
+        return InjectStatefulHyperparamsState(count, values, states, state)
+
+    def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
+        state = as_state(name, state, InjectStatefulHyperparamsState)
+        check_state_keys(name, state.hyperparams, tuple(hypers))
+        values = {key: jnp.asarray(value, dtypes[key]) for key, value in state.hyperparams.items()}
+        values |= now(state.hyperparams_states, **extra)
+        states = {
+            key: filter_kwargs(schedule.update, 1)(state.hyperparams_states[key], **extra)
+            for key, schedule in schedules.items()
+        }
+        updates, new = filter_kwargs(inner(values).update, 3)(updates, state.inner_state, params, **extra)
+        return updates, InjectStatefulHyperparamsState(next_count(state.count), values, states, new)
+
+    return make_transformation(f"inject_hyperparams({name_of(made)})", init, update)
 
 
 def _check_factory(name: str, factory: Any) -> None:

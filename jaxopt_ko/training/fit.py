@@ -233,25 +233,8 @@ def fit(
     compiles nothing. Raises what `train_step` raises, and HyperparameterError for epochs below 1 or no metric to
     watch. Not for data that does not fit into the device's memory: loop over `train_step`.
     """
-    if isinstance(epochs, bool) or not isinstance(epochs, int | np.integer) or epochs < 1:
-        say(HyperparameterError, "fit", "epochs must be an integer >= 1", f"epochs={epochs!r}",
-            "Its number is the length of the results: give a Python int")  # fmt: skip
     optimizer = errors.check_pair("fit", "optimizer", optimizer)
-    if early_stopping is not None and not isinstance(early_stopping, EarlyStopping):
-        say(HyperparameterError, "fit", "early_stopping must be an EarlyStopping pair", describe(early_stopping),
-            "Call it: early_stopping=early_stopping(patience)")  # fmt: skip
-    if early_stopping is None and monitor is not None:
-        say(HyperparameterError, "fit", "monitor is of no use without early_stopping", f"monitor={monitor!r}",
-            "Give early_stopping=early_stopping(patience), or leave monitor out")  # fmt: skip
-    if monitor is not None and not isinstance(monitor, str):
-        say(HyperparameterError, "fit", "monitor must be the name of a metric", describe(monitor),
-            'Let metrics(params) return a dict: {"loss": ...}, and give monitor="loss"')  # fmt: skip
-    if not all(hasattr(batches, name) for name in ("steps", "plan", "gather")):
-        say(TransformationError, "fit", "batches must be a plan of batches", describe(batches),
-            "Make one: data.mini_batch(examples, batch_size), data.full_batch(examples)")  # fmt: skip
-    check_whole("fit", "first_epoch", first_epoch)
-    if key is not None:
-        check_prng_key("fit", key)
+    _check_run(epochs, early_stopping, monitor, batches, first_epoch, key)
     check_start("fit", params)
     steps, step = batches.steps, train_step(loss_fn, optimizer, has_aux=has_aux)
     report, reports = _reporter(progress, epochs * steps)
@@ -279,30 +262,46 @@ def fit(
         if thread.stopping is None:
             return run_epoch(thread, index)
         _, results = jax.eval_shape(run_epoch, thread, index)
-        return jax.lax.cond(  # type: ignore[no-any-return]
-            thread.stopping.should_stop,
-            lambda t, _: (t, jax.tree.map(_blank, results)),
-            run_epoch,
-            thread,
-            index,
-        )
+        skip = lambda thread, _: (thread, jax.tree.map(_blank, results))  # noqa: E731
+        return jax.lax.cond(thread.stopping.should_stop, skip, run_epoch, thread, index)  # type: ignore[no-any-return]
 
     def after_epochs(thread: _Thread, out: PyTree, done: jax.Array) -> None:
         if report is not None:
             report(done * np.int32(steps), thread.loss)
 
-    start = _Thread(
-        Carry(params, optimizer.init(params) if state is None else check_arrays("fit", "state", state)),
-        None if early_stopping is None else early_stopping.init(params),
-        zero_count(),
-        jnp.zeros((), scalar_dtype()),
-    )
+    train = Carry(params, optimizer.init(params) if state is None else check_arrays("fit", "state", state))
+    watch = None if early_stopping is None else early_stopping.init(params)
+    start = _Thread(train, watch, zero_count(), jnp.zeros((), scalar_dtype()))
     index, blocks = jnp.arange(epochs, dtype=jnp.int32), 0 if report is None else reports
     end, (loss, aux, measured) = _scan(epoch, start, index, blocks, after_epochs)
     final, stopping = end.train.params, end.stopping
     if stopping is not None:
         final, stopping = stopping.best_params, stopping._replace(best_params=None)
     return Run(final, end.train.state, loss, aux, measured, end.steps, stopping)
+
+
+def _check_run(
+    epochs: Any, early_stopping: Any, monitor: Any, batches: Any, first_epoch: Any, key: jax.Array | None
+) -> None:
+    """Refuse what a run cannot be made of."""
+    if isinstance(epochs, bool) or not isinstance(epochs, int | np.integer) or epochs < 1:
+        say(HyperparameterError, "fit", "epochs must be an integer >= 1", f"epochs={epochs!r}",
+            "Its number is the length of the results: give a Python int")  # fmt: skip
+    if early_stopping is not None and not isinstance(early_stopping, EarlyStopping):
+        say(HyperparameterError, "fit", "early_stopping must be an EarlyStopping pair", describe(early_stopping),
+            "Call it: early_stopping=early_stopping(patience)")  # fmt: skip
+    if early_stopping is None and monitor is not None:
+        say(HyperparameterError, "fit", "monitor is of no use without early_stopping", f"monitor={monitor!r}",
+            "Give early_stopping=early_stopping(patience), or leave monitor out")  # fmt: skip
+    if monitor is not None and not isinstance(monitor, str):
+        say(HyperparameterError, "fit", "monitor must be the name of a metric", describe(monitor),
+            'Let metrics(params) return a dict: {"loss": ...}, and give monitor="loss"')  # fmt: skip
+    if not all(hasattr(batches, name) for name in ("steps", "plan", "gather")):
+        say(TransformationError, "fit", "batches must be a plan of batches", describe(batches),
+            "Make one: data.mini_batch(examples, batch_size), data.full_batch(examples)")  # fmt: skip
+    check_whole("fit", "first_epoch", first_epoch)
+    if key is not None:
+        check_prng_key("fit", key)
 
 
 def _mean(loss: jax.Array) -> jax.Array:

@@ -114,17 +114,10 @@ def batch_norm(
     if momentum is not None:
         check_hyper("batch_norm", "momentum", momentum, UNIT)
     check_hyper("batch_norm", "eps", eps, NONNEGATIVE)
-    axes = feature_axis if isinstance(feature_axis, tuple) else (feature_axis,)
-    if not all(isinstance(axis, int | np.integer) and not isinstance(axis, bool) for axis in axes):
-        say(HyperparameterTypeError, "batch_norm", "feature_axis must be an integer or a tuple of them",
-            describe(feature_axis), "Give -1 for the last axis, 1 for torch's channels")  # fmt: skip
+    axes = _axes(feature_axis)
 
     def init(features: int | tuple[int, ...], dtype: DType | None = None) -> tuple[BatchNormParams, BatchNormState]:
-        sizes = features if isinstance(features, tuple) else (features,)
-        shape = tuple(check_size("batch_norm.init", "features", size) for size in sizes)
-        if len(shape) != len(axes):
-            say(HyperparameterError, "batch_norm.init", f"features must be one size for each of {len(axes)} axes",
-                f"features={features}, feature_axis={feature_axis}", "Give their lengths in x's order")  # fmt: skip
+        shape = _shape(features, feature_axis)
         check_dtype("batch_norm.init", "dtype", dtype)
         kind = scalar_dtype() if dtype is None else jnp.dtype(dtype)
         wide = compute_dtype(kind)
@@ -137,51 +130,84 @@ def batch_norm(
         params: BatchNormParams, state: BatchNormState, x: ArrayLike, *, train: bool, weights: ArrayLike | None = None
     ) -> tuple[jax.Array, BatchNormState]:
         given, w, over = _checked(params, state, x, train, weights, axes)
-        wide = compute_dtype(given.dtype)
-        broadcast = tuple(1 if axis in over else size for axis, size in enumerate(given.shape))
-
-        def spread(value: jax.Array) -> jax.Array:
-            return value.astype(wide).reshape(broadcast)
-
-        def total(*values: jax.Array) -> list[jax.Array]:
-            weighted = [value if w is None else w * value for value in values]
-            summed = [jnp.sum(value, axis=over, keepdims=True) for value in weighted]
-            return summed if axis_name is None else jax.lax.psum(summed, axis_name)  # type: ignore[no-untyped-call]
-
-        x, var = given.astype(wide), spread(state.var)
-        floor = value_at(eps, state.count, "batch_norm", "eps").astype(wide)
-        apart = x - spread(state.mean)
+        batch = _Batch(given.astype(compute_dtype(given.dtype)), w, over, axis_name)
+        floor = value_at(eps, state.count, "batch_norm", "eps").astype(batch.x.dtype)
+        apart, var = batch.x - batch.spread(state.mean), batch.spread(state.var)
         if train:
-            as_before = apart, var, state
-            least: Any
-            unbiased: Any
-            if w is None:
-                n = math.prod(given.shape[axis] for axis in over) * _lanes(axis_name)
-                if n < 2:
-                    say(TreeError, "batch_norm.apply", "training needs more than one value of each feature",
-                        describe(given), "Give a larger batch, or train=False for the running statistics")  # fmt: skip
-                sums, least, unbiased = total(x)[0], n, n / (n - 1)
-            else:
-                x = jnp.where((w > 0) | jnp.isfinite(x), x, jnp.zeros_like(x))  # 0 NaN is NaN
-                ones = jnp.ones([size if axis in over else 1 for axis, size in enumerate(given.shape)], wide)
-                weight, sums = total(ones, x)
-                least, unbiased = or_one(weight), weight / or_one(weight - 1)
-            # About a mean that is rounded, and then about what it was rounded by: features far from 0 lose no digits.
-            rough = sums / least
-            apart = x - rough
-            rest, squares = (summed / least for summed in total(apart, jnp.square(apart)))
-            var = squares - jnp.square(rest)
-            var = jnp.where(var > 0, var, jnp.zeros_like(var))
-            apart, state = apart - rest, _gathered(state, momentum, rough + rest, var * unbiased)
-            if w is not None:
-                apart, var, state = tree.where((weight > 1).reshape(()), (apart, var, state), as_before)
+            apart, var, state = _trained(batch, given, momentum, (apart, var, state))
         under = var + floor
         y = jnp.where(under > 0, apart, jnp.zeros_like(apart)) * safe_rsqrt(under)
         if params.scale is not None and params.offset is not None:
-            y = y * spread(params.scale) + spread(params.offset)
+            y = y * batch.spread(params.scale) + batch.spread(params.offset)
         return y.astype(given.dtype), state
 
     return BatchNorm(init, apply)
+
+
+def _axes(feature_axis: int | tuple[int, ...]) -> tuple[int, ...]:
+    axes = feature_axis if isinstance(feature_axis, tuple) else (feature_axis,)
+    if not all(isinstance(axis, int | np.integer) and not isinstance(axis, bool) for axis in axes):
+        say(HyperparameterTypeError, "batch_norm", "feature_axis must be an integer or a tuple of them",
+            describe(feature_axis), "Give -1 for the last axis, 1 for torch's channels")  # fmt: skip
+    return axes
+
+
+def _shape(features: int | tuple[int, ...], feature_axis: int | tuple[int, ...]) -> tuple[int, ...]:
+    sizes, axes = features if isinstance(features, tuple) else (features,), _axes(feature_axis)
+    shape = tuple(check_size("batch_norm.init", "features", size) for size in sizes)
+    if len(shape) != len(axes):
+        say(HyperparameterError, "batch_norm.init", f"features must be one size for each of {len(axes)} axes",
+            f"features={features}, feature_axis={feature_axis}", "Give their lengths in x's order")  # fmt: skip
+    return shape
+
+
+class _Batch(NamedTuple):
+    """Examples, in the dtype that is computed in."""
+
+    x: jax.Array  # float[...]
+    weights: jax.Array | None  # of the same dtype, with an axis for each of x's
+    over: tuple[int, ...]  # axes of x to reduce over
+    axis_name: str | tuple[str, ...] | None  # axes of the mesh to reduce over
+
+    def spread(self, value: jax.Array) -> jax.Array:
+        """A value of each feature, along x."""
+        shape = tuple(1 if axis in self.over else size for axis, size in enumerate(self.x.shape))
+        return value.astype(self.x.dtype).reshape(shape)
+
+    def totals(self, *values: jax.Array) -> list[jax.Array]:
+        """The weighted sums over all examples, on whatever device they are."""
+        weighted = [value if self.weights is None else self.weights * value for value in values]
+        sums = [jnp.sum(value, axis=self.over, keepdims=True) for value in weighted]
+        return sums if self.axis_name is None else jax.lax.psum(sums, self.axis_name)  # type: ignore[no-untyped-call]
+
+
+def _trained(
+    batch: _Batch, given: jax.Array, momentum: Hyper | None, as_before: tuple[jax.Array, jax.Array, BatchNormState]
+) -> tuple[jax.Array, jax.Array, BatchNormState]:
+    """x - mu, var and the new state; what they are in evaluation where the weights sum to 1 or less."""
+    x, w, over, axis_name = batch
+    state = as_before[-1]
+    least: Any
+    unbiased: Any
+    if w is None:
+        n = math.prod(x.shape[axis] for axis in over) * _lanes(axis_name)
+        if n < 2:
+            say(TreeError, "batch_norm.apply", "training needs more than one value of each feature",
+                describe(given), "Give a larger batch, or train=False for the running statistics")  # fmt: skip
+        sums, least, unbiased = batch.totals(x)[0], n, n / (n - 1)
+    else:
+        x = jnp.where((w > 0) | jnp.isfinite(x), x, jnp.zeros_like(x))  # 0 NaN is NaN
+        ones = jnp.ones([size if axis in over else 1 for axis, size in enumerate(x.shape)], x.dtype)
+        weight, sums = batch.totals(ones, x)
+        least, unbiased = or_one(weight), weight / or_one(weight - 1)
+    # About a mean that is rounded, and then about what it was rounded by: features far from 0 lose no digits.
+    rough = sums / least
+    apart = x - rough
+    rest, squares = (total / least for total in batch.totals(apart, jnp.square(apart)))
+    var = squares - jnp.square(rest)
+    var = jnp.where(var > 0, var, jnp.zeros_like(var))
+    found = apart - rest, var, _gathered(state, momentum, rough + rest, var * unbiased)
+    return found if w is None else tree.where((weight > 1).reshape(()), found, as_before)
 
 
 def _gathered(state: BatchNormState, momentum: Hyper | None, mean: jax.Array, var: jax.Array) -> BatchNormState:
