@@ -30,6 +30,7 @@ FLOORS = [  # a room, or a module of one that has floors of its own; what is low
     {"core.leaf_function", "core.aligned_leaves"},
     {"core.leafwise"},
     {"core.treewise", "core.matrixwise"},
+    {"linalg.equilibration"},
     {"linalg.matrix_functions", "linalg.least_norm"},
     {"linalg.iterative"},
     {"compose"},

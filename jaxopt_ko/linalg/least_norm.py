@@ -17,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxopt_ko.linalg.equilibration import Scales, ruiz
+
 LOST = 20.0  # times n eps: singular values below that part of the largest are rounding errors
 ROUNDS = 8  # of equilibration
 
@@ -80,16 +82,12 @@ def _times(M: Array, N: Array, W: Array, b: Array) -> Array:
 
 
 def _equilibrated(M: Array) -> tuple[Array, Array, Array]:
-    """R M C, R and C, diagonals that bring the largest of each row and column near 1 (Ruiz 2001, RAL-TR-2001-034)."""
+    """R M C, R and C, diagonals that bring the largest of each row and column near 1."""
 
-    def by(size: Array) -> Array:
-        return jnp.where(size > 0, jax.lax.rsqrt(jnp.where(size > 0, size, 1)), 1)
-
-    def round_(_: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        R, C = carry
+    def sizes(R: Array, C: Array) -> Scales:
         size = jnp.abs(R[:, None] * M * C[None])
-        return R * by(jnp.max(size, axis=1, initial=0.0)), C * by(jnp.max(size, axis=0, initial=0.0))
+        return jnp.max(size, axis=1, initial=0.0), jnp.max(size, axis=0, initial=0.0)
 
     one = jnp.ones(M.shape[0], M.dtype)
-    R, C = jax.lax.fori_loop(0, ROUNDS, round_, (one, one))
+    R, C = ruiz(sizes, (one, one), ROUNDS)
     return R[:, None] * M * C[None], R, C

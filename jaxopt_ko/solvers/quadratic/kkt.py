@@ -18,8 +18,8 @@ from jaxopt_ko.solvers.engine.banded import blocks, factor, gram, substitute, to
 from jaxopt_ko.solvers.quadratic.program import QuadraticProgram
 
 REFINEMENTS = 3  # rounds on every linear system
-HALF = 0.5  # to which a refinement must bring the residual to be kept
-RHO = 1.0  # weight of A'A, which makes Q regular where A x = b leaves freedom to few
+REFINED = 0.5  # the part to which a refinement must bring the residual to be kept
+AUGMENTED = 1.0  # weight of A'A, which makes Q regular where A x = b leaves freedom to few
 SOFT = 0.5  # eps to this power: what banded systems put beside the equations, refined away
 
 Vectors = tuple[Array, Array, Array]  # float[n], float[m], float[l]
@@ -47,7 +47,7 @@ def kkt_solver(p: QuadraticProgram, t: Array, delta: Array, bandwidth: int | Non
             d, e = carry
             nearer = jax.tree.map(jnp.add, d, near(*e))
             left = missed(nearer)
-            falls = (i == 0) | (size(left) < HALF * size(e))  # not where the equations contradict each other
+            falls = (i == 0) | (size(left) < REFINED * size(e))  # not where the equations contradict each other
             d, e = jax.tree.map(lambda new, old: jnp.where(falls, new, old), (nearer, left), (d, e))
             return d, e
 
@@ -59,16 +59,16 @@ def kkt_solver(p: QuadraticProgram, t: Array, delta: Array, bandwidth: int | Non
 
 
 def dense(p: QuadraticProgram, w: Array, delta: Array) -> KKTSolver:
-    """Nearly that solution: K = Q + N'wN + rho A'A + delta, and A K^-1 A' + delta for dy."""
+    """Nearly that solution: K = Q + N'wN + A'A + delta, and A K^-1 A' + delta for dy."""
     n, m, k = p.c.size, p.b.size, p.G.shape[0]
     wg, wl, wu = jnp.split(w, [k, k + n])
     Q = jnp.zeros((n, n), p.c.dtype) if p.Q is None else p.Q
-    L = jnp.linalg.cholesky(Q + jnp.diag(wl + wu + delta) + p.G.T @ (wg[:, None] * p.G) + RHO * (p.A.T @ p.A))
+    L = jnp.linalg.cholesky(Q + jnp.diag(wl + wu + delta) + p.G.T @ (wg[:, None] * p.G) + AUGMENTED * (p.A.T @ p.A))
     V = _lower(L, p.A.T)
     S = jnp.linalg.cholesky(V.T @ V + delta * jnp.eye(m, dtype=V.dtype)) if m else V.T @ V
 
     def near(r1: Array, r2: Array, r3: Array) -> Vectors:
-        v = _lower(L, r1 + p.columns(w * r3) + RHO * (p.A.T @ r2))
+        v = _lower(L, r1 + p.columns(w * r3) + AUGMENTED * (p.A.T @ r2))
         dy = _upper(S, _lower(S, V.T @ v - r2))
         dx = _upper(L, v - V @ dy)
         return dx, dy, w * (p.rows(dx) - r3)

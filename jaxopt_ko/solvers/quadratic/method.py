@@ -43,12 +43,12 @@ from jaxopt_ko.types import (
     Updates,
 )
 
-PATIENCE = 12  # updates without progress before the run is stuck
+STALLED = 12  # updates without progress before the run is stuck
 PROGRESS = 0.9  # the part to which the residuals fall in an update that is any
 LOOSE = 0.5  # eps to this power: what is near enough when rounding ends a run
 DELTA = 0.75  # eps to this power: regularization of the factorized matrices at first, refined away
-GROWTH = 100.0  # of the regularization when a factorization fails
-MOST = 0.35  # eps to this power: where that ends
+DELTA_GROWTH = 100.0  # of the regularization when a factorization fails
+DELTA_MOST = 0.35  # eps to this power: where that ends
 TOL = 4 / 7  # eps to this power: 1e-9 in float64, 1e-4 in float32
 
 
@@ -152,7 +152,7 @@ def _advance(
         count=next_count(state.count),
         point=point,
         scaling=state.scaling,
-        delta=jnp.where(finite | over, state.delta, GROWTH * state.delta),
+        delta=jnp.where(finite | over, state.delta, DELTA_GROWTH * state.delta),
         merit=best.merit,
         progress=course.progress,
         stalled=jnp.where(over, state.stalled, course.stalled),
@@ -193,7 +193,7 @@ def _course(state: QuadraticState, found: Judged, merit: Array, tol: Array, move
     now = jnp.minimum(found.merit, jnp.minimum(found.infeasible, found.unbounded))
     falls = moved & (now < PROGRESS * state.progress)
     stalled = jnp.where(falls, 0, next_count(state.stalled))
-    stuck = jnp.where(finite, ~moved, state.delta >= eps**MOST) | (stalled >= PATIENCE)
+    stuck = jnp.where(finite, ~moved, state.delta >= eps**DELTA_MOST) | (stalled >= STALLED)
     code = first_true(
         [found.merit <= tol, found.infeasible <= tol, found.unbounded <= tol, stuck & (merit <= eps**LOOSE), stuck],
         [Code.GRADIENT_SMALL, Code.INFEASIBLE, Code.UNBOUNDED, Code.DECREASE_SMALL, Code.STUCK],

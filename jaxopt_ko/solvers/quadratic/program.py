@@ -17,6 +17,7 @@ from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import check_same_trees
 from jaxopt_ko.core.numerics import joined, largest
 from jaxopt_ko.errors import TreeError, describe, missing_argument, say
+from jaxopt_ko.linalg.equilibration import Scales, ruiz
 from jaxopt_ko.solvers.engine.banded import blocks, factor
 from jaxopt_ko.solvers.problem.bounds import box
 from jaxopt_ko.types import Params, PyTree
@@ -157,24 +158,18 @@ def sides(name: str, params: Params, bounds: Any) -> tuple[Array, Array]:
 
 
 def equilibrated(p: QuadraticProgram) -> Equilibration:
-    """D, E, F after which the largest elements of all rows and columns are near 1 (Ruiz 2001, RAL-TR-2001-034)."""
-
-    def by(size: Array) -> Array:
-        return jnp.where(size > 0, 1 / jnp.sqrt(jnp.where(size > 0, size, 1)), 1)
+    """D, E, F after which the largest elements of all rows and columns are near 1."""
 
     def rows(matrix: Array) -> Array:
         return jnp.max(jnp.abs(matrix), axis=1, initial=0)
 
-    def round_(_: Any, carry: Any) -> Any:
-        D, E, F = carry
-        q, a, g = (jnp.zeros_like(D) if p.Q is None else rows(D[:, None] * p.Q * D[None, :]),
-                   E[:, None] * p.A * D[None, :], F[:, None] * p.G * D[None, :])  # fmt: skip
-        column = jnp.maximum(q, jnp.maximum(rows(a.T), rows(g.T)))
-        held = [jnp.clip(v, 1 / EXTREME, EXTREME) for v in (D * by(column), E * by(rows(a)), F * by(rows(g)))]
-        return tuple(held)
+    def sizes(D: Array, E: Array, F: Array) -> Scales:
+        q = jnp.zeros_like(D) if p.Q is None else rows(D[:, None] * p.Q * D[None, :])
+        a, g = E[:, None] * p.A * D[None, :], F[:, None] * p.G * D[None, :]
+        return jnp.maximum(q, jnp.maximum(rows(a.T), rows(g.T))), rows(a), rows(g)
 
     start = (jnp.ones_like(p.c), jnp.ones_like(p.b), jnp.ones_like(p.G[:, 0]))
-    D, E, F = jax.lax.fori_loop(0, RUIZ, round_, start)
+    D, E, F = ruiz(sizes, start, RUIZ, EXTREME)
     size = largest(D * p.c)
     if p.Q is not None:
         size = jnp.maximum(size, jnp.mean(rows(D[:, None] * p.Q * D[None, :])))

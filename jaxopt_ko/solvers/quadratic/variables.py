@@ -12,7 +12,7 @@ from jaxopt_ko.solvers.quadratic.kkt import Vectors, kkt_solver
 from jaxopt_ko.solvers.quadratic.program import Equilibration, QuadraticProgram
 from jaxopt_ko.types import KKT, Info, Multipliers, Params
 
-FRACTION = 0.99  # of the way to the boundary
+TO_BOUNDARY = 0.99  # of the way to the boundary
 
 
 class HomogeneousPoint(NamedTuple):
@@ -92,7 +92,7 @@ def predictor_corrector(
             return jnp.min(jnp.where(dv < 0, -v / jnp.where(dv < 0, dv, 1), jnp.inf), initial=jnp.inf)
 
         ends = [ratio(z, d.z), ratio(s, d.s), ratio(tau, d.tau), ratio(kappa, d.kappa)]
-        return jnp.minimum(jnp.min(jnp.stack(ends)), 1 / FRACTION)
+        return jnp.minimum(jnp.min(jnp.stack(ends)), 1 / TO_BOUNDARY)
 
     both = jax.tree.map(lambda *pair: jnp.stack(pair), (-p.c, p.b, p.k), right(1, s * z))
     (x2, d1), (y2, e1), (z2, g1) = jax.vmap(solve)(*both)
@@ -102,7 +102,7 @@ def predictor_corrector(
     rc = jnp.where(has, s * z + affine.s * affine.z - sigma * mu, 0)
     rt = tau * kappa + affine.tau * affine.kappa - sigma * mu
     d = completed(solve(*right(1 - sigma, rc)), 1 - sigma, rc, rt)
-    alpha = FRACTION * longest(d)
+    alpha = TO_BOUNDARY * longest(d)
     new = jax.tree.map(lambda v, dv: v + alpha * dv, point, d)
     size = jnp.maximum(new.tau, new.kappa)
     new = jax.tree.map(lambda v: v / size, new)
