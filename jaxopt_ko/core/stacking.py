@@ -3,7 +3,8 @@
     stacks_of(leaves, axes, keys)   which leaves make a stack together
     in_turns(function, stacks, …)   function of every stack, and the leaves of what it returns
 
-`matrixwise`, the directions of Muon's kin (by `on_stacks`) and GaLore are written on these two.
+`matrixwise` and the directions of Muon's kin, by `on_stacks`, are written on these two. GaLore, whose base optimizer
+wants leaves apart, reads them one by one: `view`, `leaf_of`.
 """
 
 from __future__ import annotations
@@ -250,17 +251,24 @@ def _order(ndim: int, axes: MatrixAxes) -> tuple[int, ...]:
     return (*axes.stack(ndim), *axes.rows, *axes.columns)
 
 
+def view(leaf: jax.Array, axes: MatrixAxes) -> jax.Array:
+    """A leaf -> [*stack, m, n], for axes of one part."""
+    m, n = axes.shape(leaf.shape)[1:]
+    stack = [leaf.shape[axis] for axis in axes.stack(leaf.ndim)]
+    return leaf.transpose(_order(leaf.ndim, axes)).reshape(*stack, m, n)
+
+
 def matrices_of(leaf: jax.Array, axes: MatrixAxes) -> jax.Array:
     """A leaf -> [N, m, n]."""
-    view = leaf.transpose(_order(leaf.ndim, axes))
+    ordered = leaf.transpose(_order(leaf.ndim, axes))
     N, m, n = axes.shape(leaf.shape)
     if axes.parts == 1:
-        return view.reshape(N, m, n)
-    return view.reshape(N // axes.parts, m, axes.parts, n).swapaxes(1, 2).reshape(N, m, n)
+        return ordered.reshape(N, m, n)
+    return ordered.reshape(N // axes.parts, m, axes.parts, n).swapaxes(1, 2).reshape(N, m, n)
 
 
 def leaf_of(matrices: jax.Array, shape: tuple[int, ...], axes: MatrixAxes) -> jax.Array:
-    """[N, m, n] -> the leaf."""
+    """[N, m, n], or [*stack, m, n], -> the leaf."""
     order = _order(len(shape), axes)
     if axes.parts > 1:
         N, m, n = matrices.shape

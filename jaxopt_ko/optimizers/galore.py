@@ -14,12 +14,13 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import chain
-from jaxopt_ko.core import tree
+from jaxopt_ko.core import stacking, tree
 from jaxopt_ko.core.checks import check_stack_axes, memory_mismatch, structure_mismatch
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import next_count, zero_count
 from jaxopt_ko.core.signature import options
+from jaxopt_ko.core.stacking import MatrixAxes
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import FINITE, TreeError, check_choice, check_pair, check_size, say
 from jaxopt_ko.optimizers.adam import scale_by_adam
@@ -43,22 +44,6 @@ class GaLoreState(NamedTuple):
     count: Array  # int32[]               t, steps taken
     base_optimizer_state: State  # of the base optimizer, for the projected gradients R
     projector: Updates  # f32+            P, float[long, r] (keeps="long": [short, r]), [0, 0] for a leaf as it is
-
-
-class _Matrix(NamedTuple):
-    """How a leaf [*stack, …] is seen as matrices [*stack, m, n]."""
-
-    shape: tuple[int, ...]
-    order: tuple[int, ...]  # of its axes, before they are joined
-    stack: int
-    m: int
-    n: int
-
-    def of(self, x: Array) -> Array:
-        return x.transpose(self.order).reshape(*self.shape[: self.stack], self.m, self.n)
-
-    def back(self, x: Array) -> Array:
-        return x.reshape([self.shape[a] for a in self.order]).transpose(np.argsort(self.order))
 
 
 @options
@@ -95,72 +80,59 @@ def scale_by_galore(
     check_stack_axes(name, stack_axes)
     base = scale_by_adam() if base_optimizer is None else check_pair(name, "base_optimizer", base_optimizer)
 
-    def matrices(leaves: PyTree) -> tuple[list[Any], Any, list[_Matrix | None]]:
-        """The leaves, their structure, and how each is seen as matrices, None if it is taken as it is."""
-        flat, treedef = tree.flatten(leaves, none_is_leaf=True)
+    def axes_of(leaves: PyTree) -> list[MatrixAxes | None]:
         stacks = tree.stacks(name, stack_axes, leaves, none_is_leaf=True)
-        wanted = tree.resolve_prefix(leaves, weight_dimension_numbers, _ends)
-        if wanted is None or isinstance(wanted, GaLoreDimensionNumbers):
-            least = 2 if wanted is None else math.inf
-            numbers = [
-                (wanted or GaLoreDimensionNumbers())
-                if leaf is not None and 2 <= np.ndim(leaf) - stack <= least
-                else None
-                for leaf, stack in zip(flat, stacks, strict=True)
-            ]
-        else:
-            numbers = _numbers_of(name, wanted, leaves)
-        seen = [
-            None if leaf is None or number is None else _matrix(name, leaf, number, stack)
-            for leaf, number, stack in zip(flat, numbers, stacks, strict=True)
-        ]
-        return flat, treedef, seen
+        return _axes(name, weight_dimension_numbers, leaves, stacks)
 
-    def on_left(one: _Matrix) -> bool:
-        return one.m >= one.n if keeps == "short" else one.m <= one.n
+    def on_left(m: int, n: int) -> bool:
+        return m >= n if keeps == "short" else m <= n
 
-    def shapes(one: _Matrix) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Of P and R."""
-        stack, r = one.shape[: one.stack], min(rank, one.m, one.n)
-        return ((*stack, one.m, r), (*stack, r, one.n)) if on_left(one) else ((*stack, one.n, r), (*stack, one.m, r))
+    def shapes(leaf: Any, own: MatrixAxes) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Of a leaf's P and R."""
+        shape = np.shape(leaf)
+        m, n = own.shape(shape)[1:]
+        stack, r = tuple(shape[a] for a in own.stack(len(shape))), min(rank, m, n)
+        return ((*stack, m, r), (*stack, r, n)) if on_left(m, n) else ((*stack, n, r), (*stack, m, r))
 
     def init(params: Params) -> GaLoreState:
-        leaves, treedef, seen = matrices(params)
+        leaves, treedef = tree.flatten(params, none_is_leaf=True)
         small = list(leaves)
         projectors = [p if p is None else jnp.zeros((0, 0), tree.compute_dtype(tree.dtype_of(p))) for p in leaves]
-        for index, (leaf, one) in enumerate(zip(leaves, seen, strict=True)):
-            if one is not None:
-                P, R = (tree.wide_like(tree.abstract(shape, tree.dtype_of(leaf))) for shape in shapes(one))
-                projectors[index], small[index] = P, R
+        for i, (p, own) in enumerate(zip(leaves, axes_of(params), strict=True)):
+            if own is not None:
+                like = [tree.abstract(shape, tree.dtype_of(p)) for shape in shapes(p, own)]
+                projectors[i], small[i] = map(tree.wide_like, like)
         return GaLoreState(zero_count(), base.init(treedef.unflatten(small)), treedef.unflatten(projectors))
 
     def update(
         updates: Updates, state: GaLoreState, params: Params = None, *, h: Scalars
     ) -> tuple[Updates, GaLoreState]:
-        leaves, treedef, seen = matrices(updates)
-        due = state.count % update_proj_gap == 0
+        leaves, treedef = tree.flatten(updates, none_is_leaf=True)
+        axes, due = axes_of(updates), state.count % update_proj_gap == 0
+        matrices = [(i, own) for i, own in enumerate(axes) if own is not None]
         small, projectors = list(leaves), tree.in_order(name, "state", state.projector, updates, treedef)
-        for index, (g, one) in enumerate(zip(leaves, seen, strict=True)):
-            if one is not None:
-                if np.shape(projectors[index]) != shapes(one)[0]:
-                    path = errors.path_of(updates, index, none_is_leaf=True)
-                    memory_mismatch(name, [projectors[index]], path, g)
-                small[index], projectors[index] = _project(g, projectors[index], due, one, on_left(one))
+        for i, own in matrices:
+            g, P = leaves[i], projectors[i]
+            if np.shape(P) != shapes(g, own)[0]:
+                memory_mismatch(name, [P], errors.path_of(updates, i, none_is_leaf=True), g)
+            small[i], projectors[i] = _project(g, P, due, own, on_left(*own.shape(g.shape)[1:]))
         steps, base_state = base.update(treedef.unflatten(small), state.base_optimizer_state, None)
         full = tree.in_order(name, "updates of the base optimizer", steps, updates, treedef)
-        for index, (u, one) in enumerate(zip(full, seen, strict=True)):
-            if one is not None:
-                full[index] = _restore(u, projectors[index], h.scale, one, on_left(one)).astype(leaves[index].dtype)
+        for i, own in matrices:
+            g, left = leaves[i], on_left(*own.shape(leaves[i].shape)[1:])
+            full[i] = _restore(full[i], projectors[i], h.scale, g.shape, own, left).astype(g.dtype)
         new = GaLoreState(next_count(state.count), base_state, treedef.unflatten(projectors))
         return treedef.unflatten(full), new
 
     return transform(name, init, update, state_type=GaLoreState, hypers={"scale": (scale, FINITE)}, real=True)
 
 
+# Leaf by leaf: leaves of one shape share a compiled program, and the base optimizer wants them apart. Joined to stacks
+# they would be copied twice more, in a longer program.
 @functools.partial(jax.jit, static_argnums=(3, 4))
-def _project(g: Array, P: Array, due: Array, one: _Matrix, left: bool) -> tuple[Array, Array]:
+def _project(g: Array, P: Array, due: Array, own: MatrixAxes, left: bool) -> tuple[Array, Array]:
     """R and P, which is made anew where it is due."""
-    G = one.of(g.astype(P.dtype))
+    G = stacking.view(g.astype(P.dtype), own)
 
     def renewed() -> Array:
         U, _, Vh = jnp.linalg.svd(G, full_matrices=False)
@@ -170,30 +142,37 @@ def _project(g: Array, P: Array, due: Array, one: _Matrix, left: bool) -> tuple[
     return (P.mT @ G if left else G @ P), P
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4))
-def _restore(u: Array, P: Array, factor: Array, one: _Matrix, left: bool) -> Array:
+@functools.partial(jax.jit, static_argnums=(3, 4, 5))
+def _restore(u: Array, P: Array, factor: Array, shape: tuple[int, ...], own: MatrixAxes, left: bool) -> Array:
     wide = u.astype(P.dtype)
-    return factor.astype(P.dtype) * one.back(P @ wide if left else wide @ P.mT)
+    return factor.astype(P.dtype) * stacking.leaf_of(P @ wide if left else wide @ P.mT, shape, own)
 
 
-def _matrix(name: str, leaf: Any, numbers: GaLoreDimensionNumbers, stack: int) -> _Matrix:
-    shape = np.shape(leaf)
+def _axes(name: str, numbers: Any, leaves: PyTree, stacks: Sequence[int]) -> list[MatrixAxes | None]:
+    """How each leaf is read, None for one that is taken as it is. leaves: with None among them, as in `stacks`."""
+    flat = tree.flatten(leaves, none_is_leaf=True)[0]
+    wanted = tree.resolve_prefix(leaves, numbers, _ends)
+    if wanted is None or isinstance(wanted, GaLoreDimensionNumbers):
+        most = 2 if wanted is None else math.inf
+        shared = wanted or GaLoreDimensionNumbers()
+        fits = [g is not None and 2 <= np.ndim(g) - k <= most for g, k in zip(flat, stacks, strict=True)]
+        each = [shared if fit else None for fit in fits]
+    else:
+        each = _numbers_of(name, wanted, leaves)
+    return [
+        None if g is None or own is None else _axes_of(name, np.shape(g), own, k)
+        for g, own, k in zip(flat, each, stacks, strict=True)
+    ]
+
+
+def _axes_of(name: str, shape: tuple[int, ...], numbers: GaLoreDimensionNumbers, stack: int) -> MatrixAxes:
+    """The axes of one leaf, which its numbers count behind those of the stack."""
     ndim = len(shape) - stack
-    given = (numbers.reduction_axis, numbers.output_axis)
-    rows, columns = (
-        tuple(stack + a % max(ndim, 1) for a in ((axes,) if isinstance(axes, int) else axes)) for axes in given
-    )
-    order = (*range(stack), *rows, *columns)
-    _check_axes(name, shape[stack:], numbers, sorted(order) == list(range(len(shape))))
-    m, n = (math.prod(shape[a] for a in axes) for axes in (rows, columns))
-    return _Matrix(shape, order, stack, m, n)
-
-
-def _check_axes(name: str, shape: tuple[int, ...], numbers: Any, fits: bool) -> None:
-    """Each axis of a leaf is one of the rows or of the columns of a matrix."""
-    if not fits:
-        say(TreeError, name, f"each axis of a leaf must be one of rows or columns, of the shape {shape} here",
+    rows, columns = (tuple(stack + int(a) % max(ndim, 1) for a in np.atleast_1d(side)) for side in numbers)
+    if sorted((*rows, *columns)) != list(range(stack, len(shape))):
+        say(TreeError, name, f"each axis of a leaf must be one of rows or columns, of the shape {shape[stack:]} here",
             repr(numbers), "Give None for the leaf to leave it as it is")  # fmt: skip
+    return MatrixAxes(rows, columns)
 
 
 def _ends(x: Any) -> bool:
@@ -205,10 +184,8 @@ def _numbers_of(name: str, wanted: PyTree, leaves: PyTree) -> list[GaLoreDimensi
     try:
         full = jax.tree.map(
             lambda number, part: jax.tree.map(lambda _: number, part, is_leaf=tree.is_none),
-            wanted,
-            leaves,
-            is_leaf=_ends,
-        )
+            wanted, leaves, is_leaf=_ends,
+        )  # fmt: skip
     except ValueError:
         structure_mismatch(name, "weight_dimension_numbers", wanted, "params", leaves)
     return jax.tree.leaves(full, is_leaf=_ends)
