@@ -11,7 +11,7 @@ from data import mgh_problems
 
 import jaxopt_ko as jo
 from jaxopt_ko.errors import HyperparameterError, MissingArgumentError, TreeError
-from jaxopt_ko.solvers import lbfgsb as page
+from jaxopt_ko.solvers.engine.compact_bfgs import LBFGSBMemory, direction, remember
 from jaxopt_ko.solvers.lbfgsb import lbfgsb
 from jaxopt_ko.solvers.problem.bounds import box
 from jaxopt_ko.types import Code
@@ -210,18 +210,18 @@ def some_memory(n, m, pairs, seed):
     rng = np.random.default_rng(seed)
     A = rng.normal(size=(n, n))
     H = A @ A.T + np.eye(n)
-    memory = page.Memory(jnp.zeros((m, n)), jnp.zeros((m, n)), jnp.int32(0))
-    remember = jax.jit(page.remember)
+    memory = LBFGSBMemory(jnp.zeros((m, n)), jnp.zeros((m, n)), jnp.int32(0))
+    keep = jax.jit(remember)
     for _ in range(pairs):
         s = rng.normal(size=n)
-        memory = remember(memory, jnp.asarray(s), jnp.asarray(H @ s))
+        memory = keep(memory, jnp.asarray(s), jnp.asarray(H @ s))
     return memory, rng
 
 
 @pytest.mark.parametrize("pairs", [1, 3, 7])
 def test_the_direction_is_that_of_the_dense_model(x64, pairs):
     n, m = 6, 4
-    find = jax.jit(page.direction)
+    find = jax.jit(direction)
     hit = 0
     for seed in range(12):
         memory, rng = some_memory(n, m, pairs, seed)
@@ -267,10 +267,10 @@ def test_the_direction_is_that_of_the_dense_model(x64, pairs):
 
 
 def test_a_pair_without_curvature_stays_out(x64):
-    memory = page.Memory(jnp.zeros((3, 2)), jnp.zeros((3, 2)), jnp.int32(0))
+    memory = LBFGSBMemory(jnp.zeros((3, 2)), jnp.zeros((3, 2)), jnp.int32(0))
     s = jnp.array([1e-3, 0.0])
     for y, enters in (([-1.0, 0.0], 0), ([0.0, 1.0], 0), ([1e-11, 1.0], 0), ([0.0, 0.0], 0), ([1e-9, 1.0], 1)):
-        assert int(page.remember(memory, s, jnp.array(y)).stored) == enters, y
+        assert int(remember(memory, s, jnp.array(y)).stored) == enters, y
 
 
 # ---- the box ----------------------------------------------------------------------------------------------

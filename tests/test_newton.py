@@ -11,7 +11,7 @@ from data.families import families
 
 import jaxopt_ko as jo
 from cases import assert_close
-from jaxopt_ko.solvers.engine.trust_region import decompose, exact_step, truncated_step
+from jaxopt_ko.solvers.engine.region_steps import decompose, exact_step, truncated_step
 from jaxopt_ko.solvers.newton import newton, newton_cg, scale_by_newton, scale_by_newton_cg
 from jaxopt_ko.types import Code
 

@@ -13,9 +13,9 @@ from jax import Array
 from jaxopt_ko.compose.chain import apply_updates
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.method import filter_kwargs, name_of
-from jaxopt_ko.core.numerics import first_true, largest, next_count, value_at, zero_count
+from jaxopt_ko.core.numerics import first_true, largest, next_count, zero_count
 from jaxopt_ko.core.transform import transform
-from jaxopt_ko.solvers.engine.convergence import Course, bound, carried_off, course, endless, onward
+from jaxopt_ko.solvers.engine.convergence import Course, bound, carried_off, course, endless, onward, tolerance
 from jaxopt_ko.solvers.problem.objective import objective
 from jaxopt_ko.types import Code, Evaluations, GradientTransformation, Info, Params, PyTree, State, Status, Updates
 
@@ -86,11 +86,11 @@ def first_order(pair: GradientTransformation) -> GradientTransformation:
             return jax.tree.map(lambda a, b: jnp.where(better, a, b), a, b)
 
         eps = np.finfo(value.dtype).eps
-        gtol = jnp.asarray(eps**0.5 if tol is None else value_at(tol, count), value.dtype)
+        gtol = tolerance(value, count, eps**0.5, tol)
         optimality, moved = largest(g), x - tree.ravel(params)[0]
         run = onward(run, optimality, finite, jnp.zeros((), bool))
         # a small gradient where f is higher than it has been is no solution
-        small = better & (optimality <= bound(run, gtol, tol))
+        small = better & (optimality <= bound(run, gtol))
         falls = jnp.isneginf(value) | (small & carried_off(run, x, value, g))
         falls |= better & ~small & endless(run, x, value, moved, before, g)
         code = first_true(

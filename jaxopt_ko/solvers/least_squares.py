@@ -19,26 +19,47 @@ from jaxopt_ko.core.method import cached_factory
 from jaxopt_ko.core.numerics import next_count, or_one, safe_sqrt, value_at, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import POSITIVE, check_choice, check_hyper
-from jaxopt_ko.solvers.engine.damped import DECOMPOSITIONS, Decompose, Model, in_ball, in_box, newton, triangle
+from jaxopt_ko.solvers.engine.convergence import (
+    check_given,
+    counted,
+    cut_of,
+    eps_of,
+    first_info,
+    gain_ratio,
+    is_running,
+    own_buffers,
+    status,
+    tolerance,
+)
+from jaxopt_ko.solvers.engine.damped import (
+    DECOMPOSITIONS,
+    Decompose,
+    LinearModel,
+    in_ball,
+    in_box,
+    newton_step,
+    triangle,
+)
 from jaxopt_ko.solvers.engine.matrix_free import matrix_free
-from jaxopt_ko.solvers.problem.residuals import (
-    Residuals,
+from jaxopt_ko.solvers.engine.residual_measures import (
+    ACCEPT,
+    LOST,
     active,
     at_most,
     column_norms,
     cosine,
-    residuals,
-    scale,
-    tolerance,
+    rounding_of,
+    step_or_home,
+    vanishes,
+    variable_scale,
 )
-from jaxopt_ko.types import Code, Evaluations, GradientTransformation, Hyper, Info, Params, PyTree, Status, Updates
+from jaxopt_ko.solvers.problem.residuals import Residuals, residuals
+from jaxopt_ko.types import Code, GradientTransformation, Hyper, Info, Params, PyTree, Updates
 
-ACCEPT, POOR, GOOD = 1e-4, 0.25, 0.75  # bounds on rho: x + p is taken; Delta shrinks; Delta grows
+POOR, GOOD = 0.25, 0.75  # bounds on rho: Delta shrinks; Delta grows
 GROWTH = 4  # times |D p|, what Delta grows to
 REACH = 0.7  # times |D x|, what Delta is kept to unless the last step found r linear
 LINEAR = 0.2  # times |J p|, how far r may be from r + J p to be linear
-ROUND_OFF = 100  # times eps (f + |r| |J| |x|), f's own rounding: a smaller decrease cannot be trusted
-ZERO = 10  # times that, what f is no more than where r vanishes
 NEAR = 0.1  # of the length of x: only closer than that to a solution a step is judged by the next one's length
 
 
@@ -62,20 +83,9 @@ class LeastSquaresState(NamedTuple):
 class StepRule(NamedTuple):
     """How far to go, of the Gauss-Newton step."""
 
-    step: Callable[[Model, Decompose, Array, Array], tuple[Array, Array, Array]]
+    step: Callable[[LinearModel, Decompose, Array, Array], tuple[Array, Array, Array]]
     # (model, decompose, free, Delta) -> p, lambda, |D p| if Delta did not bound it
     bounded: bool  # does Delta outlive a step that is taken?
-
-
-class _Point(NamedTuple):
-    """What J at one point is made into."""
-
-    jacobian: Array  # float[m,n]
-    triangle: Array  # float[n,n]
-    projected: Array  # float[n]
-    norms: Array  # float[n]  of the columns of J, corrected for the loss
-    error: Array  # float[]
-    finite: Array  # bool[]
 
 
 @cached_factory
@@ -154,9 +164,9 @@ def gauss_newton(
     )
 
 
-def _dogleg(model: Model, decompose: Decompose, free: Array, radius: Array) -> tuple[Array, Array, Array]:
+def _dogleg(model: LinearModel, decompose: Decompose, free: Array, radius: Array) -> tuple[Array, Array, Array]:
     D, nil = model.D, jnp.zeros_like(radius)
-    n = newton(model, decompose, free, jnp.zeros_like(D), nil)
+    n = newton_step(model, decompose, free, jnp.zeros_like(D), nil)
     u = jnp.where(free, -(model.r @ model.J) / D**2, 0)
     bend = jnp.sum((model.J @ u) ** 2)
     c = jnp.sum((D * u) ** 2) / jnp.where(bend > 0, bend, 1) * u
@@ -170,163 +180,244 @@ def _dogleg(model: Model, decompose: Decompose, free: Array, radius: Array) -> t
     return jnp.where(to_n <= radius, n, outer), nil, to_n
 
 
-def _line(model: Model, decompose: Decompose, free: Array, radius: Array) -> tuple[Array, Array, Array]:
-    n = newton(model, decompose, free, jnp.zeros_like(model.D), jnp.zeros_like(radius))
+def _line(model: LinearModel, decompose: Decompose, free: Array, radius: Array) -> tuple[Array, Array, Array]:
+    n = newton_step(model, decompose, free, jnp.zeros_like(model.D), jnp.zeros_like(radius))
     length = safe_sqrt(jnp.sum((model.D * n) ** 2))
     return at_most(radius, length) * n, jnp.zeros_like(radius), length
 
 
 def _method(
-    name: str, way: StepRule, linear_solver: str, factor: Hyper, gtol: Hyper | None, xtol: Hyper | None
+    name: str, rule: StepRule, linear_solver: str, factor: Hyper, gtol: Hyper | None, xtol: Hyper | None
 ) -> GradientTransformation:
     check_hyper(name, "factor", factor, POSITIVE)
-    for argument, bound in (("gtol", gtol), ("xtol", xtol)):
-        if bound is not None:
-            check_hyper(name, argument, bound, POSITIVE)
+    check_given(name, POSITIVE, gtol=gtol, xtol=xtol)
     decompose = DECOMPOSITIONS[linear_solver]
-
-    def look(problem: Residuals, x: Array, r: Array, J: Array) -> _Point:
-        finite = jnp.all(jnp.isfinite(column_norms(J)))
-        r_, J_ = problem.correct(r, jnp.where(finite, J, 0))
-        R, q = triangle(J_, r_)
-        norms = column_norms(J_)
-        D = jax.lax.stop_gradient(or_one(norms))
-        free, nil = ~active(x, q @ R, problem.box), jnp.zeros_like(x)
-        p = newton(jax.lax.stop_gradient(Model(r_, J_, R, q, D)), decompose, free, nil, jnp.zeros((), x.dtype))
-        if problem.box is not None:
-            p = jnp.clip(x + p, *problem.box) - x
-        error = jnp.linalg.norm(D * p) / jnp.maximum(jnp.linalg.norm(D * x), float(np.finfo(x.dtype).tiny))
-        return _Point(J, R, q, norms, jax.lax.stop_gradient(error), finite)
-
-    def propose(problem: Residuals, model: Model, radius: Array) -> tuple[Array, Array, Array]:
-        free = ~active(problem.x, model.q @ model.R, problem.box)
-        p, lam, longest = way.step(model, decompose, free, radius)
-        if problem.box is None:
-            return p, lam, longest
-        low, high = (bound - problem.x for bound in problem.box)
-
-        def bent() -> Array:
-            p, _ = in_box(model.face(decompose, lam), low, high)
-            length = safe_sqrt(jnp.sum((model.D * p) ** 2))
-            return at_most(radius, length) * p
-
-        return jax.lax.cond(jnp.all((p >= low) & (p <= high)), lambda: p, bent), lam, longest
 
     def init(params: Params, *, tol: Any = None, **extra_args: Any) -> LeastSquaresState:
         problem = residuals(name, params, **extra_args)
-        x, count = problem.x, zero_count()
-        r, aux, matrix = problem.linearize(x)
-        f = problem.cost(r)
-        at = look(problem, x, r, matrix())
-        norms, sizes = or_one(at.norms), jnp.abs(x)
-        radius = jnp.full((), jnp.inf, x.dtype)
-        if way.bounded:
-            r_, J_ = problem.correct(r, at.jacobian)
-            radius = value_at(factor, count).astype(x.dtype) * _first_radius(r_, J_, scale(norms, sizes), x)
-        optimality = cosine(at.projected @ at.triangle, at.norms, f, x, problem.box)
-        gtol_ = tolerance(gtol if tol is None else tol, 1, count, x.dtype)
-        code = jnp.select(
-            [~(jnp.isfinite(f) & at.finite), problem.inside & (optimality <= gtol_)],
-            [np.int32(Code.NOT_FINITE), np.int32(Code.GRADIENT_SMALL)],
-            np.int32(Code.RUNNING),
-        )
-        one = jnp.ones((), jnp.int32)
-        info = Info(
-            f, optimality, jnp.zeros_like(f), jnp.zeros((), bool), Evaluations(one, jnp.copy(one), zero_count()),
-            Status(code),
-        )  # fmt: skip
-        return LeastSquaresState(
-            count, r, at.jacobian, at.triangle, at.projected, norms, sizes, radius, at.error, jnp.zeros((), bool), aux,
-            info,
-        )  # fmt: skip
+        limit = tolerance(problem.x, zero_count(), eps_of(problem.x), gtol, tol)
+        return _begin(problem, rule, decompose, factor, limit.value)
 
     def update(
         updates: Updates, state: LeastSquaresState, params: Params, *, tol: Any = None, **extra_args: Any
     ) -> tuple[Updates, LeastSquaresState]:
         problem = residuals(name, params, **extra_args)
-        count, r, J, R, q, norms, sizes, radius, error, released, aux, info = state
-        x, f, eps = problem.x, info.value, float(np.finfo(problem.x.dtype).eps)
-        gtol_ = tolerance(gtol if tol is None else tol, 1, count, x.dtype)
-        xtol_ = tolerance(xtol if tol is None else tol, 500, count, x.dtype)
-        over = info.status.code != np.int32(Code.RUNNING)
-
-        # The step
-        r_, J_ = problem.correct(r, J)
-        D = scale(norms, sizes)
-        p, lam, longest = propose(problem, Model(r_, J_, R, q, D), radius)
-        step, x_new = problem.move(p)
-        r_new, aux_new, matrix = problem.linearize(x_new)
-        f_new = problem.cost(r_new)
-        Jp, length = J_ @ p, safe_sqrt(jnp.sum((D * p) ** 2))
-        slope = r_ @ Jp
-        predicted = -slope - 0.5 * jnp.sum(Jp**2)
-        finite = jnp.isfinite(f_new)
-        actual = f - jnp.where(finite, f_new, jnp.inf)
-        rho = jnp.where(predicted > 0, actual / or_one(predicted), 0)
-
-        # Is it taken?
-        here = column_norms(J_)
-        rounding = eps * (f + jnp.sqrt(2 * f) * jnp.sum(here * jnp.abs(x)))
-        lost = jnp.maximum(predicted, -actual) <= ROUND_OFF * rounding
-        looks = finite & ((rho > ACCEPT) | lost) & ~over
-        old = _Point(J, R, q, here, error, jnp.zeros((), bool))
-        at = jax.lax.cond(looks, lambda: look(problem, x_new, r_new, matrix()), lambda: old)
-        blind = looks & ~at.finite  # r is finite there, J is not
-        taken = looks & at.finite & (~lost | ((error < NEAR) & (at.error < 0.9 * error)))
-
-        # The next radius
-        bend = -actual - slope
-        cut = jnp.where(bend > 0, jnp.clip(-slope / (2 * or_one(bend)), 0.1, 0.5), 0.1)
-        cut = jnp.where(finite & ~blind, cut, 0.1)
-        length = jnp.where(jnp.isfinite(length), length, radius)
-        if way.bounded:
-            bound = jnp.where(count == 0, jnp.minimum(radius, length), radius)
-            radius = jnp.select(
-                [over, lost, ~(rho >= POOR) | blind, (rho > GOOD) | (lam == 0)],
-                [
-                    radius,
-                    jnp.maximum(bound, 2 * longest),
-                    cut * jnp.minimum(bound, 2 * length),
-                    jnp.maximum(bound, GROWTH * length),
-                ],
-                bound,
-            )
-            change, whole = J @ p, safe_sqrt(jnp.sum((D * jnp.where(taken, x_new, x)) ** 2))
-            linear = jnp.linalg.norm(r_new - r - change) <= LINEAR * jnp.linalg.norm(change)
-            far = ~(over | lost | linear) & (whole > 0)
-            radius = jnp.where(far, jnp.minimum(radius, REACH * whole), radius)
-        else:
-            radius = jnp.where(taken, jnp.inf, cut * length)
-
-        # Is it over?
-        x = jnp.where(taken, x_new, x)
-        J, R, q, here, error, _ = tree.where(taken, at, old)
-        r, aux, f = tree.where(taken, (r_new, aux_new, f_new), (r, aux, f))
-        norms, sizes = jnp.maximum(norms, here), jnp.maximum(sizes, jnp.abs(x))
-        optimality = cosine(q @ R, here, f, x, problem.box)
-        stuck = (lost & ~taken) | (radius <= eps * jnp.linalg.norm(scale(norms, sizes) * x))
-        flat = (cosine(q @ R, norms, f, x, problem.box) <= eps ** (1 / 3)) | (f <= ZERO * ROUND_OFF * rounding)
-        # D may hold what starts small and is to grow: before the run fails, the whole step is tried in the scale of J
-        release = stuck & ~flat & ~released & ~over
-        sizes, radius = jnp.where(release, 0, sizes), jnp.where(release, jnp.inf, radius)
-        released = release | (released & ~(taken & ~lost))
-        stuck &= ~release
-        code = jnp.select(
-            [over, optimality <= gtol_, error <= xtol_, stuck & flat, stuck],
-            [info.status.code]
-            + [np.int32(c) for c in (Code.GRADIENT_SMALL, Code.STEP_SMALL, Code.DECREASE_SMALL, Code.SEARCH_FAILED)],
-            np.int32(Code.RUNNING),
-        )
-        evaluations = Evaluations(
-            next_count(info.evaluations.function),
-            info.evaluations.gradient + looks.astype(jnp.int32),
-            info.evaluations.product,
-        )
-        info = Info(f, optimality, length, taken, evaluations, Status(code))
-        step = jax.tree.map(lambda s, h: jnp.where(taken, s, jnp.where(over, jnp.zeros_like(h), h)), step, problem.home)
-        return step, LeastSquaresState(next_count(count), r, J, R, q, norms, sizes, radius, error, released, aux, info)
+        x, eps = problem.x, eps_of(problem.x)
+        gtol_, xtol_ = tolerance(x, state.count, eps, gtol, tol), tolerance(x, state.count, 500 * eps, xtol, tol)
+        trial = _propose(problem, rule, decompose, state)
+        verdict = _judge(problem, decompose, state, trial)
+        radius, length = _resize(problem, rule, state, trial, verdict)
+        new = _stop(problem, state, trial, verdict, radius, length, gtol_.value, xtol_.value)
+        return step_or_home(problem, verdict.taken, is_running(state.info), trial.step), new
 
     return transform(name, init, update, needs_params=True, state_type=LeastSquaresState, solver=True)
+
+
+# ---- an update ----------------------------------------------------------------------------------------------
+
+
+class _Point(NamedTuple):
+    """What J at one point is made into."""
+
+    jacobian: Array  # float[m,n]
+    triangle: Array  # float[n,n]
+    projected: Array  # float[n]
+    norms: Array  # float[n]  of the columns of J, corrected for the loss
+    error: Array  # float[]
+    finite: Array  # bool[]
+
+
+class _Trial(NamedTuple):
+    """A step p, and what was found at x + p."""
+
+    p: Array  # float[n]
+    lam: Array  # float[]      lambda
+    longest: Array  # float[]  |D p| if Delta did not bound it
+    D: Array  # float[n]
+    length: Array  # float[]   |D p|
+    norms: Array  # float[n]   of the columns of J at x, corrected for the loss
+    step: Updates  # that leads to x + p
+    x: Array  # float[n]       x + p
+    residual: Array  # float[m]  r there
+    aux: PyTree
+    value: Array  # float[]    f there
+    finite: Array  # bool[]    is it?
+    jacobian: Callable[[], Array]  # J there, float[m,n], when called for
+    slope: Array  # float[]    of f along p
+    actual: Array  # float[]   f(x) - f(x + p)
+    rho: Array  # float[]
+    rounding: Array  # float[]  f's own
+    lost: Array  # bool[]      is the decrease lost in that?
+
+
+class _Verdict(NamedTuple):
+    """Is x + p taken?"""
+
+    looks: Array  # bool[]  is it to be, so that J is evaluated there?
+    blind: Array  # bool[]  r is finite there, J is not
+    taken: Array  # bool[]
+    there: _Point  # at x + p if that was looked at
+    here: _Point  # at x
+
+
+def _look(problem: Residuals, decompose: Decompose, x: Array, r: Array, J: Array) -> _Point:
+    """What r and J at x are made into."""
+    finite = jnp.all(jnp.isfinite(column_norms(J)))
+    r_, J_ = problem.correct(r, jnp.where(finite, J, 0))
+    R, q = triangle(J_, r_)
+    norms = column_norms(J_)
+    D = jax.lax.stop_gradient(or_one(norms))
+    free, nil = ~active(x, q @ R, problem.box), jnp.zeros_like(x)
+    model = jax.lax.stop_gradient(LinearModel(r_, J_, R, q, D))
+    p = newton_step(model, decompose, free, nil, jnp.zeros((), x.dtype))
+    if problem.box is not None:
+        p = jnp.clip(x + p, *problem.box) - x
+    error = jnp.linalg.norm(D * p) / jnp.maximum(jnp.linalg.norm(D * x), float(np.finfo(x.dtype).tiny))
+    return _Point(J, R, q, norms, jax.lax.stop_gradient(error), finite)
+
+
+def _begin(problem: Residuals, rule: StepRule, decompose: Decompose, factor: Hyper, gtol: Array) -> LeastSquaresState:
+    """The state at the start."""
+    x, count = problem.x, zero_count()
+    r, aux, jacobian = problem.linearize(x)
+    f = problem.cost(r)
+    at = _look(problem, decompose, x, r, jacobian())
+    norms, sizes = or_one(at.norms), jnp.abs(x)
+    radius = jnp.full((), jnp.inf, x.dtype)
+    if rule.bounded:
+        r_, J_ = problem.correct(r, at.jacobian)
+        radius = value_at(factor, count).astype(x.dtype) * _first_radius(r_, J_, variable_scale(norms, sizes), x)
+    optimality = cosine(at.projected @ at.triangle, at.norms, f, x, problem.box)
+    finite, small = jnp.isfinite(f) & at.finite, problem.inside & (optimality <= gtol)
+    info = first_info(
+        f, optimality, status((~finite, Code.NOT_FINITE), (small, Code.GRADIENT_SMALL)), function=1, gradient=1
+    )
+    return own_buffers(LeastSquaresState(
+        count, r, at.jacobian, at.triangle, at.projected, norms, sizes, radius, at.error, jnp.zeros((), bool), aux,
+        info,
+    ))  # fmt: skip
+
+
+def _step(
+    problem: Residuals, rule: StepRule, decompose: Decompose, model: LinearModel, radius: Array
+) -> tuple[Array, Array, Array]:
+    """p, lambda and |D p| if Delta did not bound it; in the box."""
+    free = ~active(problem.x, model.q @ model.R, problem.box)
+    p, lam, longest = rule.step(model, decompose, free, radius)
+    if problem.box is None:
+        return p, lam, longest
+    low, high = (bound - problem.x for bound in problem.box)
+
+    def bent() -> Array:
+        p, _ = in_box(model.face(decompose, lam), low, high)
+        length = safe_sqrt(jnp.sum((model.D * p) ** 2))
+        return at_most(radius, length) * p
+
+    return jax.lax.cond(jnp.all((p >= low) & (p <= high)), lambda: p, bent), lam, longest
+
+
+def _propose(problem: Residuals, rule: StepRule, decompose: Decompose, state: LeastSquaresState) -> _Trial:
+    """A step, and r where it leads."""
+    x, f = problem.x, state.info.value
+    r_, J_ = problem.correct(state.residual, state.jacobian)
+    D = variable_scale(state.norms, state.sizes)
+    model = LinearModel(r_, J_, state.triangle, state.projected, D)
+    p, lam, longest = _step(problem, rule, decompose, model, state.radius)
+    step, x_new = problem.move(p)
+    r_new, aux, jacobian = problem.linearize(x_new)
+    f_new = problem.cost(r_new)
+    Jp, length = J_ @ p, safe_sqrt(jnp.sum((D * p) ** 2))
+    slope = r_ @ Jp
+    predicted = -slope - 0.5 * jnp.sum(Jp**2)
+    finite = jnp.isfinite(f_new)
+    actual = f - jnp.where(finite, f_new, jnp.inf)
+    norms = column_norms(J_)
+    rounding = rounding_of(f, jnp.sum(norms * jnp.abs(x)))
+    lost = jnp.maximum(predicted, -actual) <= LOST * rounding
+    return _Trial(
+        p, lam, longest, D, length, norms, step, x_new, r_new, aux, f_new, finite, jacobian, slope, actual,
+        gain_ratio(actual, predicted), rounding, lost,
+    )  # fmt: skip
+
+
+def _judge(problem: Residuals, decompose: Decompose, state: LeastSquaresState, trial: _Trial) -> _Verdict:
+    """Is x + p taken? By the fall of f, or where that is lost by the length of the next Gauss-Newton step."""
+    looks = trial.finite & ((trial.rho > ACCEPT) | trial.lost) & is_running(state.info)
+    here = _Point(
+        state.jacobian, state.triangle, state.projected, trial.norms, state.error, jnp.zeros((), bool)
+    )  # fmt: skip
+    there = jax.lax.cond(
+        looks, lambda: _look(problem, decompose, trial.x, trial.residual, trial.jacobian()), lambda: here
+    )
+    nearer = (state.error < NEAR) & (there.error < 0.9 * state.error)
+    return _Verdict(looks, looks & ~there.finite, looks & there.finite & (~trial.lost | nearer), there, here)
+
+
+def _resize(
+    problem: Residuals, rule: StepRule, state: LeastSquaresState, trial: _Trial, verdict: _Verdict
+) -> tuple[Array, Array]:
+    """The next Delta, and |D p|."""
+    over, taken, rho, radius = ~is_running(state.info), verdict.taken, trial.rho, state.radius
+    cut = cut_of(trial.slope, trial.actual, 0.1, 0.5)
+    cut = jnp.where(trial.finite & ~verdict.blind, cut, 0.1)
+    length = jnp.where(jnp.isfinite(trial.length), trial.length, radius)
+    if not rule.bounded:
+        return jnp.where(taken, jnp.inf, cut * length), length
+    bound = jnp.where(state.count == 0, jnp.minimum(radius, length), radius)
+    radius = jnp.select(
+        [over, trial.lost, ~(rho >= POOR) | verdict.blind, (rho > GOOD) | (trial.lam == 0)],
+        [
+            radius,
+            jnp.maximum(bound, 2 * trial.longest),
+            cut * jnp.minimum(bound, 2 * length),
+            jnp.maximum(bound, GROWTH * length),
+        ],
+        bound,
+    )
+    change = state.jacobian @ trial.p
+    whole = safe_sqrt(jnp.sum((trial.D * jnp.where(taken, trial.x, problem.x)) ** 2))
+    linear = jnp.linalg.norm(trial.residual - state.residual - change) <= LINEAR * jnp.linalg.norm(change)
+    far = ~(over | trial.lost | linear) & (whole > 0)
+    return jnp.where(far, jnp.minimum(radius, REACH * whole), radius), length
+
+
+def _stop(
+    problem: Residuals,
+    state: LeastSquaresState,
+    trial: _Trial,
+    verdict: _Verdict,
+    radius: Array,
+    length: Array,
+    gtol: Array,
+    xtol: Array,
+) -> LeastSquaresState:
+    """The new state; is the run over?"""
+    info, taken, eps, over = state.info, verdict.taken, eps_of(problem.x), ~is_running(state.info)
+    x = jnp.where(taken, trial.x, problem.x)
+    at = tree.where(taken, verdict.there, verdict.here)
+    r, aux, f = tree.where(taken, (trial.residual, trial.aux, trial.value), (state.residual, state.aux, info.value))
+    norms, sizes = jnp.maximum(state.norms, at.norms), jnp.maximum(state.sizes, jnp.abs(x))
+    g = at.projected @ at.triangle
+    optimality = cosine(g, at.norms, f, x, problem.box)
+    stuck = (trial.lost & ~taken) | (radius <= eps * jnp.linalg.norm(variable_scale(norms, sizes) * x))
+    flat = (cosine(g, norms, f, x, problem.box) <= eps ** (1 / 3)) | vanishes(f, trial.rounding)
+    # D may hold what starts small and is to grow: before the run fails, the whole step is tried in the scale of J
+    release = stuck & ~flat & ~state.released & ~over
+    sizes, radius = jnp.where(release, 0, sizes), jnp.where(release, jnp.inf, radius)
+    released = release | (state.released & ~(taken & ~trial.lost))
+    stuck &= ~release
+    stands = status(
+        (over, info.status.code),
+        (optimality <= gtol, Code.GRADIENT_SMALL),
+        (at.error <= xtol, Code.STEP_SMALL),
+        (stuck & flat, Code.DECREASE_SMALL),
+        (stuck, Code.SEARCH_FAILED),
+    )
+    info = Info(f, optimality, length, taken, counted(info.evaluations, gradient=verdict.looks), stands)
+    return LeastSquaresState(
+        next_count(state.count), r, at.jacobian, at.triangle, at.projected, norms, sizes, radius, at.error, released,
+        aux, info,
+    )  # fmt: skip
 
 
 def _first_radius(r: Array, J: Array, D: Array, x: Array) -> Array:

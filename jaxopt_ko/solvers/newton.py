@@ -21,11 +21,14 @@ from jaxopt_ko.core.numerics import length as length_of
 from jaxopt_ko.core.numerics import next_count, norm, value_at, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import FRACTION, check_hyper
+from jaxopt_ko.solvers.engine.convergence import eps_of
 from jaxopt_ko.solvers.engine.descent import DOWNHILL, searched
-from jaxopt_ko.solvers.engine.trust_region import Model, Proposal, decompose, exact_step, truncated_step, trust_region
+from jaxopt_ko.solvers.engine.region_steps import decompose, exact_step, truncated_step
+from jaxopt_ko.solvers.engine.trust_region import Proposal, QuadraticModel, trust_region
 from jaxopt_ko.solvers.problem.objective import Objective, objective
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, Updates
 
+Product = Callable[[Array], Array]  # v -> H v
 MOST_PRODUCTS = 1000  # of conjugate gradients for one step, unless asked for otherwise
 
 
@@ -88,7 +91,7 @@ def newton(
         values = memory.eigenvalues
         return jnp.min(values, initial=0.0), jnp.max(jnp.abs(values), initial=0.0)
 
-    model = Model(begin, propose, renew, spectrum)
+    model = QuadraticModel(begin, propose, renew, spectrum)
     return trust_region("newton", model, radius=radius, gtol=gtol, ftol=ftol)
 
 
@@ -217,27 +220,26 @@ def newton_cg(
     if max_products is not None:
         errors.check_size(name, "max_products", max_products)
 
-    def looked(problem: Objective, largest: Array, small: Array) -> tuple[NewtonCgMemoryState, Array]:
+    def looked(x: Array, product: Product, largest: Array, small: Array) -> tuple[NewtonCgMemoryState, Array]:
         """Where g is small: has H negative curvature? Conjugate gradients from a vector of no problem's making tell."""
-        product = _product(problem)
-        u, eps = _random_unit(problem.x), float(np.finfo(problem.x.dtype).eps)
+        u, eps = _random_unit(x), eps_of(x)
         r = jnp.where(small, u, 0)
         _, _, _, products, d, curvature = truncated_step(
             product, r, jnp.full_like(largest, jnp.inf), jnp.full_like(largest, eps**0.5), _budget(max_products, u.size)
         )
         down = curvature < 0
-        size = jax.lax.cond(down, lambda: norm(product(u)) * np.sqrt(u.size), lambda: jnp.zeros_like(largest))
+        size = jax.lax.cond(down, lambda: norm(product(u)) * float(np.sqrt(u.size)), lambda: jnp.zeros_like(largest))
         down &= curvature < -(eps**0.5) * size
         away, curvature = jnp.where(down, _unit(d), 0), jnp.where(down, curvature, 0)
         return NewtonCgMemoryState(largest, away, curvature), products + down.astype(jnp.int32)
 
     def begin(problem: Objective, g: Array, small: Array) -> tuple[NewtonCgMemoryState, Array, Array]:
         u, product = _unit(g), _product(problem)
-        memory, products = looked(problem, length_of(g), small)
+        memory, products = looked(problem.x, product, length_of(g), small)
         return memory, u @ product(u), next_count(products)
 
     def renew(problem: Objective, memory: NewtonCgMemoryState, small: Array) -> tuple[NewtonCgMemoryState, Array]:
-        return looked(problem, memory.largest, small)
+        return looked(problem.x, _product(problem), memory.largest, small)
 
     def propose(
         problem: Objective, memory: NewtonCgMemoryState, f: Array, g: Array, radius: Array, count: Array
@@ -245,7 +247,7 @@ def newton_cg(
         leaves, length = memory.curvature < 0, length_of(g)
         largest = jnp.maximum(memory.largest, length)
         cap = value_at(forcing, count).astype(g.dtype)
-        product, x, eps = _product(problem), problem.x, float(np.finfo(g.dtype).eps)
+        product, x, eps = _product(problem), problem.x, eps_of(g)
         p, gain, free, products, _, _ = truncated_step(
             product, jnp.where(leaves, 0, g), radius, _forced(cap, length, largest), _budget(max_products, g.size)
         )
@@ -261,7 +263,7 @@ def newton_cg(
     def spectrum(memory: NewtonCgMemoryState) -> tuple[Array, Array]:
         return memory.curvature, jnp.zeros_like(memory.curvature)
 
-    model = Model(begin, propose, renew, spectrum)
+    model = QuadraticModel(begin, propose, renew, spectrum)
     return trust_region(name, model, radius=radius, gtol=gtol, ftol=ftol)
 
 
@@ -316,7 +318,7 @@ def scale_by_newton_cg(forcing: Hyper = 0.1, *, max_products: int | None = None)
     return transform(name, init, update, needs_params=True, state_type=ScaleByNewtonCgState)
 
 
-def _product(problem: Objective) -> Callable[[Array], Array]:
+def _product(problem: Objective) -> Product:
     """v -> H v at problem.x."""
     _, product = jax.linearize(jax.grad(problem.value), problem.x)
     return product

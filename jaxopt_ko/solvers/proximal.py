@@ -22,7 +22,7 @@ from jaxopt_ko.core.method import cached_factory, with_record
 from jaxopt_ko.core.numerics import first_true, largest, next_count, norm, or_one, value_at, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE, TreeError, check_hyper, describe, path_of, say
-from jaxopt_ko.solvers.engine.convergence import Course, bound, carried_off, course, endless, onward
+from jaxopt_ko.solvers.engine.convergence import Course, bound, carried_off, course, endless, onward, tolerance
 from jaxopt_ko.solvers.problem.objective import Objective, objective
 from jaxopt_ko.types import (
     Code,
@@ -288,8 +288,7 @@ def _gradient(
         x, eps, first = problem.x, float(np.finfo(problem.x.dtype).eps), count == 0
         shorter = value_at(decrease_factor, count).astype(x.dtype)
         longer = value_at(increase_factor, count).astype(x.dtype)
-        given = gtol if tol is None else tol
-        gtol_ = jnp.asarray(eps**0.5 if given is None else value_at(given, count), x.dtype)
+        gtol_ = tolerance(x, count, eps**0.5, gtol, tol)
         running = info.status.code == np.int32(Code.RUNNING)
 
         # One evaluation: at y, the first time at P(x), or at the trial
@@ -319,7 +318,7 @@ def _gradient(
         measure = jnp.where(first, largest(g_new), largest(d) / s)
         optimality = jnp.where(taken | first, measure, info.optimality)
         after = tree.where(first, course(value, trial, measure), onward(run, optimality, taken, jnp.zeros((), bool)))
-        small = taken & ~first & (optimality <= bound(after, gtol_, given))
+        small = taken & ~first & (optimality <= bound(after, gtol_))
         still = rejected & (jnp.sqrt(dd) <= eps * norm(x))
         unmoved = taken & ~first & jnp.all(jnp.abs(d) <= eps * jnp.abs(y))
         falls = bottomless | (small & carried_off(after, trial, value, -d / s))

@@ -25,6 +25,7 @@ from jaxopt_ko.core.numerics import next_count, norm, safe_rsqrt, zero_count
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import StateError, describe, say
+from jaxopt_ko.solvers.engine.compact_bfgs import CURVATURE
 from jaxopt_ko.solvers.engine.descent import DOWNHILL, check_vector, searched
 from jaxopt_ko.solvers.engine.linesearch_forms import scale_by_zoom_linesearch
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
@@ -32,7 +33,6 @@ from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree
 
 DEFAULT_LINESEARCH = scale_by_zoom_linesearch(max_linesearch_steps=20, initial_guess_strategy="one")
 
-CURVATURE = 1e-10  # a pair with s'y <= CURVATURE |s| |y| is left out
 SAFE = 1e-8  # SR1 is BFGS for a pair with u'y <= SAFE |u| |y|
 
 

@@ -1,4 +1,6 @@
-"""Is a run over? The tests that solvers of min f(x) share, in the problem's own units; none is relative to |f| alone.
+"""What all solvers share: the first `Info`, tolerances and counts; is a step good, and is a run over?
+
+The tests of min f(x) are in the problem's own units; none is relative to |f| alone.
 
 Converged   g is small beside the largest g so far, or small while a minimum is known to be near;
             f cannot tell the steps from none, and they are short, too; or x cannot
@@ -7,18 +9,101 @@ Unbounded   f is -inf at a trial, or falls along steps that have become long wit
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko.core.numerics import next_count, norm, or_one, zero_count
+from jaxopt_ko.core.numerics import first_true, next_count, norm, or_one, value_at, zero_count
+from jaxopt_ko.errors import Domain, check_hyper
+from jaxopt_ko.types import Code, Evaluations, Hyper, Info, State, Status
+
+S = TypeVar("S", bound=State)
 
 FAR = 1e10  # times max|g| max(1, |x|) of the start: f that has fallen by more, and does not get flatter, has no minimum
 STRAIGHT = 0.01  # of the slope: a step along which it falls by less does not get flatter
 LONG = 0.1  # of |x|: shorter steps do not show whether f gets flatter
 IDLE = 3  # steps in a row that f cannot tell from none
+
+
+def eps_of(x: Array) -> float:
+    """The distance from 1 to the next number of x's dtype."""
+    return float(np.finfo(x.dtype).eps)
+
+
+# ---- states of all solvers ------------------------------------------------------------------------------
+
+
+def first_info(
+    value: Array, optimality: Array, status: Status, function: Any = 0, gradient: Any = 0, product: Any = 0
+) -> Info:
+    """Before the first update; the last three count the evaluations that init made."""
+    made = Evaluations(*(jnp.asarray(count, jnp.int32) for count in (function, gradient, product)))
+    return Info(value, optimality, jnp.zeros_like(value), jnp.zeros((), bool), made, status)
+
+
+def own_buffers(state: S) -> S:
+    """The same state in buffers of its own, none of them twice: each may be donated."""
+    copied: S = jax.tree.map(jnp.copy, state)
+    return copied
+
+
+def is_running(info: Info) -> Array:
+    """bool[]: has no test ended the run yet?"""
+    return info.status.code == np.int32(Code.RUNNING)
+
+
+def status(*tests: tuple[Array, Any]) -> Status:
+    """Of pairs (bool[], code): the code of the first test that holds, RUNNING if none does."""
+    return Status(first_true([holds for holds, _ in tests], [code for _, code in tests], Code.RUNNING))
+
+
+def check_given(name: str, domain: Domain, **hypers: Hyper | None) -> None:
+    """Raises HyperparameterError for hyperparameters outside of their domain; None is a default."""
+    for argument, hyper in hypers.items():
+        if hyper is not None:
+            check_hyper(name, argument, hyper, domain)
+
+
+def counted(before: Evaluations, function: Any = 1, gradient: Any = 1, product: Any = 0) -> Evaluations:
+    """As many evaluations more; bool[] counts as 0 or 1."""
+    more = (jnp.asarray(count).astype(jnp.int32) for count in (function, gradient, product))
+    return Evaluations(*(a + b for a, b in zip(before, more, strict=True)))
+
+
+class Tolerance(NamedTuple):
+    """A bound at which a run has converged."""
+
+    value: Array  # float[]
+    asked: bool  # was it asked for, or is it the default?
+
+
+def tolerance(x: Array, count: Array, default: Any, *asked: Hyper | None) -> Tolerance:
+    """The last of `asked` that is not None, at step `count`, else the default; in x's dtype.
+
+    tolerance(x, count, eps**0.5, gtol, tol): what a factory was told, and what an update is told in its place."""
+    given = [hyper for hyper in asked if hyper is not None]
+    return Tolerance(jnp.asarray(value_at(given[-1], count) if given else default, x.dtype), bool(given))
+
+
+# ---- is a step good? ------------------------------------------------------------------------------------
+
+
+def gain_ratio(actual: Array, predicted: Array) -> Array:
+    """rho: what f falls by over what the model says; 0 where the model does not fall."""
+    return jnp.where(predicted > 0, actual / or_one(predicted), 0)
+
+
+def cut_of(slope: Array, actual: Array, least: float, most: float) -> Array:
+    """What part of a step that lowers f by too little to keep: up to the minimizer of the parabola along it, which
+    begins with `slope`; between `least` and `most`."""
+    bend = -actual - slope
+    return jnp.where(bend > 0, jnp.clip(-slope / (2 * or_one(bend)), least, most), least)
+
+
+# ---- is a run over? -------------------------------------------------------------------------------------
 
 
 class Course(NamedTuple):
@@ -50,14 +135,14 @@ def unit(most: Array) -> Array:
     return jnp.minimum(1, most / (16 * np.finfo(most.dtype).eps ** (1 / 6)))
 
 
-def bound(at: Course, gtol: Array, given: Any) -> Array:
+def bound(at: Course, gtol: Tolerance) -> Array:
     """float[]: what max|g| may be at a solution: gtol itself if it was asked for, else beside the largest, too."""
-    return gtol if given is not None else gtol * unit(at.steepest)
+    return gtol.value if gtol.asked else gtol.value * unit(at.steepest)
 
 
-def pending(given: Any, optimality: Array, before: Array) -> Array:
+def pending(gtol: Tolerance, optimality: Array, before: Array) -> Array:
     """bool[]: was a bound on max|g| asked for, and does it still fall by half, to what f no longer tells?"""
-    return optimality <= 0.5 * before if given is not None else jnp.zeros((), bool)
+    return optimality <= 0.5 * before if gtol.asked else jnp.zeros((), bool)
 
 
 def short(at: Course, x: Array, step: Array, power: float) -> Array:

@@ -15,8 +15,9 @@ import numpy as np
 from jax import Array
 
 from jaxopt_ko.core.numerics import zero_count
+from jaxopt_ko.solvers.engine.convergence import eps_of
 
-SECULAR_STEPS = 12  # of Newton on |z| = radius; some four reach the last digit
+HEBDEN_STEPS = 12  # of Newton on |z| = radius; some four reach the last digit
 
 
 class Svd(NamedTuple):
@@ -40,7 +41,7 @@ class Svd(NamedTuple):
 
     def _inverse(self, lam: Array) -> Array:
         s = self.s
-        seen = (lam > 0) | (s > _eps(s) * s.size * jnp.max(s, initial=0.0))
+        seen = (lam > 0) | (s > eps_of(s) * s.size * jnp.max(s, initial=0.0))
         square = s * s + lam
         return jnp.where(seen & (square > 0), 1 / jnp.where(square > 0, square, 1), 0)
 
@@ -68,7 +69,7 @@ class Qr(NamedTuple):
         return jnp.zeros_like(radius)
 
     def _root(self, lam: Array) -> Array:
-        least = _eps(self.R) * len(self.R) * jnp.sqrt(jnp.sum(self.R**2))
+        least = eps_of(self.R) * len(self.R) * jnp.sqrt(jnp.sum(self.R**2))
         return jnp.maximum(jnp.sqrt(lam), jnp.where(least > 0, least, 1))
 
 
@@ -152,7 +153,7 @@ def multiplier(A: Array, r: Array, radius: Array, factors: Factors, q: Array) ->
         return climb(lam)
 
     start = factors.below(q, radius)
-    lam = jax.lax.cond(inside, jnp.zeros_like, lambda lam: jax.lax.fori_loop(0, SECULAR_STEPS, newton, lam), start)
+    lam = jax.lax.cond(inside, jnp.zeros_like, lambda lam: jax.lax.fori_loop(0, HEBDEN_STEPS, newton, lam), start)
     return lam, longest
 
 
@@ -173,7 +174,7 @@ def _multiplier_jvp(
 # ---- steps ----------------------------------------------------------------------------------------------
 
 
-class Model(NamedTuple):
+class LinearModel(NamedTuple):
     """The linear model r + J p of some residuals, and the scale D of p."""
 
     r: Array  # float[m]
@@ -191,7 +192,7 @@ class Model(NamedTuple):
         return Face(
             lambda p: self.value(p, lam),
             lambda p: (self.r + self.J @ p) @ self.J + lam * self.D**2 * p,
-            lambda free, p: (newton(self, decompose, free, p, lam), zero_count()),
+            lambda free, p: (newton_step(self, decompose, free, p, lam), zero_count()),
             self.D,
         )
 
@@ -201,7 +202,7 @@ class Model(NamedTuple):
         return self.J * keep[None], decompose(self.R * jax.lax.stop_gradient(keep)[None])
 
 
-def in_ball(model: Model, decompose: Decompose, free: Array, radius: Array) -> tuple[Array, Array, Array]:
+def in_ball(model: LinearModel, decompose: Decompose, free: Array, radius: Array) -> tuple[Array, Array, Array]:
     """The free elements of p for the least |r + J p| with |D p| <= radius; lambda, and |D p| without the bound."""
     A, factors = model.scaled(decompose, free)
     lam, longest = multiplier(A, model.r, radius, factors, model.q)
@@ -209,7 +210,7 @@ def in_ball(model: Model, decompose: Decompose, free: Array, radius: Array) -> t
     return jnp.where(free, z / model.D, 0), lam, longest
 
 
-def newton(model: Model, decompose: Decompose, free: Array, p: Array, lam: Array) -> Array:
+def newton_step(model: LinearModel, decompose: Decompose, free: Array, p: Array, lam: Array) -> Array:
     """What to add to the free elements of p for the least |r + J p|**2 + lambda |D p|**2."""
     A, factors = model.scaled(decompose, free)
     q = jax.lax.stop_gradient(model.q + model.R @ p)
@@ -275,7 +276,3 @@ def in_box(face: Face, low: Array, high: Array) -> tuple[Array, Array]:
     value = jax.lax.stop_gradient(face.value(start))
     end = jax.lax.fori_loop(0, face.faces, on, _Walk(start, value, jnp.ones((), jnp.int32), yes, no))
     return end.p, end.products
-
-
-def _eps(x: Array) -> float:
-    return float(np.finfo(x.dtype).eps)

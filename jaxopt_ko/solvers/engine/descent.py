@@ -20,21 +20,27 @@ from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import check_state_tuple, wrong_state
 from jaxopt_ko.core.method import Method, cached_factory, filter_kwargs, make_transformation, method_of, name_of
-from jaxopt_ko.core.numerics import first_true, largest, next_count, norm, or_one, value_at, zero_count
+from jaxopt_ko.core.numerics import largest, next_count, norm, or_one, zero_count
 from jaxopt_ko.core.transform import transform
-from jaxopt_ko.errors import NONNEGATIVE, StateError, TransformationError, check_hyper, describe, say
+from jaxopt_ko.errors import NONNEGATIVE, StateError, TransformationError, describe, say
 from jaxopt_ko.solvers.engine.convergence import (
     IDLE,
     Course,
+    Tolerance,
     bound,
     carried_off,
+    check_given,
     course,
     endless,
+    first_info,
     flat,
     onward,
+    own_buffers,
     pending,
     short,
     spent,
+    status,
+    tolerance,
     unit,
 )
 from jaxopt_ko.solvers.engine.line_search import (
@@ -122,9 +128,7 @@ def descent(
     searching = method_of(errors.check_pair("descent", "linesearch", linesearch)).search
     _check_search("descent", linesearch.update, searching is not None)
     name = name or f"descent({name_of(direction)}, {name_of(linesearch)})"
-    for word, tolerance in (("gtol", gtol), ("ftol", ftol)):
-        if tolerance is not None:
-            check_hyper("descent", word, tolerance, NONNEGATIVE)
+    check_given("descent", NONNEGATIVE, gtol=gtol, ftol=ftol)
     nested, flat = _nested(name, direction, linesearch), _flat(name, direction, searching.flat, gtol, ftol)
 
     def init(params: Params, **problem: Any) -> State:
@@ -206,6 +210,39 @@ def _parts(state: State) -> tuple[State, ...]:
     return state if type(state) is tuple and len(state) > 1 else (state,)
 
 
+class _Trial(NamedTuple):
+    """One trial of a search."""
+
+    count: Array  # int32[]     updates made, this one too
+    first: Array  # bool[]      is it the first update, at the start itself?
+    line: LineSearchState  # after it
+    last: Evaluation  # at the trial
+    safe: Evaluation  # at the safe point
+    bottomless: Array  # bool[]  did it find -inf?
+    close: Array  # bool[]      is g small, and a minimum along p near?
+
+
+class _End(NamedTuple):
+    """Where a search ended."""
+
+    x: Array  # float[n]
+    step: Array  # float[n]      that leads there, 0 if it found nothing
+    stepsize: Array  # float[]
+    value: Array  # float[]
+    here: Evaluation
+    moved: Array  # bool[]       is it elsewhere than before?
+    arrived: Array  # bool[]     that, or is it the start?
+
+
+class _Aim(NamedTuple):
+    """Where to look next."""
+
+    direction: Array  # float[n]  p
+    slope: Array  # float[]       g'p
+    memory: State
+    guess: Array  # float[]       the first stepsize to try
+
+
 def _flat(
     name: str, direction: GradientTransformation, search: LineSearch, gtol: Hyper | None, ftol: Hyper | None
 ) -> GradientTransformation:
@@ -217,24 +254,10 @@ def _flat(
         zero = jnp.zeros((), nil.dtype)
         aux = jax.eval_shape(problem.evaluate, problem.x)[1] if has_aux else None
         here = Evaluation(nil, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), aux))
-        info = Info(
-            jnp.full_like(zero, jnp.inf), jnp.full_like(zero, jnp.inf), zero, no,
-            Evaluations(zero_count(), zero_count(), zero_count()), Status(jnp.asarray(np.int32(Code.RUNNING))),
-        )  # fmt: skip
+        inf = jnp.full_like(zero, jnp.inf)
         line = search.start(zero, zero, zero)
-        state = DescentState(
-            zero_count(), here, nil, direction.init(nil), line, here, no, course(zero, nil, zero), info
-        )  # fmt: skip
-        return jax.tree.map(jnp.copy, state)  # type: ignore[no-any-return]  # no buffer twice: they may be donated
-
-    def aim(problem: Objective, memory: State, value: Array, g: Array) -> tuple[Array, Array, State]:
-        """The direction from problem.x, the slope along it, the new memory."""
-        p, memory = filter_kwargs(direction.update, 3)(
-            g, memory, problem.x, value=value, grad=g, value_fn=problem.value
-        )
-        slope = g @ p
-        down = slope < 0
-        return jnp.where(down, p, -g), jnp.where(down, slope, -(g @ g)), memory
+        run, info = course(zero, nil, zero), first_info(inf, inf, status())
+        return own_buffers(DescentState(zero_count(), here, nil, direction.init(nil), line, here, no, run, info))
 
     def update(
         updates: Updates,
@@ -247,101 +270,150 @@ def _flat(
         **extra_args: Any,
     ) -> tuple[Updates, DescentState]:
         problem = objective(name, params, value_fn, has_aux, extra_args)
-        count, here, p, memory, line, safe, follows, run, info = state
-        x = problem.x
-        eps = np.finfo(x.dtype).eps
-        given = gtol if tol is None else tol
-        gtol_ = jnp.asarray(eps**0.5 if given is None else value_at(given, count), x.dtype)
-        ftol_ = jnp.asarray(eps if ftol is None else value_at(ftol, count), x.dtype)
+        eps = np.finfo(problem.x.dtype).eps
+        limits = (
+            tolerance(problem.x, state.count, eps**0.5, gtol, tol), tolerance(problem.x, state.count, eps, ftol)
+        )  # fmt: skip
+        trial, info = _try(search, problem, state, limits[0])
 
-        first, count = count == 0, next_count(count)
-        line, last, safe, taken = try_one(search, problem, p, line, safe, at_start=first)
-        gradients = count if search.needs_slope else info.evaluations.gradient + taken.astype(jnp.int32)
-        info = info._replace(accepted=jnp.zeros((), bool), evaluations=Evaluations(count, gradients, products(memory)))
-        bottomless, close = line.bottomless & ~first, jnp.zeros((), bool)
-        if given is None and search.needs_slope:  # g is small, and along p a minimum is near
-            close = ~first & (info.optimality <= gtol_) & (line.done | (line.phase > 0))
-            close &= short(run, x, line.last.stepsize * p, 0.5)
-
-        def turn() -> tuple[Array, Evaluation, Array, State, LineSearchState, Evaluation, Array, Course, Info]:
+        def turn() -> tuple[Array, DescentState]:
             """The search is over: the step, and where to look next."""
-            from_last = first | (takes_last(line) & ~bottomless)
-            end = tree.where(from_last, line.last, line.safe)
-            x_new = jnp.where(~first & (end.stepsize > 0), problem.reach(x, end.stepsize * p), x)
-            moved = jnp.any(x_new != x)
-            arrived = first | moved
-            step = jnp.where(moved, end.stepsize * p, 0)
-            value = jnp.where(arrived, end.value, info.value)
-            new = tree.where(arrived, tree.where(from_last, last, safe), here)
-            start = tree.where(arrived, memory, direction.init(x))
-            p_new, slope, remembered = aim(problem._replace(x=x_new), start, value, new.grad)
-            guess = jnp.where(moved, search.guess(end.stepsize, line.start.slope, slope), search.first_guess(p_new))
-            # what never met an interval goes on from where it stopped
-            guess = jnp.where(moved & line.outward, jnp.maximum(guess, norm(step) / or_one(norm(p_new))), guess)
-
-            # Is it over?
-            optimality = largest(new.grad)
-            decrease, predicted = info.value - value, -end.stepsize * line.start.slope
-            unheard = ftol_ * jnp.abs(value)
-            lost = moved & (count > 2) & (decrease <= unheard) & (predicted <= unheard)
-            lost &= optimality > 0.5 * info.optimality  # and g no longer tells more than f
-            gone = moved & spent(run, x_new, value, step, decrease)
-            after = tree.where(first, course(value, x, optimality), onward(run, optimality, moved, lost | gone))
-
-            ahead = -0.5 * guess * slope  # what the next step should bring, to first order
-            level = flat(after, x_new, step, lost)
-            brief = short(after, x_new, step, 0.5) & short(after, x_new, guess * p_new, 0.5)
-            level |= moved & (count > 2) & brief & (ahead <= unheard) & ~pending(given, optimality, info.optimality)
-
-            small = optimality <= bound(after, gtol_, given)
-            if given is None:
-                small |= close
-            if given is None and search.unit:
-                near = moved & (count > 2) & (optimality <= eps**0.38 * unit(after.steepest))
-                near &= ahead <= eps ** (5 / 6) * unit(after.value - value)
-                # no stop in a flat valley
-                near &= (optimality <= eps**0.25 * jnp.abs(value)) | (jnp.abs(value) <= eps ** (5 / 6))
-                small |= near
-            still = moved & nowhere(problem, x_new, 0.25 * (x_new - x))
-            still |= gone & (after.idle >= IDLE)
-            if search.unit:
-                still |= moved & nowhere(problem, x_new, guess * p_new)
-            stuck = ~arrived & ~follows
-            unfelt = -line.guess * line.start.slope <= 10 * eps * jnp.abs(value)  # f cannot tell such a step from none
-            narrowed = short(run, x, line.last.stepsize * p, 0.5)
-            still |= stuck & (value < run.value) & nowhere(problem, x, line.last.stepsize * p)
-            good = small | still | level | (stuck & unfelt & narrowed)
-            falls = bottomless | (good & carried_off(after, x_new, value, new.grad))
-            falls |= moved & ~good & endless(after, x_new, value, step, here.grad, new.grad)
-            code = first_true(
-                [
-                    (info.status.code == np.int32(Code.NOT_FINITE)) | (first & ~jnp.isfinite(value + optimality)),
-                    falls,
-                    small,
-                    still,
-                    good,
-                    stuck,
-                ],
-                [
-                    Code.NOT_FINITE, Code.UNBOUNDED, Code.GRADIENT_SMALL, Code.STEP_SMALL, Code.DECREASE_SMALL,
-                    Code.SEARCH_FAILED,
-                ],
-                Code.RUNNING,
-            )  # fmt: skip
+            end = _arrive(problem, state, trial)
+            aim = _aim(direction, search, problem, state, trial, end)
+            run, stands = _judge(search, problem, state, trial, end, aim, *limits)
             told = info._replace(
-                value=value, optimality=optimality, step_norm=jnp.where(moved, norm(step), info.step_norm),
-                accepted=moved, evaluations=info.evaluations._replace(product=products(remembered)),
-                status=Status(code),
+                value=end.value, optimality=largest(end.here.grad),
+                step_norm=jnp.where(end.moved, norm(end.step), info.step_norm), accepted=end.moved,
+                evaluations=info.evaluations._replace(product=products(aim.memory)), status=stands,
             )  # fmt: skip
-            return step, new, p_new, remembered, search.start(value, slope, guess), new, moved, after, told
+            line = search.start(end.value, aim.slope, aim.guess)
+            return end.step, DescentState(
+                trial.count, end.here, aim.direction, aim.memory, line, end.here, end.moved, run, told
+            )
 
-        def go_on() -> tuple[Array, Evaluation, Array, State, LineSearchState, Evaluation, Array, Course, Info]:
-            return jnp.zeros_like(p), here, p, memory, line, safe, follows, run, info
+        def go_on() -> tuple[Array, DescentState]:
+            return jnp.zeros_like(problem.x), state._replace(
+                count=trial.count, line=trial.line, safe=trial.safe, info=info
+            )
 
-        step, *rest = jax.lax.cond(first | line.over | bottomless | close, turn, go_on)
-        return problem.unravel(step), DescentState(count, *rest)
+        over = trial.first | trial.line.over | trial.bottomless | trial.close
+        step, new = jax.lax.cond(over, turn, go_on)
+        return problem.unravel(step), new
 
     return transform(name, init, update, needs_params=True, state_type=DescentState, solver=True)
+
+
+def _try(search: LineSearch, problem: Objective, state: DescentState, gtol: Tolerance) -> tuple[_Trial, Info]:
+    """The next trial of the search; and the info with its evaluations, no step taken."""
+    first, count = state.count == 0, next_count(state.count)
+    p, info = state.direction, state.info
+    line, last, safe, taken = try_one(search, problem, p, state.line, state.safe, at_start=first)
+    gradients = count if search.needs_slope else info.evaluations.gradient + taken.astype(jnp.int32)
+    evaluations = Evaluations(count, gradients, products(state.memory))
+    bottomless, close = line.bottomless & ~first, jnp.zeros((), bool)
+    if not gtol.asked and search.needs_slope:  # g is small, and along p a minimum is near
+        close = ~first & (info.optimality <= gtol.value) & (line.done | (line.phase > 0))
+        close &= short(state.course, problem.x, line.last.stepsize * p, 0.5)
+    trial = _Trial(count, first, line, last, safe, bottomless, close)
+    return trial, info._replace(accepted=jnp.zeros((), bool), evaluations=evaluations)
+
+
+def _arrive(problem: Objective, state: DescentState, trial: _Trial) -> _End:
+    """Where the search ends, after this trial."""
+    line, first, x, p = trial.line, trial.first, problem.x, state.direction
+    from_last = first | (takes_last(line) & ~trial.bottomless)
+    end = tree.where(from_last, line.last, line.safe)
+    x_new = jnp.where(~first & (end.stepsize > 0), problem.reach(x, end.stepsize * p), x)
+    moved = jnp.any(x_new != x)
+    arrived = first | moved
+    step = jnp.where(moved, end.stepsize * p, 0)
+    value = jnp.where(arrived, end.value, state.info.value)
+    here = tree.where(arrived, tree.where(from_last, trial.last, trial.safe), state.here)
+    return _End(x_new, step, end.stepsize, value, here, moved, arrived)
+
+
+def _aim(
+    direction: GradientTransformation,
+    search: LineSearch,
+    problem: Objective,
+    state: DescentState,
+    trial: _Trial,
+    end: _End,
+) -> _Aim:
+    """The direction from where the search ended, or -g where that does not lead down; anew where it found nothing."""
+    at, g = problem._replace(x=end.x), end.here.grad
+    memory = tree.where(end.arrived, state.memory, direction.init(problem.x))
+    p, memory = filter_kwargs(direction.update, 3)(
+        g, memory, at.x, value=end.value, grad=g, value_fn=at.value
+    )  # fmt: skip
+    slope = g @ p
+    down = slope < 0
+    p, slope = jnp.where(down, p, -g), jnp.where(down, slope, -(g @ g))
+    guess = jnp.where(end.moved, search.guess(end.stepsize, trial.line.start.slope, slope), search.first_guess(p))
+    # what never met an interval goes on from where it stopped
+    outward = end.moved & trial.line.outward
+    guess = jnp.where(outward, jnp.maximum(guess, norm(end.step) / or_one(norm(p))), guess)
+    return _Aim(p, slope, memory, guess)
+
+
+def _judge(
+    search: LineSearch,
+    problem: Objective,
+    state: DescentState,
+    trial: _Trial,
+    end: _End,
+    aim: _Aim,
+    gtol: Tolerance,
+    ftol: Tolerance,
+) -> tuple[Course, Status]:
+    """Is the run over, where this search ended?"""
+    x, info, line, first, late = problem.x, state.info, trial.line, trial.first, trial.count > 2
+    value, g, moved, eps = end.value, end.here.grad, end.moved, np.finfo(x.dtype).eps
+    optimality = largest(g)
+    decrease, predicted = info.value - value, -end.stepsize * line.start.slope
+    unheard = ftol.value * jnp.abs(value)
+    lost = moved & late & (decrease <= unheard) & (predicted <= unheard)
+    lost &= optimality > 0.5 * info.optimality  # and g no longer tells more than f
+    gone = moved & spent(state.course, end.x, value, end.step, decrease)
+    run = tree.where(first, course(value, x, optimality), onward(state.course, optimality, moved, lost | gone))
+
+    ahead = -0.5 * aim.guess * aim.slope  # what the next step should bring, to first order
+    level = flat(run, end.x, end.step, lost)
+    brief = short(run, end.x, end.step, 0.5) & short(run, end.x, aim.guess * aim.direction, 0.5)
+    level |= moved & late & brief & (ahead <= unheard) & ~pending(gtol, optimality, info.optimality)
+
+    small = optimality <= bound(run, gtol)
+    if not gtol.asked:
+        small |= trial.close
+    if not gtol.asked and search.unit:
+        near = moved & late & (optimality <= eps**0.38 * unit(run.steepest))
+        near &= ahead <= eps ** (5 / 6) * unit(run.value - value)
+        # no stop in a flat valley
+        near &= (optimality <= eps**0.25 * jnp.abs(value)) | (jnp.abs(value) <= eps ** (5 / 6))
+        small |= near
+    still = moved & nowhere(problem, end.x, 0.25 * (end.x - x))
+    still |= gone & (run.idle >= IDLE)
+    if search.unit:
+        still |= moved & nowhere(problem, end.x, aim.guess * aim.direction)
+    stuck = ~end.arrived & ~state.follows
+    last = line.last.stepsize * state.direction
+    unfelt = -line.guess * line.start.slope <= 10 * eps * jnp.abs(value)  # f cannot tell such a step from none
+    narrowed = short(state.course, x, last, 0.5)
+    still |= stuck & (value < state.course.value) & nowhere(problem, x, last)
+    good = small | still | level | (stuck & unfelt & narrowed)
+    falls = trial.bottomless | (good & carried_off(run, end.x, value, g))
+    falls |= moved & ~good & endless(run, end.x, value, end.step, state.here.grad, g)
+    return run, status(
+        (
+            (info.status.code == np.int32(Code.NOT_FINITE)) | (first & ~jnp.isfinite(value + optimality)),
+            Code.NOT_FINITE,
+        ),
+        (falls, Code.UNBOUNDED),
+        (small, Code.GRADIENT_SMALL),
+        (still, Code.STEP_SMALL),
+        (good, Code.DECREASE_SMALL),
+        (stuck, Code.SEARCH_FAILED),
+    )
 
 
 def nowhere(problem: Objective, x: Array, p: Array) -> Array:

@@ -18,7 +18,8 @@ from jaxopt_ko.core.method import cached_factory, with_record
 from jaxopt_ko.core.numerics import zero_count
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
-from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, THRESHOLD, StateError, check_choice, check_hyper, check_size, say
+from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, THRESHOLD, StateError, check_choice, check_size, say
+from jaxopt_ko.solvers.engine.convergence import check_given
 from jaxopt_ko.solvers.engine.line_search import (
     GUESSES,
     Evaluation,
@@ -101,9 +102,9 @@ def scale_by_backtracking_linesearch(
     """
     name = "scale_by_backtracking_linesearch"
     check_size(name, "max_backtracking_steps", max_backtracking_steps)
-    _check(name, POSITIVE, decrease_factor=decrease_factor, max_learning_rate=max_learning_rate)
-    _check(name, THRESHOLD, increase_factor=increase_factor)
-    _check(name, NONNEGATIVE, slope_rtol=slope_rtol, atol=atol, rtol=rtol)
+    check_given(name, POSITIVE, decrease_factor=decrease_factor, max_learning_rate=max_learning_rate)
+    check_given(name, THRESHOLD, increase_factor=increase_factor)
+    check_given(name, NONNEGATIVE, slope_rtol=slope_rtol, atol=atol, rtol=rtol)
     search = backtracking(
         max_backtracking_steps, slope_rtol, decrease_factor, increase_factor, max_learning_rate, atol, rtol
     )
@@ -159,8 +160,10 @@ def scale_by_zoom_linesearch(
     name = "scale_by_zoom_linesearch"
     check_size(name, "max_linesearch_steps", max_linesearch_steps)
     check_choice(name, "initial_guess_strategy", initial_guess_strategy, GUESSES)
-    _check(name, POSITIVE, max_learning_rate=max_learning_rate, increase_factor=increase_factor, curv_rtol=curv_rtol)
-    _check(name, NONNEGATIVE, tol=tol, slope_rtol=slope_rtol, approx_dec_rtol=approx_dec_rtol,
+    check_given(
+        name, POSITIVE, max_learning_rate=max_learning_rate, increase_factor=increase_factor, curv_rtol=curv_rtol
+    )
+    check_given(name, NONNEGATIVE, tol=tol, slope_rtol=slope_rtol, approx_dec_rtol=approx_dec_rtol,
            stepsize_precision=stepsize_precision)  # fmt: skip
     nested, flat = (
         zoom(max_linesearch_steps, max_learning_rate, tol, increase_factor, slope_rtol, curv_rtol, approx_dec_rtol,
@@ -190,8 +193,10 @@ def scale_by_hager_zhang_linesearch(
     name = "scale_by_hager_zhang_linesearch"
     check_size(name, "max_linesearch_steps", max_linesearch_steps)
     check_choice(name, "initial_guess_strategy", initial_guess_strategy, GUESSES)
-    _check(name, POSITIVE, max_learning_rate=max_learning_rate, increase_factor=increase_factor, curv_rtol=curv_rtol)
-    _check(name, NONNEGATIVE, slope_rtol=slope_rtol, approx_dec_rtol=approx_dec_rtol)
+    check_given(
+        name, POSITIVE, max_learning_rate=max_learning_rate, increase_factor=increase_factor, curv_rtol=curv_rtol
+    )
+    check_given(name, NONNEGATIVE, slope_rtol=slope_rtol, approx_dec_rtol=approx_dec_rtol)
     search = hager_zhang(
         max_linesearch_steps, max_learning_rate, slope_rtol, curv_rtol, approx_dec_rtol, increase_factor,
         initial_guess_strategy,
@@ -333,9 +338,3 @@ def _wolfe(name: str, nested: LineSearch, flat: LineSearch, verbose: bool, by_sl
         return a * p, ScaleByZoomLinesearchState(a, value, as_jax_grad(problem, grad), info)
 
     return _searching(name, init, along, flat, ScaleByZoomLinesearchState)
-
-
-def _check(name: str, domain: Any, **hypers: Hyper | None) -> None:
-    for argument, value in hypers.items():
-        if value is not None:
-            check_hyper(name, argument, value, domain)

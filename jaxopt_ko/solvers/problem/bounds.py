@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import jax
@@ -67,10 +68,20 @@ def _check_interval(name: str, params: PyTree, index: int, low: Any, high: Any) 
 
 
 def move(problem: Any, params: Params, to: Array, lower: Array, upper: Array) -> tuple[Updates, Array]:
-    """The step to add to params for P(to), and where it leads: params + step, never outside for its rounding."""
-    step = problem.unravel(jnp.clip(to, lower, upper) - problem.x)
+    """The step to add to params for P(to), `to` clipped to the box, and where it leads: params + step."""
+    return step_into(problem.unravel, params, problem.x, jnp.clip(to, lower, upper), lower, upper)
+
+
+def step_into(
+    unravel: Callable[[Array], Params], params: Params, x: Array, to: Array, lower: Array, upper: Array
+) -> tuple[Updates, Array]:
+    """The step to add to params, of which x is the vector, for a point of the box, and where it leads.
+
+    params + step is never outside for its rounding: a step that would lead there is shortened by its last digit.
+    """
+    step = unravel(to - x)
     at, _ = tree.ravel(apply_updates(params, step))
-    back = problem.unravel((at < lower).astype(at.dtype) - (at > upper).astype(at.dtype))
+    back = unravel((at < lower).astype(at.dtype) - (at > upper).astype(at.dtype))
     step = jax.tree.map(lambda s, b: s + b * jnp.abs(s) * jnp.finfo(s.dtype).eps, step, back)  # type: ignore[no-untyped-call]
     return step, jnp.clip(tree.ravel(apply_updates(params, step))[0], lower, upper)
 

@@ -18,7 +18,7 @@ from jaxopt_ko.errors import TransformationError, TreeError, describe, say
 from jaxopt_ko.types import Params, PyTree
 
 CONSTRAINTS = ("equality", "inequality", "bounds")
-Evaluation = tuple[Array, PyTree, Array]  # value float[], aux, gradient float[n]
+ValueAndGradient = tuple[Array, PyTree, Array]  # value float[], aux, gradient float[n]
 
 
 class Objective(NamedTuple):
@@ -29,7 +29,7 @@ class Objective(NamedTuple):
     reach: Callable[[Array, Array], Array]  # x, p -> where the step p leads: x + p, rounded as the parameters are
     value: Callable[[Array], Array]  # f(x), float[]
     full: Callable[[Array], tuple[Array, PyTree]]  # f(x) and what else the function returns
-    evaluate: Callable[[Array], Evaluation]  # f(x), what else the function returns, and f's gradient
+    evaluate: Callable[[Array], ValueAndGradient]  # f(x), what else the function returns, and f's gradient
     linearize: Callable[[Array], tuple[Array, PyTree, Callable[[], Array]]]  # the gradient only when called for
 
 
@@ -59,9 +59,9 @@ def objective(
         value, aux = check_aux(name, result) if has_aux else (result, None)
         return jnp.asarray(check_objective(name, value)).astype(x.dtype), aux
 
-    def evaluate(x: Array) -> Evaluation:
-        (value, aux), gradient = jax.value_and_grad(full, has_aux=True)(x)
-        return value, aux, gradient
+    def evaluate(x: Array) -> ValueAndGradient:
+        value, aux, gradient = linearize(x)
+        return value, aux, gradient()
 
     def linearize(x: Array) -> tuple[Array, PyTree, Callable[[], Array]]:
         value, pull, aux = jax.vjp(full, x, has_aux=True)

@@ -15,15 +15,14 @@ from jaxopt_ko.compose.chain import apply_updates
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import check_leaf, is_complex_leaf
 from jaxopt_ko.core.method import filter_kwargs
-from jaxopt_ko.core.numerics import is_complex, safe_sqrt, value_at
+from jaxopt_ko.core.numerics import is_complex
 from jaxopt_ko.errors import TreeError, describe, describe_structure, path_of, say
-from jaxopt_ko.solvers.problem.bounds import box
+from jaxopt_ko.solvers.problem.bounds import box, step_into
 from jaxopt_ko.solvers.problem.objective import check_aux
 from jaxopt_ko.solvers.problem.robust_losses import Rho, robust
 from jaxopt_ko.types import Params, PyTree, Updates
 
 Box = tuple[Array, Array]  # lower float[n], upper float[n]
-SHARE = 0.2  # of |D x|, at least, for each D_j |x_j|
 
 
 class Residuals(NamedTuple):
@@ -101,11 +100,7 @@ def residuals(
             return step, tree.ravel(apply_updates(params, step))[0]
         lower, upper = lower_upper
         to = jnp.where(p <= lower - x, lower, jnp.where(p >= upper - x, upper, x + p))
-        step = unravel(to - start)
-        at, _ = tree.ravel(apply_updates(params, step))  # which may be outside, by its rounding
-        back = unravel((at < lower).astype(at.dtype) - (at > upper).astype(at.dtype))
-        step = jax.tree.map(lambda s, b: s + b * jnp.abs(s) * float(np.finfo(s.dtype).eps), step, back)
-        return step, jnp.clip(tree.ravel(apply_updates(params, step))[0], lower, upper)
+        return step_into(unravel, params, start, to, lower, upper)
 
     return Residuals(
         x, lower_upper, unravel, unravel(x - start), jnp.all(x == start), move, residual,
@@ -180,50 +175,3 @@ def _check_block(name: str, block: Any, shape: tuple[int, ...], m: int, n: int) 
         say(TreeError, name, f"jacobian_fn must return real floating-point numbers in the shape {shape}, residuals by "
             f"parameters, or the matrix float[{m},{n}] of all", describe(block),
             "Rows belong to the residuals: transpose it, or compare jax.jacobian(residual_fn)(params)")  # fmt: skip
-
-
-def active(x: Array, g: Array, box: Box | None) -> Array:
-    """bool[n]: the elements of x at a bound that f's gradient g keeps there, and those that have no room."""
-    if box is None:
-        return jnp.zeros(x.shape, bool)
-    lower, upper = box
-    return ((x <= lower) & (g > 0)) | ((x >= upper) & (g < 0)) | (lower >= upper)
-
-
-def cosine(g: Array, norms: Array, f: Array, x: Array, box: Box | None) -> Array:
-    """The largest |cosine| between r and a column of J: 0 at a stationary point, whatever the units.
-
-    g: J'r. norms: of J's columns. In a box no element counts for more than its bound lets it go.
-    """
-    slope = jnp.abs(g)
-    if box is not None:
-        room = jnp.where(g > 0, x - box[0], box[1] - x)
-        slope = jnp.minimum(slope, jnp.where(jnp.isfinite(room), norms * norms * room, jnp.inf))
-    product = norms * jnp.sqrt(2 * f)
-    return jnp.max(jnp.where(product > 0, slope / jnp.where(product > 0, product, 1), 0), initial=0.0)
-
-
-def scale(norms: Array, sizes: Array) -> Array:
-    """D: norms, the largest so far of each column of J, but enough to hold each x_j within 1 / SHARE of its size.
-
-    sizes: the largest |x_j| so far. D_j sizes_j >= SHARE |D x|, so that |D p| <= Delta leaves no variable that r does
-    not depend on now to be carried off.
-    """
-    whole = safe_sqrt(jnp.sum((norms * sizes) ** 2))
-    return jnp.maximum(norms, jnp.where(sizes > 0, SHARE * whole / jnp.where(sizes > 0, sizes, 1), 0))
-
-
-def column_norms(J: Array) -> Array:
-    """float[n]."""
-    norms: Array = safe_sqrt(jnp.sum(J * J, axis=0))
-    return norms
-
-
-def tolerance(tol: Any, default: float, count: Array, dtype: Any) -> Array:
-    """tol, or as many eps if it is None."""
-    return jnp.asarray(default * float(np.finfo(dtype).eps) if tol is None else value_at(tol, count), dtype)
-
-
-def at_most(radius: Array, length: Array) -> Array:
-    """What to shorten a step of this length with."""
-    return jnp.where(length > radius, radius, 1) / jnp.where(length > radius, length, 1)
