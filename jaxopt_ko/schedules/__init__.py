@@ -26,50 +26,12 @@ from jaxopt_ko.compose.inject import (
     inject_hyperparams,
     inject_stateful_hyperparams,
 )
-from jaxopt_ko.schedules.curves import (
-    constant_schedule,
-    cosine_decay_schedule,
-    cosine_onecycle_schedule,
-    exponential_decay,
-    inverse_sqrt_schedule,
-    inverse_time_decay,
-    join_schedules,
-    linear_onecycle_schedule,
-    linear_schedule,
-    piecewise_constant_schedule,
-    piecewise_interpolate_schedule,
-    polynomial_schedule,
-    sgdr_schedule,
-    warmup_constant_schedule,
-    warmup_cosine_decay_schedule,
-    warmup_exponential_decay_schedule,
-    warmup_stable_decay_schedule,
-)
+from jaxopt_ko.schedules import curves
+from jaxopt_ko.schedules.curves import *
 from jaxopt_ko.types import Schedule
 
 __all__ = [
-    "InjectHyperparamsState",
-    "InjectStatefulHyperparamsState",
-    "Schedule",
-    "StatefulSchedule",
-    "WrappedSchedule",
-    "constant_schedule",
-    "cosine_decay_schedule",
-    "cosine_onecycle_schedule",
-    "exponential_decay",
-    "inject_hyperparams",
-    "inject_stateful_hyperparams",
-    "inverse_sqrt_schedule",
-    "inverse_time_decay",
-    "join_schedules",
-    "linear_onecycle_schedule",
-    "linear_schedule",
-    "piecewise_constant_schedule",
-    "piecewise_interpolate_schedule",
-    "polynomial_schedule",
-    "sgdr_schedule",
-    "warmup_constant_schedule",
-    "warmup_cosine_decay_schedule",
-    "warmup_exponential_decay_schedule",
-    "warmup_stable_decay_schedule",
+    "InjectHyperparamsState", "InjectStatefulHyperparamsState", "Schedule", "StatefulSchedule", "WrappedSchedule",
+    "inject_hyperparams", "inject_stateful_hyperparams",
 ]  # fmt: skip
+__all__ += curves.__all__

@@ -35,6 +35,14 @@ from jaxopt_ko.schedules.ramps import SHAPES, as_scalar, cosine, follow, levels_
 from jaxopt_ko.schedules.steps import fits, steps_since
 from jaxopt_ko.types import Schedule
 
+__all__ = [
+    "constant_schedule", "cosine_decay_schedule", "cosine_onecycle_schedule", "exponential_decay",
+    "inverse_sqrt_schedule", "inverse_time_decay", "join_schedules", "linear_onecycle_schedule", "linear_schedule",
+    "piecewise_constant_schedule", "piecewise_interpolate_schedule", "polynomial_schedule", "sgdr_schedule",
+    "warmup_constant_schedule", "warmup_cosine_decay_schedule", "warmup_exponential_decay_schedule",
+    "warmup_stable_decay_schedule",
+]  # fmt: skip
+
 # ---- of one piece -------------------------------------------------------------------------------------
 
 
