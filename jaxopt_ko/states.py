@@ -3,8 +3,8 @@
 from jaxopt_ko.solvers.engine.compact_bfgs import LBFGSBMemory
 from jaxopt_ko.solvers.engine.convergence import Course
 from jaxopt_ko.solvers.engine.line_search import Evaluation, LineSearchState
-from jaxopt_ko.solvers.engine.linesearch_forms import SlopeLinesearchInfo
 from jaxopt_ko.solvers.engine.matrix_free import MatrixFreeState
+from jaxopt_ko.solvers.engine.nested_line_searches import SlopeLinesearchInfo
 from jaxopt_ko.solvers.first_order import FirstOrderState
 from jaxopt_ko.solvers.newton import NewtonCgMemoryState, NewtonMemoryState
 from jaxopt_ko.solvers.quadratic import Equilibration, HomogeneousPoint

@@ -453,3 +453,11 @@ def test_what_is_refused():
         newton_cg(max_products=0)
     with pytest.raises(jo.errors.TreeError, match="one number"):
         newton().init(jnp.ones(3), value_fn=lambda x: x)
+
+
+@METHODS
+def test_float32_parameters_run_where_x64_is_enabled(x64, method):
+    f = lambda x: jnp.sum(x**4) - jnp.sum(jnp.cos(x))  # noqa: E731
+    solution = jax.jit(lambda x: jo.minimize(f, x, method))(jnp.array([1.0, -2.0], jnp.float32))
+    assert solution.params.dtype == solution.value.dtype == np.float32
+    np.testing.assert_allclose(solution.params, 0, atol=1e-3)

@@ -3,7 +3,7 @@
 from jaxopt_ko.solvers.augmented import AugmentedLagrangianState, augmented_lagrangian
 from jaxopt_ko.solvers.conjugate_gradient import ScaleByNonlinearCgState, nonlinear_cg, scale_by_nonlinear_cg
 from jaxopt_ko.solvers.engine.descent import DescentState, descent
-from jaxopt_ko.solvers.engine.linesearch_forms import (
+from jaxopt_ko.solvers.engine.nested_line_searches import (
     BacktrackingLinesearchInfo,
     ScaleByBacktrackingLinesearchState,
     ScaleByZoomLinesearchState,

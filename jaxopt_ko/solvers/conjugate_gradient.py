@@ -17,7 +17,7 @@ from jaxopt_ko.core.method import cached_factory, recipe
 from jaxopt_ko.core.numerics import next_count, norm, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.solvers.engine.descent import DOWNHILL, check_vector, searched
-from jaxopt_ko.solvers.engine.linesearch_forms import scale_by_zoom_linesearch
+from jaxopt_ko.solvers.engine.nested_line_searches import scale_by_zoom_linesearch
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, Updates
 
 BETAS = ("fletcher-reeves", "polak-ribiere", "hestenes-stiefel", "dai-yuan", "hager-zhang")

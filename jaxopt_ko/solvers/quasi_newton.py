@@ -27,11 +27,11 @@ from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import StateError, describe, say
 from jaxopt_ko.solvers.engine.compact_bfgs import CURVATURE
 from jaxopt_ko.solvers.engine.descent import DOWNHILL, check_vector, searched
-from jaxopt_ko.solvers.engine.linesearch_forms import scale_by_zoom_linesearch
+from jaxopt_ko.solvers.engine.nested_line_searches import scale_by_zoom_linesearch
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, PyTree, State, Updates
 
-DEFAULT_LINESEARCH = scale_by_zoom_linesearch(max_linesearch_steps=20, initial_guess_strategy="one")
+FULL_STEP_SEARCH = scale_by_zoom_linesearch(max_linesearch_steps=20, initial_guess_strategy="one")
 
 SAFE = 1e-8  # SR1 is BFGS for a pair with u'y <= SAFE |u| |y|
 
@@ -109,7 +109,7 @@ def lbfgs(
     learning_rate: Hyper | None = None,
     memory_size: int = 10,
     scale_init_precond: bool = True,
-    linesearch: GradientTransformation | None = DEFAULT_LINESEARCH,
+    linesearch: GradientTransformation | None = FULL_STEP_SEARCH,
     *,
     memory_dtype: DType | None = None,
     gtol: Hyper | None = None,
@@ -255,7 +255,7 @@ def scale_by_bfgs(formula: str = "bfgs") -> GradientTransformation:
 @cached_factory
 @recipe
 def bfgs(
-    linesearch: GradientTransformation = DEFAULT_LINESEARCH,
+    linesearch: GradientTransformation = FULL_STEP_SEARCH,
     *,
     formula: str = "bfgs",
     gtol: Hyper | None = None,

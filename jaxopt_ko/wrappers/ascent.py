@@ -14,7 +14,7 @@ from jaxopt_ko.core import tree
 from jaxopt_ko.core.method import Method, make_transformation, name_of
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.errors import TransformationError, say
-from jaxopt_ko.solvers.engine.linesearch_forms import ScaleByBacktrackingLinesearchState, ScaleByZoomLinesearchState
+from jaxopt_ko.solvers.engine.nested_line_searches import ScaleByBacktrackingLinesearchState, ScaleByZoomLinesearchState
 from jaxopt_ko.types import GradientTransformation, Params, PyTree, State, Updates
 
 
