@@ -9,19 +9,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.method import cached_factory
-from jaxopt_ko.core.numerics import first_true, largest, length, next_count, value_at, zero_count
+from jaxopt_ko.core.numerics import largest, length, next_count, zero_count
 from jaxopt_ko.core.transform import transform
-from jaxopt_ko.errors import NONNEGATIVE, OPEN_FRACTION, check_hyper
+from jaxopt_ko.errors import NONNEGATIVE, OPEN_FRACTION
+from jaxopt_ko.solvers.engine.convergence import (
+    check_given,
+    counted,
+    eps_of,
+    first_info,
+    gain_ratio,
+    is_running,
+    own_buffers,
+    status,
+    tolerance,
+)
 from jaxopt_ko.solvers.problem.objective import objective
-from jaxopt_ko.types import Code, Evaluations, GradientTransformation, Hyper, Info, Params, PyTree, Status, Updates
+from jaxopt_ko.types import Code, GradientTransformation, Hyper, Info, Params, PyTree, Updates
 
 ACCEPT = 1e-4  # bound on rho, above which x + p is taken
 GROWTH = 2  # times a, after a step that was taken
@@ -52,13 +61,7 @@ def armijo_descent(shrink: Hyper = 0.5, *, gtol: Hyper | None = None) -> Gradien
     Not for an ill-conditioned f: lbfgs.
     """
     name = "armijo_descent"
-    if gtol is not None:
-        check_hyper(name, "gtol", gtol, NONNEGATIVE)
-
-    def bound(tol: Any, count: Array, g: Array) -> Array:
-        """float[]: what max|g| may be at a solution."""
-        given = gtol if tol is None else tol
-        return jnp.asarray(np.finfo(g.dtype).eps ** 0.5 if given is None else value_at(given, count), g.dtype)
+    check_given(name, NONNEGATIVE, gtol=gtol)
 
     def init(
         params: Params,
@@ -70,20 +73,12 @@ def armijo_descent(shrink: Hyper = 0.5, *, gtol: Hyper | None = None) -> Gradien
     ) -> ArmijoState:
         problem = objective(name, params, value_fn, has_aux, extra_args)
         f, aux, g = problem.evaluate(problem.x)
-        count, one = zero_count(), jnp.ones((), jnp.int32)
         finite = jnp.isfinite(f) & jnp.all(jnp.isfinite(g))
-        small = largest(g) <= bound(tol, count, g)
-        code = first_true([~finite, small], [Code.NOT_FINITE, Code.GRADIENT_SMALL], Code.RUNNING)
-        info = Info(
-            value=f,
-            optimality=largest(g),
-            step_norm=jnp.zeros_like(f),
-            accepted=jnp.zeros((), bool),
-            evaluations=Evaluations(function=one, gradient=one, product=count),
-            status=Status(code),
+        small = largest(g) <= tolerance(g, zero_count(), eps_of(g) ** 0.5, gtol, tol).value
+        info = first_info(
+            f, largest(g), status((~finite, Code.NOT_FINITE), (small, Code.GRADIENT_SMALL)), function=1, gradient=1
         )
-        state = ArmijoState(count, g, jnp.ones_like(f), aux, info)
-        return jax.tree.map(jnp.copy, state)  # type: ignore[no-any-return]  # no buffer twice: they may be donated
+        return own_buffers(ArmijoState(zero_count(), g, jnp.ones_like(f), aux, info))  # they may be donated
 
     def update(
         updates: Updates,
@@ -98,34 +93,33 @@ def armijo_descent(shrink: Hyper = 0.5, *, gtol: Hyper | None = None) -> Gradien
     ) -> tuple[Updates, ArmijoState]:
         problem = objective(name, params, value_fn, has_aux, extra_args)
         x, f, g, a = problem.x, state.info.value, state.gradient, state.rate
-        over = state.info.status.code != np.int32(Code.RUNNING)
+        over = ~is_running(state.info)
 
         # The trial
         p = -a * g
         x_new = problem.reach(x, p)
         f_new, aux_new, g_new = problem.evaluate(x_new)
-        rho = (f - f_new) / (a * (g @ g))
+        rho = gain_ratio(f - f_new, a * (g @ g))
         finite = jnp.isfinite(f_new) & jnp.all(jnp.isfinite(g_new))
         taken = finite & (rho > ACCEPT) & ~over
         a = jnp.where(over, a, jnp.where(taken, GROWTH * a, h.shrink.astype(a.dtype) * a))
         f, g, aux = tree.where(taken, (f_new, g_new, aux_new), (f, g, state.aux))
 
         # Is it over?
-        small = largest(g) <= bound(tol, state.count, g)
+        small = largest(g) <= tolerance(g, state.count, eps_of(g) ** 0.5, gtol, tol).value
         lost = ~taken & jnp.all(x_new == x)  # the step is too short to change x
-        code = first_true(
-            [over, jnp.isneginf(f_new), small, lost],
-            [state.info.status.code, Code.UNBOUNDED, Code.GRADIENT_SMALL, Code.SEARCH_FAILED],
-            Code.RUNNING,
-        )
-        functions, gradients, products = state.info.evaluations
         info = Info(
             value=f,
             optimality=largest(g),
             step_norm=length(p),
             accepted=taken,
-            evaluations=Evaluations(next_count(functions), next_count(gradients), products),
-            status=Status(code),
+            evaluations=counted(state.info.evaluations),
+            status=status(
+                (over, state.info.status.code),
+                (jnp.isneginf(f_new), Code.UNBOUNDED),
+                (small, Code.GRADIENT_SMALL),
+                (lost, Code.SEARCH_FAILED),
+            ),
         )
         step = problem.unravel(jnp.where(taken, p, jnp.zeros_like(p)))
         return step, ArmijoState(next_count(state.count), g, a, aux, info)
