@@ -401,7 +401,8 @@ def test_a_nan_gradient_is_not_hidden_by_clipping():
 
 STANDS_FOR = {
     "Callable": lambda x: x, "Function": lambda x: x, "Mapping": {}, "GradientTransformation": jo.sgd(0.1),
-    "Hyper": 0.1, "int": 1, "float": 0.1, "PyTree": True, "MaskOrFn": True, "str": "x", "ArrayLike": np.ones(2, np.float32),
+    "Hyper": 0.1, "int": 1, "float": 0.1, "PyTree": True, "MaskOrFn": True, "str": "x",
+    "ArrayLike": np.ones(2, np.float32),
 }  # fmt: skip
 
 
