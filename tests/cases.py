@@ -235,7 +235,7 @@ CASES = [
     Case(
         "dion",
         jo.dion,
-        {"learning_rate": 0.05, "mu": 0.9, "eps": 1e-8, "weight_decay": 1e-3},
+        {"learning_rate": 0.05, "b1": 0.9, "eps": 1e-8, "weight_decay": 1e-3},
         {"rank_fraction": 0.5},
     ),
     Case(
@@ -248,11 +248,11 @@ CASES = [
         jo.adamuon,
         {"learning_rate": 0.05, "b1": 0.9, "b2": 0.9, "eps": 1e-6, "weight_decay": 1e-3, "rms": 0.25},
     ),
-    Case("scion", jo.scion, {"learning_rate": 0.03125, "momentum": 0.75, "radius": 1.0, "eps": 1e-8}),
+    Case("scion", jo.scion, {"learning_rate": 0.03125, "b1": 0.75, "radius": 1.0, "eps": 1e-8}),
     Case(
         "scion-unconstrained",
         jo.scion,
-        {"learning_rate": 0.03125, "momentum": 0.5},
+        {"learning_rate": 0.03125, "b1": 0.5},
         {"norms": lambda p: jax.tree.map(lambda x: "row" if np.ndim(x) == 2 else "rms", p), "constrained": False},
     ),
     Case(
@@ -303,7 +303,7 @@ CASES = [
             "nonstandard_constant": 0.5,
             "weight_decay": 1e-3,
         },
-        {"inverse_every": 2},
+        {"precondition_frequency": 2},
     ),
     Case(
         "prodigy",
@@ -447,7 +447,7 @@ CASES = [
     Case(
         "scale_by_dion",
         jo.scale_by_dion,
-        {"mu": 0.9, "eps": 1e-8},
+        {"b1": 0.9, "eps": 1e-8},
         {"orthonormal_side": "input", "rank_multiple_of": 2},
         make=lambda **h: jo.partition({"matrix": jo.scale_by_dion(**h), "rest": jo.identity()}, labels),
         direction=True,
@@ -511,7 +511,7 @@ CASES = [
         "scale_by_splus",
         jo.scale_by_splus,
         {"b1": 0.9, "b2": 0.95},
-        {"inverse_every": 2, "max_dim": 2},
+        {"precondition_frequency": 2, "max_precondition_dim": 2},
         make=lambda **h: jo.partition(
             {"matrix": jo.chain(jo.scale_by_splus(**h), jo.scale(0.1)), "rest": jo.identity()}, labels
         ),

@@ -145,7 +145,7 @@ def test_splus_follows_its_paper_and_its_peer(x64):
     with np.load(record.HERE / "splus.npz") as file:
         peer = file["path"]
     start = record.start("splus")
-    plain = {"b1": 0.8, "b2": 0.9, "inverse_every": 4, "weight_decay": 0.0}
+    plain = {"b1": 0.8, "b2": 0.9, "precondition_frequency": 4, "weight_decay": 0.0}
     np.testing.assert_allclose(path_of(jo.splus(record.RATE, **plain), jnp.asarray(start)), peer, rtol=0, atol=1e-5)
     assert np.abs(peer[-1] - peer[0]).max() > 1e-3
 
@@ -165,7 +165,7 @@ def test_splus_follows_its_paper_and_its_peer(x64):
 def test_splus_elsewhere():
     """A side that is too long, and leaves that are no matrices; what has no gradient is its own mean."""
     params = {"w": jnp.ones((2, 3)), "b": jnp.ones(3), "frozen": jnp.ones(2)}
-    opt = jo.splus(1.0, nonstandard_constant=0.25, weight_decay=0.0, max_dim=2)
+    opt = jo.splus(1.0, nonstandard_constant=0.25, weight_decay=0.0, max_precondition_dim=2)
     g = {"w": jnp.full((2, 3), -2.0), "b": jnp.full(3, 5.0), "frozen": None}
     u, state = opt.update(g, opt.init(params), params)
     np.testing.assert_allclose(u["w"], jnp.full((2, 3), 0.25))

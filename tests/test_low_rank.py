@@ -39,7 +39,7 @@ def dion(x, Q, steps, rate, mu, turned):
 )
 def test_dion_follows_its_paper(shape, side, turned, x64):
     x = np.random.default_rng(0).normal(size=shape)
-    opt = jo.dion(0.02, 0.5, 0.9, 0.0, 0.1, orthonormal_side=side, seed=3)
+    opt = jo.dion(0.02, 0.5, 0.9, 0.0, 0.1, orthonormal_side=side, key=3)
     Q = opt.init(jnp.asarray(x)).inner_states["matrix"].inner_state[0].Q
     assert Q.shape == (shape[0] if turned else shape[1], -(-min(shape) // 2))
     got = path_of(opt, jnp.asarray(x), 20)
@@ -114,9 +114,9 @@ def apollo(x, Ps, steps, rate, scale, kind, gamma):
 )
 def test_apollo_follows_its_paper(shape, kind, keeps, turned, gamma, x64):
     x, rank = np.random.default_rng(0).normal(size=shape), 3 if kind == "channel" else 1
-    opt = jo.apollo(0.02, rank, record.GAP, 1.5, 0.8, 0.9, 0.0, 0.1, scale_type=kind, gamma=gamma, keeps=keeps, seed=5)
+    opt = jo.apollo(0.02, rank, record.GAP, 1.5, 0.8, 0.9, 0.0, 0.1, scale_type=kind, gamma=gamma, keeps=keeps, key=5)
     side = shape[1] if turned else shape[0]
-    Ps = [np.asarray(projection(5, jnp.int32(k), (rank, side), jnp.float64)) for k in range(3)]
+    Ps = [np.asarray(projection(jax.random.key(5), jnp.int32(k), (rank, side), jnp.float64)) for k in range(3)]
     assert not np.allclose(Ps[0], Ps[1])
     got = path_of(opt, jnp.asarray(x), 20)
     want = apollo(x.T if turned else x, Ps, 20, 0.02, 1.5, kind, gamma)
@@ -138,7 +138,7 @@ def test_apollo_follows_the_authors_code(name, options, monkeypatch):
     Ps = Ps if name == "apollo_mini" else Ps.swapaxes(1, 2)
     drawn = jnp.asarray(Ps)
     module = importlib.import_module("jaxopt_ko.optimizers.apollo")
-    monkeypatch.setattr(module, "projection", lambda seed, draw, shape, dtype: drawn[draw])
+    monkeypatch.setattr(module, "projection", lambda key, draw, shape, dtype: drawn[draw])
     opt = jo.chain(jo.scale_by_apollo(update_proj_gap=record.GAP, **options), jo.scale(-record.RATE))
     got = path_of(opt, jnp.asarray(record.start(name).T))
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-5)
@@ -163,7 +163,7 @@ def test_apollo_starts_again_after_steps_of_zero():
         (lambda: jo.scale_by_dion(0.0), r"rank_fraction must be in \(0, 1\]"),
         (lambda: jo.scale_by_dion(qr_method="svd"), r"qr_method must be one of"),
         (lambda: jo.scale_by_dion(orthonormal_side="short"), r"orthonormal_side must be one of"),
-        (lambda: jo.scale_by_dion(seed=-1), r"seed must be an integer of at least 0"),
+        (lambda: jo.scale_by_dion(key=-1), r"key must be a PRNG key or an integer seed >= 0"),
         (lambda: jo.scale_by_apollo(0), r"rank must be an integer of at least 1"),
         (lambda: jo.scale_by_apollo(scale_type="row"), r"scale_type must be one of"),
         (lambda: jo.scale_by_apollo(gamma=0.9), r"gamma must be a number >= 1"),

@@ -23,7 +23,7 @@ STACKABLE = {
     "psgd_kron": lambda **o: jo.psgd_kron(0.02, weight_decay=0.1, memory_save_mode="one_diag", **o),
     "kl_shampoo": lambda **o: jo.kl_shampoo(0.02, precondition_frequency=2, **o),
     "kl_soap": lambda **o: jo.kl_soap(0.02, precondition_frequency=2, max_precondition_dim=4, **o),
-    "splus": lambda **o: jo.splus(0.1, inverse_every=2, **o),
+    "splus": lambda **o: jo.splus(0.1, precondition_frequency=2, **o),
 }
 
 

@@ -203,7 +203,7 @@ def test_oracles_of_stacks_convolutions_and_zeros():
         (lambda: jo.scale_by_lmo("nuclear"), r"norm must be one of 'spectral'"),
         (lambda: jo.scale_by_lmo(radius=0.0), r"radius must be"),
         (lambda: jo.scion(0.1, radius={"frobenius": 1.0}), r"scion: each norm of radius must be one of"),
-        (lambda: jo.scion(0.1, 1.0), r"momentum"),
+        (lambda: jo.scion(0.1, 1.0), r"b1"),
         (lambda: jo.scale_by_lmo("row").update(jnp.ones(3), jo.scale_by_lmo("row").init(jnp.ones(3))), r"must have 0"),
         (lambda: jo.normuon(0.1, b2=1.0), r"b2 must be in \[0, 1\)"),
         (lambda: jo.scale_by_adamuon(rms=0.0), r"rms must be"),

@@ -467,7 +467,7 @@ ROWS = (
         ("scarce memory: twice Muon's", "메모리가 귀할 때: Muon의 두 배")),
     Row("scion", ("Scion", "Scion(층마다 노름을 고르는 방법)"), "matrix", 2025,
         "Pethick et al. 2025, arXiv:2502.07529, Algorithm 2",
-        r"D \leftarrow \mathrm{momentum}\, D + (1 - \mathrm{momentum})\, G, \quad "
+        r"D \leftarrow b_1 D + (1 - b_1)\, G, \quad "
         r"W \leftarrow (1 - \mathrm{lr})\, W + \mathrm{lr}\, "
         r"\mathrm{argmin}_{\Vert X\Vert \leq \mathrm{radius}} \langle D, X\rangle",
         ("gradient", "params"), ("muon", "signum"),
@@ -489,7 +489,7 @@ ROWS = (
         ("scarce memory: four square matrices a weight matrix", "메모리가 귀할 때: 가중치 행렬마다 정사각 행렬 네 개")),
     Row("dion", ("Dion", "Dion(저랭크 직교 스텝)"), "matrix", 2025,
         "Ahn et al. 2025, arXiv:2504.05295, Algorithm 1",
-        r"B = M + G, \quad P = \mathrm{orth}(B Q), \quad R = B' P, \quad M = B - (1 - \mu)\, P R', \quad "
+        r"B = M + G, \quad P = \mathrm{orth}(B Q), \quad R = B' P, \quad M = B - (1 - b_1)\, P R', \quad "
         r"Q = \frac{R}{\Vert R\Vert}, \quad W \leftarrow W - \mathrm{lr}\, P Q'",
         ("gradient", "params"), ("muon",),
         ("A step of low rank with orthonormal factors, by one power iteration; what is left out stays in the momentum.",

@@ -17,6 +17,7 @@ from jaxopt_ko.core.checks import check_state_keys
 from jaxopt_ko.core.hyperparameters import as_state
 from jaxopt_ko.core.method import filter_kwargs, make_transformation, name_of, pytree_class
 from jaxopt_ko.core.numerics import next_count, scalar_dtype, value_at, zero_count
+from jaxopt_ko.core.signature import current_words
 from jaxopt_ko.errors import HyperparameterError, HyperparameterTypeError, TransformationError, describe, say
 from jaxopt_ko.types import DType, GradientTransformation, Params, State, Updates
 
@@ -124,7 +125,7 @@ def inject_hyperparams(
 
     @functools.wraps(inner_factory)
     def factory(*args: Any, **kwargs: Any) -> GradientTransformation:
-        bound = signature.bind(*args, **kwargs)
+        bound = signature.bind(*args, **current_words(inner_factory, args, kwargs))
         bound.apply_defaults()
         hypers = {
             key: value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import jax
@@ -13,11 +13,13 @@ from jax.tree_util import tree_flatten_with_path as flatten_with_path
 
 from jaxopt_ko.core.checks import check_axes_option, check_stack_axes, not_a_bool
 from jaxopt_ko.errors import (
+    HyperparameterError,
     HyperparameterTypeError,
     TransformationError,
     check_dtype,
     check_mapping,
     check_pair,
+    deprecated,
     describe,
     is_number,
     say,
@@ -38,6 +40,41 @@ def options(function: Callable[P, T]) -> Callable[P, T]:
         return function(*args, **kwargs)
 
     return checked
+
+
+def renamed(**words: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """A function whose keywords have new words takes the old ones, too, with a DeprecationWarning.
+
+    renamed(old="new"), outside of all other decorators. Its signature has the new words only. HyperparameterError where
+    both are given.
+    """
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        @functools.wraps(function)
+        def called(*args: P.args, **kwargs: P.kwargs) -> T:
+            return function(*args, **current_words(called, args, kwargs))
+
+        called.renamed = words  # type: ignore[attr-defined]
+        return called
+
+    return decorate
+
+
+def current_words(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Keyword arguments by the words that a function has now: what is `renamed` warns, what is not passes."""
+    words = getattr(function, "renamed", {})
+    old = [word for word in kwargs if word in words]
+    if not old:
+        return dict(kwargs)
+    name, known = function.__name__, {key: value for key, value in kwargs.items() if key not in old}
+    given = {*known, *list(inspect.signature(function).parameters)[: len(args)]}
+    for word in old:
+        new = words[word]
+        if new in given:
+            say(HyperparameterError, name, f"one of {new} and {word} must be given", "both", f"Leave out {word}")
+        deprecated(f"{name}({word}=…)", new)
+        known[new] = kwargs[word]
+    return known
 
 
 def signature_check(function: Callable[..., Any]) -> Callable[..., None]:

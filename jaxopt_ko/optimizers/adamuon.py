@@ -22,7 +22,7 @@ from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import pytree_class, recipe
 from jaxopt_ko.core.numerics import abs_sq, length, quotient, ratio, real_dtype, safe_sqrt
-from jaxopt_ko.core.signature import options
+from jaxopt_ko.core.signature import options, renamed
 from jaxopt_ko.core.stacking import MatrixAxes
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.core.tree import wide_like
@@ -223,6 +223,7 @@ def _scaled(
     return u.astype(o.dtype), V.astype(v.dtype)
 
 
+@renamed(weight_decay_mask="mask")
 @recipe
 def normuon(
     learning_rate: Hyper,
@@ -230,7 +231,7 @@ def normuon(
     b2: Hyper = 0.95,
     eps: Hyper = 1e-8,
     weight_decay: Hyper = 0.0,
-    weight_decay_mask: MaskOrFn | None = None,
+    mask: MaskOrFn | None = None,
     mu_dtype: DType | None = None,
     *,
     nu_dtype: DType | None = None,
@@ -256,9 +257,10 @@ def normuon(
     )  # fmt: skip
     rest = adamw(learning_rate, eps=eps, weight_decay=weight_decay) if rest is None else rest
     labels = Layout(weight_dimension_numbers, stack_axes).labels("normuon")
-    return matrices_and_rest(matrices, rest, labels, learning_rate, weight_decay, weight_decay_mask)
+    return matrices_and_rest(matrices, rest, labels, learning_rate, weight_decay, mask)
 
 
+@renamed(weight_decay_mask="mask")
 @recipe
 def adamuon(
     learning_rate: Hyper,
@@ -266,7 +268,7 @@ def adamuon(
     b2: Hyper = 0.95,
     eps: Hyper = 1e-8,
     weight_decay: Hyper = 0.0,
-    weight_decay_mask: MaskOrFn | None = None,
+    mask: MaskOrFn | None = None,
     mu_dtype: DType | None = None,
     *,
     nu_dtype: DType | None = None,
@@ -292,4 +294,4 @@ def adamuon(
     )  # fmt: skip
     rest = adamw(learning_rate, eps=eps, weight_decay=weight_decay) if rest is None else rest
     labels = Layout(weight_dimension_numbers, stack_axes).labels("adamuon")
-    return matrices_and_rest(matrices, rest, labels, learning_rate, weight_decay, weight_decay_mask)
+    return matrices_and_rest(matrices, rest, labels, learning_rate, weight_decay, mask)

@@ -18,7 +18,7 @@ from jaxopt_ko.core.leafwise import Memory, Step
 from jaxopt_ko.core.matrixwise import matrixwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import length, or_one, ratio, safe_sqrt
-from jaxopt_ko.core.signature import options
+from jaxopt_ko.core.signature import options, renamed
 from jaxopt_ko.core.stacking import matrix_labels
 from jaxopt_ko.errors import FINITE, FRACTION, NONNEGATIVE, Domain
 from jaxopt_ko.linalg.matrix_functions import product
@@ -40,12 +40,12 @@ class ScaleByApolloState(NamedTuple):
     norm: Updates  # float[…]        |D|, 0 before the first step
 
 
-def projection(seed: int, draw: Array, shape: tuple[int, int], dtype: DType) -> Array:
+def projection(key: Array, draw: Array, shape: tuple[int, int], dtype: DType) -> Array:
     """P float[r, k] of the draw-th interval, normal of variance 1 / r; one for all matrices of a shape."""
-    key = jax.random.fold_in(jax.random.key(seed), draw)
-    return jax.random.normal(key, shape, dtype) / jnp.sqrt(jnp.asarray(shape[0], dtype))
+    return jax.random.normal(jax.random.fold_in(key, draw), shape, dtype) / jnp.sqrt(jnp.asarray(shape[0], dtype))
 
 
+@renamed(seed="key")
 @options
 def scale_by_apollo(
     rank: int = 256,
@@ -58,7 +58,7 @@ def scale_by_apollo(
     scale_type: str = "channel",
     gamma: Hyper = 1.01,
     keeps: str = "long",
-    seed: int = 0,
+    key: Array | int = 0,
     nu_dtype: DType | None = None,
     stack_axes: PyTree = 0,
 ) -> GradientTransformation:
@@ -74,16 +74,16 @@ def scale_by_apollo(
         takes the square. gamma: infinity for no limit.
     keeps: the axis whose elements are the channels and that M and V keep whole; "long", the paper's, or "short".
     nu_dtype: of V, float32 at least by default.
-    seed: of all P, which are drawn again at every step, and so take no memory.
+    key: of all P, a JAX PRNG key or an integer seed; they are drawn again at every step, and so take no memory.
 
     Raises TreeError, when traced, for a leaf that is no matrix. Not for matrices with a side no longer than the rank.
     """
     name = "scale_by_apollo"
     errors.check_size(name, "rank", rank)
     errors.check_size(name, "update_proj_gap", update_proj_gap)
-    errors.check_size(name, "seed", seed, 0)
     errors.check_choice(name, "scale_type", scale_type, SCALE_TYPES)
     errors.check_choice(name, "keeps", keeps, KEEPS)
+    start = errors.check_key(name, key)
 
     def turned(m: int, n: int) -> bool:
         """Whether the rows are the channels."""
@@ -96,12 +96,13 @@ def scale_by_apollo(
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         draw = (t - 1) // jnp.asarray(update_proj_gap, t.dtype)
-        return {"draw": draw.astype(h.b1.dtype), "factor": h.scale * safe_sqrt(h.gathered("b2")) / h.gathered("b1")}
+        factor = h.scale * safe_sqrt(h.gathered("b2")) / h.gathered("b1")
+        return {"key": start, "draw": draw, "factor": factor}
 
     def rule(G: Array, W: None, M: Array, V: Array, norm: Array, h: Scalars) -> Step:
         flip = turned(*G.shape[1:])
         G = G.mT if flip else G
-        P = projection(seed, h.draw.astype(jnp.int32), (M.shape[1], G.shape[1]), G.dtype)
+        P = projection(h.key, h.draw, (M.shape[1], G.shape[1]), G.dtype)
         R = product(P[None], G)
         M = h.b1 * M + (1 - h.b1) * R
         V = h.b2 * V + (1 - h.b2) * R * R
@@ -128,6 +129,7 @@ def scale_by_apollo(
     )  # fmt: skip
 
 
+@renamed(seed="key")
 @recipe
 def apollo(
     learning_rate: Hyper,
@@ -143,7 +145,7 @@ def apollo(
     scale_type: str = "channel",
     gamma: Hyper = 1.01,
     keeps: str = "long",
-    seed: int = 0,
+    key: Array | int = 0,
     rest: GradientTransformation | None = None,
     nu_dtype: DType | None = None,
     stack_axes: PyTree = 0,
@@ -155,7 +157,7 @@ def apollo(
     the direction is the gradient's, without momentum. Needs params for decay.
     """
     rule = scale_by_apollo(
-        rank, update_proj_gap, scale, b1, b2, eps, scale_type=scale_type, gamma=gamma, keeps=keeps, seed=seed,
+        rank, update_proj_gap, scale, b1, b2, eps, scale_type=scale_type, gamma=gamma, keeps=keeps, key=key,
         nu_dtype=nu_dtype, stack_axes=stack_axes,
     )  # fmt: skip
     rest = adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay) if rest is None else rest

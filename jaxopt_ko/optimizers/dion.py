@@ -20,7 +20,7 @@ from jaxopt_ko.core.leafwise import Memory, Step
 from jaxopt_ko.core.matrixwise import matrixwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import or_one, safe_sqrt
-from jaxopt_ko.core.signature import options
+from jaxopt_ko.core.signature import options, renamed
 from jaxopt_ko.core.stacking import matrix_labels
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, Domain
 from jaxopt_ko.linalg.matrix_functions import QR_METHODS, orthonormal_columns, product
@@ -45,23 +45,24 @@ def spectral_scale(fan_in: int, fan_out: int) -> float:
     return math.sqrt(fan_out / fan_in)
 
 
+@renamed(mu="b1", seed="key")
 @options
 def scale_by_dion(
     rank_fraction: float = 1.0,
-    mu: Hyper = 0.95,
+    b1: Hyper = 0.95,
     eps: Hyper = 1e-8,
     *,
     rank_multiple_of: int = 1,
     orthonormal_side: str = "long",
     qr_method: str = "rcqr",
     shape_scale: Callable[[int, int], float] = spectral_scale,
-    seed: int = 0,
+    key: Array | int = 0,
     stack_axes: PyTree = 0,
 ) -> GradientTransformation:
     """An orthonormal matrix of low rank near the momentum, by one power iteration a step from where the last one ended.
 
     B = M + G;  P = orthonormal columns of B Q;  R = B' P
-    M = B - (1 - mu) P R'                what is not in the step is kept for later ones
+    M = B - (1 - b1) P R'                what is not in the step is kept for later ones
     Q = R / |R|, column by column
     U = s P (R / (|R| + eps))'           s = sqrt(fan_out / fan_in)
 
@@ -72,7 +73,8 @@ def scale_by_dion(
         equal; "output", Algorithm 1's; "input", the transposed algorithm's.
     qr_method: "qr", "cqr" or "rcqr" of `orthonormal_columns`; "rcqr", the authors', is several times faster
         than "qr" for large matrices, on CPU too.
-    shape_scale: (fan_in, fan_out) -> the factor of the step. seed: of Q at first, and of the sketches.
+    shape_scale: (fan_in, fan_out) -> the factor of the step.
+    key: of Q at first, and of the sketches: a JAX PRNG key or an integer seed.
 
     Raises TreeError, when traced, for a leaf that is no matrix. Not for embeddings, heads, norms and biases.
     """
@@ -81,7 +83,7 @@ def scale_by_dion(
     errors.check_size(name, "rank_multiple_of", rank_multiple_of)
     errors.check_choice(name, "orthonormal_side", orthonormal_side, SIDES)
     errors.check_choice(name, "qr_method", qr_method, QR_METHODS)
-    errors.check_size(name, "seed", seed, 0)
+    first = errors.check_key(name, key)
 
     def turned(m: int, n: int) -> bool:
         """Whether P is of the columns' side, the output's."""
@@ -91,10 +93,10 @@ def scale_by_dion(
         m, n = shape
         multiples = max(1, math.ceil(round(rank_fraction * min(shape) / rank_multiple_of, 6)))
         start = (m if turned(m, n) else n, min(multiples * rank_multiple_of, m, n))
-        return jnp.zeros(shape, dtype), jax.random.normal(jax.random.key(seed), start, dtype)
+        return jnp.zeros(shape, dtype), jax.random.normal(first, start, dtype)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        return {"t": t.astype(h.mu.dtype)}
+        return {"key": jax.random.fold_in(first, t)}
 
     def rule(G: Array, W: None, M: Array, Q: Array, h: Scalars) -> Step:
         m, n = G.shape[1:]
@@ -104,29 +106,29 @@ def scale_by_dion(
         # What is squared neither overflows nor vanishes; nothing depends on the unit.
         unit = jax.lax.stop_gradient(or_one(most))
         B = B / unit
-        key = jax.random.fold_in(jax.random.key(seed), h.t.astype(jnp.int32))
-        P = orthonormal_columns(product(B, Q), qr_method, key)
+        P = orthonormal_columns(product(B, Q), qr_method, h.key)
         R = product(B.mT, P)
         size, whole = (safe_sqrt(jnp.sum(x * x, axis=axes, keepdims=True)) for x, axes in ((R, 1), (B, (1, 2))))
         present = size > 10 * float(np.finfo(B.dtype).eps) * whole
         size = jnp.where(present, size, jnp.ones_like(size))
         D = jnp.where(present, R / (size + h.eps / unit), jnp.zeros_like(R))
         Q = jnp.where(present, R / size, Q)
-        M = unit * (B - (1 - h.mu) * product(P, R.mT))
+        M = unit * (B - (1 - h.b1) * product(P, R.mT))
         U = float(shape_scale(m, n)) * product(P, D.mT)
         return (U.mT, M.mT, Q) if turned(m, n) else (U, M, Q)
 
     return matrixwise(
         name, ScaleByDionState, init=init, rule=rule, shared=shared,
-        hypers={"mu": (mu, FRACTION), "eps": (eps, NONNEGATIVE)}, stack_axes=stack_axes,
+        hypers={"b1": (b1, FRACTION), "eps": (eps, NONNEGATIVE)}, stack_axes=stack_axes,
     )  # fmt: skip
 
 
+@renamed(mu="b1", seed="key")
 @recipe
 def dion(
     learning_rate: Hyper,
     rank_fraction: float = 1.0,
-    mu: Hyper = 0.95,
+    b1: Hyper = 0.95,
     eps: Hyper = 1e-8,
     weight_decay: Hyper = 0.01,
     mask: MaskOrFn | None = None,
@@ -135,7 +137,7 @@ def dion(
     orthonormal_side: str = "long",
     qr_method: str = "rcqr",
     shape_scale: Callable[[int, int], float] = spectral_scale,
-    seed: int = 0,
+    key: Array | int = 0,
     rest: GradientTransformation | None = None,
     stack_axes: PyTree = 0,
 ) -> GradientTransformation:
@@ -146,8 +148,8 @@ def dion(
     1/4, as many at 1: not for small matrices, which Muon has sooner. Needs params for decay.
     """
     rule = scale_by_dion(
-        rank_fraction, mu, eps, rank_multiple_of=rank_multiple_of, orthonormal_side=orthonormal_side,
-        qr_method=qr_method, shape_scale=shape_scale, seed=seed, stack_axes=stack_axes,
+        rank_fraction, b1, eps, rank_multiple_of=rank_multiple_of, orthonormal_side=orthonormal_side,
+        qr_method=qr_method, shape_scale=shape_scale, key=key, stack_axes=stack_axes,
     )  # fmt: skip
     rest = adamw(learning_rate, b2=0.95, eps=eps, weight_decay=weight_decay) if rest is None else rest
     labels = matrix_labels("dion", stack_axes)

@@ -22,7 +22,7 @@ from jaxopt_ko.core import stacking, tree
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import length, quotient, real_dtype
-from jaxopt_ko.core.signature import options
+from jaxopt_ko.core.signature import options, renamed
 from jaxopt_ko.core.stacking import MatrixAxes
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
@@ -121,10 +121,11 @@ def _stepped(g: Array, radius: Array, eps: Array, *, s: float, norm: str, axes: 
     return (radius.astype(real) * s * x).astype(g.dtype)
 
 
+@renamed(momentum="b1")
 @recipe
 def scion(
     learning_rate: Hyper,
-    momentum: Hyper = 0.9,
+    b1: Hyper = 0.9,
     radius: Hyper | Mapping[str, Hyper] = 1.0,
     norms: PyTree | Callable[[Params], PyTree] | None = None,
     constrained: bool = True,
@@ -139,7 +140,7 @@ def scion(
 ) -> GradientTransformation:
     """The step lr (-u - p) of the Frank-Wolfe method, u of `scale_by_lmo` of a mean gradient; -lr u, unconstrained.
 
-    d = momentum d + (1 - momentum) g           the paper's alpha, the authors' momentum, is 1 - momentum
+    d = b1 d + (1 - b1) g                       the paper's alpha, the authors' momentum, is 1 - b1
     p <- (1 - lr) p - lr u(d)                   inside the ball of the radius, if it began there
     p <- p - lr u(d)                            constrained=False
 
@@ -152,7 +153,7 @@ def scion(
     of the gradient, has nothing to save: a gradient here is gone after the step. Needs params, if constrained; not
     to be used so where the parameters begin outside of the ball, or have to leave it.
     """
-    errors.check_hyper("scion", "momentum", momentum, FRACTION)
+    errors.check_hyper("scion", "b1", b1, FRACTION)
     radii = radius if isinstance(radius, Mapping) else dict.fromkeys(NORMS, radius)
     for name in radii:
         errors.check_choice("scion", "each norm of radius", name, NORMS)
@@ -170,7 +171,7 @@ def scion(
     }  # fmt: skip
     shrink = [add_decayed_weights(1.0)] if constrained else []
     return chain(
-        ema(momentum, debias=False, accumulator_dtype=mu_dtype),
+        ema(b1, debias=False, accumulator_dtype=mu_dtype),
         partition(oracles, by_shape if norms is None else norms),
         *shrink,
         scale_by_learning_rate(learning_rate),

@@ -17,7 +17,7 @@ from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step
 from jaxopt_ko.core.matrixwise import matrixwise
 from jaxopt_ko.core.method import recipe
-from jaxopt_ko.core.signature import options
+from jaxopt_ko.core.signature import options, renamed
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.linalg.matrix_functions import eigenvectors, product, rotated
@@ -38,12 +38,13 @@ class ScaleBySplusState(NamedTuple):
     Q_R: Updates  # float[…, n, n] eigenvectors of R
 
 
+@renamed(inverse_every="precondition_frequency", max_dim="max_precondition_dim")
 @options
 def scale_by_splus(
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,
-    inverse_every: int = 100,
-    max_dim: int = 10000,
+    precondition_frequency: int = 100,
+    max_precondition_dim: int = 10000,
     *,
     stack_axes: PyTree = 0,
 ) -> GradientTransformation:
@@ -52,16 +53,16 @@ def scale_by_splus(
     M   = b1 M + (1 - b1) G
     U   = Q_L sign(Q_L' M Q_R) Q_R'                       at the first step sign(M)
     L   = b2 L + (1 - b2) G G';  R = b2 R + (1 - b2) G' G
-    Q_L = eigenvectors of L, Q_R of R                     of the first, and then of every inverse_every-th step
+    Q_L = eigenvectors of L, Q_R of R                     of the first, and then of every precondition_frequency-th step
 
-    max_dim: a longer side is left in its own basis. The singular values of U are near sqrt(max(m, n)), however old
-    the bases are: none is divided by.
+    max_precondition_dim: a longer side is left in its own basis. The singular values of U are near sqrt(max(m, n)),
+    however old the bases are: none is divided by.
     """
     name = "scale_by_splus"
-    errors.check_size(name, "max_dim", max_dim)
+    errors.check_size(name, "max_precondition_dim", max_precondition_dim)
 
     def init(shape: tuple[int, int], dtype: DType) -> Memory:
-        sides = [size if size <= max_dim else 0 for size in shape]
+        sides = [size if size <= max_precondition_dim else 0 for size in shape]
         factors, bases = [jnp.zeros((k, k), dtype) for k in sides], [jnp.eye(k, dtype=dtype) for k in sides]
         return jnp.zeros(shape, dtype), *factors, *bases
 
@@ -79,7 +80,8 @@ def scale_by_splus(
 
     return matrixwise(
         name, ScaleBySplusState, init=init, rule=rule, hypers={"b1": (b1, FRACTION), "b2": (b2, FRACTION)},
-        shared=shared, refresh=refresh, interval=("inverse_every", inverse_every), stack_axes=stack_axes,
+        shared=shared, refresh=refresh, interval=("precondition_frequency", precondition_frequency),
+        stack_axes=stack_axes,
     )  # fmt: skip
 
 
@@ -89,7 +91,9 @@ def _gathered(G: Array, L: Array, R: Array, h: Scalars) -> tuple[Array, Array]:
     return L, R
 
 
-def _scale_by_shape(max_dim: int, nonstandard_constant: Hyper, stack_axes: PyTree) -> GradientTransformation:
+def _scale_by_shape(
+    max_precondition_dim: int, nonstandard_constant: Hyper, stack_axes: PyTree
+) -> GradientTransformation:
     """u 2 / (m + n) of a matrix, nonstandard_constant u where a side is too long."""
 
     def update(updates: Updates, state: EmptyState, *, h: Scalars) -> tuple[Updates, State]:
@@ -99,7 +103,7 @@ def _scale_by_shape(max_dim: int, nonstandard_constant: Hyper, stack_axes: PyTre
         def scaled(u: Array, stack: int) -> Array:
             m, n = u.shape[stack:] if u.size else (1, 1)
             wide = tree.compute_dtype(u.dtype)
-            factor = 2 / (m + n) if max(m, n) <= max_dim else h.nonstandard_constant.astype(wide)
+            factor = 2 / (m + n) if max(m, n) <= max_precondition_dim else h.nonstandard_constant.astype(wide)
             return (factor * u.astype(wide)).astype(u.dtype)
 
         return treedef.unflatten([scaled(u, stack) for u, stack in zip(leaves, stacks, strict=True)]), state
@@ -108,17 +112,18 @@ def _scale_by_shape(max_dim: int, nonstandard_constant: Hyper, stack_axes: PyTre
     return transform("splus", init_empty_state, update, state_type=EmptyState, hypers=hypers)
 
 
+@renamed(inverse_every="precondition_frequency", max_dim="max_precondition_dim")
 @recipe
 def splus(
     learning_rate: Hyper = 0.1,
     b1: Hyper = 0.9,
     b2: Hyper = 0.999,
     ema_rate: Hyper = 0.999,
-    inverse_every: int = 100,
+    precondition_frequency: int = 100,
     nonstandard_constant: Hyper = 1e-3,
     weight_decay: Hyper = 1e-2,
     mask: MaskOrFn | None = None,
-    max_dim: int = 10000,
+    max_precondition_dim: int = 10000,
     *,
     rest: GradientTransformation | None = None,
     stack_axes: PyTree = 0,
@@ -126,15 +131,17 @@ def splus(
     """The step -lr 2 / (m + n) (U + weight_decay P), U of `scale_by_splus`, for matrices; and the mean of P beside it.
 
     `rest`, or -lr nonstandard_constant (sign(M) + weight_decay p), for what is none, and that factor for matrices with
-    a side beyond max_dim. ema_rate: of the mean; evaluate at it, `averaged_params(state, params)`. Needs params.
+    a side beyond max_precondition_dim. ema_rate: of the mean; evaluate at it, `averaged_params(state, params)`.
     The learning rate is that of Adam times the width of the network, 0.1 to 0.2. Not evaluated at P itself: its steps
-    are of one length until the learning rate falls.
+    are of one length until the learning rate falls. Needs params.
     """
     errors.check_hyper("splus", "ema_rate", ema_rate, FRACTION)
     errors.check_hyper("splus", "nonstandard_constant", nonstandard_constant, NONNEGATIVE)
     decay, rate = add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate)
-    shape = _scale_by_shape(max_dim, nonstandard_constant, stack_axes)
-    matrices = chain(scale_by_splus(b1, b2, inverse_every, max_dim, stack_axes=stack_axes), decay, shape, rate)
+    shape = _scale_by_shape(max_precondition_dim, nonstandard_constant, stack_axes)
+    matrices = chain(
+        scale_by_splus(b1, b2, precondition_frequency, max_precondition_dim, stack_axes=stack_axes), decay, shape, rate
+    )
     if rest is None:
         sign = stateless_with_tree_map(lambda m, _: jnp.sign(m))
         rest = chain(ema(b1, debias=False), sign, decay, scale(nonstandard_constant), rate)

@@ -469,8 +469,8 @@ def test_options_are_what_the_signature_says():
 
 def test_messages_blame_the_name_that_was_given():
     for make, word in [
-        (lambda: jo.splus(0.1, inverse_every=0), "inverse_every"),
-        (lambda: jo.scale_by_splus(inverse_every=1.5), "inverse_every"),
+        (lambda: jo.splus(0.1, precondition_frequency=0), "precondition_frequency"),
+        (lambda: jo.scale_by_splus(precondition_frequency=1.5), "precondition_frequency"),
         (lambda: jo.soap(0.1, precondition_frequency=0), "precondition_frequency"),
         (lambda: jo.dowg(0.1, eps="x"), "eps"),
         (lambda: jo.dpsgd(0.1, 1.0, 0.1, 0, momentum="x"), "momentum"),
