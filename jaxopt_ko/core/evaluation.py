@@ -19,7 +19,7 @@ from jaxopt_ko.core.checks import check_count, structure_mismatch
 from jaxopt_ko.errors import StateError, describe, say
 from jaxopt_ko.types import Params, PyTree, SplitRealAndImaginaryArrays, State
 
-Kind = TypeVar("Kind", bound=type)
+StateClass = TypeVar("StateClass", bound=type)
 At = Callable[[Any, Array, Array], Array]
 
 
@@ -34,14 +34,14 @@ class _Average(NamedTuple):
 _AVERAGES: dict[type, _Average] = {}
 
 
-def keeps_average(field: str, at: At, scalar: str) -> Callable[[Kind], Kind]:
+def keeps_average(field: str, at: At, scalar: str) -> Callable[[StateClass], StateClass]:
     """A decorator for the class of a state that keeps, in a tree like the params, what it takes to evaluate better.
 
     field, scalar: the names of that tree and of a number beside it.
     at(state, p, kept) -> the average, of one leaf, in float32 at least.
     """
 
-    def declared(kind: Kind) -> Kind:
+    def declared(kind: StateClass) -> StateClass:
         _AVERAGES[kind] = _Average(field, scalar, at)
         return kind
 

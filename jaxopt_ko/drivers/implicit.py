@@ -19,7 +19,7 @@ from jaxopt_ko.solvers.problem.bounds import box
 from jaxopt_ko.types import Params, PyTree, Solution
 
 BLURRED = 0.25  # 1/eps to this power: a condition from which on what a run left may hide that H is singular
-FLAT = 10.0  # times eps: a bend that is that part of the steepest is none
+FLAT_BEND = 10.0  # times eps: a bend that is that part of the steepest is none
 
 
 class Held(NamedTuple):
@@ -130,7 +130,7 @@ def _conjugate_residuals(product: Callable[[Array], Array], b: Array) -> Array:
         eps, size = float(np.finfo(b.dtype).eps), b @ b
 
         def flat(rr: Array, rHr: Array, steepest: Array) -> Array:
-            return rHr <= FLAT * eps * steepest * rr
+            return rHr <= FLAT_BEND * eps * steepest * rr
 
         def go(carry: Any) -> Any:
             x, r, p, Hp, rHr, steepest, count = carry

@@ -13,7 +13,7 @@ from jaxopt_ko.core import tree
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.drivers.compiled import frozen
 from jaxopt_ko.drivers.implicit import at_bounds, implicit
-from jaxopt_ko.drivers.run import Data, Start, run, started_on_residuals, started_on_value
+from jaxopt_ko.drivers.run import Data, RunStart, run, started_on_residuals, started_on_value
 from jaxopt_ko.solvers.least_squares import levenberg_marquardt
 from jaxopt_ko.solvers.problem.residuals import residuals
 from jaxopt_ko.solvers.problem.robust_losses import LOSSES, check_loss
@@ -84,7 +84,7 @@ class Fit(NamedTuple):
         made = residuals(self.name, params, lambda p: fun(p, *args), loss=loss, loss_scale=loss_scale, has_aux=has_aux)
         return made.cost(made.residual(made.x)[0])
 
-    def start(self, method: GradientTransformation, params: Params, data: Data, tol: Any) -> Start:
+    def start(self, method: GradientTransformation, params: Params, data: Data, tol: Any) -> RunStart:
         """The residuals or, for a method that does not read them, their cost."""
         args, bounds, loss_scale = data
         extra_args: dict[str, Any] = {

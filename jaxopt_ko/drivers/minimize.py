@@ -16,7 +16,7 @@ from jaxopt_ko.core.numerics import inner
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.drivers.compiled import closure_convert, frozen
 from jaxopt_ko.drivers.implicit import at_bounds, implicit
-from jaxopt_ko.drivers.run import Data, Start, run, started_on_value
+from jaxopt_ko.drivers.run import Data, RunStart, run, started_on_value
 from jaxopt_ko.errors import TransformationError, say
 from jaxopt_ko.solvers.proximal import ProximalGradientState
 from jaxopt_ko.solvers.quasi_newton import lbfgs
@@ -98,7 +98,7 @@ class Minimum(NamedTuple):
         result: Any = self.fun(params, *args)
         return result[0] if self.has_aux else result  # type: ignore[no-any-return]
 
-    def start(self, method: GradientTransformation, params: Params, data: Data, tol: Any) -> Start:
+    def start(self, method: GradientTransformation, params: Params, data: Data, tol: Any) -> RunStart:
         """The function, what limits it and the tolerance, each only where it is given."""
         args = data.args
         extra_args: dict[str, Any] = {"value_fn": lambda p: self.fun(p, *args), "has_aux": self.has_aux}

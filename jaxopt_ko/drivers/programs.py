@@ -16,7 +16,7 @@ from jaxopt_ko.core.numerics import scalar_dtype
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.drivers.compiled import drop_weak_types, frozen, jitted
 from jaxopt_ko.drivers.implicit import Held, implicit
-from jaxopt_ko.drivers.run import Start, check_limits, loop
+from jaxopt_ko.drivers.run import RunStart, check_limits, loop
 from jaxopt_ko.errors import HyperparameterError, check_size, say
 from jaxopt_ko.solvers.problem.bounds import check_bound_pair
 from jaxopt_ko.solvers.quadratic import check_program, quadratic_interior_point, sides
@@ -181,7 +181,7 @@ def _check_convex(name: str, Q: Any) -> None:
 def _solved(setting: _Program, params: Params, data: _Data, tol: Any, max_steps: Any) -> Solution:
     extra_args = {**frozen(data)._asdict(), "tol": tol}
     method = quadratic_interior_point(bandwidth=setting.bandwidth)
-    start = Start(method, method.init(params, **extra_args), extra_args)
+    start = RunStart(method, method.init(params, **extra_args), extra_args)
     solution = loop(start, params, max_steps, setting.verbose)
     end = frozen((solution.params, solution.multipliers))
     failed = jnp.broadcast_to(~solution.status.success, tree.ravel(end)[0].shape)

@@ -17,7 +17,7 @@ from jaxopt_ko.core.method import name_of
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.drivers.compiled import frozen
 from jaxopt_ko.drivers.implicit import at_bounds, implicit
-from jaxopt_ko.drivers.run import Data, Start, run, started_on_residuals
+from jaxopt_ko.drivers.run import Data, RunStart, run, started_on_residuals
 from jaxopt_ko.errors import TransformationError, TreeError, say
 from jaxopt_ko.solvers.least_squares import levenberg_marquardt
 from jaxopt_ko.types import Code, GradientTransformation, Hyper, Params, PyTree, Solution, Status
@@ -80,7 +80,7 @@ class Equations(NamedTuple):
         r, _ = tree.ravel(self.equations(params, args))
         return 0.5 * jnp.sum(r * r)
 
-    def start(self, method: GradientTransformation, params: Params, data: Data, tol: Any) -> Start:
+    def start(self, method: GradientTransformation, params: Params, data: Data, tol: Any) -> RunStart:
         """The equations as residuals. The method's own tolerances are kept: a root is judged by `judge`."""
         args = data.args
         _check_square("root", jax.eval_shape(self.equations, params, args), params)

@@ -37,7 +37,7 @@ class Data(NamedTuple):
     loss_scale: Any = None  # of a robust loss
 
 
-class Start(NamedTuple):
+class RunStart(NamedTuple):
     """How a run begins."""
 
     method: GradientTransformation  # what was given, or the solver made of it
@@ -56,7 +56,7 @@ class Problem(Protocol):
     def functions(self) -> dict[str, Callable[..., Any] | None]:
         """Those of its fields that are functions of (params, *args)."""
 
-    def start(self, method: GradientTransformation, params: Params, data: Data, tol: Any) -> Start:
+    def start(self, method: GradientTransformation, params: Params, data: Data, tol: Any) -> RunStart:
         """The method told of the problem, or an error where it is for problems of another kind."""
 
     def judge(self, solution: Solution, start: Params, data: Data, tol: Any) -> Solution:
@@ -130,14 +130,14 @@ def _run(setting: Setting, params: Params, data: Data, tol: Any, max_steps: Any)
 # ---- how a run begins -----------------------------------------------------------------------------------
 
 
-def started(method: GradientTransformation, params: Params, extra_args: Mapping[str, Any]) -> Start | None:
+def started(method: GradientTransformation, params: Params, extra_args: Mapping[str, Any]) -> RunStart | None:
     """The start of a solver; None if the method is none: by its record, a foreign one by its state's Info."""
     if method_of(method).ascends:
         _goes_up(name_of(method))
     state = filter_kwargs(method.init, 1)(params, **extra_args)
     ours = isinstance(method.update, Update)
     solver = method_of(method).solver if ours else isinstance(getattr(state, "info", None), Info)
-    return Start(method, state, extra_args) if solver and isinstance(getattr(state, "info", None), Info) else None
+    return RunStart(method, state, extra_args) if solver and isinstance(getattr(state, "info", None), Info) else None
 
 
 def _goes_up(method: str) -> NoReturn:
@@ -146,7 +146,9 @@ def _goes_up(method: str) -> NoReturn:
         "To maximize a function here, give its negative and the method without maximize")  # fmt: skip
 
 
-def started_on_residuals(method: GradientTransformation, params: Params, extra_args: Mapping[str, Any]) -> Start | None:
+def started_on_residuals(
+    method: GradientTransformation, params: Params, extra_args: Mapping[str, Any]
+) -> RunStart | None:
     """As `started`, None also of a method that wants a function to minimize."""
     try:
         return started(method, params, extra_args)
@@ -154,42 +156,42 @@ def started_on_residuals(method: GradientTransformation, params: Params, extra_a
         return None
 
 
-def started_on_value(method: GradientTransformation, params: Params, extra_args: Mapping[str, Any]) -> Start:
+def started_on_value(method: GradientTransformation, params: Params, extra_args: Mapping[str, Any]) -> RunStart:
     """The start of a solver, or of any other transformation as a first-order method."""
     start = started(method, params, extra_args)
     if start is None:
         solver = first_order(method)
-        start = Start(solver, solver.init(params, **extra_args), extra_args)
+        start = RunStart(solver, solver.init(params, **extra_args), extra_args)
     return start
 
 
 # ---- the loop -------------------------------------------------------------------------------------------
 
 
-class Iterate(NamedTuple):
+class LoopCarry(NamedTuple):
     """What one pass of the loop hands to the next."""
 
     params: Params
     state: State  # whose count is that of the updates made
 
 
-def loop(start: Start, params: Params, max_steps: Any, verbose: bool, unrolled: bool = False) -> Solution:
+def loop(start: RunStart, params: Params, max_steps: Any, verbose: bool, unrolled: bool = False) -> Solution:
     """Updates until the state's status is one to stop at: in a while loop or, to be unrolled, in a scan."""
     method, state, extra_args = start
 
-    def goes_on(iterate: Iterate) -> Array:
-        info, count = iterate.state.info, iterate.state.count
+    def goes_on(carry: LoopCarry) -> Array:
+        info, count = carry.state.info, carry.state.count
         on: Array = (info.status.code == np.int32(Code.RUNNING)) & (count < max_steps)
         return on
 
-    def step(iterate: Iterate) -> Iterate:
-        at, state = iterate
+    def step(carry: LoopCarry) -> LoopCarry:
+        at, state = carry
         updates, state = method.update(jax.tree.map(jnp.zeros_like, at), state, at, **extra_args)
         if verbose:
             table.show(state.info, state.count)
-        return Iterate(apply_updates(at, updates), state)
+        return LoopCarry(apply_updates(at, updates), state)
 
-    first = Iterate(params, state)
+    first = LoopCarry(params, state)
     if verbose:
         table.show_head()
     if unrolled:
@@ -204,7 +206,7 @@ def loop(start: Start, params: Params, max_steps: Any, verbose: bool, unrolled: 
     return solution
 
 
-def _solution(end: Iterate) -> Solution:
+def _solution(end: LoopCarry) -> Solution:
     """What the last state says of the problem; without a best point in it, the last."""
     state, info = end.state, end.state.info
     code = jnp.where(info.status.code == np.int32(Code.RUNNING), np.int32(Code.BUDGET_SPENT), info.status.code)

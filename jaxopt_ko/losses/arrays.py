@@ -68,7 +68,7 @@ def same_shape(name: str, **arrays: ArrayLike) -> list[jax.Array]:
 
 
 def taking_part(where: ArrayLike | None) -> jax.Array | None:
-    """bool[...], or None."""
+    """The elements that count, bool[...], or None for all."""
     if where is None:
         return None
     check_numbers("where", "what takes part", where)
@@ -76,7 +76,7 @@ def taking_part(where: ArrayLike | None) -> jax.Array | None:
 
 
 def sum_where(x: jax.Array, axis: Axis, where: ArrayLike | None = None) -> jax.Array:
-    """The sum over some axes, of what takes part."""
+    """The sum over some axes of the elements that count."""
     return jnp.sum(x, axis=axis, where=taking_part(where))
 
 

@@ -27,8 +27,8 @@ def softmax_cross_entropy_with_integer_labels(
     logits: float[..., classes], the classes along `axis`; several axes count as one, in the order given.
     labels: int[...], the shape of logits without `axis`. A label outside 0 .. classes - 1, negative or too
         large, gives NaN, not another class.
-    where: bool[...] like labels (whole examples) or like logits (single classes): what takes part. An example
-        of which nothing takes part costs 0, whatever its label.
+    where: bool[...] like labels (whole examples) or like logits (single classes): those that count. An example
+        without a class that counts costs 0, whatever its label.
     Returns float[...] like labels, float32 at least.
 
     Raises TreeError for logits that are not floating, labels that are not integers, shapes that do not fit.
@@ -67,8 +67,8 @@ def softmax_cross_entropy_with_integer_labels(
             describe(mask), "Shapes are never broadcast: reshape the mask")  # fmt: skip
     mask = mask[..., None] if mask.shape == batch else classes_last(mask)
     some = jnp.any(mask, axis=-1)
-    mask = jnp.broadcast_to(mask | ~some[..., None], z.shape)  # an empty sum has no usable derivative
-    z = jnp.where(some[..., None], z, jnp.zeros_like(z))  # nor has what takes no part, be it NaN
+    mask = jnp.broadcast_to(mask | ~some[..., None], z.shape)  # an empty sum would have a derivative of NaN
+    z = jnp.where(some[..., None], z, jnp.zeros_like(z))  # and so would an example of NaNs that does not count
     among = jnp.where(mask, z, jnp.zeros_like(z))
     loss = jnp.where(inside, jax.nn.logsumexp(among, axis=-1, where=mask) - chosen(z), jnp.nan)
     return jnp.where(some, loss, jnp.zeros_like(loss))
@@ -99,7 +99,7 @@ def softmax_cross_entropy(
 
 
 def safe_softmax_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
-    """`softmax_cross_entropy` along the last axis: optax's name for what is safe with logits of -inf."""
+    """`softmax_cross_entropy` along the last axis: optax's name for the form that is safe with logits of -inf."""
     return softmax_cross_entropy(logits, labels)
 
 
@@ -107,7 +107,7 @@ def safe_softmax_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Arra
 def poly_loss_cross_entropy(
     logits: ArrayLike, labels: ArrayLike, *, epsilon: float = 2.0, axis: Axis = -1, where: ArrayLike | None = None
 ) -> jax.Array:
-    """`softmax_cross_entropy` plus epsilon times sum_j y_j (1 - p_j): more weight for what is nearly right already.
+    """`softmax_cross_entropy` plus epsilon times sum_j y_j (1 - p_j): more weight for examples that are nearly right.
 
     The first two terms of the series of the cross entropy in 1 - p, the first with another factor. epsilon: 2 for
     images' classes, -1 for detection, in the paper. Leng et al. 2022, arXiv:2204.12511, equation 6.
@@ -128,10 +128,10 @@ def sigmoid_binary_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Ar
 def sigmoid_focal_loss(
     logits: ArrayLike, labels: ArrayLike, *, alpha: float | None = None, gamma: float = 2.0
 ) -> jax.Array:
-    """(1 - p_t)**gamma times `sigmoid_binary_cross_entropy`, p_t the probability of what is right.
+    """(1 - p_t)**gamma times `sigmoid_binary_cross_entropy`, p_t the probability of the true class.
 
-    alpha: weight of the class 1, 1 - alpha that of the class 0; None: 1 for both. What is nearly certain weighs
-    little: for detectors, where nearly everything is background. Lin et al. 2017, arXiv:1708.02002.
+    alpha: weight of the class 1, 1 - alpha that of the class 0; None: 1 for both. Examples that are nearly
+    certain weigh little: for detectors, where nearly everything is background. Lin et al. 2017, arXiv:1708.02002.
     """
     name = "sigmoid_focal_loss"
     check_number(name, "gamma", gamma, NONNEGATIVE)
@@ -148,7 +148,7 @@ def sigmoid_focal_loss(
 
 @options
 def smooth_labels(labels: ArrayLike, alpha: float, *, axis: Axis = -1, where: ArrayLike | None = None) -> jax.Array:
-    """(1 - alpha) y + alpha / classes: a little of each label's weight for every class along `axis`.
+    """(1 - alpha) y + alpha / classes: part of each label's weight goes to every class along `axis`.
 
     where: bool[...], the classes that there are. Müller, Kornblith & Hinton 2019, arXiv:1906.02629.
     """
@@ -188,7 +188,7 @@ def kl_divergence_with_log_targets(
 def generalized_kl_divergence(
     log_predictions: ArrayLike, targets: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None
 ) -> jax.Array:
-    """sum t (log t - log p) + p - t: `kl_divergence` for what need not add up to one, convex and never negative."""
+    """sum t (log t - log p) + p - t: `kl_divergence` for sums other than one, convex and never negative."""
     log_p, t = same_shape("generalized_kl_divergence", log_predictions=log_predictions, targets=targets)
     return sum_where(_relative(log_p, t) + jnp.exp(log_p) - t, axis, where)
 

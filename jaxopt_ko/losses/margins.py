@@ -1,4 +1,4 @@
-"""Losses of scores by their margins, and the kind that they belong to, Fenchel-Young losses.
+"""Losses of scores by their margins, and Fenchel-Young losses, of which they are cases.
 
 Blondel, Martins & Niculae 2020, arXiv:1901.02324: L(z; y) = max over p of (<p, z> - W(p)) + W(y) - <y, z>, with the
 convex functions W of their table 1. The gradient by z is p - y.
@@ -21,21 +21,21 @@ from jaxopt_ko.projections import projection_simplex
 
 
 def hinge_loss(predictor_outputs: ArrayLike, targets: ArrayLike) -> jax.Array:
-    """max(0, 1 - p t) for targets of -1 and 1: nothing for what is right by a margin of one."""
+    """max(0, 1 - p t) for targets of -1 and 1: 0 for a prediction that is right by a margin of one."""
     p, t = same_shape("hinge_loss", predictor_outputs=predictor_outputs, targets=targets)
     return jnp.maximum(0, 1 - p * t)
 
 
 def perceptron_loss(predictor_outputs: ArrayLike, targets: ArrayLike) -> jax.Array:
-    """max(0, -p t) for targets of -1 and 1: nothing for what is right. Rosenblatt 1958."""
+    """max(0, -p t) for targets of -1 and 1: 0 for a prediction that is right. Rosenblatt 1958."""
     p, t = same_shape("perceptron_loss", predictor_outputs=predictor_outputs, targets=targets)
     return jnp.maximum(0, -p * t)
 
 
 def sparsemax_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
-    """Of -z for the label 1, of z for 0: 0 below -1, (z + 1)**2 / 4 within [-1, 1], z above. Shape of `logits`.
+    """f(-z) for the label 1, f(z) for 0; f(z) = 0 below -1, (z + 1)**2 / 4 up to 1, z beyond. Shape of `logits`.
 
-    As `sigmoid_binary_cross_entropy`, but nothing at all for what is right by a margin of one. labels: 0 and 1, or
+    As `sigmoid_binary_cross_entropy`, but 0 for what is right by a margin of one. labels: 0 and 1, or
     bools. Section 4.4 of the paper above.
     """
     z, y = same_shape("sparsemax_loss", logits=logits, labels=labels)
@@ -44,7 +44,7 @@ def sparsemax_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
 
 
 def multiclass_hinge_loss(scores: ArrayLike, labels: ArrayLike) -> jax.Array:
-    """max_j(z_j + [j != y]) - z_y: nothing where the label's score is the highest by a margin of one.
+    """max_j(z_j + [j != y]) - z_y: 0 where the label's score is the highest by a margin of one.
 
     scores: float[..., classes]; labels: int[...], NaN for one that is no class. Crammer & Singer 2001.
     """
@@ -53,7 +53,7 @@ def multiclass_hinge_loss(scores: ArrayLike, labels: ArrayLike) -> jax.Array:
 
 
 def multiclass_perceptron_loss(scores: ArrayLike, labels: ArrayLike) -> jax.Array:
-    """max_j z_j - z_y: nothing where the label's score is the highest.
+    """max_j z_j - z_y: 0 where the label's score is the highest.
 
     scores: float[..., classes]; labels: int[...], NaN for one that is no class. Collins 2002, EMNLP.
     """
@@ -90,7 +90,7 @@ def make_fenchel_young_loss(max_fun: Callable[..., Any]) -> Callable[..., jax.Ar
         z, y = same_shape(name, scores=scores, targets=targets)
         if not z.ndim:
             say(TreeError, name, "scores must be vectors, float[..., n]", describe(z))
-        given = real_array(name, "scores", scores)  # in the dtype that the user's function knows
+        given = real_array(name, "scores", scores)  # in the dtype of the scores that the user's function is given
         value = jnp.vectorize(lambda one: max_fun(one, *args, **kwargs), signature="(n)->()")(given)
         wide = compute_dtype(z.dtype, value.dtype)
         loss: jax.Array = value.astype(wide) - jnp.sum(y * z, axis=-1).astype(wide)

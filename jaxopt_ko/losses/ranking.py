@@ -37,8 +37,8 @@ def ranking_softmax_loss(
         return loss if reduce_fn is None else reduce_fn(loss, where=None)
     there = listed(name, "where", where, z.shape)
     some = jnp.any(there, axis=-1)
-    z, y = (jnp.where(there, x, jnp.zeros_like(x)) for x in (z, y))  # what is not there may be NaN
-    log_p = jax.nn.log_softmax(z, axis=-1, where=there | ~some[..., None])  # an empty sum has no usable derivative
+    z, y = (jnp.where(there, x, jnp.zeros_like(x)) for x in (z, y))  # an item that is not there may be NaN
+    log_p = jax.nn.log_softmax(z, axis=-1, where=there | ~some[..., None])  # an empty sum has a NaN for derivative
     loss = -jnp.sum(y * jnp.where(there, log_p, jnp.zeros_like(z)), axis=-1)
     if reduce_fn is None:
         return loss

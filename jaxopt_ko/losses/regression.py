@@ -27,9 +27,9 @@ def l2_loss(predictions: ArrayLike, targets: ArrayLike | None = None) -> jax.Arr
 
 @options
 def mean_squared_error(predictions: ArrayLike, targets: ArrayLike, *, half: bool = False) -> jax.Array:
-    """mean((p - t)**2) over all elements, a scalar; half=True halves it: no factor 2 in the gradient.
+    """mean((p - t)**2) over all elements, a scalar; with half=True half of it, whose gradient has no factor 2.
 
-    With twice the learning rate the halved form trains as the other does. Raises as `squared_error` does.
+    The half trains at twice the learning rate as the whole does. Raises as `squared_error` does.
     """
     if targets is None:
         missing_argument("mean_squared_error", "targets", "Give an array like the predictions")
@@ -49,5 +49,5 @@ def log_cosh(predictions: ArrayLike, targets: ArrayLike | None = None) -> jax.Ar
     """log cosh(p - t): (p - t)**2 / 2 near 0, |p - t| - log 2 far away; smooth everywhere."""
     apart = jnp.abs(difference("log_cosh", predictions, targets))
     small = jnp.minimum(apart, 1)
-    near = jnp.log1p(2 * jnp.square(jnp.sinh(small / 2)))  # the difference below would lose the digits of a small one
+    near = jnp.log1p(2 * jnp.square(jnp.sinh(small / 2)))  # the difference below would lose the digits of a small p - t
     return jnp.where(apart < 1, near, apart + jnp.log1p(jnp.exp(-2 * apart)) - jnp.asarray(jnp.log(2.0), apart.dtype))

@@ -41,8 +41,8 @@ def dice_loss(
     in a region, beta what it misses (Tversky: Salehi, Erdogmus & Gholipour 2017, arXiv:1706.05721).
 
     predictions: float[batch, …, classes], logits: softmax makes probabilities of them, the sigmoid of one class alone.
-        With apply_softmax=False they are probabilities already, which add up to one over several classes; that is
-        looked at where they are concrete.
+        With apply_softmax=False they are probabilities already, which add up to one over several classes; this
+        is checked where they are concrete.
     targets: like predictions, one-hot or soft. An axis of one class may be left out of either.
     class_weights: float[classes]. ignore_background: the first of several classes does not count.
     axis: the places; None: all axes but the first and the last.
@@ -78,7 +78,7 @@ def dice_loss(
 
 
 def _check_probabilities(name: str, p: jax.Array, one: bool) -> None:
-    """Where they have values: within [0, 1], and one in all over several classes."""
+    """Concrete ones must lie in [0, 1], and add up to one over several classes."""
     if isinstance(p, jax.core.Tracer) or not p.size:
         return
     values = np.asarray(p, np.float64)

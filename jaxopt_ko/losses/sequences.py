@@ -22,7 +22,7 @@ def ctc_loss(
     blank_id: int = 0,
     log_epsilon: float = -1e5,
 ) -> jax.Array:
-    """-log of the probability of all ways through time that spell the labels, blanks between them; float[B].
+    """-log of the probability of all paths through time that spell the labels, with blanks between them; float[B].
 
     Arguments as of `ctc_loss_with_forward_probs`, whose first result this is.
     """
@@ -48,8 +48,8 @@ def ctc_loss_with_forward_probs(
     loss   = -log(b_T(N) + l_T(N))
 
     logits: float[B, T, K]; labels: int[B, N]; paddings: [B, T] and [B, N], 1 where there is nothing, at the end.
-    Returns float[B]; log b float[T, B, N + 1], its last row with l added; log l float[T, B, N]. log_epsilon: the
-    logarithm of nothing. Where the labels do not fit into the time, the loss is about -log_epsilon.
+    Returns float[B]; log b float[T, B, N + 1], its last row with l added; log l float[T, B, N]. log_epsilon: stands
+    for the logarithm of 0. Where the labels do not fit into the time, the loss is about -log_epsilon.
     """
     name = "ctc_loss"
     z, y = real_array(name, "logits", logits), jnp.asarray(labels)

@@ -73,7 +73,7 @@ def triplet_margin_loss(
 
 
 def ntxent(embeddings: ArrayLike, labels: ArrayLike, temperature: float = 0.07) -> jax.Array:
-    """Cross entropy of telling the pairs of one label from all pairs, by cosine over temperature; float[].
+    """Cross entropy of telling pairs of one label from pairs of two, by cosine over temperature; float[].
 
     The mean over pairs (i, j) of one label, i != j, of -log(e_ij / (e_ij + sum of e_ik over k of other labels)),
     e_ij = exp(cosine(i, j) / temperature).

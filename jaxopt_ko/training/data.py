@@ -63,7 +63,7 @@ class Batches:
             fraction = value_at(self.pacing, jnp.asarray(epoch, jnp.int32), "curriculum", "pacing")
             pool = jnp.clip(jnp.rint(fraction * self.size), 1, self.size).astype(jnp.int32)
             too_hard = self.rank[order] >= pool
-            easy_first = order[jnp.argsort(too_hard, stable=True)]  # either part still shuffled
+            easy_first = order[jnp.argsort(too_hard, stable=True)]  # each part is still shuffled
             order = easy_first[jnp.arange(self.size, dtype=jnp.int32) % pool]
         fill = max(self.steps * self.batch_size - self.size, 0)
         order = jnp.concatenate([order, order[:fill]])[: self.steps * self.batch_size]
@@ -123,7 +123,7 @@ def curriculum(difficulty: ArrayLike, batch_size: int, *, pacing: Hyper, drop_re
     difficulty: float[n], a score per example, low is easy; ties keep their order, NaN counts as hardest.
     pacing: fraction of the examples in use, a number or a schedule of the epoch (int32[], from 0). The pool is
         the round(fraction * n) easiest, at least 1 and at most n; once it is 1 this is `mini_batch`.
-    An epoch has equally many steps at any fraction: a small pool, shuffled each epoch, is gone through again.
+    An epoch has equally many steps at any fraction: a small pool, shuffled each epoch, is gone through several times.
 
     Raises HyperparameterError as `mini_batch` does, TreeError for scores that are not one per example.
     Not where the easy examples are of a few classes only: the model learns to answer with those.

@@ -60,17 +60,17 @@ class Plan(Protocol):
 
 
 class Carry(NamedTuple):
-    """What goes from step to step."""
+    """The parameters and the optimizer's state, from step to step."""
 
     params: Params
     state: State  # the optimizer's
 
 
-Step = Callable[[Carry, PyTree], tuple[Carry, tuple[jax.Array, PyTree]]]
+TrainStep = Callable[[Carry, PyTree], tuple[Carry, tuple[jax.Array, PyTree]]]
 
 
 @options
-def train_step(loss_fn: LossFn, optimizer: GradientTransformation, *, has_aux: bool = False) -> Step:
+def train_step(loss_fn: LossFn, optimizer: GradientTransformation, *, has_aux: bool = False) -> TrainStep:
     """step(Carry(params, state), batch) -> (carry, (loss, aux)): a body for `lax.scan`, or a function to jit.
 
     loss_fn(params, batch) -> float[], with has_aux (float[], aux); without, aux is None. The optimizer may be
@@ -139,8 +139,8 @@ def early_stopping(
 ) -> EarlyStopping:
     """Stop after `patience` checks in a row without a value better than the best by more than `min_delta`.
 
-    mode: "min" if lower is better (a loss), "max" if higher is (an accuracy). NaN is never better. Given the
-    parameters, at `init` and at every `update`, it keeps the best ones, at the cost of their memory.
+    mode: "min" if lower is better (a loss), "max" if higher is (an accuracy). NaN is never better. If `init` and
+    every `update` are given the parameters, the state keeps a copy of the best ones.
 
     Raises HyperparameterError for a patience below 1, a negative min_delta, an unknown mode;
     MissingArgumentError if update gets no params though init did. Not for a noisy value checked at every
@@ -192,7 +192,7 @@ class Run(NamedTuple):
 
 
 class _Thread(NamedTuple):
-    """What goes from epoch to epoch."""
+    """All that one epoch hands to the next."""
 
     train: Carry
     stopping: EarlyStoppingState | None
@@ -227,7 +227,7 @@ def fit(
         that stopped does nothing more and returns its best params; under vmap each lane stops by itself.
     progress: True, a title, or a `ProgressBar` (any `Report`): one bar for all lanes of a vmap.
     state, first_epoch: to go on from an earlier run, with its key, as if it had not been cut: the same batches and
-        draws. (Of another number of epochs it is another program, and may round otherwise.)
+        draws. (With another number of epochs it is another program, whose rounding may differ.)
 
     Call it inside `jax.jit`, with `data` an argument of the jitted function: new data of the same shape then
     compiles nothing. Raises what `train_step` raises, and HyperparameterError for epochs below 1 or no metric to
@@ -313,7 +313,7 @@ def _blank(x: jax.ShapeDtypeStruct) -> jax.Array:
 
 
 def _watched(measured: PyTree, monitor: str | None) -> PyTree:
-    """The metric that early stopping looks at, which is of just those parameters that it may keep."""
+    """The metric that early stopping looks at, measured at the parameters that it may keep."""
     if monitor not in measured if isinstance(measured, dict) else measured is None or monitor is not None:
         got = f"metrics {sorted(measured)}" if isinstance(measured, dict) else f"metrics {describe(measured)}"
         say(HyperparameterError, "fit", "early stopping needs a number to watch", f"monitor={monitor!r}, {got}",
@@ -376,13 +376,13 @@ def _reporter(progress: bool | str | Report, total: int) -> tuple[Callable[[jax.
         nonlocal last
         done, lanes, loss = np.asarray(packed)
         if done != last:  # the end of an epoch may be reported twice
-            advance, last = int(done) - (last if done > last else 0), int(done)  # back: the program runs anew
+            advance, last = int(done) - (last if done > last else 0), int(done)  # fewer: the program runs anew
             sink(advance, total, float(loss.view(np.float32)), int(lanes))
 
     @jax.custom_batching.custom_vmap
     def report(done: jax.Array, loss: jax.Array, lanes: jax.Array) -> tuple[()]:
         bits = jax.lax.bitcast_convert_type(loss.astype(jnp.float32), jnp.int32)
-        jax.debug.callback(on_host, jnp.stack([done, lanes, bits]))  # one array costs two thirds of three
+        jax.debug.callback(on_host, jnp.stack([done, lanes, bits]))  # one array costs two thirds of what three cost
         return ()
 
     @report.def_vmap
@@ -402,7 +402,7 @@ class ProgressBar:
     """A bar of steps, rate and current loss, drawn by tqdm while the compiled program runs.
 
     total: steps after which the bar is full and closes, those of one run if None; give the sum where several
-    runs of one program share the bar, which then report less often each. Other options go to tqdm (file, ncols,
+    runs of one program share the bar; each of them then reports less often. Other options go to tqdm (file, ncols,
     leave, …). Under vmap it shows the lowest loss of all lanes. Raises ImportError, when made, if tqdm is not
     installed.
 
@@ -422,7 +422,7 @@ class ProgressBar:
     def __call__(self, advance: int, total: int, loss: float, lanes: int) -> None:
         """Draw `advance` more steps, of `total` in one run; `loss` is the lowest of `lanes` models."""
         with self._lock:
-            if self._bar is None:  # what came before the first report tells nothing of the rate
+            if self._bar is None:  # the time before the first report, with compilation, says nothing of the rate
                 self._bar = self._tqdm(total=self.total or total, initial=advance, **self._options)
                 advance = 0
             bar = self._bar

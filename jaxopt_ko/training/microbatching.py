@@ -165,7 +165,7 @@ def micro_vmap(
 
 
 def _check_first_axis(name: str, argument: str, axis: Any) -> None:
-    """An axis that must be the first."""
+    """Refuse a batch axis that is not the first."""
     if isinstance(axis, bool) or axis != 0:
         say(HyperparameterError, name, f"{argument} must be 0", repr(axis), "Move the axis afterwards: jnp.moveaxis")
 

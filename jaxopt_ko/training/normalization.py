@@ -80,7 +80,7 @@ def batch_norm(
 
     momentum: a in [0, 1], the weight of the new batch, as in torch (one minus that of flax and Keras); a schedule is
         read at the state's count. None: a = 1 / t, which makes E and V plain averages over all batches.
-    eps: >= 0, in the units of x**2; with 0 a constant feature becomes beta, give or take its rounding.
+    eps: >= 0, in the units of x**2; with 0 a constant feature becomes beta, up to rounding.
     feature_axis: the axis, or the axes, that keep statistics of their own: -1 for [n, features] and [n, h, w,
         channels], 1 for torch's [n, channels, h, w], (1, 2) for a mean for each element of [n, h, w].
     axis_name: the axis of pmap, shard_map or vmap, or several, that further parts of the batch lie along: mu, var
@@ -93,8 +93,8 @@ def batch_norm(
         each example counts (0 for padding), numbers >= 0 or bools in the shape of x's first axes, or with ones in it
         where they are the same, as on the feature axes. Examples of weight 0 are normalized like the others.
 
-    A state never takes up what is no statistic: a batch whose mean or variance is not finite leaves it as it is, and
-    so does one whose weights sum to 1 or less, which is normalized as in evaluation. Everything can be
+    A batch whose mean or variance is not finite leaves the state as it is, and so does one whose weights sum to 1 or
+    less, which is normalized as in evaluation. Everything can be
     differentiated, the new state too.
 
     Raises TreeError where x has one value a feature to train on, or does not fit params and state; StateError for
@@ -196,11 +196,11 @@ def _trained(
                 describe(given), "Give a larger batch, or train=False for the running statistics")  # fmt: skip
         sums, least, unbiased = batch.totals(x)[0], n, n / (n - 1)
     else:
-        x = jnp.where((w > 0) | jnp.isfinite(x), x, jnp.zeros_like(x))  # 0 NaN is NaN
+        x = jnp.where((w > 0) | jnp.isfinite(x), x, jnp.zeros_like(x))  # 0 times NaN is NaN
         ones = jnp.ones([size if axis in over else 1 for axis, size in enumerate(x.shape)], x.dtype)
         weight, sums = batch.totals(ones, x)
         least, unbiased = or_one(weight), weight / or_one(weight - 1)
-    # About a mean that is rounded, and then about what it was rounded by: features far from 0 lose no digits.
+    # First about the rounded mean, then about the rest that it was off by: features far from 0 lose no digits.
     rough = sums / least
     apart = x - rough
     rest, squares = (total / least for total in batch.totals(apart, jnp.square(apart)))
@@ -211,7 +211,7 @@ def _trained(
 
 
 def _gathered(state: BatchNormState, momentum: Hyper | None, mean: jax.Array, var: jax.Array) -> BatchNormState:
-    """The running statistics with those of one more batch, if they are finite."""
+    """The running statistics with one more batch taken in, if its own are finite."""
     t, dtype = next_count(state.count), state.mean.dtype
     a = 1 / t.astype(dtype) if momentum is None else value_at(momentum, state.count, "batch_norm", "momentum")
     a = a.astype(dtype)

@@ -92,7 +92,8 @@ def average_params(decay: Hyper) -> GradientTransformation:
 def averaged_params(state: State, params: Params) -> Params:
     """The mean of the parameters, in their dtypes; of those leaves that `average_params` saw, the others as they are.
 
-    state: one that holds an `AverageParamsState` somewhere, or several of different leaves. Raises StateError if it
-    holds none, or two of one leaf. `eval_params` is the same for every kind of average.
+    state: of the whole optimizer, with one `AverageParamsState` in it or several for different leaves. Leaves that
+    none of them covers stay as they are. Raises StateError if there is none, or if two cover one leaf. `eval_params` is
+    the same for every kind of average.
     """
     return evaluated("averaged_params", state, params, (AverageParamsState,))

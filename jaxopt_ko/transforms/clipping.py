@@ -122,7 +122,7 @@ def _within_unit(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _check_rank(name: str, shape: tuple[int, ...], most: int) -> None:
-    """An array with no more axes than there is a rule for."""
+    """An array of at most five axes: for more there is no rule."""
     if len(shape) > most:
         say(TreeError, name, f"there is a rule for {most} axes at most", f"shape {shape}",
             "Say with axis which belong to a unit, or with stack_axes how many leading ones are stacks")  # fmt: skip
@@ -136,7 +136,7 @@ def unitwise_clip(g_norm: Array, max_norm: Array, grad: Array, div_eps: Array | 
     norm, most, least = g_norm.astype(wide), max_norm.astype(wide), jnp.asarray(div_eps, wide)
     g, norm = grad.astype(tree.compute_dtype(wide, grad.dtype)), jnp.where(norm < most, most, jnp.maximum(norm, least))
     shrink = jnp.where(norm == most, jnp.ones_like(norm), most / norm)
-    lost = (shrink < float(np.finfo(wide).tiny)) & (most > 0)  # the quotient alone is no number, g shortened by it is
+    lost = (shrink < float(np.finfo(wide).tiny)) & (most > 0)  # most / norm underflows, and g most / norm does not
     with mixing(g.dtype):
         return jnp.where(lost, quotient(g, norm) * most, shrink * g).astype(grad.dtype)
 
@@ -199,15 +199,15 @@ def per_example_layer_norm_clip(
 def _sum_of_shortened(g: Array, norms: Array, max_norm: Array) -> Array:
     wide = tree.common_dtype(norms.dtype, g.dtype)
     along = norms.astype(real_dtype(wide)).reshape(-1, *(1,) * (g.ndim - 1))
-    out = g.dtype if tree.is_floating(g) else wide  # counted in integers, they are not when shortened
+    out = g.dtype if tree.is_floating(g) else wide  # integer gradients are no integers once they are shortened
     with mixing(wide):
         return jnp.sum(_shortened(g.astype(wide), along, max_norm.astype(along.dtype)), axis=0).astype(out)
 
 
 def _shortened(g: Array, norm: Array, max_norm: Array) -> Array:
-    """g min(1, max_norm / norm), g itself for a norm of 0; NaN for NaN, which must not pass unseen.
+    """g min(1, max_norm / norm), g itself for a norm of 0; NaN for a norm of NaN, which must not pass unseen.
 
-    Divided first: the quotient of two norms may be no number where the result is one.
+    g is divided first: the quotient of the two norms may overflow or vanish where the result does not.
     """
     divisor, factor = _shortening(norm, max_norm)
     return divided(g, divisor) * factor

@@ -30,7 +30,7 @@ def keep_params_nonnegative() -> GradientTransformation:
 def zero_nans() -> GradientTransformation:
     """u = g, and 0 where g is NaN; infinities pass.
 
-    It hides what `apply_if_finite` leaves out whole: for gradients with a few NaNs that mean nothing.
+    For gradients with a few NaNs that mean nothing. `apply_if_finite` leaves out a gradient with a NaN as a whole.
     """
 
     def init(p: Array) -> Memory:

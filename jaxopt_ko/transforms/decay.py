@@ -47,7 +47,7 @@ def add_cautious_decayed_weights(weight_decay: Hyper = 0.0, mask: MaskOrFn | Non
     """u = g + weight_decay [g p >= 0] p: decay only where the step shortens the parameter anyway. Needs params.
 
     g is the direction, before its learning rate: put it where `add_decayed_weights` stands, with the same weight_decay.
-    It keeps the minima of the loss where they are. Not for weights that must shrink where the gradient has no say.
+    It keeps the minima of the loss where they are. Not for weights that must shrink where their gradient is 0.
     """
 
     def rule(g: Array, p: Array, h: Scalars) -> Array:

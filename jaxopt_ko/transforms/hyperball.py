@@ -1,4 +1,4 @@
-"""Hyperball: weights on the sphere where they began, steps of a length in proportion to it.
+"""Hyperball: weights stay on the sphere where they began, and steps are as long as its radius times the rate.
 
 Wen, Dang, Lyu, Ma & Liang 2026, arXiv:2606.16899; first 2025, whenwen.github.io/wd_blog/public/hyperball-part-1.html.
 """
@@ -27,7 +27,7 @@ class HyperballState(NamedTuple):
 
 @options
 def hyperball(learning_rate: Hyper, *, flip_sign: bool = True, stack_axes: PyTree = 0) -> GradientTransformation:
-    """The step by which a leaf of length R keeps it, and turns by an angle that the learning rate alone decides.
+    """The step that keeps a leaf's length R and turns it by an angle that the learning rate alone decides.
 
     W <- R Norm(W - learning_rate R Norm(g)),   Norm(x) = x / |x|, |x| the Frobenius norm;   W stays where g is 0
 

@@ -30,7 +30,7 @@ def add_noise(
     """u = g + noise of mean 0 and variance eta / t**gamma, t = 1, 2, …
 
     eta: 0.01, 0.3 or 1 in the paper; gamma: 0.55; key: a JAX PRNG key or an integer seed, 0 with a warning if there is
-    none; seed: its deprecated name. Raises HyperparameterError for eta < 0.
+    none; seed: the deprecated name of key. Raises HyperparameterError for eta < 0.
     """
     start = errors.check_key("add_noise", errors.key_or_zero("add_noise", key, seed))
 

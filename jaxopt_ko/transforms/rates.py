@@ -18,18 +18,18 @@ from jaxopt_ko.types import GradientTransformation, Hyper, State
 
 NAME = "learning_rate"
 COUNTS = ("count", "gradient_step", "step", "t")  # the fields in which states count the steps that they have made
-OTHER_COUNTS = ("ReduceLROnPlateauState",)  # whose `count` is of something else
+OTHER_COUNTS = ("ReduceLROnPlateauState",)  # states whose `count` counts something else
 
 
 class _Rate(NamedTuple):
     """One learning rate of an optimizer."""
 
     path: str  # of its state
-    hyper: Hyper  # as it was given, or as the state holds it
+    hyper: Hyper  # a number or a schedule as it was given, or as the state holds it
     count: Any  # int32[]  steps made; None where nothing counts
 
     def value(self, count: Any) -> jax.Array:
-        """float[]: at the last of so many steps."""
+        """float[]: the rate at the last of the steps made."""
         last: Any = None if count is None else jnp.maximum(count - 1, 0)
         return value_at(self.hyper, last, "learning_rate", self.path or NAME).astype(scalar_dtype())
 
@@ -38,8 +38,8 @@ def learning_rate(state: State, tx: GradientTransformation | None = None) -> jax
     """float[]: the learning rate of the last step; before the first, that of the first.
 
     learning_rate(state, tx) for any optimizer `tx` made here, under jit, vmap and scan, too: a constant as it was
-    given, a schedule at the state's own count, what `inject_hyperparams` keeps as it stands in the state: so also
-    what was set there by hand. learning_rate(state) where the state holds the rate, as that of inject_hyperparams
+    given, a schedule at the state's own count, a rate kept by `inject_hyperparams` as it stands in the state, also
+    where it was set by hand. learning_rate(state) where the state holds the rate, as that of inject_hyperparams
     does, or the step length that a line search found. It is the hyperparameter alone, without what a method
     multiplies it by (prodigy's estimate, the factor of reduce_on_plateau).
 
@@ -105,7 +105,7 @@ def _furthest(counts: list[Any]) -> jax.Array:
 
 
 def _same(one: Hyper, other: Hyper) -> bool:
-    """Do two hyperparameters have the same value at every step, as far as can be told now?"""
+    """Do two hyperparameters have the same value at every step, as far as it can be seen while tracing?"""
     if one is other:
         return True
     if callable(one) or callable(other) or any(isinstance(x, jax.core.Tracer) for x in (one, other)):
@@ -117,7 +117,7 @@ def _same(one: Hyper, other: Hyper) -> bool:
 
 
 def _rates(name: str, state: State, tx: Any) -> list[_Rate]:
-    """All of them; those that the state holds if none is a hyperparameter of tx."""
+    """All rates of tx; if it has none among its hyperparameters, those that the state holds."""
     found: list[_Rate] = []
     if tx is not None:
         errors.check_pair(name, "tx", tx)
@@ -131,7 +131,7 @@ def _rates(name: str, state: State, tx: Any) -> list[_Rate]:
 
 
 def _no_rate(name: str, with_optimizer: bool) -> NoReturn:
-    """Nothing is called learning_rate."""
+    """A state and a transformation without a learning rate."""
     if with_optimizer:
         say(StateError, name, "this optimizer has no hyperparameter called learning_rate", None,
             "Where a rate is a factor, as in scale(-0.1), use scale_by_learning_rate")  # fmt: skip
@@ -141,7 +141,7 @@ def _no_rate(name: str, with_optimizer: bool) -> NoReturn:
 
 
 def _given(name: str, made: Any, state: Any, path: tuple[str, ...]) -> Iterator[_Rate]:
-    """Those of the readers of hyperparameters in a state as its optimizer's init makes it, `made`."""
+    """The rates that readers of hyperparameters hold, found in `made`, a state as its optimizer's init makes it."""
     while isinstance(made, StateWithReader):
         if NAME in made.reader.hypers:
             yield _Rate("/".join(path), made.reader.hypers[NAME], made.reader.counted(state))
@@ -154,7 +154,7 @@ def _given(name: str, made: Any, state: Any, path: tuple[str, ...]) -> Iterator[
 
 
 def _held(state: Any, path: tuple[str, ...]) -> Iterator[_Rate]:
-    """Those that are themselves in a state."""
+    """The rates that a state itself holds."""
     if _injected(state):
         yield _Rate("/".join(path), state.hyperparams[NAME], None)
         return
@@ -166,7 +166,7 @@ def _held(state: Any, path: tuple[str, ...]) -> Iterator[_Rate]:
 
 
 def _injected(node: Any) -> bool:
-    """The state of inject_hyperparams, with a learning rate in it?"""
+    """Is it a state of inject_hyperparams, with a learning rate in it?"""
     return isinstance(hypers := getattr(node, "hyperparams", None), Mapping) and NAME in hypers
 
 

@@ -36,7 +36,7 @@ def scale(step_size: Hyper) -> GradientTransformation:
 
 
 def scale_by_schedule(step_size_fn: Hyper) -> GradientTransformation:
-    """u_t = step_size_fn(t - 1) g_t for t = 1, 2, …; of any sign. A number is the schedule that has it at each step.
+    """u_t = step_size_fn(t - 1) g_t for t = 1, 2, …; of any sign. A number stands for the constant schedule.
 
     Raises HyperparameterError for what is neither a function of the step nor one finite number.
     """

@@ -20,7 +20,7 @@ from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper, PyTree
 def scale_by_trust_ratio(
     min_norm: Hyper = 0.0, trust_coefficient: Hyper = 1.0, eps: Hyper = 0.0, *, stack_axes: PyTree = 0
 ) -> GradientTransformation:
-    """Steps as long as the leaf's parameters, but for a factor.
+    """Steps whose length is that of the leaf's parameters, times a factor.
 
     |p|, |g| = max(norm of the leaf, min_norm)
     u = trust_coefficient |p| / (|g| + eps) g;   u = g where either norm is 0
@@ -32,7 +32,7 @@ def scale_by_trust_ratio(
         p_norm, g_norm = jnp.maximum(length(p), h.min_norm), jnp.maximum(length(g), h.min_norm)
         zero = (p_norm == 0) | (g_norm == 0)
         one = jnp.ones_like(g_norm)
-        unit = quotient(g, jnp.where(zero, one, g_norm + h.eps))  # by itself |p| / |g| may be no number
+        unit = quotient(g, jnp.where(zero, one, g_norm + h.eps))  # |p| / |g| may overflow where |p| g / |g| does not
         return jnp.where(zero, one, h.trust_coefficient * p_norm) * unit
 
     hypers = {

@@ -36,7 +36,7 @@ class MultiStepsState(NamedTuple):
     gradient_step: Array  # int32[]          t, steps of the inner optimizer
     inner_opt_state: State  # of the inner optimizer
     acc_grads: Updates  # like params, f32+  a_n, mean or sum of the n gradients; of floating leaves
-    skip_state: PyTree = ()  # what should_skip_update_fn told last
+    skip_state: PyTree = ()  # the notes of should_skip_update_fn on the last gradient
 
 
 class _Gathered(NamedTuple):
@@ -200,13 +200,13 @@ def _gathering(
         gathered, (n, acc) = gather.update(seen, _Gathered(state.mini_step, state.acc_grads))
         acc = tree.where(skip, state.acc_grads, acc)
         ready = ~skip & (n >= k)
-        # One buffer for both: the step where there is one, else the sum that goes on.
+        # One buffer serves both: it holds the step where one is made, else the sum so far.
         wide = jax.tree.map(lambda a: a.astype(tree.compute_dtype(a.dtype)), tree.none_as(seen, acc))
         wide = tree.put_back(wide, jax.tree.map(lambda g: g if tree.is_floating(g) else jnp.zeros_like(g), updates))
         gathered = tree.put_back(gathered, updates)
         both, inner = run_if(ready, opt, gathered, state.inner_opt_state, params, extra, wide)
         none = jax.tree.map(jnp.zeros_like, both)
-        if tree.structure(seen) != tree.structure(acc):  # where a gradient is None, too, a window ends
+        if tree.structure(seen) != tree.structure(acc):  # some gradients are None: their leaves end a window, too
             acc = tree.where(ready, jax.tree.map(jnp.zeros_like, acc), acc)
         left = tree.fill_none(tree.left_out_as(tree.where(ready, none, both), acc), acc)
         return as_steps(tree.where(ready, both, none), updates, params), MultiStepsState(

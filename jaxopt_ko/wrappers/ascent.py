@@ -26,9 +26,9 @@ def maximize(tx: GradientTransformation) -> GradientTransformation:
 
     opt = partition({"generator": adam(1e-4), "critic": maximize(rmsprop(1e-4))}, labels)
 
-    Give it the gradient of the function itself, and of the function itself whatever else it reads: value, grad,
-    value_fn, obj_fn and grad_fn change their sign on the way to tx. What tx is told when it is made of the function's
-    values, polyak_sgd's f_min say, is of the negated function. The state is that of tx; a line search keeps value and
+    Give update the gradient of the function itself, and also its own value, grad, value_fn, obj_fn and grad_fn where
+    tx reads them: all change their sign on the way to tx. Arguments of tx that are values of the function, such as
+    polyak_sgd's f_min, are values of the negated function. The state is that of tx; a line search keeps value and
     grad of the function itself there, for `value_and_grad_from_state`.
 
     Put it around the whole optimizer. A driver goes down: for `minimize`, negate the function. Raises
@@ -53,7 +53,7 @@ def _negated(values: PyTree) -> PyTree:
 
 
 def _turned(name: str, extra_args: Mapping[str, Any]) -> dict[str, Any]:
-    """The extra arguments, as they are of the negated function."""
+    """The extra arguments that belong to the function, as those of its negative."""
     if "residual_fn" in extra_args:
         _not_maximized(name)
     known = {key: word for key, word in extra_args.items() if key in SIGNED and word is not None}
@@ -89,7 +89,7 @@ SIGNED: dict[str, Callable[[Any], Any]] = {  # arguments of the function -> thos
 
 
 def _searches_turned(state: State) -> State:
-    """The other sign for what line searches keep of the function."""
+    """The state with the other sign for the value and gradient that line searches keep in it."""
     kinds = (ScaleByZoomLinesearchState, ScaleByBacktrackingLinesearchState)
 
     def turned(node: Any) -> Any:

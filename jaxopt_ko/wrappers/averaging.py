@@ -21,9 +21,9 @@ from jaxopt_ko.wrappers.checks import check_period
 def incremental_update(new_tensors: Params, old_tensors: Params, step_size: float | Array) -> Params:
     """step_size new + (1 - step_size) old, computed in float32 at least, kept in old's dtype.
 
-    Counters, truth values and PRNG keys have no average: they are new's. Keep the average in float32: bfloat16 cannot
-    hold a change of less than a 256th. Raises TreeError if the trees differ. Where the new tensor is None, there is
-    none.
+    Counters, truth values and PRNG keys have no average: the new ones are taken. Keep the average in float32: bfloat16
+    cannot hold a change of less than a 256th. Raises TreeError if the trees differ. Where the new tensor is None, so is
+    the result.
     """
     errors.check_number("incremental_update", "step_size", step_size, errors.FINITE)
     if tree.structure(new_tensors) != tree.structure(old_tensors):

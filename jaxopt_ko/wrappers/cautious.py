@@ -36,7 +36,7 @@ def cautious(
     direction: bool = False,
     stack_axes: PyTree = 0,
 ) -> GradientTransformation:
-    """The steps of `inner`, but none where the gradient would have gone the other way; the others longer for it.
+    """The steps of `inner`, with zeros where they go against the gradient; the other elements are scaled up.
 
     phi = [u goes against g]                   element by element
     u   <- phi u / max(mean(phi), eps)         the authors' code

@@ -42,7 +42,7 @@ def ema_nesterov(base_optimizer: GradientTransformation, beta: Hyper, gamma: Hyp
         in warm-up and while the learning rate falls at the end. gamma: the weight of the past in m.
     Evaluate at theta: `eval_params`, `ema_nesterov_eval_params`. The state is that of chain(base_optimizer, lookahead).
 
-    Not with `lookahead`, `schedule_free` or `generalized_primal_averaging` around it: they keep the parameters, too.
+    Not inside `lookahead`, `schedule_free` or `generalized_primal_averaging`: each keeps a copy of the parameters, too.
     """
     errors.check_pair("ema_nesterov", "base_optimizer", base_optimizer)
 
@@ -71,7 +71,8 @@ def _one_later(hyper: Hyper) -> Hyper:
 def ema_nesterov_eval_params(state: State, params: Params) -> Params:
     """theta, at which to evaluate, from the parameters y: y - beta m.
 
-    state: one that holds an `EmaNesterovState` somewhere, or several of different leaves; leaves of none stay as they
-    are. Raises StateError if it holds none, or two of one leaf. `eval_params` is the same for every kind of average.
+    state: of the whole optimizer, with one `EmaNesterovState` in it or several for different leaves. Leaves that
+    none of them covers stay as they are. Raises StateError if there is none, or if two cover one leaf. `eval_params` is
+    the same for every kind of average.
     """
     return evaluated("ema_nesterov_eval_params", state, params, (EmaNesterovState,))

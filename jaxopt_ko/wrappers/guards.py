@@ -1,4 +1,4 @@
-"""Steps that are made only if a condition holds: by lax.cond, so that what is not made costs nothing."""
+"""Steps that are made only if a condition holds, by lax.cond: a step that is not made costs nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ApplyIfFiniteState(NamedTuple):
 
     notfinite_count: Array  # int32[]  gradients left out in a row up to now
     last_finite: Array  # bool[]       was the last gradient finite?
-    total_notfinite: Array  # int32[]  gradients that were not, in all
+    total_notfinite: Array  # int32[]  gradients that were not finite, in all
     inner_state: State  # of the inner transformation
 
 
@@ -52,7 +52,7 @@ class ConditionFn(Protocol):
 
 @options
 def apply_if_finite(inner: GradientTransformation, max_consecutive_errors: int | Array) -> GradientTransformation:
-    """`inner` for finite gradients; for others no step, and the state as it was.
+    """`inner` for finite gradients; for others the step is zero and the state stays as it was.
 
     After max_consecutive_errors of them in a row it gives up: the next one is let through, so that the trouble is
     seen, and counting begins anew. Raises what the inner transformation raises.

@@ -54,12 +54,12 @@ def to_optax(tx: GradientTransformation) -> Any:
 
 
 def _not_installed(name: str, package: str, why: str) -> NoReturn:
-    """A package that only this needs is not there."""
+    """The one package that this function needs is not installed."""
     say(ImportError, name, f"it needs {package}, {why}, and it is not installed", None, f"pip install {package}")
 
 
 def lbfgs_from_optax(state: State) -> State:
-    """A state of optax's `lbfgs` or `scale_by_lbfgs`, or one that holds such, as ours: its trees become vectors.
+    """The state of optax's `lbfgs` or `scale_by_lbfgs`, or one that holds such a state, as ours: trees become vectors.
 
     state: NamedTuples of optax's, as it makes them or as a file brings them back. Raises StateError where none is of
     L-BFGS. Example: state = jo.lbfgs_from_optax(restored); any other state of optax's needs no conversion.
@@ -68,7 +68,7 @@ def lbfgs_from_optax(state: State) -> State:
 
 
 def _in_classes_of(libraries: Sequence[ModuleType], tree: PyTree) -> PyTree:
-    """A state with its NamedTuples in the classes that these modules have of the same names and fields."""
+    """The state with each NamedTuple in the class of the same name and fields that one of these modules has."""
 
     def other(node: Any) -> Any:
         kind = type(node)

@@ -36,8 +36,8 @@ class SplitRealAndImaginaryState(NamedTuple):
 def flatten(inner: GradientTransformation) -> GradientTransformation:
     """`inner` on all leaves as one vector, float32 at least: for many small leaves, at the cost of two copies.
 
-    Norms of leaves become norms of all, and sharded leaves are gathered. Here many leaves of one shape already
-    share their compilation without it.
+    Norms of leaves become norms of all, and sharded leaves are gathered. It is not needed for compile time: leaves of
+    one shape share their program without it.
     """
     pair = as_transformation("flatten", "inner", inner)
     name = f"flatten({name_of(pair)})"
@@ -49,7 +49,7 @@ def flatten(inner: GradientTransformation) -> GradientTransformation:
 
     def update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
         vector, unravel = tree.ravel_leaves(updates)
-        if params is not None and tree.alike(updates, params):  # what reads other parameters than these will say so
+        if params is not None and tree.alike(updates, params):  # else who reads them says what is wrong
             params = tree.ravel_leaves(params)[0]
         steps, new = pair.update(vector, state, params, **extra)
         if np.shape(steps) != vector.shape:

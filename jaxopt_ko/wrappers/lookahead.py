@@ -28,7 +28,7 @@ class LookaheadParams(NamedTuple):
 
     @classmethod
     def init_synced(cls, params: Params) -> LookaheadParams:
-        """Both the same at first, in memory of their own."""
+        """Slow and fast parameters that are equal, each in memory of its own."""
         return cls(params, jax.tree.map(jnp.copy, params))
 
 
@@ -43,16 +43,16 @@ class LookaheadState(NamedTuple):
 def lookahead(
     fast_optimizer: GradientTransformation, sync_period: int, slow_step_size: Hyper, reset_state: bool = False
 ) -> GradientTransformation:
-    """The fast optimizer's steps, and behind every sync_period-th one of the slow parameters towards the fast.
+    """The fast optimizer's steps; after every sync_period-th, the slow parameters step towards the fast ones.
 
     phi   <- phi + u(g(phi))                    every step
     theta <- theta + slow_step_size (phi - theta);  phi <- theta          every sync_period-th
 
     slow_step_size: a schedule is read at the fast steps taken; the state then has a `ScheduledState` around it.
 
-    update takes and returns `LookaheadParams`, but for the gradients, those at params.fast; so does `apply_updates`.
-    reset_state: the fast optimizer begins anew behind each synchronization. Raises TypeError where the parameters are
-    no LookaheadParams.
+    Parameters and updates are `LookaheadParams`, in update and in `apply_updates`; gradients are plain trees, taken at
+    params.fast. reset_state: the fast optimizer begins anew after each synchronization. Raises TypeError where the
+    parameters are no LookaheadParams.
     """
     pair = errors.check_pair("lookahead", "fast_optimizer", fast_optimizer)
     errors.check_size("lookahead", "sync_period", sync_period)

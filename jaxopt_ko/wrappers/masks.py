@@ -1,4 +1,4 @@
-"""Leaves that are held fast. See `masked` and `partition` for leaves under different rules."""
+"""Leaves that do not move. See `masked` and `partition` for leaves under different rules."""
 
 from __future__ import annotations
 

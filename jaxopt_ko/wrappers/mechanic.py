@@ -48,8 +48,8 @@ def mechanize(
     s   = (s_init / num_betas m + max(r, 0)) / (sqrt(v) + eps)
     x   = x_0 - sum(s) D'
 
-    The inner optimizer keeps its schedule, its learning rate may be of any size. Needs params. Not to be continued
-    from other parameters than those of the first step.
+    The inner optimizer keeps its schedule, and its learning rate may be of any size. Needs params. Not to be continued
+    from parameters that were changed by hand: the state holds those of the first step.
     """
     name = "mechanize"
     pair = errors.check_pair(name, "base_optimizer", base_optimizer)

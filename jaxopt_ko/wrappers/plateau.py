@@ -27,7 +27,7 @@ class ReduceLROnPlateauState(NamedTuple):
 
     scale: Array  # float[]         s, what updates are multiplied by
     best_value: Array  # float[]    v*, the smallest mean seen
-    plateau_count: Array  # int32[] means in a row that were no better
+    plateau_count: Array  # int32[] means in a row that were no better than v*
     cooldown_count: Array  # int32[] means to wait before counting again
     count: Array  # int32[]         values in the mean that is being taken
     avg_value: Array  # float[]     v, that mean
@@ -46,8 +46,9 @@ def reduce_on_plateau(
 
     v   = mean of the last accumulation_size values, update(..., value=loss)
     better:  v < v* - rtol |v*| - atol
-    After a reduction, `cooldown` means are waited for. Put it behind the optimizer. Raises MissingArgumentError
-    without value. All scalars are float32 at least. rtol |v*|, not rtol v*: a value may be below zero.
+    After a reduction, `cooldown` means pass before counting begins again. Put it behind the optimizer. Raises
+    MissingArgumentError without value. All scalars are float32 at least. The bound has rtol |v*|, not rtol v*, since a
+    value may be below zero.
     """
     name = "reduce_on_plateau"
     specs = {

@@ -116,8 +116,8 @@ def generalized_primal_averaging(
 def generalized_primal_averaging_eval_params(state: State, params: Params) -> Params:
     """x, the average, at which to evaluate, from the parameters y: z + (y - z) / mu_y.
 
-    state: one that holds a `PrimalAveragesState` somewhere, or several of different leaves; leaves of none stay as
-    they are. Raises StateError if it holds none, or two of one leaf. `eval_params` is the same for every kind of
-    average.
+    state: of the whole optimizer, with one `PrimalAveragesState` in it or several for different leaves. Leaves that
+    none of them covers stay as they are. Raises StateError if there is none, or if two cover one leaf. `eval_params` is
+    the same for every kind of average.
     """
     return evaluated("generalized_primal_averaging_eval_params", state, params, (PrimalAveragesState,))

@@ -36,10 +36,10 @@ def differentially_private_aggregate(
 
     u = (sum_i g_i min(1, C / |g_i|) + C noise_multiplier N(0, 1)) / B
 
-    The updates that go in have the examples as first axis (jax.vmap of a gradient), those that come out have not:
-    first in a chain, and not within `MultiSteps`. |g_i| is over all leaves, without overflow; sum and noise are
-    in float32 at least. seed: its deprecated name. Raises HyperparameterTypeError without a key: a
-    known noise protects nobody.
+    The updates that go in have the examples as first axis (jax.vmap of a gradient), and those that come out do not: put
+    it first in a chain, and not within `MultiSteps`. |g_i| is over all leaves, without overflow; sum and noise are in
+    float32 at least. seed: the deprecated name of key. Raises HyperparameterTypeError without a key: noise that is
+    known protects nobody.
     """
     name = "differentially_private_aggregate"
     hypers = {"l2_norm_clip": (l2_norm_clip, POSITIVE), "noise_multiplier": (noise_multiplier, NONNEGATIVE)}

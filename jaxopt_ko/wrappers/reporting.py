@@ -64,7 +64,7 @@ def snapshot(measure_name: str, measure: Measure) -> GradientTransformation:
 
 @options
 def monitor(measures: Mapping[str, GradientTransformation | Measure]) -> GradientTransformation:
-    """Keeps several measurements in the state, those with a memory too.
+    """Keeps several measurements in the state, and the memory of those that have one.
 
     measures: name -> a function of the updates, or a transformation whose updates are the measurement
     (`measure_with_ema`).
@@ -165,7 +165,7 @@ class LostUpdatesState(NamedTuple):
 
 
 def update_ratio() -> GradientTransformation:
-    """|u| / |p|: by which part of itself a step changes the parameters. Updates pass as they are.
+    """|u| / |p|: the size of a step relative to the parameters. Updates pass as they are.
 
     Goes last in a chain, where u is what is added. About 1e-3 is usual (Karpathy, CS231n notes); a leaf at 0 gives a
     ratio without meaning. Raises MissingArgumentError, when traced, without params.

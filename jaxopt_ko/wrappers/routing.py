@@ -50,14 +50,14 @@ class _Group(NamedTuple):
 
 
 class Group(_Group):
-    """Leaves that one method takes: those for which all that is said of role, path and shape is true.
+    """The leaves of one method: those that fit role, path and shape, where these are given.
 
     Group("hidden", partial(muon, beta=0.9), 0.02, 0.1, role="matrix"). method: a function that makes a transformation
     of the learning rate and, if one is given, the weight decay; or a finished transformation without either. role: one
     of ROLES or several; path: a regular expression, found somewhere in "blocks/0/attention/query/kernel"; shape: a
     tuple, None for any size, or a function of the shape.
 
-    Raises, when made, HyperparameterError for what is none of these, TransformationError for a method that cannot be
+    Raises, when made, HyperparameterError for another kind of argument, TransformationError for a method that cannot be
     made of what is given.
     """
 
@@ -173,7 +173,7 @@ class Routed(GradientTransformationExtraArgs):
         return self
 
     explain: Callable[[Params], Table]
-    eval_params: Callable[[State, Params], Params]  # that of the package, for what is shown as stacks, too
+    eval_params: Callable[[State, Params], Params]  # jaxopt_ko.eval_params, for leaves that are shown as stacks, too
 
 
 jax.tree_util.register_pytree_node(
@@ -328,7 +328,7 @@ def _made(name: str, group: Group) -> GradientTransformation:
 
 
 def _not_given(name: str, where: str, method: str, names: Sequence[str]) -> NoReturn:
-    """A function that cannot be called without more."""
+    """A function that has further arguments without a default."""
     say(TransformationError, name, f"{where} has the method {method}, which needs {' and '.join(names)}", "none",
         "Write Group(name, method, learning_rate, weight_decay), or functools.partial(method, …)")  # fmt: skip
 

@@ -123,8 +123,9 @@ def schedule_free(
 def schedule_free_eval_params(state: State, params: Params) -> Params:
     """x, the average, at which to evaluate, from the parameters y: (y - (1 - b1) z) / b1.
 
-    state: one that holds a `ScheduleFreeState` somewhere, or several of different leaves; leaves of none stay as they
-    are. Raises StateError if it holds none, or two of one leaf. `eval_params` is the same for every kind of average.
+    state: of the whole optimizer, with one `ScheduleFreeState` in it or several for different leaves. Leaves that
+    none of them covers stay as they are. Raises StateError if there is none, or if two cover one leaf. `eval_params` is
+    the same for every kind of average.
     """
     return evaluated("schedule_free_eval_params", state, params, (ScheduleFreeState,))
 

@@ -116,5 +116,5 @@ def _wide(x: Any) -> Array:
 
 
 def _kept(p: Any) -> Array:
-    """A copy, for the parameters may be donated; of abstract ones, zeros, for the first step overwrites them."""
+    """A copy, since the parameters may be donated; zeros for abstract ones, since the first step overwrites them."""
     return tree.full_like(p, 0.0) if isinstance(p, jax.ShapeDtypeStruct) else jnp.copy(p)
