@@ -161,7 +161,7 @@ def _injected(
     hypers: Mapping[str, Any], dtypes: Mapping[str, DType],
 ) -> GradientTransformation:  # fmt: skip
     """What the factory makes of the arguments, `hypers` of which are in the state, each in its dtype."""
-    given = dict(bound.arguments)
+    signature, given = bound.signature, dict(bound.arguments)
     schedules = {
         key: value if isinstance(value, StatefulSchedule) else WrappedSchedule(value)
         for key, value in hypers.items()
@@ -170,7 +170,7 @@ def _injected(
 
     def inner(hyperparams: Mapping[str, Any]) -> GradientTransformation:
         named = {key: value for key, value in hyperparams.items() if key in given}
-        again = inspect.BoundArguments(bound.signature, {**given, **named})
+        again = inspect.BoundArguments(signature, {**given, **named})
         rest = {key: value for key, value in hyperparams.items() if key not in given}
         return inner_factory(*again.args, **{**again.kwargs, **rest})
 
