@@ -19,9 +19,10 @@ from jax import Array
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.method import cached_factory, filter_kwargs, name_of
-from jaxopt_ko.core.numerics import first_true, joined, largest, next_count, norm, value_at, zero_count
+from jaxopt_ko.core.numerics import joined, largest, next_count, norm, value_at, zero_count
 from jaxopt_ko.core.transform import transform
-from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, TransformationError, check_hyper, say
+from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, TransformationError, say
+from jaxopt_ko.solvers.engine.convergence import check_given, eps_of, is_running, own_buffers, status, tolerance
 from jaxopt_ko.solvers.problem.constraints import Program, program
 from jaxopt_ko.types import (
     KKT,
@@ -38,12 +39,12 @@ from jaxopt_ko.types import (
     Updates,
 )
 
-GROWTH = 10.0  # of rho, after a round in which the violation did not fall enough
-FALL = 0.5  # to which part it is to fall
+GROWN = 10.0  # times rho, after a round in which the violation did not fall enough
+FALLEN = 0.5  # the part to which it is to fall
 SHARPER = 0.1  # times the accuracy of a round, the next one's
-LARGEST = 0.7  # 1/eps to this power: the largest rho min(1, |c_+|**2 / max(1, |f|)), the same in other units of c
+BEYOND = 0.7  # 1/eps to this power: the largest rho min(1, |c_+|**2 / max(1, |f|)), the same in other units of c
 FLAT = 0.1  # what a step as long as x takes off the violation, at most, where it has a minimum
-PATIENCE = 3  # rounds, one after the other, that the inner method ended short of their accuracy
+FAILURES = 3  # rounds, one after the other, that the inner method ended short of their accuracy
 
 
 class AugmentedLagrangianState(NamedTuple):
@@ -63,6 +64,47 @@ class AugmentedLagrangianState(NamedTuple):
     kkt: KKT  # there
     aux: PyTree  # what value_fn returned beside its value
     info: Info  # of the last update
+
+
+class _Inner(NamedTuple):
+    """The method that minimizes L, and what it is told at each call."""
+
+    start: Callable[..., State]  # its init
+    step: Callable[..., tuple[Updates, State]]  # its update
+    bounds: Any
+
+    def arguments(self, value_fn: Callable[..., Any], accuracy: Array) -> dict[str, Any]:
+        """Of both functions."""
+        bounds = {} if self.bounds is None else {"bounds": self.bounds}
+        return {"value_fn": value_fn, "has_aux": True, "tol": accuracy} | bounds
+
+
+class _Here(NamedTuple):
+    """Where an inner step leads."""
+
+    inner: State  # there
+    x: Array  # float[n]
+    f: Array  # float[]
+    c_e: Array  # float[p]
+    c_i: Array  # float[q]
+    aux: PyTree
+    violation: Array  # float[]  the largest of |c_e| and c_i
+
+
+class _Round(NamedTuple):
+    """What the next inner step goes on with; the names are those of the state."""
+
+    inner: State
+    y: Array
+    z: Array
+    penalty: Array
+    missed: Array
+    accuracy: Array
+    rounds: Array
+    failures: Array
+    spent: Evaluations
+    multipliers: Multipliers
+    code: Array  # int32[]
 
 
 @cached_factory
@@ -86,23 +128,9 @@ def augmented_lagrangian(
     """
     inner = errors.check_pair("augmented_lagrangian", "inner", inner)
     name = f"augmented_lagrangian({name_of(inner)})"
-    check_hyper("augmented_lagrangian", "penalty", penalty, POSITIVE)
-    if gtol is not None:
-        check_hyper("augmented_lagrangian", "gtol", gtol, NONNEGATIVE)
-    start_inner, step_inner = filter_kwargs(inner.init, 1), filter_kwargs(inner.update, 3)
-
-    def lagrangian(problem: Program, y: Array, z: Array, rho: Array) -> Callable[[Params], tuple[Array, Any]]:
-        def value(params: Params) -> tuple[Array, tuple[Array, PyTree]]:
-            F, aux = problem.evaluate(tree.ravel(params)[0].astype(problem.x.dtype))
-            f, c_e, c_i = F[0], F[1 : 1 + problem.p], F[1 + problem.p :]
-            shifted = jnp.maximum(z + rho * c_i, 0)
-            L = f + y @ c_e + 0.5 * rho * (c_e @ c_e) + (shifted @ shifted - z @ z) / (2 * rho)
-            return L, (F, aux)
-
-        return value
-
-    def words_of(value: Callable[..., Any], bounds: Any, accuracy: Array) -> dict[str, Any]:
-        return {"value_fn": value, "has_aux": True, "tol": accuracy} | ({} if bounds is None else {"bounds": bounds})
+    check_given("augmented_lagrangian", POSITIVE, penalty=penalty)
+    check_given("augmented_lagrangian", NONNEGATIVE, gtol=gtol)
+    start, step = filter_kwargs(inner.init, 1), filter_kwargs(inner.update, 3)
 
     def init(
         params: Params,
@@ -115,23 +143,8 @@ def augmented_lagrangian(
         **extra_args: Any,
     ) -> AugmentedLagrangianState:
         problem = program(name, params, value_fn, equality, inequality, bounds, has_aux, extra_args)
-        x, rho = problem.x, value_at(penalty, zero_count()).astype(problem.x.dtype)
-        y, z = jnp.zeros(problem.p, x.dtype), jnp.zeros(problem.q, x.dtype)
-        accuracy = jnp.full_like(rho, SHARPER)
-        state = start_inner(params, **words_of(lagrangian(problem, y, z, rho), bounds, accuracy))
-        _check_solver(name, "inner", state, hasattr(state, "info") and hasattr(state, "aux"))
-        _, aux = state.aux
-        nil = jnp.zeros_like(x)
-        trees = problem.unstack(joined([y, z]))
-        multipliers = Multipliers(*trees, problem.unravel(nil), problem.unravel(nil))
-        inf = jnp.full_like(rho, jnp.inf)
-        zero = Evaluations(zero_count(), zero_count(), zero_count())
-        info = state.info._replace(value=inf, optimality=inf, status=Status(jnp.asarray(np.int32(Code.RUNNING))))
-        made = AugmentedLagrangianState(
-            zero_count(), state, y, z, rho, jnp.full_like(rho, np.finfo(rho.dtype).max), accuracy, zero_count(),
-            zero_count(), zero, multipliers, KKT(inf, inf, inf), aux, info,
-        )  # fmt: skip
-        return jax.tree.map(jnp.copy, made)  # type: ignore[no-any-return]  # no buffer twice: they may be donated
+        rho = value_at(penalty, zero_count()).astype(problem.x.dtype)
+        return _start(name, _Inner(start, step, bounds), problem, params, rho)
 
     def update(
         updates: Updates,
@@ -147,69 +160,159 @@ def augmented_lagrangian(
         **extra_args: Any,
     ) -> tuple[Updates, AugmentedLagrangianState]:
         problem = program(name, params, value_fn, equality, inequality, bounds, has_aux, extra_args)
-        count, before, y, z, rho, missed, accuracy, rounds, failures, spent, multipliers, _, _, info = state
-        eps, dtype = float(np.finfo(problem.x.dtype).eps), problem.x.dtype
-        given = gtol if tol is None else tol
-        gtol_ = jnp.asarray(eps**0.5 if given is None else value_at(given, count), dtype)
-        running = info.status.code == np.int32(Code.RUNNING)
-
-        value = lagrangian(problem, y, z, rho)
-        step, after = step_inner(updates, before, params, **words_of(value, bounds, accuracy))
-        step = jax.tree.map(lambda s: jnp.where(running, s, jnp.zeros_like(s)), step)
-        x = problem.x + tree.ravel(step)[0].astype(dtype)
-        F, aux = after.aux
-        f, c_e, c_i = F[0], F[1 : 1 + problem.p], F[1 + problem.p :]
-        size, violation = jnp.maximum(1.0, jnp.abs(f)), jnp.maximum(largest(c_e), largest(jnp.maximum(c_i, 0)))
-        over = running & (after.info.status.code != np.int32(Code.RUNNING))
-        evaluations = Evaluations(*(a + b for a, b in zip(spent, after.info.evaluations, strict=True)))
-
-        def turn() -> Any:
-            """L is minimized."""
-            left = jnp.maximum(largest(c_e), largest(jnp.maximum(c_i, -z / rho)))
-            y_new, z_new = y + rho * c_e, jnp.maximum(z + rho * c_i, 0)
-            found = _multipliers(problem, bounds, x, y_new, z_new)
-            limit = gtol_ * size
-            done = (violation <= limit) & (left <= limit) & (after.info.optimality <= limit)
-            # a violation that no step lowers: |J'c_+| max(1, |x|) <= FLAT |c_+|**2, c_+ what is violated of c
-            broken = joined([c_e, jnp.maximum(c_i, 0)])
-            _, pull = jax.vjp(lambda x: problem.evaluate(x)[0][1:], x)
-            fall = norm(pull(broken)[0]) * jnp.maximum(1, norm(x))
-            nowhere = (violation > limit) & (fall <= FLAT * (broken @ broken))
-            failed = jnp.where(after.info.optimality <= accuracy * size, np.int32(0), failures + np.int32(1))
-            larger = jnp.where(left > jnp.maximum(FALL * missed, gtol_), GROWTH * rho, rho)
-            beyond = larger * jnp.minimum(1, broken @ broken / size) > eps**-LARGEST
-            code = first_true(
-                [
-                    done,
-                    ~jnp.isfinite(f),
-                    (beyond | (failed >= PATIENCE)) & nowhere,
-                    (failed >= PATIENCE) & (left <= limit) & after.info.status.success,
-                    beyond | (failed >= PATIENCE),
-                ],
-                [Code.GRADIENT_SMALL, Code.NOT_FINITE, Code.INFEASIBLE, Code.DECREASE_SMALL, Code.STUCK],
-                Code.RUNNING,
-            )
-            fine = jnp.maximum(SHARPER * accuracy, 0.5 * gtol_)
-            at = problem.unravel(x)
-            fresh = start_inner(at, **words_of(lagrangian(problem, y_new, z_new, larger), bounds, fine))
-            return fresh, y_new, z_new, larger, left, fine, next_count(rounds), failed, evaluations, found, code
-
-        def go_on() -> Any:
-            return (
-                after, y, z, rho, missed, accuracy, rounds, failures, spent, multipliers, info.status.code,
-            )  # fmt: skip
-
-        inner_, y, z, rho, missed, accuracy, rounds, failures, spent, multipliers, code = jax.lax.cond(
-            over, turn, go_on
-        )
-        kkt = KKT(after.info.optimality, violation, largest(z * c_i))
-        measure = jnp.maximum(after.info.optimality, violation)
-        info = Info(f, measure, after.info.step_norm, after.info.accepted, evaluations, Status(code))
-        return step, AugmentedLagrangianState(
-            next_count(count), inner_, y, z, rho, missed, accuracy, rounds, failures, spent, multipliers, kkt, aux, info
-        )
+        limit = tolerance(problem.x, state.count, eps_of(problem.x) ** 0.5, gtol, tol).value
+        return _advance(_Inner(start, step, bounds), problem, updates, state, params, limit)
 
     return transform(name, init, update, needs_params=True, state_type=AugmentedLagrangianState, solver=True)
+
+
+def _lagrangian(problem: Program, y: Array, z: Array, rho: Array) -> Callable[[Params], tuple[Array, Any]]:
+    """L, with (f, c_e, c_i) and what value_fn returns beside its value."""
+
+    def value(params: Params) -> tuple[Array, tuple[Array, PyTree]]:
+        F, aux = problem.evaluate(tree.ravel(params)[0].astype(problem.x.dtype))
+        f, c_e, c_i = problem.parts(F)
+        shifted = jnp.maximum(z + rho * c_i, 0)
+        L = f + y @ c_e + 0.5 * rho * (c_e @ c_e) + (shifted @ shifted - z @ z) / (2 * rho)
+        return L, (F, aux)
+
+    return value
+
+
+def _start(name: str, inner: _Inner, problem: Program, params: Params, rho: Array) -> AugmentedLagrangianState:
+    """The state before the first update, without multipliers."""
+    y, z = jnp.zeros(problem.p, rho.dtype), jnp.zeros(problem.q, rho.dtype)
+    accuracy = jnp.full_like(rho, SHARPER)
+    state = inner.start(params, **inner.arguments(_lagrangian(problem, y, z, rho), accuracy))
+    _check_solver(name, "inner", state, hasattr(state, "info") and hasattr(state, "aux"))
+    _, aux = state.aux
+    nil, inf = problem.unravel(jnp.zeros_like(problem.x)), jnp.full_like(rho, jnp.inf)
+    return own_buffers(
+        AugmentedLagrangianState(
+            count=zero_count(),
+            inner=state,
+            y=y,
+            z=z,
+            penalty=rho,
+            missed=jnp.full_like(rho, np.finfo(rho.dtype).max),
+            accuracy=accuracy,
+            rounds=zero_count(),
+            failures=zero_count(),
+            spent=Evaluations(zero_count(), zero_count(), zero_count()),
+            multipliers=Multipliers(*problem.unstack(joined([y, z])), nil, nil),
+            kkt=KKT(inf, inf, inf),
+            aux=aux,
+            info=state.info._replace(value=inf, optimality=inf, status=status()),
+        )
+    )
+
+
+def _advance(
+    inner: _Inner, problem: Program, updates: Updates, state: AugmentedLagrangianState, params: Params, gtol: Array
+) -> tuple[Updates, AugmentedLagrangianState]:
+    """A step of the inner method, and at the end of its run another L."""
+    running = is_running(state.info)
+    step, here = _look(inner, problem, updates, state, params, running)
+    info = here.inner.info
+    evaluations = Evaluations(*(a + b for a, b in zip(state.spent, info.evaluations, strict=True)))
+
+    def turn() -> _Round:
+        return _turn(inner, problem, state, here, gtol, evaluations)
+
+    def go_on() -> _Round:
+        return _Round(
+            here.inner, state.y, state.z, state.penalty, state.missed, state.accuracy, state.rounds, state.failures,
+            state.spent, state.multipliers, state.info.status.code,
+        )  # fmt: skip
+
+    now = jax.lax.cond(running & ~is_running(info), turn, go_on)
+    return step, AugmentedLagrangianState(
+        count=next_count(state.count),
+        inner=now.inner,
+        y=now.y,
+        z=now.z,
+        penalty=now.penalty,
+        missed=now.missed,
+        accuracy=now.accuracy,
+        rounds=now.rounds,
+        failures=now.failures,
+        spent=now.spent,
+        multipliers=now.multipliers,
+        kkt=KKT(info.optimality, here.violation, largest(now.z * here.c_i)),
+        aux=here.aux,
+        info=Info(
+            value=here.f,
+            optimality=jnp.maximum(info.optimality, here.violation),
+            step_norm=info.step_norm,
+            accepted=info.accepted,
+            evaluations=evaluations,
+            status=Status(now.code),
+        ),
+    )
+
+
+def _look(
+    inner: _Inner, problem: Program, updates: Updates, state: AugmentedLagrangianState, params: Params, running: Array
+) -> tuple[Updates, _Here]:
+    """The inner step, zero if the run is over, and where it leads."""
+    value = _lagrangian(problem, state.y, state.z, state.penalty)
+    step, after = inner.step(updates, state.inner, params, **inner.arguments(value, state.accuracy))
+    step = jax.tree.map(lambda s: jnp.where(running, s, jnp.zeros_like(s)), step)
+    x = problem.x + tree.ravel(step)[0].astype(problem.x.dtype)
+    F, aux = after.aux
+    f, c_e, c_i = problem.parts(F)
+    violation = jnp.maximum(largest(c_e), largest(jnp.maximum(c_i, 0)))
+    return step, _Here(after, x, f, c_e, c_i, aux, violation)
+
+
+def _turn(
+    inner: _Inner, problem: Program, state: AugmentedLagrangianState, here: _Here, gtol: Array, spent: Evaluations
+) -> _Round:
+    """L is minimized: new multipliers, and a larger rho if the violation did not fall enough."""
+    y, z, rho = state.y, state.z, state.penalty
+    left = jnp.maximum(largest(here.c_e), largest(jnp.maximum(here.c_i, -z / rho)))
+    y_new, z_new = y + rho * here.c_e, jnp.maximum(z + rho * here.c_i, 0)
+    size = jnp.maximum(1.0, jnp.abs(here.f))
+    short = here.inner.info.optimality <= state.accuracy * size
+    failures = jnp.where(short, np.int32(0), state.failures + np.int32(1))
+    larger = jnp.where(left > jnp.maximum(FALLEN * state.missed, gtol), GROWN * rho, rho)
+    accuracy = jnp.maximum(SHARPER * state.accuracy, 0.5 * gtol)
+    next_value = _lagrangian(problem, y_new, z_new, larger)
+    return _Round(
+        inner=inner.start(problem.unravel(here.x), **inner.arguments(next_value, accuracy)),
+        y=y_new,
+        z=z_new,
+        penalty=larger,
+        missed=left,
+        accuracy=accuracy,
+        rounds=next_count(state.rounds),
+        failures=failures,
+        spent=spent,
+        multipliers=_multipliers(problem, inner.bounds, here.x, y_new, z_new),
+        code=_status(problem, here, left, larger, failures, gtol * size, size).code,
+    )
+
+
+def _status(
+    problem: Program, here: _Here, left: Array, rho: Array, failures: Array, limit: Array, size: Array
+) -> Status:
+    """Is it over? left: violation and complementarity; rho: the next one; limit: what is small, of f's size."""
+    info = here.inner.info
+    done = (here.violation <= limit) & (left <= limit) & (info.optimality <= limit)
+    # a violation that no step lowers: |J'c_+| max(1, |x|) <= FLAT |c_+|**2, c_+ what is violated of c
+    broken = joined([here.c_e, jnp.maximum(here.c_i, 0)])
+    _, pull = jax.vjp(lambda x: problem.evaluate(x)[0][1:], here.x)
+    fall = norm(pull(broken)[0]) * jnp.maximum(1, norm(here.x))
+    nowhere = (here.violation > limit) & (fall <= FLAT * (broken @ broken))
+    beyond = rho * jnp.minimum(1, broken @ broken / size) > eps_of(here.x) ** -BEYOND
+    failed = failures >= FAILURES
+    return status(
+        (done, Code.GRADIENT_SMALL),
+        (~jnp.isfinite(here.f), Code.NOT_FINITE),
+        ((beyond | failed) & nowhere, Code.INFEASIBLE),
+        (failed & (left <= limit) & info.status.success, Code.DECREASE_SMALL),
+        (beyond | failed, Code.STUCK),
+    )
 
 
 def _check_solver(name: str, argument: str, state: Any, fits: bool) -> None:

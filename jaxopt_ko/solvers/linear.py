@@ -17,13 +17,22 @@ from jaxopt_ko import errors
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import check_same_trees
 from jaxopt_ko.core.method import cached_factory
-from jaxopt_ko.core.numerics import next_count, safe_sqrt, value_at, zero_count
+from jaxopt_ko.core.numerics import next_count, or_one, safe_sqrt, zero_count
 from jaxopt_ko.core.transform import transform
-from jaxopt_ko.errors import NONNEGATIVE, TreeError, check_hyper, describe, say
+from jaxopt_ko.errors import NONNEGATIVE, TreeError, describe, say
+from jaxopt_ko.solvers.engine.convergence import (
+    check_given,
+    counted,
+    eps_of,
+    first_info,
+    is_running,
+    own_buffers,
+    status,
+    tolerance,
+)
 from jaxopt_ko.solvers.problem.objective import objective
 from jaxopt_ko.types import (
     Code,
-    Evaluations,
     GradientTransformation,
     Hyper,
     Info,
@@ -34,9 +43,8 @@ from jaxopt_ko.types import (
 )
 
 LinearMap = Callable[[PyTree], PyTree]
-Check = tuple[Array, PyTree, Array]  # phi(x), what the function returned beside it, b - A x
-HALF = 0.5  # between two checks |b - A x| has to fall to this part, or nothing more is to be had
-ROUND_OFF = 100  # times eps |A| |x|: the residual that is lost in rounding
+FALLEN = 0.5  # between two checks |b - A x| has to fall to this part, or nothing more is to be had
+LOST = 100  # times eps |A| |x|: the residual that is lost in rounding
 
 
 class LinearCgState(NamedTuple):
@@ -54,15 +62,32 @@ class LinearCgState(NamedTuple):
     info: Info  # of the last update
 
 
+class _Here(NamedTuple):
+    """What is known at x."""
+
+    value: Array  # float[]     phi(x)
+    aux: PyTree  # what value_fn returned beside it
+    residual: Array  # float[n]  b - A x
+
+
 class _System(NamedTuple):
     """A x = b, as functions of vectors."""
 
     x: Array
     unravel: Callable[[Array], Params]
     product: Callable[[Array], Array]  # v -> A v
-    check: Callable[[Array], Check]  # A x -> phi(x), aux, b - A x
+    check: Callable[[Array], _Here]  # A x -> what is known at x
     precondition: Callable[[Array], Array]  # r -> M r
     evaluations: int  # of value_fn, in a check
+
+
+class _Step(NamedTuple):
+    """A step along d, zero where it is not sound."""
+
+    sound: Array  # bool[]
+    step: Array  # float[n]
+    here: _Here  # where it leads
+    largest: Array  # float[]  d'Ad / d'd, the largest so far
 
 
 @cached_factory
@@ -85,77 +110,114 @@ def cg(*, tol: Hyper | None = None) -> GradientTransformation:
     params. Not for a value_fn that is no quadratic: newton_cg.
     """
     name = "cg"
-    if tol is not None:
-        check_hyper(name, "tol", tol, NONNEGATIVE)
+    check_given(name, NONNEGATIVE, tol=tol)
     default = tol
 
-    def bound(tol: Any, count: Array, x: Array) -> Array:
-        given = default if tol is None else tol
-        eps = float(np.finfo(x.dtype).eps)
-        return jnp.asarray(eps ** (2 / 3) if given is None else value_at(given, count), x.dtype)
+    def bound(x: Array, count: Array, tol: Any) -> Array:
+        return tolerance(x, count, eps_of(x) ** (2 / 3), default, tol).value
 
     def init(params: Params, *, tol: Any = None, **extra_args: Any) -> LinearCgState:
         system = _system(name, params, **extra_args)
-        x = system.x
-        Ax = system.product(x)
-        value, aux, r = system.check(Ax)
-        z = system.precondition(r)
-        length, b_size = safe_sqrt(r @ r), safe_sqrt((r + Ax) @ (r + Ax))
-        size = jnp.where(b_size > 0, b_size, jnp.where(length > 0, length, 1))
-        finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(r))
-        code = jnp.select(
-            [~finite, length <= bound(tol, zero_count(), x) * size],
-            [np.int32(Code.NOT_FINITE), np.int32(Code.GRADIENT_SMALL)],
-            np.int32(Code.RUNNING),
-        )
-        nil, no, calls = jnp.zeros_like(value), jnp.zeros((), bool), jnp.full((), system.evaluations, jnp.int32)
-        evaluations = Evaluations(calls, jnp.copy(calls), jnp.ones((), jnp.int32))
-        info = Info(value, length / size, nil, no, evaluations, Status(code))
-        state = LinearCgState(zero_count(), r, z, r @ z, size, nil, length, no, aux, info)
-        return jax.tree.map(jnp.copy, state)  # type: ignore[no-any-return]  # no buffer twice: they may be donated
+        return _start(system, bound(system.x, zero_count(), tol))
 
     def update(
         updates: Updates, state: LinearCgState, params: Params, *, tol: Any = None, **extra_args: Any
     ) -> tuple[Updates, LinearCgState]:
         system = _system(name, params, **extra_args)
-        count, r, d, rz, size, largest, checked, checks, aux, info = state
-        x, over = system.x, info.status.code != np.int32(Code.RUNNING)
-
-        # One product: with x for a check, with d for a step
-        q = system.product(jnp.where(checks, x, d))
-        value, aux, r = jax.lax.cond(checks, lambda: system.check(q), lambda: (info.value, aux, r))
-        dq, dd = d @ q, d @ d
-        sound = ~checks & ~over & (dq > 0) & (rz > 0) & jnp.isfinite(dq)
-        alpha = jnp.where(sound, rz / jnp.where(sound, dq, 1), 0)
-        step, r = alpha * d, jnp.where(sound, r - alpha * q, r)
-        value = value - 0.5 * alpha * rz
-        largest = jnp.where(sound, jnp.maximum(largest, dq / jnp.where(sound, dd, 1)), largest)
-
-        # The next direction
-        z = system.precondition(r)
-        rz_new, length = r @ z, safe_sqrt(r @ r)
-        d = jnp.where(sound, z + rz_new / jnp.where(sound, rz, 1) * d, z)
-
-        # Is it over?
-        eps, tol_ = float(np.finfo(x.dtype).eps), bound(tol, count, x)
-        small = length <= tol_ * size
-        stuck = checks & ~small & ~(length <= HALF * checked)
-        lost = length <= ROUND_OFF * eps * largest * safe_sqrt(x @ x)
-        code = jnp.select(
-            [over, checks & small, stuck & lost, stuck | (~checks & ~sound)],
-            [info.status.code] + [np.int32(c) for c in (Code.GRADIENT_SMALL, Code.DECREASE_SMALL, Code.SEARCH_FAILED)],
-            np.int32(Code.RUNNING),
-        )
-        calls = jnp.where(checks, np.int32(system.evaluations), np.int32(0))
-        n_function, n_gradient, n_product = info.evaluations
-        evaluations = Evaluations(n_function + calls, n_gradient + calls, next_count(n_product))
-        info = Info(value, length / size, safe_sqrt(step @ step), sound, evaluations, Status(code))
-        checked, checks = jnp.where(checks, length, checked), ~checks & (length <= jnp.maximum(tol_, eps) * size)
-        return system.unravel(step), LinearCgState(
-            next_count(count), r, d, rz_new, size, largest, checked, checks, aux, info
-        )
+        return _advance(system, state, bound(system.x, state.count, tol))
 
     return transform(name, init, update, needs_params=True, state_type=LinearCgState, solver=True)
+
+
+def _start(system: _System, tol: Array) -> LinearCgState:
+    """The state at the start, where b - A x is computed."""
+    Ax = system.product(system.x)
+    here = system.check(Ax)
+    r = here.residual
+    z = system.precondition(r)
+    length, b_size = safe_sqrt(r @ r), safe_sqrt((r + Ax) @ (r + Ax))
+    size = jnp.where(b_size > 0, b_size, or_one(length))
+    finite = jnp.isfinite(here.value) & jnp.all(jnp.isfinite(r))
+    code = status((~finite, Code.NOT_FINITE), (length <= tol * size, Code.GRADIENT_SMALL))
+    calls = system.evaluations
+    return own_buffers(
+        LinearCgState(
+            count=zero_count(),
+            residual=r,
+            direction=z,
+            descent=r @ z,
+            size=size,
+            largest=jnp.zeros_like(here.value),
+            checked=length,
+            checks=jnp.zeros((), bool),
+            aux=here.aux,
+            info=first_info(here.value, length / size, code, function=calls, gradient=calls, product=1),
+        )
+    )
+
+
+def _advance(system: _System, state: LinearCgState, tol: Array) -> tuple[Updates, LinearCgState]:
+    """A step along d, or a check; either takes one product, with d or with x."""
+    checks, d, rz = state.checks, state.direction, state.descent
+    q = system.product(jnp.where(checks, system.x, d))
+    step = _step(state, q, _look(system, state, q))
+    here = step.here
+    r = here.residual
+    z = system.precondition(r)
+    rz_new, length = r @ z, safe_sqrt(r @ r)
+    d = jnp.where(step.sound, z + rz_new / jnp.where(step.sound, rz, 1) * d, z)
+    calls = jnp.where(checks, np.int32(system.evaluations), np.int32(0))
+    info = Info(
+        value=here.value,
+        optimality=length / state.size,
+        step_norm=safe_sqrt(step.step @ step.step),
+        accepted=step.sound,
+        evaluations=counted(state.info.evaluations, function=calls, gradient=calls, product=1),
+        status=_status(system, state, step, length, tol),
+    )
+    return system.unravel(step.step), LinearCgState(
+        count=next_count(state.count),
+        residual=r,
+        direction=d,
+        descent=rz_new,
+        size=state.size,
+        largest=step.largest,
+        checked=jnp.where(checks, length, state.checked),
+        checks=~checks & (length <= jnp.maximum(tol, eps_of(r)) * state.size),
+        aux=here.aux,
+        info=info,
+    )
+
+
+def _look(system: _System, state: LinearCgState, q: Array) -> _Here:
+    """b - A x itself in a check, of which q is A x; else by recurrence."""
+    known = _Here(state.info.value, state.aux, state.residual)
+    return jax.lax.cond(state.checks, lambda: system.check(q), lambda: known)  # type: ignore[no-any-return]
+
+
+def _step(state: LinearCgState, q: Array, here: _Here) -> _Step:
+    """x += alpha d, alpha = r'z / d'Ad, unless the update is a check or phi does not bend upwards along d; q: A d."""
+    d, rz = state.direction, state.descent
+    dq, dd = d @ q, d @ d
+    sound = ~state.checks & is_running(state.info) & (dq > 0) & (rz > 0) & jnp.isfinite(dq)
+    alpha = jnp.where(sound, rz / jnp.where(sound, dq, 1), 0)
+    r = jnp.where(sound, here.residual - alpha * q, here.residual)
+    largest = jnp.where(sound, jnp.maximum(state.largest, dq / jnp.where(sound, dd, 1)), state.largest)
+    return _Step(sound, alpha * d, _Here(here.value - 0.5 * alpha * rz, here.aux, r), largest)
+
+
+def _status(system: _System, state: LinearCgState, step: _Step, length: Array, tol: Array) -> Status:
+    """Is it over? Converged by a check alone; length: |r|."""
+    x, checks = system.x, state.checks
+    small = length <= tol * state.size
+    stuck = checks & ~small & ~(length <= FALLEN * state.checked)
+    lost = length <= LOST * eps_of(x) * step.largest * safe_sqrt(x @ x)
+    return status(
+        (~is_running(state.info), state.info.status.code),
+        (checks & small, Code.GRADIENT_SMALL),
+        (stuck & lost, Code.DECREASE_SMALL),
+        (stuck | (~checks & ~step.sound), Code.SEARCH_FAILED),
+    )
 
 
 def _system(
@@ -173,9 +235,9 @@ def _system(
         x, unravel = problem.x, problem.unravel
         _, product = jax.linearize(jax.grad(problem.value), x)
 
-        def check(Ax: Array) -> Check:
+        def check(Ax: Array) -> _Here:
             value, aux, gradient = problem.evaluate(x)
-            return value, aux, -gradient
+            return _Here(value, aux, -gradient)
 
     else:
         x, unravel = tree.ravel(params)
@@ -186,9 +248,9 @@ def _system(
         right = tree.ravel(b)[0].astype(x.dtype)
         product = _as_map(name, operator, x, unravel)
 
-        def check(Ax: Array) -> Check:
+        def check(Ax: Array) -> _Here:
             r = right - Ax
-            return -0.5 * (x @ (right + r)), None, r
+            return _Here(-0.5 * (x @ (right + r)), None, r)
 
     precondition = (lambda r: r) if preconditioner is None else _as_map(name, preconditioner, x, unravel)
     return _System(x, unravel, product, check, precondition, 1 if operator is None else 0)

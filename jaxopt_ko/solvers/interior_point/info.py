@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko.core.numerics import first_true, largest, next_count, norm
+from jaxopt_ko.core.numerics import largest, norm
+from jaxopt_ko.solvers.engine.convergence import counted, status
 from jaxopt_ko.solvers.interior_point.filter import BROKEN, LOST
 from jaxopt_ko.solvers.interior_point.kkt import NextStep
 from jaxopt_ko.solvers.interior_point.residuals import Residuals, Unscaled
 from jaxopt_ko.solvers.interior_point.variables import Iterate, Outcome, Run, Trial
-from jaxopt_ko.types import Code, Evaluations, Info, Status
+from jaxopt_ko.types import Code, Info, Status
 
 SOUND = 0.5  # gtol to this power: what is left of the conditions without scaling, relative to f and its gradient
 PATIENCE = 15  # iterations whose error is below 100 gtol
@@ -22,7 +23,7 @@ PATIENCE = 15  # iterations whose error is below 100 gtol
 class Verdict(NamedTuple):
     """Of a point."""
 
-    code: Array  # int32[]
+    status: Status
     optimality: Array  # float[]  the error (5); in a restoration |c| if that is larger
     close: Array  # int32[]       iterations in a row with an error below 100 gtol
 
@@ -42,27 +43,22 @@ def verdict(
     tired = close >= PATIENCE
     beyond = jnp.maximum(largest(at.x), jnp.where(far.missed <= gtol, -plain.f, 0)) > run.space.eps**-1.25
     stuck = lost | ~ahead.good | (found.moves & found.tiny & (mu <= gtol / 10))
-    code = first_true(
-        [
-            (found.event == BROKEN) | (found.derives & ~known),
-            derived & ~restores & ~found.leaves & (now <= gtol) & sound,
-            restores & ((derived & (now <= 100 * gtol)) | (lost & (now <= jnp.sqrt(gtol)))),
-            beyond,
-            ((stuck & ~restores & (optimality <= 100 * gtol)) | tired) & sound,
-            (stuck & ~found.enters) | tired,
-        ],
-        [Code.NOT_FINITE, Code.GRADIENT_SMALL, Code.INFEASIBLE, Code.UNBOUNDED, Code.DECREASE_SMALL, Code.STUCK],
-        np.int32(Code.RUNNING),
+    over = status(
+        ((found.event == BROKEN) | (found.derives & ~known), Code.NOT_FINITE),
+        (derived & ~restores & ~found.leaves & (now <= gtol) & sound, Code.GRADIENT_SMALL),
+        (restores & ((derived & (now <= 100 * gtol)) | (lost & (now <= jnp.sqrt(gtol)))), Code.INFEASIBLE),
+        (beyond, Code.UNBOUNDED),
+        (((stuck & ~restores & (optimality <= 100 * gtol)) | tired) & sound, Code.DECREASE_SMALL),
+        ((stuck & ~found.enters) | tired, Code.STUCK),
     )
-    return Verdict(code, optimality, close)
+    return Verdict(over, optimality, close)
 
 
 def reported(
-    run: Run, trial: Trial, value: Array, optimality: Array, moves: Array, derives: Array, code: Any = Code.RUNNING
+    run: Run, trial: Trial, value: Array, optimality: Array, moves: Array, derives: Array, status: Status
 ) -> Info:
     """The Info after an update; moves, derives: is the trial another point that is taken, is it taken at all?"""
-    functions, gradients, products = run.state.info.evaluations
     n, derived = run.problem.x.size, derives.astype(jnp.int32)
-    evaluations = Evaluations(next_count(functions), gradients + derived, products + np.int32(n) * derived)
+    evaluations = counted(run.state.info.evaluations, function=1, gradient=derived, product=np.int32(n) * derived)
     step_norm = trial.alpha * norm(run.state.step[:n])
-    return Info(value, optimality, step_norm, moves, evaluations, Status(jnp.asarray(code, jnp.int32)))
+    return Info(value, optimality, step_norm, moves, evaluations, status)

@@ -17,9 +17,10 @@ from jax import Array
 
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.method import cached_factory
-from jaxopt_ko.core.numerics import joined, largest, next_count, value_at
+from jaxopt_ko.core.numerics import joined, largest, next_count
 from jaxopt_ko.core.transform import transform
-from jaxopt_ko.errors import POSITIVE, check_hyper
+from jaxopt_ko.errors import POSITIVE
+from jaxopt_ko.solvers.engine.convergence import check_given, eps_of, is_running, tolerance
 from jaxopt_ko.solvers.interior_point.filter import BROKEN, HALVED, entered, judge, outcome
 from jaxopt_ko.solvers.interior_point.info import reported, verdict
 from jaxopt_ko.solvers.interior_point.kkt import next_step
@@ -42,7 +43,7 @@ from jaxopt_ko.solvers.interior_point.variables import (
 )
 from jaxopt_ko.solvers.problem.bounds import move
 from jaxopt_ko.solvers.problem.constraints import Program, program
-from jaxopt_ko.types import Code, GradientTransformation, Hyper, Params, PyTree, Updates
+from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree, Updates
 
 LEFT = 0.9  # of theta, at the end of a restoration
 
@@ -77,8 +78,7 @@ def interior_point(*, gtol: Hyper | None = None) -> GradientTransformation:
     constraints: all is dense. With no constraints but bounds, lbfgsb needs no Hessian.
     """
     name = "interior_point"
-    if gtol is not None:
-        check_hyper(name, "gtol", gtol, POSITIVE)
+    check_given(name, POSITIVE, gtol=gtol)
 
     def init(
         params: Params,
@@ -107,13 +107,12 @@ def interior_point(*, gtol: Hyper | None = None) -> GradientTransformation:
         **extra_args: Any,
     ) -> tuple[Updates, InteriorPointState]:
         problem = program(name, params, value_fn, equality, inequality, bounds, has_aux, extra_args)
-        default = float(np.finfo(problem.x.dtype).eps) ** 0.5
-        given = gtol if tol is None else tol
-        bound = jnp.asarray(default if given is None else value_at(given, state.count), problem.x.dtype)
-        over = state.info.status.code != np.int32(Code.RUNNING)
+        bound = tolerance(problem.x, state.count, eps_of(problem.x) ** 0.5, gtol, tol).value
         state = state._replace(count=next_count(state.count))
         return jax.lax.cond(  # type: ignore[no-any-return]
-            over, lambda: _rest(params, state), lambda: _advance(problem, params, state, bound)
+            is_running(state.info),
+            lambda: _advance(problem, params, state, bound),
+            lambda: _rest(params, state),
         )
 
     return transform(name, init, update, needs_params=True, state_type=InteriorPointState, solver=True)
@@ -153,7 +152,7 @@ def _halve(run: Run, params: Params, trial: Trial, judged: Judged) -> tuple[Upda
     """A shorter trial along the same step is next."""
     state = packed(run.state, run.reals._replace(alpha=judged.halved), run.integers)
     info, no = state.info, jnp.zeros((), bool)
-    report = reported(run, trial, info.value, info.optimality, moves=no, derives=no)
+    report = reported(run, trial, info.value, info.optimality, no, no, info.status)
     return jax.tree.map(jnp.zeros_like, params), state._replace(info=report)
 
 
@@ -202,6 +201,6 @@ def _go_on(run: Run, trial: Trial, judged: Judged) -> tuple[Updates, InteriorPoi
         multipliers=plain.multipliers,
         kkt=plain.kkt,
         aux=tree.where(found.derives, trial.aux, state.aux),
-        info=reported(run, trial, plain.f, over.optimality, found.moves, found.derives, over.code),
+        info=reported(run, trial, plain.f, over.optimality, found.moves, found.derives, over.status),
     )
     return tree.where(found.derives, trial.move, jax.tree.map(jnp.zeros_like, trial.move)), state

@@ -6,10 +6,10 @@ r = (x - lower, upper - x, s) > 0        c = (c_e, c_i + s) = 0        F = (f, c
 from __future__ import annotations
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from jaxopt_ko.core.numerics import joined
+from jaxopt_ko.solvers.engine.convergence import eps_of
 from jaxopt_ko.solvers.problem.constraints import Program
 
 PUSH, SHARE = 1e-2, 1e-2  # kappa_1, kappa_2 of section 3.6: how far the start is from its bounds
@@ -26,7 +26,7 @@ class Space:
         slack = jnp.ones(problem.q, bool)
         self.there = joined([jnp.isfinite(lower) & ~self.fixed, jnp.isfinite(upper) & ~self.fixed, slack])
         bounds = joined([lower, upper, jnp.zeros(problem.q, lower.dtype)])
-        self.eps = float(np.finfo(lower.dtype).eps)
+        self.eps = eps_of(lower)
         self.size = jnp.maximum(1, jnp.where(self.there, jnp.abs(bounds), 0))
 
     def inside(self, x: Array) -> Array:

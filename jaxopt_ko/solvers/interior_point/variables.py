@@ -10,9 +10,10 @@ import numpy as np
 from jax import Array
 
 from jaxopt_ko.core.numerics import joined, largest, zero_count
+from jaxopt_ko.solvers.engine.convergence import first_info, own_buffers, status
 from jaxopt_ko.solvers.interior_point.rooms import PUSH, Space, share
 from jaxopt_ko.solvers.problem.constraints import Program
-from jaxopt_ko.types import KKT, Code, Evaluations, Info, Multipliers, PyTree, Status, Updates
+from jaxopt_ko.types import KKT, Info, Multipliers, PyTree, Updates
 
 STEEPEST = 100.0  # section 3.8: gradients are scaled down to this
 MU = 0.1  # at the start
@@ -162,22 +163,33 @@ def most(dtype: Any) -> float:
 def start(problem: Program) -> InteriorPointState:
     """The state before the first update, which evaluates the functions."""
     n, p, q, dtype = problem.x.size, problem.p, problem.q, problem.x.dtype
-    zero, nil, no = jnp.zeros((), dtype), jnp.zeros(n, dtype), zero_count()
+    zero, nil = jnp.zeros((), dtype), problem.unravel(jnp.zeros(n, dtype))
     aux = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(problem.evaluate, problem.x)[1])
-    info = Info(
-        zero + jnp.inf, zero + jnp.inf, zero, jnp.zeros((), bool), Evaluations(no, no, no),
-        Status(jnp.asarray(np.int32(Code.RUNNING))),
-    )  # fmt: skip
-    y, s, z = jnp.zeros(p + q, dtype), jnp.zeros(q, dtype), jnp.zeros(2 * n + q, dtype)
-    state = InteriorPointState(
-        no, jnp.stack(PackedReals(zero, zero, zero, zero + MU, zero, zero, zero, zero)), jnp.zeros(4, jnp.int32),
-        jnp.ones(1 + p + q, dtype), jnp.zeros(1 + p + q, dtype), jnp.zeros((1 + p + q, n), dtype),
-        jnp.zeros((n, n), dtype), s, y, z, jnp.zeros(n + q, dtype), y, z,
-        jnp.full((ENTRIES, 2), most(dtype), dtype),
-        Multipliers(*problem.unstack(y), problem.unravel(nil), problem.unravel(nil)),
-        KKT(zero, zero, zero), aux, info,
-    )  # fmt: skip
-    return jax.tree.map(jnp.copy, state)  # type: ignore[no-any-return]  # no buffer twice: they may be donated
+    info = first_info(zero + jnp.inf, zero + jnp.inf, status())
+    y, z = jnp.zeros(p + q, dtype), jnp.zeros(2 * n + q, dtype)
+    reals = PackedReals(zero, zero, zero, zero + MU, zero, zero, zero, zero)
+    return own_buffers(
+        InteriorPointState(
+            count=zero_count(),
+            scalars=jnp.stack(reals),
+            counts=jnp.zeros(len(PackedIntegers._fields), jnp.int32),
+            scale=jnp.ones(1 + p + q, dtype),
+            values=jnp.zeros(1 + p + q, dtype),
+            jacobian=jnp.zeros((1 + p + q, n), dtype),
+            hessian=jnp.zeros((n, n), dtype),
+            slack=jnp.zeros(q, dtype),
+            y=y,
+            z=z,
+            step=jnp.zeros(n + q, dtype),
+            step_y=y,
+            relaxed=z,
+            filter=jnp.full((ENTRIES, 2), most(dtype), dtype),
+            multipliers=Multipliers(*problem.unstack(y), nil, nil),
+            kkt=KKT(zero, zero, zero),
+            aux=aux,
+            info=info,
+        )
+    )
 
 
 def accepted(run: Run, trial: Trial, found: Outcome) -> Iterate:

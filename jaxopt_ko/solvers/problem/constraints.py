@@ -37,6 +37,10 @@ class Program(NamedTuple):
     # x, v -> dF/dx float[1+p+q,n] and the Hessian float[n,n] of v'F
     unstack: Callable[[Array], tuple[PyTree, PyTree]]  # float[p+q] -> like c_e(x), like c_i(x)
 
+    def parts(self, F: Array) -> tuple[Array, Array, Array]:
+        """f float[], c_e float[p] and c_i float[q]."""
+        return F[0], F[1 : 1 + self.p], F[1 + self.p :]
+
 
 def program(
     name: str,

@@ -19,14 +19,22 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.method import cached_factory
-from jaxopt_ko.core.numerics import first_true, next_count, norm, value_at, zero_count
+from jaxopt_ko.core.numerics import next_count, norm, zero_count
 from jaxopt_ko.core.transform import transform
-from jaxopt_ko.errors import NONNEGATIVE, check_hyper, check_size
+from jaxopt_ko.errors import NONNEGATIVE, check_size
+from jaxopt_ko.solvers.engine.convergence import (
+    check_given,
+    eps_of,
+    first_info,
+    is_running,
+    own_buffers,
+    status,
+    tolerance,
+)
 from jaxopt_ko.solvers.quadratic.program import GivenProgram, equilibrated, given_program, is_convex, scaled
 from jaxopt_ko.solvers.quadratic.residuals import Judged, judged
 from jaxopt_ko.solvers.quadratic.variables import QuadraticState, predictor_corrector, start
@@ -75,8 +83,7 @@ def quadratic_interior_point(*, tol: Hyper | None = None, bandwidth: int | None 
     or bounds leave no room. Not for large sparse problems: the matrices are dense; nor to start from a good guess.
     """
     name = "quadratic_interior_point"
-    if tol is not None:
-        check_hyper(name, "tol", tol, NONNEGATIVE)
+    check_given(name, NONNEGATIVE, tol=tol)
     if bandwidth is not None:
         check_size(name, "bandwidth", bandwidth)
     default = tol
@@ -88,9 +95,8 @@ def quadratic_interior_point(*, tol: Hyper | None = None, bandwidth: int | None 
         updates: Updates, state: QuadraticState, params: Params, *, tol: Any = None, **extra_args: Any
     ) -> tuple[Updates, QuadraticState]:
         given = given_program(name, params, **extra_args)
-        asked, dtype = default if tol is None else tol, given.x.dtype
-        bound = float(np.finfo(dtype).eps) ** TOL if asked is None else value_at(asked, state.count)
-        return _advance(given, state, jnp.asarray(bound, dtype), bandwidth)
+        bound = tolerance(given.x, state.count, eps_of(given.x) ** TOL, default, tol).value
+        return _advance(given, state, bound, bandwidth)
 
     return transform(name, init, update, needs_params=True, state_type=QuadraticState, solver=True)
 
@@ -99,9 +105,9 @@ def _first(given: GivenProgram, bandwidth: int | None) -> QuadraticState:
     """The state before the first step, at a point between the rows."""
     x, full, scaling = given.x, given.full, equilibrated(given.free)
     program = scaled(given.free, scaling)
-    delta = jnp.asarray(np.finfo(x.dtype).eps ** DELTA, x.dtype)
+    delta = jnp.asarray(eps_of(x) ** DELTA, x.dtype)
     point = start(program, delta ** (2 / 3), bandwidth)
-    code = first_true([~given.sound, ~is_convex(program, bandwidth)], [Code.NOT_FINITE, Code.STUCK], Code.RUNNING)
+    over = status((~given.sound, Code.NOT_FINITE), (~is_convex(program, bandwidth), Code.STUCK))
     inf, nil, none = jnp.asarray(jnp.inf, x.dtype), zero_count(), given.unravel(jnp.zeros_like(x))
     value = 0.5 * x @ full.curve(x) + full.c @ x
     state = QuadraticState(
@@ -115,19 +121,19 @@ def _first(given: GivenProgram, bandwidth: int | None) -> QuadraticState:
         best=given.unravel(x),
         multipliers=Multipliers(jnp.zeros_like(full.b), jnp.zeros_like(full.G[:, 0]), none, none),
         kkt=KKT(inf, inf, inf),
-        info=Info(value, inf, jnp.zeros_like(inf), jnp.zeros((), bool), Evaluations(nil, nil, nil), Status(code)),
+        info=first_info(value, inf, over),
     )
-    return jax.tree.map(jnp.array, state)  # type: ignore[no-any-return]  # no buffer twice: they may be donated
+    return own_buffers(state)
 
 
 def _advance(
     given: GivenProgram, state: QuadraticState, tol: Array, bandwidth: int | None
 ) -> tuple[Updates, QuadraticState]:
     """Propose a step, take it if it is finite, judge where it leads, and say whether the run is over."""
-    over = state.info.status.code != np.int32(Code.RUNNING)
+    running = is_running(state.info)
     new, length = predictor_corrector(scaled(given.free, state.scaling), state.point, state.delta, bandwidth)
     finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(new)]))
-    moved = finite & (length > 0) & ~over
+    moved = finite & (length > 0) & running
     point = tree.where(moved, new, state.point)
     found = judged(given, state.scaling, point)
     best = tree.where(
@@ -139,23 +145,23 @@ def _advance(
 
     dx = jnp.where(moved & jnp.all(jnp.isfinite(found.x)), found.x - given.x, 0)
     calls = state.info.evaluations.function
-    calls = jnp.where(over, calls, next_count(calls))
+    calls = jnp.where(running, next_count(calls), calls)
     info = Info(
         value=best.value,
         optimality=jnp.where(moved, found.merit, state.info.optimality),
         step_norm=norm(dx),
         accepted=moved,
         evaluations=Evaluations(calls, calls, zero_count()),
-        status=Status(jnp.where(over, state.info.status.code, course.code)),
+        status=Status(jnp.where(running, course.code, state.info.status.code)),
     )
     return given.unravel(dx), QuadraticState(
         count=next_count(state.count),
         point=point,
         scaling=state.scaling,
-        delta=jnp.where(finite | over, state.delta, DELTA_GROWTH * state.delta),
+        delta=jnp.where(running & ~finite, DELTA_GROWTH * state.delta, state.delta),
         merit=best.merit,
         progress=course.progress,
-        stalled=jnp.where(over, state.stalled, course.stalled),
+        stalled=jnp.where(running, course.stalled, state.stalled),
         best=best.params,
         multipliers=best.multipliers,
         kkt=best.kkt,
@@ -189,14 +195,16 @@ class _Course(NamedTuple):
 
 def _course(state: QuadraticState, found: Judged, merit: Array, tol: Array, moved: Array, finite: Array) -> _Course:
     """Is it over? merit: of the best point."""
-    eps = float(np.finfo(merit.dtype).eps)
+    eps = eps_of(merit)
     now = jnp.minimum(found.merit, jnp.minimum(found.infeasible, found.unbounded))
     falls = moved & (now < PROGRESS * state.progress)
     stalled = jnp.where(falls, 0, next_count(state.stalled))
     stuck = jnp.where(finite, ~moved, state.delta >= eps**DELTA_MOST) | (stalled >= STALLED)
-    code = first_true(
-        [found.merit <= tol, found.infeasible <= tol, found.unbounded <= tol, stuck & (merit <= eps**LOOSE), stuck],
-        [Code.GRADIENT_SMALL, Code.INFEASIBLE, Code.UNBOUNDED, Code.DECREASE_SMALL, Code.STUCK],
-        Code.RUNNING,
+    over = status(
+        (found.merit <= tol, Code.GRADIENT_SMALL),
+        (found.infeasible <= tol, Code.INFEASIBLE),
+        (found.unbounded <= tol, Code.UNBOUNDED),
+        (stuck & (merit <= eps**LOOSE), Code.DECREASE_SMALL),
+        (stuck, Code.STUCK),
     )
-    return _Course(code, jnp.where(falls, now, state.progress), stalled)
+    return _Course(over.code, jnp.where(falls, now, state.progress), stalled)
