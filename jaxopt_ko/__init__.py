@@ -15,6 +15,7 @@ from jaxopt_ko import (
     optimizers,
     projections,
     schedules,
+    sharding,
     solvers,
     states,
     training,
@@ -38,6 +39,7 @@ from jaxopt_ko.optimizers import *
 from jaxopt_ko.optimizers import optimistic_adam as optimistic_adam  # deprecated, as in optax
 from jaxopt_ko.schedules import curves
 from jaxopt_ko.schedules.curves import *
+from jaxopt_ko.sharding import *
 from jaxopt_ko.solvers import *
 from jaxopt_ko.training import *
 from jaxopt_ko.training import data, microbatching, normalization
@@ -50,8 +52,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "catalog", "contrib", "data", "debug", "diagnose", "errors", "landscapes", "loop", "losses", "microbatching",
-    "normalization", "numerics", "projections", "schedules", "second_order", "solve", "states", "transforms", "tree",
-    "tree_utils", "types",
+    "normalization", "numerics", "projections", "schedules", "second_order", "sharding", "solve", "states",
+    "transforms", "tree", "tree_utils", "types",
 ]  # fmt: skip
 __all__ += compose.__all__
 __all__ += core.__all__
@@ -59,6 +61,7 @@ __all__ += curves.__all__
 __all__ += drivers.__all__
 __all__ += linalg.__all__
 __all__ += optimizers.__all__
+__all__ += sharding.__all__
 __all__ += solvers.__all__
 __all__ += top_level_losses.__all__
 __all__ += training.__all__

@@ -21,6 +21,7 @@ FLOORS = [  # a room, or a module of one that has floors of its own; what is low
     {"core.checks"},
     {"core.signature"},
     {"core.numerics", "core.tree_fields", "core.method"},
+    {"core.placement"},
     {"core.leaves", "core.shared_programs"},
     {"core.left_out"},
     {"core.moments"},
@@ -68,8 +69,8 @@ FLOORS = [  # a room, or a module of one that has floors of its own; what is low
     {"analysis.lanczos"},
     {"analysis.curvature", "analysis.noise"},
     {"analysis"},
-    {"catalog.entry", "contrib"},
-    {"catalog.rows"},
+    {"catalog.entry", "contrib", "sharding.named"},
+    {"catalog.rows", "sharding"},
     {"catalog"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_ko import errors
-from jaxopt_ko.core import tree
+from jaxopt_ko.core import placement, tree
 from jaxopt_ko.core.checks import check_leaf, check_room, memory_mismatch, shape_mismatch, structure_mismatch
 from jaxopt_ko.core.leaf_rule import Memory
 from jaxopt_ko.core.numerics import is_complex
@@ -77,10 +77,12 @@ class AlignedLeaves:
             out = _step_dtype(g, p)
             if is_complex(out) and tree.is_floating(p):
                 check_room(self.name, f"the params leaf {self._path(index)}", jnp.asarray(p), jnp.asarray(g))
-            own = p if with_params else None
-            self.g[index], new = leaf(jnp.asarray(g), own, memory, out=out, stacks=stack)
+            own = placement.where_memory_is(p, memory) if with_params else None
+            near = placement.where_memory_is(jnp.asarray(g), memory)
+            step, new = leaf(near, own, memory, out=out, stacks=stack)
+            self.g[index] = placement.placed_as(step, g)
             for column, value in zip(self.fields, new, strict=True):
-                column[index] = value
+                column[index] = placement.all_placed_as(value, column[index])
 
     def _path(self, index: int) -> str:
         return errors.path_of(self.tree, index, none_is_leaf=self.sparse)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxopt_ko.core import placement
 from jaxopt_ko.core.checks import check_room
 from jaxopt_ko.core.numerics import common_dtype, compute_dtype
 from jaxopt_ko.types import DType, MaskedNode, PyTree
@@ -62,19 +63,8 @@ def full_like(tree: PyTree, fill_value: Any, dtype: DType | None = None) -> PyTr
         return jnp.full(np.shape(tree), fill_value, dtype)
     full: jax.Array = jax.lax.full_like(tree, fill_value, dtype=dtype)  # on the leaf's devices, varying as it does
     if isinstance(tree, jax.core.Tracer):  # which are not known yet: a constant alone would end on the first device
-        full = _placed_as(tree, full)
+        full = placement.placed_as(full, tree)
     return full
-
-
-def _placed_as(leaf: jax.Array, full: jax.Array) -> jax.Array:
-    """An array of the leaf's shape that is sharded as the leaf turns out to be."""
-    try:
-        from jax.experimental.shard_alike import shard_alike  # noqa: PLC0415  # gone with jax 0.11
-    except ImportError:
-        nothing = jnp.where(jnp.isfinite(leaf), leaf, jnp.zeros_like(leaf)) * jnp.zeros((), dtype_of(leaf))
-        return full + nothing.astype(full.dtype)
-    placed: jax.Array = shard_alike(leaf, full)[1]  # type: ignore[no-untyped-call]
-    return placed
 
 
 def wide_like(leaf: Any, value: Any = 0.0, dtype: DType | None = None) -> jax.Array:

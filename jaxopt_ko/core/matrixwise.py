@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_ko import errors
-from jaxopt_ko.core import stacking, tree
+from jaxopt_ko.core import placement, stacking, tree
 from jaxopt_ko.core.checks import shape_mismatch
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leaf_rule import Memory, initial_scalar, widen_scalar
@@ -86,16 +86,25 @@ def matrixwise(
         trees = [leaves, *([tree.in_order(name, "params", params, updates, treedef)] if needs_params else ())]
         stacks = _stacks(name, updates, leaves, columns, init, stack_axes)
 
-        def on_stack(turn: int, G: jax.Array, *rest: jax.Array) -> tuple[jax.Array, *Memory]:
+        def on_stack(
+            turn: int,
+            first: jax.Array | None,
+            count: jax.Array,
+            every: jax.Array | None,
+            values: dict[str, jax.Array],
+            G: jax.Array,
+            *rest: jax.Array,
+        ) -> tuple[jax.Array, *Memory]:
             if every is None:
                 late = count - np.int32(lag + turn * period // len(stacks))
                 due = (count == 0) | (late > 0) & (late % np.int32(period) == 0)
             else:
                 due = values["since"] == jnp.floor(turn / len(stacks) * every).astype(values["since"].dtype)
+            own = values | ({} if first is None else {"first": first})
             W, memory = (rest[0], rest[1:]) if needs_params else (None, rest)
-            return once(G, W, memory, values, due)  # type: ignore[no-any-return]
+            return once(G, W, memory, own, due)  # type: ignore[no-any-return]
 
-        made = stacking.in_turns(on_stack, stacks, trees, columns, live=count >= 0)
+        made = stacking.in_turns(on_stack, stacks, trees, columns, (count, every, values), live=count >= 0)
         steps, *memory = map(treedef.unflatten, stacking.replaced([leaves, *columns], made))
         return steps, state_type(h.t, *new, *memory)
 
@@ -110,8 +119,8 @@ def _initial(init: Callable[..., Memory], leaf: Any, stacks: int) -> Memory:
     memory = init(shape[stacks:], tree.compute_dtype(tree.dtype_of(leaf)))
     full = [jnp.broadcast_to(x, shape[:stacks] + x.shape) for x in memory]
     return tuple(
-        tree.full_like(leaf, 0, x.dtype) + x if x.shape == shape else x for x in full
-    )  # sharded as the leaf is
+        tree.full_like(leaf, 0, x.dtype) + x if x.shape == shape else placement.placed_beside(x, leaf) for x in full
+    )
 
 
 def _stacks(

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_ko.core import tree
+from jaxopt_ko.core import placement, tree
 from jaxopt_ko.core.checks import no_matrix, structure_mismatch
 from jaxopt_ko.types import PyTree
 
@@ -109,7 +109,8 @@ class Stack(NamedTuple):
     def of_memory(self, memory: Sequence[jax.Array]) -> jax.Array:
         """What the members remember, [*stack, …] each: [N, …]."""
         each = zip(memory, self.sizes, self._leads, strict=True)
-        return _joined([x.reshape(size, *x.shape[len(lead) :]) for x, size, lead in each])
+        flat = [(placement.foldable(x, [range(len(lead))]), size, x.shape[len(lead) :]) for x, size, lead in each]
+        return _joined([x.reshape(size, *rest) for x, size, rest in flat])
 
     def leaves(self, stack: jax.Array, at: Places) -> Parts:
         """The way back from `of`; at: of `places`, for none of which the compiler knows them."""
@@ -157,25 +158,29 @@ def in_turns(
     stacks: Sequence[Stack],
     trees: Sequence[Sequence[jax.Array]],
     memory: Sequence[Sequence[jax.Array]] = (),
+    shared: tuple[Any, ...] = (),
     *,
     live: jax.Array,
     branch: bool = False,
     whole: bool = False,
 ) -> list[Parts]:
-    """What function(turn, *G, *M) -> (step, *M) makes of each stack, parted again: a dict for each of its results.
+    """What function(turn, first, *shared, *G, *M) -> (step, *M) makes of each stack, parted again: a dict a result.
 
     G [N, m, n] are of the `trees`, M [N, …] of the `memory`, whose leaves are [*stack, …]. The step is read back as the
-    leaves are; None, if there is none. turn: 0, 1, … of the stack.
+    leaves are; None, if there is none. turn: 0, 1, … of the stack. shared: trees of arrays that all stacks get; what
+    depends on the step comes this way and not by closure. first: int32[], the first matrix of a part of the stack, None
+    where it is all of it (`placement.spread`).
     live: bool[], true as long as there is anything to do: see `places`.
     branch: zeros where not `live`. As a branch each stack is worked off before the next: left to itself XLA on CPU goes
         at all stacks at a time, with the memory of all.
     whole: the stacks are spread over devices, so that leaves must be cut out at places known to the compiler.
     """
-    at = {} if whole else places(stacks, live)
+    explicit = any(placement.explicit_sharding(x) is not None for column in (*trees, *memory) for x in column)
+    at = {} if whole or explicit else places(stacks, live)
     results: list[Parts] = []
     for turn, stack in enumerate(stacks):
-        given = [[[column[i] for i in stack.members] for column in columns] for columns in (trees, memory)]
-        made = functools.partial(_made, function, turn, stack)
+        of_stack = [[[column[i] for i in stack.members] for column in columns] for columns in (trees, memory)]
+        made, given = functools.partial(_made, functools.partial(function, turn), stack), (*of_stack, shared)
         if branch:
             step, *rest = jax.lax.cond(live, made, functools.partial(_zeros, jax.eval_shape(made, *given)), *given)
         else:
@@ -185,12 +190,14 @@ def in_turns(
     return results
 
 
-def _made(function: Callable[..., Any], turn: int, stack: Stack, trees: Any, memory: Any) -> tuple[Any, ...]:
-    return tuple(function(turn, *map(stack.of, trees), *map(stack.of_memory, memory)))
+def _made(function: Callable[..., Any], stack: Stack, trees: Any, memory: Any, shared: Any) -> tuple[Any, ...]:
+    stacks = (*map(stack.of, trees), *map(stack.of_memory, memory))
+    made: tuple[Any, ...] = placement.spread(function, shared, stacks)
+    return made
 
 
 def _zeros(like: Any, *_: Any) -> Any:
-    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
+    return jax.tree.map(placement.zeros, like)
 
 
 def replaced(columns: Sequence[Sequence[Any]], results: Sequence[Parts]) -> list[list[Any]]:
@@ -222,6 +229,7 @@ def on_stacks(
     *trees: Sequence[jax.Array],
     when: jax.Array,
     whole: bool = False,
+    shared: tuple[Any, ...] = (),
 ) -> list[jax.Array]:
     """The leaves of function(stack of each of the trees' leaves, …), [N, m, n] each; one call for each distinct shape.
     A leaf without elements is what the first of the trees has.
@@ -230,7 +238,9 @@ def on_stacks(
     """
     keys = [tuple(x.dtype for x in parts) for parts in zip(*trees, strict=True)]
     stacks = stacks_of(trees[0], axes, keys)
-    made = in_turns(lambda _, *G: (function(*G),), stacks, trees, live=when, branch=True, whole=whole)
+    made = in_turns(
+        lambda turn, first, *given: (function(*given),), stacks, trees, (), shared, live=when, branch=True, whole=whole
+    )
     return replaced(trees[:1], made)[0]
 
 
@@ -243,7 +253,7 @@ def stack_like_shapes(leaves: Sequence[jax.Array], axes: Sequence[MatrixAxes]) -
 
 
 def _joined(stacks: Sequence[jax.Array]) -> jax.Array:
-    return stacks[0] if len(stacks) == 1 else jnp.concatenate(stacks)
+    return stacks[0] if len(stacks) == 1 else jnp.concatenate(placement.joinable(stacks))
 
 
 def _order(ndim: int, axes: MatrixAxes) -> tuple[int, ...]:
@@ -255,12 +265,19 @@ def view(leaf: jax.Array, axes: MatrixAxes) -> jax.Array:
     """A leaf -> [*stack, m, n], for axes of one part."""
     m, n = axes.shape(leaf.shape)[1:]
     stack = [leaf.shape[axis] for axis in axes.stack(leaf.ndim)]
-    return leaf.transpose(_order(leaf.ndim, axes)).reshape(*stack, m, n)
+    return _ordered(leaf, axes).reshape(*stack, m, n)
+
+
+def _ordered(leaf: jax.Array, axes: MatrixAxes) -> jax.Array:
+    """A leaf with the axes of its stack first, then its rows', then its columns', about to be joined."""
+    joined = (axes.stack(leaf.ndim), axes.rows, axes.columns) if axes.parts == 1 else [range(leaf.ndim)]
+    ordered: jax.Array = placement.foldable(leaf, joined).transpose(_order(leaf.ndim, axes))
+    return ordered
 
 
 def matrices_of(leaf: jax.Array, axes: MatrixAxes) -> jax.Array:
     """A leaf -> [N, m, n]."""
-    ordered = leaf.transpose(_order(leaf.ndim, axes))
+    ordered = _ordered(leaf, axes)
     N, m, n = axes.shape(leaf.shape)
     if axes.parts == 1:
         return ordered.reshape(N, m, n)

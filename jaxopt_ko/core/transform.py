@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_ko import errors
-from jaxopt_ko.core import tree
+from jaxopt_ko.core import placement, tree
 from jaxopt_ko.core.checks import check_carry, check_leaves, check_params, check_same_trees, structure_mismatch
 from jaxopt_ko.core.hyperparameters import (
     HyperparameterReader,
@@ -74,6 +74,7 @@ def transform(
         if not any_leaf:
             check_leaves(name, "params", params, real)
         made = _initial(init_, params, problem)
+        made = jax.tree.map(placement.as_typed, made)
         return made if reader is None else reader.start(made)
 
     def checked_update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
@@ -104,6 +105,7 @@ def transform(
         new_updates, new = _check_result(name, result)
         check_same_trees(name, "updates", new_updates, "gradients", updates)
         check_carry(name, inner, new)
+        new_updates, new = placement.all_placed_as((new_updates, new), (updates, inner))
         if not new and type(new) is state_type:  # it holds nothing, in whatever form it came
             new = given
         return new_updates, new if reader is None or step is None else reader.close(outer, step, new)

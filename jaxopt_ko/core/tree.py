@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_ko import errors
+from jaxopt_ko.core import placement
 from jaxopt_ko.core.checks import structure_mismatch
 from jaxopt_ko.core.leaves import *
 from jaxopt_ko.core.left_out import *
@@ -65,9 +66,10 @@ def ravel_leaves(tree: PyTree) -> tuple[jax.Array, Callable[[jax.Array], PyTree]
 
     def unravel(vector: jax.Array) -> PyTree:
         parts = jax.lax.split(vector, sizes) if len(sizes) != 1 else [vector]
-        return treedef.unflatten([narrowed(p.reshape(s), d) for p, s, d in zip(parts, shapes, dtypes, strict=True)])
+        made = [narrowed(p.reshape(s), d) for p, s, d in zip(parts, shapes, dtypes, strict=True)]
+        return treedef.unflatten(map(placement.placed_as, made, leaves))
 
-    vectors = [jnp.asarray(leaf).astype(wide).reshape(-1) for leaf in leaves]
+    vectors = [placement.whole(jnp.asarray(leaf)).astype(wide).reshape(-1) for leaf in leaves]
     if not vectors:
         return jnp.zeros(0, wide), lambda _: treedef.unflatten([])
     return joined(vectors), unravel

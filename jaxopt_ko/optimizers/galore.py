@@ -14,7 +14,7 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import chain
-from jaxopt_ko.core import stacking, tree
+from jaxopt_ko.core import placement, stacking, tree
 from jaxopt_ko.core.checks import check_stack_axes, memory_mismatch, structure_mismatch
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.method import recipe
@@ -115,12 +115,13 @@ def scale_by_galore(
             g, P = leaves[i], projectors[i]
             if np.shape(P) != shapes(g, own)[0]:
                 memory_mismatch(name, [P], errors.path_of(updates, i, none_is_leaf=True), g)
+            g, P = placement.whole(g), placement.whole(P)
             small[i], projectors[i] = _project(g, P, due, own, on_left(*own.shape(g.shape)[1:]))
         steps, base_state = base.update(treedef.unflatten(small), state.base_optimizer_state, None)
         full = tree.in_order(name, "updates of the base optimizer", steps, updates, treedef)
         for i, own in matrices:
             g, left = leaves[i], on_left(*own.shape(leaves[i].shape)[1:])
-            full[i] = _restore(full[i], projectors[i], h.scale, g.shape, own, left).astype(g.dtype)
+            full[i] = _restore(placement.whole(full[i]), projectors[i], h.scale, g.shape, own, left).astype(g.dtype)
         new = GaLoreState(next_count(state.count), base_state, treedef.unflatten(projectors))
         return treedef.unflatten(full), new
 

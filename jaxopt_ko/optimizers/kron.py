@@ -104,7 +104,7 @@ def scale_by_kron(
     def refresh(G: Array, W: None, M: Array, Q_L: Array, Q_R: Array, h: Scalars) -> Memory:
         G = quotient(G, frobenius(G)) if normalize_grads else G
         H = (h.b1 * M + (1 - h.b1) * G) / h.c1 if momentum_into_precond_update else G
-        return M, *fitted(Q_L, Q_R, H, probe(h.key, G), h.precond_lr)
+        return M, *fitted(Q_L, Q_R, H, probe(h.key, G, h.values().get("first")), h.precond_lr)
 
     def rule(G: Array, W: None, M: Array, Q_L: Array, Q_R: Array, h: Scalars) -> Step:
         G = quotient(G, frobenius(G)) if normalize_grads else G
@@ -133,9 +133,13 @@ def _diagonal(shape: tuple[int, int], mode: str, most: int) -> list[bool]:
     return [size == 1 or size > most or side in spared[mode] for side, size in enumerate(shape)]
 
 
-def probe(key: Array, G: Array) -> Array:
-    """V, random normal."""
-    return jax.random.normal(key, G.shape, G.dtype)
+def probe(key: Array, G: Array, first: Array | None = None) -> Array:
+    """V, random normal; of a part of a stack, from its matrix `first` on, what a draw for all of it has there."""
+    if first is None:
+        return jax.random.normal(key, G.shape, G.dtype)
+    most = G.shape[0] * jax.typeof(G).sharding.mesh.size
+    drawn = jax.random.normal(key, (most, *G.shape[1:]), G.dtype)  # each number follows from its place alone
+    return jax.lax.dynamic_slice_in_dim(drawn, first, G.shape[0])
 
 
 def fitted(Q_L: Array, Q_R: Array, G: Array, V: Array, rate: Array) -> tuple[Array, Array]:

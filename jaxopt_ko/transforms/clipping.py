@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko.core import tree
+from jaxopt_ko.core import placement, tree
 from jaxopt_ko.core.checks import check_axes_option, check_same_trees
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import leafwise
@@ -111,7 +111,8 @@ def unitwise_norm(x: Array, axis: Axes | None = None, *, stack_axes: int = 0) ->
         return jax.vmap(lambda one: unitwise_norm(one, axis, stack_axes=stack_axes - 1))(x)
     wide = x.astype(tree.compute_dtype(x.dtype))
     norm = length(wide, _within_unit(x.shape) if axis is None else axis, keepdims=True)
-    return jnp.broadcast_to(norm, x.shape)
+    spread: Array = placement.placed_as(jnp.broadcast_to(norm, x.shape), x)
+    return spread
 
 
 def _within_unit(shape: tuple[int, ...]) -> tuple[int, ...]:

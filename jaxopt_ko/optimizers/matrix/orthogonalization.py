@@ -91,8 +91,9 @@ class OrthogonalDirection:
         """s U V' of the weighted sum of the terms, leaf by leaf; zeros where not `when`."""
         leaves, treedef = tree.flatten(updates)
         axes, sharding = self.layout.axes(self.name, updates), self.layout.sharding
-        of_stack = functools.partial(_orthogonalized, weights, eps, how=self.how, sharding=sharding)
-        u = stacking.on_stacks(of_stack, axes, *terms, when=when, whole=sharding is not None)
+        of_stack = functools.partial(_orthogonalized, how=self.how, sharding=sharding)
+        whole, shared = sharding is not None, (weights, eps)
+        u = stacking.on_stacks(of_stack, axes, *terms, when=when, whole=whole, shared=shared)
         s = [self.scale_of(*own.shape(x.shape)[1:]) if x.size else 1 for x, own in zip(leaves, axes, strict=True)]
         return treedef.unflatten([
             (x if k == 1 else k * x).astype(g.dtype) for x, k, g in zip(u, s, leaves, strict=True)
