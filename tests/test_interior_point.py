@@ -9,7 +9,7 @@ from data import hs_more, hs_problems
 from data.families import one_of
 
 import jaxopt_ko as jo
-from jaxopt_ko.solvers.engine.condensed import CondensedSystem, Parts, solve, times
+from jaxopt_ko.solvers.engine.condensed import BlockVector, CondensedSystem, solve, times
 from jaxopt_ko.types import Code
 
 PROBLEMS = {problem["name"]: problem for problem in [*hs_problems.HS, *hs_more.HS]}
@@ -376,13 +376,13 @@ def test_the_condensed_system_is_solved_with_the_right_inertia(x64, gamma):
     rng, (n, p, q) = np.random.default_rng(0), (6, 2, 3)
     H, Je, Ji = (jnp.asarray(rng.normal(size=shape)) for shape in ((n, n), (p, n), (q, n)))
     A = CondensedSystem(H + H.T, jnp.zeros(n), jnp.asarray(rng.random(q)), Je, Ji, jnp.asarray(gamma))
-    b = Parts(*(jnp.asarray(rng.normal(size=k)) for k in (n, q, p, q)))
+    b = BlockVector(*(jnp.asarray(rng.normal(size=k)) for k in (n, q, p, q)))
     found = jax.jit(solve)(A, b, jnp.zeros(()))
     assert bool(found.good) and float(found.delta) > 0
     for got, wanted in zip(times(A, found.delta, found.parts), b, strict=True):
         np.testing.assert_allclose(got, wanted, atol=1e-9)
     split = np.cumsum([n, q, p])
-    product = lambda v: jnp.concatenate(times(A, found.delta, Parts(*jnp.split(v, split))))  # noqa: E731
+    product = lambda v: jnp.concatenate(times(A, found.delta, BlockVector(*jnp.split(v, split))))  # noqa: E731
     matrix = jax.vmap(product)(jnp.eye(n + p + 2 * q))
     assert int(np.sum(np.linalg.eigvalsh(matrix) > 0)) == n + q
 

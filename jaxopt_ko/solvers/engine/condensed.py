@@ -38,7 +38,7 @@ class CondensedSystem(NamedTuple):
     gamma: Array  # float[]  0, or so large that the constraints are but a penalty
 
 
-class Parts(NamedTuple):
+class BlockVector(NamedTuple):
     """A right-hand side, or a solution."""
 
     x: Array  # float[n]
@@ -50,19 +50,19 @@ class Parts(NamedTuple):
 class Solved(NamedTuple):
     """A solution."""
 
-    parts: Parts
+    parts: BlockVector
     delta: Array  # float[]
     good: Array  # bool[]  was there such a delta, and is all finite?
 
 
-def times(A: CondensedSystem, delta: Array, v: Parts) -> Parts:
+def times(A: CondensedSystem, delta: Array, v: BlockVector) -> BlockVector:
     """The matrix times a vector."""
     x = A.H @ v.x + (A.sx + delta) * v.x + v.e @ A.Je + v.i @ A.Ji
     s = (A.ss + delta) * v.s + v.i
-    return Parts(x, s, A.Je @ v.x - A.gamma * v.e, A.Ji @ v.x + v.s - A.gamma * v.i)
+    return BlockVector(x, s, A.Je @ v.x - A.gamma * v.e, A.Ji @ v.x + v.s - A.gamma * v.i)
 
 
-def solve(A: CondensedSystem, b: Parts, last: Array) -> Solved:
+def solve(A: CondensedSystem, b: BlockVector, last: Array) -> Solved:
     """The solution for the right-hand side b; last: the delta above 0 that was needed last, 0 if none was.
 
     s and y_i are eliminated, rho E'E is added, and E x = L^-1 b_e restored by a Schur complement:
@@ -108,7 +108,7 @@ def solve(A: CondensedSystem, b: Parts, last: Array) -> Solved:
         least = jnp.where(soft, gamma, eps**0.5 * jnp.trace(S) + tiny)
         schur = jnp.linalg.cholesky(S + least * jnp.eye(p, dtype=dtype))
 
-    def once(r: Parts) -> Parts:
+    def once(r: BlockVector) -> BlockVector:
         share = r.s / (1 + gamma * (ss + delta))
         b_x = r.x - (share - omega(delta) * r.i) @ Ji
         if not p:
@@ -120,9 +120,9 @@ def solve(A: CondensedSystem, b: Parts, last: Array) -> Solved:
             x = free - jnp.where(soft, 0, V @ u)
             y = solve_triangular(L.T, u, lower=False)
         i = omega(delta) * (Ji @ x - r.i) + share
-        return Parts(x, r.i - Ji @ x + gamma * i, y, i)
+        return BlockVector(x, r.i - Ji @ x + gamma * i, y, i)
 
-    def refine(_: Array, carry: tuple[Parts, Parts]) -> tuple[Parts, Parts]:
+    def refine(_: Array, carry: tuple[BlockVector, BlockVector]) -> tuple[BlockVector, BlockVector]:
         v, r = carry
         new = jax.tree.map(jnp.add, v, once(r))
         left = jax.tree.map(jnp.subtract, b, times(A, delta, new))

@@ -18,10 +18,10 @@ from jaxopt_ko.solvers.interior_point.variables import (
     ENTRIES,
     FRESH,
     LINE,
-    Judged,
+    Comparison,
     Outcome,
-    Run,
     Trial,
+    UpdateContext,
     most,
 )
 
@@ -40,7 +40,7 @@ class Measures(NamedTuple):
     penalty: Array  # float[]  what a restoration minimizes: weight |c|**2 / 2 - mu sum log r
 
 
-def judge(run: Run, trial: Trial) -> Judged:
+def judge(run: UpdateContext, trial: Trial) -> Comparison:
     """The event that a trial is, by the measures of the point before it and its own."""
     space, state, reals, kind = run.space, run.state, run.reals, run.integers.kind
     old, new = _measured(run, trial)
@@ -75,10 +75,10 @@ def judge(run: Run, trial: Trial) -> Judged:
         [BROKEN, FIRST, STARTED, LEAVES, BY_PHI, BY_FILTER, ENTERS, CORRECTS, ENTERS, LOST, RETURNS],
         np.int32(HALVED),
     )  # fmt: skip
-    return Judged(event, old.theta, old.phi, halved)
+    return Comparison(event, old.theta, old.phi, halved)
 
 
-def _measured(run: Run, trial: Trial) -> tuple[Measures, Measures]:
+def _measured(run: UpdateContext, trial: Trial) -> tuple[Measures, Measures]:
     """Those of the point before a trial, and of the trial."""
     space, state, reals = run.space, run.state, run.reals
 
@@ -93,7 +93,7 @@ def _measured(run: Run, trial: Trial) -> tuple[Measures, Measures]:
     return old, new
 
 
-def outcome(run: Run, trial: Trial, judged: Judged) -> Outcome:
+def outcome(run: UpdateContext, trial: Trial, judged: Comparison) -> Outcome:
     """What the event means to the rest of an update."""
     event, restoring = judged.event, run.reals.kept > 0
     first, leaves, enters = event == FIRST, event == LEAVES, event == ENTERS
@@ -115,7 +115,7 @@ def outcome(run: Run, trial: Trial, judged: Judged) -> Outcome:
     )
 
 
-def entered(run: Run, found: Outcome, c: Array, emptied: Array) -> tuple[Array, Array]:
+def entered(run: UpdateContext, found: Outcome, c: Array, emptied: Array) -> tuple[Array, Array]:
     """The filter after a trial, and how many pairs came in since it was last emptied.
 
     A point that is left by (18), or for a restoration, comes in: (22). c: of the new point.

@@ -12,8 +12,8 @@ from jaxopt_ko.core.numerics import largest, norm
 from jaxopt_ko.solvers.engine.convergence import counted, status
 from jaxopt_ko.solvers.interior_point.filter import BROKEN, LOST
 from jaxopt_ko.solvers.interior_point.kkt import NextStep
-from jaxopt_ko.solvers.interior_point.residuals import Residuals, Unscaled
-from jaxopt_ko.solvers.interior_point.variables import Iterate, Outcome, Run, Trial
+from jaxopt_ko.solvers.interior_point.residuals import KKTResiduals, Unscaled
+from jaxopt_ko.solvers.interior_point.variables import Iterate, Outcome, Trial, UpdateContext
 from jaxopt_ko.types import Code, Info, Status
 
 SOUND = 0.5  # gtol to this power: what is left of the conditions without scaling, relative to f and its gradient
@@ -29,7 +29,7 @@ class Verdict(NamedTuple):
 
 
 def verdict(
-    run: Run, found: Outcome, at: Iterate, far: Residuals, plain: Unscaled, ahead: NextStep, mu: Array
+    run: UpdateContext, found: Outcome, at: Iterate, far: KKTResiduals, plain: Unscaled, ahead: NextStep, mu: Array
 ) -> Verdict:
     """Is the run over? mu: at the new point before it falls."""
     gtol, restores, derived = run.gtol, found.restores, found.derives & ~found.first
@@ -55,7 +55,7 @@ def verdict(
 
 
 def reported(
-    run: Run, trial: Trial, value: Array, optimality: Array, moves: Array, derives: Array, status: Status
+    run: UpdateContext, trial: Trial, value: Array, optimality: Array, moves: Array, derives: Array, status: Status
 ) -> Info:
     """The Info after an update; moves, derives: is the trial another point that is taken, is it taken at all?"""
     n, derived = run.problem.x.size, derives.astype(jnp.int32)

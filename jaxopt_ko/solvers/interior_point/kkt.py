@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko.core.numerics import joined, largest
-from jaxopt_ko.solvers.engine.condensed import CondensedSystem, Parts, solve
+from jaxopt_ko.solvers.engine.condensed import BlockVector, CondensedSystem, solve
 from jaxopt_ko.solvers.interior_point.rooms import share
-from jaxopt_ko.solvers.interior_point.variables import LARGEST_MULTIPLIER, TAU, Iterate, Outcome, Run, Trial
+from jaxopt_ko.solvers.interior_point.variables import LARGEST_MULTIPLIER, TAU, Iterate, Outcome, Trial, UpdateContext
 
 
 class NextStep(NamedTuple):
@@ -26,7 +26,7 @@ class NextStep(NamedTuple):
     good: Array  # bool[]      was there one?
 
 
-def next_step(run: Run, trial: Trial, found: Outcome, at: Iterate, mu: Array) -> NextStep:
+def next_step(run: UpdateContext, trial: Trial, found: Outcome, at: Iterate, mu: Array) -> NextStep:
     """(13), with (11) for the multipliers of the rooms; after a step that made theta larger with both violations, which
     corrects it; at the start and after a restoration with an identity for the Hessian, which gives y alone."""
     space, n, p = run.space, run.problem.x.size, run.problem.p
@@ -44,7 +44,7 @@ def next_step(run: Run, trial: Trial, found: Outcome, at: Iterate, mu: Array) ->
     b = space.residual(at.J, jnp.where(alone, 0, at.y), jnp.where(alone, at.z, mu / at.r), restores)
     corrected = trial.alpha * at.c + space.violation(trial.F, trial.s)
     b_c = jnp.where(found.corrects, corrected, jnp.where(restores | alone, 0, at.c))
-    solved = solve(matrix, Parts(-b[:n], -b[n:], -b_c[:p], -b_c[p:]), run.reals.delta)
+    solved = solve(matrix, BlockVector(-b[:n], -b[n:], -b_c[:p], -b_c[p:]), run.reals.delta)
     step, step_y = joined(solved.parts[:2]), joined(solved.parts[2:])
 
     dr = space.change(step)

@@ -24,21 +24,21 @@ from jaxopt_ko.solvers.engine.convergence import check_given, eps_of, is_running
 from jaxopt_ko.solvers.interior_point.filter import BROKEN, HALVED, entered, judge, outcome
 from jaxopt_ko.solvers.interior_point.info import reported, verdict
 from jaxopt_ko.solvers.interior_point.kkt import next_step
-from jaxopt_ko.solvers.interior_point.residuals import next_mu, residuals, unscaled
+from jaxopt_ko.solvers.interior_point.residuals import kkt_residuals, next_mu, unscaled
 from jaxopt_ko.solvers.interior_point.rooms import Space
 from jaxopt_ko.solvers.interior_point.variables import (
     CORRECTION,
     FRESH,
     LINE,
+    Comparison,
     InteriorPointState,
-    Judged,
     PackedIntegers,
     PackedReals,
-    Run,
     Trial,
+    UpdateContext,
     accepted,
+    initial_state,
     packed,
-    start,
     unpacked,
 )
 from jaxopt_ko.solvers.problem.bounds import move
@@ -91,7 +91,7 @@ def interior_point(*, gtol: Hyper | None = None) -> GradientTransformation:
         **extra_args: Any,
     ) -> InteriorPointState:
         problem = program(name, params, value_fn, equality, inequality, bounds, has_aux, extra_args)
-        return start(problem)
+        return initial_state(problem)
 
     def update(
         updates: Updates,
@@ -128,7 +128,7 @@ def _advance(
     problem: Program, params: Params, state: InteriorPointState, gtol: Array
 ) -> tuple[Updates, InteriorPointState]:
     """An update of a run that is not over: look, judge, and go on from the trial or to a shorter one."""
-    run = Run(problem, Space(problem, state.relaxed), state, *unpacked(state), gtol)
+    run = UpdateContext(problem, Space(problem, state.relaxed), state, *unpacked(state), gtol)
     trial = _look(run, params)
     judged = judge(run, trial)
     return jax.lax.cond(  # type: ignore[no-any-return]
@@ -136,7 +136,7 @@ def _advance(
     )
 
 
-def _look(run: Run, params: Params) -> Trial:
+def _look(run: UpdateContext, params: Params) -> Trial:
     """The next trial along the step; at first the start, moved inside the bounds."""
     problem, space, state = run.problem, run.space, run.state
     x, s, n = problem.x, state.slack, problem.x.size
@@ -148,7 +148,7 @@ def _look(run: Run, params: Params) -> Trial:
     return Trial(move_there, x_new, s + alpha * state.step[n:], raw, raw * state.scale, alpha, size, aux)
 
 
-def _halve(run: Run, params: Params, trial: Trial, judged: Judged) -> tuple[Updates, InteriorPointState]:
+def _halve(run: UpdateContext, params: Params, trial: Trial, judged: Comparison) -> tuple[Updates, InteriorPointState]:
     """A shorter trial along the same step is next."""
     state = packed(run.state, run.reals._replace(alpha=judged.halved), run.integers)
     info, no = state.info, jnp.zeros((), bool)
@@ -156,11 +156,11 @@ def _halve(run: Run, params: Params, trial: Trial, judged: Judged) -> tuple[Upda
     return jax.tree.map(jnp.zeros_like, params), state._replace(info=report)
 
 
-def _go_on(run: Run, trial: Trial, judged: Judged) -> tuple[Updates, InteriorPointState]:
+def _go_on(run: UpdateContext, trial: Trial, judged: Comparison) -> tuple[Updates, InteriorPointState]:
     """What follows a trial, unless it is but a shorter one: the point, its multipliers, mu, the step, the status."""
     state, reals, integers, found = run.state, run.reals, run.integers, outcome(run, trial, judged)
     at = accepted(run, trial, found)
-    far = residuals(run.space, at, found.restores)
+    far = kkt_residuals(run.space, at, found.restores)
     before, mu = next_mu(run, found, far)
     pairs, entries = entered(run, found, at.c, (mu < before) & ~found.restores)
     ahead = next_step(run, trial, found, at, mu)

@@ -10,7 +10,7 @@ from jax import Array
 from jaxopt_ko.core.numerics import joined, largest
 from jaxopt_ko.solvers.interior_point.filter import STARTED
 from jaxopt_ko.solvers.interior_point.rooms import Space
-from jaxopt_ko.solvers.interior_point.variables import Iterate, Outcome, Run
+from jaxopt_ko.solvers.interior_point.variables import Iterate, Outcome, UpdateContext
 from jaxopt_ko.solvers.problem.constraints import Program
 from jaxopt_ko.types import KKT, Multipliers
 
@@ -20,7 +20,7 @@ S_MAX = 100.0  # of (5)
 SCALED = 100.0  # the most that (5) is divided by
 
 
-class Residuals(NamedTuple):
+class KKTResiduals(NamedTuple):
     """What the error (5) is made of, after scaling."""
 
     missed: Array  # float[]  |c|
@@ -43,14 +43,14 @@ class Unscaled(NamedTuple):
     kkt: KKT
 
 
-def residuals(space: Space, at: Iterate, restores: Array) -> Residuals:
+def kkt_residuals(space: Space, at: Iterate, restores: Array) -> KKTResiduals:
     """Of a point; a restoration minimizes what is missed of c, which then counts for nothing."""
     rest = space.residual(at.J, at.y, at.z, restores)
     z_sum, y_sum = jnp.sum(at.z), jnp.sum(jnp.abs(at.y))
     s_d = jnp.clip((y_sum + z_sum) / max(1, at.y.size + at.z.size) / S_MAX, 1, SCALED)
     s_c = jnp.clip(z_sum / max(1, at.z.size) / S_MAX, 1, SCALED)
     missed, product = largest(at.c), at.r * at.z
-    return Residuals(
+    return KKTResiduals(
         missed=missed,
         worst=jnp.maximum(largest(rest) / s_d, jnp.where(restores, 0, missed)),
         most=jnp.max(jnp.where(space.there, product, 0), initial=0.0),
@@ -59,7 +59,7 @@ def residuals(space: Space, at: Iterate, restores: Array) -> Residuals:
     )
 
 
-def next_mu(run: Run, found: Outcome, far: Residuals) -> tuple[Array, Array]:
+def next_mu(run: UpdateContext, found: Outcome, far: KKTResiduals) -> tuple[Array, Array]:
     """mu at the new point before and after it falls: (7), as often as the error allows, or once where x stands still.
 
     A restoration begins with a mu of its own, and leaves with that of the problem.

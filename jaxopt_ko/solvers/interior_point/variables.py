@@ -76,7 +76,7 @@ class InteriorPointState(NamedTuple):
         return self.counts[..., 0]
 
 
-class Run(NamedTuple):
+class UpdateContext(NamedTuple):
     """A run as an update finds it."""
 
     problem: Program
@@ -100,7 +100,7 @@ class Trial(NamedTuple):
     aux: PyTree
 
 
-class Judged(NamedTuple):
+class Comparison(NamedTuple):
     """A trial, compared with the point before it."""
 
     event: Array  # int32[]   what it leads to: one of the list in `filter`
@@ -160,7 +160,7 @@ def most(dtype: Any) -> float:
     return float(np.finfo(dtype).max)
 
 
-def start(problem: Program) -> InteriorPointState:
+def initial_state(problem: Program) -> InteriorPointState:
     """The state before the first update, which evaluates the functions."""
     n, p, q, dtype = problem.x.size, problem.p, problem.q, problem.x.dtype
     zero, nil = jnp.zeros((), dtype), problem.unravel(jnp.zeros(n, dtype))
@@ -192,7 +192,7 @@ def start(problem: Program) -> InteriorPointState:
     )
 
 
-def accepted(run: Run, trial: Trial, found: Outcome) -> Iterate:
+def accepted(run: UpdateContext, trial: Trial, found: Outcome) -> Iterate:
     """The trial, if it is taken, with its multipliers and derivatives; else the point as it was."""
     space, state, reals, p = run.space, run.state, run.reals, run.problem.p
     x = jnp.where(found.derives, trial.x, run.problem.x)
@@ -212,7 +212,7 @@ def accepted(run: Run, trial: Trial, found: Outcome) -> Iterate:
     return Iterate(x, s, y, z, F, J, H, scale, weight, relaxed, c, r)
 
 
-def _multipliers_of_rooms(run: Run, trial: Trial, found: Outcome) -> Array:
+def _multipliers_of_rooms(run: UpdateContext, trial: Trial, found: Outcome) -> Array:
     """z: (14) - (16) for a trial that is taken, 1 at the start; not above RHO in a restoration that begins."""
     space, state, mu = run.space, run.state, run.reals.mu
     r_new = space.rooms(trial.x, trial.s)
@@ -224,7 +224,9 @@ def _multipliers_of_rooms(run: Run, trial: Trial, found: Outcome) -> Array:
     return jnp.where(found.enters, jnp.minimum(z, RHO), z)
 
 
-def _derivatives(run: Run, trial: Trial, found: Outcome, weight: Array) -> tuple[Array, Array, Array, Array, Array]:
+def _derivatives(
+    run: UpdateContext, trial: Trial, found: Outcome, weight: Array
+) -> tuple[Array, Array, Array, Array, Array]:
     """F, the scale, J, H and y of a trial that is taken, else those of the state."""
     problem, space, state = run.problem, run.space, run.state
     c = space.violation(trial.F, trial.s)

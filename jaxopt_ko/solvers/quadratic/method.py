@@ -36,8 +36,8 @@ from jaxopt_ko.solvers.engine.convergence import (
     tolerance,
 )
 from jaxopt_ko.solvers.quadratic.program import GivenProgram, equilibrated, given_program, is_convex, scaled
-from jaxopt_ko.solvers.quadratic.residuals import Judged, judged
-from jaxopt_ko.solvers.quadratic.variables import QuadraticState, predictor_corrector, start
+from jaxopt_ko.solvers.quadratic.residuals import JudgedPoint, judged
+from jaxopt_ko.solvers.quadratic.variables import QuadraticState, initial_point, predictor_corrector
 from jaxopt_ko.types import (
     KKT,
     Code,
@@ -106,7 +106,7 @@ def _first(given: GivenProgram, bandwidth: int | None) -> QuadraticState:
     x, full, scaling = given.x, given.full, equilibrated(given.free)
     program = scaled(given.free, scaling)
     delta = jnp.asarray(eps_of(x) ** DELTA, x.dtype)
-    point = start(program, delta ** (2 / 3), bandwidth)
+    point = initial_point(program, delta ** (2 / 3), bandwidth)
     over = status((~given.sound, Code.NOT_FINITE), (~is_convex(program, bandwidth), Code.STUCK))
     inf, nil, none = jnp.asarray(jnp.inf, x.dtype), zero_count(), given.unravel(jnp.zeros_like(x))
     value = 0.5 * x @ full.curve(x) + full.c @ x
@@ -179,7 +179,7 @@ class _Best(NamedTuple):
     value: Array  # float[]
 
 
-def _found(given: GivenProgram, found: Judged) -> _Best:
+def _found(given: GivenProgram, found: JudgedPoint) -> _Best:
     """A point as it would be the best."""
     low, high = given.unravel(found.lower), given.unravel(found.upper)
     return _Best(given.unravel(found.x), Multipliers(found.y, found.z, low, high), found.kkt, found.merit, found.value)
@@ -193,7 +193,9 @@ class _Course(NamedTuple):
     stalled: Array  # int32[]   updates since that fell
 
 
-def _course(state: QuadraticState, found: Judged, merit: Array, tol: Array, moved: Array, finite: Array) -> _Course:
+def _course(
+    state: QuadraticState, found: JudgedPoint, merit: Array, tol: Array, moved: Array, finite: Array
+) -> _Course:
     """Is it over? merit: of the best point."""
     eps = eps_of(merit)
     now = jnp.minimum(found.merit, jnp.minimum(found.infeasible, found.unbounded))

@@ -13,7 +13,7 @@ from jaxopt_ko.solvers.quadratic.variables import HomogeneousPoint
 from jaxopt_ko.types import KKT
 
 
-class Judged(NamedTuple):
+class JudgedPoint(NamedTuple):
     """A point in the problem's own units."""
 
     x: Array  # float[n]      inside the bounds
@@ -28,7 +28,7 @@ class Judged(NamedTuple):
     unbounded: Array  # float[]   how far from Q x = 0, A x = 0, N x <= 0, c'x < 0
 
 
-def judged(given: GivenProgram, scaling: Equilibration, point: HomogeneousPoint) -> Judged:
+def judged(given: GivenProgram, scaling: Equilibration, point: HomogeneousPoint) -> JudgedPoint:
     """A point of the scaled embedding, in the problem\'s own units."""
     p, fixed, tau = given.full, given.fixed, point.tau
     (D, E, F, cost), k, n = scaling, scaling.F.size, scaling.D.size
@@ -67,4 +67,6 @@ def judged(given: GivenProgram, scaling: Equilibration, point: HomogeneousPoint)
 
     zg, lower, upper = jnp.split(z_, [k, k + n])
     merit = jnp.where(jnp.isfinite(merit), merit, jnp.inf)
-    return Judged(x, y_, zg, lower, upper, value, kkt, merit, ratio(largest(left), fall), ratio(jnp.max(along), drop))
+    return JudgedPoint(
+        x, y_, zg, lower, upper, value, kkt, merit, ratio(largest(left), fall), ratio(jnp.max(along), drop)
+    )

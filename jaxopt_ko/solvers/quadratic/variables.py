@@ -42,7 +42,7 @@ class QuadraticState(NamedTuple):
     info: Info  # of the last update
 
 
-def start(p: QuadraticProgram, delta: Array, bandwidth: int | None) -> HomogeneousPoint:
+def initial_point(p: QuadraticProgram, delta: Array, bandwidth: int | None) -> HomogeneousPoint:
     """Where x and s miss the rows least, and z the stationarity, moved inside."""
     has = p.has
     solve = kkt_solver(p, jnp.ones_like(p.k), delta, bandwidth)
