@@ -28,12 +28,13 @@ def leaf_function(rules: tuple[tuple[str, KeyedFunction, tuple[bool, ...]], ...]
     """
 
     def leaf(
-        table: jax.Array | tuple[jax.Array, ...] | None,  # float[k] or k float[]: the scalars that are no constants
+        table: jax.Array | tuple[jax.Array, ...] | None,  # float[k] or k float[]: the floating scalars that vary
+        exact: tuple[dict[str, jax.Array], ...],  # the scalars that are no floating numbers, rule by rule
         g: jax.Array,
         p: jax.Array | None,
         fields: Memory,
         *,
-        names: tuple[Constants, ...],  # of the scalars, rule by rule
+        names: tuple[Constants, ...],  # of the floating scalars, rule by rule
         stacks: tuple[int, ...],  # how many leading axes are stacks, rule by rule
         out: np.dtype[Any],
     ) -> tuple[jax.Array, Memory]:
@@ -50,9 +51,9 @@ def leaf_function(rules: tuple[tuple[str, KeyedFunction, tuple[bool, ...]], ...]
             return jax.tree.map(lambda x: jnp.real(widen(x)) if square else widen(x), x)  # type: ignore[no-any-return]
 
         u, rest, stored = widen(g), list(fields), []
-        for (name, rule, squares), keys, stack in zip(rules, names, stacks, strict=True):
+        for (name, rule, squares), keys, own, stack in zip(rules, names, exact, stacks, strict=True):
             mine, rest = rest[: len(squares)], rest[len(squares) :]
-            h = Scalars(**{k: next(entries) if v is None else np.asarray(v, real)[()] for k, v in keys})
+            h = Scalars(**{k: next(entries) if v is None else np.asarray(v, real)[()] for k, v in keys}, **own)
             apply = rule.function if not stack else _stacked(rule.function, stack)
             with mixing(wide), np.errstate(all="ignore"):  # constants among themselves are NumPy's, as XLA has them
                 result = apply(u, None if p is None else widen(p), *map(read, mine, squares), h)

@@ -119,11 +119,12 @@ class LeafRule:
                 shared |= self.reduce(updates, Scalars(step, **shared))
         # A traced step has numbers as constants; steps one by one share a program over all values (`shared_programs`).
         constants = {k: float(v) for k, v in self.reader.hypers.items() if traced and isinstance(v, int | float)}
-        names = tuple((key, constants.get(key)) for key in shared)
+        exact = {key: x for key, x in shared.items() if not jnp.issubdtype(x.dtype, jnp.floating)}
+        names = tuple((key, constants.get(key)) for key in shared if key not in exact)
         own = {} if self.reader.own is None else {self.reader.own: step.t}
         new = [shared[key].astype(value.dtype) for key, value in old.items()]
         own |= dict(zip(self.scalar_fields, new, strict=True))
-        return LeafRuleStep(self, outer, given, inner, step, own, shared, names)
+        return LeafRuleStep(self, outer, given, inner, step, own, shared, names, exact)
 
 
 def _check_memory(name: str, memory: Any, width: int) -> None:
@@ -142,8 +143,9 @@ class LeafRuleStep(NamedTuple):
     inner: State  # the same, in the class that it makes
     step: StepHyperparameters
     own: dict[str, jax.Array]  # the new values of the state's scalars, by field
-    shared: dict[str, jax.Array]  # what the leaves share, float[] each
-    names: Constants  # of these
+    shared: dict[str, jax.Array]  # what the leaves share
+    names: Constants  # of what is float[] among it
+    exact: dict[str, jax.Array]  # the rest: integers, truth values, PRNG keys
 
     def end(self, columns: Iterator[PyTree]) -> State:
         """The new state, with the next columns of what leaves remember."""

@@ -91,7 +91,8 @@ class LeafUpdate(Update):
         if varying:  # of many leaves: one operand of each leaf's call, and of each kernel, instead of one per scalar
             table = unfolded(table) if traced and len(aligned.g) <= FEW else _table(*table)
         stacks = [tree.stacks(q.name, q.stack_axes, updates, aligned.sparse) for q in self.rules]
-        aligned.run(functools.partial(self.leaf, table, names=names), needs_params, stacks, self._stranger)
+        exact = tuple(one.exact for one in begun)
+        aligned.run(functools.partial(self.leaf, table, exact, names=names), needs_params, stacks, self._stranger)
         columns = iter(aligned.columns())
         u = tree.put_back(aligned.updates(), given) if self.beside else aligned.updates()
         return u, self._join(one.end(columns) for one in begun)
@@ -175,6 +176,7 @@ def leafwise(
     reduce(updates, h) -> more scalars that depend on all leaves together, a norm say.
     scalars: state that is one number for all leaves, with its start, a float, an int or a bool; `shared` gets it as
         it is and returns its new value by name.
+        Numbers that the leaves share are in the rule's dtype; integers, truth values and PRNG keys stay what they are.
     dtypes: arguments that name the dtype of some memory, to be checked now.
     stack_axes: how many leading axes of a leaf count leaves of one shape, as for a scan over layers: an integer, or
         integers in a prefix of the params' tree. init and rule see one of those leaves.
