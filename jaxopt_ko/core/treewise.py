@@ -16,12 +16,13 @@ from jaxopt_ko import errors
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import check_room, shape_mismatch
 from jaxopt_ko.core.hyperparameters import Scalars
-from jaxopt_ko.core.leaf_rule import initial_scalar, widen_scalar
+from jaxopt_ko.core.leaf_rule import Memory, initial_scalar, widen_scalar
 from jaxopt_ko.core.numerics import inner, joint_length, scalar_dtype, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import Domain
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, State, Updates
 
+VectorStep = Any  # what a rule returns: the step, a Vector, then the new memory if there is one
 Start = float | Callable[["Vector"], jax.Array]  # of a scalar in the state, from the parameters
 
 
@@ -79,8 +80,8 @@ def treewise(
     name: str,
     state_type: type,
     *,
-    init: Callable[[Any], Mapping[str, jax.Array]],
-    rule: Callable[..., tuple[Vector, Mapping[str, Any]]],
+    rule: Callable[..., Any],
+    init: Callable[[Any], Memory] = lambda p: (),
     hypers: Mapping[str, tuple[Hyper, Domain]] | None = None,
     scalars: Mapping[str, Start] | None = None,
     value: bool = False,
@@ -95,30 +96,31 @@ def treewise(
 
     state_type: a NamedTuple whose fields are `count`, if it counts, the scalars, and the trees that init makes the
         leaves of.
-    init(p) -> memory of one leaf, by field.
-    rule(g, p, s, h) -> (step, what is new in the state, by field); s.name is a Vector or a scalar, h.t = 1, 2, …
+    init(p) -> memory of one leaf, a tuple in the order of the trees' fields.
+    rule(g, p, *memory, h) -> (step, *memory): all fields of the state but `count`, in their order, each a Vector or a
+        scalar. `p` is None unless `needs_params`.
     scalars: field -> its start, a number, a truth value or a function of the parameters; in float32 at least.
-    value: the rule gets the loss, too, as `value`: MissingArgumentError where update is not given one.
+    value: h.value is the loss; MissingArgumentError where update is not given one.
     hypers, dtypes, debiased, counts, squares, real: as of `leafwise`.
     """
     for key, dtype in (dtypes or {}).items():
         errors.check_dtype(name, key, dtype)
     numbers = dict(scalars or {})
-    names: Sequence[str] = state_type._fields  # type: ignore[attr-defined]
-    counted = "count" in names
-    in_leaves = [key for key in names if key != "count" and key not in numbers]
+    fields = [key for key in state_type._fields if key != "count"]  # type: ignore[attr-defined]
+    counted = len(fields) < len(state_type._fields)  # type: ignore[attr-defined]
+    in_leaves = [key for key in fields if key not in numbers]
 
     def initial(params: Params) -> State:
         leaves, treedef = tree.flatten(params)
         memory = [init(leaf) for leaf in leaves]
         made = _first_scalars(numbers, params)
-        trees = {key: treedef.unflatten([own[key] for own in memory]) for key in in_leaves}
+        trees = {key: treedef.unflatten([own[i] for own in memory]) for i, key in enumerate(in_leaves)}
         return state_type(**({"count": zero_count()} if counted else {}), **made, **trees)
 
     def update(
         updates: Updates, state: State, params: Params = None, *, h: Scalars, **extra: Any
     ) -> tuple[Updates, State]:
-        loss = _loss(name, **extra) if value else {}
+        h = h.also(**_loss(name, **extra)) if value else h
         leaves, treedef = tree.flatten(updates, none_is_leaf=True)
         present = [i for i, g in enumerate(leaves) if g is not None]
         columns = {key: tree.in_order(name, "state", getattr(state, key), updates, treedef) for key in in_leaves}
@@ -128,28 +130,27 @@ def treewise(
         def vector(column: Sequence[Any]) -> Vector:
             return Vector([jnp.asarray(column[i]).astype(dtype) for i, dtype in zip(present, wide, strict=True)])
 
-        read = params if needs_params and params is not None else updates
-        p = vector(tree.in_order(name, "params", read, updates, treedef))
-        if needs_params:
-            for i, x, g in zip(present, p.parts, (leaves[i] for i in present), strict=True):
-                check_room(name, f"the params leaf {errors.path_of(updates, i, none_is_leaf=True)}", x, g)
-        old = {key: widen_scalar(jnp.real(getattr(state, key))) for key in numbers}
-        kept = {key: vector(column) for key, column in columns.items()}
-        kept |= {key: kept[key].map(jnp.real) for key in squares}
-        s = Scalars(**{**old, **kept})
-        u, new = rule(vector(leaves), p, s, h, **loss)
-        for key, x in new.items():
-            if isinstance(x, Vector):
-                for i, part in zip(present, x.parts, strict=True):
-                    check_room(name, f"the state's {key}", columns[key][i], part)
-                    columns[key][i] = part.astype(columns[key][i].dtype)
-        made = {key: jnp.asarray(new.get(key, getattr(s, key))).astype(getattr(state, key).dtype) for key in numbers}
-        steps = list(leaves)
-        for i, part in zip(present, u.parts, strict=True):
-            steps[i] = part.astype(tree.dtype_of(leaves[i]))
-        after = {"count": h.t} if counted else {}
-        after |= made | {key: treedef.unflatten(column) for key, column in columns.items()}
-        return treedef.unflatten(steps), state_type(**after)
+        p = vector(tree.in_order(name, "params", params, updates, treedef)) if needs_params else None
+        _check_params_room(name, updates, present, leaves, p)
+
+        def stored(column: Sequence[Any], now: Vector) -> list[Any]:
+            parts = dict(zip(present, now.parts, strict=True))
+            return [parts[i].astype(tree.dtype_of(x)) if i in parts else x for i, x in enumerate(column)]
+
+        memory: dict[str, Any] = {key: widen_scalar(jnp.real(getattr(state, key))) for key in numbers}
+        memory |= {key: vector(column) for key, column in columns.items()}
+        memory |= {key: memory[key].map(jnp.real) for key in squares}
+        result = rule(vector(leaves), p, *(memory[key] for key in fields), h)
+        u, *new = result if isinstance(result, tuple) else (result,)
+        now = dict(zip(fields, new, strict=True))
+        made = {key: jnp.asarray(now[key]).astype(getattr(state, key).dtype) for key in numbers}
+        for key in in_leaves:
+            if now[key] is not memory[key]:
+                _check_memory_room(name, key, present, columns[key], now[key])
+                columns[key] = stored(columns[key], now[key])
+        trees = {key: treedef.unflatten(column) for key, column in columns.items()}
+        after = state_type(**({"count": h.t} if counted else {}), **made, **trees)
+        return treedef.unflatten(stored(leaves, u)), after
 
     return transform(
         name, initial, update, needs_params=needs_params, state_type=state_type, hypers=hypers or {},
@@ -166,6 +167,20 @@ def _first_scalars(starts: Mapping[str, Start], params: Params) -> dict[str, jax
         first = initial_scalar(x) if isinstance(x, bool) else widen_scalar(jnp.asarray(x))
         made[key] = first if first.dtype == bool else first.astype(own)
     return made
+
+
+def _check_params_room(
+    name: str, updates: Updates, present: Sequence[int], leaves: Sequence[Any], p: Vector | None
+) -> None:
+    """No parameter is real where its gradient is complex."""
+    for i, x in zip(present, p.parts, strict=True) if p is not None else ():
+        check_room(name, f"the params leaf {errors.path_of(updates, i, none_is_leaf=True)}", x, leaves[i])
+
+
+def _check_memory_room(name: str, key: str, present: Sequence[int], column: Sequence[Any], now: Vector) -> None:
+    """No field of the state is real where what it is to hold is complex."""
+    for i, part in zip(present, now.parts, strict=True):
+        check_room(name, f"the state's {key}", column[i], part)
 
 
 def _loss(name: str, value: Any = None, **_: Any) -> dict[str, jax.Array]:

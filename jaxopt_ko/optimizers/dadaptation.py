@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.leafwise import Memory
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import first_value, inner, ratio, safe_sqrt
 from jaxopt_ko.core.tree import wide_like
-from jaxopt_ko.core.treewise import Vector, treewise
+from jaxopt_ko.core.treewise import Vector, VectorStep, treewise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE, check_hyper
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
 
@@ -52,24 +53,22 @@ def dadapt_adamw(
     """
     b1, b2 = (check_hyper("dadapt_adamw", f"betas[{i}]", b, FRACTION) for i, b in enumerate(betas))
 
-    def init(p: Array) -> dict[str, Array]:
-        return {"exp_avg": wide_like(p), "exp_avg_sq": wide_like(p, 0, nu_dtype), "grad_sum": wide_like(p)}
+    def init(p: Array) -> Memory:
+        return wide_like(p), wide_like(p, 0, nu_dtype), wide_like(p)
 
-    def rule(g: Vector, x: Vector, s: Any, h: Scalars) -> tuple[Vector, dict[str, Vector | Array]]:
+    def rule(g: Vector, x: Vector, m: Vector, v: Vector, s: Vector, d: Array, r: Array, h: Scalars) -> VectorStep:
         b = safe_sqrt(h.b2)
-        a = s.estim_lr * h.learning_rate
+        a = d * h.learning_rate
         if bias_correction:
             a = a * safe_sqrt(h.gathered("b2")) / h.gathered("b1")
-        weighted = s.grad_sum.map(ratio, s.exp_avg_sq.map(safe_sqrt) + h.eps)
-        r = b * s.numerator_weighted + (1 - b) * a * g.dot(weighted)
-        m = h.b1 * s.exp_avg + ((1 - h.b1) * a) * g
-        v = h.b2 * s.exp_avg_sq + (1 - h.b2) * g.map(inner, g)
-        sum_ = b * s.grad_sum + ((1 - b) * a) * g
-        d = jnp.maximum(s.estim_lr, ratio(r, (1 - b) * sum_.sum_abs()))
+        weighted = s.map(ratio, v.map(safe_sqrt) + h.eps)
+        r = b * r + (1 - b) * a * g.dot(weighted)
+        m = h.b1 * m + ((1 - h.b1) * a) * g
+        v = h.b2 * v + (1 - h.b2) * g.map(inner, g)
+        s = b * s + ((1 - b) * a) * g
+        d = jnp.maximum(d, ratio(r, (1 - b) * s.sum_abs()))
         u = -(m.map(ratio, v.map(safe_sqrt) + h.eps) + (h.weight_decay * a) * x)
-        return u, {
-            "exp_avg": m, "exp_avg_sq": v, "grad_sum": sum_, "estim_lr": d, "numerator_weighted": r,
-        }  # fmt: skip
+        return u, m, v, s, d, r
 
     hypers = {
         "learning_rate": (learning_rate, NONNEGATIVE),

@@ -16,7 +16,7 @@ from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import common_dtype, first_value, inner, is_complex, length, ratio, safe_sqrt, scalar_dtype
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import full_like, wide_copy
-from jaxopt_ko.core.treewise import Vector, treewise
+from jaxopt_ko.core.treewise import Vector, VectorStep, treewise
 from jaxopt_ko.errors import NONNEGATIVE, POSITIVE, HyperparameterError, check_choice, check_hyper, describe, say
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
@@ -65,17 +65,17 @@ def scale_by_dog(init_step: tuple[str, Hyper] = ("heuristic", 1e-6), eps: Hyper 
 
     check_hyper(name, "init_step[1]", amount, POSITIVE)
 
-    def rule(g: Vector, x: Vector, s: Any, h: Scalars) -> tuple[Vector, dict[str, Vector | Array]]:
-        r = jnp.maximum(s.max_dist, (x - s.init_params).norm())
-        G = s.sum_sq_norm_grads + g.dot(g)
+    def rule(g: Vector, x: Vector, is_first: Array, x_0: Vector, r: Array, G: Array, h: Scalars) -> VectorStep:
+        r = jnp.maximum(r, (x - x_0).norm())
+        G = G + g.dot(g)
         eta = ratio(r, safe_sqrt(G + h.eps))
         if kind == "learning_rate":
-            eta = jnp.where(s.is_init_step, jnp.asarray(first_value(amount)).astype(eta.dtype), eta)
-        return eta * g, {"is_init_step": jnp.zeros((), bool), "max_dist": r, "sum_sq_norm_grads": G}
+            eta = jnp.where(is_first, jnp.asarray(first_value(amount)).astype(eta.dtype), eta)
+        return eta * g, jnp.zeros((), bool), x_0, r, G
 
     scalars: dict[str, Any] = {"is_init_step": True, "max_dist": start, "sum_sq_norm_grads": 0.0}
     return treewise(
-        name, DoGState, init=lambda p: {"init_params": wide_copy(p)}, rule=rule, hypers={"eps": (eps, NONNEGATIVE)},
+        name, DoGState, init=lambda p: (wide_copy(p),), rule=rule, hypers={"eps": (eps, NONNEGATIVE)},
         scalars=scalars,
     )  # fmt: skip
 
@@ -112,15 +112,15 @@ def scale_by_dowg(init_estim_sq_dist: Hyper | None = None, eps: Hyper = 1e-4) ->
     first = eps if init_estim_sq_dist is None else init_estim_sq_dist
     check_hyper(name, "eps" if init_estim_sq_dist is None else "init_estim_sq_dist", first, POSITIVE)
 
-    def rule(g: Vector, x: Vector, s: Any, h: Scalars) -> tuple[Vector, dict[str, Vector | Array]]:
-        away = x - s.init_params
-        r2 = jnp.maximum(s.estim_sq_dist, away.dot(away))
-        v = s.weighted_sq_norm_grads + r2 * g.dot(g)
-        return ratio(r2, safe_sqrt(v) + h.eps) * g, {"weighted_sq_norm_grads": v, "estim_sq_dist": r2}
+    def rule(g: Vector, x: Vector, x_0: Vector, v: Array, r2: Array, h: Scalars) -> VectorStep:
+        away = x - x_0
+        r2 = jnp.maximum(r2, away.dot(away))
+        v = v + r2 * g.dot(g)
+        return ratio(r2, safe_sqrt(v) + h.eps) * g, x_0, v, r2
 
     scalars: dict[str, Any] = {"weighted_sq_norm_grads": 0.0, "estim_sq_dist": first_value(first)}
     return treewise(
-        name, DoWGState, init=lambda p: {"init_params": wide_copy(p)}, rule=rule, hypers={"eps": (eps, NONNEGATIVE)},
+        name, DoWGState, init=lambda p: (wide_copy(p),), rule=rule, hypers={"eps": (eps, NONNEGATIVE)},
         scalars=scalars,
     )  # fmt: skip
 

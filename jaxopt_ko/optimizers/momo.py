@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.leafwise import Memory
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import first_value, inner, quotient, ratio, safe_sqrt
 from jaxopt_ko.core.tree import wide_like
-from jaxopt_ko.core.treewise import Vector, treewise
+from jaxopt_ko.core.treewise import Vector, VectorStep, treewise
 from jaxopt_ko.errors import FINITE, FRACTION, NONNEGATIVE
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
 
@@ -55,17 +56,17 @@ def momo(
     Not where the least loss is far above any bound that is known.
     """
 
-    def init(p: Array) -> dict[str, Array]:
-        return {"exp_avg": wide_like(p)}
+    def init(p: Array) -> Memory:
+        return (wide_like(p),)
 
-    def rule(g: Vector, x: Vector, s: Any, h: Scalars, value: Array) -> tuple[Vector, dict[str, Vector | Array]]:
+    def rule(g: Vector, x: Vector, d: Vector, f: Array, gamma: Array, lb: Array, h: Scalars) -> VectorStep:
         b = jnp.where(h.t == 1, jnp.zeros_like(h.beta), h.beta)
-        d = b * s.exp_avg + (1 - b) * g
-        f = b * s.barf + (1 - b) * value
-        gamma = b * s.gamma + (1 - b) * g.dot(x)
+        d = b * d + (1 - b) * g
+        f = b * f + (1 - b) * h.value
+        gamma = b * gamma + (1 - b) * g.dot(x)
         size = d.norm()
-        far, lb = _step_length(h, s.lb, f, gamma, d.dot(x), size, jnp.ones_like(f), adapt_lower_bound)
-        return _decayed(-far * _divided(d, size), x, h), {"exp_avg": d, "barf": f, "gamma": gamma, "lb": lb}
+        far, lb = _step_length(h, lb, f, gamma, d.dot(x), size, jnp.ones_like(f), adapt_lower_bound)
+        return _decayed(-far * _divided(d, size), x, h), d, f, gamma, lb
 
     hypers = {"learning_rate": (learning_rate, NONNEGATIVE), "beta": (beta, FRACTION)}
     hypers |= {"lower_bound": (lower_bound, FINITE), "weight_decay": (weight_decay, NONNEGATIVE)}
@@ -94,20 +95,20 @@ def momo_adam(
     nu_dtype: of v, float32 at least by default. Needs params and update's `value`, the loss.
     """
 
-    def init(p: Array) -> dict[str, Array]:
-        return {"exp_avg": wide_like(p), "exp_avg_sq": wide_like(p, 0, nu_dtype)}
+    def init(p: Array) -> Memory:
+        return wide_like(p), wide_like(p, 0, nu_dtype)
 
-    def rule(g: Vector, x: Vector, s: Any, h: Scalars, value: Array) -> tuple[Vector, dict[str, Vector | Array]]:
+    def rule(g: Vector, x: Vector, d: Vector, v: Vector, f: Array, gamma: Array, lb: Array, h: Scalars) -> VectorStep:
         c = h.gathered("b1")
-        d = h.b1 * s.exp_avg + (1 - h.b1) * g
-        v = h.b2 * s.exp_avg_sq + (1 - h.b2) * g.map(inner, g)
-        f = h.b1 * s.barf + (1 - h.b1) * value
-        gamma = h.b1 * s.gamma + (1 - h.b1) * g.dot(x)
+        d = h.b1 * d + (1 - h.b1) * g
+        v = h.b2 * v + (1 - h.b2) * g.map(inner, g)
+        f = h.b1 * f + (1 - h.b1) * h.value
+        gamma = h.b1 * gamma + (1 - h.b1) * g.dot(x)
         D = (v / h.gathered("b2")).map(safe_sqrt) + h.eps
         size = d.map(ratio, D.map(safe_sqrt)).norm()
-        far, lb = _step_length(h, s.lb, f, gamma, d.dot(x), size, c, adapt_lower_bound)
+        far, lb = _step_length(h, lb, f, gamma, d.dot(x), size, c, adapt_lower_bound)
         u = -far * _divided(d.map(ratio, D), size)
-        return _decayed(u, x, h), {"exp_avg": d, "exp_avg_sq": v, "barf": f, "gamma": gamma, "lb": lb}
+        return _decayed(u, x, h), d, v, f, gamma, lb
 
     hypers = {"learning_rate": (learning_rate, NONNEGATIVE), "b1": (b1, FRACTION), "b2": (b2, FRACTION)}
     hypers |= {"eps": (eps, NONNEGATIVE), "lower_bound": (lower_bound, FINITE)}

@@ -3,17 +3,14 @@ arXiv:2307.14528."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax.numpy as jnp
-from jax import Array
 
 from jaxopt_ko.compose.basic import identity
 from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import joint_length, quotient, safe_sqrt
-from jaxopt_ko.core.treewise import Vector, treewise
+from jaxopt_ko.core.treewise import Vector, VectorStep, treewise
 from jaxopt_ko.errors import FINITE, NONNEGATIVE, THRESHOLD, check_choice, check_hyper
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.types import EmptyState, GradientTransformation, Hyper
@@ -28,17 +25,17 @@ def scale_by_polyak(
     """
     check_choice("scale_by_polyak", "variant", variant, ("sps", "sps+"))
 
-    def rule(g: Vector, x: Vector, s: Any, h: Scalars, value: Array) -> tuple[Vector, dict[str, Vector | Array]]:
-        gap = value - h.f_min
+    def rule(g: Vector, x: None, h: Scalars) -> VectorStep:
+        gap = h.value - h.f_min
         gap = jnp.maximum(gap, 0) if variant == "sps+" else gap
         size = joint_length([g.norm(), safe_sqrt(h.eps)])  # its square may be no number
         far, unit = quotient(gap, size), g.map(lambda x: quotient(x, size.astype(x.dtype)))
         within = (size == 0) | (far <= h.max_learning_rate * size)
-        return (far * unit).map(lambda u, v: jnp.where(within, u, v), h.max_learning_rate * g), {}
+        return (far * unit).map(lambda u, v: jnp.where(within, u, v), h.max_learning_rate * g)
 
     hypers = {"f_min": (f_min, FINITE), "max_learning_rate": (max_learning_rate, THRESHOLD), "eps": (eps, NONNEGATIVE)}
     return treewise(
-        "scale_by_polyak", EmptyState, init=lambda p: {}, rule=rule, hypers=hypers, value=True,
+        "scale_by_polyak", EmptyState, rule=rule, hypers=hypers, value=True,
         needs_params=False,
     )  # fmt: skip
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.leafwise import Memory
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import first_value, inner, ratio, safe_sqrt
 from jaxopt_ko.core.tree import wide_copy, wide_like
-from jaxopt_ko.core.treewise import Vector, treewise
+from jaxopt_ko.core.treewise import Vector, VectorStep, treewise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE, check_hyper
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, Updates
 
@@ -56,29 +57,24 @@ def prodigy(
     """
     b1, b2 = (check_hyper("prodigy", f"betas[{i}]", b, FRACTION) for i, b in enumerate(betas))
 
-    def init(p: Array) -> dict[str, Array]:
-        return {
-            "exp_avg": wide_like(p),
-            "exp_avg_sq": wide_like(p, 0, nu_dtype),
-            "grad_sum": wide_like(p),
-            "params0": wide_copy(p),
-        }
+    def init(p: Array) -> Memory:
+        return wide_like(p), wide_like(p, 0, nu_dtype), wide_like(p), wide_copy(p)
 
-    def rule(g: Vector, x: Vector, s: Any, h: Scalars) -> tuple[Vector, dict[str, Vector | Array]]:
-        d, b3 = s.estim_lr, safe_sqrt(h.b2) if beta3 is None else h.beta3
+    def rule(
+        g: Vector, x: Vector, m: Vector, v: Vector, s: Vector, x_0: Vector, d: Array, r: Array, h: Scalars
+    ) -> VectorStep:
+        b3 = safe_sqrt(h.b2) if beta3 is None else h.beta3
         a = d * h.learning_rate
         if bias_correction:
             a = a * safe_sqrt(h.gathered("b2")) / h.gathered("b1")
         dg = d * g
-        m = h.b1 * s.exp_avg + (1 - h.b1) * dg
-        v = h.b2 * s.exp_avg_sq + ((1 - h.b2) * dg).map(inner, dg)
-        r = b3 * s.numerator_weighted + d / h.estim_lr0 * a * g.dot(s.params0 - x)
-        sum_ = b3 * s.grad_sum + (d if safeguard_warmup else a) * dg / h.estim_lr0
-        d = jnp.maximum(d, h.estim_lr_coef * ratio(r, sum_.sum_abs()))
+        m = h.b1 * m + (1 - h.b1) * dg
+        v = h.b2 * v + ((1 - h.b2) * dg).map(inner, dg)
+        r = b3 * r + d / h.estim_lr0 * a * g.dot(x_0 - x)
+        s = b3 * s + (d if safeguard_warmup else a) * dg / h.estim_lr0
+        d = jnp.maximum(d, h.estim_lr_coef * ratio(r, s.sum_abs()))
         u = -(h.weight_decay * a) * x - (a * m).map(ratio, v.map(safe_sqrt) + d * h.eps)
-        return u, {
-            "exp_avg": m, "exp_avg_sq": v, "grad_sum": sum_, "estim_lr": d, "numerator_weighted": r,
-        }  # fmt: skip
+        return u, m, v, s, x_0, d, r
 
     hypers = {
         "learning_rate": (learning_rate, NONNEGATIVE),

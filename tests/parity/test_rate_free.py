@@ -141,8 +141,8 @@ BEFORE = [  # a rule, and what it makes of a gradient
     (lambda: jo.stateless(lambda g, p: jax.tree.map(jnp.sign, g)), each(jnp.sign)),
     (lambda: jo.transform("minus", lambda p: (), lambda g, s, params=None: (jax.tree.map(jnp.negative, g), s)),
      each(jnp.negative)),
-    (lambda: jo.core.treewise.treewise("same", jo.ScaleByScheduleState, init=lambda p: {}, needs_params=False,
-                                  rule=lambda g, p, s, h: (g, {})), lambda g, p: g),
+    (lambda: jo.core.treewise.treewise("same", jo.ScaleByScheduleState, needs_params=False, rule=lambda g, p, h: g),
+     lambda g, p: g),
     (lambda: jo.add_decayed_weights(0.0), lambda g, p: g),
 ]  # fmt: skip
 
