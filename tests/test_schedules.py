@@ -104,6 +104,7 @@ OURS = {
         STABLE | {"decay": "cosine", "warmup_steps": 0, "stable_steps": 0},
         STABLE | {"decay_steps": 1},
     ],
+    "rewarm": [{"schedule": 0.5, "at": 7, "steps": 20}, {"schedule": 0.5, "at": 0, "steps": 1}],
 }
 # where optax is wrong, and its parity is not asked for; but jit, vmap and grad are
 EDGES = {
@@ -290,6 +291,29 @@ def test_warmup_stable_decay(x64, decay, f):
     assert np.all(got[20:51] == 0.8) and np.all(got[100:] == 0.1)
 
 
+def test_rewarm_rises_from_a_part_to_the_schedule():
+    curve = jo.exponential_decay(0.5, 10, 0.9)
+    got, want = values(jo.rewarm(curve, at=30, steps=8)), values(curve)
+    part = np.ones_like(want)
+    part[30:38] = np.arange(1, 9, dtype=np.float32) / 8
+    np.testing.assert_array_equal(got, part * want)
+    np.testing.assert_array_equal(got[37:], want[37:])
+    np.testing.assert_array_equal(values(jo.rewarm(curve, at=30, steps=1)), want)
+    np.testing.assert_array_equal(values(jo.rewarm(curve, at=10**10, steps=8)), want)  # no int32 step comes so far
+
+
+def test_rewarm_begins_where_a_count_says():
+    """A saved count is an array, in a jitted function a traced one."""
+    curve = jo.linear_schedule(0.5, 0.1, 60)
+    want = values(jo.rewarm(curve, 30, 8))
+    traced = jax.jit(lambda at: jax.vmap(jo.rewarm(curve, at, 8))(jnp.asarray(STEPS)))
+    for at in (jnp.int32(30), np.int64(30), 30.0):
+        np.testing.assert_array_equal(values(jo.rewarm(curve, at, 8)), want)
+        np.testing.assert_allclose(traced(at), want, rtol=1e-6)
+    with pytest.raises(errors.HyperparameterTypeError, match="rewarm: the schedule's value must be a real number"):
+        jo.rewarm(lambda t: "0.1", 3, 8)(0)
+
+
 # ---- under jit, vmap and grad ---------------------------------------------------------------------------
 
 
@@ -410,6 +434,9 @@ REFUSED = [
         for bad, kind in [(-1, VALUE), *((b, KIND) for b in (2.5, float("inf"), True, "5", None))]
         if bad != -1 or (name, argument) not in NONE_BELOW
     ),
+    ("rewarm", {"schedule": "cosine"}, KIND, "schedule='cosine'"),
+    *(("rewarm", {"at": bad}, kind, f"at={bad!r}") for bad, kind in [(-1, VALUE), (2.5, VALUE), ("3", KIND)]),
+    *(("rewarm", {"steps": bad}, kind, f"steps={bad!r}") for bad, kind in [(0, VALUE), (2.5, KIND), (None, KIND)]),
     ("linear_schedule", {"init_value": np.ones(3)}, KIND, "array([1., 1., 1.])"),
     ("linear_schedule", {"init_value": float("inf")}, VALUE, "inf"),
     ("linear_schedule", {"init_value": jo.constant_schedule(1.0)}, KIND, "function"),

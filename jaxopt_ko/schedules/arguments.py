@@ -110,6 +110,9 @@ Value: TypeAlias = Annotated[ArrayLike, _finite]
 Bound: TypeAlias = Annotated[ArrayLike | None, lambda *given: None if given[-1] is None else _finite(*given)]
 Threshold: TypeAlias = Annotated[ArrayLike, one_number("one number, not NaN", lambda x: not math.isnan(x))]
 Positive: TypeAlias = Annotated[ArrayLike, one_number("one finite number > 0", lambda x: 0 < x < math.inf)]
+Moment: TypeAlias = Annotated[
+    ArrayLike, one_number("a whole number of steps >= 0", lambda n: n >= 0 and float(n).is_integer())
+]  # it may be traced
 Share: TypeAlias = Annotated[float, one_number("one static number in (0, 1)", lambda x: 0 < x < 1, static=float)]
 Steps: TypeAlias = Annotated[int, whole_steps]
 SomeSteps: TypeAlias = Annotated[int, one_number("a static whole number > 0", lambda n: n > 0, static=int)]

@@ -15,6 +15,7 @@ from jaxopt_ko.errors import HyperparameterError, HyperparameterTypeError, say
 from jaxopt_ko.schedules.arguments import (
     Begin,
     Bound,
+    Moment,
     Positive,
     Scales,
     Share,
@@ -38,7 +39,7 @@ from jaxopt_ko.types import Schedule
 __all__ = [
     "constant_schedule", "cosine_decay_schedule", "cosine_onecycle_schedule", "exponential_decay",
     "inverse_sqrt_schedule", "inverse_time_decay", "join_schedules", "linear_onecycle_schedule", "linear_schedule",
-    "piecewise_constant_schedule", "piecewise_interpolate_schedule", "polynomial_schedule", "sgdr_schedule",
+    "piecewise_constant_schedule", "piecewise_interpolate_schedule", "polynomial_schedule", "rewarm", "sgdr_schedule",
     "warmup_constant_schedule", "warmup_cosine_decay_schedule", "warmup_exponential_decay_schedule",
     "warmup_stable_decay_schedule",
 ]  # fmt: skip
@@ -288,3 +289,35 @@ def join_schedules(
         return joined
 
     return schedule
+
+
+@checked
+def rewarm(
+    schedule: Annotated[
+        Schedule | float, value_that("a number or a function of the step", lambda s: callable(s) or is_real(s))
+    ],
+    at: Moment,
+    steps: SomeSteps,
+) -> Schedule:
+    """The schedule, warmed up anew from step `at` on: after a state was loaded of which some starts anew.
+
+    r(t) = s(t)                               for t < at
+    r(t) = s(t) min((t - at + 1) / steps, 1)  from there on
+
+    schedule: a number, too. at: of the saved count, say; it may be traced.
+
+    adamw(rewarm(warmup_cosine_decay_schedule(0.0, 1e-3, 1000, 50_000), at=20_000, steps=200))
+    """
+
+    def warmed(step: jax.Array) -> jax.Array:
+        with jax.numpy_dtype_promotion("standard"):  # a schedule is free to mix its step with floats
+            value = schedule(step) if callable(schedule) else schedule
+        require(HyperparameterTypeError, is_real(value), "rewarm", "the schedule's value", value, "a real number")
+        begin = at.astype(jnp.result_type(step)) if isinstance(at, jax.core.Tracer) else int(at)
+        if isinstance(begin, int) and not fits(step, begin):
+            return as_scalar(value)
+        gone = as_scalar(jnp.maximum(step, begin) - begin)
+        part = jnp.where(jnp.less(step, begin), as_scalar(1), jnp.minimum((gone + 1) / float(steps), 1))
+        return part * as_scalar(value)
+
+    return warmed
