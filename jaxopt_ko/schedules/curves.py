@@ -313,7 +313,7 @@ def rewarm(
         with jax.numpy_dtype_promotion("standard"):  # a schedule is free to mix its step with floats
             value = schedule(step) if callable(schedule) else schedule
         require(HyperparameterTypeError, is_real(value), "rewarm", "the schedule's value", value, "a real number")
-        begin = at.astype(jnp.result_type(step)) if isinstance(at, jax.core.Tracer) else int(at)
+        begin = at.astype(jnp.result_type(step)) if isinstance(at, jax.core.Tracer) else int(at)  # type: ignore[arg-type]
         if isinstance(begin, int) and not fits(step, begin):
             return as_scalar(value)
         gone = as_scalar(jnp.maximum(step, begin) - begin)
