@@ -12,6 +12,7 @@ import pytest
 
 import jaxopt_ko as jo
 from cases import CASES, every, params_like, whole
+from engines import in_full
 
 G = {"a": jnp.ones((2, 3)), "b": jnp.ones(3)}
 
@@ -163,7 +164,7 @@ def test_an_empty_chain_is_the_identity():
 # ---- when it is traced ----------------------------------------------------------------------------------
 
 
-@every("errors")
+@every("errors", in_full)
 def test_gradient_trees_that_do_not_fit(case):
     """At the latest as steps: a rule that has no use for params does not compare them."""
     opt = whole(case)

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import quick
 
-from cases import assert_same_bits, descend, every, on_device, on_host, params_like, walk_of, whole
+from cases import assert_same_bits, descend, every, is_key, on_device, on_host, params_like, walk_of, whole
+from engines import in_full
 
 
 @every("jit")
@@ -25,7 +26,16 @@ def test_traced_once_and_a_loop_is_its_steps_and_resume_gives_the_same_bits(case
     assert len(compiled) == 1
 
 
-@every("donation", parts=False)
+@every("donation")
+def test_no_two_leaves_share_a_buffer(case):
+    """Neither of a state, nor of two states, nor of a state and the parameters: each may be donated."""
+    opt, params = whole(case), params_like()
+    leaves = jax.tree.leaves((params, opt.init(params), opt.init(params)))
+    buffers = [x.unsafe_buffer_pointer() for x in leaves if isinstance(x, jax.Array) and x.size and not is_key(x)]
+    assert len(set(buffers)) == len(buffers)
+
+
+@every("donation", in_full, parts=False)
 def test_donated_buffers_are_separate_and_init_is_pure(case):
     opt, params = whole(case), params_like()
     step = quick.jit(lambda p, s: descend(opt)((p, s))[0], donate_argnums=(0, 1))

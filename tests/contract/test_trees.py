@@ -22,6 +22,7 @@ from cases import (
     walk_of,
     whole,
 )
+from engines import engines_of, in_full
 
 NORMS = (
     "clip_by_global_norm",
@@ -47,7 +48,13 @@ def test_empty_none_scalar_and_python_float(case):
     assert jnp.shape(update(2.0, opt.init(2.0), 2.0)[0]) == ()
 
 
-@every("trees", lambda case: not case.words, parts=False)
+def made_of_leaves(case):
+    """Does it run on `leafwise` alone, each number that it remembers beside an element of the parameters?"""
+    shapes = jax.eval_shape(whole(case).init, {"w": jnp.ones((2, 3))})
+    return engines_of(case.name) == {"leafwise"} and all(x.shape in ((2, 3), ()) for x in jax.tree.leaves(shapes))
+
+
+@every("trees", lambda case: not case.words and (in_full(case) or not made_of_leaves(case)), parts=False)
 def test_leaves_without_elements_step_nowhere(case):
     """Of every rank, beside others that step as they do alone."""
     opt = whole(case)
@@ -68,7 +75,9 @@ def test_leaves_without_elements_step_nowhere(case):
 
 
 @every(
-    "trees", lambda case: not case.vector and case.name not in NORMS and case.factory is not jo.named_chain, parts=False
+    "trees",
+    lambda case: not case.vector and case.name not in NORMS and case.factory is not jo.named_chain and in_full(case),
+    parts=False,
 )
 def test_a_leaf_without_gradient_is_left_alone(case):
     opt, params = whole(case), params_like()
@@ -99,7 +108,16 @@ def rounding(case):
     return {"rtol": 2e-5, "atol": 2e-6} if case.vector else {"rtol": 2e-6}
 
 
-@every("vmap", parts=False)
+@every("vmap", lambda case: not in_full(case))
+def test_vmap_over_parameters_is_traced(case):
+    opt = whole(case)
+    both = jax.eval_shape(lambda p: jax.tree.map(lambda x: jnp.stack([x, x]), p), params_like())
+    lanes = jax.eval_shape(jax.vmap(lambda p: descend(opt)((p, opt.init(p)))[0]), both)
+    alone = jax.eval_shape(lambda p: (p, opt.init(p)), params_like())
+    assert lanes == jax.tree.map(lambda x: jax.ShapeDtypeStruct((2, *x.shape), x.dtype), alone)
+
+
+@every("vmap", in_full, parts=False)
 def test_vmap_over_parameters(case):
     opt = whole(case)
     twice = lambda c: jax.lax.fori_loop(0, 2, lambda _, c: descend(opt)(c)[0], c)  # noqa: E731
@@ -113,7 +131,7 @@ def test_vmap_over_parameters(case):
         )
 
 
-@every("sharding", lambda case: not case.direction)
+@every("sharding", lambda case: not case.direction and in_full(case))
 def test_sharded_parameters_keep_their_sharding(case):
     mesh = Mesh(np.array(jax.devices()[:2]), ("d",))
     split, opt, single = NamedSharding(mesh, P("d")), whole(case), params_like()
