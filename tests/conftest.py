@@ -6,6 +6,7 @@ import importlib.metadata
 import itertools
 import os
 import pathlib
+import sys
 
 os.environ["XLA_FLAGS"] = " ".join([
     "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0",
@@ -64,6 +65,20 @@ def x64():
     """Run one test in double precision."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def refusal(monkeypatch, capsys):
+    """What the `main` of a module prints, and its error, where its command line is refused."""
+
+    def run(module, *args):
+        monkeypatch.setattr(sys, "argv", [module.__file__, *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            module.main()
+        assert ended.value.code == 2
+        return capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture(autouse=True)

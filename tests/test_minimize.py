@@ -343,31 +343,6 @@ def test_a_second_call_with_new_data_compiles_nothing(x64):
     assert not compiled
 
 
-def equations(jaxpr):
-    """How many there are, those of inner ones too."""
-    return sum(1 + sum(map(equations, inner_jaxprs(eqn.params))) for eqn in jaxpr.eqns)
-
-
-def inner_jaxprs(params):
-    for value in params.values():
-        for item in value if isinstance(value, tuple | list) else [value]:
-            inner = getattr(item, "jaxpr", item)
-            if hasattr(inner, "eqns"):
-                yield inner
-
-
-def test_a_fifth_of_optaxs_equations_on_fifty_leaves():
-    params = {f"leaf{i}": jnp.ones((3, 2)) for i in range(50)}
-    fun = lambda p: sum(jnp.sum((x - 2.0) ** 4) for x in p.values())  # noqa: E731
-    value, grad = jax.value_and_grad(fun)(params)
-    count = {}
-    for lib in (jo, optax):
-        opt = lib.lbfgs()
-        update = lambda g, s, p, v, opt=opt: opt.update(g, s, p, value=v, grad=g, value_fn=fun)  # noqa: E731
-        count[lib] = equations(jax.make_jaxpr(update)(grad, opt.init(params), params, value).jaxpr)
-    assert count[jo] <= count[optax] / 5
-
-
 # ---- optax's reading ------------------------------------------------------------------------------------
 
 

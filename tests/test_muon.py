@@ -96,16 +96,6 @@ def test_leaves_of_one_shape_are_one_stack_and_come_back():
     np.testing.assert_array_equal(stack_like_shapes(leaves[3:], axes[3:])[1], leaves[3][1].T)
 
 
-def test_products_do_not_grow_with_the_leaves():
-    def dots(count):
-        params = {i: jnp.ones((4, 12)) for i in range(count)}
-        opt = jo.muon(0.1)
-        text = jax.jit(lambda p, s: opt.update(p, s, p)).lower(params, opt.init(params)).as_text()
-        return text.count("stablehlo.dot_general")
-
-    assert dots(1) == dots(7) > 0
-
-
 # ---- Muon -----------------------------------------------------------------------------------------------
 
 PARAMS = {
@@ -265,19 +255,3 @@ def test_the_scale_of_a_gradient_does_not_matter():
 def test_what_does_not_fit_is_said(make, words):
     with pytest.raises(ValueError, match=words):
         make()
-
-
-def test_whole_matrices_on_every_device():
-    """Rows sharded over eight devices: one exchange of each stack and one back, none in between."""
-    mesh = jax.make_mesh((8,), ("x",), (jax.sharding.AxisType.Auto,))
-    rows = jax.sharding.NamedSharding(mesh, jax.P("x"))
-    params = jax.device_put({i: jax.random.normal(jax.random.key(i), (8, 16)) for i in range(8)}, rows)
-    opt = jo.muon(0.02, stack_sharding=rows)
-    state = jax.device_put(opt.init(params), jax.tree.map(lambda s: rows if s.ndim == 2 else None, opt.init(params)))
-    step = quick.jit(lambda p, s: jax.lax.with_sharding_constraint(opt.update(p, s, p)[0], rows))
-    hlo = step.lower(params, state).compile().as_text()
-    names = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
-    assert sum(hlo.count(f" {name}(") + hlo.count(f" {name}-start(") for name in names) <= 4
-    one = jo.muon(0.02)
-    alone = jax.device_put(params, jax.devices()[0])
-    close(step(params, state), one.update(alone, one.init(alone), alone)[0], 1e-6)

@@ -31,12 +31,10 @@ def number(pattern, text):
     return float(re.search(pattern.replace("#", r"(-?[\d.]+(?:e[-+]\d+)?)"), text).group(1))
 
 
-@pytest.mark.parametrize("name", ["portfolio.py", "support_vectors.py"])
-def test_a_missing_directory_is_refused_before_the_work(name, tmp_path):
-    run = example(name, tmp_path, "--out", tmp_path / "nowhere" / "x.png")
-    assert run.returncode == 2
-    assert "there is no directory" in run.stderr
-    assert not run.stdout
+@pytest.mark.parametrize("name", ["portfolio", "support_vectors"])
+def test_a_missing_directory_is_refused_before_the_work(name, module, tmp_path, refusal):
+    out, err = refusal(module(name), "--out", tmp_path / "nowhere" / "x.png")
+    assert "there is no directory" in err and not out
 
 
 # ---- portfolios -----------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import quick
 from jax.test_util import check_grads
 
 import jaxopt_ko as jo
@@ -163,8 +164,10 @@ def test_the_transport_polytope(x64, shape):
         q[i, l] += move
         q[j, k] += move
         assert np.sum((X - p) * (q - p)) <= 1e-10
-    check_grads(lambda X: P.projection_transport(X, r, c), (jnp.asarray(X),), order=1, eps=1e-6, rtol=1e-4, atol=1e-4)
-    lanes = jax.vmap(P.projection_transport, (0, None, None))(jnp.stack([X, 2 * X]), r, c)
+    check_grads(
+        jax.jit(lambda X: P.projection_transport(X, r, c)), (jnp.asarray(X),), order=1, eps=1e-6, rtol=1e-4, atol=1e-4
+    )
+    lanes = quick.jit(jax.vmap(P.projection_transport, (0, None, None)))(jnp.stack([X, 2 * X]), r, c)
     np.testing.assert_allclose(lanes[0], p, atol=1e-12)
 
 

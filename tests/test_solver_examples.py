@@ -56,10 +56,12 @@ def test_line_is_that_of_the_normal_equations(line):
     assert 0 < difference < 1e-6
 
 
-def test_line_refuses_no_steps(tmp_path):
-    run = example("linear_regression.py", tmp_path, "--max-steps", 0)
-    assert run.returncode == 2
-    assert "at least one step" in run.stderr
+def test_line_refuses_no_steps(refusal, monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import linear_regression
+
+    out, err = refusal(linear_regression, "--max-steps", 0)
+    assert "at least one step" in err and not out
 
 
 # ---- the curves of NIST ---------------------------------------------------------------------------------
@@ -94,10 +96,12 @@ def test_curves_are_drawn(curves):
     assert 20_000 < len(picture) < 100_000
 
 
-def test_curves_refuse_a_missing_directory_before_they_work(tmp_path):
-    run = example("nist_fit.py", tmp_path, "--out", tmp_path / "nowhere" / "x.png")
-    assert run.returncode == 2
-    assert "there is no directory" in run.stderr
+def test_curves_refuse_a_missing_directory_before_they_work(tmp_path, refusal, monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import nist_fit
+
+    out, err = refusal(nist_fit, "--out", tmp_path / "nowhere" / "x.png")
+    assert "there is no directory" in err and not out
 
 
 @pytest.mark.parametrize("which", [0, 1])

@@ -222,23 +222,6 @@ def test_leaves_of_one_shape_and_stack_are_traced_once():
     np.testing.assert_array_equal(again.rows["b"][0], new.rows["b"][0])
 
 
-def equations(jaxpr):
-    inner = [j for e in jaxpr.eqns for j in jax.extend.core.jaxprs_in_params(e.params)]
-    return len(jaxpr.eqns) + sum(map(equations, inner))
-
-
-def test_no_stack_costs_nothing():
-    params = {"w": jnp.ones((4, 3)), "b": jnp.ones(4)}
-    counts = set()
-    for axes in (0, {"w": 0, "b": 0}):
-        opt = jo.lamb(0.1, stack_axes=axes)
-        counts.add(equations(jax.make_jaxpr(opt.update)(params, opt.init(params), params).jaxpr))
-    plain = jo.leafwise("plain", jo.ScaleByScheduleState, rule=lambda g, p, h: g - jnp.mean(g))
-    assert len(counts) == 1
-    # min and add for the count; the call for the leaf; sum, div and sub of the rule
-    assert equations(jax.make_jaxpr(plain.update)(params["b"], plain.init(params["b"])).jaxpr) == 6
-
-
 def test_what_does_not_fit_is_named():
     params = {"w": jnp.ones((2, 3)), "b": jnp.ones(2), "s": jnp.ones(())}
     with pytest.raises(jo.errors.TreeError, match=r"scale_by_trust_ratio: the leaf \['s'\] must have the 1 leading"):

@@ -92,29 +92,6 @@ def test_the_inner_update_runs_once_in_k(lib):
     assert len(calls) == (12 if lib is optax else 3)
 
 
-def temporary(lib, opt, params):
-    """Memory of a compiled training step beside its arguments and results, in copies of the parameters."""
-
-    def step(g, state, p):
-        u, state = opt.update(g, state, p)
-        return lib.apply_updates(p, u), state
-
-    used = standard(jax.jit(step, donate_argnums=(1, 2)).lower)(params, opt.init(params), params).compile()
-    return used.memory_analysis().temp_size_in_bytes / sum(x.nbytes for x in jax.tree.leaves(params))
-
-
-def test_no_second_buffer_beside_the_accumulator():
-    """Gathering costs Adam's step less than one more copy of the parameters; with optax two."""
-    params = {"w": jnp.ones(100_000), "b": jnp.ones(50_000)}
-    more = {
-        lib: temporary(lib, lib.MultiSteps(lib.adam(0.1), 4), params) - temporary(lib, lib.adam(0.1), params)
-        for lib in (jo, optax)
-    }
-    assert more[jo] < 0.9 < 1.9 < more[optax]
-    state = jo.MultiSteps(jo.sgd(0.1), 4).init(params)
-    assert sum(x.size for x in jax.tree.leaves(state)) < 150_000 + 10
-
-
 @hypothesis.settings(deadline=None, max_examples=25)
 @hypothesis.given(
     k=st.integers(1, 5),
@@ -283,23 +260,6 @@ def test_zero_nans_and_nonnegative():
 
 
 # ---- groups ---------------------------------------------------------------------------------------------
-
-
-def equations(jaxpr):
-    inner = [p.jaxpr for e in jaxpr.eqns for p in e.params.values() if hasattr(p, "jaxpr")]
-    return len(jaxpr.eqns) + sum(map(equations, inner))
-
-
-def test_the_cost_of_a_partition_is_that_of_its_leaves():
-    """200 leaves: 3 equations a group beside one for each leaf; inner programs are shared."""
-    params = {f"p{i:03d}": jnp.ones(3) for i in range(200)}
-    counts = []
-    for groups in (1, 10, 100):
-        labels = {name: f"g{i % groups:03d}" for i, name in enumerate(params)}
-        opt = jo.partition({f"g{i:03d}": jo.adam(1e-3) for i in range(groups)}, labels)
-        traced = jax.make_jaxpr(opt.update)(params, opt.init(params), params)
-        counts.append(len(traced.jaxpr.eqns))
-    assert counts[0] <= 210 and counts[1] - counts[0] <= 40 and counts[2] - counts[0] <= 400, counts
 
 
 def test_one_pass_over_the_leaves():
