@@ -1,0 +1,130 @@
+"""Every method on meshes of eight devices, with explicit and with automatic axes: the numbers of one device, shardings
+that stay, one compilation."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import quick
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import jaxopt_ko as jo
+from cases import CASES, whole
+
+AXES = {"explicit": AxisType.Explicit, "automatic": AxisType.Auto}
+SPECS = {"w": P("data", "model"), "v": P(None, "model"), "b": P("data")}  # rows and columns, columns, a vector
+SHAPES = {"w": (8, 8), "v": (8, 8), "b": (8,)}
+# of each public name its first case that is a whole method; a wrapper counts as one
+METHODS = {}
+for case in CASES:
+    if not case.part:
+        METHODS.setdefault(case.factory, case)
+# steps of these follow signs of rounding errors, or noise that is drawn for each device count
+LOOSE = {"lbfgsb": 1e-3, "interior_point": 1e-4, "augmented_lagrangian": 1e-4}
+
+
+def mesh_of(kind, shape=(4, 2), names=("data", "model")):
+    return jax.make_mesh(shape, names, axis_types=(AXES[kind],) * len(names))
+
+
+def placed(tree, mesh):
+    """On the mesh, specs spelled as the results of programs are."""
+
+    def put(name, x):
+        spec = [*SPECS[name], *[None] * (x.ndim - len(SPECS[name]))]
+        if mesh.axis_types[0] == AxisType.Auto:
+            while spec and spec[-1] is None:
+                spec.pop()
+        return jax.device_put(x, NamedSharding(mesh, P(*spec)))
+
+    return {name: put(name, x) for name, x in tree.items()}
+
+
+def numbers(seed):
+    rng = np.random.default_rng(seed)
+    return {name: np.asarray(rng.normal(size=shape), np.float32) for name, shape in SHAPES.items()}
+
+
+def two_steps(opt, place):
+    """(parameters, first updates, both states, how many programs) of two steps, each of another gradient."""
+    params, grads = place(numbers(0)), [place(numbers(seed)) for seed in (1, 2)]
+    state = opt.init(params)
+
+    def step(params, state, grads):
+        updates, state = opt.update(grads, state, params)
+        return jo.apply_updates(params, updates), state, updates
+
+    run = quick.jit(step)
+    after, second, updates = run(params, state, grads[0])
+    end, _, _ = run(after, second, grads[1])
+    return end, updates, state, second, run._cache_size()
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """The same on one device, once for each method."""
+    made = {}
+
+    def of(case):
+        if case.name not in made:
+            made[case.name] = two_steps(whole(case), lambda tree: jax.tree.map(jnp.asarray, tree))[0]
+        return made[case.name]
+
+    return of
+
+
+def assert_where_they_were(before, after):
+    for (path, a), b in zip(jax.tree_util.tree_flatten_with_path(before)[0], jax.tree.leaves(after), strict=True):
+        assert a.sharding.is_equivalent_to(b.sharding, a.ndim), jax.tree_util.keystr(path)
+
+
+@pytest.mark.parametrize("kind", AXES)
+@pytest.mark.parametrize("case", METHODS.values(), ids=lambda case: case.name)
+def test_equals_one_device_keeps_shardings_and_compiles_once(case, kind, alone):
+    mesh = mesh_of(kind)
+    with jax.set_mesh(mesh):
+        end, updates, before, after, programs = two_steps(whole(case), lambda tree: placed(tree, mesh))
+    for name, x in alone(case).items():
+        tolerance = LOOSE.get(case.name, 1e-5)
+        np.testing.assert_allclose(np.asarray(end[name]), x, rtol=tolerance, atol=tolerance, err_msg=name)
+    assert_where_they_were(placed(numbers(0), mesh), end)
+    assert_where_they_were(placed(numbers(0), mesh), updates)
+    assert_where_they_were(before, after)
+    assert programs == 1
+
+
+STACKED = [
+    name
+    for name in jo.optimizers.__all__
+    if inspect.isfunction(factory := getattr(jo, name)) and not name.startswith(("scale_by", "schedule_free"))
+    if {"stack_axes", "learning_rate"} <= set(inspect.signature(factory).parameters)
+]
+
+
+@pytest.mark.parametrize("kind", AXES)
+@pytest.mark.parametrize("name", STACKED)
+def test_stacks_of_layers_cut_by_layer_by_row_and_by_column(name, kind):
+    mesh, opt = mesh_of(kind), getattr(jo, name)(0.1, stack_axes={"layers": 1, "rows": 1, "columns": 1})
+    specs = {"layers": P("data"), "rows": P(None, "model"), "columns": P(None, None, ("data", "model"))}
+    rng = np.random.default_rng(3)
+    full = {key: np.asarray(rng.normal(size=(4, 8, 8)), np.float32) for key in specs}
+    grads = jax.tree.map(lambda x: 0.3 * x + 0.1, full)
+
+    def put(key, x):
+        spec = [*specs[key], *[None] * (3 - len(specs[key]))]
+        spec = spec if kind == "explicit" else spec[: max(i + 1 for i, axis in enumerate(spec) if axis)]
+        return jax.device_put(x, NamedSharding(mesh, P(*spec)))
+
+    step = quick.jit(opt.update)
+    alone = step(grads, opt.init(full), full)[0]
+    with jax.set_mesh(mesh):
+        params = {key: put(key, x) for key, x in full.items()}
+        before = opt.init(params)
+        updates, after = step({key: put(key, x) for key, x in grads.items()}, before, params)
+    for key in specs:
+        np.testing.assert_allclose(np.asarray(updates[key]), alone[key], rtol=2e-5, atol=2e-5, err_msg=key)
+    assert_where_they_were(params, updates)
+    assert_where_they_were(before, after)
