@@ -100,7 +100,7 @@ def matrixwise(
                 due = (count == 0) | (late > 0) & (late % np.int32(period) == 0)
             else:
                 due = values["since"] == jnp.floor(turn / len(stacks) * every).astype(values["since"].dtype)
-            own = values | ({} if first is None else {"first": first})
+            own = values | ({} if first is None else {"part_start": first})
             W, memory = (rest[0], rest[1:]) if needs_params else (None, rest)
             return once(G, W, memory, own, due)  # type: ignore[no-any-return]
 

@@ -70,6 +70,13 @@ def placed_as(new: Any, old: Any) -> Any:
     return new if held.is_equivalent_to(new.sharding, new.ndim) else jax.device_put(new, held)
 
 
+def typed_as(new: Any, old: Any) -> Any:
+    """`placed_as` on explicit axes alone: within functions that are compiled once for leaves of one shape, where a hint
+    would be one for all of them."""
+    given = explicit_sharding(old)
+    return new if given is None or explicit_sharding(new) == given else resharded(new, given)
+
+
 def alike(old: jax.Array, new: jax.Array) -> jax.Array:
     """`new`, to be cut over automatic axes as the compiler cuts `old`; an array of the same shape.
 
@@ -80,6 +87,8 @@ def alike(old: jax.Array, new: jax.Array) -> jax.Array:
     return made
 
 
+# An argument as it came has a group of its own, and a constant is none's: what stands behind a barrier is.
+_FREE = ("stablehlo.constant", "stablehlo.broadcast_in_dim")
 _groups = itertools.count()
 _alike: Any = Primitive("placed_alike")
 _alike.def_impl(lambda old, new, group: new)
@@ -88,7 +97,7 @@ ad.primitive_jvps[_alike] = lambda primals, tangents, group: (_alike.bind(*prima
 
 
 def _alike_lowering(_: Any, old: Any, new: Any, group: int) -> Any:
-    if isinstance(new.owner, ir.Block):  # an argument as it came, which is cut as its own group says
+    if isinstance(new.owner, ir.Block) or new.owner.name in _FREE:
         new = hlo.OptimizationBarrierOp([new]).result
     for x in (old, new):
         sdy.sharding_group(x, group)
@@ -126,7 +135,7 @@ def placed_beside(x: jax.Array, leaf: Any) -> jax.Array:
     if given is None:
         return x
     cut = beside(x.shape, np.shape(leaf), axes_of(given, np.ndim(leaf)), dict(given.mesh.shape))
-    sharding = NamedSharding(given.mesh, spec_of(cut))
+    sharding = NamedSharding(given.mesh, spec_of(shortest(cut, given.mesh)))
     if isinstance(leaf, jax.core.Tracer) or explicit_sharding(x) is not None:
         return resharded(x, sharding)
     return x if isinstance(x, jax.core.Tracer) else jax.device_put(x, sharding)

@@ -104,7 +104,7 @@ def scale_by_kron(
     def refresh(G: Array, W: None, M: Array, Q_L: Array, Q_R: Array, h: Scalars) -> Memory:
         G = quotient(G, frobenius(G)) if normalize_grads else G
         H = (h.b1 * M + (1 - h.b1) * G) / h.c1 if momentum_into_precond_update else G
-        return M, *fitted(Q_L, Q_R, H, probe(h.key, G, h.values().get("first")), h.precond_lr)
+        return M, *fitted(Q_L, Q_R, H, probe(h.key, G, h.values().get("part_start")), h.precond_lr)
 
     def rule(G: Array, W: None, M: Array, Q_L: Array, Q_R: Array, h: Scalars) -> Step:
         G = quotient(G, frobenius(G)) if normalize_grads else G

@@ -111,7 +111,7 @@ def unitwise_norm(x: Array, axis: Axes | None = None, *, stack_axes: int = 0) ->
         return jax.vmap(lambda one: unitwise_norm(one, axis, stack_axes=stack_axes - 1))(x)
     wide = x.astype(tree.compute_dtype(x.dtype))
     norm = length(wide, _within_unit(x.shape) if axis is None else axis, keepdims=True)
-    spread: Array = placement.placed_as(jnp.broadcast_to(norm, x.shape), x)
+    spread: Array = placement.typed_as(jnp.broadcast_to(norm, x.shape), x)
     return spread
 
 

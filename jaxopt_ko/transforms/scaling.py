@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko.compose.groups import partition
+from jaxopt_ko.core import placement
 from jaxopt_ko.core.hyperparameters import Scalars, as_state
 from jaxopt_ko.core.leafwise import leafwise
 from jaxopt_ko.core.method import make_transformation
@@ -79,6 +80,11 @@ def set_to_zero() -> GradientTransformation:
 
     def update(updates: Updates, state: State, params: Params = None, **_: Any) -> tuple[Updates, State]:
         as_state("set_to_zero", state, EmptyState)
-        return jax.tree.map(jnp.zeros_like, updates), state
+        return jax.tree.map(_zero, updates), state
 
     return make_transformation("set_to_zero", lambda params: EmptyState(), update)
+
+
+def _zero(g: Any) -> Any:
+    """A constant has no place on a mesh, and what it is added to would lose its own."""
+    return placement.placed_as(jnp.zeros_like(g), g)

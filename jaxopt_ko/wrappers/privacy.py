@@ -11,7 +11,7 @@ from jax import Array
 from jaxopt_ko import errors
 from jaxopt_ko.compose.basic import identity
 from jaxopt_ko.compose.chain import chain
-from jaxopt_ko.core import tree
+from jaxopt_ko.core import placement, tree
 from jaxopt_ko.core.checks import check_leaves
 from jaxopt_ko.core.hyperparameters import HyperparameterReader, as_state, checked, step_hyperparameters
 from jaxopt_ko.core.method import make_transformation, recipe
@@ -86,7 +86,8 @@ def _shares(name: str, leaves: list[Array], c: Array) -> Array:
     """float[B]: min(1, C / |g_i|) of each example; its largest element is divided out before squaring."""
     check_examples(name, leaves)
     wide = tree.compute_dtype(*(g.dtype for g in leaves))
-    rows = [jnp.abs(g.reshape(g.shape[0], -1).astype(wide)) for g in leaves]
+    flat = [placement.foldable(g, [(0,), range(1, g.ndim)]) for g in leaves]
+    rows = [jnp.abs(g.reshape(g.shape[0], -1).astype(wide)) for g in flat]
     top = jnp.stack([jnp.max(row, axis=1, initial=0.0) for row in rows]).max(axis=0)
     unit = or_one(top)
     r = safe_sqrt(sum(jnp.sum(jnp.square(row / unit[:, None]), axis=1) for row in rows))  # |g_i| = unit r

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxopt_ko import errors
 from jaxopt_ko.compose.groups import partition
-from jaxopt_ko.core import tree
+from jaxopt_ko.core import placement, tree
 from jaxopt_ko.core.checks import shape_mismatch, structure_mismatch
 from jaxopt_ko.core.evaluation import eval_params
 from jaxopt_ko.core.method import Method, Update, name_of, required, takes
@@ -236,7 +236,7 @@ def route(*groups: Group, roles: Mapping[str, str | MatrixAxes] | None = None, s
         _check(name, updates, like)
         show = functools.partial(_mapped, _view, like=like, shown=shown)
         steps, new = members.update(show(updates), state, None if params is None else show(params), **extra)
-        return _mapped(_back, steps, like, shown), new
+        return placement.all_placed_as(_mapped(_back, steps, like, shown), updates), new
 
     def evaluated(state: State, params: Params) -> Params:
         _, shown = dealt(params)

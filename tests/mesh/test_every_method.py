@@ -1,6 +1,7 @@
 """Every method on meshes of eight devices, with explicit and with automatic axes: the numbers of one device, shardings
 that stay, one compilation."""
 
+import contextlib
 import inspect
 
 import jax
@@ -23,7 +24,7 @@ for case in CASES:
     if not case.part:
         METHODS.setdefault(case.factory, case)
 # steps of these follow signs of rounding errors, or noise that is drawn for each device count
-LOOSE = {"lbfgsb": 1e-3, "interior_point": 1e-4, "augmented_lagrangian": 1e-4}
+LOOSE = {"shampoo": 1e-3, "lbfgsb": 1e-3, "interior_point": 1e-4, "augmented_lagrangian": 1e-4}
 
 
 def mesh_of(kind, shape=(4, 2), names=("data", "model")):
@@ -48,8 +49,24 @@ def numbers(seed):
     return {name: np.asarray(rng.normal(size=shape), np.float32) for name, shape in SHAPES.items()}
 
 
+@contextlib.contextmanager
+def compilations():
+    """A list of what is compiled within it."""
+    compiled = []
+
+    def listen(event, *_, **__):
+        if "backend_compile" in event:
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield compiled
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
 def two_steps(opt, place):
-    """(parameters, first updates, both states, how many programs) of two steps, each of another gradient."""
+    """(parameters, first updates, both states, what the second step compiled) of two steps, each with a gradient."""
     params, grads = place(numbers(0)), [place(numbers(seed)) for seed in (1, 2)]
     state = opt.init(params)
 
@@ -59,8 +76,10 @@ def two_steps(opt, place):
 
     run = quick.jit(step)
     after, second, updates = run(params, state, grads[0])
-    end, _, _ = run(after, second, grads[1])
-    return end, updates, state, second, run._cache_size()
+    jax.block_until_ready(after)
+    with compilations() as compiled:
+        end, _, _ = run(after, second, grads[1])
+    return end, updates, state, second, len(compiled)
 
 
 @pytest.fixture(scope="module")
@@ -86,14 +105,15 @@ def assert_where_they_were(before, after):
 def test_equals_one_device_keeps_shardings_and_compiles_once(case, kind, alone):
     mesh = mesh_of(kind)
     with jax.set_mesh(mesh):
-        end, updates, before, after, programs = two_steps(whole(case), lambda tree: placed(tree, mesh))
+        end, updates, before, after, compiled = two_steps(whole(case), lambda tree: placed(tree, mesh))
     for name, x in alone(case).items():
         tolerance = LOOSE.get(case.name, 1e-5)
         np.testing.assert_allclose(np.asarray(end[name]), x, rtol=tolerance, atol=tolerance, err_msg=name)
     assert_where_they_were(placed(numbers(0), mesh), end)
-    assert_where_they_were(placed(numbers(0), mesh), updates)
+    if case.factory not in (jo.set_to_zero, jo.freeze):  # whose updates are constants, which are anywhere
+        assert_where_they_were(placed(numbers(0), mesh), updates)
     assert_where_they_were(before, after)
-    assert programs == 1
+    assert compiled == 0
 
 
 STACKED = [
@@ -125,6 +145,7 @@ def test_stacks_of_layers_cut_by_layer_by_row_and_by_column(name, kind):
         before = opt.init(params)
         updates, after = step({key: put(key, x) for key, x in grads.items()}, before, params)
     for key in specs:
-        np.testing.assert_allclose(np.asarray(updates[key]), alone[key], rtol=2e-5, atol=2e-5, err_msg=key)
+        tolerance = LOOSE.get(name, 2e-5)
+        np.testing.assert_allclose(np.asarray(updates[key]), alone[key], rtol=tolerance, atol=tolerance, err_msg=key)
     assert_where_they_were(params, updates)
     assert_where_they_were(before, after)
