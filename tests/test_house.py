@@ -70,6 +70,8 @@ FLOORS = [  # a room, or a module of one that has floors of its own; what is low
     {"analysis.curvature", "analysis.noise"},
     {"analysis"},
     {"catalog.entry", "contrib", "sharding.named"},
+    {"sharding.saved"},
+    {"sharding.restarts"},
     {"catalog.rows", "sharding"},
     {"catalog"},
 ]

@@ -21,6 +21,7 @@ from jaxopt_ko.core.tree_fields import AnyParams
 from jaxopt_ko.types import GradientTransformation, Params, PyTree, State
 
 MEAN, SQUARE, SUM = "mu", "nu", "trace"  # means of g and of g**2, and a decaying sum of g
+PLAIN_MEAN = "ema"  # a mean of g, of a rule that does nothing else
 # (class of the state, field) -> the role of what it keeps, where the field's name alone would mislead
 ROLES = {
     ("ScaleByAdanState", "m"): MEAN, ("MomoState", "exp_avg"): MEAN, ("MomoAdamState", "exp_avg"): MEAN,
@@ -43,8 +44,13 @@ OWN = {
     "ProdigyState": ("prodigy", ("exp_avg", "exp_avg_sq", "grad_sum")), "ScaleByDionState": ("dion", ("M", "Q")),
     "DAdaptAdamWState": ("dadapt_adamw", ("exp_avg", "grad_sum")), "EmaNesterovState": ("ema_nesterov", ("m",)),
     "MechanicState": ("mechanic", ("m", "v", "r", "s")), "MadgradState": ("madgrad", ("s",)),
-    "COCOBState": ("cocob", ("scale",)),
+    "COCOBState": ("cocob", ("scale",)), "ScaleByAdoptState": ("adopt", ("mu",)),
 }  # fmt: skip
+OF_RULE = {"scale_by_adamax": ("adamax", ("nu",)), "scale_by_yogi": ("yogi", ("nu",))}  # where classes are shared
+SCALING = (  # rules after which gradients are steps, or of another length
+    "scale", "scale_by_learning_rate", "scale_by_schedule", "scale_by_trust_ratio", "scale_by_sign", "normalize",
+    "normalize_by_update_norm", "orthogonalize", "scale_by_lmo",
+)  # fmt: skip
 PROJECTED = ("GaLoreState",)  # what is inside is like projections of the parameters
 
 
@@ -60,6 +66,7 @@ class Entry:
     reader: HyperparameterReader | None  # that reads the hyperparameters of its rule
     rule: int  # leaves of one rule's state have one number
     again: int = 1  # which of the leaves with this name it is, in the order of the state
+    plain: int = 1  # the same among names that do not say whose they are
 
     @property
     def name(self) -> str:
@@ -73,15 +80,47 @@ def entries(tx: GradientTransformation, state: State, params: Params) -> tuple[l
     treedef: Any
     leaves, treedef = jax.tree.flatten(state)
     numbered = treedef.unflatten([_Number(i) for i in range(len(leaves))])
+    params = parameters_of(params)
     found = list(_Walk(params).of(_stand_ins(tx, numbered, params), numbered))
-    found.sort(key=lambda entry: entry.value.index)
-    seen: dict[tuple[str, str | None], int] = {}
+    numbered_again = _numbered(found)
+    made = [dataclasses.replace(entry, value=leaves[entry.value.index]) for entry in numbered_again]
+    order = sorted(range(len(made)), key=lambda i: numbered_again[i].value.index)
+    return [made[i] for i in order], treedef
+
+
+def entries_of_foreign(state: State, params: Params) -> list[Entry]:
+    """The same of a state whose transformation is not known: trees like the parameters are told by their structure."""
+    treedef: Any
+    leaves, treedef = jax.tree.flatten(state)
+    numbered = treedef.unflatten([_Number(i) for i in range(len(leaves))])
+    params = parameters_of(params)
+    found = _numbered(list(_Walk(params).of(_by_structure(numbered, params), numbered)))
+    return [dataclasses.replace(entry, value=leaves[entry.value.index]) for entry in found]
+
+
+def _numbered(found: list[Entry]) -> list[Entry]:
+    """Those of one name told apart, in the order of the state; counts of rules that keep means come first."""
+    keeps = {entry.rule for entry in found if entry.path is not None}
+    found = sorted(found, key=lambda e: (e.role == "count" and e.rule not in keeps, e.value.index))
+    seen: dict[tuple[str, str | None, bool], int] = {}
     made = []
     for entry in found:
-        key = entry.role, entry.path
-        seen[key] = seen.get(key, 0) + 1
-        made.append(dataclasses.replace(entry, value=leaves[entry.value.index], again=seen[key]))
-    return made, treedef
+        again = []
+        for key in ((entry.role, entry.path, True), (plain_role(entry.role), entry.path, False)):
+            seen[key] = seen.get(key, 0) + 1
+            again.append(seen[key])
+        made.append(dataclasses.replace(entry, again=again[0], plain=again[1]))
+    return made
+
+
+def plain_role(role: str) -> str:
+    """Without whose it is."""
+    return role.partition("@")[0]
+
+
+def parameters_of(params: Params) -> Params:
+    """The parameters that are stepped, where there are slow ones beside them."""
+    return params.fast if type(params).__name__ == "LookaheadParams" else params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,10 +178,9 @@ class _Walk:
     """Over a state and its stand-ins side by side."""
 
     def __init__(self, params: Params) -> None:
-        self.treedef: Any
-        paths, self.treedef = jax.tree_util.tree_flatten_with_path(params)
-        self.paths = [spelled(path) for path, _ in paths]
+        self.paths = {tuple(path): spelled(path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]}
         self.rules = 0  # so far
+        self.scaled = False  # is what follows told steps, and gradients no more?
         self.touched: set[str] = set()  # of these an earlier rule keeps something: what follows sees its steps
 
     def of(
@@ -156,6 +194,7 @@ class _Walk:
     ) -> Iterator[Entry]:
         """role: (class of the state, its field)."""
         if isinstance(stand_in, StateWithReader):
+            self.scaled |= stand_in.reader.name in SCALING
             yield from self.of(stand_in.state, node, role, stand_in.reader, whose, rule)
         elif isinstance(stand_in, AnyParams):
             yield from self._beside(node, self._role(role, reader, whose), reader, rule)
@@ -165,11 +204,13 @@ class _Walk:
             name = type(node).__name__
             inside = whose or ("galore" if name in PROJECTED else "")
             self.rules += 1
-            own = self.rules
+            own = rule if role[0] == "ScheduledState" else self.rules  # what schedules need is of the rule inside
             for field, child in zip(node._fields, node, strict=True):
                 yield from self.of(getattr(stand_in, field), child, (name, field), reader, inside, own)
         elif isinstance(node, Mapping):
+            outside = self.scaled
             for key, child in node.items():
+                self.scaled = outside  # one group's steps are not another's
                 field = f"{role[1]}/{key}" if role[0] and not _holds_states(child) else role[1]
                 yield from self.of(stand_in[key], child, (role[0], field), reader, whose, rule)
         elif isinstance(node, tuple | list):
@@ -180,13 +221,13 @@ class _Walk:
                 yield Entry("/".join(filter(None, (role[1], spelled(path)))), None, leaf, reader, rule)
 
     def _beside(self, full: PyTree, role: str, reader: HyperparameterReader | None, rule: int) -> Iterator[Entry]:
-        found = [
-            (path, "/".join(filter(None, (path, spelled(below)))), leaf)
-            for path, part in zip(self.paths, self.treedef.flatten_up_to(full), strict=True)
-            for below, leaf in jax.tree_util.tree_flatten_with_path(part)[0]
-        ]
-        mine = {path for path, _, _ in found}
-        if role in (SUM, "ema") and mine & self.touched:
+        found = []
+        for key, leaf in jax.tree_util.tree_flatten_with_path(full)[0]:
+            cut = next((n for n in range(len(key) + 1) if key[:n] in self.paths), None)
+            path = None if cut is None else self.paths[key[:cut]]  # None: no parameter is there
+            found.append((path, spelled(key) if cut is None else _joined(path, spelled(key[cut:])), leaf))
+        mine = {path for path, _, _ in found if path is not None}
+        if role in (SUM, PLAIN_MEAN) and (self.scaled or mine & self.touched):
             role = f"{role}@steps"
         self.touched |= mine
         for _, path, leaf in found:
@@ -195,8 +236,8 @@ class _Walk:
     @staticmethod
     def _role(role: tuple[str, str], reader: HyperparameterReader | None, whose: str) -> str:
         owner, fields = OWN.get(role[0], ("", ()))
-        if reader is not None and reader.name == "scale_by_adamax":
-            owner, fields = "adamax", ("nu",)
+        if reader is not None:
+            owner, fields = OF_RULE.get(reader.name, (owner, fields))
         owner = whose if whose and role[0] not in PROJECTED else owner if role[1] in fields else ""
         named = ROLES.get(role, role[1])
         return f"{named}@{owner}" if owner and named != "count" else named
@@ -210,6 +251,10 @@ def _holds_states(node: Any) -> bool:
 def spelled(path: Any) -> str:
     """layers/0/kernel"""
     return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
+
+
+def _joined(*parts: str | None) -> str:
+    return "/".join(filter(None, parts))
 
 
 def kept_as(leaf: Any) -> Any:
