@@ -98,7 +98,7 @@ def load_state(
     What is converted, and said so:
     * dtypes, to the new state's;
     * layers one by one ("layers/0/kernel", "layers_0/kernel") and stacked ("layers/kernel", one axis more in front);
-    * a decaying sum of gradients (trace) and their mean (mu, ema): trace = gain mu, gain = (1 - dampening) / (1 - decay);
+    * a decaying sum of gradients (trace) and their mean (mu, ema): trace = gain mu, gain = (1 - dampening) / (1 - b);
     * what a schedule needs beside a state: the weight of a mean is 1 - b(0) … b(count - 1).
     Groups, masks, clips, schedules of the learning rate and wrappers need nothing: they do not change a name. Second
     moments go between methods that keep the mean of g**2 (Adam's kin); those of another meaning, and all else that
