@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import jaxopt_ko as jo
+from jaxopt_ko.core import placement
 
 ABORTS = """
 import jax, jax.numpy as jnp
@@ -69,3 +70,19 @@ def test_optaxs_own_tests(file):
     known, found = replay.accepted(), replay.replay(file)
     bad = {node: r for node, r in found.items() if r["outcome"] in ("failed", "missing")}
     assert {node: r for node, r in bad.items() if replay.reason(node, known) is None} == {}
+
+
+def test_shard_alike_puts_all_arrays_of_one_shape_in_one_group():
+    """Its lowering is remembered with the number of the group, so that two arrays that are cut otherwise are cut alike.
+    `placement.alike`, with a primitive of its own, keeps each as it is."""
+    alike = pytest.importorskip("jax.experimental.shard_alike")
+    mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    specs = {"u": jax.sharding.PartitionSpec(None, ("a", "b")), "v": jax.sharding.PartitionSpec("b")}
+    old = {k: jax.device_put(jnp.ones((8, 16)), jax.sharding.NamedSharding(mesh, spec)) for k, spec in specs.items()}
+
+    def moved(tie):
+        new = jax.jit(lambda old: jax.tree.map(lambda x: tie(x, 2 * x), old))(old)
+        return {k for k, spec in specs.items() if new[k].sharding.spec != spec}
+
+    assert moved(placement.alike) == set()
+    assert moved(lambda x, y: alike.shard_alike(x, y)[1]) == {"u", "v"}

@@ -77,6 +77,7 @@ class AlignedLeaves:
             out = _step_dtype(g, p)
             if is_complex(out) and tree.is_floating(p):
                 check_room(self.name, f"the params leaf {self._path(index)}", jnp.asarray(p), jnp.asarray(g))
+            memory = placement.on_device(memory, after=self.g[:index][-1:])
             own = placement.where_memory_is(p, memory) if with_params else None
             near = placement.where_memory_is(jnp.asarray(g), memory)
             step, new = leaf(near, own, memory, out=out, stacks=stack)

@@ -60,14 +60,46 @@ def placed_as(new: Any, old: Any) -> Any:
     if not hasattr(new, "shape") or not hasattr(old, "shape") or np.shape(new) != np.shape(old) or _is_key(old):
         return new
     given = explicit_sharding(old)
-    if given is not None and isinstance(new, jax.core.Tracer):
-        return new if explicit_sharding(new) == given else resharded(new, given)
+    if isinstance(new, jax.core.Tracer) and isinstance(old, jax.Array):
+        if given is None:
+            new = alike(old, new) if on_mesh(old) and np.ndim(old) else new
+        elif explicit_sharding(new) != given:
+            new = resharded(new, given)
+        return jax.device_put(new, jax.memory.Space.Host) if in_host_memory(old) else new
     if isinstance(old, jax.core.Tracer):
-        return alike(old, new) if on_mesh(old) and np.ndim(old) else new
+        return new
     held = sharding_of(old)
     if held is None or not isinstance(new, jax.Array) or isinstance(new, jax.core.Tracer):
         return new
     return new if held.is_equivalent_to(new.sharding, new.ndim) else jax.device_put(new, held)
+
+
+def in_host_memory(x: Any) -> bool:
+    """Is it traced as an array in the host's memory?"""
+    if not isinstance(x, jax.core.Tracer) or _HOST is None:
+        return False
+    return bool(getattr(jax.typeof(x), "memory_space", None) == _HOST)
+
+
+_HOST = getattr(getattr(getattr(jax, "memory", None), "Space", None), "Host", None)  # None before jax.memory
+
+
+def on_device(memory: PyTree, after: Sequence[Any] = ()) -> PyTree:
+    """A state with what is in the host's memory moved to the device's, to be computed with: not before `after` is
+    done, so that one leaf after the other is there and not all at a time."""
+    held = [x for x in jax.tree.leaves(memory) if in_host_memory(x)]
+    if not held:
+        return memory
+    ready = [x for x in after if isinstance(x, jax.core.Tracer)]
+
+    def moved(x: Any) -> Any:
+        if not in_host_memory(x):
+            return x
+        if ready:
+            x, *_ = jax.lax.optimization_barrier((x, *ready))  # type: ignore[no-untyped-call]
+        return jax.device_put(x, jax.memory.Space.Device)
+
+    return jax.tree.map(moved, memory)
 
 
 def typed_as(new: Any, old: Any) -> Any:

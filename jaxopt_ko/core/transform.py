@@ -95,7 +95,7 @@ def transform(
                 if needs_params:
                     check_same_trees(name, "gradients", updates, "params", params)
             with mixing(*_dtypes((updates, params))):
-                result = update_(updates, inner, params, **extra)
+                result = update_(updates, placement.on_device(inner), params, **extra)
         except (errors.MissingArgumentError, errors.HyperparameterError):
             raise
         except Exception:

@@ -26,6 +26,7 @@ from jaxopt_ko.core.numerics import abs_sq, is_complex, joined, joint_length, na
 from jaxopt_ko.core.tree_fields import NamedTupleKey, get, get_all_with_path, map_params, set
 from jaxopt_ko.types import DType, PyTree
 
+AxisName = str | tuple[str, ...] | None  # of jax.shard_map or jax.vmap; several as one
 __all__ = [
     "NamedTupleKey", "add", "add_scale", "allclose", "batch_shape", "bias_correction", "cast", "cast_like", "clip",
     "conj", "div", "dtype", "full_like", "get", "get_all_with_path", "map_params", "max", "min", "mul", "norm",
@@ -94,9 +95,15 @@ def _leaf_square(x: jax.Array) -> jax.Array:
     return jnp.sum(abs_sq(x.astype(compute_dtype(x.dtype))))
 
 
-def global_norm(updates: PyTree) -> jax.Array:
-    """The Euclidean norm of all leaves taken as one vector; float32[] at least, 0 for an empty tree."""
-    return joint_length([jnp.asarray(leaf) for leaf in jax.tree.leaves(updates)])
+def global_norm(updates: PyTree, *, axis_name: AxisName = None) -> jax.Array:
+    """The Euclidean norm of all leaves taken as one vector; float32[] at least, 0 for an empty tree.
+
+    axis_name: within `jax.shard_map` or `jax.vmap`, the axes that the vector is cut along: each device has a part of
+    every leaf, and one collective of a number makes the norm of the whole. A leaf that several devices have as a copy
+    would count several times. Where arrays are sharded by their type or by the compiler, nothing needs to be said.
+    """
+    own = joint_length([jnp.asarray(leaf) for leaf in jax.tree.leaves(updates)])
+    return own if axis_name is None else joint_length([jax.lax.all_gather(own, axis_name)])
 
 
 def scalar_dtype_like(tree: PyTree) -> jnp.dtype:
@@ -183,10 +190,14 @@ def vdot(tree_x: PyTree, tree_y: PyTree) -> jax.Array:
     return builtins.sum((term.astype(wide) for term in terms), start=jnp.zeros((), wide))
 
 
-def sum(tree: PyTree, associative_reduction: bool = False) -> jax.Array:
-    """float[]: the sum of all elements, float32 at least. associative_reduction: taken, and without effect here."""
+def sum(tree: PyTree, associative_reduction: bool = False, *, axis_name: AxisName = None) -> jax.Array:
+    """float[]: the sum of all elements, float32 at least. associative_reduction: taken, and without effect here.
+
+    axis_name: as of `global_norm`; divided by the sum of the sizes it is the mean of what the devices have parts of.
+    """
     terms, wide = _terms(jnp.sum, tree)
-    return builtins.sum((term.astype(wide) for term in terms), start=jnp.zeros((), wide))
+    own = builtins.sum((term.astype(wide) for term in terms), start=jnp.zeros((), wide))
+    return own if axis_name is None else jax.lax.psum(own, axis_name)  # type: ignore[no-untyped-call]
 
 
 def max(tree: PyTree) -> jax.Array:
@@ -206,24 +217,33 @@ def _common(parts: list[jax.Array]) -> list[jax.Array]:
     return [part.astype(wide) for part in parts]
 
 
-def norm(tree: PyTree, ord: int | str | float | None = None, squared: bool = False) -> jax.Array:
+def norm(
+    tree: PyTree, ord: int | str | float | None = None, squared: bool = False, *, axis_name: AxisName = None
+) -> jax.Array:
     """float[]: the norm of a tree as a vector, float32 at least; ord None or 2, 1, or "inf"; squared if asked.
 
-    No square overflows where the norm does not. Raises HyperparameterError for another ord.
+    No square overflows where the norm does not. axis_name: as of `global_norm`.
+    Raises HyperparameterError for another ord.
     """
     kinds: dict[Any, Callable[[], jax.Array]] = {
-        None: lambda: global_norm(tree),
-        2: lambda: global_norm(tree),
-        1: lambda: sum(jax.tree.map(jnp.abs, tree)),
-        "inf": lambda: max(jax.tree.map(lambda x: jnp.abs(jnp.asarray(x).astype(compute_dtype(dtype_of(x)))), tree)),
-        np.inf: lambda: norm(tree, "inf"),
+        None: lambda: global_norm(tree, axis_name=axis_name),
+        2: lambda: global_norm(tree, axis_name=axis_name),
+        1: lambda: sum(jax.tree.map(jnp.abs, tree), axis_name=axis_name),
+        "inf": lambda: _largest(tree, axis_name),
+        np.inf: lambda: _largest(tree, axis_name),
     }
     if ord not in kinds:
         errors.say(errors.HyperparameterError, "tree.norm", "ord must be None, 1, 2, or inf", repr(ord))
-    if squared and ord in (None, 2):
+    if squared and ord in (None, 2) and axis_name is None:
         return sum_of_squares(tree)
     length = kinds[ord]()
     return jnp.square(length) if squared else length
+
+
+def _largest(tree: PyTree, axis_name: AxisName) -> jax.Array:
+    own = max(jax.tree.map(lambda x: jnp.abs(jnp.asarray(x).astype(compute_dtype(dtype_of(x)))), tree))
+    most: jax.Array = own if axis_name is None else jax.lax.pmax(own, axis_name)  # type: ignore[no-untyped-call]
+    return most
 
 
 def size(tree: PyTree) -> int:

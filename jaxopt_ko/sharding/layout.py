@@ -186,7 +186,7 @@ def _layout(
 
     def alone(leaf: Any) -> _Leaf:
         why = "it belongs to no one parameter" if leaf.shape else ""
-        return _Leaf(leaf.dtype, leaf.shape, NamedSharding(mesh, placement.spec_of(())), why)
+        return _Leaf(leaf.dtype, leaf.shape, _whole(leaf, mesh), why)
 
     return _map_state(tx, beside, alone, state, parameters)
 
@@ -241,7 +241,7 @@ def _beside(leaf: Any, parameter: _Parameter, mesh: AnyMesh, zero: str | None, m
     axes = list(placement.beside(leaf.shape, parameter.shape, parameter.axes, sizes))
     why = []
     if math.prod(leaf.shape) == 1:
-        return _Leaf(leaf.dtype, leaf.shape, NamedSharding(mesh, placement.spec_of(())), "one number")
+        return _Leaf(leaf.dtype, leaf.shape, _whole(leaf, mesh), "one number")
     wanted = {axis for entry in parameter.axes for axis in entry}
     small = placement.is_small(leaf.shape, parameter.shape)
     if small:
@@ -255,6 +255,11 @@ def _beside(leaf: Any, parameter: _Parameter, mesh: AnyMesh, zero: str | None, m
     if memory_kind is not None:
         sharding = sharding.with_memory_kind(memory_kind)
     return _Leaf(leaf.dtype, leaf.shape, sharding, "; ".join(why))
+
+
+def _whole(leaf: Any, mesh: AnyMesh) -> NamedSharding:
+    """A copy on every device."""
+    return NamedSharding(mesh, placement.spec_of(placement.shortest([()] * len(leaf.shape), mesh)))
 
 
 def _parameter(name: str, path: Any, leaf: Any, mesh: AnyMesh) -> _Parameter:

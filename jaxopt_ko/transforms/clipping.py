@@ -55,15 +55,18 @@ def clip_by_block_rms(threshold: Hyper, *, stack_axes: PyTree = 0) -> GradientTr
     return leafwise("clip_by_block_rms", EmptyState, rule=rule, hypers=hypers, stack_axes=stack_axes)
 
 
-def clip_by_global_norm(max_norm: Hyper) -> GradientTransformation:
+def clip_by_global_norm(max_norm: Hyper, *, axis_name: tree.AxisName = None) -> GradientTransformation:
     """u = g min(1, max_norm / |g|), with |g| the Euclidean norm of all leaves as one vector.
 
     The norm is taken in float32 at least, and no square in it overflows or vanishes; it is one pass over the gradients
     and, where they are sharded, one collective. Pascanu et al. 2013, arXiv:1211.5063, Algorithm 1.
+
+    axis_name: within `jax.shard_map`, the axes that every leaf is cut along; see `global_norm`.
     """
 
     def norm(updates: Updates, h: Scalars) -> dict[str, Array]:
-        divisor, factor = _shortening(tree.global_norm(updates).astype(h.max_norm.dtype), h.max_norm)
+        whole = tree.global_norm(updates, axis_name=axis_name)
+        divisor, factor = _shortening(whole.astype(h.max_norm.dtype), h.max_norm)
         return {"divisor": divisor, "factor": factor}
 
     def rule(g: Array, p: Array, h: Scalars) -> Array:

@@ -24,11 +24,13 @@ def normalize() -> GradientTransformation:
     return leafwise("normalize", EmptyState, rule=rule, reduce=norm)
 
 
-def normalize_by_update_norm(scale_factor: Hyper = 1.0, eps: Hyper = 1e-6) -> GradientTransformation:
-    """u = scale_factor g / (|g| + eps), with |g| the Euclidean norm of all leaves."""
+def normalize_by_update_norm(
+    scale_factor: Hyper = 1.0, eps: Hyper = 1e-6, *, axis_name: tree.AxisName = None
+) -> GradientTransformation:
+    """u = scale_factor g / (|g| + eps), with |g| the Euclidean norm of all leaves; axis_name: as of `global_norm`."""
 
     def norm(updates: Updates, h: Scalars) -> dict[str, Array]:
-        return {"norm": tree.global_norm(updates).astype(h.eps.dtype) + h.eps}
+        return {"norm": tree.global_norm(updates, axis_name=axis_name).astype(h.eps.dtype) + h.eps}
 
     def rule(g: Array, p: Array, h: Scalars) -> Array:
         return h.scale_factor * quotient(g, h.norm)
