@@ -128,7 +128,7 @@ def augmented_lagrangian(
     """
     inner = errors.check_pair("augmented_lagrangian", "inner", inner)
     name = f"augmented_lagrangian({name_of(inner)})"
-    check_given("augmented_lagrangian", POSITIVE, penalty=penalty)
+    errors.check_hyper("augmented_lagrangian", "penalty", penalty, POSITIVE)
     check_given("augmented_lagrangian", NONNEGATIVE, gtol=gtol)
     start, step = filter_kwargs(inner.init, 1), filter_kwargs(inner.update, 3)
 

@@ -124,6 +124,8 @@ class MultiSteps:
     skip_state. A gradient that is None counts as 0, and its step is None: what its leaf had gathered is lost at n = k.
     The inner optimizer runs once every k calls (under jax.vmap it runs at each and is selected from).
     accumulator_dtype: float32 stands for float32 at least. Raises what the inner optimizer raises.
+    On a mesh each gradient that comes has been summed over the devices. With one such sum a step, sum the gradients of
+    micro-batches yourself, as `unreduced` arrays, and reshard them before the update: tests/mesh/test_accumulation.py.
 
     optimizer = MultiSteps(adam(1e-3), 4); state = optimizer.init(params); updates, state = optimizer.update(...)
     """
