@@ -7,7 +7,7 @@ on a grid with the first seed, by the loss on text kept apart. Prints a table, w
 
 import argparse
 import statistics
-import sysconfig
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -20,18 +20,11 @@ from tqdm import tqdm
 
 import jaxopt_ko as jo
 
-WIDTH, LAYERS, HEADS, CONTEXT, BATCH = 128, 2, 4, 128, 16
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from characters import loss, roles, start, text, windows
+
+CONTEXT, BATCH = 128, 16
 STEPS, CHUNK = 400, 20
-SYMBOLS = 97  # newline, the printable ASCII characters, and one for all others
-
-
-def roles(params):
-    """The hidden matrices; embeddings, head and norms are AdamW's."""
-
-    def role(part, p):
-        return "hidden" if part == "layers" and p.ndim == 3 else "rest"
-
-    return {part: jax.tree.map(partial(role, part), value) for part, value in params.items()}
 
 
 def adamw(rate):
@@ -56,57 +49,6 @@ METHODS = {
     "Muon": (0.6, (1e-2, 2e-2, 4e-2), muon),
     "SOAP": (0.65, (2e-3, 4e-3, 8e-3), soap),
 }
-
-
-def text():
-    """uint8[n]: a few megabytes of the standard library."""
-    files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
-    raw = np.frombuffer(b"".join(path.read_bytes() for path in files), np.uint8)
-    coded = np.full(256, SYMBOLS - 1, np.uint8)
-    coded[10], coded[32:127] = 0, np.arange(1, 96)
-    return coded[raw]
-
-
-def start(key):
-    keys = jax.random.split(key, 8)
-
-    def matrix(key, m, n, gain=1.0):
-        return gain * m**-0.5 * jax.random.normal(key, (LAYERS, m, n))
-
-    return {
-        "embed": 0.02 * jax.random.normal(keys[0], (SYMBOLS, WIDTH)),
-        "place": 0.02 * jax.random.normal(keys[1], (CONTEXT, WIDTH)),
-        "layers": {
-            "qkv": matrix(keys[2], WIDTH, 3 * WIDTH), "out": matrix(keys[3], WIDTH, WIDTH, (2 * LAYERS) ** -0.5),
-            "up": matrix(keys[4], WIDTH, 4 * WIDTH), "down": matrix(keys[5], 4 * WIDTH, WIDTH, (2 * LAYERS) ** -0.5),
-            "norm1": jnp.ones((LAYERS, WIDTH)), "norm2": jnp.ones((LAYERS, WIDTH)),
-        },
-        "norm": jnp.ones(WIDTH),
-        "head": 0.02 * jax.random.normal(keys[6], (WIDTH, SYMBOLS)),
-    }  # fmt: skip
-
-
-def normed(x, scale):
-    return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-6) * scale
-
-
-def loss(params, tokens):
-    """Mean cross entropy of each character after those before it; tokens int[batch, context + 1]."""
-    x = params["embed"][tokens[:, :-1]] + params["place"]
-
-    def layer(x, p):
-        b, t, _ = x.shape
-        q, k, v = jnp.split((normed(x, p["norm1"]) @ p["qkv"]).reshape(b, t, HEADS, -1), 3, axis=-1)
-        x = x + jax.nn.dot_product_attention(q, k, v, is_causal=True).reshape(b, t, -1) @ p["out"]
-        return x + jax.nn.gelu(normed(x, p["norm2"]) @ p["up"]) @ p["down"], None
-
-    x, _ = jax.lax.scan(layer, x, params["layers"])
-    logits = normed(x, params["norm"]) @ params["head"]
-    return jnp.mean(jo.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:].astype(jnp.int32)))
-
-
-def windows(data, at):
-    return data[at[:, None] + jnp.arange(CONTEXT + 1)[None]]
 
 
 @partial(jax.jit, static_argnames=("make", "steps"), donate_argnums=(1,))

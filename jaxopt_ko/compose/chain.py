@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_ko import errors
-from jaxopt_ko.core import numerics, tree
+from jaxopt_ko.core import numerics, placement, tree
 from jaxopt_ko.core.checks import check_room, check_state_keys, check_state_tuple, shape_mismatch, structure_mismatch
 from jaxopt_ko.core.leafwise import LeafUpdate
 from jaxopt_ko.core.method import Method, Update, filter_kwargs, make_transformation, name_of
@@ -116,7 +116,8 @@ def apply_updates(params: Params, updates: Updates) -> Params:
     """params + updates, leaf by leaf, added in float32 at least and kept in the parameters' dtype.
 
     A parameter whose update is None stays as it is, and so does a PRNG key, to which nothing can be added; one that is
-    None stays None, whatever its update. Raises TreeError if the trees differ in structure or shape.
+    None stays None, whatever its update. On a mesh a parameter stays where it is, however its update is cut over the
+    devices. Raises TreeError if the trees differ in structure or shape.
     """
     sparse = tree.structure(updates) != tree.structure(params)
     leaves, treedef = tree.flatten(params, none_is_leaf=sparse)
@@ -134,7 +135,8 @@ def apply_updates(params: Params, updates: Updates) -> Params:
             check_room("apply_updates", path, jnp.asarray(p), u)
         if jnp.issubdtype(tree.dtype_of(p), jax.dtypes.extended):
             continue
-        leaves[index] = p + u if tree.dtype_of(p) == tree.dtype_of(u) == jnp.float32 else _add(p, u)
+        added = p + u if tree.dtype_of(p) == tree.dtype_of(u) == jnp.float32 else _add(p, u)
+        leaves[index] = placement.placed_as(added, p)
     return treedef.unflatten(leaves)
 
 

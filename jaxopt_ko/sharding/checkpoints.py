@@ -129,7 +129,7 @@ def load_state(
     plain = [source.take(entry) for entry in found]
     taken, notes = restarted(found, plain, source)
     rows: list[_Row] = []
-    leaves = []
+    leaves, given = [], set[int]()
     missing = [
         e.name for e, a, b in zip(found, plain, taken, strict=True) if b is None or (a is None and e.path is not None)
     ]
@@ -139,7 +139,7 @@ def load_state(
             leaves.append(entry.value)
             continue
         value, how = own
-        leaves.append(_as(entry.value, value))
+        leaves.append(_as(entry.value, _apart(value, given)))
         converted = [*how, *_casts(entry.value, value)]
         rows.append(_Row(entry.name, "converted" if converted else "copied", "; ".join(converted)))
     extra, needless = source.left()
@@ -182,6 +182,14 @@ def _as(like: Any, value: Any) -> Any:
         return jax.random.wrap_key_data(jnp.asarray(value), impl=jax.random.key_impl(like))
     made = jnp.asarray(value).astype(tree.dtype_of(like))
     return made if isinstance(like, jax.ShapeDtypeStruct) else placement.placed_as(made, like)
+
+
+def _apart(value: Any, given: set[int]) -> Any:
+    """A saved array that has become a leaf already (counts that are equal are saved once) as a copy: leaves that share
+    memory cannot be donated. given: the ids so far, to which its own is added."""
+    again = isinstance(value, jax.Array) and id(value) in given
+    given.add(id(value))
+    return jnp.copy(value) if again else value
 
 
 def _casts(like: Any, value: Any) -> list[str]:

@@ -1,0 +1,57 @@
+"""Two real processes under `jax.distributed`, gloo between them: one process's numbers, and a death in mid-run."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "two_processes.py"
+METHODS = ("adamw", "muon", "shampoo", "multi_steps")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where the processes left what they came to. The parent ends its processes, and they end without a parent."""
+    made = tmp_path_factory.mktemp("processes")
+    command = [sys.executable, "-W", "error", str(EXAMPLE), "--folder", str(made)]
+    env = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    run = subprocess.run(command, env=env, capture_output=True, text=True, timeout=400, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    (made / "said").write_text(run.stdout)
+    return made
+
+
+def ended_with(folder, name):
+    """(parameters, losses)"""
+    with np.load(folder / f"{name}.npz") as kept:
+        return [kept[key] for key in kept.files if key != "losses"], kept["losses"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_processes_equal_one(method, folder):
+    (both, losses), (alone, _) = ended_with(folder, f"{method}.2"), ended_with(folder, f"{method}.1")
+    assert len(both) == len(alone) > 1 and len(losses) == 12 and losses[-1] < losses[0] - 0.2
+    for a, b in zip(both, alone, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+
+
+def test_after_the_death_of_one_both_resume_and_end_where_the_uninterrupted_run_does(folder):
+    said = (folder / "said").read_text()
+    assert "Process 1 died at step 10, process 0 ended with it; checkpoints of steps [4, 8]" in said
+    (resumed, losses), (whole, all_losses) = ended_with(folder, "muon.resumed"), ended_with(folder, "muon.2")
+    np.testing.assert_allclose(losses, all_losses[8:], rtol=1e-6)
+    for a, b in zip(resumed, whole, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"4", "8", "12"}
+
+
+def test_no_process_is_left(folder):
+    pids = re.findall(r"pid (\d+)", (folder / "said").read_text())
+    assert len(pids) == 5
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid), 0)
