@@ -85,17 +85,17 @@ def save(path, tx, params, state):
 
 def restore(path, tx, mesh):
     """(parameters, state) on a mesh of any size: each device reads its own part."""
-    shape = jax.eval_shape(partial(start, **SIZE), jax.random.key(0))
     everywhere = NamedSharding(mesh, P())
-    params = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=everywhere), shape)
+
+    def abstract(x, sharding=everywhere):
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+    params = jax.tree.map(abstract, jax.eval_shape(partial(start, **SIZE), jax.random.key(0)))
     shardings = jo.sharding.state_shardings(tx, params, zero="data")
-    named = jo.sharding.state_dict(tx, shardings, params)  # and numbers, which go everywhere
-    by_name = {name: x if isinstance(x, NamedSharding) else everywhere for name, x in named.items()}
+    named = jo.sharding.state_dict(tx, jax.tree.map(abstract, jax.eval_shape(tx.init, params), shardings), params)
     with ocp.StandardCheckpointer() as checkpointer:
         there = checkpointer.metadata(path).item_metadata.tree["state"]
-        state = {
-            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=by_name[name]) for name, leaf in there.items()
-        }
+        state = {name: named[name] if hasattr(named[name], "sharding") else abstract(x) for name, x in there.items()}
         saved = checkpointer.restore(path, {"params": params, "state": state})
     state, _ = jo.sharding.load_state(tx, saved["params"], saved["state"])
     return saved["params"], jo.sharding.place(state, shardings)
