@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -65,6 +66,7 @@ class AlignedLeaves:
         stranger: Callable[..., tuple[str, Memory] | None],
     ) -> None:
         """Call leaf(gradient, parameter, memory, dtype of the step, stacks of each rule) for each leaf."""
+        placed = placement.any_on_mesh(jax.tree.leaves((self.g, self.fields)))
         for index, (g, p) in enumerate(zip(self.g, self.p, strict=True)):
             if g is None:
                 continue
@@ -77,13 +79,19 @@ class AlignedLeaves:
             out = _step_dtype(g, p)
             if is_complex(out) and tree.is_floating(p):
                 check_room(self.name, f"the params leaf {self._path(index)}", jnp.asarray(p), jnp.asarray(g))
-            memory = placement.on_device(memory, after=self.g[:index][-1:])
-            own = placement.where_memory_is(p, memory) if with_params else None
-            near = placement.where_memory_is(jnp.asarray(g), memory)
+            own, near = p if with_params else None, jnp.asarray(g)
+            if placed:
+                memory = placement.on_device(memory, after=self.g[:index][-1:])
+                own, near = (placement.where_memory_is(x, memory) for x in (own, near))
             step, new = leaf(near, own, memory, out=out, stacks=stack)
-            self.g[index] = placement.placed_as(step, g)
+            if placed:
+                step = placement.placed_as(step, g)
+                new = tuple(
+                    placement.all_placed_as(x, column[index]) for x, column in zip(new, self.fields, strict=True)
+                )
+            self.g[index] = step
             for column, value in zip(self.fields, new, strict=True):
-                column[index] = placement.all_placed_as(value, column[index])
+                column[index] = value
 
     def _path(self, index: int) -> str:
         return errors.path_of(self.tree, index, none_is_leaf=self.sparse)

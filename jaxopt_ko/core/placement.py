@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -42,6 +42,18 @@ def explicit_sharding(x: Any) -> NamedSharding | None:
         return None
     sharding: NamedSharding = jax.typeof(x).sharding
     return sharding if AxisType.Explicit in sharding.mesh.axis_types else None
+
+
+def any_on_mesh(leaves: Iterable[Any]) -> bool:
+    """Is any of these arrays on a mesh, or traced for one? If not, there is nothing to do here: asked once a step."""
+    return any(map(_may_be_cut, leaves))
+
+
+def _may_be_cut(x: Any) -> bool:
+    if isinstance(x, jax.core.Tracer):
+        sharding = getattr(x.aval, "sharding", None)
+        return sharding is not None and not sharding.mesh.empty
+    return isinstance(getattr(x, "sharding", None), NamedSharding)
 
 
 def on_mesh(x: Any) -> bool:
@@ -149,7 +161,7 @@ batching.primitive_batchers[_alike] = _alike_batcher
 
 def all_placed_as(new: PyTree, old: PyTree) -> PyTree:
     """`placed_as`, leaf by leaf of trees of one structure."""
-    return jax.tree.map(placed_as, new, old)
+    return jax.tree.map(placed_as, new, old) if any_on_mesh(jax.tree.leaves(old)) else new
 
 
 def whole(x: Any) -> Any:
@@ -245,8 +257,9 @@ def spread(function: Callable[..., Any], shared: tuple[Any, ...], stacks: tuple[
     if given is None:
         return tuple(function(None, *shared, *stacks))
     mesh, N = given.mesh, stacks[0].shape[0]
+    explicit = [name for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind == AxisType.Explicit]
     cut: list[str] = []
-    for axis, size in sorted(mesh.shape.items(), key=lambda item: -item[1]):
+    for axis, size in sorted(((name, mesh.shape[name]) for name in explicit), key=lambda item: -item[1]):
         if 1 < size <= N // math.prod(mesh.shape[name] for name in cut):
             cut.append(axis)
     missing = -N % math.prod(mesh.shape[axis] for axis in cut)
@@ -270,7 +283,7 @@ def spread(function: Callable[..., Any], shared: tuple[Any, ...], stacks: tuple[
 
     each: Any = jax.shard_map(
         lambda first, shared, stacks: tuple(function(first[0], *shared, *stacks)), mesh=mesh,
-        in_specs=(by, spec_of(()), by), out_specs=by, check_vma=False,
+        in_specs=(by, spec_of(()), by), out_specs=by, axis_names=set(explicit), check_vma=False,
     )  # fmt: skip
     first = jnp.arange(0, N + missing, (N + missing) // math.prod(mesh.shape[axis] for axis in cut), dtype=jnp.int32)
     made = each(along(first, tuple(cut)), jax.tree.map(whole, shared), tuple(map(parted, stacks)))

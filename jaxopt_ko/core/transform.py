@@ -73,8 +73,7 @@ def transform(
     def checked_init(params: Params, **problem: Any) -> State:
         if not any_leaf:
             check_leaves(name, "params", params, real)
-        made = _initial(init_, params, problem)
-        made = jax.tree.map(placement.as_typed, made)
+        made = jax.tree.map(placement.as_typed, _initial(init_, params, problem))
         return made if reader is None else reader.start(made)
 
     def checked_update(updates: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
@@ -85,8 +84,7 @@ def transform(
         if inner is not given and params is not None and len(inner):  # from a file: what is within it, too
             inner = as_made(jax.eval_shape(lambda p: init_(p, **extra), params), inner)
         step = None if reader is None else step_hyperparameters(reader.read(outer, inner))
-        if step is not None:
-            extra["h"] = Scalars(step, **step.values)
+        extra |= {} if step is None else {"h": Scalars(step, **step.values)}
         try:
             if not any_leaf:
                 check_leaves(name, "gradients", updates, real)

@@ -313,6 +313,6 @@ def _names(entry: Any) -> tuple[str, ...]:
 
 
 def _spelled(sharding: NamedSharding) -> str:
-    kind = "" if sharding.memory_kind in (None, "device") else f" in {sharding.memory_kind}"
+    kind = "" if sharding.memory_kind in (None, "device", "unpinned_host") else f" in {sharding.memory_kind}"
     entries = (repr(entry) for entry in sharding.spec)
     return f"P({', '.join(entries)}){kind}" if any(sharding.spec) else f"P(){kind}"
