@@ -172,6 +172,7 @@ def main():
 def compare(folder, args):
     checkpoints = folder / "checkpoints"
     checkpoints.mkdir()
+    args.methods = list(dict.fromkeys([*args.methods, args.resumed]))
     resuming = ["--resumed", args.resumed, "--checkpoints", checkpoints]
     with Processes(1, folder, "--methods", *args.methods) as alone:
         alone.succeed()

@@ -40,7 +40,7 @@ def numbers(text):
 def test_both_languages_show_the_same_code():
     """Comments apart: what is run here of one is run of both."""
     english, korean = (blocks(text) for text in TEXTS.values())
-    assert len(english) == 3
+    assert len(english) == 4
     assert [ast.dump(ast.parse(code)) for code in english] == [ast.dump(ast.parse(code)) for code in korean]
     for language in ("sh", ""):
         assert blocks(TEXTS["README.md"], language) == blocks(TEXTS["README.ko.md"], language)
@@ -74,6 +74,11 @@ def test_route_prints_the_table_below_it():
     table = next(block for block in blocks(TEXTS["README.md"], "") if block.startswith("leaf "))
     lines = [line.rstrip() for line in run(blocks(TEXTS["README.md"])[2]).splitlines()]
     assert lines == [line.rstrip() for line in table.splitlines()]
+
+
+def test_a_state_on_eight_devices_is_an_eighth_on_each():
+    said = run(blocks(TEXTS["README.md"])[3] + "print(report)\n")
+    assert "12.5% of" in said and said.count("copied") >= 5
 
 
 @each_text

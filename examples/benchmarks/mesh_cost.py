@@ -12,6 +12,7 @@ an eighth of the whole state.
 """
 
 import argparse
+import math
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -104,7 +105,7 @@ def cost(method, layout, **size):
     _, moved = bytes_moved(hlo)
     kept = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
     here = sum(
-        jnp.dtype(x.dtype).itemsize * int(jnp.prod(jnp.array(place.shard_shape(x.shape))))
+        jnp.dtype(x.dtype).itemsize * math.prod(place.shard_shape(x.shape))
         for x, place in zip(jax.tree.leaves(state), jax.tree.leaves(program.output_shardings[1]), strict=True)
     )
     size = sum(4 * p.size for p in jax.tree.leaves(params))
