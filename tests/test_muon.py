@@ -36,6 +36,20 @@ def test_presets_come_as_near_to_the_polar_factor_as_they_say(preset):
     np.testing.assert_allclose(exact @ exact.mT, np.broadcast_to(np.eye(12), (3, 12, 12)), atol=1e-5)
 
 
+def test_polar_express_is_minimax_step_by_step():
+    """Amsel et al. 2025, Theorem 3.1: a polynomial is as far from 1 at both ends of the interval that the one before
+    leaves as at its maximum between them; its minimum between them is no lower than the first end."""
+    low, high = 1e-3, 1.0
+    for a, b, c in matrix_functions._EXPRESS[:6]:
+        between = np.sqrt((-3 * b + np.array([-1, 1]) * np.sqrt(9 * b**2 - 20 * a * c)) / (10 * c))
+        s = np.array([low, *between, high])
+        np.testing.assert_array_equal(np.sort(s), s)
+        p = a * s + b * s**3 + c * s**5
+        np.testing.assert_allclose(p[[1, 3]] - 1, 1 - p[0], rtol=1e-6)
+        assert p[2] > p[0] * (1 - 1e-6)
+        low, high = p[0], p[-1]
+
+
 def test_polar_express_in_eight_steps_is_exact():
     u = matrix_functions.orthogonalized(X, matrix_functions.PRESETS["polar_express"](8))
     np.testing.assert_allclose(u, matrix_functions.polar_factor(X), atol=5e-6)
