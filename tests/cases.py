@@ -992,7 +992,7 @@ def descend(opt: jo.GradientTransformation):
 def residuals(params: Any) -> Any:
     """Half the sum of their squares is `loss`."""
     return jax.tree.map(
-        lambda p: np.sqrt(np.linspace(1.0, 4.0, p.size)).reshape(p.shape).astype(p.dtype) * (p - 0.3),
+        lambda p: jnp.atleast_1d(np.sqrt(np.linspace(1.0, 4.0, p.size)).reshape(p.shape).astype(p.dtype) * (p - 0.3)),
         jax.tree.map(jnp.asarray, params),
     )
 

@@ -149,10 +149,11 @@ def _alike_lowering(_: Any, old: Any, new: Any, group: int) -> Any:
 
 
 def _alike_batcher(args: Any, axes: Any, group: int) -> Any:
-    old, new = (jnp.moveaxis(x, axis, 0) if axis is not None else x for x, axis in zip(args, axes, strict=True))
-    if axes[1] is None:
-        return new, None
-    return (new if axes[0] is None else _alike.bind(old, new, group=group)), 0
+    old, new = (x if axis is None else jnp.moveaxis(x, axis, 0) for x, axis in zip(args, axes, strict=True))
+    if axes[0] is None:
+        return new, None if axes[1] is None else 0
+    new = jnp.broadcast_to(new, old.shape) if axes[1] is None else new
+    return _alike.bind(old, new, group=group), 0
 
 
 mlir.register_lowering(_alike, _alike_lowering)
