@@ -71,6 +71,8 @@ class Saved:
         self.taken_for: dict[str, set[str]] = {}  # name of a leaf -> names that it was made of
 
     def _whole(self, saved: Any, params: Params, like: list[Entry], made: Any) -> dict[str, Any]:
+        if isinstance(saved, Mapping) and any("/" in str(key) for key in saved):
+            saved = _nested(saved)
         leaves = leaves_like(made, saved)
         if leaves is not None:  # the very state, whatever containers a file has made of its own
             return {entry.name: leaf for entry, leaf in zip(like, leaves, strict=True)}
@@ -299,6 +301,20 @@ def _all_like(pairs: Iterable[tuple[Any, Any]]) -> list[Any] | None:
         if found is None:
             return None
         made += found
+    return made
+
+
+def _nested(flat: Mapping[str, Any]) -> Any:
+    """What `fit` keeps a state as, leaves by their paths, as the nest that it was."""
+    made: dict[str, Any] = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(flat)[0]:
+        *above, last = spelled(path).split("/")
+        node = made
+        for word in above:
+            node = node.setdefault(word, {})
+            if not isinstance(node, dict):
+                return flat  # a leaf has the name of a branch
+        node[last] = leaf
     return made
 
 

@@ -6,10 +6,10 @@ models at once, over keys or over the learning rate that an optimizer is made fr
 
 from __future__ import annotations
 
-import importlib
+import logging
 import math
-import threading
 from collections.abc import Callable
+from os import PathLike
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -18,28 +18,27 @@ import numpy as np
 
 from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import apply_updates
-from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import check_arrays, check_carry, check_start
 from jaxopt_ko.core.method import filter_kwargs
+from jaxopt_ko.core.naming import published
 from jaxopt_ko.core.numerics import scalar_dtype, zero_count
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import ascent, compute_dtype
 from jaxopt_ko.errors import (
-    NONNEGATIVE,
     HyperparameterError,
-    MissingArgumentError,
     StateError,
     TransformationError,
     TreeError,
     describe,
     say,
 )
+from jaxopt_ko.training.checkpoints import Checkpoints, Store, as_checkpoints
 from jaxopt_ko.training.checks import check_prng_key, check_whole
+from jaxopt_ko.training.progress import ProgressBar, Report, reporter
+from jaxopt_ko.training.stopping import EarlyStopping, EarlyStoppingState, early_stopping
 from jaxopt_ko.types import GradientTransformation, Params, PyTree, State
 
 LossFn = Callable[..., Any]  # (params, batch) -> float[], or (float[], aux)
-Report = Callable[[int, int, float, int], object]  # (steps done since the last, steps of a run, loss, lanes)
-REPORTS = 100  # about how often a progress bar moves
 
 
 class Plan(Protocol):
@@ -111,71 +110,6 @@ def _is_real(x: Any) -> bool:
     return hasattr(x, "dtype") and bool(jnp.issubdtype(x.dtype, jnp.floating))
 
 
-# ---- early stopping -------------------------------------------------------------------------------------
-
-
-class EarlyStoppingState(NamedTuple):
-    """What early stopping remembers."""
-
-    best: jax.Array  # float[]  the best value so far, infinitely bad before the first
-    best_params: Params  # like params  where it was reached; None if init got none
-    wait: jax.Array  # int32[]  checks since then
-    should_stop: jax.Array  # bool[]  wait has reached the patience; stays True
-
-
-class EarlyStopping(NamedTuple):
-    """A pure pair.
-
-    init(params=None) -> state
-    update(value, state, params=None) -> state, to be called at each check with a number to watch
-    """
-
-    init: Callable[..., EarlyStoppingState]
-    update: Callable[..., EarlyStoppingState]
-
-
-def early_stopping(
-    patience: int | jax.Array, *, min_delta: float | jax.Array = 0.0, mode: str = "min"
-) -> EarlyStopping:
-    """Stop after `patience` checks in a row without a value better than the best by more than `min_delta`.
-
-    mode: "min" if lower is better (a loss), "max" if higher is (an accuracy). NaN is never better. If `init` and
-    every `update` are given the parameters, the state keeps a copy of the best ones.
-
-    Raises HyperparameterError for a patience below 1, a negative min_delta, an unknown mode;
-    MissingArgumentError if update gets no params though init did. Not for a noisy value checked at every
-    step: its luckiest draw looks like a best that nothing beats.
-    """
-    errors.check_choice("early_stopping", "mode", mode, ("min", "max"))
-    check_whole("early_stopping", "patience", patience, 1)
-    errors.check_number("early_stopping", "min_delta", min_delta, NONNEGATIVE)
-    sign = 1.0 if mode == "min" else -1.0
-
-    def init(params: Params = None) -> EarlyStoppingState:
-        best = jnp.full((), sign * math.inf, scalar_dtype())
-        return EarlyStoppingState(best, params, zero_count(), jnp.zeros((), bool))
-
-    def update(value: jax.typing.ArrayLike, state: EarlyStoppingState, params: Params = None) -> EarlyStoppingState:
-        if not isinstance(state, EarlyStoppingState):
-            say(StateError, "early_stopping", "the state must be an EarlyStoppingState", describe(state),
-                "Call update(value, state, params) with what init or the last update returned")  # fmt: skip
-        if (not hasattr(value, "dtype") and not isinstance(value, int | float)) or jnp.shape(value) != ():
-            say(TreeError, "early_stopping", "the value to watch must be one number (shape ())",
-                describe(value), "Take its mean; vmap over several runs")  # fmt: skip
-        keeps = bool(jax.tree.leaves(state.best_params))
-        if keeps and params is None:
-            say(MissingArgumentError, "early_stopping", "params are missing", "params=None",
-                "Call update(value, state, params), or init() without params to keep none")  # fmt: skip
-        value = jnp.asarray(value).astype(state.best.dtype)
-        better = sign * (state.best - value) > jnp.asarray(min_delta).astype(value.dtype)
-        wait = jnp.where(better, jnp.zeros_like(state.wait), state.wait + np.int32(1))
-        best_params = tree.where(better, params, state.best_params) if keeps else state.best_params
-        stop = state.should_stop | (wait >= jnp.asarray(patience).astype(wait.dtype))
-        return EarlyStoppingState(jnp.where(better, value, state.best), best_params, wait, stop)
-
-    return EarlyStopping(init, update)
-
-
 # ---- whole runs -----------------------------------------------------------------------------------------
 
 
@@ -189,6 +123,7 @@ class Run(NamedTuple):
     metrics: PyTree  # [E, ...]  metrics(params) after each epoch; None without metrics
     steps: jax.Array  # int32[]  steps really taken
     stopping: EarlyStoppingState | None  # its best value, and whether it stopped; the params are above
+    interrupted: jax.Array | None = None  # bool[]  with checkpoints: did Ctrl-C end it? Else None
 
 
 class _Thread(NamedTuple):
@@ -217,6 +152,7 @@ def fit(
     progress: bool | str | Report = False,
     state: State = None,
     first_epoch: int | jax.Array = 0,
+    checkpoint: Checkpoints | str | PathLike[str] | None = None,
 ) -> Run:
     """Train for `epochs` epochs inside one `lax.scan`; nothing leaves the device before the end.
 
@@ -228,6 +164,10 @@ def fit(
     progress: True, a title, or a `ProgressBar` (any `Report`): one bar for all lanes of a vmap.
     state, first_epoch: to go on from an earlier run, with its key, as if it had not been cut: the same batches and
         draws. (With another number of epochs it is another program, whose rounding may differ.)
+    checkpoint: a folder, or `Checkpoints(folder, every=1, keep=2)`: the run is saved after each epoch, and the same
+        call goes on from the last one that is whole, bit for bit as if it had never ended. Ctrl-C returns what is
+        done, with `interrupted` true. It is then one compiled program an epoch, called from Python, and so not to be
+        called inside jit, vmap or grad. Raises OSError if a checkpoint cannot be written; the last good one stays.
 
     Call it inside `jax.jit`, with `data` an argument of the jitted function: new data of the same shape then
     compiles nothing. Raises what `train_step` raises, and HyperparameterError for epochs below 1 or no metric to
@@ -236,9 +176,52 @@ def fit(
     optimizer = errors.check_pair("fit", "optimizer", optimizer)
     _check_run(epochs, early_stopping, monitor, batches, first_epoch, key)
     check_start("fit", params)
-    steps, step = batches.steps, train_step(loss_fn, optimizer, has_aux=has_aux)
-    report, reports = _reporter(progress, epochs * steps)
-    often = reports // epochs  # reports due within one epoch
+    where = None if checkpoint is None else as_checkpoints("fit", checkpoint)
+    report, reports = reporter(progress, epochs * batches.steps)
+    step = train_step(loss_fn, optimizer, has_aux=has_aux)
+    train = Carry(params, optimizer.init(params) if state is None else check_arrays("fit", "state", state))
+    watch = None if early_stopping is None else early_stopping.init(params)
+    start = _Thread(train, watch, zero_count(), jnp.zeros((), scalar_dtype()))
+
+    def epoch_of(data: PyTree, key: jax.Array | None, first_epoch: int | jax.Array) -> _Epoch:
+        often = reports // epochs  # reports due within one epoch
+        return _epoch(step, batches, data, key, first_epoch, metrics, early_stopping, monitor, report, often)
+
+    def after_epochs(thread: _Thread, out: PyTree, done: jax.Array) -> None:
+        if report is not None:
+            report(done * np.int32(batches.steps), thread.loss)
+
+    if where is not None:
+        return _saved_run(where, epoch_of, after_epochs, start, epochs, batches.steps, data, key, first_epoch)
+    index, blocks = jnp.arange(epochs, dtype=jnp.int32), 0 if report is None else reports
+    end, results = _scan(epoch_of(data, key, first_epoch), start, index, blocks, after_epochs)
+    return _run_of(end, results)
+
+
+_Epoch = Callable[[_Thread, jax.Array], tuple[_Thread, PyTree]]  # (thread, index) -> (thread, (loss, aux, metrics))
+
+
+def _run_of(end: _Thread, results: PyTree, interrupted: jax.Array | None = None) -> Run:
+    (loss, aux, measured), final, stopping = results, end.train.params, end.stopping
+    if stopping is not None:
+        final, stopping = stopping.best_params, stopping._replace(best_params=None)
+    return Run(final, end.train.state, loss, aux, measured, end.steps, stopping, interrupted)
+
+
+def _epoch(
+    step: TrainStep,
+    batches: Plan,
+    data: PyTree,
+    key: jax.Array | None,
+    first_epoch: int | jax.Array,
+    metrics: Callable[[Params], PyTree] | None,
+    early_stopping: EarlyStopping | None,
+    monitor: str | None,
+    report: Callable[[jax.Array, jax.Array], None] | None,
+    often: int,
+) -> _Epoch:
+    """One epoch of a run; a run that stopped does nothing more."""
+    steps = batches.steps
 
     def take_step(carry: Carry, indices: PyTree) -> tuple[Carry, tuple[jax.Array, PyTree]]:
         return step(carry, batches.gather(data, indices))
@@ -265,19 +248,59 @@ def fit(
         skip = lambda thread, _: (thread, jax.tree.map(_blank, results))  # noqa: E731
         return jax.lax.cond(thread.stopping.should_stop, skip, run_epoch, thread, index)  # type: ignore[no-any-return]
 
-    def after_epochs(thread: _Thread, out: PyTree, done: jax.Array) -> None:
-        if report is not None:
-            report(done * np.int32(steps), thread.loss)
+    return epoch
 
-    train = Carry(params, optimizer.init(params) if state is None else check_arrays("fit", "state", state))
-    watch = None if early_stopping is None else early_stopping.init(params)
-    start = _Thread(train, watch, zero_count(), jnp.zeros((), scalar_dtype()))
-    index, blocks = jnp.arange(epochs, dtype=jnp.int32), 0 if report is None else reports
-    end, (loss, aux, measured) = _scan(epoch, start, index, blocks, after_epochs)
-    final, stopping = end.train.params, end.stopping
-    if stopping is not None:
-        final, stopping = stopping.best_params, stopping._replace(best_params=None)
-    return Run(final, end.train.state, loss, aux, measured, end.steps, stopping)
+
+def _saved_run(
+    where: Checkpoints,
+    epoch_of: Callable[..., _Epoch],
+    after_epochs: Callable[[_Thread, PyTree, jax.Array], None],
+    start: _Thread,
+    epochs: int,
+    steps: int,
+    data: PyTree,
+    key: jax.Array | None,
+    first_epoch: int | jax.Array,
+) -> Run:
+    """Epoch by epoch, each the same program, whatever was done before: so a run that goes on has the same bits."""
+    given = (start, data, key, first_epoch)
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(given)):
+        say(TransformationError, "fit", "with checkpoint it saves from Python, and cannot be traced", None,
+            "Call it outside of jit, vmap and grad: it compiles each epoch itself")  # fmt: skip
+
+    @jax.jit
+    def one(
+        thread: _Thread, index: jax.Array, data: PyTree, key: jax.Array | None, first: jax.Array
+    ) -> tuple[_Thread, PyTree]:
+        thread, out = epoch_of(data, key, first)(thread, index)
+        after_epochs(thread, out, index + np.int32(1))
+        return thread, out
+
+    inputs = data, key, jnp.asarray(first_epoch, jnp.int32)
+    blank = jax.eval_shape(one, start, zero_count(), *inputs)[1]
+    run = {"steps": jnp.asarray(steps, jnp.int32), "first_epoch": inputs[2], "key": key}
+    with Store("fit", where) as store:
+        done, thread, results = store.latest(run, start, blank)
+        if done > epochs:
+            say(StateError, "fit", f"epochs must be {done} at least, which are in {where.directory}",
+                f"epochs={epochs}", "Give more epochs, or another folder")  # fmt: skip
+        interrupted = False
+        try:
+            while done < epochs and not (thread.stopping is not None and bool(thread.stopping.should_stop)):
+                new, out = one(thread, jnp.asarray(done, jnp.int32), *inputs)
+                results[done:] = [jax.tree.map(np.asarray, out)]  # it waits for the device
+                done, thread = done + 1, new
+                if done % where.every == 0:
+                    store.save(done, run, thread, results)
+        except (KeyboardInterrupt, jax.errors.JaxRuntimeError) as error:  # within a callback it is the latter
+            if "KeyboardInterrupt" not in f"{type(error).__name__}: {error}":
+                raise
+            interrupted = True
+            logging.getLogger("jaxopt_ko").warning("fit: interrupted after epoch %d of %d", done, epochs)
+        store.save(done, run, thread, results[:done])
+    rows = [*results[:done], *[jax.tree.map(_blank, blank)] * (epochs - done)]
+    stacked = jax.tree.map(lambda *row: jnp.stack([jnp.asarray(x) for x in row]), *rows)
+    return _run_of(thread, stacked, jnp.asarray(interrupted))
 
 
 def _check_run(
@@ -359,75 +382,5 @@ def _scan(
     return carry, ys
 
 
-# ---- progress -------------------------------------------------------------------------------------------
-
-
-def _reporter(progress: bool | str | Report, total: int) -> tuple[Callable[[jax.Array, jax.Array], None] | None, int]:
-    """A traceable report(steps done, loss) that calls `progress` on the host, once for a whole vmap; how often."""
-    if progress is False or progress is None:
-        return None, 0
-    sink = ProgressBar(progress if isinstance(progress, str) else "") if isinstance(progress, bool | str) else progress
-    if not callable(sink):
-        say(HyperparameterError, "fit", "progress must be True, a title or a ProgressBar", describe(progress),
-            "Or a function of (steps done since the last call, steps of a run, loss, lanes)")  # fmt: skip
-    last = 0
-
-    def on_host(packed: jax.Array) -> None:
-        nonlocal last
-        done, lanes, loss = np.asarray(packed)
-        if done != last:  # the end of an epoch may be reported twice
-            advance, last = int(done) - (last if done > last else 0), int(done)  # fewer: the program runs anew
-            sink(advance, total, float(loss.view(np.float32)), int(lanes))
-
-    @jax.custom_batching.custom_vmap
-    def report(done: jax.Array, loss: jax.Array, lanes: jax.Array) -> tuple[()]:
-        bits = jax.lax.bitcast_convert_type(loss.astype(jnp.float32), jnp.int32)
-        jax.debug.callback(on_host, jnp.stack([done, lanes, bits]))  # one array costs two thirds of what three cost
-        return ()
-
-    @report.def_vmap
-    def _one_for_all(
-        lanes_here: int, batched: Any, done: jax.Array, loss: jax.Array, lanes: jax.Array
-    ) -> tuple[tuple[()], tuple[()]]:
-        return report(jnp.max(done), jnp.nanmin(loss), jnp.max(lanes) * np.int32(lanes_here)), ()
-
-    def traced(done: jax.Array, loss: jax.Array) -> None:
-        report(done, jax.lax.stop_gradient(loss), jnp.ones((), jnp.int32))
-
-    shared = getattr(sink, "total", None) or total  # runs that share a bar share its reports
-    return traced, max(1, REPORTS * total // shared)
-
-
-class ProgressBar:
-    """A bar of steps, rate and current loss, drawn by tqdm while the compiled program runs.
-
-    total: steps after which the bar is full and closes, those of one run if None; give the sum where several
-    runs of one program share the bar; each of them then reports less often. Other options go to tqdm (file, ncols,
-    leave, …). Under vmap it shows the lowest loss of all lanes. Raises ImportError, when made, if tqdm is not
-    installed.
-
-    Not for runs under a second: a report costs tenths of a millisecond, and there are about a hundred.
-    """
-
-    def __init__(self, title: str = "", total: int | None = None, **options: Any) -> None:
-        try:
-            self._tqdm = importlib.import_module("tqdm").tqdm
-        except ImportError:
-            say(ImportError, "ProgressBar", "tqdm draws the bar, and it is not installed", None,
-                'Run pip install "jaxopt_ko[examples]", or pass your own function as progress')  # fmt: skip
-        self.total, self._options = total, {"desc": title or None, "unit": "step", **options}
-        self._bar: Any = None
-        self._lock = threading.Lock()  # runs of one program may report at the same time
-
-    def __call__(self, advance: int, total: int, loss: float, lanes: int) -> None:
-        """Draw `advance` more steps, of `total` in one run; `loss` is the lowest of `lanes` models."""
-        with self._lock:
-            if self._bar is None:  # the time before the first report, with compilation, says nothing of the rate
-                self._bar = self._tqdm(total=self.total or total, initial=advance, **self._options)
-                advance = 0
-            bar = self._bar
-            bar.set_postfix_str(f"loss {loss:.4g}" + (f", best of {lanes}" if lanes > 1 else ""), refresh=False)
-            bar.update(advance)
-            if bar.n >= bar.total:
-                bar.close()
-                self._bar = None
+_ELSEWHERE = (Checkpoints, EarlyStopping, EarlyStoppingState, ProgressBar, early_stopping)  # and public here
+published(__name__, globals(), [thing.__name__ for thing in _ELSEWHERE])
