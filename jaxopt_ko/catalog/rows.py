@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from jaxopt_ko.catalog.entry import Row, Text
 from jaxopt_ko.projections import projection_non_negative
-from jaxopt_ko.solvers.proximal import prox_lasso
+from jaxopt_ko.solvers.problem.prox import prox_lasso
 from jaxopt_ko.solvers.quasi_newton import lbfgs
 
 FAMILIES: dict[str, Text] = {

@@ -26,10 +26,7 @@ from jaxopt_ko.solvers.newton import (
     scale_by_newton,
     scale_by_newton_cg,
 )
-from jaxopt_ko.solvers.proximal import (
-    ProximalGradientState,
-    keep_in,
-    projected_gradient,
+from jaxopt_ko.solvers.problem.prox import (
     prox_elastic_net,
     prox_group_lasso,
     prox_lasso,
@@ -38,8 +35,8 @@ from jaxopt_ko.solvers.proximal import (
     prox_none,
     prox_nuclear_norm,
     prox_ridge,
-    proximal_gradient,
 )
+from jaxopt_ko.solvers.proximal import ProximalGradientState, keep_in, projected_gradient, proximal_gradient
 from jaxopt_ko.solvers.quadratic import QuadraticState
 from jaxopt_ko.solvers.quasi_newton import (
     ScaleByBfgsState,

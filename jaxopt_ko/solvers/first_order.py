@@ -13,11 +13,23 @@ from jax import Array
 from jaxopt_ko.compose.chain import apply_updates
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.method import filter_kwargs, name_of
-from jaxopt_ko.core.numerics import first_true, largest, next_count, zero_count
+from jaxopt_ko.core.numerics import largest, next_count, zero_count
 from jaxopt_ko.core.transform import transform
-from jaxopt_ko.solvers.engine.convergence import Course, bound, carried_off, course, endless, onward, tolerance
+from jaxopt_ko.solvers.engine.convergence import (
+    Course,
+    bound,
+    carried_off,
+    counted,
+    course,
+    endless,
+    first_info,
+    onward,
+    own_buffers,
+    status,
+    tolerance,
+)
 from jaxopt_ko.solvers.problem.objective import objective
-from jaxopt_ko.types import Code, Evaluations, GradientTransformation, Info, Params, PyTree, State, Status, Updates
+from jaxopt_ko.types import Code, GradientTransformation, Info, Params, PyTree, State, Updates
 
 
 class FirstOrderState(NamedTuple):
@@ -49,16 +61,19 @@ def first_order(pair: GradientTransformation) -> GradientTransformation:
         problem = objective(name, params, value_fn, has_aux, extra_args)
         value, aux, g = problem.evaluate(problem.x)
         finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(g))
-        one = jnp.ones((), jnp.int32)
-        info = Info(
-            value, largest(g), jnp.zeros_like(value), jnp.zeros((), bool),
-            Evaluations(one, jnp.copy(one), zero_count()),
-            Status(jnp.where(finite, np.int32(Code.RUNNING), np.int32(Code.NOT_FINITE))),
-        )  # fmt: skip
-        grad, inner = problem.unravel(g), filter_kwargs(pair.init, 1)(params)
-        run = course(value, problem.x, info.optimality)
-        state = FirstOrderState(zero_count(), inner, grad, value, jax.tree.map(jnp.asarray, params), aux, run, info)
-        return jax.tree.map(jnp.copy, state)  # type: ignore[no-any-return]  # no buffer twice: they may be donated
+        info = first_info(value, largest(g), status((~finite, Code.NOT_FINITE)), function=1, gradient=1)
+        return own_buffers(
+            FirstOrderState(
+                count=zero_count(),
+                inner=filter_kwargs(pair.init, 1)(params),
+                grad=problem.unravel(g),
+                value=value,
+                best=jax.tree.map(jnp.asarray, params),
+                aux=aux,
+                course=course(value, problem.x, info.optimality),
+                info=info,
+            )
+        )
 
     def update(
         updates: Updates,
@@ -70,43 +85,39 @@ def first_order(pair: GradientTransformation) -> GradientTransformation:
         tol: Any = None,
         **extra_args: Any,
     ) -> tuple[Updates, FirstOrderState]:
-        count, inner, grad, value, best, aux, run, info = state
         function = filter_kwargs(value_fn, 1) if value_fn is not None else None
         step, inner = move(
-            grad, inner, params, value=value, grad=grad, value_fn=function, has_aux=has_aux, **extra_args
-        )
+            state.grad, state.inner, params,
+            value=state.value, grad=state.grad, value_fn=function, has_aux=has_aux, **extra_args,
+        )  # fmt: skip
         new = apply_updates(params, step)
         problem = objective(name, new, value_fn, has_aux, extra_args)
-        x, before = problem.x, tree.ravel(grad)[0]
-        value, aux_new, g = problem.evaluate(x)
+        x, info = problem.x, state.info
+        value, aux, g = problem.evaluate(x)
         finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(g))
         better = finite & (value <= info.value)
-
-        def better_of(a: PyTree, b: PyTree) -> PyTree:
-            return jax.tree.map(lambda a, b: jnp.where(better, a, b), a, b)
-
-        eps = np.finfo(value.dtype).eps
-        gtol = tolerance(value, count, eps**0.5, tol)
-        optimality, moved = largest(g), x - tree.ravel(params)[0]
-        run = onward(run, optimality, finite, jnp.zeros((), bool))
-        # a small gradient where f is higher than it has been is no solution
-        small = better & (optimality <= bound(run, gtol))
+        optimality = largest(g)
+        run = onward(state.course, optimality, finite, jnp.zeros((), bool))
+        gtol = tolerance(value, state.count, np.finfo(value.dtype).eps ** 0.5, tol)
+        small = better & (optimality <= bound(run, gtol))  # where f is higher than it has been, that is no solution
+        moved, before = x - tree.ravel(params)[0], tree.ravel(state.grad)[0]
         falls = jnp.isneginf(value) | (small & carried_off(run, x, value, g))
         falls |= better & ~small & endless(run, x, value, moved, before, g)
-        code = first_true(
-            [info.status.code == np.int32(Code.NOT_FINITE), falls, ~finite, small],
-            [Code.NOT_FINITE, Code.UNBOUNDED, Code.DIVERGED, Code.GRADIENT_SMALL],
-            Code.RUNNING,
+        over = status(
+            (info.status.code == np.int32(Code.NOT_FINITE), Code.NOT_FINITE),
+            (falls, Code.UNBOUNDED),
+            (~finite, Code.DIVERGED),
+            (small, Code.GRADIENT_SMALL),
         )
-        best_value = jnp.where(better, value, info.value)
-        functions, gradients, products = info.evaluations
-        info = Info(
-            best_value, jnp.where(better, optimality, info.optimality), tree.global_norm(step).astype(value.dtype),
-            better, Evaluations(next_count(functions), next_count(gradients), products), Status(code),
-        )  # fmt: skip
-        grad = problem.unravel(g)
-        return step, FirstOrderState(
-            next_count(count), inner, grad, value, better_of(new, best), better_of(aux_new, aux), run, info
+        report = Info(
+            value=jnp.where(better, value, info.value),
+            optimality=jnp.where(better, optimality, info.optimality),
+            step_norm=tree.global_norm(step).astype(value.dtype),
+            accepted=better,
+            evaluations=counted(info.evaluations),
+            status=over,
         )
+        best, aux = tree.where(better, (new, aux), (state.best, state.aux))
+        return step, FirstOrderState(next_count(state.count), inner, problem.unravel(g), value, best, aux, run, report)
 
     return transform(name, init, update, needs_params=True, solver=True)

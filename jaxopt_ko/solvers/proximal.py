@@ -1,7 +1,6 @@
-"""Proximal operators, and the gradient methods that take them: proximal and projected gradient, accelerated.
+"""Proximal and projected gradient, accelerated. Beck & Teboulle 2009, SIAM J. Imaging Sciences 2.
 
-prox_h(x, s) = argmin |y - x|**2 / 2 + s h(y) over y
-Parikh & Boyd 2014, Proximal Algorithms; Beck & Teboulle 2009, SIAM J. Imaging Sciences 2, for the method.
+x_new = prox(y - s g(y), s)        y = x_new + beta (x_new - x)        prox: see `problem.prox`
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from jaxopt_ko import errors
@@ -19,15 +17,31 @@ from jaxopt_ko.compose.chain import apply_updates
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import check_same_trees
 from jaxopt_ko.core.method import cached_factory, with_record
-from jaxopt_ko.core.numerics import first_true, largest, next_count, norm, or_one, value_at, zero_count
+from jaxopt_ko.core.numerics import largest, next_count, norm, value_at, zero_count
 from jaxopt_ko.core.transform import transform
-from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE, TreeError, check_hyper, describe, path_of, say
-from jaxopt_ko.solvers.engine.convergence import Course, bound, carried_off, course, endless, onward, tolerance
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
+from jaxopt_ko.solvers.engine.convergence import (
+    Course,
+    Tolerance,
+    bound,
+    carried_off,
+    check_given,
+    counted,
+    course,
+    endless,
+    eps_of,
+    first_info,
+    is_running,
+    onward,
+    own_buffers,
+    status,
+    tolerance,
+)
 from jaxopt_ko.solvers.problem.objective import Objective, objective
+from jaxopt_ko.solvers.problem.prox import Prox
 from jaxopt_ko.types import (
     Code,
     EmptyState,
-    Evaluations,
     GradientTransformation,
     Hyper,
     Info,
@@ -37,123 +51,9 @@ from jaxopt_ko.types import (
     Updates,
 )
 
-Prox = Callable[[PyTree, Any], PyTree]  # (x, s) -> prox_h(x, s)
 Projection = Callable[[PyTree], PyTree]
 
-ROUND_OFF = 1e4  # times eps |f|: what f cannot tell well enough
-
-# ---- operators ----------------------------------------------------------------------------------------------
-
-
-def prox_none(x: PyTree, scaling: Any = 1.0) -> PyTree:
-    """h = 0."""
-    return x
-
-
-def prox_lasso(x: PyTree, l1reg: Any = 1.0, scaling: Any = 1.0) -> PyTree:
-    """h = l1reg sum|y|; l1reg: a number, or a tree like x of numbers and arrays."""
-    return _each(lambda v, a: _shrink(v, _as(scaling, v) * a), x, l1reg)
-
-
-def prox_non_negative_lasso(x: PyTree, l1reg: Any = 1.0, scaling: Any = 1.0) -> PyTree:
-    """h = l1reg sum y, over y >= 0."""
-    return _each(lambda v, a: jnp.maximum(v - _as(scaling, v) * a, 0), x, l1reg)
-
-
-def prox_ridge(x: PyTree, l2reg: Any = 1.0, scaling: Any = 1.0) -> PyTree:
-    """h = l2reg / 2 sum y**2."""
-    return _each(lambda v, a: v / (1 + _as(scaling, v) * a), x, l2reg)
-
-
-def prox_non_negative_ridge(x: PyTree, l2reg: Any = 1.0, scaling: Any = 1.0) -> PyTree:
-    """h = l2reg / 2 sum y**2, over y >= 0."""
-    return _each(lambda v, a: jnp.maximum(v, 0) / (1 + _as(scaling, v) * a), x, l2reg)
-
-
-def prox_elastic_net(x: PyTree, l1reg: Any = 1.0, l2reg: Any = 1.0, scaling: Any = 1.0) -> PyTree:
-    """h = l1reg sum|y| + l2reg / 2 sum y**2."""
-    return prox_ridge(prox_lasso(x, l1reg, scaling), l2reg, scaling)
-
-
-def prox_group_lasso(x: PyTree, l2reg: Any = 1.0, scaling: Any = 1.0) -> PyTree:
-    """h = l2reg times the sum of |y| over the leaves, each a group: (1 - s l2reg / |v|) v, 0 where that is negative."""
-
-    def group(v: Array, a: Array) -> Array:
-        length, least = norm(v.reshape(-1)), _as(scaling, v) * a
-        stays = length > least
-        return jnp.where(stays, 1 - least / jnp.where(stays, length, 1), 0) * v
-
-    return _each(group, x, l2reg)
-
-
-def prox_nuclear_norm(x: PyTree, reg: Any = 1.0, scaling: Any = 1.0) -> PyTree:
-    """h = reg times the sum of the singular values, of each leaf float[...,m,n] by itself: U max(S - s reg, 0) V'.
-
-    Raises TreeError for a leaf that is no matrix, or stack of them. Cai, Candès & Shen 2010, SIAM J. Optim. 20.
-    """
-    for index, leaf in enumerate(jax.tree.leaves(x)):
-        _check_matrix("prox_nuclear_norm", x, index, leaf)
-    return _each(lambda v, a: _shrink_singular(v, jnp.broadcast_to(_as(scaling, v) * a, v.shape[:-2])), x, reg)
-
-
-def _check_matrix(name: str, tree: PyTree, index: int, leaf: Any) -> None:
-    """A leaf that is a matrix, or a stack of them."""
-    if np.ndim(leaf) < 2:
-        say(TreeError, name, f"each leaf must be a matrix, or a stack of them; {path_of(tree, index)} is none",
-            describe(leaf))  # fmt: skip
-
-
-def _shrink(v: Array, least: Array) -> Array:
-    return jnp.sign(v) * jnp.maximum(jnp.abs(v) - least, 0)
-
-
-@jax.custom_jvp
-def _shrink_singular(X: Array, least: Array) -> Array:
-    U, S, Vt = jnp.linalg.svd(X, full_matrices=False)
-    P: Array = (U * jnp.maximum(S - least[..., None], 0)[..., None, :]) @ Vt
-    return P
-
-
-@_shrink_singular.defjvp
-def _shrink_singular_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
-    """By the divided differences of f(S) = max(S - least, 0), and of its odd continuation: also where some meet."""
-    (X, least), (dX, d_least) = primals, tangents
-    U, S, Vt = jnp.linalg.svd(X, full_matrices=False)
-    f, on = jnp.maximum(S - least[..., None], 0), (least[..., None] < S).astype(X.dtype)
-    Ut, V = jnp.swapaxes(U, -1, -2), jnp.swapaxes(Vt, -1, -2)
-    C = Ut @ dX @ V
-    even, odd = 0.5 * (C + jnp.swapaxes(C, -1, -2)), 0.5 * (C - jnp.swapaxes(C, -1, -2))
-    gap = S[..., :, None] - S[..., None, :]
-    both = 0.5 * (on[..., :, None] + on[..., None, :])
-    apart = jnp.abs(gap) > 1e2 * float(np.finfo(X.dtype).eps) * jnp.max(S, axis=-1, initial=0.0)[..., None, None]
-    slope = jnp.where(apart, (f[..., :, None] - f[..., None, :]) / jnp.where(apart, gap, 1), both)
-    total = S[..., :, None] + S[..., None, :]
-    mean = jnp.where(total > 0, (f[..., :, None] + f[..., None, :]) / or_one(total), 0)
-    share = jnp.where(S > 0, f / or_one(S), 0)
-    diagonal = jnp.broadcast_to(jnp.eye(S.shape[-1], dtype=X.dtype), C.shape)
-    own = slope * even + mean * odd - diagonal * (on * d_least[..., None])[..., None, :]
-    left = (dX @ V - U @ C) * share[..., None, :]  # what leaves the columns of U, and then of V
-    right = share[..., :, None] * (Ut @ dX - C @ Vt)
-    return _shrink_singular(X, least), U @ own @ Vt + left @ Vt + U @ right
-
-
-def _each(function: Callable[[Array, Array], Array], x: PyTree, reg: Any) -> PyTree:
-    """`function(leaf, reg)` in float32 at least; one number stands for all leaves."""
-    spread = jax.tree.map(lambda _: reg, x) if tree.structure(reg) == tree.structure(0) else reg
-
-    def apply(v: Any, a: Any) -> Array:
-        dtype = tree.dtype_of(v)
-        wide = jnp.asarray(v).astype(tree.compute_dtype(dtype))
-        return function(wide, _as(a, wide)).astype(dtype)
-
-    return jax.tree.map(apply, x, spread)
-
-
-def _as(value: Any, x: Array) -> Array:
-    return jnp.asarray(value).astype(x.dtype)
-
-
-# ---- transformations ----------------------------------------------------------------------------------------
+BLUR = 1e4  # times eps |f|: what f cannot tell well enough
 
 
 def keep_in(projection: Projection) -> GradientTransformation:
@@ -244,11 +144,9 @@ def _gradient(
     gtol: Hyper | None,
 ) -> GradientTransformation:
     errors.check_function(name, "prox", prox)
-    check_hyper(name, "stepsize", stepsize, POSITIVE)
-    check_hyper(name, "decrease_factor", decrease_factor, FRACTION)
-    check_hyper(name, "increase_factor", increase_factor, POSITIVE)
-    if gtol is not None:
-        check_hyper(name, "gtol", gtol, NONNEGATIVE)
+    check_given(name, POSITIVE, stepsize=stepsize, increase_factor=increase_factor)
+    check_given(name, FRACTION, decrease_factor=decrease_factor)
+    check_given(name, NONNEGATIVE, gtol=gtol)
 
     def near(problem: Objective, v: Array, s: Array) -> Array:
         like = problem.unravel(v)
@@ -260,18 +158,8 @@ def _gradient(
         params: Params, *, value_fn: Callable[..., Any] | None = None, has_aux: bool = False, **extra_args: Any
     ) -> ProximalGradientState:
         problem = objective(name, params, value_fn, has_aux, extra_args)
-        x, s = problem.x, value_at(stepsize, zero_count()).astype(problem.x.dtype)
-        aux = jax.eval_shape(problem.evaluate, x)[1] if has_aux else None
-        aux = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), aux)
-        inf, nil, no = jnp.full_like(s, jnp.inf), jnp.zeros_like(s), jnp.zeros((), bool)
-        info = Info(
-            inf, jnp.copy(inf), nil, no, Evaluations(zero_count(), zero_count(), zero_count()),
-            Status(jnp.asarray(np.int32(Code.RUNNING))),
-        )  # fmt: skip
-        state = ProximalGradientState(
-            zero_count(), x, inf, jnp.zeros_like(x), ~no, s, jnp.ones_like(s), aux, course(nil, x, nil), info
-        )  # fmt: skip
-        return jax.tree.map(jnp.copy, state)  # type: ignore[no-any-return]  # no buffer twice: they may be donated
+        aux = jax.eval_shape(problem.evaluate, problem.x)[1] if has_aux else None
+        return _start(problem, value_at(stepsize, zero_count()).astype(problem.x.dtype), aux)
 
     def update(
         updates: Updates,
@@ -283,85 +171,154 @@ def _gradient(
         tol: Any = None,
         **extra_args: Any,
     ) -> tuple[Updates, ProximalGradientState]:
-        problem = objective(name, params, value_fn, has_aux, extra_args)
-        count, y, f_y, g, looks, s, t, aux, run, info = state
-        x, eps, first = problem.x, float(np.finfo(problem.x.dtype).eps), count == 0
+        problem, count = objective(name, params, value_fn, has_aux, extra_args), state.count
+        x = problem.x
         shorter = value_at(decrease_factor, count).astype(x.dtype)
         longer = value_at(increase_factor, count).astype(x.dtype)
-        gtol_ = tolerance(x, count, eps**0.5, gtol, tol)
-        running = info.status.code == np.int32(Code.RUNNING)
-
-        # One evaluation: at y, the first time at P(x), or at the trial
-        trial = near(problem, jnp.where(first, x, y - s * g), s)
-        at = jnp.where(looks & ~first, y, trial)
-        f, aux_new, g_new = problem.evaluate(at)
-        finite = jnp.isfinite(f) & jnp.all(jnp.isfinite(g_new))
-
-        # Is the trial taken?
-        d = trial - y
-        dd = d @ d
-        # where f cannot tell, by the slopes
-        fine = dd / (2 * s) > ROUND_OFF * eps * jnp.abs(f_y)
-        enough = jnp.where(fine, f <= f_y + g @ d + dd / (2 * s), (g_new - g) @ d <= dd / s)
-        taken = running & finite & jnp.where(looks, first, enough)
-        rejected = running & ~looks & ~taken
-        moved = jnp.where(taken, trial - x, 0)
-        again = (y - trial) @ (trial - x) > 0
-        lost = looks & ~first & ~finite  # y is too far on
-        t_old = jnp.where(again | first | lost, 1, t)
-        t_new = 0.5 * (1 + jnp.sqrt(1 + 4 * t_old * t_old)) if acceleration else jnp.ones_like(t)
-        beta = (t_old - 1) / t_new if acceleration else jnp.zeros_like(t)
-
-        # Is it over?
-        bottomless = running & ~first & jnp.isneginf(f)
-        value = jnp.where(taken, f, info.value)
-        measure = jnp.where(first, largest(g_new), largest(d) / s)
-        optimality = jnp.where(taken | first, measure, info.optimality)
-        after = tree.where(first, course(value, trial, measure), onward(run, optimality, taken, jnp.zeros((), bool)))
-        small = taken & ~first & (optimality <= bound(after, gtol_))
-        still = rejected & (jnp.sqrt(dd) <= eps * norm(x))
-        unmoved = taken & ~first & jnp.all(jnp.abs(d) <= eps * jnp.abs(y))
-        falls = bottomless | (small & carried_off(after, trial, value, -d / s))
-        falls |= taken & ~first & ~small & endless(after, trial, value, d, g, g_new)
-        code = first_true(
-            [
-                ~running,
-                first & ~finite,
-                falls,
-                small,
-                unmoved,
-                still,
-            ],
-            [
-                info.status.code, Code.NOT_FINITE, Code.UNBOUNDED, Code.GRADIENT_SMALL, Code.STEP_SMALL,
-                Code.SEARCH_FAILED,
-            ],
-            Code.RUNNING,
-        )  # fmt: skip
-
-        # Where to look next
-        y_new = jnp.where(taken, trial + beta * moved, jnp.where(lost, x, y))
-        known = looks | (taken & (beta == 0))  # f and g at y_new
-        g, f_y = jnp.where(known, g_new, g), jnp.where(known, f, f_y)
-        s = jnp.where(rejected, shorter * s, jnp.where(taken & ~first, longer * s, s))
-        functions, gradients, products = info.evaluations
-        info = Info(
-            value, optimality, jnp.where(taken, norm(moved), info.step_norm), taken,
-            Evaluations(next_count(functions), next_count(gradients), products), Status(code),
-        )  # fmt: skip
-        aux = jax.tree.map(lambda a, b: jnp.where(taken, a, b), aux_new, aux)
-        return problem.unravel(moved), ProximalGradientState(
-            next_count(count),
-            y_new,
-            f_y,
-            g,
-            (taken & ~known) | lost,
-            s,
-            jnp.where(taken | lost, t_new, t),
-            aux,
-            after,
-            info,
-        )
+        limit = tolerance(x, count, eps_of(x) ** 0.5, gtol, tol)
+        trial = _look(problem, near, state)
+        step = _judge(problem, state, trial, acceleration)
+        return _advance(problem, state, trial, step, shorter, longer, limit)
 
     pair = transform(name, init, update, needs_params=True, state_type=ProximalGradientState, solver=True)
     return with_record(pair, prox=prox)
+
+
+class _Trial(NamedTuple):
+    """The one evaluation of an update."""
+
+    first: Array  # bool[]  is it the start, P(x)?
+    x: Array  # float[n]    prox(y - s g, s)
+    d: Array  # float[n]    x - y
+    dd: Array  # float[]    |d|**2
+    value: Array  # float[]  f there, or at y if the update looks
+    grad: Array  # float[n]  f's gradient there
+    aux: PyTree
+    finite: Array  # bool[]
+
+
+class _Step(NamedTuple):
+    """What becomes of a trial."""
+
+    taken: Array  # bool[]
+    rejected: Array  # bool[]
+    lost: Array  # bool[]     y is too far on
+    step: Array  # float[n]   of the parameters
+    momentum: Array  # float[]  t_new
+    beta: Array  # float[]    (t - 1) / t_new
+
+
+def _start(problem: Objective, s: Array, aux: PyTree) -> ProximalGradientState:
+    """The state before the first update, which evaluates f; aux: shapes of what the function returns beside it."""
+    inf, nil = jnp.full_like(s, jnp.inf), jnp.zeros_like(s)
+    return own_buffers(
+        ProximalGradientState(
+            count=zero_count(),
+            y=problem.x,
+            value=inf,
+            grad=jnp.zeros_like(problem.x),
+            looks=jnp.ones((), bool),
+            stepsize=s,
+            momentum=jnp.ones_like(s),
+            aux=jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), aux),
+            course=course(nil, problem.x, nil),
+            info=first_info(inf, inf, status()),
+        )
+    )
+
+
+def _look(problem: Objective, near: Callable[..., Array], state: ProximalGradientState) -> _Trial:
+    """One evaluation: at y, the first time at P(x), or at the trial."""
+    first, y, s = state.count == 0, state.y, state.stepsize
+    x = near(problem, jnp.where(first, problem.x, y - s * state.grad), s)
+    value, aux, grad = problem.evaluate(jnp.where(state.looks & ~first, y, x))
+    d = x - y
+    finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(grad))
+    return _Trial(first, x, d, d @ d, value, grad, aux, finite)
+
+
+def _judge(problem: Objective, state: ProximalGradientState, trial: _Trial, acceleration: bool) -> _Step:
+    """Is the trial taken, and how far beyond it is the next y? Where f cannot tell, its slopes do."""
+    running, looks, first = is_running(state.info), state.looks, trial.first
+    g, f, d, dd, s = state.grad, state.value, trial.d, trial.dd, state.stepsize
+    fine = dd / (2 * s) > BLUR * eps_of(f) * jnp.abs(f)
+    enough = jnp.where(fine, trial.value <= f + g @ d + dd / (2 * s), (trial.grad - g) @ d <= dd / s)
+    taken = running & trial.finite & jnp.where(looks, first, enough)
+    lost = looks & ~first & ~trial.finite
+    again = (state.y - trial.x) @ (trial.x - problem.x) > 0
+    t = jnp.where(again | first | lost, 1, state.momentum)
+    t_new = 0.5 * (1 + jnp.sqrt(1 + 4 * t * t)) if acceleration else jnp.ones_like(t)
+    return _Step(
+        taken=taken,
+        rejected=running & ~looks & ~taken,
+        lost=lost,
+        step=jnp.where(taken, trial.x - problem.x, 0),
+        momentum=t_new,
+        beta=(t - 1) / t_new if acceleration else jnp.zeros_like(t),
+    )
+
+
+def _advance(
+    problem: Objective,
+    state: ProximalGradientState,
+    trial: _Trial,
+    step: _Step,
+    shorter: Array,
+    longer: Array,
+    gtol: Tolerance,
+) -> tuple[Updates, ProximalGradientState]:
+    """Where to look next; shorter, longer: what s is multiplied by."""
+    taken, lost, first, s, info = step.taken, step.lost, trial.first, state.stepsize, state.info
+    value = jnp.where(taken, trial.value, info.value)
+    measure = jnp.where(first, largest(trial.grad), largest(trial.d) / s)
+    optimality = jnp.where(taken | first, measure, info.optimality)
+    after = onward(state.course, optimality, taken, jnp.zeros((), bool))
+    after = tree.where(first, course(value, trial.x, measure), after)
+    known = state.looks | (taken & (step.beta == 0))  # f and g at the next y
+    return problem.unravel(step.step), ProximalGradientState(
+        count=next_count(state.count),
+        y=jnp.where(taken, trial.x + step.beta * step.step, jnp.where(lost, problem.x, state.y)),
+        value=jnp.where(known, trial.value, state.value),
+        grad=jnp.where(known, trial.grad, state.grad),
+        looks=(taken & ~known) | lost,
+        stepsize=jnp.where(step.rejected, shorter * s, jnp.where(taken & ~first, longer * s, s)),
+        momentum=jnp.where(taken | lost, step.momentum, state.momentum),
+        aux=tree.where(taken, trial.aux, state.aux),
+        course=after,
+        info=Info(
+            value=value,
+            optimality=optimality,
+            step_norm=jnp.where(taken, norm(step.step), info.step_norm),
+            accepted=taken,
+            evaluations=counted(info.evaluations),
+            status=_status(problem, state, trial, step, after, value, optimality, gtol),
+        ),
+    )
+
+
+def _status(
+    problem: Objective,
+    state: ProximalGradientState,
+    trial: _Trial,
+    step: _Step,
+    after: Course,
+    value: Array,
+    optimality: Array,
+    gtol: Tolerance,
+) -> Status:
+    """Is the run over? value, optimality: of the point after the update."""
+    x, d, eps, running = problem.x, trial.d, eps_of(problem.x), is_running(state.info)
+    another = step.taken & ~trial.first
+    small = another & (optimality <= bound(after, gtol))
+    falls = (running & ~trial.first & jnp.isneginf(trial.value)) | (
+        small & carried_off(after, trial.x, value, -d / state.stepsize)
+    )
+    falls |= another & ~small & endless(after, trial.x, value, d, state.grad, trial.grad)
+    return status(
+        (~running, state.info.status.code),
+        (trial.first & ~trial.finite, Code.NOT_FINITE),
+        (falls, Code.UNBOUNDED),
+        (small, Code.GRADIENT_SMALL),
+        (another & jnp.all(jnp.abs(d) <= eps * jnp.abs(state.y)), Code.STEP_SMALL),
+        (step.rejected & (jnp.sqrt(trial.dd) <= eps * norm(x)), Code.SEARCH_FAILED),
+    )
