@@ -86,23 +86,14 @@ def matrixwise(
         trees = [leaves, *([tree.in_order(name, "params", params, updates, treedef)] if needs_params else ())]
         stacks = _stacks(name, updates, leaves, columns, init, stack_axes)
 
-        def on_stack(
-            turn: int,
-            first: jax.Array | None,
-            count: jax.Array,
-            every: jax.Array | None,
-            values: dict[str, jax.Array],
-            G: jax.Array,
-            *rest: jax.Array,
-        ) -> tuple[jax.Array, *Memory]:
+        def on_stack(turn: int, first: Any, count: jax.Array, every: Any, values: Any, G: jax.Array, *rest: Any) -> Any:
             if every is None:
-                late = count - np.int32(lag + turn * period // len(stacks))
-                due = (count == 0) | (late > 0) & (late % np.int32(period) == 0)
+                due = _is_due(count, lag + turn * period // len(stacks), period)
             else:
                 due = values["since"] == jnp.floor(turn / len(stacks) * every).astype(values["since"].dtype)
             own = values | ({} if first is None else {"part_start": first})
             W, memory = (rest[0], rest[1:]) if needs_params else (None, rest)
-            return once(G, W, memory, own, due)  # type: ignore[no-any-return]
+            return once(G, W, memory, own, due)
 
         made = stacking.in_turns(on_stack, stacks, trees, columns, (count, every, values), live=count >= 0)
         steps, *memory = map(treedef.unflatten, stacking.replaced([leaves, *columns], made))
@@ -112,6 +103,12 @@ def matrixwise(
         name, initial, update, needs_params=needs_params, state_type=state_type, hypers=hypers or {},
         debiased=debiased, skipped=skipped, real=real,
     )  # fmt: skip
+
+
+def _is_due(count: jax.Array, turn: int, period: int) -> jax.Array:
+    """bool[]: on the first step, and whenever this turn of the period has come."""
+    late = count - np.int32(turn)
+    return (count == 0) | (late > 0) & (late % np.int32(period) == 0)
 
 
 def _initial(init: Callable[..., Memory], leaf: Any, stacks: int) -> Memory:
