@@ -14,6 +14,7 @@ import numpy as np
 from jaxopt_ko import errors
 from jaxopt_ko.core.checks import structure_mismatch
 from jaxopt_ko.core.leaves import flatten, is_floating, is_left_out, is_none
+from jaxopt_ko.core.tree_fields import is_any
 from jaxopt_ko.errors import TreeError, describe, say
 from jaxopt_ko.types import MaskedNode, PyTree
 
@@ -26,8 +27,8 @@ __all__ = [
 def stacks(name: str, stack_axes: PyTree, tree: PyTree, none_is_leaf: bool = False) -> list[int]:
     """How many leading axes of each leaf are stacks, said for all by an integer or by a prefix of the tree."""
     leaves, _ = flatten(tree, none_is_leaf)
-    if isinstance(stack_axes, int):
-        counts = [stack_axes] * len(leaves)
+    if isinstance(stack_axes, int) or is_any(tree):
+        counts: list[int] = [stack_axes] * len(leaves)
     else:
         try:
             fitted = left_out_as(stack_axes, tree)

@@ -22,7 +22,7 @@ from jaxopt_ko.core.placement import Axes
 from jaxopt_ko.core.tables import Table
 from jaxopt_ko.core.tree_fields import AnyParams
 from jaxopt_ko.errors import HyperparameterError, HyperparameterTypeError, StateError, TreeError, say
-from jaxopt_ko.types import GradientTransformation, MaskedNode, Params, PyTree, State
+from jaxopt_ko.types import GradientTransformation, Params, PyTree, State
 
 AnyMesh: TypeAlias = Mesh | AbstractMesh
 MEMORY_KINDS = ("device", "pinned_host", "unpinned_host")
@@ -82,7 +82,8 @@ def state_shardings(
     zero: the name of a mesh axis along which the state, and not the parameters, is cut: each leaf on the first
         dimension that it divides, on top of the parameter's own axes. A leaf that it divides nowhere stays as it is.
     memory_kind: "pinned_host" keeps what is like the parameters in host memory; the updates then move one group of
-        leaves at a time to the device and back. It saves memory and costs time. None for the device's own.
+        leaves at a time to the device and back: one leaf for rules of one array, a method's whole state for others. It
+        saves memory and costs time; seen on CPU's backend, on no accelerator yet. None for the device's own.
     problem: what the `init` of a solver needs besides, such as value_fn.
 
     What each leaf gets: like a parameter, its spec; a matrix beside a parameter (a factor, a basis, a projector), the
@@ -223,15 +224,14 @@ def _by_structure(of_all: Callable[[PyTree], Any], alone: Callable[[Any], Any], 
         parts = treedef.flatten_up_to(node)
     except ValueError:
         parts = []
-    like = len(parts) == len(leaves) and all(
-        isinstance(part, MaskedNode) or getattr(part, "shape", None) == parameter.shape
-        for part, parameter in zip(parts, leaves, strict=True)
-    )
+    like = len(parts) == len(leaves)
+    if like and jax.tree_util.treedef_is_leaf(treedef):  # one array: what is like it has its shape
+        like = getattr(parts[0], "shape", None) == leaves[0].shape
     if like and leaves:
         return of_all(node)
     below: Any
     children, below = jax.tree.flatten(node, is_leaf=lambda x: x is not node)
-    if jax.tree_util.treedef_is_leaf(below):
+    if len(children) == 1 and children[0] is node:
         return alone(node)
     return below.unflatten([_by_structure(of_all, alone, child, parameters) for child in children])
 

@@ -169,7 +169,7 @@ def _by_structure(node: Any, params: Params) -> Any:
         return AnyParams()
     below: Any
     children, below = jax.tree.flatten(node, is_leaf=lambda x: x is not node)
-    if jax.tree_util.treedef_is_leaf(below):
+    if len(children) == 1 and children[0] is node:
         return node
     return below.unflatten([_by_structure(child, params) for child in children])
 

@@ -105,21 +105,27 @@ def gpt2(mesh):
     return {"embed": leaf((50304, 768), "model", None), "position": leaf((1024, 768), None, None), "layers": layer}
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["adamw", "muon", "shampoo", "adafactor"])
-def test_a_gpt2_on_64_abstract_devices(name):
-    opt = getattr(jo, name)(1e-3)
-    mesh = AbstractMesh((16, 4), ("data", "model"))
+def test_a_gpt2_on_64_abstract_devices(name, kind):
+    """Laid out, and a step lowered for its mesh, with no device at hand."""
+    mesh = AbstractMesh((16, 4), ("data", "model"), axis_types=(KINDS[kind],) * 2)
     params = gpt2(mesh)
-    table = jo.explain_shardings(opt, params, zero="data")
-    *rows, total = table.body
-    assert all(row[2] == "P()" or "data" in row[2] for row in rows)
+    stacks = {"embed": 0, "position": 0, "layers": {"qkv": 1, "out": 1, "up": 1, "down": 1, "norm": 0}}
+    opt = getattr(jo, name)(1e-3, **({"stack_axes": stacks} if name in ("muon", "shampoo") else {}))
+    *rows, total = jo.explain_shardings(opt, params, zero="data").body
+    assert all(row[2] == "P()" or "data" in row[2] or row[-1] for row in rows)
     if name != "adafactor":  # whose state is small, and of vectors
         assert float(total[-1].split("%")[0]) < 100 / 64 + 2
     shardings = jo.state_shardings(opt, params, zero="data")
-    state = jax.eval_shape(opt.init, params)
-    assert jax.tree.structure(shardings) == jax.tree.structure(state)
-    for leaf, sharding in zip(jax.tree.leaves(state), jax.tree.leaves(shardings), strict=True):
-        sharding.shard_shape(leaf.shape)  # it divides
+    bare = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
+    place = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)  # noqa: E731
+    state = jax.tree.map(place, jax.eval_shape(opt.init, bare), shardings)
+    for leaf in jax.tree.leaves(state):
+        leaf.sharding.shard_shape(leaf.shape)  # it divides
+    with jax.sharding.use_abstract_mesh(mesh):
+        lowered = jax.jit(opt.update).trace(params, state, params).lower(lowering_platforms=("cpu",))
+    assert "num_partitions = 64" in lowered.as_text()
 
 
 def test_what_each_leaf_gets():
