@@ -130,7 +130,7 @@ class Processes:
     def codes(self, limit):
         """Of all, when they have ended; once one has failed the others are given GRACE seconds, and then ended."""
         end = time.monotonic() + limit
-        while any(one.poll() is None for one in self.all) and time.monotonic() < end:
+        while None in [one.poll() for one in self.all] and time.monotonic() < end:
             if any(one.returncode for one in self.all):
                 end = min(end, time.monotonic() + GRACE)
             time.sleep(0.05)
