@@ -40,10 +40,10 @@ def muon(rate=0.02):
     return jo.partition({"hidden": jo.muon(rate, stack_axes=1), "rest": jo.adamw(0.2 * rate, b2=0.99)}, roles)
 
 
-def begin(tx, mesh):
-    """The parameters, whole on every device, and a state of which every device has its part."""
+def begin(tx, mesh, zero="data"):
+    """The parameters, whole on every device, and a state of which every device has its part, or all without `zero`."""
     params = jax.jit(partial(start, **SIZE), out_shardings=NamedSharding(mesh, P()))(jax.random.key(0))
-    shardings = jo.sharding.state_shardings(tx, params, zero="data")
+    shardings = jo.sharding.state_shardings(tx, params, zero=zero)
     return params, jax.jit(tx.init, out_shardings=shardings)(params)
 
 

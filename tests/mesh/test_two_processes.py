@@ -13,10 +13,10 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "two_processes.py"
 METHODS = ("adamw", "muon", "shampoo", "multi_steps")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+@pytest.fixture
+def folder(tmp_path):
     """Where the processes left what they came to. The parent ends its processes, and they end without a parent."""
-    made = tmp_path_factory.mktemp("processes")
+    made = tmp_path
     command = [sys.executable, "-W", "error", str(EXAMPLE), "--folder", str(made)]
     env = {**os.environ, "JAX_PLATFORMS": "cpu"}
     run = subprocess.run(command, env=env, capture_output=True, text=True, timeout=400, check=False)
@@ -31,15 +31,22 @@ def ended_with(folder, name):
         return [kept[key] for key in kept.files if key != "losses"], kept["losses"]
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_two_processes_equal_one(method, folder):
+def test_two_processes_equal_one_and_outlive_a_death(folder):
+    """One test: two workers of pytest would each start the processes."""
+    for method in METHODS:
+        check_two_equal_one(method, folder)
+    check_the_resumed_run(folder)
+    check_no_process_is_left(folder)
+
+
+def check_two_equal_one(method, folder):
     (both, losses), (alone, _) = ended_with(folder, f"{method}.2"), ended_with(folder, f"{method}.1")
     assert len(both) == len(alone) > 1 and len(losses) == 12 and losses[-1] < losses[0] - 0.2
     for a, b in zip(both, alone, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
 
 
-def test_after_the_death_of_one_both_resume_and_end_where_the_uninterrupted_run_does(folder):
+def check_the_resumed_run(folder):
     said = (folder / "said").read_text()
     assert "Process 1 died at step 10, process 0 ended with it; checkpoints of steps [4, 8]" in said
     (resumed, losses), (whole, all_losses) = ended_with(folder, "muon.resumed"), ended_with(folder, "muon.2")
@@ -49,7 +56,7 @@ def test_after_the_death_of_one_both_resume_and_end_where_the_uninterrupted_run_
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"4", "8", "12"}
 
 
-def test_no_process_is_left(folder):
+def check_no_process_is_left(folder):
     pids = re.findall(r"pid (\d+)", (folder / "said").read_text())
     assert len(pids) == 5
     for pid in pids:
