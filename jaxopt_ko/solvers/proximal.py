@@ -144,8 +144,9 @@ def _gradient(
     gtol: Hyper | None,
 ) -> GradientTransformation:
     errors.check_function(name, "prox", prox)
-    check_given(name, POSITIVE, stepsize=stepsize, increase_factor=increase_factor)
-    check_given(name, FRACTION, decrease_factor=decrease_factor)
+    errors.check_hyper(name, "stepsize", stepsize, POSITIVE)
+    errors.check_hyper(name, "decrease_factor", decrease_factor, FRACTION)
+    errors.check_hyper(name, "increase_factor", increase_factor, POSITIVE)
     check_given(name, NONNEGATIVE, gtol=gtol)
 
     def near(problem: Objective, v: Array, s: Array) -> Array:
