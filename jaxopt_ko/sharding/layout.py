@@ -49,7 +49,8 @@ class _Leaf:
     @property
     def bytes_here(self) -> int:
         """Of the part on one device."""
-        parts: int = math.prod(self.sharding.mesh.shape[axis] for entry in self.sharding.spec for axis in _names(entry))
+        cut = placement.axes_of(self.sharding, len(self.shape))
+        parts: int = math.prod(self.sharding.mesh.shape[axis] for entry in cut for axis in entry)
         return self.bytes // parts
 
     def __str__(self) -> str:
@@ -264,10 +265,8 @@ def _whole(leaf: Any, mesh: AnyMesh) -> NamedSharding:
 
 def _parameter(name: str, path: Any, leaf: Any, mesh: AnyMesh) -> _Parameter:
     """Of an array or an abstract one; without a NamedSharding it is whole on every device."""
-    sharding, shape = getattr(leaf, "sharding", None), np.shape(leaf)
-    if isinstance(leaf, jax.core.Tracer):
-        sharding = placement.sharding_of(leaf)
-    if not isinstance(sharding, NamedSharding):
+    sharding, shape = placement.sharding_of(leaf), np.shape(leaf)
+    if sharding is None:
         return _Parameter(shape, ((),) * len(shape))
     axes = placement.axes_of(sharding, len(shape))
     strange = {axis for entry in axes for axis in entry} - set(mesh.axis_names)
@@ -290,7 +289,7 @@ def _mesh_of(name: str, params: Params, mesh: AnyMesh | None) -> AnyMesh:
             say(HyperparameterTypeError, name, "mesh must be a jax.sharding.Mesh or AbstractMesh",
                 errors.describe(mesh), "Make one: jax.make_mesh((8,), ('data',))")  # fmt: skip
         return mesh
-    found = {sharding.mesh for leaf in jax.tree.leaves(params) if (sharding := _named(leaf)) is not None}
+    found = {sharding.mesh for leaf in jax.tree.leaves(params) if (sharding := placement.sharding_of(leaf)) is not None}
     if len(found) > 1:
         say(TreeError, name, "the parameters must be on one mesh", f"{len(found)} meshes",
             "Give the one for the state: mesh=...")  # fmt: skip
@@ -299,17 +298,6 @@ def _mesh_of(name: str, params: Params, mesh: AnyMesh | None) -> AnyMesh:
             "NamedSharding", "Give mesh=..., or put the parameters on one: jax.device_put(params, NamedSharding(mesh, "
             "PartitionSpec()))")  # fmt: skip
     return found.pop()
-
-
-def _named(leaf: Any) -> NamedSharding | None:
-    if isinstance(leaf, jax.core.Tracer):
-        return placement.sharding_of(leaf)
-    sharding = getattr(leaf, "sharding", None)
-    return sharding if isinstance(sharding, NamedSharding) else None
-
-
-def _names(entry: Any) -> tuple[str, ...]:
-    return () if entry is None else (entry,) if isinstance(entry, str) else tuple(entry)
 
 
 def _spelled(sharding: NamedSharding) -> str:

@@ -59,9 +59,7 @@ class Entry:
     """A leaf of a state."""
 
     role: str  # what it is, with whose if that has to be said
-    path: (
-        str | None
-    )  # of its parameter, "layers/0/kernel"; None if it belongs to none, "" if all parameters are one leaf
+    path: str | None  # of its parameter, "layers/0/kernel", "" if there is but one; None if it belongs to none
     value: Any
     reader: HyperparameterReader | None  # that reads the hyperparameters of its rule
     rule: int  # leaves of one rule's state have one number
