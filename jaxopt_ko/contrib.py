@@ -1,7 +1,8 @@
 """The names of optax.contrib: the same objects as at the top level."""
 
-import importlib
 from typing import Any
+
+from jaxopt_ko.core.naming import of_the_face
 
 __all__ = [  # noqa: F822  # the objects of the face
     "COCOBState", "DAdaptAdamWState", "DifferentiallyPrivateAggregateState", "DoGState", "DoWGState",
@@ -19,9 +20,7 @@ __all__ = [  # noqa: F822  # the objects of the face
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return getattr(importlib.import_module("jaxopt_ko"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return of_the_face(__name__, name, __all__)
 
 
 def __dir__() -> list[str]:

@@ -4,6 +4,7 @@ import functools
 from typing import Any
 
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.naming import no_such_name
 from jaxopt_ko.core.tree import NamedTupleKey
 from jaxopt_ko.errors import deprecated
 
@@ -57,7 +58,7 @@ def __getattr__(name: str) -> Any:
         function, instead = _DEPRECATED[name]
         deprecated(name, instead)
         return function
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    no_such_name(__name__, name)
 
 
 __all__ = [

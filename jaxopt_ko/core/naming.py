@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import types
 import typing
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NoReturn
+
+from jaxopt_ko.errors import say
 
 
 def published(module: str, namespace: Mapping[str, Any], names: Iterable[str]) -> None:
@@ -22,6 +25,21 @@ def published(module: str, namespace: Mapping[str, Any], names: Iterable[str]) -
             own, hints = vars(thing).get("__annotations__", {}), typing.get_type_hints(thing, include_extras=True)
             own.update({field: hints[field] for field in own})
         thing.__module__ = module
+
+
+def of_the_face(module: str, name: str, names: Collection[str]) -> Any:
+    """What a module's `__getattr__` (PEP 562) gives for one of `names`: the object of the package's face.
+
+    It is asked when the whole package has been imported. Raises AttributeError for any other name.
+    """
+    if name not in names:
+        no_such_name(module, name)
+    return getattr(importlib.import_module(module.partition(".")[0]), name)
+
+
+def no_such_name(module: str, name: str) -> NoReturn:
+    """Raises AttributeError: what `hasattr` and `from module import name` expect."""
+    say(AttributeError, module, f"there is no name {name!r}", None, f"dir({module}) lists those that there are")
 
 
 def answers_at(package: str, paths: Mapping[str, types.ModuleType]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import jax
@@ -22,6 +21,7 @@ from jaxopt_ko.core.placement import Axes
 from jaxopt_ko.core.tables import Table
 from jaxopt_ko.core.tree_fields import AnyParams
 from jaxopt_ko.errors import HyperparameterError, HyperparameterTypeError, StateError, TreeError, say
+from jaxopt_ko.sharding.named import stand_ins
 from jaxopt_ko.types import GradientTransformation, Params, PyTree, State
 
 AnyMesh: TypeAlias = Mesh | AbstractMesh
@@ -190,51 +190,14 @@ def _layout(
         why = "it belongs to no one parameter" if leaf.shape else ""
         return _Leaf(leaf.dtype, leaf.shape, _whole(leaf, mesh), why)
 
-    return _map_state(tx, beside, alone, state, parameters)
-
-
-def _map_state(
-    tx: GradientTransformation,
-    beside: Callable[[Any, Any], Any],
-    alone: Callable[[Any], Any],
-    state: State,
-    parameters: PyTree,
-) -> Any:
-    """beside(leaf, parameter) of each leaf that belongs to a parameter, alone(leaf) of each other one."""
-
     def of_all(full: PyTree) -> PyTree:
-        return jax.tree.map(
-            lambda parameter, part: jax.tree.map(lambda leaf: beside(leaf, parameter), part), parameters, full
-        )
+        return jax.tree.map(lambda at, part: jax.tree.map(lambda leaf: beside(leaf, at), part), parameters, full)
 
     def each(stand_in: Any, value: Any) -> Any:
         return of_all(value) if isinstance(stand_in, AnyParams) else jax.tree.map(alone, value)
 
-    try:
-        stand_ins = tx.init(AnyParams())
-        return jax.tree.map(each, stand_ins, state, is_leaf=lambda x: isinstance(x, AnyParams))
-    except Exception:  # an init that looks at its parameters: is there a tree like them in the state?
-        return _by_structure(of_all, alone, state, parameters)
-
-
-def _by_structure(of_all: Callable[[PyTree], Any], alone: Callable[[Any], Any], node: Any, parameters: PyTree) -> Any:
-    """The same, told by structure: a node that is a tree like the parameters is theirs."""
-    treedef: Any
-    leaves, treedef = jax.tree.flatten(parameters)
-    try:
-        parts = treedef.flatten_up_to(node)
-    except ValueError:
-        parts = []
-    like = len(parts) == len(leaves)
-    if like and jax.tree_util.treedef_is_leaf(treedef):  # one array: what is like it has its shape
-        like = getattr(parts[0], "shape", None) == leaves[0].shape
-    if like and leaves:
-        return of_all(node)
-    below: Any
-    children, below = jax.tree.flatten(node, is_leaf=lambda x: x is not node)
-    if len(children) == 1 and children[0] is node:
-        return alone(node)
-    return below.unflatten([_by_structure(of_all, alone, child, parameters) for child in children])
+    told = stand_ins(tx, state, bare)
+    return jax.tree.map(each, told, state, is_leaf=lambda x: isinstance(x, AnyParams))
 
 
 def _beside(leaf: Any, parameter: _Parameter, mesh: AnyMesh, zero: str | None, memory_kind: str | None) -> _Leaf:

@@ -142,6 +142,11 @@ def _stand_ins(tx: GradientTransformation, state: State, params: Params) -> Any:
         return _by_structure(state, params)
 
 
+def stand_ins(tx: GradientTransformation, state: State, params: Params) -> Any:
+    """The state with an `AnyParams` for each tree like the parameters."""
+    return _bare(_stand_ins(tx, state, params))
+
+
 def _bare(node: Any) -> Any:
     """Without the readers."""
     return jax.tree.map(
@@ -156,14 +161,17 @@ def _is_any(x: Any) -> bool:
 
 
 def _by_structure(node: Any, params: Params) -> Any:
+    """Told by the structure: a tree with a part for each parameter, or where there is but one, of its shape."""
     treedef: Any
     leaves, treedef = jax.tree.flatten(params)
     try:
         parts = treedef.flatten_up_to(node)
     except ValueError:
         parts = []
-    single = jax.tree_util.treedef_is_leaf(treedef)
-    if parts and len(parts) == len(leaves) and not single:
+    like = bool(parts) and len(parts) == len(leaves)
+    if like and jax.tree_util.treedef_is_leaf(treedef):
+        like = getattr(node, "shape", None) == np.shape(leaves[0])
+    if like:
         return AnyParams()
     below: Any
     children, below = jax.tree.flatten(node, is_leaf=lambda x: x is not node)

@@ -1,8 +1,8 @@
 """Pieces that many families share: scaling, clipping, decay, noise, averages; and the names of optax.transforms."""
 
-import importlib
 from typing import Any
 
+from jaxopt_ko.core.naming import of_the_face
 from jaxopt_ko.transforms.averaging import AverageParamsState, EmaState, average_params, averaged_params, ema
 from jaxopt_ko.transforms.centering import centralize
 from jaxopt_ko.transforms.clipping import (
@@ -61,9 +61,7 @@ _ELSEWHERE = (  # what optax.transforms has and other rooms make
 
 
 def __getattr__(name: str) -> Any:
-    if name in _ELSEWHERE:
-        return getattr(importlib.import_module("jaxopt_ko"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return of_the_face(__name__, name, _ELSEWHERE)
 
 
 def __dir__() -> list[str]:
