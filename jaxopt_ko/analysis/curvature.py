@@ -147,6 +147,8 @@ def hessian_extremes(
 
     T y = theta y,  x = V y:  |H x - theta x| = beta_m |y_m|
 
+    fun(params, *args) -> float[]; H is its Hessian by params, a tree of real arrays. key: of the first vector, a PRNG
+    key or an integer seed.
     Ends once both residuals are <= tol |theta|, or after `steps`: n by default if n <= 2,048, else 256. Costs one
     product a step, and as many again for each vector, which is summed up in another run of the recurrence; five
     copies of the parameters beside the result. keep_basis: keep V, steps times n numbers, orthogonal; by default if
@@ -198,6 +200,7 @@ def condition_number(
 ) -> Condition:
     """The largest over the smallest singular value of H: max|lambda| / min|lambda|, H definite or not.
 
+    fun, params, args, key: as of `hessian_extremes`.
     smallest = min_y |H V y| / |y| = sigma_min([T; beta_m e_m'])    (never below that of H, and falling with m)
     error: of the eigenpair (x, u) of [0 H; H 0] that x = V y and u = H x / sigma make
 
@@ -253,6 +256,7 @@ def critical_point(
 ) -> CriticalPoint:
     """Minimum, maximum, saddle, or none of them: by the gradient and the ends of H's spectrum.
 
+    fun, params, args, key: as of `hessian_extremes`.
     critical:            |g| <= gtol |lambda|_max max(|x|, 1): such steps of Newton's may be as short as gtol |x|
     lambda is not zero:  |lambda| > ctol |lambda|_max, and more than its error
 
@@ -305,6 +309,7 @@ def hessian_trace(
 ) -> Trace:
     """tr(H) = E[z'H z] for random signs z, the mean over `probes` of them, with its standard error.
 
+    fun, params, args, key: as of `hessian_extremes`.
     method="hutchinson" (1990, doi:10.1080/03610919008812866): the error falls as 1 / sqrt(probes).
     method="hutch++" (arXiv:2010.09649, algorithm 1): tr(Q'H Q) exactly, Q an orthonormal basis of H times a third of
     the probes, and the rest of the trace as above with a third; better where few eigenvalues are large. It stores Q,
@@ -367,6 +372,7 @@ def spectral_density(
 ) -> Spectrum:
     """The density of H's eigenvalues, by stochastic Lanczos quadrature. arXiv:1901.10159.
 
+    fun, params, args, key: as of `hessian_extremes`.
     T = U diag(nodes) U',  weights = U[0]**2    for each of `probes` random starts
     density(t) = mean over probes of sum_i weights_i N(t; nodes_i, s**2)
 
