@@ -622,6 +622,20 @@ CASES = [
             jo.adam(**h), lambda t: 1 + (t > 2), False, jo.skip_not_finite
         ).gradient_transformation(),
     ),
+    Case(
+        "multi_steps-weighted",
+        jo.MultiSteps,
+        {"learning_rate": 0.25, "momentum": 0.5},
+        make=lambda **h: told(jo.MultiSteps(jo.sgd(**h), 2, weighted=True).gradient_transformation(), weight=2),
+    ),
+    Case(
+        "multi_steps-stochastic",
+        jo.MultiSteps,
+        {"learning_rate": 0.1},
+        make=lambda **h: jo.MultiSteps(
+            jo.adam(**h), 2, accumulator_dtype=jnp.bfloat16, accumulator_rounding="stochastic", key=0
+        ).gradient_transformation(),
+    ),
     Case("apply_every", jo.apply_every, options={"k": 2}, direction=True),
     Case(
         "apply_if_finite",
