@@ -64,6 +64,17 @@ def told(opt, **words):
     return jo.GradientTransformation(opt.init, lambda g, s, p=None: opt.update(g, s, p, **words))
 
 
+def of_scaled_loss(opt):
+    """The transformation for gradients of the loss, multiplied by its scale."""
+
+    def update(g, state, params=None):
+        scale = jo.loss_scale(state)
+        scaled = jax.tree.map(lambda x: (scale * jnp.float32(x)).astype(jnp.asarray(x).dtype), g)
+        return opt.update(scaled, state, params)
+
+    return jo.GradientTransformation(opt.init, update)
+
+
 def by_curvature(estimator):
     """Newton's step where the Hessian is diagonal."""
 
@@ -642,6 +653,12 @@ CASES = [
         jo.apply_if_finite,
         {"learning_rate": 0.1},
         make=lambda **h: jo.apply_if_finite(jo.adam(**h), 3),
+    ),
+    Case(
+        "loss_scaling",
+        jo.loss_scaling,
+        {"learning_rate": 0.1, "factor": 2.0, "max_scale": 16.0, "min_scale": 1.0},
+        make=lambda learning_rate, **h: of_scaled_loss(jo.loss_scaling(jo.adam(learning_rate), 4.0, 3, **h)),
     ),
     Case(
         "conditionally_transform",

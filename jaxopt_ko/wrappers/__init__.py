@@ -27,6 +27,7 @@ from jaxopt_ko.wrappers.guards import (
 from jaxopt_ko.wrappers.interop import lbfgs_from_optax, to_optax
 from jaxopt_ko.wrappers.layouts import SplitRealAndImaginaryState, flatten, split_real_and_imaginary
 from jaxopt_ko.wrappers.lookahead import LookaheadParams, LookaheadState, lookahead
+from jaxopt_ko.wrappers.loss_scaling import LossScalingState, loss_scale, loss_scaling
 from jaxopt_ko.wrappers.masks import freeze, selective_transform
 from jaxopt_ko.wrappers.mechanic import MechanicState, mechanize
 from jaxopt_ko.wrappers.plateau import ReduceLROnPlateauState, reduce_on_plateau
@@ -51,14 +52,15 @@ from jaxopt_ko.wrappers.sharpness import SAMState, sam
 __all__ = [
     "ApplyEvery", "ApplyIfFiniteState", "CautiousState", "ConditionFn", "ConditionallyMaskState",
     "ConditionallyTransformState", "DifferentiallyPrivateAggregateState", "EmaNesterovState",
-    "GeneralizedPrimalAveragingState", "Group", "LookaheadParams", "LookaheadState", "MechanicState", "MonitorState",
-    "MultiSteps", "MultiStepsState", "PrimalAveragesState", "ReduceLROnPlateauState", "Routed", "SAMState",
-    "ScheduleFreeState", "ShouldSkipUpdateFunction", "SnapshotState", "SplitRealAndImaginaryState",
-    "WeightedMultiStepsState", "apply_every", "apply_if_finite", "cautious", "conditionally_mask",
-    "conditionally_transform", "differentially_private_aggregate", "dpsgd", "ema_nesterov", "ema_nesterov_eval_params",
-    "explain", "flatten", "freeze", "generalized_primal_averaging", "generalized_primal_averaging_eval_params",
-    "incremental_update", "lbfgs_from_optax", "lookahead", "maximize", "measure_with_ema", "mechanize", "monitor",
-    "periodic_update", "reduce_on_plateau", "route", "sam", "scale_gradient", "schedule_free", "schedule_free_adamw",
-    "schedule_free_eval_params", "schedule_free_sgd", "selective_transform", "skip_large_updates", "skip_not_finite",
-    "snapshot", "split_real_and_imaginary", "to_optax",
+    "GeneralizedPrimalAveragingState", "Group", "LookaheadParams", "LookaheadState", "LossScalingState",
+    "MechanicState", "MonitorState", "MultiSteps", "MultiStepsState", "PrimalAveragesState", "ReduceLROnPlateauState",
+    "Routed", "SAMState", "ScheduleFreeState", "ShouldSkipUpdateFunction", "SnapshotState",
+    "SplitRealAndImaginaryState", "WeightedMultiStepsState", "apply_every", "apply_if_finite", "cautious",
+    "conditionally_mask", "conditionally_transform", "differentially_private_aggregate", "dpsgd", "ema_nesterov",
+    "ema_nesterov_eval_params", "explain", "flatten", "freeze", "generalized_primal_averaging",
+    "generalized_primal_averaging_eval_params", "incremental_update", "lbfgs_from_optax", "lookahead", "loss_scale",
+    "loss_scaling", "maximize", "measure_with_ema", "mechanize", "monitor", "periodic_update", "reduce_on_plateau",
+    "route", "sam", "scale_gradient", "schedule_free", "schedule_free_adamw", "schedule_free_eval_params",
+    "schedule_free_sgd", "selective_transform", "skip_large_updates", "skip_not_finite", "snapshot",
+    "split_real_and_imaginary", "to_optax",
 ]  # fmt: skip
