@@ -13,6 +13,7 @@ from jaxopt_ko import (
     linalg,
     losses,
     optimizers,
+    precision,
     projections,
     schedules,
     sharding,
@@ -37,6 +38,7 @@ from jaxopt_ko.losses import top_level as top_level_losses
 from jaxopt_ko.losses.top_level import *
 from jaxopt_ko.optimizers import *
 from jaxopt_ko.optimizers import optimistic_adam as optimistic_adam  # deprecated, as in optax
+from jaxopt_ko.precision import *
 from jaxopt_ko.schedules import curves
 from jaxopt_ko.schedules.curves import *
 from jaxopt_ko.sharding import *
@@ -61,6 +63,7 @@ __all__ += curves.__all__
 __all__ += drivers.__all__
 __all__ += linalg.__all__
 __all__ += optimizers.__all__
+__all__ += precision.__all__
 __all__ += sharding.__all__
 __all__ += solvers.__all__
 __all__ += top_level_losses.__all__

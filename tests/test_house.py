@@ -18,7 +18,7 @@ PACKAGE = pathlib.Path(jo.__file__).parent
 FLOORS = [  # a room, or a module of one that has floors of its own; what is lower is known to what is higher
     {"types", "core.tables"},
     {"errors"},
-    {"core.naming", "core.rounding"},
+    {"core.naming", "core.rounding", "core.quantizable"},
     {"core.checks"},
     {"core.signature"},
     {"core.numerics", "core.tree_fields", "core.method"},

@@ -15,6 +15,7 @@ from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import inner, ratio, safe_sqrt
+from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import abstract, dtype_of, summed, wide_like
 from jaxopt_ko.errors import NONNEGATIVE, THRESHOLD, UNIT, check_hyper, check_size
@@ -26,6 +27,7 @@ from jaxopt_ko.transforms.trust_ratio import scale_by_param_block_rms
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, PyTree, Updates
 
 
+@quantizable(nonnegative=("v",))
 class FactoredState(NamedTuple):
     """State of `scale_by_factored_rms`. What a leaf has no use for is one 0."""
 

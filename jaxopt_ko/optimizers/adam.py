@@ -17,6 +17,7 @@ from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import inner, next_count, raised, ratio, safe_sqrt
+from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, UNIT
@@ -25,6 +26,7 @@ from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, Updates
 
 
+@quantizable(signed=("mu",), nonnegative=("nu",), divisor="nu")
 class ScaleByAdamState(NamedTuple):
     """State of `scale_by_adam`, and by its name in optax of AdaMax, ADOPT, RAdam and Yogi."""
 
@@ -33,6 +35,7 @@ class ScaleByAdamState(NamedTuple):
     nu: Updates  # like params, f32+  v_t, mean of g**2; in AdaMax u_t, a decaying maximum of |g|
 
 
+@quantizable(signed=("mu",), nonnegative=("nu",), divisor="nu")
 class ScaleByNadamState(NamedTuple):
     """State of `scale_by_nadam`."""
 

@@ -22,6 +22,7 @@ from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import pytree_class, recipe
 from jaxopt_ko.core.numerics import abs_sq, length, quotient, ratio, real_dtype, safe_sqrt
+from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.signature import options, renamed
 from jaxopt_ko.core.stacking import MatrixAxes
 from jaxopt_ko.core.transform import transform
@@ -35,6 +36,7 @@ from jaxopt_ko.optimizers.matrix.rest import matrices_and_rest
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, Params, PyTree, State, Updates
 
 
+@quantizable(signed=("mu",))
 class ScaleByNorMuonState(NamedTuple):
     """State of `scale_by_normuon`."""
 
@@ -43,6 +45,7 @@ class ScaleByNorMuonState(NamedTuple):
     nu: Updates  # f32+[…, 1, out]    v, mean of the mean squares of Q over each neuron's inputs, of length 1
 
 
+@quantizable(signed=("mu",), nonnegative=("nu",))
 class ScaleByAdaMuonState(NamedTuple):
     """State of `scale_by_adamuon`."""
 

@@ -12,6 +12,7 @@ from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import abs_sq, ratio, safe_sqrt
+from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.transforms.decay import add_decayed_weights
@@ -19,6 +20,7 @@ from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, Updates
 
 
+@quantizable(signed=("m", "v", "g"), nonnegative=("n",), divisor="n")
 class ScaleByAdanState(NamedTuple):
     """State of `scale_by_adan`."""
 

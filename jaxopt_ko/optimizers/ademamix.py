@@ -14,6 +14,7 @@ from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import inner, next_count, ratio, safe_sqrt, value_at
+from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_hyper
@@ -22,6 +23,7 @@ from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, Updates
 
 
+@quantizable(signed=("m1",), nonnegative=("nu",), divisor="nu", divided=("m1", "m2"))
 class ScaleByAdemamixState(NamedTuple):
     """State of `scale_by_ademamix`."""
 
@@ -32,6 +34,7 @@ class ScaleByAdemamixState(NamedTuple):
     nu: Updates  # like params, f32+  v_t, mean of g**2
 
 
+@quantizable(signed=("m",), nonnegative=("n",), divisor="n")
 class ScaleBySimplifiedAdEMAMixState(NamedTuple):
     """State of `scale_by_simplified_ademamix`."""
 

@@ -18,6 +18,7 @@ from jaxopt_ko.core.leafwise import Memory, Step
 from jaxopt_ko.core.matrixwise import matrixwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import length, or_one, ratio, safe_sqrt
+from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.signature import options, renamed
 from jaxopt_ko.core.stacking import matrix_labels
 from jaxopt_ko.errors import FINITE, FRACTION, NONNEGATIVE, Domain
@@ -31,6 +32,7 @@ KEEPS = ("long", "short")
 GROWTH = Domain(1.0, math.inf, "a number >= 1 (infinity switches it off)", infinite=True)
 
 
+@quantizable(signed=("mu",), nonnegative=("nu",), divisor="nu")
 class ScaleByApolloState(NamedTuple):
     """State of `scale_by_apollo`; c the side that is kept."""
 

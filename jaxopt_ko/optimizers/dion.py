@@ -20,6 +20,7 @@ from jaxopt_ko.core.leafwise import Memory, Step
 from jaxopt_ko.core.matrixwise import matrixwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import or_one, safe_sqrt
+from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.signature import options, renamed
 from jaxopt_ko.core.stacking import matrix_labels
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, Domain
@@ -32,6 +33,7 @@ SIDES = ("long", "output", "input")
 PART = Domain(0.0, 1.0, "in (0, 1]", low_open=True, infinite=True)
 
 
+@quantizable(signed=("M",))
 class ScaleByDionState(NamedTuple):
     """State of `scale_by_dion`."""
 

@@ -18,6 +18,7 @@ from jaxopt_ko.core.leafwise import Memory, Step
 from jaxopt_ko.core.matrixwise import matrixwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import first_value, ratio, safe_sqrt
+from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.stacking import matrix_labels
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
@@ -27,6 +28,7 @@ from jaxopt_ko.optimizers.matrix.rest import matrices_and_rest
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, PyTree, Updates
 
 
+@quantizable(signed=("mu",))
 class ScaleByKlShampooState(NamedTuple):
     """State of `scale_by_kl_shampoo`."""
 
@@ -40,6 +42,7 @@ class ScaleByKlShampooState(NamedTuple):
     D_R: Updates  # float[…, n]    eigenvalues of R
 
 
+@quantizable(signed=("mu",), nonnegative=("nu",))
 class ScaleByKlSoapState(NamedTuple):
     """State of `scale_by_kl_soap`."""
 

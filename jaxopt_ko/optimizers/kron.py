@@ -20,6 +20,7 @@ from jaxopt_ko.core.leafwise import Memory, Step
 from jaxopt_ko.core.matrixwise import matrixwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import first_value, quotient, ratio, safe_sqrt
+from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.stacking import matrix_labels
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE, UNIT
@@ -35,6 +36,7 @@ DAMPING = math.sqrt(np.finfo(np.float32).eps)
 MOST_RMS = 1.1  # of a step
 
 
+@quantizable(signed=("mu",))
 class ScaleByKronState(NamedTuple):
     """State of `scale_by_kron`."""
 

@@ -11,6 +11,7 @@ from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import recipe
+from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import POSITIVE, UNIT, check_choice
@@ -21,6 +22,7 @@ from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, Upda
 MODES = ("hard", "smooth", "refined")
 
 
+@quantizable(signed=("mu",))
 class ScaleByLionState(NamedTuple):
     """State of `scale_by_lion`."""
 

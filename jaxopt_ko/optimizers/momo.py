@@ -11,12 +11,14 @@ from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import first_value, inner, quotient, ratio, safe_sqrt
+from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.core.treewise import Vector, VectorStep, treewise
 from jaxopt_ko.errors import FINITE, FRACTION, NONNEGATIVE
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
 
 
+@quantizable(signed=("exp_avg",))
 class MomoState(NamedTuple):
     """State of `momo`."""
 
@@ -27,6 +29,7 @@ class MomoState(NamedTuple):
     count: Array  # int32[]                t, steps taken
 
 
+@quantizable(signed=("exp_avg",), nonnegative=("exp_avg_sq",), divisor="exp_avg_sq")
 class MomoAdamState(NamedTuple):
     """State of `momo_adam`."""
 

@@ -20,6 +20,7 @@ from jaxopt_ko.compose.basic import identity, init_empty_state
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import scalar_dtype, unfolded
+from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
@@ -31,6 +32,7 @@ from jaxopt_ko.optimizers.matrix.rest import matrices_and_rest
 from jaxopt_ko.types import DType, EmptyState, GradientTransformation, Hyper, MaskOrFn, Params, PyTree, State, Updates
 
 
+@quantizable(signed=("mu",))
 class MuonState(NamedTuple):
     """State of `scale_by_muon`."""
 

@@ -13,6 +13,7 @@ from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import inner, ratio, safe_rsqrt, safe_sqrt, value_at, zero_count
+from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, UNIT, check_hyper
@@ -21,12 +22,14 @@ from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
 
 
+@quantizable(nonnegative=("nu",))
 class ScaleByRmsState(NamedTuple):
     """State of `scale_by_rms`."""
 
     nu: Updates  # like params, f32+  v_t, mean of g**2
 
 
+@quantizable(nonnegative=("nu",))
 class ScaleByRmsWithCountState(NamedTuple):
     """State of `scale_by_rms` with bias correction."""
 

@@ -17,6 +17,7 @@ from jaxopt_ko.core.leafwise import Memory, Step
 from jaxopt_ko.core.matrixwise import matrixwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import quotient, ratio, safe_sqrt
+from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.stacking import matrix_labels
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE, HyperparameterError, describe, say
@@ -29,6 +30,7 @@ from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, PyTr
 GRAFTS = ("none", "sgd", "adagrad", "rmsprop")
 
 
+@quantizable(nonnegative=("nu",))
 class ScaleByShampooState(NamedTuple):
     """State of `scale_by_shampoo`; b blocks of at most block_size rows and columns, one without block_size."""
 

@@ -14,6 +14,7 @@ from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import ratio, safe_sqrt
+from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import summed, wide_like
 from jaxopt_ko.errors import NONNEGATIVE, UNIT, check_hyper
@@ -21,6 +22,7 @@ from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.types import GradientTransformation, Hyper, PyTree, Updates
 
 
+@quantizable(signed=("nu",))
 class ScaleBySM3State(NamedTuple):
     """State of `scale_by_sm3`."""
 

@@ -14,6 +14,7 @@ from jaxopt_ko.core.leafwise import Memory, Step
 from jaxopt_ko.core.matrixwise import matrixwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import ratio, safe_sqrt
+from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.stacking import matrix_labels
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
@@ -23,6 +24,7 @@ from jaxopt_ko.optimizers.matrix.rest import matrices_and_rest
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, PyTree, Updates
 
 
+@quantizable(signed=("mu",), nonnegative=("nu",))
 class ScaleBySoapState(NamedTuple):
     """State of `scale_by_soap`."""
 

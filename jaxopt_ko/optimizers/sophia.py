@@ -14,6 +14,7 @@ from jaxopt_ko.core import tree
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.method import filter_kwargs, recipe
 from jaxopt_ko.core.numerics import ratio, zero_count
+from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, THRESHOLD, check_dtype, check_hyper, check_pair, check_size
@@ -25,6 +26,7 @@ from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, Para
 HUTCHINSON = hutchinson_estimator_diag_hessian()
 
 
+@quantizable(signed=("mu", "nu"))
 class SophiaState(NamedTuple):
     """State of `scale_by_sophia`."""
 

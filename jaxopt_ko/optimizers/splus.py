@@ -17,6 +17,7 @@ from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step
 from jaxopt_ko.core.matrixwise import matrixwise
 from jaxopt_ko.core.method import recipe
+from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.signature import options, renamed
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
@@ -27,6 +28,7 @@ from jaxopt_ko.transforms.scaling import scale, scale_by_learning_rate
 from jaxopt_ko.types import DType, EmptyState, GradientTransformation, Hyper, MaskOrFn, PyTree, State, Updates
 
 
+@quantizable(signed=("mu",))
 class ScaleBySplusState(NamedTuple):
     """State of `scale_by_splus`."""
 

@@ -1,3 +1,5 @@
 """Training in few bytes: parameters in 16 bits that move, states in 8 or 4 bits."""
 
-__all__: list[str] = []
+from jaxopt_ko.precision.quantized import Quantized, QuantizedState, quantized
+
+__all__ = ["Quantized", "QuantizedState", "quantized"]

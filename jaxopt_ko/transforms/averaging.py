@@ -10,12 +10,14 @@ from jaxopt_ko.core.evaluation import evaluated, keeps_average
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.numerics import ratio
+from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import wide_copy, wide_like
 from jaxopt_ko.errors import FRACTION, UNIT
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, State, Updates
 
 
+@quantizable(signed=("ema",))
 class EmaState(NamedTuple):
     """State of `ema`."""
 

@@ -9,12 +9,14 @@ from jax import Array
 
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
+from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import FRACTION, UNIT
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
 
 
+@quantizable(signed=("trace",))
 class TraceState(NamedTuple):
     """State of `trace`."""
 

@@ -17,6 +17,7 @@ from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import pytree_class
 from jaxopt_ko.core.numerics import inner, or_one, real_dtype
+from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import FRACTION, HyperparameterError, describe, say
 from jaxopt_ko.linalg.matrix_functions import PRECONDITIONINGS, PRESETS, Coefficients, orthogonalized
@@ -131,6 +132,7 @@ def _orthogonalized(
 # ---- of a mean gradient ---------------------------------------------------------------------------------
 
 
+@quantizable(signed=("mu",))
 class Mean(NamedTuple):
     """What Muon and its kin keep of a mean, as the state of a leafwise rule."""
 
