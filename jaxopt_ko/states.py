@@ -1,5 +1,18 @@
-"""What the states of solvers are put together of: the classes by which a pickle of one names its parts."""
+"""What states are put together of: the classes by which a pickle of one names its parts."""
 
+from jaxopt_ko.precision.packed import (
+    Companded8,
+    Companded8Nonnegative,
+    Dynamic8,
+    Dynamic8Nonnegative,
+    FourBit,
+    FourBitNonnegative,
+    FourBitNonnegativeOdd,
+    FourBitOdd,
+    Fp8,
+    Fp8Nonnegative,
+    Packed,
+)
 from jaxopt_ko.solvers.engine.compact_bfgs import LBFGSBMemory
 from jaxopt_ko.solvers.engine.convergence import Course
 from jaxopt_ko.solvers.engine.line_search import Evaluation, LineSearchState
@@ -10,8 +23,10 @@ from jaxopt_ko.solvers.newton import NewtonCgMemoryState, NewtonMemoryState
 from jaxopt_ko.solvers.quadratic import Equilibration, HomogeneousPoint
 
 __all__ = [
-    "Course", "Equilibration", "Evaluation", "FirstOrderState", "HomogeneousPoint", "LBFGSBMemory", "LineSearchState",
-    "MatrixFreeState", "NewtonCgMemoryState", "NewtonMemoryState", "SlopeLinesearchInfo",
+    "Companded8", "Companded8Nonnegative", "Course", "Dynamic8", "Dynamic8Nonnegative", "Equilibration", "Evaluation",
+    "FirstOrderState", "FourBit", "FourBitNonnegative", "FourBitNonnegativeOdd", "FourBitOdd", "Fp8", "Fp8Nonnegative",
+    "HomogeneousPoint", "LBFGSBMemory", "LineSearchState", "MatrixFreeState", "NewtonCgMemoryState",
+    "NewtonMemoryState", "Packed", "SlopeLinesearchInfo",
 ]  # fmt: skip
 
 # their names in 0.1, by which older pickles call them

@@ -649,6 +649,20 @@ CASES = [
     ),
     Case("apply_every", jo.apply_every, options={"k": 2}, direction=True),
     Case(
+        "quantized",
+        jo.quantized,
+        {"learning_rate": 0.1},
+        make=lambda **h: jo.quantized(jo.adam(**h), min_size=0, embeddings=True),
+    ),
+    Case(
+        "quantized-dynamic8-stochastic",
+        jo.quantized,
+        {"learning_rate": 0.05},
+        make=lambda **h: jo.quantized(
+            jo.chain(jo.clip_by_global_norm(9.0), jo.adam(**h)), "dynamic8", rounding="stochastic", min_size=0
+        ),
+    ),
+    Case(
         "apply_if_finite",
         jo.apply_if_finite,
         {"learning_rate": 0.1},

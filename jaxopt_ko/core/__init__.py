@@ -17,7 +17,7 @@ from jaxopt_ko.core.tree import (
 from jaxopt_ko.core.tree import map_params as tree_map_params
 
 __all__ = [
-    "MatrixAxes", "ScheduledState", "bias_correction", "eval_params", "global_norm", "leafwise", "quantizable", "safe_increment",
-    "safe_int32_increment", "safe_norm", "safe_root_mean_squares", "transform", "tree_map_params",
+    "MatrixAxes", "ScheduledState", "bias_correction", "eval_params", "global_norm", "leafwise", "quantizable",
+    "safe_increment", "safe_int32_increment", "safe_norm", "safe_root_mean_squares", "transform", "tree_map_params",
     "update_infinity_moment", "update_moment", "update_moment_per_elem_norm",
 ]  # fmt: skip

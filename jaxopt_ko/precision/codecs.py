@@ -34,12 +34,10 @@ class Codec:
     rooted: bool = False  # are roots coded, which have half the range?
 
     def at_random(self, n: Array, key: Array) -> Array:
-        """The code below a number or the next one, with the chance that makes the mean the number (or its square)."""
+        """The code below a number (a root, where roots are coded) or the next one: the number is their mean."""
         low = self.below(n)
-        a, b, x = self.number(low), self.number(low + low.dtype.type(1)), n
-        if self.rooted:
-            a, b, x = a * a, b * b, x * x
-        chance = (x - a) / (b - a)
+        a, b = self.number(low), self.number(low + low.dtype.type(1))
+        chance = (n - a) / (b - a)
         up = jax.random.uniform(key, n.shape, jnp.float32) < chance
         return jnp.where(up, low + low.dtype.type(1), low)
 
@@ -88,13 +86,21 @@ def dynamic_row(signed: bool, exponents: int, bits: int) -> np.ndarray[Any, Any]
     """The dynamic tree of Dettmers, arXiv:1511.04561, section 2.2.4, as bitsandbytes and torchao have it: for each
     power of ten the middles of equal parts of [0.1, 1], twice as many for each larger power; 0, and 1."""
     parts = [2 ** (i + bits - 1 - exponents) * (1 if signed else 2) for i in range(exponents)]
-    rows = []
-    for i, count in enumerate(parts):
-        ends = np.linspace(0.1, 1, count + 1)
-        rows.append(10.0 ** (i - exponents + 1) * (ends[:-1] + ends[1:]) / 2)
-    positive = np.concatenate(rows)
+    tens = [np.float32(10.0 ** (i - exponents + 1)) for i in range(exponents)]
+    positive = np.concatenate([ten * _middles(count) for ten, count in zip(tens, parts, strict=True)])
     row = [*positive, *(-positive if signed else []), 0.0, 1.0]
-    return np.sort(np.asarray(row)).astype(np.float32)
+    return np.sort(np.asarray(row, np.float32))
+
+
+def _middles(count: int) -> np.ndarray[Any, Any]:
+    """Of equal parts of [0.1, 1], in float32; ends are counted from the nearer side, as torch.linspace does."""
+    low, high = np.float32(0.1), np.float32(1)
+    part = np.float64((high - low) / np.float32(count))
+    i = np.arange(count + 1)
+    ends = np.where(i < (count + 1) // 2, np.float64(low) + part * i, np.float64(high) - part * (count - i))
+    ends = ends.astype(np.float32)
+    middles: np.ndarray[Any, Any] = (ends[1:] + ends[:-1]) / np.float32(2)
+    return middles
 
 
 def _row_codec(name: str, signed: bool, block: int, bits: int, row: np.ndarray[Any, Any]) -> Codec:
@@ -170,9 +176,10 @@ FP8_NONNEGATIVE = Codec(
 def coded(codec: Codec, x: Array, key: Array | None) -> tuple[Array, Array]:
     """(codes, scales) of blocks x, float[…, k, B]: codes of their shape, scales float32[…, k].
 
-    key: one PRNG key for codes at random, None to nearest. A block with what is not finite is read as NaN.
+    key: one PRNG key for codes at random, None to nearest. A block with what is not finite is read as NaN. Codes are
+    whole numbers, and no derivative goes through them.
     """
-    x = x.astype(jnp.float32)
+    x = jax.lax.stop_gradient(x).astype(jnp.float32)
     x = jnp.sqrt(jnp.maximum(x, 0)) if codec.rooted else x
     s = jnp.max(jnp.abs(x), axis=-1)
     n = x / jnp.where(s > 0, s, 1)[..., None]

@@ -123,6 +123,23 @@ def pack(kind: Kind, x: Array, key: Array | None = None) -> Any:
     return kind(_two_to_a_byte(codes) if kind.codec.bits == 4 else codes, scales)
 
 
+def repack(old: Any, read: Array, x: Array, key: Array | None = None) -> Any:
+    """What `old`, read as `read`, becomes where the array is x now: a block that is as it was keeps its codes, for not
+    every codec writes what it has read as the same codes."""
+    new = pack(type(old), x, key)
+    return old if x is read else _kept_where(old, new, read, x)
+
+
+@jax.jit
+def _kept_where(old: Any, new: Any, read: Array, x: Array) -> Any:
+    block = type(old).codec.block
+    same = ~jnp.any(_in_blocks(read != x, block), axis=-1)  # what fills up the last block is as it was
+    per_byte = block // 2 if type(old).codec.bits == 4 else block
+    each = jnp.broadcast_to(same[..., None], (*same.shape, min(per_byte, old.codes.shape[-1])))
+    codes = jnp.where(_joined(each, old.codes), old.codes, new.codes)
+    return type(old)(codes, jnp.where(same, old.scales, new.scales))
+
+
 def unpack(packed: Any) -> Array:
     """The array that it stands for, float32[…, n]."""
     codes = packed.codes

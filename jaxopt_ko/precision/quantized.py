@@ -23,7 +23,7 @@ from jaxopt_ko.core.transform import transform
 from jaxopt_ko.core.tree_fields import is_any
 from jaxopt_ko.optimizers.matrix.roles import roles_of
 from jaxopt_ko.precision.codecs import CODECS
-from jaxopt_ko.precision.packed import bytes_of, is_packed, kind_of, pack, unpack
+from jaxopt_ko.precision.packed import bytes_of, is_packed, kind_of, pack, repack, unpack
 from jaxopt_ko.types import GradientTransformation, GradientTransformationExtraArgs, Params, PyTree, State, Updates
 
 ROUNDINGS = ("nearest", "stochastic")
@@ -95,6 +95,8 @@ def quantized(
     by leaf what is kept how. During a step each leaf's float32 copy lives while it is worked on; XLA decides how many
     do at a time, and on CPU it keeps all. `state_dict` and `load_state` read a float32 state as a packed one and back.
 
+    A derivative of a training run, by the learning rate say, sees each step's own gradient and not the moments before.
+
     Raises HyperparameterError for an unknown codec or rounding or a negative min_size, and what `tx` raises. What is
     not finite in a block makes the block NaN when read: guard it with `apply_if_finite`.
     Source: Dettmers et al., arXiv:2110.02861, block-wise codes and the dynamic map; Li et al., arXiv:2309.01507, 4
@@ -120,8 +122,9 @@ def quantized(
         updates: Updates, state: QuantizedState, params: Params = None, **extra: Any
     ) -> tuple[Updates, QuantizedState]:
         now = None if start is None else step_key(state.rng_key, state.count)
-        steps, new = pair.update(updates, _read(state.inner_state), params, **extra)
-        inner = _written(state.inner_state, new, now)
+        read = _read(state.inner_state)
+        steps, new = pair.update(updates, read, params, **extra)
+        inner = _written(state.inner_state, read, new, now)
         return steps, QuantizedState(inner, *(() if now is None else (next_count(state.count), state.rng_key)))
 
     def explain(params: Params, **problem: Any) -> Table:
@@ -130,6 +133,17 @@ def quantized(
     method = method_of(pair)
     made = transform(f"quantized({method.name})", init, update, state_type=QuantizedState, any_leaf=True)
     return Quantized(*made, explain)
+
+
+def dequantized(state: State) -> State:
+    """A state with every array that `quantized` keeps in few bits read, as float32: to look at, or to go on without.
+
+    state: of `quantized`, or one with such a state somewhere in it. What a step would read as 0, a mean over a root of
+    nothing, is 0 here, too. It is the state of the same transformation, and of `tx` alone where it is `inner_state`.
+
+    v = tree.get(dequantized(state), "nu")
+    """
+    return _read(state)
 
 
 class _Plan(NamedTuple):
@@ -257,13 +271,13 @@ def _zero_with(m: Array, v: Array) -> Array:
     return jnp.where(v == 0, jnp.zeros_like(m), m)
 
 
-def _written(old: State, new: State, key: Array | None) -> State:
-    """A state with the nodes that an older one has."""
+def _written(old: State, read: State, new: State, key: Array | None) -> State:
+    """A state with the nodes that an older one has, which was read as `read`."""
 
-    def leaf(path: At, was: Any, now: Any) -> Any:
+    def leaf(path: At, was: Any, before: Any, now: Any) -> Any:
         if not is_packed(was):
             return now
         own = None if key is None else leaf_key(key, jax.tree_util.keystr(path))
-        return pack(type(was), now, own)
+        return repack(was, before, now, own)
 
-    return jax.tree_util.tree_map_with_path(leaf, old, new, is_leaf=is_packed)
+    return jax.tree_util.tree_map_with_path(leaf, old, read, new, is_leaf=is_packed)
