@@ -11,7 +11,7 @@ import quick
 
 import jaxopt_ko as jo
 from cases import assert_close, assert_same_bits, on_host
-from jaxopt_ko.errors import HyperparameterError, MissingArgumentError, StateError, TransformationError
+from jaxopt_ko.errors import HyperparameterError, MissingArgumentError, StateError, TransformationError, TreeError
 
 NAN = float("nan")
 ONE = jnp.ones(1)
@@ -338,3 +338,137 @@ def test_what_is_left_out_is_not_rounded_again():
     state = step(jnp.full(64, 1 / 3), opt.init(jnp.zeros(64)), jnp.float32(1))
     for g, w in ((NAN, 1.0), (5.0, 0.0)):
         assert_same_bits(step(jnp.full(64, g), state, jnp.float32(w)).grad_sum, state.grad_sum)
+
+
+# ---- sums of losses in micro-batches ----------------------------------------------------------------------
+
+
+def errors_of(params, batch):
+    """(sum, count) of squared errors; an integer mask says which examples are valid."""
+    each = jnp.square(jnp.dot(jnp.tanh(jnp.dot(batch["x"], params["v"])), params["w"]) - batch["y"])
+    return jnp.sum(jnp.where(batch["valid"], each, jnp.zeros_like(each))), jnp.sum(batch["valid"])
+
+
+def problem(n, seed=0, share=0.4):
+    rng = np.random.default_rng(seed)
+    params = {"v": jnp.asarray(rng.normal(size=(3, 2))), "w": jnp.asarray(rng.normal(size=2))}
+    batch = {"x": rng.normal(size=(n, 3)), "y": rng.normal(size=n), "valid": rng.random(n) < share}
+    return params, jax.tree.map(jnp.asarray, batch)
+
+
+def test_micro_batches_sum_to_the_batch(x64):
+    """To twelve digits, with parts that have no valid example, and where none is valid at all."""
+    params, batch = problem(24)
+    batch["valid"] = batch["valid"].at[::4].set(False)  # a part of its own for 6 examples each
+    whole = quick.jit(jax.value_and_grad(errors_of, has_aux=True))
+    (total, count), grads = whole(params, batch)
+    for size in (1, 6, 24, None):
+        got = quick.jit(jo.loop.microbatched(errors_of, size))(params, batch)
+        assert got[0][1].dtype == jnp.float64 and int(got[0][1]) == int(count) > 0
+        assert_close(got, ((total, jnp.float64(count)), grads), rtol=1e-12, atol=1e-14)
+    none = batch | {"valid": jnp.zeros(24, bool)}
+    assert not any(np.any(x) for x in jax.tree.leaves(jo.loop.microbatched(errors_of, 6)(params, none)))
+
+
+def test_what_a_loss_may_return():
+    x, w = jnp.arange(6.0), jnp.asarray(2.0, jnp.bfloat16)
+    each = lambda w, x: w.astype(jnp.float32) * x  # noqa: E731
+    (total, count), g = jo.loop.microbatched(each, 2)(w, x)  # the loss of each example
+    assert (float(total), float(count), float(g)) == (30, 6, 15)
+    assert total.dtype == count.dtype == g.dtype == jnp.float32
+    kinds = (3, 3.0, jnp.int32(3), np.float32(3), jnp.asarray(3, jnp.bfloat16))
+    for n in (*kinds, jnp.ones((), bool)):
+        (total, count), _ = jo.loop.microbatched(lambda w, x, n=n: (jnp.sum(w * x.astype(w.dtype)), n), 3)(w, x)
+        assert count.dtype == jnp.float32 and float(count) == 2 * float(n)
+    for wrong in (
+        lambda w, x: jnp.sum(each(w, x)), lambda w, x: (each(w, x), 1), lambda w, x: (jnp.sum(x), x),
+        lambda w, x: (jnp.sum(x), 1, 2), lambda w, x: (jnp.int32(1), 1), lambda w, x: (jnp.sum(x), "a"),
+    ):  # fmt: skip
+        with pytest.raises(TreeError, match=r"microbatched: loss_fn must return \(sum, count\), two numbers"):
+            jo.loop.microbatched(wrong, 2)(w, x)
+    with pytest.raises(TreeError, match="divisible by 4"):
+        jo.loop.microbatched(each, 4)(w, x)
+
+
+def test_other_arguments_and_axes():
+    def loss(scale, x, w, y):
+        return scale * jnp.sum(w * jnp.sum(x * y[None], axis=0)), x.shape[1]
+
+    x, w, y = jnp.arange(12.0).reshape(2, 6), jnp.float32(2.0), jnp.arange(6.0)
+    sums = jo.loop.microbatched(loss, 3, argnums=2, batch_argnums=(1, 3), in_axes=(1, 0))
+    (total, count), g = sums(jnp.float32(0.5), x, w, y)
+    want = 0.5 * float(jnp.sum(x * y[None]))
+    assert (float(total), float(count), float(g)) == (2 * want, 6, want)
+    np.testing.assert_allclose(sums.mean(jnp.float32(0.5), x, w, y), 2 * want / 6)
+
+
+def test_sums_of_many_half_precision_parts_do_not_stall():
+    w = jnp.ones((), jnp.bfloat16)
+    (total, count), g = jo.loop.microbatched(lambda w, x: (jnp.sum(w * x), x.size), 1)(w, jnp.ones(512, jnp.bfloat16))
+    assert (float(total), float(count), float(g)) == (512, 512, 512)
+
+
+def test_from_padded_batches_to_steps(x64):
+    """End to end, as the docstring says: four padded batches in parts make the step of the mean over all tokens."""
+    optimizer, inner = jo.MultiSteps(jo.adamw(1e-2), 4, weighted=True), jo.adamw(1e-2)
+    gradient = jo.loop.microbatched(errors_of, 2)
+    (params, _), batches = (
+        problem(1),
+        [problem(8, seed, share)[1] for seed, share in ((1, 0.9), (2, 0.1), (3, 0), (4, 1))],
+    )
+    state = optimizer.init(params)
+
+    @quick.jit
+    def step(params, state, batch):
+        (_, count), grads = gradient(params, batch)
+        updates, state = optimizer.update(grads, state, params, weight=count)
+        return jo.apply_updates(params, updates), state
+
+    got = params
+    for batch in batches:
+        got, state = step(got, state, batch)
+    joined = jax.tree.map(lambda *x: jnp.concatenate(x), *batches)
+    mean = lambda p: errors_of(p, joined)[0] / jnp.sum(joined["valid"], dtype=jnp.float64)  # noqa: E731
+    updates, _ = inner.update(jax.grad(mean)(params), inner.init(params), params)
+    assert_close(got, jo.apply_updates(params, updates), rtol=1e-12)
+    assert float(state.weight_sum) == int(jnp.sum(joined["valid"]))
+
+
+def test_train_step_and_fit_take_it():
+    """The weighted optimizer gets sums and weights, any other the gradient of the mean."""
+    params, batch = jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype != bool else x, problem(12))
+    summed = jo.loop.microbatched(errors_of, 2)
+    mean = lambda p, b: errors_of(p, b)[0] / jnp.sum(b["valid"], dtype=jnp.float32)  # noqa: E731
+    starts = {}
+    for opt in (jo.sgd(0.1), jo.MultiSteps(jo.sgd(0.1), 1, weighted=True)):
+        step = quick.jit(jo.loop.train_step(summed, opt))
+        carry, (loss, aux) = step(jo.loop.Carry(params, opt.init(params)), batch)
+        assert aux is None
+        starts[opt] = carry.params, loss
+    want, (loss, _) = jo.loop.train_step(mean, jo.sgd(0.1))(jo.loop.Carry(params, jo.sgd(0.1).init(params)), batch)
+    for got in starts.values():
+        assert_close(got, (want.params, loss), rtol=1e-5)
+    nothing = batch | {"valid": jnp.zeros(12, bool)}
+    carry, (loss, _) = quick.jit(jo.loop.train_step(summed, jo.sgd(0.1)))(
+        jo.loop.Carry(params, jo.sgd(0.1).init(params)), nothing
+    )  # fmt: skip
+    assert_same_bits(carry.params, params)
+    assert np.isnan(loss)
+    opt = jo.MultiSteps(jo.sgd(0.1), 2, weighted=True)
+    plan = jo.data.mini_batch(12, 6)
+    run = jax.jit(lambda p, b: jo.loop.fit(summed, p, opt, b, plan, key=jax.random.key(0), epochs=3))(params, batch)
+    full, carry = jo.loop.train_step(mean, jo.sgd(0.1)), jo.loop.Carry(params, jo.sgd(0.1).init(params))
+    for _ in range(3):
+        carry, _ = full(carry, batch)
+    assert_close(run.params, carry.params, rtol=1e-4)
+    search = jo.chain(jo.sgd(4.0), jo.scale_by_backtracking_linesearch(8))  # it evaluates value_fn, the mean
+    one, two = (
+        jo.loop.train_step(f, search)(jo.loop.Carry(params, search.init(params)), batch)[0].params
+        for f in (summed, mean)
+    )
+    assert_close(one, two, rtol=1e-5)
+    with pytest.raises(MissingArgumentError, match="weight is missing"):  # it is looked for on the outside alone
+        hidden = jo.chain(jo.clip(1.0), jo.MultiSteps(jo.sgd(0.1), 2, weighted=True))
+        jo.loop.train_step(summed, hidden)(jo.loop.Carry(params, hidden.init(params)), batch)
+    with pytest.raises(HyperparameterError, match="has_aux is of no use with microbatched"):
+        jo.loop.train_step(summed, opt, has_aux=True)

@@ -40,7 +40,7 @@ FLOORS = [  # a room, or a module of one that has floors of its own; what is low
     {"schedules.arguments", "schedules.ramps"},
     {"schedules", "projections", "tree_utils"},
     {"losses", "training.checks"},
-    {"losses.top_level", "training.progress", "training.checkpoints", "training.stopping"},
+    {"losses.top_level", "training.progress", "training.checkpoints", "training.stopping", "training.microbatching"},
     {"transforms", "training"},
     {"optimizers.matrix.axes", "optimizers.matrix.roles", "optimizers.matrix.rest"},
     {"optimizers.matrix"},

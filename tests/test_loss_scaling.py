@@ -134,8 +134,8 @@ def test_a_scaled_loss_trains_where_a_plain_one_stands_still():
 
     start = jnp.asarray([1.0, -1.0])
     assert not np.any(half(start, jnp.float32(1)))
-    (end, state), _ = quick.jit(lambda s: jax.lax.scan(step, (start, s), None, 300))(tx.init(start))
-    np.testing.assert_allclose(end, 0.5, atol=0.02)
+    (end, state), _ = quick.jit(lambda s: jax.lax.scan(step, (start, s), None, 400))(tx.init(start))
+    np.testing.assert_allclose(end, 0.5, atol=0.05)
     assert int(state.total_skipped) == 0 and float(jo.loss_scale(state)) > 2.0**15
 
 

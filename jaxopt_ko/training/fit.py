@@ -21,9 +21,9 @@ from jaxopt_ko.compose.chain import apply_updates
 from jaxopt_ko.core.checks import check_arrays, check_carry, check_start
 from jaxopt_ko.core.method import filter_kwargs
 from jaxopt_ko.core.naming import published
-from jaxopt_ko.core.numerics import scalar_dtype, zero_count
+from jaxopt_ko.core.numerics import real_dtype, scalar_dtype, zero_count
 from jaxopt_ko.core.signature import options
-from jaxopt_ko.core.tree import ascent, compute_dtype
+from jaxopt_ko.core.tree import ascent, compute_dtype, where, zeros_like
 from jaxopt_ko.errors import (
     HyperparameterError,
     StateError,
@@ -34,6 +34,7 @@ from jaxopt_ko.errors import (
 )
 from jaxopt_ko.training.checkpoints import Checkpoints, Store, as_checkpoints
 from jaxopt_ko.training.checks import check_prng_key, check_whole
+from jaxopt_ko.training.microbatching import SummedLoss, microbatched
 from jaxopt_ko.training.progress import ProgressBar, Report, reporter
 from jaxopt_ko.training.stopping import EarlyStopping, EarlyStoppingState, early_stopping
 from jaxopt_ko.types import GradientTransformation, Params, PyTree, State
@@ -74,6 +75,8 @@ def train_step(loss_fn: LossFn, optimizer: GradientTransformation, *, has_aux: b
 
     loss_fn(params, batch) -> float[], with has_aux (float[], aux); without, aux is None. The optimizer may be
     any (init, update) pair; one that takes `value`, `grad` or `value_fn` (a line search) gets them.
+    Of `microbatched(loss_fn, …)` the loss is sum / count. MultiSteps(…, weighted=True) gets the gradient of the sum,
+    and the count for its weight; any other optimizer the gradient of the mean, 0 where nothing was counted.
 
     Raises, when traced: TreeError if the loss is not one real number; StateError, naming the leaf, if params
     or state change their structure, shape or dtype.
@@ -81,6 +84,27 @@ def train_step(loss_fn: LossFn, optimizer: GradientTransformation, *, has_aux: b
     errors.check_function("train_step", "loss_fn", loss_fn)
     optimizer = errors.check_pair("train_step", "optimizer", optimizer)
     update = filter_kwargs(optimizer.update, 3)
+    evaluate = _evaluation(loss_fn, has_aux)
+    if isinstance(loss_fn, SummedLoss):
+        evaluate = _evaluation_of_sums(loss_fn, bool(getattr(optimizer, "weighted", False)), has_aux)
+
+    def step(carry: Carry, batch: PyTree) -> tuple[Carry, tuple[jax.Array, PyTree]]:
+        params, state = carry
+        (loss, aux), grads, words = evaluate(params, batch)
+        updates, new_state = update(grads, state, params, value=loss, grad=grads, **words)
+        new = Carry(apply_updates(params, updates), new_state)
+        check_carry("train_step", carry, new)
+        return new, (loss, aux)
+
+    return step
+
+
+# (params, batch) -> ((loss, aux), gradient, further arguments of update)
+_Evaluation = Callable[[Params, PyTree], tuple[tuple[jax.Array, PyTree], PyTree, dict[str, Any]]]
+
+
+def _evaluation(loss_fn: LossFn, has_aux: bool) -> _Evaluation:
+    """Of a loss that is one number."""
 
     def objective(params: Params, batch: PyTree) -> tuple[jax.Array, PyTree]:
         out = loss_fn(params, batch)
@@ -93,17 +117,32 @@ def train_step(loss_fn: LossFn, optimizer: GradientTransformation, *, has_aux: b
                 "Take the mean over the batch; for (loss, aux) set has_aux=True")  # fmt: skip
         return loss, aux
 
-    def step(carry: Carry, batch: PyTree) -> tuple[Carry, tuple[jax.Array, PyTree]]:
-        params, state = carry
-        (loss, aux), grads = jax.value_and_grad(objective, has_aux=True)(params, batch)
-        grads = ascent(grads)
-        extra = {"value": loss, "grad": grads, "value_fn": lambda p: objective(p, batch)[0]}
-        updates, new_state = update(grads, state, params, **extra)
-        new = Carry(apply_updates(params, updates), new_state)
-        check_carry("train_step", carry, new)
-        return new, (loss, aux)
+    def evaluate(params: Params, batch: PyTree) -> tuple[tuple[jax.Array, PyTree], PyTree, dict[str, Any]]:
+        value, grads = jax.value_and_grad(objective, has_aux=True)(params, batch)
+        return value, ascent(grads), {"value_fn": lambda p: objective(p, batch)[0]}
 
-    return step
+    return evaluate
+
+
+def _evaluation_of_sums(loss_fn: SummedLoss, weighted: bool, has_aux: bool) -> _Evaluation:
+    """Of a loss that is a sum, for an optimizer that takes weights, or one that takes means."""
+    if has_aux:
+        say(HyperparameterError, "train_step", "has_aux is of no use with microbatched, whose aux is the count", None,
+            "Leave has_aux out")  # fmt: skip
+
+    def evaluate(params: Params, batch: PyTree) -> tuple[tuple[jax.Array, PyTree], PyTree, dict[str, Any]]:
+        (total, count), grads = loss_fn(params, batch)
+        grads = ascent(grads)
+        words: dict[str, Any] = {"value_fn": lambda p: loss_fn.mean(p, batch)}
+        if weighted:
+            words["weight"] = count
+        else:
+            grads = where(
+                count == 0, zeros_like(grads), jax.tree.map(lambda g: g / count.astype(real_dtype(g.dtype)), grads)
+            )
+        return (total / count.astype(total.dtype), None), grads, words
+
+    return evaluate
 
 
 def _is_real(x: Any) -> bool:
@@ -382,5 +421,12 @@ def _scan(
     return carry, ys
 
 
-_ELSEWHERE = (Checkpoints, EarlyStopping, EarlyStoppingState, ProgressBar, early_stopping)  # and public here
+_ELSEWHERE = (
+    Checkpoints,
+    EarlyStopping,
+    EarlyStoppingState,
+    ProgressBar,
+    early_stopping,
+    microbatched,
+)  # and public here
 published(__name__, globals(), [thing.__name__ for thing in _ELSEWHERE])

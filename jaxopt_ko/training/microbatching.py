@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxopt_ko import errors
-from jaxopt_ko.core import tree
+from jaxopt_ko.core import placement, tree
 from jaxopt_ko.core.checks import check_leaves
+from jaxopt_ko.core.numerics import scalar_dtype
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.errors import HyperparameterError, HyperparameterTypeError, TreeError, describe, say
 from jaxopt_ko.types import PyTree
@@ -57,8 +59,13 @@ def reshape_batch_axis(tree: PyTree, microbatch_size: int, axis: int = 0) -> PyT
     """
 
     def split(x: Any) -> Array:
-        shape = (*x.shape[:axis], microbatch_size, -1, *x.shape[axis + 1 :])
-        return jnp.swapaxes(jnp.asarray(x).reshape(shape), axis, axis + 1)
+        shape = (*x.shape[:axis], microbatch_size, x.shape[axis] // microbatch_size, *x.shape[axis + 1 :])
+        given = placement.explicit_sharding(x)
+        if given is None:
+            return jnp.swapaxes(jnp.asarray(x).reshape(shape), axis, axis + 1)
+        axes = placement.axes_of(given, x.ndim)
+        cut = type(given)(given.mesh, placement.spec_of([*axes[: axis + 1], (), *axes[axis + 1 :]]))
+        return jnp.swapaxes(jax.lax.reshape(x, shape, out_sharding=cut), axis, axis + 1)
 
     return jax.tree.map(split, tree)
 
@@ -218,6 +225,119 @@ def micro_grad(
     return whole
 
 
+# ---- sums of losses ------------------------------------------------------------------------------------
+
+
+class SummedLoss:
+    """What `microbatched` returns: called, ((sum, count), gradient of the sum)."""
+
+    def __init__(self, gradient: Function, totals: Function) -> None:
+        self._gradient, self._totals = gradient, totals
+
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[tuple[Array, Array], PyTree]:
+        """((sum, count), gradient of the sum), each in float32 at least."""
+        result: tuple[tuple[Array, Array], PyTree] = self._gradient(*args, **kwargs)
+        return result
+
+    def mean(self, *args: Any, **kwargs: Any) -> Array:
+        """sum / count; NaN where nothing was counted."""
+        total, count = self._totals(*args, **kwargs)
+        mean: Array = total / count.astype(total.dtype)
+        return mean
+
+
+@options
+def microbatched(
+    loss_fn: Function,
+    microbatch_size: int | None = None,
+    *,
+    argnums: int | Sequence[int] = 0,
+    batch_argnums: int | Sequence[int] = 1,
+    in_axes: int | Sequence[int] = 0,
+    axis_name: tree.AxisName = None,
+) -> SummedLoss:
+    """The sum of a loss over a batch, how many were summed, and the gradient of the sum, in micro-batches.
+
+    (sum, count) = sums of loss_fn(params, part) over the parts of the batch;   g = d sum / d params
+
+    It is what jax.value_and_grad(loss_fn, has_aux=True) returns, ((sum, count), g), for the whole batch, and what
+    `MultiSteps(…, weighted=True)` takes: update(g, state, params, weight=count), whatever of a batch is padding. The
+    mean is sum / count. `train_step` and `fit` take it in place of a loss.
+
+    loss_fn(params, batch, …) -> (sum, count), two numbers: of the losses of valid examples or tokens, and how many
+        those are, 0 allowed; or the loss of each example, float[…], all of them valid.
+    microbatch_size: examples in a part, whose number must divide the batch's; None: all. Example i goes to part
+        i % parts. argnums: what the gradient is by. batch_argnums, in_axes: the arguments with a batch axis, and which
+        it is; other arguments, a scale of the loss say, are the same for each part.
+    axis_name: within `jax.shard_map`, the axis that the batch is cut along: parameters are the same on all devices,
+        and what each has summed over its parts is summed over the devices once, in one reduction.
+    Sums, the count and the gradient are in float32 at least, also of half precision parameters: 4 bytes a parameter,
+    and what a part needs.
+
+    Raises, when traced: TreeError for another result of loss_fn, or batch axes that cannot be divided so. Not for a
+    loss that is a mean: the mean of means weighs a token of a short batch more; nor for losses that look at the
+    whole batch, as batch normalization does.
+
+    def loss(params, batch):
+        each = jnp.square(batch["x"] @ params - batch["y"])
+        return jnp.sum(each * batch["valid"]), jnp.sum(batch["valid"])
+
+    gradient, optimizer = loop.microbatched(loss, 8), MultiSteps(adamw(1e-3), 4, weighted=True)
+    (total, count), grads = gradient(params, batch)
+    updates, state = optimizer.update(grads, state, params, weight=count)
+    """
+    errors.check_function("microbatched", "loss_fn", loss_fn)
+    numbers = [argnums] if isinstance(argnums, int) else list(argnums)
+
+    def summed(*args: Any, **kwargs: Any) -> tuple[Array, Array]:
+        return _sum_and_count(loss_fn(*args, **kwargs))
+
+    def of_all(function: Function) -> Function:
+        in_parts = microbatch(function, batch_argnums, microbatch_size, WIDE_SUM, in_axes=in_axes)
+
+        def whole(*args: Any, **kwargs: Any) -> Any:
+            if axis_name is None:
+                return _all_wide(in_parts(*args, **kwargs))
+            own = [_own_copy(arg, axis_name) if i in numbers else arg for i, arg in enumerate(args)]
+            return jax.lax.psum(_all_wide(in_parts(*own, **kwargs)), axis_name)  # type: ignore[no-untyped-call]
+
+        return whole
+
+    return SummedLoss(of_all(jax.value_and_grad(summed, argnums, has_aux=True)), of_all(summed))
+
+
+def _sum_and_count(result: Any) -> tuple[Array, Array]:
+    """Of what a loss returns: (sum, count), or the loss of each example."""
+    if isinstance(result, tuple) and len(result) == 2:
+        total, count = result
+    else:
+        total = count = result
+    real = hasattr(total, "dtype") and jnp.issubdtype(total.dtype, jnp.floating)
+    if real and total is result and jnp.ndim(total):
+        return jnp.sum(_wide(total)), jnp.asarray(total.size, scalar_dtype())
+    known = isinstance(count, int | float) or getattr(count, "dtype", None) == np.bool_ or errors.is_number(count)
+    if total is result or not real or jnp.ndim(total) or not known or jnp.ndim(count):
+        say(TreeError, "microbatched", "loss_fn must return (sum, count), two numbers, or the loss of each example",
+            describe(result), "Return jnp.sum(losses * valid), jnp.sum(valid)")  # fmt: skip
+    return total, jnp.asarray(count, scalar_dtype())
+
+
+def _own_copy(params: PyTree, axis_name: tree.AxisName) -> PyTree:
+    """Parameters as each device's own, so that their gradient is of its own examples, and not summed yet."""
+    names = (axis_name,) if isinstance(axis_name, str) else tuple(axis_name or ())
+    of_mesh = jax.sharding.get_abstract_mesh().axis_names  # lanes of vmap have copies of their own as it is
+
+    def own(x: Any) -> Any:
+        missing = tuple(n for n in names if n in of_mesh and n not in getattr(jax.typeof(x), "vma", ()))
+        if not missing:
+            return x
+        if hasattr(jax.lax, "pcast"):
+            return jax.lax.pcast(x, missing, to="varying")
+        return jax.lax.pvary(x, missing)  # type: ignore[attr-defined]  # its name before jax 0.8
+
+    return jax.tree.map(own, params)
+
+
 # ---- accumulators ---------------------------------------------------------------------------------------
 
 
@@ -271,6 +391,18 @@ def _usual(kind: AccumulationType, like: PyTree, parts: int, seen: Any) -> Accum
         finalize=lambda c: jax.tree.map(end, c, like),
         aggregate=lambda x: jax.tree.map(lambda y: reduce(y, axis=0), x),
     )
+
+
+WIDE_SUM = Accumulator(  # in float32 at least, and left so
+    init=lambda x: jax.tree.map(lambda y: tree.full_like(y, 0, _wide_dtype(y)), x),
+    update=lambda c, x, i: jax.tree.map(lambda b, y: b + y.astype(b.dtype), c, x),
+    finalize=lambda c: c,
+    aggregate=lambda x: jax.tree.map(lambda y: jnp.sum(y, axis=0), x),
+)
+
+
+def _all_wide(full: PyTree) -> PyTree:
+    return jax.tree.map(_wide, full)
 
 
 def _wide_dtype(x: Any) -> Any:

@@ -1,15 +1,14 @@
 """Around any transformation: accumulation, averages, guards, routing, reports."""
 
 from jaxopt_ko.wrappers.accumulation import (
-    ApplyEvery,
     MultiSteps,
     MultiStepsState,
     ShouldSkipUpdateFunction,
     WeightedMultiStepsState,
-    apply_every,
     skip_large_updates,
     skip_not_finite,
 )
+from jaxopt_ko.wrappers.apply_every import ApplyEvery, apply_every
 from jaxopt_ko.wrappers.ascent import maximize
 from jaxopt_ko.wrappers.averaging import incremental_update, periodic_update
 from jaxopt_ko.wrappers.backward import scale_gradient

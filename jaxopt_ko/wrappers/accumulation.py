@@ -15,7 +15,7 @@ from jaxopt_ko.compose.conditional import as_steps, run_if
 from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.hyperparameters import Scalars, as_state
-from jaxopt_ko.core.leafwise import Memory, Step, leafwise
+from jaxopt_ko.core.leafwise import Step, leafwise
 from jaxopt_ko.core.method import make_transformation, method_of, name_of, pytree_class, takes
 from jaxopt_ko.core.numerics import next_count, real_dtype, scalar_dtype, zero_count
 from jaxopt_ko.core.rounding import leaf_keys, round_stochastic, step_key
@@ -30,13 +30,6 @@ from jaxopt_ko.errors import (
 )
 from jaxopt_ko.types import DType, GradientTransformation, Params, PyTree, State, Updates
 from jaxopt_ko.wrappers.checks import check_flag, check_period
-
-
-class ApplyEvery(NamedTuple):
-    """State of `apply_every`."""
-
-    count: Array  # int32[]                 t, steps taken
-    grad_acc: Updates  # like params, f32+  s_t, sum since the last step that was passed on
 
 
 class MultiStepsState(NamedTuple):
@@ -74,40 +67,6 @@ class ShouldSkipUpdateFunction(Protocol):
         self, updates: Updates, gradient_step: Array, params: Params | None
     ) -> tuple[Array, PyTree]:  # (bool[], notes)
         """(leave it out?, notes for the state)."""
-
-
-def apply_every(k: int | Array = 1) -> GradientTransformation:
-    """Passes on the sum of k updates every k-th step, and zeros in between.
-
-    s_t = g for t = 1, k + 1, 2 k + 1, …, else s + g
-    u   = s_t  for t = k, 2 k, …,            else 0
-
-    A gradient that is None counts as 0, and its step is None: what its leaf had gathered is lost at a k-th step. The
-    parts before it in a chain still run at every step; `MultiSteps` runs a whole optimizer once every k.
-    """
-    k = check_period("apply_every", "k", k)
-
-    def init(p: Array) -> Memory:
-        return (tree.wide_like(p),)
-
-    def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        place = (t - 1) % k
-        return {"first": (place == 0).astype(scalar_dtype()), "last": (place == k - 1).astype(scalar_dtype())}
-
-    def rule(g: Array, p: Array, s: Array, h: Scalars) -> Step:
-        s = jnp.where(h.first > 0, g, s + g)  # by selection: 0 times NaN is NaN
-        return jnp.where(h.last > 0, s, jnp.zeros_like(s)), s
-
-    pair = leafwise("apply_every", ApplyEvery, init=init, shared=shared, rule=rule)
-
-    def update(updates: Updates, state: State, params: Params = None, **_: Any) -> tuple[Updates, State]:
-        if not any(g is None for g in tree.flatten(updates, none_is_leaf=True)[0]):
-            return pair.update(updates, state, params)
-        own = as_state("apply_every", state, ApplyEvery)
-        steps, new = pair.update(tree.fill_none(updates, tree.zeros_like(own.grad_acc)), own, params)
-        return tree.none_as(updates, steps), new
-
-    return make_transformation("apply_every", pair.init, update)
 
 
 def skip_not_finite(updates: Updates, gradient_step: Array, params: Params | None) -> tuple[Array, dict[str, Array]]:
@@ -168,7 +127,8 @@ class MultiSteps:
     where weighted, TransformationError with weight where not, HyperparameterError for a weight that is no number >= 0;
     and what the inner optimizer raises. Not for a batch that fits: one step on all of it is the same, and sooner.
     On a mesh each gradient that comes has been summed over the devices. With one such sum a step, sum the gradients of
-    micro-batches yourself, as `unreduced` arrays, and reshard them before the update: tests/mesh/test_accumulation.py.
+    micro-batches before: `loop.microbatched(loss, size, axis_name=…)`, or `unreduced` arrays that are resharded before
+    the update; both are in tests/mesh/test_accumulation.py.
 
     optimizer = MultiSteps(adam(1e-3), 4); state = optimizer.init(params); updates, state = optimizer.update(...)
     """
@@ -206,6 +166,11 @@ class MultiSteps:
             else "refused"
         )
         self._pair, self._last = _gathering(self._opt, k, bool(use_grad_mean), skip, keep, weights, key)
+
+    @property
+    def weighted(self) -> bool:
+        """Does update take the gradient of a sum, and its weight?"""
+        return self._kind is WeightedMultiStepsState
 
     @property
     def inner_opt(self) -> GradientTransformation:
