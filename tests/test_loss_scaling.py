@@ -257,3 +257,18 @@ def test_the_docstrings_example_runs():
         updates, state = tx.update(grads, state, params)
         params = jo.apply_updates(params, updates)
     assert float(params["w"][0]) < 1
+
+
+def test_no_second_gradient_beside_the_scaled_one():
+    """The gradients are divided where the method reads them, and not kept."""
+    params = {"w": jnp.ones(100_000), "b": jnp.ones(50_000)}
+
+    def temporary(opt):
+        def step(g, state, p):
+            u, state = opt.update(g, state, p)
+            return jo.apply_updates(p, u), state
+
+        used = jax.jit(step, donate_argnums=(1, 2)).lower(params, opt.init(params), params).compile()
+        return used.memory_analysis().temp_size_in_bytes / sum(x.nbytes for x in params.values())
+
+    assert temporary(jo.loss_scaling(jo.adam(0.1))) < temporary(jo.adam(0.1)) + 0.5

@@ -17,7 +17,7 @@ from jaxopt_ko.compose.conditional import no_steps, run_if
 from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.hyperparameters import Scalars
-from jaxopt_ko.core.method import name_of
+from jaxopt_ko.core.method import make_transformation, method_of, name_of
 from jaxopt_ko.core.numerics import next_count, real_dtype, zero_count
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
@@ -87,11 +87,11 @@ def loss_scaling(
         updates: Updates, state: LossScalingState, params: Params = None, *, h: Scalars, **extra: Any
     ) -> tuple[Updates, LossScalingState]:
         c, n = state.loss_scale, next_count(state.finite_count)
-        g = jax.tree.map(lambda x: _unscaled(x, c), updates)
         finite = jnp.ones((), bool)
-        for x in jax.tree.leaves(tree.floating_only(g)):
-            finite &= jnp.all(jnp.isfinite(x))
-        steps, new = run_if(finite, pair, g, state.inner_state, params, extra, no_steps(updates, params))
+        for g in jax.tree.leaves(tree.floating_only(updates)):
+            finite &= jnp.all(jnp.isfinite(_unscaled(g, c)))
+        none = no_steps(updates, params)
+        steps, new = run_if(finite, _of_scaled(pair, c), updates, state.inner_state, params, extra, none)
         factor, most, least = (x.astype(c.dtype) for x in (h.factor, h.max_scale, h.min_scale))
         grows = finite & (n >= period)
         after = jnp.where(grows, jnp.minimum(c * factor, most), c)
@@ -113,6 +113,15 @@ def _check_bounds(name: str, start: Any, least: Any, most: Any) -> None:
     if any(float(a) > float(b) for a, b in itertools.pairwise(known)):
         say(HyperparameterError, name, "min_scale <= init_scale <= max_scale must hold", f"{known}",
             "Give other bounds, or another start")  # fmt: skip
+
+
+def _of_scaled(pair: GradientTransformation, c: Array) -> GradientTransformation:
+    """The transformation for gradients that are c times too large: divided where they are needed, without a copy."""
+
+    def update(g: Updates, state: State, params: Params = None, **extra: Any) -> tuple[Updates, State]:
+        return pair.update(jax.tree.map(lambda x: _unscaled(x, c), g), state, params, **extra)
+
+    return make_transformation(method_of(pair), pair.init, update)
 
 
 def _unscaled(g: Any, c: Array) -> Any:

@@ -54,11 +54,11 @@ def test_a_norm_of_sharded_leaves_is_one_collective_and_one_pass():
     assert bytes_of[jo] < 1.1 * bytes_of[optax]
 
 
-def temporary(lib, opt, params):
+def temporary(lib, opt, params, **words):
     """Memory of a compiled training step beside its arguments and results, in copies of the parameters."""
 
     def step(g, state, p):
-        u, state = opt.update(g, state, p)
+        u, state = opt.update(g, state, p, **words)
         return lib.apply_updates(p, u), state
 
     used = standard(jax.jit(step, donate_argnums=(1, 2)).lower)(params, opt.init(params), params).compile()
@@ -73,6 +73,8 @@ def test_no_second_buffer_beside_the_accumulator():
         for lib in (jo, optax)
     }
     assert more[jo] < 0.9 < 1.9 < more[optax]
+    weighted = temporary(jo, jo.MultiSteps(jo.adam(0.1), 4, weighted=True), params, weight=3)
+    assert weighted < temporary(jo, jo.adam(0.1), params) + 0.9
     state = jo.MultiSteps(jo.sgd(0.1), 4).init(params)
     assert sum(x.size for x in jax.tree.leaves(state)) < 150_000 + 10
 
