@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxopt_ko.core import placement
+
 CODECS = ("companded8", "dynamic8", "four_bit", "fp8")
 
 
@@ -105,14 +107,18 @@ def _middles(count: int) -> np.ndarray[Any, Any]:
 
 def _row_codec(name: str, signed: bool, block: int, bits: int, row: np.ndarray[Any, Any]) -> Codec:
     """A codec that looks its numbers up."""
-    last = len(row) - 1
 
     def number(q: Array) -> Array:
-        return jnp.asarray(row)[q.astype(jnp.int32)]
+        numbers, place = jnp.asarray(row), q.astype(jnp.int32)
+        given = placement.explicit_sharding(q)
+        return numbers[place] if given is None else numbers.at[place].get(out_sharding=given)
 
     def below(n: Array) -> Array:
-        place = jnp.searchsorted(jnp.asarray(row), n, side="right", method="scan_unrolled") - 1
-        return jnp.clip(place, 0, last - 1).astype(jnp.uint8)
+        q = jnp.zeros_like(n, jnp.uint8)
+        for half in (2**bit for bit in reversed(range(bits))):
+            further = q + np.uint8(half)
+            q = jnp.where(number(further) <= n, further, q)
+        return jnp.minimum(q, np.uint8(len(row) - 2))
 
     def nearest(n: Array) -> Array:
         low = below(n)

@@ -17,7 +17,8 @@ from jaxopt_ko import errors
 from jaxopt_ko.core import placement, tree
 from jaxopt_ko.core.tables import Table
 from jaxopt_ko.errors import StateError, say
-from jaxopt_ko.sharding.named import SUM, entries, kept_as, same
+from jaxopt_ko.precision.packed import is_packed, pack, unpack
+from jaxopt_ko.sharding.named import SUM, entries, kept_as, packed_part, same
 from jaxopt_ko.sharding.restarts import restarted
 from jaxopt_ko.sharding.saved import FORMAT, GAIN, VERSION, Saved, gain_of, leaves_like
 from jaxopt_ko.types import GradientTransformation, Params, State
@@ -54,7 +55,8 @@ def state_dict(tx: GradientTransformation, state: State, params: Params) -> dict
         if entry.role == SUM and (gain := gain_of(entry)) is not None:
             shared = made.setdefault(f"{GAIN}/{SUM}", gain)
             if shared is not gain and not same(shared, gain):
-                made[f"{GAIN}/{entry.name}"] = gain
+                part = packed_part(entry.name)
+                made[f"{GAIN}/{entry.name if part is None else part[0]}"] = gain
     made[VERSION] = np.asarray(FORMAT, np.int32)
     return made
 
@@ -96,7 +98,7 @@ def load_state(
     params: those that are trained on, or `ShapeDtypeStruct`s; a leaf of the state is placed as its `init` places it.
 
     What is converted, and said so:
-    * dtypes, to the new state's;
+    * dtypes, to the new state's; arrays in few bits, those of `quantized`, to float32, to other codes, and back;
     * layers one by one ("layers/0/kernel", "layers_0/kernel") and stacked ("layers/kernel", one axis more in front);
     * a decaying sum of gradients (trace) and their mean (mu, ema): trace = gain mu, gain = (1 - dampening) / (1 - b);
     * what a schedule needs beside a state: the weight of a mean is 1 - b(0) … b(count - 1).
@@ -124,8 +126,9 @@ def load_state(
     errors.check_choice(name, "on_extra", on_extra, ("error", "drop"))
     abstract = any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params))
     made = _made(tx, params, abstract)
-    found, treedef = entries(tx, made, params)
-    source = Saved(name, saved, params, found, made)
+    found, _ = entries(tx, _read(made), params)
+    nodes = jax.tree.leaves(made, is_leaf=is_packed)  # of the same order
+    source = Saved(name, saved, params, entries(tx, made, params)[0], made)
     plain = [source.take(entry) for entry in found]
     taken, notes = restarted(found, plain, source)
     rows: list[_Row] = []
@@ -133,14 +136,20 @@ def load_state(
     missing = [
         e.name for e, a, b in zip(found, plain, taken, strict=True) if b is None or (a is None and e.path is not None)
     ]
-    for i, (entry, own) in enumerate(zip(found, taken, strict=True)):
+    for i, (entry, own, node) in enumerate(zip(found, taken, nodes, strict=True)):
         if own is None:
             rows.append(_Row(entry.name, "initialized", notes.get(i, "nothing that means the same was saved")))
-            leaves.append(entry.value)
+            leaves.append(node)
             continue
         value, how = own
-        leaves.append(_as(entry.value, _apart(value, given)))
-        converted = [*how, *_casts(entry.value, value)]
+        as_saved = None if how else source.packed_as(entry)
+        if is_packed(node) or as_saved is not None:
+            value, cast = _packed_as(node, value, as_saved)
+        else:
+            cast = _casts(entry.value, value)
+            value = _as(entry.value, _apart(value, given))
+        leaves.append(value)
+        converted = [*how, *cast]
         rows.append(_Row(entry.name, "converted" if converted else "copied", "; ".join(converted)))
     extra, needless = source.left()
     rows += [_Row(key, "dropped", "it is needed by schedules alone") for key in needless]
@@ -154,7 +163,7 @@ def load_state(
         say(StateError, name, f"the new state has no place for {_some(extra)}", None,
             "Pass on_extra='drop' to leave them out, or the optimizer that the state was saved for")  # fmt: skip
     table = Table(("leaf", "what", "how"), ("leaf", "what became of it", "how"), tuple(map(tuple, rows)))
-    return treedef.unflatten(leaves), table
+    return jax.tree.unflatten(jax.tree.structure(made), jax.tree.leaves(leaves)), table
 
 
 def _made(tx: GradientTransformation, params: Params, abstract: bool) -> Any:
@@ -190,6 +199,34 @@ def _apart(value: Any, given: set[int]) -> Any:
     again = isinstance(value, jax.Array) and id(value) in given
     given.add(id(value))
     return jnp.copy(value) if again else value
+
+
+def _read(made: Any) -> Any:
+    """A state with an array for each that is in few bits; abstract ones for abstract ones."""
+
+    def read(x: Any) -> Any:
+        if not is_packed(x):
+            return x
+        return jax.eval_shape(unpack, x) if isinstance(x.codes, jax.ShapeDtypeStruct) else unpack(x)
+
+    return jax.tree.map(read, made, is_leaf=is_packed)
+
+
+def _packed_as(like: Any, value: Any, saved: Any) -> tuple[Any, list[str]]:
+    """A saved value as the leaf that `init` made, where one of them is in few bits, and what was converted; saved: the
+    array in few bits that it was, if so."""
+    before, after = (_codec_of(x) for x in (value if saved is None else saved, like))
+    if type(saved) is type(like):
+        placed = [_as(a, b) for a, b in zip(like, saved, strict=True)]
+        return type(like)(*placed), []
+    if not is_packed(like):
+        return _as(like, value), [f"{before} to {after}"]
+    made = pack(type(like), jnp.asarray(value))
+    return type(like)(*(_as(a, b) for a, b in zip(like, made, strict=True))), [f"{before} to {after}"]
+
+
+def _codec_of(x: Any) -> str:
+    return str(x.codec.name if is_packed(x) else tree.dtype_of(x))
 
 
 def _casts(like: Any, value: Any) -> list[str]:

@@ -21,6 +21,7 @@ from jaxopt_ko.core.placement import Axes
 from jaxopt_ko.core.tables import Table
 from jaxopt_ko.core.tree_fields import AnyParams
 from jaxopt_ko.errors import HyperparameterError, HyperparameterTypeError, StateError, TreeError, say
+from jaxopt_ko.precision.packed import is_packed, shape_of
 from jaxopt_ko.sharding.named import stand_ins
 from jaxopt_ko.types import GradientTransformation, Params, PyTree, State
 
@@ -183,7 +184,9 @@ def _layout(
     bare = jax.tree.map(lambda p: tree.abstract(np.shape(p), tree.dtype_of(p)), params)
     state = jax.eval_shape(lambda p: tx.init(p, **problem), bare)
 
-    def beside(leaf: Any, parameter: _Parameter) -> _Leaf:
+    def beside(leaf: Any, parameter: _Parameter) -> Any:
+        if is_packed(leaf):
+            return _packed_beside(leaf, parameter, mesh, zero, memory_kind)
         return _beside(leaf, parameter, mesh, zero, memory_kind)
 
     def alone(leaf: Any) -> _Leaf:
@@ -191,7 +194,10 @@ def _layout(
         return _Leaf(leaf.dtype, leaf.shape, _whole(leaf, mesh), why)
 
     def of_all(full: PyTree) -> PyTree:
-        return jax.tree.map(lambda at, part: jax.tree.map(lambda leaf: beside(leaf, at), part), parameters, full)
+        def one(at: _Parameter, part: PyTree) -> PyTree:
+            return jax.tree.map(lambda leaf: beside(leaf, at), part, is_leaf=is_packed)
+
+        return jax.tree.map(one, parameters, full)
 
     def each(stand_in: Any, value: Any) -> Any:
         return of_all(value) if isinstance(stand_in, AnyParams) else jax.tree.map(alone, value)
@@ -219,6 +225,29 @@ def _beside(leaf: Any, parameter: _Parameter, mesh: AnyMesh, zero: str | None, m
     if memory_kind is not None:
         sharding = sharding.with_memory_kind(memory_kind)
     return _Leaf(leaf.dtype, leaf.shape, sharding, "; ".join(why))
+
+
+def _packed_beside(node: Any, parameter: _Parameter, mesh: AnyMesh, zero: str | None, memory_kind: str | None) -> Any:
+    """Of an array in few bits: codes as the array would be, scales with their codes; whole along the last axis where
+    that does not go."""
+    sizes = dict(mesh.shape)
+    shape = shape_of(node)
+    axes = list(placement.beside(shape, parameter.shape, parameter.axes, sizes))
+    counts = {field: np.shape(part)[-1] for field, part in zip(node._fields, node, strict=True)}
+
+    def fits(field: str, entry: Axes) -> bool:
+        return bool(counts[field] % math.prod(sizes[axis] for axis in entry) == 0)
+
+    if not fits("codes", axes[-1]):
+        axes[-1] = ()
+    codes = _beside(node.codes, _Parameter(np.shape(node.codes), tuple(axes)), mesh, zero, memory_kind)
+    cut = placement.axes_of(codes.sharding, len(shape))
+    last = cut[-1] if fits("scales", cut[-1]) else ()
+    sharding = NamedSharding(mesh, placement.spec_of(placement.shortest([*cut[:-1], last], mesh)))
+    if memory_kind is not None:
+        sharding = sharding.with_memory_kind(memory_kind)
+    why = "" if last == cut[-1] else "its blocks are not divided as its codes are"
+    return type(node)(codes, _Leaf(node.scales.dtype, node.scales.shape, sharding, why))
 
 
 def _whole(leaf: Any, mesh: AnyMesh) -> NamedSharding:

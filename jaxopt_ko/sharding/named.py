@@ -8,6 +8,7 @@ in one group of a partition. A role that has another meaning than its name has e
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.hyperparameters import HyperparameterReader, StateWithReader, readers_shown
 from jaxopt_ko.core.tree_fields import AnyParams
+from jaxopt_ko.precision.packed import KINDS, is_packed
 from jaxopt_ko.types import GradientTransformation, Params, PyTree, State
 
 MEAN, SQUARE, SUM = "mu", "nu", "trace"  # means of g and of g**2, and a decaying sum of g
@@ -228,7 +230,7 @@ class _Walk:
 
     def _beside(self, full: PyTree, role: str, reader: HyperparameterReader | None, rule: int) -> Iterator[Entry]:
         found = []
-        for key, leaf in jax.tree_util.tree_flatten_with_path(full)[0]:
+        for key, leaf in _leaves_beside(full):
             cut = next((n for n in range(len(key) + 1) if key[:n] in self.paths), None)
             path = None if cut is None else self.paths[key[:cut]]  # None: no parameter is there
             found.append((path, spelled(key) if cut is None else _joined(path, spelled(key[cut:])), leaf))
@@ -247,6 +249,25 @@ class _Walk:
         owner = whose if whose and role[0] not in PROJECTED else owner if role[1] in fields else ""
         named = ROLES.get(role, role[1])
         return f"{named}@{owner}" if owner and named != "count" else named
+
+
+def _leaves_beside(full: PyTree) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """(path, leaf); the codes and scales of an array in few bits say which codec they are of."""
+    for path, leaf in jax.tree_util.tree_flatten_with_path(full, is_leaf=is_packed)[0]:
+        if not is_packed(leaf):
+            yield path, leaf
+            continue
+        for field in leaf._fields:
+            yield (*path, jax.tree_util.GetAttrKey(f"{type(leaf).__name__}.{field}")), getattr(leaf, field)
+
+
+PART = re.compile(rf"/?({'|'.join(kind.__name__ for kind in KINDS)})\.(codes|scales)$")
+
+
+def packed_part(name: str) -> tuple[str, str, str] | None:
+    """(name of the array, codec, codes or scales) of a leaf's name, if it is a part of an array in few bits."""
+    found = PART.search(name)
+    return None if found is None else (name[: found.start()], found.group(1), found.group(2))
 
 
 def _holds_states(node: Any) -> bool:

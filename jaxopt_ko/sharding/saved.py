@@ -15,6 +15,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.numerics import is_complex, value_at
 from jaxopt_ko.errors import StateError, say
+from jaxopt_ko.precision.packed import KINDS, unpack
 from jaxopt_ko.sharding.named import (
     MEAN,
     PLAIN_MEAN,
@@ -22,6 +23,7 @@ from jaxopt_ko.sharding.named import (
     Entry,
     entries_of_foreign,
     kept_as,
+    packed_part,
     parameters_of,
     plain_role,
     same,
@@ -57,13 +59,14 @@ class Saved:
     def __init__(self, name: str, saved: Any, params: Params, like: list[Entry], made: Any) -> None:
         """like, made: the leaves of the new state, and the state as its init makes it."""
         self.name = name
+        self.packed: dict[str, Any] = {}  # name of a leaf -> the array in few bits that it was saved as
         self.foreign = False  # are there names that do not say whose they are?
         if isinstance(saved, Mapping) and VERSION in saved:
             flat = {spelled(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(saved)[0]}
         else:
             flat = self._whole(saved, params, like, made)
         self._check_version(flat.pop(VERSION, FORMAT))
-        flat = {key: self._array(key, value) for key, value in flat.items()}
+        flat = self._unpacked({key: self._array(key, value) for key, value in flat.items()})
         self.gains = {key.partition("/")[2]: flat.pop(key) for key in [k for k in flat if k.startswith(f"{GAIN}/")]}
         self.leaves = flat
         self.used: set[str] = set()
@@ -88,6 +91,24 @@ class Saved:
         if not known or int(np.asarray(version)) > FORMAT:
             say(StateError, self.name, f"the dictionary must be of format {FORMAT} or an earlier one",
                 f"format {version}", "Update jaxopt_ko, or give what state_dict returned")  # fmt: skip
+
+    def _unpacked(self, flat: dict[str, Any]) -> dict[str, Any]:
+        """With one array for codes and scales."""
+        made: dict[str, Any] = {}
+        for key, value in flat.items():
+            part = packed_part(key)
+            if part is None:
+                made[key] = value
+                continue
+            name, kind, field = part
+            if field == "codes":
+                scales = flat.get(f"{key.removesuffix('codes')}scales")
+                if scales is None:
+                    say(StateError, self.name, f"the saved leaf {key!r} has codes and no scales", None,
+                        "Give all that state_dict returned")  # fmt: skip
+                self.packed[name] = {own.__name__: own for own in KINDS}[kind](jnp.asarray(value), jnp.asarray(scales))
+                made[name] = unpack(self.packed[name])
+        return made
 
     def _array(self, key: str, value: Any) -> Any:
         value = kept_as(value)
@@ -116,6 +137,11 @@ class Saved:
     def give_back(self, entry: Entry) -> None:
         """What was taken for this leaf is left after all."""
         self.used -= self.taken_for.pop(entry.name, set())
+
+    def packed_as(self, entry: Entry) -> Any:
+        """The array in few bits that a leaf was taken from, as it is; None if it was taken from no such one."""
+        used = self.taken_for.get(entry.name, set())
+        return self.packed.get(next(iter(used))) if len(used) == 1 else None
 
     def take(self, entry: Entry) -> Taken:
         """The value for a leaf and how it was come by; None if there is none."""
