@@ -266,10 +266,18 @@ def key_or_seed(name: str, key: Any, seed: Any) -> Any:
 # ---- transformations ------------------------------------------------------------------------------------
 
 
-def check_pair(name: str, where: str, pair: Any) -> GradientTransformation:
-    """Return the (init, update) pair, ours or foreign; say what it is otherwise."""
+def check_pair(name: str, where: str, pair: Any, lands: bool = False) -> GradientTransformation:
+    """Return the (init, update) pair, ours or foreign; say what it is otherwise.
+
+    lands: the caller leaves steps as they are, or makes none of them: they may land exactly on numbers of 16 bits
+    (`Method.lands`), which else is refused, as those steps are to be added and nothing else.
+    """
+    made = getattr(pair, "gradient_transformation", None)
+    pair = made() if callable(made) and not isinstance(pair, type) else pair  # of MultiSteps
     init, update = getattr(pair, "init", None), getattr(pair, "update", None)
     if callable(init) and callable(update) and not isinstance(pair, type):
+        if not lands and getattr(getattr(update, "method", None), "lands", None) is not None:
+            not_outermost(name, where, update.method.name, name)
         return pair  # type: ignore[no-any-return]
     if isinstance(pair, tuple) and len(pair) == 2 and all(map(callable, pair)):
         return GradientTransformation(*pair)
@@ -279,6 +287,15 @@ def check_pair(name: str, where: str, pair: Any) -> GradientTransformation:
             f"{argument} without its call", f"Call it first: {argument}(...)")  # fmt: skip
     say(TransformationError, name, f"{where} must be a transformation, an (init, update) pair", describe(pair),
         "Make one with an optimizer, a scale_by_* rule, or transform(name, init, update)")  # fmt: skip
+
+
+def not_outermost(name: str, where: str, landing: str, behind: str) -> NoReturn:
+    """Steps that lead exactly to parameters of 16 bits, where something would make other steps of them."""
+    say(TransformationError, name,
+        f"the steps of {where} lead to numbers of 16 bits exactly, and {behind} would change them",
+        landing, "Put the rounding outermost: stochastic_rounding(chain(...), key), the same for kahan, split_master "
+        "and master_weights. Only masked, partition, route, MultiSteps, apply_if_finite and what else leaves steps as "
+        "they are may stand around it")  # fmt: skip
 
 
 def check_mapping(name: str, argument: str, value: Any) -> None:

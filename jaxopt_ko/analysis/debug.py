@@ -33,7 +33,7 @@ def check_values(transformation: GradientTransformation, enabled: bool = True) -
     what to do. Call a compiled step through `raise_on_bad_values`; tracing raises RuntimeError otherwise.
     Not for runs that must be fast or go on: each leaf is read several times more; the first error ends it.
     """
-    pair = errors.check_pair("check_values", "argument 0", transformation)
+    pair = errors.check_pair("check_values", "argument 0", transformation, lands=True)
     if not enabled:
         return pair
     name, inner = name_of(pair), filter_kwargs(pair.update, 3)

@@ -9,7 +9,7 @@ import jax
 
 from jaxopt_ko.core.checks import check_same_trees
 from jaxopt_ko.core.hyperparameters import as_state
-from jaxopt_ko.core.method import make_transformation
+from jaxopt_ko.core.method import Method, make_transformation
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.types import EmptyState, GradientTransformation, Params, State, Updates
@@ -22,7 +22,7 @@ def identity() -> GradientTransformation:
         as_state("identity", state, EmptyState)
         return updates, state
 
-    return make_transformation("identity", init_empty_state, update)
+    return make_transformation(Method("identity", passes=True), init_empty_state, update)
 
 
 def init_empty_state(params: Params) -> EmptyState:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.core import numerics, placement, tree
 from jaxopt_ko.core.checks import check_room, check_state_keys, check_state_tuple, shape_mismatch, structure_mismatch
 from jaxopt_ko.core.leafwise import LeafUpdate
-from jaxopt_ko.core.method import Method, Update, filter_kwargs, make_transformation, name_of
+from jaxopt_ko.core.method import Method, Update, filter_kwargs, make_transformation, method_of, name_of
 from jaxopt_ko.errors import TransformationError, describe, say
 from jaxopt_ko.types import GradientTransformation, GradientTransformationExtraArgs, Params, State, Updates
 
@@ -22,11 +23,12 @@ def chain(*args: GradientTransformation) -> GradientTransformation:
     """One transformation after the other: the updates of each are what the next one gets.
 
     The state is the tuple of their states; extra arguments go to all that take them, foreign pairs included.
-    With no argument it is the identity. Raises TransformationError if an argument is no (init, update) pair.
+    With no argument it is the identity. Raises TransformationError if an argument is no (init, update) pair, or if
+    steps that lead exactly to numbers of 16 bits (`stochastic_rounding`) would be changed by what comes after.
     """
-    pairs = [errors.check_pair("chain", f"argument {i}", pair) for i, pair in enumerate(args)]
+    pairs = [errors.check_pair("chain", f"argument {i}", pair, lands=True) for i, pair in enumerate(args)]
     names = [name_of(pair) for pair in pairs]
-    name = f"chain({', '.join(names)})"
+    method = _method_of_row(f"chain({', '.join(names)})", [method_of(pair) for pair in pairs])
     inits = [filter_kwargs(pair.init, 1) for pair in pairs]
 
     def init(params: Params, **problem: Any) -> tuple[State, ...]:
@@ -34,9 +36,20 @@ def chain(*args: GradientTransformation) -> GradientTransformation:
 
     runs = _runs([pair.update for pair in pairs])
     if len(runs) <= 1 and all(isinstance(pair.update, LeafUpdate) for pair in pairs):
-        return GradientTransformationExtraArgs(init, LeafUpdate(Method(name), runs[0] if runs else []))
-    stages = [(len(run), run[0] if len(run) == 1 else LeafUpdate(Method(name), run)) for run in runs]
-    return GradientTransformationExtraArgs(init, ChainUpdate(Method(name), stages, names))
+        return GradientTransformationExtraArgs(init, LeafUpdate(method, runs[0] if runs else []))
+    stages = [(len(run), run[0] if len(run) == 1 else LeafUpdate(method, run)) for run in runs]
+    return GradientTransformationExtraArgs(init, ChainUpdate(method, stages, names))
+
+
+def _method_of_row(name: str, methods: Sequence[Method]) -> Method:
+    """The record of a chain. Behind steps that land on numbers of 16 bits may stand what lets all pass."""
+    lands = None
+    for i, method in enumerate(methods):
+        if lands is not None and not method.passes:
+            landing = next(k for k, one in enumerate(methods) if one.lands is not None)
+            errors.not_outermost("chain", f"argument {landing}", methods[landing].name, f"argument {i}, {method.name},")
+        lands = method.lands if lands is None else lands
+    return Method(name, lands=lands, passes=all(method.passes for method in methods))
 
 
 class ChainUpdate(Update):
@@ -96,7 +109,8 @@ def named_chain(*args: tuple[str, GradientTransformation]) -> GradientTransforma
         updates, new = inner.update(updates, tuple(state[name] for name in names), params, **extra)
         return updates, dict(zip(names, new, strict=True))
 
-    return make_transformation(f"named_chain({', '.join(map(str, names))})", init, update)
+    method = dataclasses.replace(method_of(inner), name=f"named_chain({', '.join(map(str, names))})")
+    return make_transformation(method, init, update)
 
 
 def _check_named(name: str, args: Sequence[Any]) -> None:

@@ -39,15 +39,18 @@ def either(condition: Any, yes: Callable[[], PyTree], no: Callable[[], PyTree]) 
     return yes() if condition else no()
 
 
-def as_steps(values: Updates, g: Updates, p: Params) -> Updates:
-    """Values like the gradients, in the dtypes that steps have: those that hold gradient and parameter both."""
-    if p is None or tree.structure(p) != tree.structure(g):
-        return jax.tree.map(lambda v, g: _cast(v, tree.dtype_of(g)), values, g)
+def as_steps(values: Updates, g: Updates, p: Params, lands: DType | None = None) -> Updates:
+    """Values like the gradients, in the dtypes that steps have: those that hold gradient and parameter both.
 
-    def leaf(v: Any, g: Any, p: Any) -> Any:
-        return _cast(v, tree.common_dtype(tree.dtype_of(g), tree.dtype_of(p))) if tree.is_floating(g) else v
+    lands: of a method whose steps lead exactly to numbers of 16 bits (`Method.lands`), their dtype, held as well.
+    """
+    held = () if lands is None else (lands,)
+    beside = (p,) if p is not None and tree.structure(p) == tree.structure(g) else ()
 
-    return jax.tree.map(leaf, values, g, p)
+    def leaf(v: Any, *own: Any) -> Any:
+        return _cast(v, tree.common_dtype(*map(tree.dtype_of, own), *held)) if tree.is_floating(own[0]) else v
+
+    return jax.tree.map(leaf, values, g, *beside)
 
 
 def _cast(x: Any, dtype: DType) -> Any:
@@ -55,6 +58,6 @@ def _cast(x: Any, dtype: DType) -> Any:
     return jnp.asarray(x).astype(dtype) if tree.is_floating(x) else x
 
 
-def no_steps(g: Updates, p: Params) -> Updates:
+def no_steps(g: Updates, p: Params, lands: DType | None = None) -> Updates:
     """Zeros, as steps."""
-    return as_steps(jax.tree.map(jnp.zeros_like, g), g, p)
+    return as_steps(jax.tree.map(jnp.zeros_like, g), g, p, lands)

@@ -11,9 +11,12 @@ from jaxopt_ko.core.signature import options
 from jaxopt_ko.types import GradientTransformation, GradientTransformationExtraArgs, Params, State, Updates
 
 
-def as_transformation(name: str, where: str, pair: Any) -> GradientTransformation:
-    """An argument that must be a transformation, as one that takes any extra arguments: ours as it is."""
-    pair = errors.check_pair(name, where, pair)
+def as_transformation(name: str, where: str, pair: Any, lands: bool = False) -> GradientTransformation:
+    """An argument that must be a transformation, as one that takes any extra arguments: ours as it is.
+
+    lands: as of `errors.check_pair`.
+    """
+    pair = errors.check_pair(name, where, pair, lands)
     update = pair.update if isinstance(pair.update, Update) else Update(_any_extra(pair.update), method_of(pair))
     return GradientTransformationExtraArgs(filter_kwargs(pair.init, 1), update)
 
@@ -31,4 +34,4 @@ def _any_extra(update: Callable[..., Any]) -> Callable[..., Any]:
 @options
 def with_extra_args_support(tx: GradientTransformation) -> GradientTransformation:
     """`tx` as one whose update takes any extra arguments and passes on those that tx knows; ours all do already."""
-    return as_transformation("with_extra_args_support", "tx", tx)
+    return as_transformation("with_extra_args_support", "tx", tx, lands=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import jax
@@ -12,7 +12,8 @@ from jaxopt_ko import errors
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import check_state_keys, not_a_bool, structure_mismatch
 from jaxopt_ko.core.hyperparameters import as_state
-from jaxopt_ko.core.method import filter_kwargs, make_transformation, name_of, pytree_class
+from jaxopt_ko.core.method import Method, filter_kwargs, make_transformation, method_of, name_of, pytree_class
+from jaxopt_ko.core.numerics import common_dtype
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree_fields import is_any
 from jaxopt_ko.errors import TransformationError, TreeError, describe, path_of, say
@@ -49,7 +50,7 @@ def masked(
     Raises TransformationError when made; TreeError, when traced, for a mask that is no tree of bools or fits no
     prefix. To freeze the other leaves, use `partition` with `set_to_zero()`: here they keep their gradient.
     """
-    pair = errors.check_pair("masked", "inner", inner)
+    pair = errors.check_pair("masked", "inner", inner, lands=True)
     name = f"masked({name_of(pair)})"
     groups = _Groups({True: pair}, mask, name, mask_compatible_extra_args, labels=(True, False))
 
@@ -61,7 +62,7 @@ def masked(
         updates, states = groups.update(updates, {True: state}, params, **extra)
         return updates, states[True]
 
-    return make_transformation(name, init, update)
+    return make_transformation(Method(name, lands=method_of(pair).lands), init, update)
 
 
 @options
@@ -82,7 +83,9 @@ def partition(
     """
     name = "partition"
     _check_labels(name, transforms)
-    pairs = {label: errors.check_pair(name, f"transforms[{label!r}]", pair) for label, pair in transforms.items()}
+    pairs = {
+        label: errors.check_pair(name, f"transforms[{label!r}]", pair, lands=True) for label, pair in transforms.items()
+    }
     groups = _Groups(pairs, param_labels, name, mask_compatible_extra_args, labels=tuple(pairs))
 
     def init(params: Params, **problem: Any) -> PartitionState:
@@ -94,7 +97,13 @@ def partition(
         updates, states = groups.update(updates, state.inner_states, params, **extra)
         return updates, PartitionState(states)
 
-    return make_transformation(name, init, update)
+    return make_transformation(Method(name, lands=common_landing(pairs.values())), init, update)
+
+
+def common_landing(pairs: Iterable[GradientTransformation]) -> np.dtype[Any] | None:
+    """The dtype that holds the steps of all those that land exactly on numbers of 16 bits; None if none does."""
+    known = [lands for pair in pairs if (lands := method_of(pair).lands) is not None]
+    return common_dtype(*known) if known else None
 
 
 def _check_labels(name: str, transforms: Any) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxopt_ko import errors
 from jaxopt_ko.core.checks import check_state_keys
 from jaxopt_ko.core.hyperparameters import as_state
-from jaxopt_ko.core.method import filter_kwargs, make_transformation, name_of, pytree_class
+from jaxopt_ko.core.method import Method, filter_kwargs, make_transformation, method_of, name_of, pytree_class
 from jaxopt_ko.core.numerics import next_count, scalar_dtype, value_at, zero_count
 from jaxopt_ko.core.signature import current_words
 from jaxopt_ko.errors import HyperparameterError, HyperparameterTypeError, TransformationError, describe, say
@@ -208,7 +208,8 @@ def _injected(
         updates, new = filter_kwargs(inner(values).update, 3)(updates, state.inner_state, params, **extra)
         return updates, InjectStatefulHyperparamsState(next_count(state.count), values, states, new)
 
-    return make_transformation(f"inject_hyperparams({name_of(made)})", init, update)
+    method = Method(f"inject_hyperparams({name_of(made)})", lands=method_of(made).lands)
+    return make_transformation(method, init, update)
 
 
 def _check_factory(name: str, factory: Any) -> None:

@@ -28,6 +28,8 @@ class Method:
     prox: Callable[..., Any] | None = None  # (x, s) -> prox_h(x, s): at a solution x = prox_h(x - grad f(x), 1)
     search: Any = None  # of a line search: its forms for a direction, nested and flat
     ascends: bool = False  # does it maximize? No driver does
+    lands: np.dtype[Any] | None = None  # of its steps, if they lead exactly to 16-bit numbers: nothing may change them
+    passes: bool = False  # do its updates pass as they are? Then it may stand behind such steps
 
 
 class Update:
@@ -59,7 +61,9 @@ class Update:
         return type(self)(self.function, method)
 
 
-jax.tree_util.register_dataclass(Method, data_fields=["prox", "search"], meta_fields=["name", "solver", "ascends"])
+jax.tree_util.register_dataclass(
+    Method, data_fields=["prox", "search"], meta_fields=["name", "solver", "ascends", "lands", "passes"]
+)
 jax.tree_util.register_pytree_node(
     Update, lambda update: ((update.function, update.method), None), lambda _, parts: Update(*parts)
 )

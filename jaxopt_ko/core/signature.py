@@ -195,7 +195,7 @@ _CHECKS: dict[str, Callable[[str, str, Any], Any]] = {
     "float": _check_float,
     "tuple[Hyper, Hyper]": _check_pair_of_hypers,
     "jax.sharding.Sharding": _check_sharding,
-    "GradientTransformation": check_pair,
+    "GradientTransformation": functools.partial(check_pair, lands=True),  # the function itself says if it may
     "Axes": check_axes_option,
     "Axis": check_axes_option,
     "int | tuple[int, ...]": check_axes_option,

@@ -159,7 +159,7 @@ def map_params(
     """
     init = initable.init if hasattr(initable, "init") else initable
     if not callable(init):
-        errors.check_pair("tree.map_params", "initable", initable)
+        errors.check_pair("tree.map_params", "initable", initable, lands=True)
 
     def each(place: Any, value: Any) -> Any:
         if isinstance(place, AnyParams):

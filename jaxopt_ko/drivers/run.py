@@ -90,7 +90,7 @@ def run(
     name = problem.name
     check_start(name, params)
     check_args(name, data.args)
-    method = errors.check_pair(name, "method", method)
+    method = errors.check_pair(name, "method", method, lands=True)
     errors.check_choice(name, "derivative", derivative, DERIVATIVES)
     length = errors.check_size(name, "max_steps", max_steps) if derivative == "unrolled" else None
     if data.bounds is not None:

@@ -40,7 +40,7 @@ def state_dict(tx: GradientTransformation, state: State, params: Params) -> dict
 
     saved = state_dict(tx, state, params); orbax.checkpoint.PyTreeCheckpointer().save(path, saved)
     """
-    tx = errors.check_pair("state_dict", "tx", tx)
+    tx = errors.check_pair("state_dict", "tx", tx, lands=True)
     state = _of_tx("state_dict", tx, state, params)
     found, _ = entries(tx, state, params)
     made: dict[str, Any] = {}
@@ -121,7 +121,7 @@ def load_state(
     state, report = load_state(adamw(1e-3), params, saved, on_missing="init"); print(report)
     """
     name = "load_state"
-    tx = errors.check_pair(name, "tx", tx)
+    tx = errors.check_pair(name, "tx", tx, lands=True)
     errors.check_choice(name, "on_missing", on_missing, ("error", "init"))
     errors.check_choice(name, "on_extra", on_extra, ("error", "drop"))
     abstract = any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params))

@@ -173,7 +173,7 @@ def _layout(
     problem: dict[str, Any],
 ) -> Any:
     """The state as a tree of `_Leaf`s."""
-    tx = errors.check_pair(name, "tx", tx)
+    tx = errors.check_pair(name, "tx", tx, lands=True)
     mesh = _mesh_of(name, params, mesh)
     if zero is not None and zero not in mesh.axis_names:
         say(HyperparameterError, name, f"zero must be an axis of the mesh, {', '.join(mesh.axis_names)}", repr(zero),

@@ -82,7 +82,7 @@ def train_step(loss_fn: LossFn, optimizer: GradientTransformation, *, has_aux: b
     or state change their structure, shape or dtype.
     """
     errors.check_function("train_step", "loss_fn", loss_fn)
-    optimizer = errors.check_pair("train_step", "optimizer", optimizer)
+    optimizer = errors.check_pair("train_step", "optimizer", optimizer, lands=True)
     update = filter_kwargs(optimizer.update, 3)
     evaluate = _evaluation(loss_fn, has_aux)
     if isinstance(loss_fn, SummedLoss):
@@ -212,7 +212,7 @@ def fit(
     compiles nothing. Raises what `train_step` raises, and HyperparameterError for epochs below 1 or no metric to
     watch. Not for data that does not fit into the device's memory: loop over `train_step`.
     """
-    optimizer = errors.check_pair("fit", "optimizer", optimizer)
+    optimizer = errors.check_pair("fit", "optimizer", optimizer, lands=True)
     _check_run(epochs, early_stopping, monitor, batches, first_epoch, key)
     check_start("fit", params)
     where = None if checkpoint is None else as_checkpoints("fit", checkpoint)

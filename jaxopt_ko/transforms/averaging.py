@@ -9,6 +9,7 @@ from jax import Array
 from jaxopt_ko.core.evaluation import evaluated, keeps_average
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
+from jaxopt_ko.core.method import with_record
 from jaxopt_ko.core.numerics import ratio
 from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.signature import options
@@ -85,10 +86,11 @@ def average_params(decay: Hyper) -> GradientTransformation:
     def rule(g: Array, p: Array, s: Array, h: Scalars) -> Step:
         return g, s + h.c * (p + g - s)
 
-    return leafwise(
+    made = leafwise(
         "average_params", AverageParamsState, init=init, rule=rule, hypers={"decay": (decay, FRACTION)},
         scalars={"weight": 0.0}, shared=shared, needs_params=True, beside=True,
     )  # fmt: skip
+    return with_record(made, passes=True)
 
 
 def averaged_params(state: State, params: Params) -> Params:

@@ -120,7 +120,7 @@ def _rates(name: str, state: State, tx: Any) -> list[_Rate]:
     """All rates of tx; if it has none among its hyperparameters, those that the state holds."""
     found: list[_Rate] = []
     if tx is not None:
-        errors.check_pair(name, "tx", tx)
+        errors.check_pair(name, "tx", tx, lands=True)
         with readers_shown():
             made = tx.init(AnyParams())
         found = list(_given(name, made, state, ()))

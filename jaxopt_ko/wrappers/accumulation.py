@@ -16,7 +16,7 @@ from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.hyperparameters import Scalars, as_state
 from jaxopt_ko.core.leafwise import Step, leafwise
-from jaxopt_ko.core.method import make_transformation, method_of, name_of, pytree_class, takes
+from jaxopt_ko.core.method import make_transformation, method_of, name_of, pytree_class, takes, with_record
 from jaxopt_ko.core.numerics import next_count, real_dtype, scalar_dtype, zero_count
 from jaxopt_ko.core.rounding import leaf_keys, round_stochastic, step_key
 from jaxopt_ko.core.transform import transform
@@ -146,7 +146,7 @@ class MultiSteps:
         key: Array | int | None = None,
     ) -> None:
         name = "MultiSteps"
-        self._opt = as_transformation(name, "opt", opt)
+        self._opt = as_transformation(name, "opt", opt, lands=True)
         constant = not callable(every_k_schedule)
         k = check_period(name, "every_k_schedule", every_k_schedule) if constant else every_k_schedule
         skip = errors.check_function(name, "should_skip_update_fn", should_skip_update_fn or _never)
@@ -162,7 +162,7 @@ class MultiSteps:
             "taken"
             if weighted
             else "passed on"
-            if takes(errors.check_pair(name, "opt", opt).update, "weight")
+            if takes(errors.check_pair(name, "opt", opt, lands=True).update, "weight")
             else "refused"
         )
         self._pair, self._last = _gathering(self._opt, k, bool(use_grad_mean), skip, keep, weights, key)
@@ -249,7 +249,7 @@ def _gathering(
     """
     name, weighted = f"MultiSteps({name_of(opt)})", weights == "taken"
     gather = _gathered(name, mean and not weighted)
-    kind = WeightedMultiStepsState if weighted else MultiStepsState
+    kind, lands = WeightedMultiStepsState if weighted else MultiStepsState, method_of(opt).lands
 
     def init(params: Params, **problem: Any) -> AnyMultiStepsState:
         with jax.numpy_dtype_promotion("standard"):
@@ -285,7 +285,7 @@ def _gathering(
         if tree.structure(seen) != tree.structure(acc):  # some gradients are None: their leaves end a window, too
             acc = tree.where(ends, jax.tree.map(jnp.zeros_like, acc), acc)
         left = tree.fill_none(tree.left_out_as(tree.where(ends, none, both), acc), acc)
-        return as_steps(tree.where(makes, both, none), updates, params), _closed(_Window(
+        return as_steps(tree.where(makes, both, none), updates, params, lands), _closed(_Window(
             jnp.where(ends, zero_count(), jnp.where(skip, old.mini_step, n)),
             jnp.where(makes, next_count(old.gradient_step), old.gradient_step),
             inner,
@@ -304,14 +304,14 @@ def _gathering(
         gathered = tree.put_back(_wide(old.acc), updates)
         none = jax.tree.map(jnp.zeros_like, gathered)
         steps, inner = run_if(makes, _of_sums(opt, old.weight), gathered, old.inner, params, extra, none)
-        return as_steps(steps, updates, params), _closed(old._replace(
+        return as_steps(steps, updates, params, lands), _closed(old._replace(
             mini_step=zero_count(),
             gradient_step=jnp.where(makes, next_count(old.gradient_step), old.gradient_step),
             inner=inner,
             acc=tree.where(ends, jax.tree.map(jnp.zeros_like, old.acc), old.acc),
         ))  # fmt: skip
 
-    pair = transform(name, init, update, state_type=kind, any_leaf=True)
+    pair = with_record(transform(name, init, update, state_type=kind, any_leaf=True), lands=lands)
     return pair, transform(f"{name}.flush", init, last, state_type=kind, any_leaf=True)
 
 

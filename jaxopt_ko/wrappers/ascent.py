@@ -11,7 +11,7 @@ import jax
 
 from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import tree
-from jaxopt_ko.core.method import Method, make_transformation, name_of
+from jaxopt_ko.core.method import Method, make_transformation, method_of, name_of
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.errors import TransformationError, say
 from jaxopt_ko.solvers.engine.nested_line_searches import ScaleByBacktrackingLinesearchState, ScaleByZoomLinesearchState
@@ -34,7 +34,7 @@ def maximize(tx: GradientTransformation) -> GradientTransformation:
     Put it around the whole optimizer. A driver goes down: for `minimize`, negate the function. Raises
     TransformationError if tx is no transformation, or, when traced, for a residual_fn: a sum of squares is minimized.
     """
-    inner = as_transformation("maximize", "tx", tx)
+    inner = as_transformation("maximize", "tx", tx, lands=True)
     name = f"maximize({name_of(inner)})"
 
     def init(params: Params, **problem: Any) -> State:
@@ -44,7 +44,7 @@ def maximize(tx: GradientTransformation) -> GradientTransformation:
         steps, new = inner.update(_negated(updates), _searches_turned(state), params, **_turned(name, extra))
         return steps, _searches_turned(new)
 
-    return make_transformation(Method(name, ascends=True), init, update)
+    return make_transformation(Method(name, ascends=True, lands=method_of(inner).lands), init, update)
 
 
 def _negated(values: PyTree) -> PyTree:

@@ -44,7 +44,7 @@ def ema_nesterov(base_optimizer: GradientTransformation, beta: Hyper, gamma: Hyp
 
     Not inside `lookahead`, `schedule_free` or `generalized_primal_averaging`: each keeps a copy of the parameters, too.
     """
-    errors.check_pair("ema_nesterov", "base_optimizer", base_optimizer)
+    base_optimizer = errors.check_pair("ema_nesterov", "base_optimizer", base_optimizer)
 
     def init(p: Array) -> Memory:
         return (wide_like(p),)

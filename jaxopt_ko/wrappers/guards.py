@@ -12,7 +12,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.compose.conditional import as_steps, no_steps, run_if
 from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import tree
-from jaxopt_ko.core.method import name_of
+from jaxopt_ko.core.method import method_of, name_of, with_record
 from jaxopt_ko.core.numerics import next_count, zero_count
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
@@ -58,7 +58,8 @@ def apply_if_finite(inner: GradientTransformation, max_consecutive_errors: int |
     seen, and counting begins anew. Raises what the inner transformation raises.
     """
     most = check_period("apply_if_finite", "max_consecutive_errors", max_consecutive_errors, least=0)
-    pair = as_transformation("apply_if_finite", "inner", inner)
+    pair = as_transformation("apply_if_finite", "inner", inner, lands=True)
+    lands = method_of(pair).lands
 
     def init(params: Params, **problem: Any) -> ApplyIfFiniteState:
         return ApplyIfFiniteState(zero_count(), jnp.ones((), bool), zero_count(), pair.init(params, **problem))
@@ -70,14 +71,14 @@ def apply_if_finite(inner: GradientTransformation, max_consecutive_errors: int |
         for g in jax.tree.leaves(tree.floating_only(updates)):
             finite &= jnp.all(jnp.isfinite(g))
         given_up = ~finite & (state.notfinite_count >= most)
-        steps, new = run_if(
-            finite | given_up, pair, updates, state.inner_state, params, extra, no_steps(updates, params)
-        )
+        none = no_steps(updates, params, lands)
+        steps, new = run_if(finite | given_up, pair, updates, state.inner_state, params, extra, none)
         left_out = jnp.where(finite | given_up, zero_count(), next_count(state.notfinite_count))
         total = jnp.where(finite, state.total_notfinite, next_count(state.total_notfinite))
         return steps, ApplyIfFiniteState(left_out, finite, total, new)
 
-    return transform(f"apply_if_finite({name_of(pair)})", init, update, state_type=ApplyIfFiniteState, any_leaf=True)
+    made = transform(f"apply_if_finite({name_of(pair)})", init, update, state_type=ApplyIfFiniteState, any_leaf=True)
+    return with_record(made, lands=lands)
 
 
 @options
@@ -89,7 +90,11 @@ def conditionally_transform(
     forward_extra_args: the condition gets the extra arguments of update, too.
     """
     name = "conditionally_transform"
-    pair, holds = as_transformation(name, "inner", inner), _condition(name, should_transform_fn, forward_extra_args)
+    pair, holds = (
+        as_transformation(name, "inner", inner, True),
+        _condition(name, should_transform_fn, forward_extra_args),
+    )
+    lands = method_of(pair).lands
 
     def init(params: Params, **problem: Any) -> ConditionallyTransformState:
         return ConditionallyTransformState(pair.init(params, **problem), zero_count())
@@ -97,11 +102,12 @@ def conditionally_transform(
     def update(
         updates: Updates, state: ConditionallyTransformState, params: Params = None, **extra: Any
     ) -> tuple[Updates, ConditionallyTransformState]:
-        unchanged = as_steps(updates, updates, params)
+        unchanged = as_steps(updates, updates, params, lands)
         steps, new = run_if(holds(state.step, extra), pair, updates, state.inner_state, params, extra, unchanged)
         return steps, ConditionallyTransformState(new, next_count(state.step))
 
-    return transform(f"{name}({name_of(pair)})", init, update, state_type=ConditionallyTransformState, any_leaf=True)
+    made = transform(f"{name}({name_of(pair)})", init, update, state_type=ConditionallyTransformState, any_leaf=True)
+    return with_record(made, lands=lands)
 
 
 @options
@@ -113,7 +119,11 @@ def conditionally_mask(
     forward_extra_args: the condition gets the extra arguments of update, too.
     """
     name = "conditionally_mask"
-    pair, holds = as_transformation(name, "inner", inner), _condition(name, should_transform_fn, forward_extra_args)
+    pair, holds = (
+        as_transformation(name, "inner", inner, True),
+        _condition(name, should_transform_fn, forward_extra_args),
+    )
+    lands = method_of(pair).lands
 
     def init(params: Params, **problem: Any) -> ConditionallyMaskState:
         return ConditionallyMaskState(zero_count(), pair.init(params, **problem))
@@ -121,11 +131,12 @@ def conditionally_mask(
     def update(
         updates: Updates, state: ConditionallyMaskState, params: Params = None, **extra: Any
     ) -> tuple[Updates, ConditionallyMaskState]:
-        none = no_steps(updates, params)
+        none = no_steps(updates, params, lands)
         steps, new = run_if(holds(state.step, extra), pair, updates, state.inner_state, params, extra, none)
         return steps, ConditionallyMaskState(next_count(state.step), new)
 
-    return transform(f"{name}({name_of(pair)})", init, update, state_type=ConditionallyMaskState, any_leaf=True)
+    made = transform(f"{name}({name_of(pair)})", init, update, state_type=ConditionallyMaskState, any_leaf=True)
+    return with_record(made, lands=lands)
 
 
 def _condition(name: str, function: ConditionFn, forward: bool) -> Any:

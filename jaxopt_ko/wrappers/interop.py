@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -11,6 +11,7 @@ import jax
 
 from jaxopt_ko import errors
 from jaxopt_ko.compose.extra_args import as_transformation
+from jaxopt_ko.core.method import Update, method_of
 from jaxopt_ko.errors import say
 from jaxopt_ko.solvers.quasi_newton import made_vectors
 from jaxopt_ko.types import GradientTransformation, GradientTransformationExtraArgs, Params, PyTree, State, Updates
@@ -28,14 +29,14 @@ def to_optax(tx: GradientTransformation) -> Any:
     Raises TransformationError if tx is no transformation; ImportError if optax, which nothing else here needs, is not
     installed.
     """
-    errors.check_pair("to_optax", "tx", tx)
+    tx = errors.check_pair("to_optax", "tx", tx, lands=True)
     try:
         optax = importlib.import_module("optax")
     except ImportError:
         _not_installed("to_optax", "optax", "whose classes these are")
     if type(tx).__module__.partition(".")[0] == "optax" and isinstance(tx, optax.GradientTransformation):
         return tx
-    inner, theirs = as_transformation("to_optax", "tx", tx), (optax, optax.contrib)
+    inner, theirs = as_transformation("to_optax", "tx", tx, lands=True), (optax, optax.contrib)
     ours = (importlib.import_module("jaxopt_ko"),)
 
     def init(params: Params, **problem: Any) -> State:
@@ -48,9 +49,12 @@ def to_optax(tx: GradientTransformation) -> Any:
     def strict(updates: Updates, state: State, params: Params = None) -> tuple[Updates, State]:
         return update(updates, state, params)
 
+    def recorded(function: Callable[..., Any]) -> Callable[..., Any]:
+        return function if method_of(inner).lands is None else Update(function, method_of(inner))
+
     if isinstance(tx, GradientTransformation) and not isinstance(tx, GradientTransformationExtraArgs):
-        return optax.GradientTransformation(init, strict)
-    return optax.GradientTransformationExtraArgs(init, update)
+        return optax.GradientTransformation(init, recorded(strict))
+    return optax.GradientTransformationExtraArgs(init, recorded(update))
 
 
 def _not_installed(name: str, package: str, why: str) -> NoReturn:

@@ -14,7 +14,7 @@ from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import shape_mismatch
 from jaxopt_ko.core.hyperparameters import as_state
-from jaxopt_ko.core.method import make_transformation, name_of
+from jaxopt_ko.core.method import Method, make_transformation, method_of, name_of
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.types import (
@@ -69,7 +69,7 @@ def split_real_and_imaginary(inner: GradientTransformation) -> GradientTransform
 
     opt = split_real_and_imaginary(soap(1e-3))  # for methods that are for real numbers alone
     """
-    pair = as_transformation("split_real_and_imaginary", "inner", inner)
+    pair = as_transformation("split_real_and_imaginary", "inner", inner, lands=True)
     name = f"split_real_and_imaginary({name_of(pair)})"
 
     def init(params: Params, **problem: Any) -> SplitRealAndImaginaryState:
@@ -80,7 +80,7 @@ def split_real_and_imaginary(inner: GradientTransformation) -> GradientTransform
         steps, new = pair.update(_split(updates), state.inner_state, _split(params), **_for_pairs(extra))
         return _joined(steps), SplitRealAndImaginaryState(new)
 
-    return make_transformation(name, init, update)
+    return make_transformation(Method(name, lands=method_of(pair).lands), init, update)
 
 
 FUNCTIONS = ("value_fn", "obj_fn", "residual_fn", "grad_fn", "equality", "inequality")

@@ -17,7 +17,7 @@ from jaxopt_ko.compose.conditional import no_steps, run_if
 from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.hyperparameters import Scalars
-from jaxopt_ko.core.method import make_transformation, method_of, name_of
+from jaxopt_ko.core.method import make_transformation, method_of, name_of, with_record
 from jaxopt_ko.core.numerics import next_count, real_dtype, zero_count
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
@@ -74,7 +74,7 @@ def loss_scaling(
     updates, state = tx.update(grads, state, params)
     """
     name = "loss_scaling"
-    pair, period = as_transformation(name, "tx", tx), check_period(name, "period", period)
+    pair, period = as_transformation(name, "tx", tx, lands=True), check_period(name, "period", period)
     errors.check_number(name, "init_scale", init_scale, POSITIVE)
     specs = {"factor": (factor, GROWTH), "max_scale": (max_scale, POSITIVE), "min_scale": (min_scale, POSITIVE)}
     whole = f"{name}({name_of(pair)})"
@@ -90,7 +90,7 @@ def loss_scaling(
         finite = jnp.ones((), bool)
         for g in jax.tree.leaves(tree.floating_only(updates)):
             finite &= jnp.all(jnp.isfinite(_unscaled(g, c)))
-        none = no_steps(updates, params)
+        none = no_steps(updates, params, method_of(pair).lands)
         steps, new = run_if(finite, _of_scaled(pair, c), updates, state.inner_state, params, extra, none)
         factor, most, least = (x.astype(c.dtype) for x in (h.factor, h.max_scale, h.min_scale))
         grows = finite & (n >= period)
@@ -104,7 +104,7 @@ def loss_scaling(
 
     pair_ = transform(whole, init, update, state_type=LossScalingState, hypers=specs, own=None, any_leaf=True)
     _check_bounds(name, init_scale, min_scale, max_scale)
-    return pair_
+    return with_record(pair_, lands=method_of(pair).lands)
 
 
 def _check_bounds(name: str, start: Any, least: Any, most: Any) -> None:

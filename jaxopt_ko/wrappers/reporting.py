@@ -13,7 +13,7 @@ from jaxopt_ko.compose.chain import apply_updates
 from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import check_state_tuple
-from jaxopt_ko.core.method import make_transformation
+from jaxopt_ko.core.method import make_transformation, with_record
 from jaxopt_ko.core.numerics import ratio
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
@@ -59,7 +59,7 @@ def snapshot(measure_name: str, measure: Measure) -> GradientTransformation:
     def update(updates: Updates, state: SnapshotState, params: Params = None, **_: Any) -> tuple[Updates, State]:
         return updates, SnapshotState({measure_name: _like(state.measurement[measure_name], measure(updates))})
 
-    return transform(f"snapshot({measure_name})", init, update, state_type=SnapshotState)
+    return with_record(transform(f"snapshot({measure_name})", init, update, state_type=SnapshotState), passes=True)
 
 
 @options
@@ -91,7 +91,7 @@ def monitor(measures: Mapping[str, GradientTransformation | Measure]) -> Gradien
             states.append(new)
         return updates, MonitorState(seen, tuple(states))
 
-    return transform("monitor", init, update, state_type=MonitorState)
+    return with_record(transform("monitor", init, update, state_type=MonitorState), passes=True)
 
 
 @options
@@ -183,7 +183,8 @@ def update_ratio() -> GradientTransformation:
         whole = leaf(updates, params).astype(state.ratio.dtype)
         return updates, UpdateRatioState(whole, _fill(leaf, updates, params, state.leaves))
 
-    return transform("update_ratio", init, update, needs_params=True, state_type=UpdateRatioState)
+    made = transform("update_ratio", init, update, needs_params=True, state_type=UpdateRatioState)
+    return with_record(made, passes=True)
 
 
 def lost_updates() -> GradientTransformation:
@@ -211,7 +212,8 @@ def lost_updates() -> GradientTransformation:
         leaves = _fill(lambda u, p: ratio(*count(u, p)), updates, params, state.leaves)
         return updates, LostUpdatesState(fraction, jnp.maximum(state.worst, fraction), leaves)
 
-    return transform("lost_updates", init, update, needs_params=True, state_type=LostUpdatesState)
+    made = transform("lost_updates", init, update, needs_params=True, state_type=LostUpdatesState)
+    return with_record(made, passes=True)
 
 
 def _scalars(params: Params) -> PyTree:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_ko import errors
-from jaxopt_ko.compose.groups import partition
+from jaxopt_ko.compose.groups import common_landing, partition
 from jaxopt_ko.core import placement, tree
 from jaxopt_ko.core.checks import shape_mismatch, structure_mismatch
 from jaxopt_ko.core.evaluation import eval_params
@@ -75,7 +75,7 @@ class Group(_Group):
         for argument, value in given.items():
             errors.check_hyper(name, argument, value, errors.NONNEGATIVE)
         if self.factory is None:
-            errors.check_pair(name, "method", self.method)
+            errors.check_pair(name, "method", self.method, lands=True)
             if given:
                 _not_for_finished(name, "it", tuple(given))
             return self
@@ -245,7 +245,8 @@ def route(*groups: Group, roles: Mapping[str, str | MatrixAxes] | None = None, s
     def table(params: Params) -> Table:
         return _table(*read(params), groups)
 
-    return Routed(init, Update(update, Method(f"route({', '.join(group.name for group in groups)})")), table, evaluated)
+    method = Method(f"route({', '.join(group.name for group in groups)})", lands=common_landing(pairs.values()))
+    return Routed(init, Update(update, method), table, evaluated)
 
 
 def _check_groups(name: str, groups: Sequence[Any], kind: type) -> None:
@@ -305,7 +306,7 @@ def _reading(leaf: Leaf) -> str:
 
 def _method(group: Group) -> str:
     if group.factory is None:
-        return name_of(errors.check_pair("route", group.name, group.method))
+        return name_of(errors.check_pair("route", group.name, group.method, lands=True))
     made = group.method.func if isinstance(group.method, functools.partial) else group.method
     return str(getattr(made, "__name__", made))
 
@@ -320,11 +321,11 @@ def _made(name: str, group: Group) -> GradientTransformation:
     """The group's transformation."""
     where = f"group {group.name!r}"
     if group.factory is None:
-        return errors.check_pair(name, where, group.method)
+        return errors.check_pair(name, where, group.method, lands=True)
     stacks = {"stack_axes": 1} if group.of_stacks else {}
     if missing := [argument for argument in required(group.factory) if argument not in group.given]:
         _not_given(name, where, _method(group), missing)
-    return errors.check_pair(name, where, group.factory(**group.given, **stacks))
+    return errors.check_pair(name, where, group.factory(**group.given, **stacks), lands=True)
 
 
 def _not_given(name: str, where: str, method: str, names: Sequence[str]) -> NoReturn:
