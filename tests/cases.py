@@ -899,6 +899,16 @@ CASES = [
             jo.lookahead(jo.sgd(learning_rate, 0.5), 3, slow_step_size, reset_state=True)
         ),
     ),
+    # parameters of 16 bits
+    Case(
+        "stochastic_rounding",
+        jo.stochastic_rounding,
+        {"learning_rate": 0.1},
+        make=lambda **h: jo.stochastic_rounding(jo.adam(**h), 0),
+    ),
+    Case("kahan", jo.kahan, {"learning_rate": 0.1}, make=lambda **h: jo.kahan(jo.adam(**h))),
+    Case("split_master", jo.split_master, {"learning_rate": 0.1}, make=lambda **h: jo.split_master(jo.adam(**h))),
+    Case("master_weights", jo.master_weights, {"learning_rate": 0.1}, make=lambda **h: jo.master_weights(jo.adam(**h))),
     # line searches, nested and flat; solvers
     Case(
         "scale_by_backtracking_linesearch",

@@ -23,9 +23,14 @@ def step_key(key: Array, count: Array) -> Array:
     return jax.random.fold_in(key, count)
 
 
+def leaf_number(path: str) -> np.uint32:
+    """What stands for a leaf's name where keys are made."""
+    return np.uint32(zlib.crc32(path.encode()))
+
+
 def leaf_key(key: Array, path: str) -> Array:
     """The key of one leaf, by its name: the same wherever the leaf stands in memory, and on how many devices."""
-    return jax.random.fold_in(key, np.uint32(zlib.crc32(path.encode())))
+    return jax.random.fold_in(key, leaf_number(path))
 
 
 def leaf_keys(key: Array, like: PyTree) -> PyTree:

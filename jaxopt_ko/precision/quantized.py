@@ -13,7 +13,7 @@ from jax import Array
 from jaxopt_ko import errors
 from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import tree
-from jaxopt_ko.core.method import method_of
+from jaxopt_ko.core.method import method_of, with_record
 from jaxopt_ko.core.numerics import is_complex, next_count, zero_count
 from jaxopt_ko.core.quantizable import declared_by
 from jaxopt_ko.core.rounding import leaf_key, step_key
@@ -111,7 +111,7 @@ def quantized(
     errors.check_choice(name, "rounding", rounding, ROUNDINGS)
     errors.check_size(name, "min_size", min_size, least=0)
     start = errors.check_key(name, 0 if key is None else key) if rounding == "stochastic" else None
-    pair = as_transformation(name, "tx", tx)
+    pair = as_transformation(name, "tx", tx, lands=True)
     plan = _Plan(codec, min_size, embeddings)
 
     def init(params: Params, **problem: Any) -> QuantizedState:
@@ -132,7 +132,7 @@ def quantized(
 
     method = method_of(pair)
     made = transform(f"quantized({method.name})", init, update, state_type=QuantizedState, any_leaf=True)
-    return Quantized(*made, explain)
+    return Quantized(*with_record(made, lands=method.lands), explain)
 
 
 def dequantized(state: State) -> State:

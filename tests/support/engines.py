@@ -59,7 +59,7 @@ def label(function: Any) -> str:
         return {"groups": "groups", "inject": "inject"}.get(rest, "")
     if room in ("optimizers", "transforms"):
         return "by hand"
-    return {"wrappers": "wrapper", "solvers": "solver"}.get(room, "")
+    return {"wrappers": "wrapper", "precision": "wrapper", "solvers": "solver"}.get(room, "")
 
 
 def labels_within(thing: Any, depth: int = 12) -> Iterator[str]:
