@@ -34,13 +34,18 @@ class Codec:
     below: Callable[[Array], Array]  # the largest code whose number is not above it, but for the last
     number: Callable[[Array], Array]  # of a code, float32
     rooted: bool = False  # are roots coded, which have half the range?
+    exact: bool = True  # is what was read written as the same codes?
 
     def at_random(self, n: Array, key: Array) -> Array:
-        """The code below a number (a root, where roots are coded) or the next one: the number is their mean."""
+        """The code below a number (a root, where roots are coded) or the next one: the number is their mean.
+
+        A number that is that of a code, but for its rounding in float32, gets this one.
+        """
         low = self.below(n)
         a, b = self.number(low), self.number(low + low.dtype.type(1))
-        chance = (n - a) / (b - a)
-        up = jax.random.uniform(key, n.shape, jnp.float32) < chance
+        chance = (n - a) / (b - a) * 2**16
+        chance = jnp.where(chance < 4, 0, jnp.where(chance > 2**16 - 4, 2**16, chance))
+        up = jax.random.bits(key, n.shape, jnp.uint16).astype(jnp.float32) < chance
         return jnp.where(up, low + low.dtype.type(1), low)
 
 
@@ -57,8 +62,13 @@ def _companded(n: Array) -> Array:
 
 def _expanded(q: Array) -> Array:
     """The other way: n = y / (2 - |y|)."""
-    y = q.astype(jnp.float32) / M
+    y = _share(q.astype(jnp.float32), M)
     return y / (2 - jnp.abs(y))
+
+
+def _share(x: Array, most: float) -> Array:
+    """x / most, and 1 of all of it: XLA multiplies by 1 / most, which is another number."""
+    return jnp.where(jnp.abs(x) == most, jnp.sign(x), x / most)
 
 
 def _positive(q: Array, n: Array, most: int) -> Array:
@@ -76,7 +86,7 @@ COMPANDED8_NONNEGATIVE = Codec(
     "companded8", False, COMPANDED_BLOCK, 8, jnp.uint8,
     nearest=lambda n: _positive(jnp.rint(V * n), n, V),
     below=lambda n: _positive(jnp.floor(V * n), n, V - 1),
-    number=lambda q: q.astype(jnp.float32) / V,
+    number=lambda q: _share(q.astype(jnp.float32), V),
     rooted=True,
 )  # fmt: skip
 
@@ -106,26 +116,49 @@ def _middles(count: int) -> np.ndarray[Any, Any]:
 
 
 def _row_codec(name: str, signed: bool, block: int, bits: int, row: np.ndarray[Any, Any]) -> Codec:
-    """A codec that looks its numbers up."""
+    """A codec that looks its numbers up. A row without -1 may read the largest of a block as less than it was."""
+    first = _first_of_each(row)
 
     def number(q: Array) -> Array:
-        numbers, place = jnp.asarray(row), q.astype(jnp.int32)
-        given = placement.explicit_sharding(q)
-        return numbers[place] if given is None else numbers.at[place].get(out_sharding=given)
+        return _looked_up(row, q)
 
-    def below(n: Array) -> Array:
-        q = jnp.zeros_like(n, jnp.uint8)
-        for half in (2**bit for bit in reversed(range(bits))):
-            further = q + np.uint8(half)
-            q = jnp.where(number(further) <= n, further, q)
-        return jnp.minimum(q, np.uint8(len(row) - 2))
+    return Codec(
+        name, signed, block, bits, jnp.uint8, exact=not signed, number=number,
+        nearest=lambda n: _place(first, n, bits),
+        below=lambda n: jnp.minimum(_place(row[1:], n, bits), np.uint8(len(row) - 2)),
+    )  # fmt: skip
 
-    def nearest(n: Array) -> Array:
-        low = below(n)
-        a, b = number(low), number(low + np.uint8(1))
-        return jnp.where(n - a >= (b - a) * 0.5, low + np.uint8(1), low)
 
-    return Codec(name, signed, block, bits, jnp.uint8, nearest, below, number)
+def _first_of_each(row: np.ndarray[Any, Any]) -> Any:
+    """The least float32 that is nearer to each number than to the one before, or as near: a tie goes up, as torchao
+    has it, by differences in float32."""
+    a, b = row[:-1], row[1:]
+    least = np.nextafter((a + b) / 2, np.float32(-2))
+    for _ in range(8):
+        least = np.where(least - a >= (b - a) * np.float32(0.5), np.nextafter(least, np.float32(-2)), least)
+    for _ in range(16):
+        least = np.where(least - a >= (b - a) * np.float32(0.5), least, np.nextafter(least, np.float32(2)))
+    return least
+
+
+def _place(steps: np.ndarray[Any, Any], n: Array, bits: int) -> Array:
+    """How many of a rising row are not above n, uint8: by halves, or by all at once where they are few."""
+    if bits == 4:
+        return sum(((n >= step).astype(jnp.uint8) for step in steps), start=jnp.zeros_like(n, jnp.uint8))
+    q = jnp.zeros_like(n, jnp.uint8)
+    for half in (2**bit for bit in reversed(range(bits))):
+        q = jnp.where(_looked_up(steps, q + np.uint8(half - 1)) <= n, q + np.uint8(half), q)
+    return q
+
+
+def _looked_up(row: np.ndarray[Any, Any], q: Array) -> Array:
+    """row[q]"""
+    if len(row) <= 16:
+        return sum(
+            (jnp.where(q == i, x, np.float32(0)) for i, x in enumerate(row)), start=jnp.zeros_like(q, jnp.float32)
+        )
+    numbers, place, given = jnp.asarray(row), q.astype(jnp.int32), placement.explicit_sharding(q)
+    return numbers[place] if given is None else numbers.at[place].get(out_sharding=given)
 
 
 DYNAMIC8 = _row_codec("dynamic8", True, 256, 8, dynamic_row(True, 7, 8))
@@ -148,7 +181,7 @@ def _bits(n: Array) -> Array:
 
 
 def _of_bits(q: Array) -> Array:
-    return jax.lax.bitcast_convert_type(q.astype(jnp.uint8), jnp.float8_e4m3fn).astype(jnp.float32) / LARGEST
+    return _share(jax.lax.bitcast_convert_type(q.astype(jnp.uint8), jnp.float8_e4m3fn).astype(jnp.float32), LARGEST)
 
 
 def _towards_zero(n: Array) -> Array:

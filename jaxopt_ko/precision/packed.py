@@ -124,10 +124,11 @@ def pack(kind: Kind, x: Array, key: Array | None = None) -> Any:
 
 
 def repack(old: Any, read: Array, x: Array, key: Array | None = None) -> Any:
-    """What `old`, read as `read`, becomes where the array is x now: a block that is as it was keeps its codes, for not
-    every codec writes what it has read as the same codes."""
+    """What `old`, read as `read`, becomes where the array is x now: a block that is as it was keeps its codes."""
+    if x is read:
+        return old
     new = pack(type(old), x, key)
-    return old if x is read else _kept_where(old, new, read, x)
+    return new if type(old).codec.exact else _kept_where(old, new, read, x)
 
 
 @jax.jit
