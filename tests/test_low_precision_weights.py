@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import pathlib
 import pickle
 
 import jax
@@ -15,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 
 import jaxopt_ko as jo
 from cases import assert_same_bits, on_device, on_host
+from jaxopt_ko.core import rounding
 from jaxopt_ko.core.rounding import leaf_key, round_stochastic, step_key
 
 HALVES = (jnp.bfloat16, jnp.float16)
@@ -292,6 +294,34 @@ def test_parameters_changed_from_outside_are_where_the_master_goes_on():
         ulp = np.abs(float32(other)) * 2.0**-7
         assert np.all(np.abs(float32(end) - float32(other)) <= ulp), wrap
         assert np.all(np.abs(float32(jo.master_params(state, end)) - float32(other)) <= ulp), wrap
+
+
+# ---- beside other libraries -----------------------------------------------------------------------------
+
+THEIRS = np.load(pathlib.Path(__file__).parent / "references" / "low-precision.npz")
+
+
+def test_bits_are_torchaos_for_its_random_integers():
+    """Which it compares with the bits that are cut, where ours are added to them: of 65535 - r the same."""
+    x, drawn = jnp.asarray(THEIRS["stochastic.x"]), jnp.asarray(0xFFFF - THEIRS["stochastic.random"])
+    made = np.asarray(rounding._rounded(x, drawn, jnp.dtype(jnp.bfloat16))).view(np.uint16)
+    numbers = ~np.isnan(THEIRS["stochastic.x"])
+    np.testing.assert_array_equal(made[numbers], THEIRS["stochastic.bits"][numbers])
+
+
+@pytest.mark.parametrize("bits", BOUNDS)
+def test_split_masters_are_flashoptims_but_below_powers_of_two(bits):
+    """Where the gap is half as wide as above, and ours has twice as many units."""
+    w = jnp.asarray(THEIRS["split.x"])
+    p, opt = w.astype(jnp.bfloat16), jo.split_master(ADDED, bits, "nearest")
+    p, state = jo.with_master(opt.init(p), p, w)
+    np.testing.assert_array_equal(np.asarray(p).view(np.uint16), THEIRS["split.narrow"])
+    ours, theirs = (np.asarray(x, np.int32) for x in (state.rho, THEIRS[f"split{bits}.rho"]))
+    below = (np.frexp(float32(p))[0] % 0.5 == 0) & (np.abs(w) < np.abs(float32(p)))
+    assert 0 < below.sum() < 100
+    apart = np.abs(ours - theirs)[~below]
+    assert apart.max() <= 1 and np.sum(apart) <= (bits == 32)  # one is half way between two, but for rounding
+    assert np.all(np.abs(ours[below] - 2 * theirs[below]) <= 1)
 
 
 # ---- what they are around -------------------------------------------------------------------------------
