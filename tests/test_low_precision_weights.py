@@ -266,6 +266,18 @@ def test_nothing_of_a_float32_checkpoint_is_lost():
     np.testing.assert_allclose(made, full["w"], rtol=2.0**-16)
 
 
+@pytest.mark.parametrize(("before", "after"), [(24, 32), (32, 24), (32, 32)])
+def test_a_saved_split_master_is_read_into_one_of_other_bits(before, after):
+    w = {"w": jnp.asarray(np.random.default_rng(1).normal(size=(5, 4)), jnp.float32)}
+    p = jax.tree.map(lambda x: x.astype(jnp.bfloat16), w)
+    saving, loading = (jo.split_master(jo.adam(0.1), bits) for bits in (before, after))
+    p, state = jo.with_master(saving.init(p), p, w)
+    read, _ = jo.load_state(loading, p, jo.state_dict(saving, state, p))
+    assert read.rho["w"].dtype == loading.init(p).rho["w"].dtype
+    bound = 2 * BOUNDS[min(before, after)]
+    np.testing.assert_allclose(jo.master_params(read, p)["w"], jo.master_params(state, p)["w"], rtol=bound)
+
+
 def test_several_masters_own_different_leaves_and_none_a_leaf_twice():
     params = {"a": {"x": jnp.ones(2, jnp.bfloat16), "y": jnp.ones(2, jnp.bfloat16)}, "b": jnp.ones(3, jnp.bfloat16)}
     two = jo.partition({"a": jo.split_master(jo.sgd(1e-4)), "b": jo.kahan(jo.sgd(1e-4))}, {"a": "a", "b": "b"})

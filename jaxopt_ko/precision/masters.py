@@ -209,6 +209,15 @@ def _dithered(y: Array, r: Array) -> Array:
     return jnp.where(is_whole, whole, jnp.where(up, low + 1, low))
 
 
+def in_units_of(dtype: DType, rho: Array) -> Array:
+    """rho in the units of masters of other bits, float32; any other array as it is."""
+    kinds = list(RESTS.values())
+    if rho.dtype == dtype or rho.dtype not in kinds or dtype not in kinds:
+        return rho
+    made: Array = jnp.rint(rho.astype(jnp.float32) * np.float32(np.iinfo(dtype).max / np.iinfo(rho.dtype).max))
+    return made
+
+
 # ---- masters read and set -------------------------------------------------------------------------------
 
 

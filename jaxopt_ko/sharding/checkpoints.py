@@ -17,6 +17,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.core import placement, tree
 from jaxopt_ko.core.tables import Table
 from jaxopt_ko.errors import StateError, say
+from jaxopt_ko.precision.masters import in_units_of
 from jaxopt_ko.precision.packed import is_packed, pack, unpack
 from jaxopt_ko.sharding.named import SUM, entries, kept_as, packed_part, same
 from jaxopt_ko.sharding.restarts import restarted
@@ -189,7 +190,7 @@ def _as(like: Any, value: Any) -> Any:
     """A saved value as the leaf that `init` made: its dtype, its place, a key again."""
     if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(jnp.asarray(value), impl=jax.random.key_impl(like))
-    made = jnp.asarray(value).astype(tree.dtype_of(like))
+    made = in_units_of(tree.dtype_of(like), jnp.asarray(value)).astype(tree.dtype_of(like))
     return made if isinstance(like, jax.ShapeDtypeStruct) else placement.placed_as(made, like)
 
 
