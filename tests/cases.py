@@ -655,6 +655,24 @@ CASES = [
         make=lambda **h: jo.quantized(jo.adam(**h), min_size=0, embeddings=True),
     ),
     Case(
+        "quantized-bfloat16",
+        jo.quantized,
+        {"learning_rate": 0.1},
+        make=lambda **h: jo.quantized(jo.lion(**h), "bfloat16", rounding="stochastic", min_size=0),
+    ),
+    Case(
+        "quantized-four_bit",
+        jo.quantized,
+        {"learning_rate": 0.1},
+        make=lambda **h: jo.quantized(jo.sgd(momentum=0.5, **h), "four_bit", min_size=0),
+    ),
+    Case(
+        "quantized-fp8-stochastic",
+        jo.quantized,
+        {"learning_rate": 0.1},
+        make=lambda **h: jo.quantized(jo.adam(**h), "fp8", rounding="stochastic", min_size=0),
+    ),
+    Case(
         "quantized-dynamic8-stochastic",
         jo.quantized,
         {"learning_rate": 0.05},

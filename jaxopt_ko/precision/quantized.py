@@ -16,17 +16,19 @@ from jaxopt_ko.core import tree
 from jaxopt_ko.core.method import method_of, with_record
 from jaxopt_ko.core.numerics import is_complex, next_count, zero_count
 from jaxopt_ko.core.quantizable import declared_by
-from jaxopt_ko.core.rounding import leaf_key, step_key
+from jaxopt_ko.core.rounding import leaf_key, round_stochastic, step_key
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tables import Table
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.core.tree_fields import is_any
+from jaxopt_ko.errors import HyperparameterError, say
 from jaxopt_ko.optimizers.matrix.roles import roles_of
 from jaxopt_ko.precision.codecs import CODECS
 from jaxopt_ko.precision.packed import bytes_of, is_packed, kind_of, pack, repack, unpack
 from jaxopt_ko.types import GradientTransformation, GradientTransformationExtraArgs, Params, PyTree, State, Updates
 
 ROUNDINGS = ("nearest", "stochastic")
+HALF = "bfloat16"
 WORTH = 0.75  # of its bytes: an array that would not become smaller than that stays as it is
 At = tuple[Any, ...]  # the path of a leaf in a state
 
@@ -74,6 +76,7 @@ def quantized(
     dynamic8    B = 256   the nearest of 256 numbers, as many in each power of ten as bitsandbytes has
     four_bit    B = 128   the nearest of 16: m by three powers of ten, v by sixteenths, which has no 0
     fp8         B = 256   448 n, of v's root, as float8_e4m3
+    bfloat16              no blocks: the upper half of float32, rounded at random alone
 
     m stands for fields of either sign, v for those that are never negative: the class of each state declares which of
     its fields are which (`quantizable`), and what is not declared stays as it is, as do counts, factored vectors, Gram
@@ -82,22 +85,26 @@ def quantized(
     coordinate without gradients never moves.
 
     tx: any transformation, alone or put together; optax's states of the same names count as declared.
-    codec: one of the four. companded8 and dynamic8 follow float32's AdamW closely; fp8 and four_bit are coarser.
+    codec: one of these. companded8 and dynamic8 follow float32's AdamW closely; fp8 and four_bit are coarser. dynamic8
+        has a 0 among its squares: for methods that divide gradients, and not a mean, by an older root (adopt) it is
+        not.
     rounding: "stochastic" writes the one or the other code beside a number, so that the mean is the number: slow means
-        do not stall. Its bits come of `key`, the step and the leaf's path, on one device as on eight.
+        do not stall. Its bits come of `key`, the step and the leaf's path, on one device as on eight. bfloat16 wants
+        it: rounded to nearest, a v that falls by a thousandth a step would never fall.
     key: a PRNG key or an integer seed, for "stochastic"; without it the seed is 0.
     min_size: leaves of less elements stay as they are; 0 takes all.
     embeddings: tables of vectors, as `roles_of` guesses them, too? Their rows come up so rarely that they are left in
         float32 otherwise.
 
-    State: per parameter of a declared field 1.0625 bytes (companded8), 1.016 (dynamic8, fp8) or 0.53 (four_bit), for
+    State: per parameter of a declared field 1.0625 bytes (companded8), 1.016 (dynamic8, fp8), 0.53 (four_bit) or 2, for
     AdamW 2.125 bytes in the place of 8; with "stochastic" a count and a key. `quantized(tx).explain(params)` shows leaf
     by leaf what is kept how. During a step each leaf's float32 copy lives while it is worked on; XLA decides how many
     do at a time, and on CPU it keeps all. `state_dict` and `load_state` read a float32 state as a packed one and back.
 
     A derivative of a training run, by the learning rate say, sees each step's own gradient and not the moments before.
 
-    Raises HyperparameterError for an unknown codec or rounding or a negative min_size, and what `tx` raises. What is
+    Raises HyperparameterError for an unknown codec or rounding, bfloat16 to nearest, or a negative min_size, and what
+    `tx` raises. What is
     not finite in a block makes the block NaN when read: guard it with `apply_if_finite`.
     Source: Dettmers et al., arXiv:2110.02861, block-wise codes and the dynamic map; Li et al., arXiv:2309.01507, 4
     bits; arXiv:2602.23349, companding; here with float32 scales and a v that never becomes 0. Not for states below a
@@ -107,8 +114,9 @@ def quantized(
     print(opt.explain(params)); state = opt.init(params)
     """
     name = "quantized"
-    errors.check_choice(name, "codec", codec, CODECS)
+    errors.check_choice(name, "codec", codec, (*CODECS, HALF))
     errors.check_choice(name, "rounding", rounding, ROUNDINGS)
+    _check_half(name, codec, rounding)
     errors.check_size(name, "min_size", min_size, least=0)
     start = errors.check_key(name, 0 if key is None else key) if rounding == "stochastic" else None
     pair = as_transformation(name, "tx", tx, lands=True)
@@ -122,7 +130,7 @@ def quantized(
         updates: Updates, state: QuantizedState, params: Params = None, **extra: Any
     ) -> tuple[Updates, QuantizedState]:
         now = None if start is None else step_key(state.rng_key, state.count)
-        read = _read(state.inner_state)
+        read = _read(state.inner_state, codec == HALF)
         steps, new = pair.update(updates, read, params, **extra)
         inner = _written(state.inner_state, read, new, now)
         return steps, QuantizedState(inner, *(() if now is None else (next_count(state.count), state.rng_key)))
@@ -146,6 +154,13 @@ def dequantized(state: State) -> State:
     return _read(state)
 
 
+def _check_half(name: str, codec: str, rounding: str) -> None:
+    """Means in bfloat16 fall only where they are rounded at random."""
+    if codec == HALF and rounding != "stochastic":
+        say(HyperparameterError, name, "bfloat16 must be rounded at random, for to nearest a slow mean never falls",
+            f"rounding={rounding!r}", 'Give rounding="stochastic"')  # fmt: skip
+
+
 class _Plan(NamedTuple):
     """Which leaves of a state are to be kept in few bits."""
 
@@ -160,6 +175,8 @@ class _Plan(NamedTuple):
         def leaf(path: At, own: At, x: Any, signed: bool | None) -> Any:
             if signed is None or self._why_not(x, own, tables):
                 return x
+            if self.codec == HALF:
+                return jnp.asarray(x).astype(jnp.bfloat16)
             return pack(kind_of(self.codec, signed, np.shape(x)), jnp.asarray(x))
 
         return _mapped(leaf, state)
@@ -173,7 +190,7 @@ class _Plan(NamedTuple):
         def leaf(path: At, own: At, x: Any, signed: bool | None) -> Any:
             why = "not declared" if signed is None else self._why_not(x, own, tables)
             before = int(np.size(x)) * _itemsize(x)
-            after = before if why else bytes_of(self.codec, np.shape(x))
+            after = before if why else self._bytes(x)
             kept = f"as it is: {why}" if why else f"{self.codec}, {'signed' if signed else 'nonnegative'}"
             if not np.shape(x):
                 kept = "as it is: one number"
@@ -204,9 +221,13 @@ class _Plan(NamedTuple):
             return f"less than {self.min_size} elements"
         if jax.tree_util.keystr(own) in tables:
             return "an embedding"
-        if bytes_of(self.codec, shape) >= WORTH * np.size(x) * _itemsize(x):
-            return "its rows are shorter than their scales"
+        if self._bytes(x) >= WORTH * np.size(x) * _itemsize(x):
+            return "it would hardly be smaller" if self.codec == HALF else "its rows are shorter than their scales"
         return ""
+
+    def _bytes(self, x: Any) -> int:
+        """Of an array, as it is to be kept."""
+        return 2 * int(np.size(x)) if self.codec == HALF else bytes_of(self.codec, np.shape(x))
 
 
 def _itemsize(x: Any) -> int:
@@ -241,8 +262,9 @@ def _mapped(leaf: Callable[[At, At, Any, bool | None], Any], state: State, above
     )
 
 
-def _read(state: State) -> State:
-    """A state with its nodes read, in float32; what is to be divided is 0 where its divisor is."""
+def _read(state: State, halves: bool = True) -> State:
+    """A state with its nodes read, in float32; what is to be divided is 0 where its divisor is. halves: so are the
+    declared arrays in bfloat16."""
 
     def node(x: Any) -> Any:
         if is_packed(x):
@@ -250,15 +272,19 @@ def _read(state: State) -> State:
         told = declared_by(x)
         if told is None:
             return x
-        made: dict[str, Any] = {}
-        for field in x._fields:
-            made[field] = _read(getattr(x, field))
+        made: dict[str, Any] = {field: _read(getattr(x, field), halves) for field in x._fields}
+        if halves:
+            made |= {field: jax.tree.map(_whole, made[field]) for field in told.fields}
         for field in told.divided:
             v = getattr(x, str(told.divisor))
             made[field] = jax.tree.map(_divided, v, made[str(told.divisor)], made[field], is_leaf=is_packed)
         return x._replace(**made)
 
     return jax.tree.map(node, state, is_leaf=lambda x: is_packed(x) or declared_by(x) is not None)
+
+
+def _whole(x: Any) -> Any:
+    return x.astype(jnp.float32) if getattr(x, "dtype", None) == jnp.bfloat16 else x
 
 
 def _divided(v: Any, v_read: Any, m: Any) -> Any:
@@ -275,9 +301,11 @@ def _written(old: State, read: State, new: State, key: Array | None) -> State:
     """A state with the nodes that an older one has, which was read as `read`."""
 
     def leaf(path: At, was: Any, before: Any, now: Any) -> Any:
-        if not is_packed(was):
-            return now
         own = None if key is None else leaf_key(key, jax.tree_util.keystr(path))
-        return repack(was, before, now, own)
+        if is_packed(was):
+            return repack(was, before, now, own)
+        if before is was or own is None or was.dtype == now.dtype:
+            return now
+        return was if now is before else round_stochastic(now, was.dtype, own)
 
     return jax.tree_util.tree_map_with_path(leaf, old, read, new, is_leaf=is_packed)
