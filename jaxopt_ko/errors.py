@@ -54,7 +54,10 @@ class MissingArgumentError(TypeError, ValueError):
 
 
 def say(kind: type[Exception], name: str, wrong: str, got: str | None = None, do: str | None = None) -> NoReturn:
-    """Raise `kind` in the one form of all our messages."""
+    """Raise `kind` in the one form of all our messages.
+
+    name: who speaks, in error messages.
+    """
     parts = [f"{name}: {wrong}."]
     if got is not None:
         parts.append(f"Got {got}.")
@@ -110,7 +113,10 @@ FINITE = Domain(-math.inf, math.inf, "a finite number", low_open=True)
 
 
 def check_hyper(name: str, argument: str, value: Any, domain: Domain) -> Hyper:
-    """Return `value` if it can be a hyperparameter; a traced or scheduled one has its shape checked only."""
+    """Return `value` if it can be a hyperparameter; a traced or scheduled one has its shape checked only.
+
+    name: who speaks, in error messages.
+    """
     if callable(value):
         _check_schedule(name, argument, value)
         return value  # type: ignore[no-any-return]
@@ -154,6 +160,8 @@ def as_computed(value: Any) -> float:
 
 def check_dtype(name: str, argument: str, dtype: Any) -> None:
     """The dtype of some memory: None for the default, or a floating one of 16 bits at least; of what is like the
+
+    name: who speaks, in error messages.
     gradients or parameters, a complex one, too."""
     kind = jnp.inexact if argument in ("mu_dtype", "accumulator_dtype", "state_dtype", "param_dtype") else jnp.floating
     try:
@@ -195,7 +203,10 @@ def check_schedule_value(name: str, argument: str, value: Any) -> None:
 
 
 def check_size(name: str, argument: str, value: Any, least: int = 1) -> int:
-    """A count that decides a shape or a loop's length, or a seed."""
+    """A count that decides a shape or a loop's length, or a seed.
+
+    name: who speaks, in error messages.
+    """
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
         say(HyperparameterError, name, f"{argument} must be an integer of at least {least}", describe(value),
             "It decides a shape, a loop's length or random numbers, so it cannot be traced")  # fmt: skip
@@ -203,7 +214,10 @@ def check_size(name: str, argument: str, value: Any, least: int = 1) -> int:
 
 
 def check_choice(name: str, argument: str, value: Any, choices: Sequence[str]) -> None:
-    """A keyword that names a variant."""
+    """A keyword that names a variant.
+
+    name: who speaks, in error messages.
+    """
     if value not in choices:
         say(HyperparameterError, name, f"{argument} must be one of {', '.join(map(repr, choices))}", repr(value),
             "See the docstring for what each variant is")  # fmt: skip

@@ -154,6 +154,9 @@ def hessian_extremes(
     copies of the parameters beside the result. keep_basis: keep V, steps times n numbers, orthogonal; by default if
     n <= 2,048. The ends do not need it: without, T holds copies of eigenvalues found, and some steps are lost.
 
+    params: the parameters, a tree of floating arrays.
+    key: a PRNG key, typed or raw, or an integer seed.
+
     Raises TreeError, when traced, if fun returns no real number. The smallest eigenvalue has the precision of H, eps
     |H|, and no better; in float32 it says little below 1e-6 of the largest. For the smallest in absolute value:
     `condition_number`.

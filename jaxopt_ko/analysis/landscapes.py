@@ -171,6 +171,7 @@ def _variables(name: str, x: Array, n: int) -> tuple[Array, ...]:
 def landscape(name: str, dimension: int | None = None, condition: float | None = None) -> Landscape:
     """The landscape of this name: that of LANDSCAPES, or one with other `dimension` or `condition` number.
 
+    name: who speaks, in error messages.
     dimension: of rosenbrock, styblinski_tang, rastrigin and ackley; 2 by default.
     condition: of long_valley, kappa >= 1; 10 by default.
 

@@ -36,6 +36,8 @@ def gradient_noise_scale(fun: ScalarFn, params: Params, *, args: tuple[Any, ...]
     first. g_b is the gradient of `small` examples, b, and |g_b|**2 the mean over all B / b groups of them, one after
     the other: the cost is that of one gradient of the batch, in batches of b.
 
+    params: the parameters, a tree of floating arrays.
+
     Raises HyperparameterError if B is not a multiple of b, two at least. S and |G|**2 are unbiased, their ratio is
     not: where B is below the scale, average both over some steps. Not for losses that mix examples (batch norm).
     """

@@ -46,7 +46,10 @@ def catalog(language: str = "en", columns: Sequence[str] = COLUMNS) -> Table:
 
 
 def page(name: str, language: str = "en") -> str:
-    """All that the catalogue says of one method, a line each."""
+    """All that the catalogue says of one method, a line each.
+
+    name: who speaks, in error messages.
+    """
     errors.check_choice("page", "name", name, tuple(BY_NAME))
     errors.check_choice("page", "language", language, LANGUAGES)
     i = LANGUAGES.index(language)

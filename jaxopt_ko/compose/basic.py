@@ -26,7 +26,10 @@ def identity() -> GradientTransformation:
 
 
 def init_empty_state(params: Params) -> EmptyState:
-    """The init of a rule that remembers nothing."""
+    """The init of a rule that remembers nothing.
+
+    params: the parameters, a tree of floating arrays.
+    """
     return EmptyState()
 
 

@@ -132,6 +132,9 @@ def apply_updates(params: Params, updates: Updates) -> Params:
     A parameter whose update is None stays as it is, and so does a PRNG key, to which nothing can be added; one that is
     None stays None, whatever its update. On a mesh a parameter stays where it is, however its update is cut over the
     devices. Raises TreeError if the trees differ in structure or shape.
+
+    params: the parameters, a tree of floating arrays.
+    updates: the gradients, or what the transformation before made of them, a tree like params.
     """
     sparse = tree.structure(updates) != tree.structure(params)
     leaves, treedef = tree.flatten(params, none_is_leaf=sparse)

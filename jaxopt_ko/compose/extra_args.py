@@ -33,5 +33,8 @@ def _any_extra(update: Callable[..., Any]) -> Callable[..., Any]:
 
 @options
 def with_extra_args_support(tx: GradientTransformation) -> GradientTransformation:
-    """`tx` as one whose update takes any extra arguments and passes on those that tx knows; ours all do already."""
+    """`tx` as one whose update takes any extra arguments and passes on those that tx knows; ours all do already.
+
+    tx: a transformation, an (init, update) pair, ours or optax's.
+    """
     return as_transformation("with_extra_args_support", "tx", tx, lands=True)

@@ -106,7 +106,11 @@ def check_objective(name: str, value: Any) -> Any:
 
 
 def check_start(name: str, params: Any) -> None:
-    """Parameters to begin at: arrays or numbers in a tree; what dtype they need says the method."""
+    """Parameters to begin at: arrays or numbers in a tree; what dtype they need says the method.
+
+    name: who speaks, in error messages.
+    params: the parameters, a tree of floating arrays.
+    """
     if params is None:
         say(MissingArgumentError, name, "params is missing", "params=None", "Pass where to start, an array or a pytree")
     if not jax.tree.leaves(params):
@@ -118,7 +122,10 @@ def check_start(name: str, params: Any) -> None:
 
 
 def check_numbers(name: str, argument: str, value: Any) -> None:
-    """An array, a number, or lists of them."""
+    """An array, a number, or lists of them.
+
+    name: who speaks, in error messages.
+    """
     try:
         dtype = getattr(value, "dtype", None) or np.asarray(value).dtype
     except ValueError:
@@ -128,7 +135,10 @@ def check_numbers(name: str, argument: str, value: Any) -> None:
 
 
 def check_arrays(name: str, what: str, full: PyTree) -> PyTree:
-    """A tree of arrays and numbers, of whatever dtype."""
+    """A tree of arrays and numbers, of whatever dtype.
+
+    name: who speaks, in error messages.
+    """
     for index, leaf in enumerate(jax.tree.leaves(full)):
         if not hasattr(leaf, "dtype") and not isinstance(leaf, bool | int | float | complex):
             say(TreeError, name, f"{what} must be a tree of arrays; {path_of(full, index)} is none", describe(leaf),
@@ -165,7 +175,10 @@ def _stands_for_a_leaf(x: Any) -> bool:
 
 
 def structure_mismatch(name: str, what: str, tree: PyTree, like: str, reference: PyTree) -> NoReturn:
-    """Say where two trees part: missing leaves, extra ones, or other containers."""
+    """Say where two trees part: missing leaves, extra ones, or other containers.
+
+    name: who speaks, in error messages.
+    """
     have, want = (
         {
             spell_path(path): type(leaf) if _stands_for_a_leaf(leaf) else None
@@ -228,7 +241,10 @@ def check_leaf(
 
 
 def check_carry(name: str, old: PyTree, new: PyTree) -> None:
-    """The new state must be a scan carry for the old one: equal structure, shapes and dtypes."""
+    """The new state must be a scan carry for the old one: equal structure, shapes and dtypes.
+
+    name: who speaks, in error messages.
+    """
     try:
         chex.assert_trees_all_equal_structs(old, new)
     except AssertionError:
@@ -246,7 +262,10 @@ def check_carry(name: str, old: PyTree, new: PyTree) -> None:
 
 
 def check_same_trees(name: str, what: str, tree: PyTree, like: str, reference: PyTree) -> None:
-    """Two trees must agree in structure and in every shape."""
+    """Two trees must agree in structure and in every shape.
+
+    name: who speaks, in error messages.
+    """
     try:
         chex.assert_trees_all_equal_structs(tree, reference)
     except AssertionError:

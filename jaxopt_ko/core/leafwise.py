@@ -165,6 +165,7 @@ def leafwise(
 ) -> GradientTransformation:
     """A transformation from a rule for one array.
 
+    name: who speaks, in error messages.
     state_type: a NamedTuple whose fields are, beside the count `own` if it has one, the `scalars` and then one tree for
         each array of memory. EmptyState for a rule without memory.
     init(p) -> memory of one leaf, a tuple in the order of the fields: arrays of any shape, or nests of them.

@@ -110,7 +110,10 @@ def name_of(pair: Any) -> str:
 def make_transformation(
     name: str | Method, init: Callable[..., State], update: Callable[..., tuple[Updates, State]]
 ) -> GradientTransformation:
-    """A transformation from two functions, by name or with the record of the method that they wrap."""
+    """A transformation from two functions, by name or with the record of the method that they wrap.
+
+    name: who speaks, in error messages.
+    """
     return GradientTransformationExtraArgs(init, Update(update, Method(name) if isinstance(name, str) else name))
 
 

@@ -19,17 +19,26 @@ __all__ = [
 
 
 def update_moment(updates: PyTree, moments: PyTree, decay: Any, order: int) -> PyTree:
-    """decay m + (1 - decay) g**order, leaf by leaf, in m's dtype."""
+    """decay m + (1 - decay) g**order, leaf by leaf, in m's dtype.
+
+    updates: the gradients, or what the transformation before made of them, a tree like params.
+    """
     return _averaged(lambda g: g**order, updates, moments, decay)
 
 
 def update_moment_per_elem_norm(updates: PyTree, moments: PyTree, decay: Any, order: int) -> PyTree:
-    """decay m + (1 - decay) |g|**order; the powers of a complex number's length, too."""
+    """decay m + (1 - decay) |g|**order; the powers of a complex number's length, too.
+
+    updates: the gradients, or what the transformation before made of them, a tree like params.
+    """
     return _averaged(lambda g: (jnp.abs(g) ** order).astype(g.dtype), updates, moments, decay)
 
 
 def update_infinity_moment(updates: PyTree, moments: PyTree, decay: Any, eps: Any) -> PyTree:
-    """max(decay m, |g| + eps), leaf by leaf, in m's dtype."""
+    """max(decay m, |g| + eps), leaf by leaf, in m's dtype.
+
+    updates: the gradients, or what the transformation before made of them, a tree like params.
+    """
 
     def leaf(g: Any, m: Any) -> Any:
         wide = real_dtype(compute_dtype(dtype_of(g), dtype_of(m)))

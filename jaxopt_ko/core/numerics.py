@@ -36,7 +36,10 @@ def next_count(count: jax.Array) -> jax.Array:
 
 
 def value_at(hyper: Hyper, count: jax.Array, name: str = "value_at", argument: str = "the value") -> jax.Array:
-    """The hyperparameter at step `count` (from 0): itself, or its schedule's value; float[] in scalar_dtype."""
+    """The hyperparameter at step `count` (from 0): itself, or its schedule's value; float[] in scalar_dtype.
+
+    name: who speaks, in error messages.
+    """
     if isinstance(hyper, int | float):
         return jnp.asarray(np.asarray(hyper, scalar_dtype()))
     with jax.numpy_dtype_promotion("standard"):  # a schedule is free to mix its step with floats

@@ -98,6 +98,7 @@ def _leaf_square(x: jax.Array) -> jax.Array:
 def global_norm(updates: PyTree, *, axis_name: AxisName = None) -> jax.Array:
     """The Euclidean norm of all leaves taken as one vector; float32[] at least, 0 for an empty tree.
 
+    updates: the gradients, or what the transformation before made of them, a tree like params.
     axis_name: within `jax.shard_map` or `jax.vmap`, the axes that the vector is cut along: each device has a part of
     every leaf, and one collective of a number makes the norm of the whole. A leaf that several devices have as a copy
     would count several times. Where arrays are sharded by their type or by the compiler, nothing needs to be said.
@@ -223,6 +224,9 @@ def norm(
     """float[]: the norm of a tree as a vector, float32 at least; ord None or 2, 1, or "inf"; squared if asked.
 
     No square overflows where the norm does not. axis_name: as of `global_norm`.
+
+    axis_name: a mapped axis of jax.vmap or jax.shard_map to reduce over, or several; None: none.
+
     Raises HyperparameterError for another ord.
     """
     kinds: dict[Any, Callable[[], jax.Array]] = {

@@ -29,6 +29,8 @@ def get_all_with_path(tree: PyTree, key: Any, filtering: Filtering | None = None
     """Every (path, value) whose field, dictionary key or NamedTuple class is called `key`.
 
     filtering(path, value) -> bool: which of them to keep.
+
+    key: a PRNG key, typed or raw, or an integer seed.
     """
     return [(path, value) for path, value in _found(tree, (), key) if filtering is None or filtering(path, value)]
 
@@ -37,6 +39,8 @@ def get(tree: PyTree, key: Any, default: Any = None, filtering: Filtering | None
     """The one value called `key`, as `get_all_with_path` finds it, or `default`.
 
     get(state, "learning_rate"), get(state, "ScaleByAdamState"). Raises KeyError if there are several.
+
+    key: a PRNG key, typed or raw, or an integer seed.
     """
     found = get_all_with_path(tree, key, filtering)
     if len(found) > 1:

@@ -44,6 +44,7 @@ def least_squares(
     residual_fn -> pytree of the residuals, at least as many as parameters, or (residuals, aux) with has_aux. value is
     half the sum of squares or, with a robust loss, C**2 / 2 sum rho((r / C)**2), C = loss_scale. jacobian_fn(params,
     *args), bounds and loss: see `levenberg_marquardt`. A method for scalar functions (lbfgs) is given that value.
+    params: the parameters, a tree of floating arrays.
     tol: in the place of the method's own gtol and xtol.
 
     For the rest, max_steps, verbose, what may be done with it and derivatives, see `minimize`.

@@ -45,6 +45,7 @@ def minimize(
 
     fun -> one number, or (number, aux) with has_aux. method: a solver (lbfgs, bfgs, nonlinear_cg, newton, newton_cg,
     lbfgsb, ...) runs one evaluation an update; of any other transformation (sgd, adam) the best point seen is kept.
+    params: the parameters, a tree of floating arrays.
     tol: bound on the gradient, max|g| <= tol; by default from the dtype and the gradients seen, see each method.
     max_steps: updates, 10,000 by default. bounds: (lower, upper) for the methods that take them (lbfgsb).
     equality, inequality: subject to equality(params, *args) = 0 and inequality(params, *args) <= 0, trees of arrays,

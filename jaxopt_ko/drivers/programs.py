@@ -64,6 +64,8 @@ def linear_program(
 
     The solution is a point inside the set of solutions if there is more than one. For the arguments, what may be done
     with it, derivatives and what it raises see `quadratic_program`. Not for large sparse problems: A and G are dense.
+
+    params: the parameters, a tree of floating arrays.
     """
     return _program("linear_program", _Data(None, c, A, b, G, h, bounds), params, tol, max_steps, bandwidth, verbose)
 
@@ -91,6 +93,7 @@ def quadratic_program(
     bounds: (lower, upper), each None, a number or a tree like c; free by default, and equal ones fix a parameter.
     tol and the status: see `quadratic_interior_point`, whose update is run, 200 times at most by default. params: a
     tree like c that takes its place for structure and dtype; where the run starts does not depend on it.
+    params: the parameters, a tree of floating arrays.
     bandwidth: how far apart, at most, two parameters are that are together in an element of Q or a row of A or G, as
     in optimal control, stage after stage; an update then takes n bandwidth**2 operations for its factors, not n**3.
     verbose: print a row for every update.

@@ -45,6 +45,8 @@ def root(
     sqrt(eps); a minimum of |fn| that is no root is the status NO_ROOT. The derivative of the root is
     -(dfn/dparams)**-1 dfn/dargs. For the rest see `least_squares`.
 
+    params: the parameters, a tree of floating arrays.
+
     Raises TreeError, when traced, if fn returns another number of elements than params has.
     """
     errors.check_function("root", "fn", fn)

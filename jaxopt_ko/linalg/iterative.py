@@ -30,6 +30,7 @@ def power_iteration(
 
     matrix: float[n, n], or a function v -> A v of trees, which needs a v0. Stops when A v - lambda v is no longer than
     error_tolerance |A v|, or after num_iters products. Raises MissingArgumentError for a function without v0.
+    key: a PRNG key, typed or raw, or an integer seed.
     """
     name = "power_iteration"
     if callable(matrix):

@@ -15,7 +15,10 @@ Axis = int | tuple[int, ...] | None
 
 
 def real_array(name: str, what: str, x: ArrayLike) -> jax.Array:
-    """An array of real floating-point numbers."""
+    """An array of real floating-point numbers.
+
+    name: who speaks, in error messages.
+    """
     check_numbers(name, what, x)
     array = jnp.asarray(x)
     if not jnp.issubdtype(array.dtype, jnp.floating):

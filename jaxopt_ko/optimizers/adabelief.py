@@ -50,6 +50,14 @@ def scale_by_belief(
     m_t = b1 m + (1 - b1) g                         m_hat = m_t / (1 - b1**t), or Nesterov's as in `scale_by_adam`
     s_t = b2 s + (1 - b2) (g - m_t)**2 + eps_root   s_hat = s_t / (1 - b2**t)
     u   = m_hat / (sqrt(s_hat) + eps)
+
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
+    nesterov: take the mean one gradient ahead, as Nesterov does.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
     """
 
     def init(p: Array) -> Memory:
@@ -90,7 +98,17 @@ def adabelief(
     mu_dtype: DType | None = None,
     nu_dtype: DType | None = None,
 ) -> GradientTransformation:
-    """The step -lr u of `scale_by_belief`. Sensitive to eps_root, which is added at every step: try 1e-8 to 1e-16."""
+    """The step -lr u of `scale_by_belief`. Sensitive to eps_root, which is added at every step: try 1e-8 to 1e-16.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
+    nesterov: take the mean one gradient ahead, as Nesterov does.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    """
     rule = scale_by_belief(b1, b2, eps, eps_root, nesterov=nesterov, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
     return chain(rule, scale_by_learning_rate(learning_rate))
 
@@ -114,6 +132,13 @@ def scale_by_acprop(
 
     centre="previous": c = m, as optax computes it; "current": c = m_t, the paper's and optax's docstring: as
     g - m_t = b1 (g - m), its steps are 1 / b1 times as long.
+
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
     """
     check_choice("scale_by_acprop", "centre", centre, ("previous", "current"))
 
@@ -160,6 +185,16 @@ def acprop(
 
     Converges where Adam's step, bound to the gradient that scales it, can go the wrong way. Needs params if it decays
     them.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
     """
     rule = scale_by_acprop(b1, b2, eps, eps_root, centre=centre, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
     return chain(rule, add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate))

@@ -34,6 +34,7 @@ def scale_by_adadelta(rho: Hyper = 0.9, eps: Hyper = 1e-6, *, nu_dtype: DType | 
     dx         = sqrt(E[dx**2] + eps) / sqrt(E[g**2]_t + eps) g
     E[dx**2]_t = rho E[dx**2] + (1 - rho) dx**2
 
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     nu_dtype: of both means, float32 at least by default.
     """
 
@@ -68,6 +69,11 @@ def adadelta(
 
     optax's default, None, adds the step instead of subtracting it; here None is refused. weight_decay is an L2
     penalty, added to the gradient: it alone needs params. Slow at the start: the first steps have the length sqrt(eps).
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
     """
     return chain(
         add_decayed_weights(weight_decay, weight_decay_mask),

@@ -147,6 +147,11 @@ def adafactor(
 
     The paper's learning rate is min(1e-2, 1 / sqrt(t)); without one a step is as large as the parameters. Not where
     memory is no concern: AdamW keeps the whole of v. Needs params.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
     """
     check_hyper("adafactor", "decay_offset", decay_offset, NONNEGATIVE)
     rules = [

@@ -40,6 +40,7 @@ def scale_by_rss(
     u   = g / sqrt(h_t + eps)        eps_in_sqrt=True: optax
     u   = g / (sqrt(h_t) + eps)      eps_in_sqrt=False: the textbook, and torch with h_0 = 0, eps = 1e-10
 
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     nu_dtype: of h, float32 at least by default: a bfloat16 sum stops at 256 times what is added.
     """
     start = check_hyper("scale_by_rss", "initial_accumulator_value", initial_accumulator_value, NONNEGATIVE)
@@ -75,6 +76,10 @@ def adagrad(
 
     For convex problems and sparse gradients. Not for long training of networks: the steps only shrink.
     torch's lr_decay is the schedule inverse_time_decay(lr, 1, lr_decay).
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
     """
     return chain(
         scale_by_rss(initial_accumulator_value, eps, eps_in_sqrt=eps_in_sqrt, nu_dtype=nu_dtype),

@@ -63,11 +63,16 @@ def scale_by_adam(
     v_t = b2 v + (1 - b2) g**2     v_hat = v_t / (1 - b2**t)
     u   = m_hat / (sqrt(v_hat + eps_root) + eps)
 
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
     nesterov: m_hat = b1 m_t / (1 - b1**(t+1)) + (1 - b1) g / (1 - b1**t), optax's NAdam.
     bias_correction=False: m_t and v_t for m_hat and v_hat; kept to show that the first steps are then too long,
     (1 - b1) / sqrt(1 - b2) = 3.2 times the learning rate.
     mu_dtype, nu_dtype: of m and v, float32 at least by default: in bfloat16 0.999 is 1 and v would never fall, in
     float16 a small gradient's m underflows. bfloat16 for m is usually harmless, and saves two bytes a weight.
+    bias_correction: divide means by the weight that they have gathered, as all start at 0.
     """
 
     def init(p: Array) -> Memory:
@@ -117,6 +122,13 @@ def scale_by_nadam(
     m_t   = b1 m + (1 - b1) g;   n_t = b2 n + (1 - b2) g**2
     m_hat = mu_{t+1} m_t / (1 - mu_1 ... mu_{t+1}) + (1 - mu_t) g / (1 - mu_1 ... mu_t)
     u     = m_hat / (sqrt(n_t / (1 - b2**t) + eps_root) + eps)
+
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
     """
 
     def init(p: Array) -> Memory:
@@ -177,6 +189,9 @@ def scale_by_adamax(
     u   = m_t / (1 - b1**t) / u_t
 
     The paper has no eps; optax and torch add it to |g|, as here. The state is Adam's, as in optax, with u_t as nu.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     mu_dtype, nu_dtype: of m and u_t, float32 at least by default.
     """
 
@@ -216,6 +231,16 @@ def adam(
 
     A larger eps (1e-4 to 1) can help convolutional networks. Not for reaching a minimum to many digits: the
     steps do not shrink with the gradient.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    nesterov: take the mean one gradient ahead, as Nesterov does.
+    bias_correction: divide means by the weight that they have gathered, as all start at 0.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
     """
     rule = scale_by_adam(
         b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov, bias_correction=bias_correction, nu_dtype=nu_dtype
@@ -241,6 +266,18 @@ def adamw(
     """Adam with decoupled weight decay: -lr (u + weight_decay p). Needs params; mask as in `masked`.
 
     As in optax and torch the decay is multiplied by the learning rate. torch's default weight_decay is 1e-2.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+    nesterov: take the mean one gradient ahead, as Nesterov does.
+    bias_correction: divide means by the weight that they have gathered, as all start at 0.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
     """
     rule = scale_by_adam(
         b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov, bias_correction=bias_correction, nu_dtype=nu_dtype
@@ -261,7 +298,17 @@ def nadam(
     momentum_decay: Hyper | None = None,
     nu_dtype: DType | None = None,
 ) -> GradientTransformation:
-    """Adam with Nesterov's momentum, constant (momentum_decay=None, optax) or on Dozat's schedule (4e-3, torch)."""
+    """Adam with Nesterov's momentum, constant (momentum_decay=None, optax) or on Dozat's schedule (4e-3, torch).
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    nesterov: take the mean one gradient ahead, as Nesterov does.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    """
     rule = _nadam_rule(b1, b2, eps, eps_root, mu_dtype, nesterov, momentum_decay, nu_dtype)
     return chain(rule, scale_by_learning_rate(learning_rate))
 
@@ -281,7 +328,19 @@ def nadamw(
     momentum_decay: Hyper | None = None,
     nu_dtype: DType | None = None,
 ) -> GradientTransformation:
-    """`nadam` with the decoupled weight decay of `adamw`. Needs params."""
+    """`nadam` with the decoupled weight decay of `adamw`. Needs params.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+    nesterov: take the mean one gradient ahead, as Nesterov does.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    """
     rule = _nadam_rule(b1, b2, eps, eps_root, mu_dtype, nesterov, momentum_decay, nu_dtype)
     return chain(rule, add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate))
 
@@ -313,7 +372,15 @@ def adamax(
     mu_dtype: DType | None = None,
     nu_dtype: DType | None = None,
 ) -> GradientTransformation:
-    """The step -lr u of `scale_by_adamax`: like Adam, for gradients that are zero most of the time (embeddings)."""
+    """The step -lr u of `scale_by_adamax`: like Adam, for gradients that are zero most of the time (embeddings).
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    """
     rule = scale_by_adamax(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
     return chain(rule, scale_by_learning_rate(learning_rate))
 
@@ -330,7 +397,17 @@ def adamaxw(
     mu_dtype: DType | None = None,
     nu_dtype: DType | None = None,
 ) -> GradientTransformation:
-    """`adamax` with the decoupled weight decay of `adamw`. Needs params."""
+    """`adamax` with the decoupled weight decay of `adamw`. Needs params.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    """
     return chain(
         scale_by_adamax(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype),
         add_decayed_weights(weight_decay, mask),

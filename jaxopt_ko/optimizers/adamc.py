@@ -34,8 +34,16 @@ def adamc(
 
     c = lr / max_learning_rate     in layers that a normalization follows;    c = 1, as in AdamW, in the others
 
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
     normalized: True for the former, a mask as of `masked`; None: all. The author takes every linear layer but the last.
     mask: where there is any decay. max_learning_rate: of the schedule; for a number None will do, and this is AdamW.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
 
     Needs params. Raises MissingArgumentError for a schedule or an array without max_learning_rate. Not for networks
     without normalization: there AdamW.

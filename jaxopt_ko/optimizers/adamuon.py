@@ -84,7 +84,14 @@ def scale_by_normuon(
     A neuron is a row of the paper's W, y = W x; a kernel here is [in, out], y = x W, so it is a column, and v is
     [1, out]: one number for each output axis of weight_dimension_numbers, or for the last axis. Where kernels are
     [out, in], give MuonDimensionNumbers(1, 0). The other options are those of `scale_by_muon`;
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
     nu_dtype: of v, float32 at least by default.
+    nesterov: take the mean one gradient ahead, as Nesterov does.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+    stack_sharding: where the stack of all matrices of a shape is computed; None: where they are.
 
     The authors' code has nesterov=True, and the length of Q, not rms: `muon` with other numbers. Memory: Muon's.
     Raises TreeError, when traced, for a leaf that is no matrix. Not for embeddings, heads, norms and biases.
@@ -141,6 +148,15 @@ def scale_by_adamuon(
     The paper has one beta for b1 and b2; the last line takes out every factor of M and V, so that neither needs
     bias correction. nu_dtype: of V, float32 at least by default. The other options are those of `scale_by_muon`.
     Memory: Adam's, twice Muon's.
+
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+    stack_sharding: where the stack of all matrices of a shape is computed; None: where they are.
+
     Raises TreeError, when traced, for a leaf that is no matrix. Not for embeddings, heads, norms and biases.
     """
     name = "scale_by_adamuon"
@@ -252,6 +268,18 @@ def normuon(
 
     Learning rates are AdamW's. Matrices are told as in `muon`: embeddings and heads are two-dimensional, too.
     Needs params for decay.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    nesterov: take the mean one gradient ahead, as Nesterov does.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+    stack_sharding: where the stack of all matrices of a shape is computed; None: where they are.
     """
     matrices = scale_by_normuon(
         b1, b2, eps, rms, mu_dtype, nu_dtype=nu_dtype, ns_coeffs=ns_coeffs, ns_steps=ns_steps, nesterov=nesterov,
@@ -289,6 +317,17 @@ def adamuon(
 
     Learning rates are AdamW's. Matrices are told as in `muon`: embeddings and heads are two-dimensional, too.
     Needs params for decay.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+    stack_sharding: where the stack of all matrices of a shape is computed; None: where they are.
     """
     matrices = scale_by_adamuon(
         b1, b2, eps, rms, mu_dtype, nu_dtype=nu_dtype, ns_coeffs=ns_coeffs, ns_steps=ns_steps, sign=sign,

@@ -50,6 +50,10 @@ def scale_by_adan(
 
     b_i are the decays, the paper's 1 - beta_i, as in its authors' code; where the paper has 1 - beta_2, which is
     b2, optax 0.2.8 multiplies by 1 - b2.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
     mu_dtype, nu_dtype: of m and v, and of n; float32 at least by default.
     """
 
@@ -99,6 +103,16 @@ def adan(
     """The step -lr (u + weight_decay p) of `scale_by_adan`; stands learning rates 5 to 10 times those of Adam.
 
     Four arrays of memory for each parameter. Needs params if it decays them.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
     """
     rule = scale_by_adan(b1, b2, b3, eps, eps_root, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
     return chain(rule, add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate))

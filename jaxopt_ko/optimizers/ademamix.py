@@ -62,6 +62,10 @@ def scale_by_ademamix(
     v_t  = b2 v + (1 - b2) g**2    v_hat = v_t / (1 - b2**t)
     u    = (m1_hat + alpha m2_t) / (sqrt(v_hat + eps_root) + eps)
 
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
     mu_dtype, nu_dtype: of m1 and m2, and of v; float32 at least by default, for in bfloat16 the slow mean would not
     move at all.
     """
@@ -116,6 +120,10 @@ def scale_by_simplified_ademamix(
     n_t = b2 n + (1 - b2) g**2      n_hat = n_t / (1 - b2**t)
     u   = (m_t + alpha g) / (sqrt(n_hat + eps_root) + eps)
 
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
     mu_dtype, nu_dtype: of m and n, float32 at least by default.
     """
 
@@ -169,6 +177,16 @@ def ademamix(
 
     The paper raises b3 and alpha from b1 and 0 over the run, by schedules. Not for short runs, or with a smaller b3
     (0.999), nor for data that change: it forgets over 1 / (1 - b3) steps. Needs params if it decays them.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
     """
     rule = scale_by_ademamix(b1, b2, b3, alpha, eps, eps_root, mu_dtype, nu_dtype=nu_dtype)
     return chain(rule, add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate))
@@ -192,6 +210,16 @@ def simplified_ademamix(
 
     m is a sum, not a mean: its learning rate is Adam's times 1 - b1. alpha > 0 (the paper tries 10 to 200) is for
     small batches. Needs params if it decays them.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
     """
     rule = scale_by_simplified_ademamix(b1, b2, alpha, eps, eps_root, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
     return chain(rule, add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate))

@@ -43,6 +43,13 @@ def scale_by_adopt(
     u   = m_t;                    with nesterov b1 m_t + (1 - b1) r
 
     The first gradient only starts v_1 = g**2: m and u stay 0.
+
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    nesterov: take the mean one gradient ahead, as Nesterov does.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
     """
 
     def init(p: Array) -> Memory:
@@ -93,6 +100,14 @@ def adopt(
     """The step -lr u of `scale_by_adopt`: converges whatever b2 is, where Adam needs one that suits the problem.
 
     Without clipping an element whose first gradient is 0 takes a step of g / eps next. Its first step is no step.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    nesterov: take the mean one gradient ahead, as Nesterov does.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
     """
     rule = scale_by_adopt(
         b1,

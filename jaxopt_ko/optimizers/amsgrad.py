@@ -50,6 +50,13 @@ def scale_by_amsgrad(
 
     maximum="corrected": w_t = max(w, v_t / c2)                optax
     maximum="raw":       w_t = max(v_1, ..., v_t) / c2          torch; the paper with both corrections off
+
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
     """
     check_choice("scale_by_amsgrad", "maximum", maximum, ("corrected", "raw"))
 
@@ -95,7 +102,16 @@ def amsgrad(
     maximum: str = "corrected",
     nu_dtype: DType | None = None,
 ) -> GradientTransformation:
-    """Adam with a proof of convergence, see `scale_by_amsgrad`; seldom better in practice, for one moment more."""
+    """Adam with a proof of convergence, see `scale_by_amsgrad`; seldom better in practice, for one moment more.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    """
     rule = scale_by_amsgrad(
         b1,
         b2,

@@ -74,9 +74,13 @@ def scale_by_apollo(
 
     APOLLO-Mini: rank 1, scale_type "tensor", scale sqrt(128). scale: the paper's alpha, of which the authors' code
         takes the square. gamma: infinity for no limit.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     keeps: the axis whose elements are the channels and that M and V keep whole; "long", the paper's, or "short".
     nu_dtype: of V, float32 at least by default.
     key: of all P, a JAX PRNG key or an integer seed; they are drawn again at every step, and so take no memory.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
 
     Raises TreeError, when traced, for a leaf that is no matrix. Not for matrices with a side no longer than the rank.
     """
@@ -157,6 +161,16 @@ def apollo(
     APOLLO-Mini is apollo(learning_rate, 1, scale=128**0.5, scale_type="tensor"): a matrix has its longer side in
     memory, twice. Matrices are the leaves with two axes behind their `stack_axes`. Not where memory is no concern:
     the direction is the gradient's, without momentum. Needs params for decay.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+    key: a PRNG key, typed or raw, or an integer seed.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
     """
     rule = scale_by_apollo(
         rank, update_proj_gap, scale, b1, b2, eps, scale_type=scale_type, gamma=gamma, keeps=keeps, key=key,

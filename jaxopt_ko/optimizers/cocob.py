@@ -37,6 +37,7 @@ def scale_by_cocob(alpha: Hyper = 100.0, eps: Hyper = 1e-8) -> GradientTransform
 
     alpha: how many times a weight's gradients are taken for as large as the largest so far: the first steps' size.
     u is the whole step, sign included. Needs params. eps: L at the start.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     """
 
     def init(p: Array) -> Memory:
@@ -66,6 +67,11 @@ def cocob(
 
     With a constant learning rate it is the same for each, but for eps. Not to be continued from other parameters than
     those of init.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
     """
     return chain(
         add_decayed_weights(weight_decay, mask),

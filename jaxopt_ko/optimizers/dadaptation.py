@@ -49,9 +49,13 @@ def dadapt_adamw(
     u   = -(m_t / (sqrt(v_t) + eps) + weight_decay a x)
     d  <- max(d, r_t / ((1 - b) |s_t|_1))
 
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     nu_dtype: of v, float32 at least by default.
     estim_lr0: d_0. Leave learning_rate at 1, or let it be a schedule that falls from there. Needs params. `prodigy`
     grows its estimate faster.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    bias_correction: divide means by the weight that they have gathered, as all start at 0.
     """
     b1, b2 = (check_hyper("dadapt_adamw", f"betas[{i}]", b, FRACTION) for i, b in enumerate(betas))
 

@@ -71,12 +71,15 @@ def scale_by_dion(
     or all of it with B' for B. G is [fan_in, fan_out], of y = x W. A column of R that is 0 but for rounding makes no
     step, and that of Q stays.
     rank_fraction: r / min(m, n) in (0, 1], rounded up to a multiple of rank_multiple_of.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     orthonormal_side: which side P has: "long", the authors' code's, with the least Q, or the output's where both are
         equal; "output", Algorithm 1's; "input", the transposed algorithm's.
     qr_method: "qr", "cqr" or "rcqr" of `orthonormal_columns`; "rcqr", the authors', is several times faster
         than "qr" for large matrices, on CPU too.
     shape_scale: (fan_in, fan_out) -> the factor of the step.
     key: of Q at first, and of the sketches: a JAX PRNG key or an integer seed.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
 
     Raises TreeError, when traced, for a leaf that is no matrix. Not for embeddings, heads, norms and biases.
     """
@@ -148,6 +151,14 @@ def dion(
     Matrices are the leaves with two axes behind their `stack_axes`. Embeddings and heads are two-dimensional, too:
     leave them to another method by `partition`. A (1024, 4096) step costs a fifth of Muon's operations at rank_fraction
     1/4, as many at 1: not for small matrices, which Muon has sooner. Needs params for decay.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+    key: a PRNG key, typed or raw, or an integer seed.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
     """
     rule = scale_by_dion(
         rank_fraction, b1, eps, rank_multiple_of=rank_multiple_of, orthonormal_side=orthonormal_side,

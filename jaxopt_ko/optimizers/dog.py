@@ -54,6 +54,7 @@ def scale_by_dog(init_step: tuple[str, Hyper] = ("heuristic", 1e-6), eps: Hyper 
     init_step: what stands for the distance at first: ("distance", r), r; ("heuristic", a), a (1 + |x_0|);
         ("learning_rate", eta), which gives the first step's eta itself.
     Needs params.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     """
     name = "scale_by_dog"
     kind, amount = _check_kind(name, "init_step", init_step)
@@ -98,6 +99,11 @@ def dog(
     """The step -lr u of `scale_by_dog`, no learning rate to tune; weight decay is added to the gradient (L2).
 
     Its authors average the parameters. Not to be continued from other parameters than those of init.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
     """
     decay = identity() if weight_decay is None else add_decayed_weights(weight_decay, mask)
     return chain(decay, scale_by_dog(init_step, eps), scale_by_learning_rate(learning_rate))
@@ -107,6 +113,8 @@ def scale_by_dowg(init_estim_sq_dist: Hyper | None = None, eps: Hyper = 1e-4) ->
     """u = eta g, with eta = r_t**2 / (sqrt(v_t) + eps).
 
     r_t = max(r, |x - x_0|);   v_t = v + r_t**2 |g|**2;   r_0**2 = init_estim_sq_dist, eps if None. Needs params.
+
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     """
     name = "scale_by_dowg"
     first = eps if init_estim_sq_dist is None else init_estim_sq_dist
@@ -137,6 +145,11 @@ def dowg(
 
     Gradients on the way count the more the farther they are from the start. Not to be continued from other
     parameters than those of init.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
     """
     decay = identity() if weight_decay is None else add_decayed_weights(weight_decay, mask)
     return chain(decay, scale_by_dowg(init_estim_sq_dist, eps), scale_by_learning_rate(learning_rate))
@@ -154,6 +167,7 @@ def scale_by_distance_over_gradients(
     """DoG with a rate for each leaf (L-DoG): u = global_scale max |x - x_0| / sqrt(sum of |g|**2 + eps) g.
 
     reps_rel: the distance at first, times 1 + |x_0|. param_dtype: of x_0, or its parts; the leaf's if None.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     stack_axes: how many leading axes of a leaf are stacks. Needs params.
     """
     name = "scale_by_distance_over_gradients"

@@ -23,6 +23,9 @@ def fromage(learning_rate: Hyper, min_norm: Hyper = 1e-6, *, stack_axes: PyTree 
 
     Norms are over a leaf, or over each of those it stacks (`stack_axes`), and min_norm at least. Not for leaves that
     start at 0, which grow from min_norm on only. Needs params.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
     """
     return chain(scale_by_trust_ratio(min_norm, stack_axes=stack_axes), _turn(learning_rate), identity())
 

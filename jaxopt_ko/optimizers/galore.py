@@ -208,6 +208,11 @@ def galore(
 ) -> GradientTransformation:
     """The step -lr (u + weight_decay p) of `scale_by_galore`: full weights with the moments of low-rank ones.
 
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+
     Not without tuning: the steps lie in `rank` directions until the next renewal, of a singular value decomposition.
     Needs params.
     """

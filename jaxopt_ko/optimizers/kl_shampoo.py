@@ -78,9 +78,13 @@ def scale_by_kl_shampoo(
     Q_L = orthogonal factor of L Q_L, and Q_R of R Q_R, every precondition_frequency steps
 
     The first gradient makes L = (1 - b2) G G' / n, R and their eigenvectors, and no step; D_L = D_R = init_factor.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     max_clamp_value: c of 1 / sqrt(d) <= max(10, min(c, m)), and n for R; None: no bound. For gradients whose elements
         are below 1e-2 in small matrices that bound is felt.
     max_precondition_dim: a longer side is left in its own basis.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
     """
     name = "scale_by_kl_shampoo"
     return _fitted(
@@ -109,6 +113,12 @@ def scale_by_kl_soap(
     U = Q_L (Q_L' M Q_R / (sqrt(V) + eps)) Q_R'
 
     L, R, D_L and D_R with shampoo_beta, b2 if None. nu_dtype: of V, float32 at least by default.
+
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
     """
     return _fitted(
         "scale_by_kl_soap", ScaleByKlSoapState, b1, b2, shampoo_beta, eps, precondition_frequency, init_factor,
@@ -211,6 +221,14 @@ def kl_shampoo(
 
     No grafting, and Adam's memory of squares is not needed. Not for gradients far from 0.1 in short runs: init_factor
     is their mean square at first, and they forget it as b2**t.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
     """
     rule = scale_by_kl_shampoo(
         b1, b2, eps, precondition_frequency, init_factor, max_clamp_value, max_precondition_dim, stack_axes=stack_axes
@@ -237,6 +255,15 @@ def kl_soap(
     stack_axes: PyTree = 0,
 ) -> GradientTransformation:
     """The step -lr (U + weight_decay P), U of `scale_by_kl_soap`, for matrices; `rest`, or AdamW, for what is none.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
 
     Not where memory counts: in its paper KL-Shampoo, that keeps no squares, is the better of the two.
     """

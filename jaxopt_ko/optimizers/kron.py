@@ -73,6 +73,7 @@ def scale_by_kron(
     Q_R = Q_R - precond_lr triu(A' A - B' B) / |A' A + B' B| Q_R
     U   = P_L M_hat P_R;   u = U min(1, 1.1 / rms(U))
 
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
     preconditioner_update_probability: p; Q is fitted as soon as 1 / p steps have gone since the last time, matrices of
         other shapes in the steps between. None: 1 for 500 steps, then falling as exp(-t / 1000) to 0.03.
     max_size_triangular: a longer side has a diagonal for Q, as has one of 1, and all if min_ndim_triangular > 2.
@@ -80,8 +81,10 @@ def scale_by_kron(
         the last; "all_diag", for both; None, "none": for none.
     momentum_into_precond_update: fit to M_hat; if False, to G.
     precond_init_scale: of Q_L x Q_R at first. normalize_grads: G / |G|_F in the place of G.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
     key: of V, a JAX PRNG key or an integer seed; V follows from it and t.
     A matrix without a gradient keeps its Q, that would grow beyond all bounds.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
     """
     name = "scale_by_kron"
     mode = "none" if memory_save_mode is None else memory_save_mode
@@ -232,6 +235,14 @@ def psgd_kron(
 
     Half of SOAP's memory, and no factorization: products and triangular solves, seldom after the first thousands of
     steps. Its authors take a third of Adam's learning rate. Not for short runs: Q starts from the identity.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    key: a PRNG key, typed or raw, or an integer seed.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
     """
     rule = scale_by_kron(
         b1, preconditioner_update_probability, max_size_triangular, min_ndim_triangular, memory_save_mode,

@@ -43,6 +43,12 @@ def lars(
 
     The two agree without weight decay. Norms are over a leaf, or over each of those it stacks (`stack_axes`); r = 1
     where one is 0, or where trust_ratio_mask is False, as it should be for biases. Needs params.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    nesterov: take the mean one gradient ahead, as Nesterov does.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
     """
     check_choice("lars", "norms", norms, NORMS)
     check_hyper("lars", "momentum", momentum, UNIT)

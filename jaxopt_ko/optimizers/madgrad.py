@@ -45,6 +45,10 @@ def scale_by_madgrad(
     u   = (1 - momentum) (z - p)
 
     u is the whole step, learning rate and sign included. nu_dtype: of v, float32 at least by default. Needs params.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
     """
 
     def init(p: Array) -> Memory:
@@ -92,6 +96,12 @@ def madgrad(
     """The step of `scale_by_madgrad`, with a weight decay that is added to the gradient (L2). Needs params.
 
     Generalizes like SGD with momentum; wants less weight decay than that, often none, and a learning rate of its own.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+
     Not to be continued from other parameters than those of init: it remembers them.
     """
     rule = scale_by_madgrad(learning_rate, momentum, eps, eps_in_rate=eps_in_rate, nu_dtype=nu_dtype)

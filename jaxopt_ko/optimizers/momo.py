@@ -56,6 +56,10 @@ def momo(
     u   = -tau d_t - lr wd / (1 + lr wd) x
 
     Needs params and update's `value`, the loss. adapt_lower_bound: estimate lb, lower_bound at least (section 4).
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+
     Not where the least loss is far above any bound that is known.
     """
 
@@ -95,6 +99,11 @@ def momo_adam(
     tau = min(lr / c, max((1 + lr wd)(f_t - c lb - gamma_t) + <d_t, x>, 0) / <d_t, d_t / D>)
     u   = -tau d_t / D - lr wd / (1 + lr wd) x
 
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
     nu_dtype: of v, float32 at least by default. Needs params and update's `value`, the loss.
     """
 

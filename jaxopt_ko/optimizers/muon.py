@@ -67,6 +67,9 @@ def scale_by_muon(
 
     ns_coeffs: (a, b, c) for ns_steps steps, one such triple for each step, or a preset: "standard" (singular values
         within 0.68 and 1.13), "polar_express" (both ns_steps long), "dion", "deepseek", "cubic" (of their own length).
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    nesterov: take the mean one gradient ahead, as Nesterov does.
     weight_dimension_numbers: a `MuonDimensionNumbers` for each leaf, a prefix of such a tree, or a function that
         makes one; None: the two axes behind the first `stack_axes`.
     stack_axes: how many leading axes of a leaf are stacks of separate matrices; an integer, or a prefix of integers.
@@ -113,6 +116,11 @@ def orthogonalize(
     """The orthogonal matrix nearest to the updates, for every matrix: u = s U V' of g = U S V'; 0 for g = 0.
 
     Options are those of `scale_by_muon`, which puts a mean gradient before it and sums its terms in the same pass.
+
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+    stack_sharding: where the stack of all matrices of a shape is computed; None: where they are.
+
     Raises TreeError, when traced, for a leaf that is no matrix.
     """
     name = "orthogonalize"
@@ -167,6 +175,14 @@ def muon(
     Matrices are the leaves with two axes behind their `stack_axes`, or those that muon_weight_dimension_numbers
     gives axes, not None. Embeddings and heads are two-dimensional, too: leave them to `rest` by such a tree.
     Needs params for decay.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    nesterov: take the mean one gradient ahead, as Nesterov does.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+    stack_sharding: where the stack of all matrices of a shape is computed; None: where they are.
     """
     for name, value in (("adam_b1", adam_b1), ("adam_b2", adam_b2)):
         errors.check_hyper("muon", name, value, FRACTION)

@@ -23,6 +23,7 @@ def noisy_sgd(
 ) -> GradientTransformation:
     """The step -lr (g + noise of variance eta / t**gamma): finds its way out of poor basins of very deep networks.
 
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
     key: a JAX PRNG key or an integer seed, 0 with a warning if there is none; seed: its deprecated name. Not for a
     minimum to many digits.
     """

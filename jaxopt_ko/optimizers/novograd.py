@@ -49,6 +49,15 @@ def scale_by_novograd(
     u   = m_t
 
     Needs params. stack_axes: leading axes of a leaf that count leaves of one shape, with a v each.
+
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
     """
 
     def init(p: Array) -> Memory:
@@ -99,6 +108,17 @@ def novograd(
     """The step -lr m_t of `scale_by_novograd`: the memory of momentum and one number a leaf. Needs params.
 
     Its steps are 1 / (1 - b1) times as long as normalized ones: take a learning rate ten times smaller than LAMB's.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+
     Not where the coordinates of one leaf are of different scales, which it leaves as they are.
     """
     rule = scale_by_novograd(b1, b2, eps, eps_root, weight_decay, mu_dtype, nu_dtype=nu_dtype, stack_axes=stack_axes)

@@ -67,6 +67,8 @@ def optimistic_gradient_descent(
 
     Two players each descend a loss of their own, or one ascends the other's: f(x, y) = x y. Mokhtari et al. 2019,
     arXiv:1901.08511, have alpha and beta. Not for plain minimization: it gains nothing there.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
     """
     rule = scale_by_optimistic_gradient(alpha, beta, from_zero=from_zero)
     return chain(rule, scale_by_learning_rate(learning_rate))
@@ -90,6 +92,15 @@ def optimistic_adam_v2(
     """Adam's direction r in the place of the gradient: -lr (alpha r_t + beta (r_t - r_{t-1})).
 
     The paper's Algorithm 1 has nesterov=False and from_zero=True.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    nesterov: take the mean one gradient ahead, as Nesterov does.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
     """
     rule = scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov, nu_dtype=nu_dtype)
     optimism = scale_by_optimistic_gradient(alpha, beta, from_zero=from_zero)

@@ -21,6 +21,7 @@ def scale_by_polyak(
 ) -> GradientTransformation:
     """u = min((value - f_min) / (|g|**2 + eps), max_learning_rate) g: as if the loss were a plane down to f_min.
 
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     variant: "sps"; "sps+", 0 where the value is below f_min, and "sps" would climb. Needs update's `value`, the loss.
     """
     check_choice("scale_by_polyak", "variant", variant, ("sps", "sps+"))
@@ -49,6 +50,8 @@ def polyak_sgd(
     variant: str = "sps",
 ) -> GradientTransformation:
     """The step -scaling u of `scale_by_polyak`: where the least loss is known, as 0 for a model that fits its data.
+
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
 
     Not where f_min is above the least loss: with "sps" it then climbs, with "sps+" it stands.
     """

@@ -53,9 +53,13 @@ def prodigy(
     d  <- max(d, estim_lr_coef r_t / |s_t|_1)
     u   = -a (m_t / (sqrt(v_t) + d eps) + weight_decay x)
 
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
     nu_dtype: of v, float32 at least by default.
     beta3: b3, sqrt(b2) if None. estim_lr0: d_0. Leave learning_rate at 1, or let it be a schedule that falls from
     there. Needs params. Not to be continued from other parameters than those of init: it remembers them.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    bias_correction: divide means by the weight that they have gathered, as all start at 0.
     """
     b1, b2 = (check_hyper("prodigy", f"betas[{i}]", b, FRACTION) for i, b in enumerate(betas))
 

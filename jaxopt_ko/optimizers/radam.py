@@ -37,6 +37,11 @@ def scale_by_radam(
     r_t**2 = (rho_t - 4) (rho_t - 2) rho_oo / ((rho_oo - 4) (rho_oo - 2) rho_t)
     u = r_t m_hat / (sqrt(v_hat + eps_root) + eps) if rho_t >= threshold, else m_hat
 
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
+    nesterov: take the mean one gradient ahead, as Nesterov does.
     mu_dtype, nu_dtype: of m and v, float32 at least by default.
     """
 
@@ -87,6 +92,16 @@ def radam(
     mu_dtype: DType | None = None,
     nu_dtype: DType | None = None,
 ) -> GradientTransformation:
-    """The step -lr u of `scale_by_radam`: Adam with a warm-up of its own, of some five steps at the default b2."""
+    """The step -lr u of `scale_by_radam`: Adam with a warm-up of its own, of some five steps at the default b2.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
+    nesterov: take the mean one gradient ahead, as Nesterov does.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    """
     rule = scale_by_radam(b1, b2, eps, eps_root, threshold, nesterov=nesterov, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
     return chain(rule, scale_by_learning_rate(learning_rate))

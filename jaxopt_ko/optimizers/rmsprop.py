@@ -68,6 +68,7 @@ def scale_by_rms(
     u   = g / sqrt(v_t + eps)        eps_in_sqrt=True: optax
     u   = g / (sqrt(v_t) + eps)      eps_in_sqrt=False: torch, the textbook
 
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     bias_correction: v_t / (1 - decay**t) in the place of v_t, without which the first steps are too long.
     nu_dtype: of v, float32 at least by default.
     """
@@ -112,6 +113,10 @@ def scale_by_stddev(
 
     With bias_correction and initial_scale=0 the first variance is 0 but for rounding, and the first step g / eps:
     give a large eps there (optax returns NaN for it at times; here the variance never falls below 0).
+
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    bias_correction: divide means by the weight that they have gathered, as all start at 0.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
     """
     start = check_hyper("scale_by_stddev", "initial_scale", initial_scale, NONNEGATIVE)
 
@@ -157,9 +162,14 @@ def rmsprop(
 ) -> GradientTransformation:
     """AdaGrad that forgets: the rate of each element follows its recent gradients; see `scale_by_rms`.
 
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     centered: over the standard deviation, `scale_by_stddev`. momentum: a velocity of the scaled gradients, none
     kept if None; lr_in_velocity as in `sgd`: True is optax's form, False torch's. torch.optim.RMSprop is
     decay=0.99, eps_in_sqrt=False, lr_in_velocity=False.
+    nesterov: take the mean one gradient ahead, as Nesterov does.
+    bias_correction: divide means by the weight that they have gathered, as all start at 0.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
     """
     rule = scale_by_stddev if centered else scale_by_rms
     scaled = rule(decay, eps, initial_scale, eps_in_sqrt, bias_correction, nu_dtype=nu_dtype)

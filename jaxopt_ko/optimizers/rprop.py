@@ -38,6 +38,8 @@ def scale_by_rprop(
     u_t = 0 if g u < 0 else d_t sign(g);  d_0 = learning_rate
 
     As in torch.optim.Rprop; optax 0.2.8 emits the step before this one.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
     """
     start = check_hyper("scale_by_rprop", "learning_rate", learning_rate, POSITIVE)
 
@@ -68,5 +70,8 @@ def rprop(
     min_step_size: Hyper = 1e-6,
     max_step_size: Hyper = 50.0,
 ) -> GradientTransformation:
-    """The step -u of `scale_by_rprop`; learning_rate is its first size. For full batches only: noise turns signs."""
+    """The step -u of `scale_by_rprop`; learning_rate is its first size. For full batches only: noise turns signs.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    """
     return chain(scale_by_rprop(learning_rate, eta_minus, eta_plus, min_step_size, max_step_size), scale(-1.0))

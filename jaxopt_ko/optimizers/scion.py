@@ -68,10 +68,13 @@ def scale_by_lmo(
     "sign"      sign(g)                                   1 / in                 rms to largest: heads
     "rms"       g / |g|                                   sqrt(size)             biases, gains
 
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     shape_scale: another s(in, out): 1 for signs of embeddings, max(1, sqrt(out / in)) for a spectral input layer,
     sqrt(out k k / in) / (k k) for a convolution whose `in` is the k x k channels of weight_dimension_numbers.
     Those and stack_axes are as in `scale_by_muon`. Signs and "rms" take leaves of any shape behind stack_axes: the
     last axis is `out`, and a vector has in = 1.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+    stack_sharding: where the stack of all matrices of a shape is computed; None: where they are.
 
     A zero gradient makes no step. Raises TreeError, when traced, for a leaf that is no matrix where one is needed.
     """
@@ -144,10 +147,16 @@ def scion(
     p <- (1 - lr) p - lr u(d)                   inside the ball of the radius, if it began there
     p <- p - lr u(d)                            constrained=False
 
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
     norms: which norm for which leaf: a tree, or a prefix of one, of the names in `scale_by_lmo`, or a function that
         makes it; None: "spectral" for what has two axes behind its stack_axes, "sign" for the rest. Embeddings and
         heads are two-dimensional, too: say "sign" for them, or "column" and "row".
     radius: for all, or one for each norm: {"spectral": 50.0, "sign": 3000.0} is the authors' for GPT-2.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+    stack_sharding: where the stack of all matrices of a shape is computed; None: where they are.
 
     The only memory is d; with mu_dtype=bfloat16 it is half, and the authors' ScionLight, which keeps d in the place
     of the gradient, has nothing to save: a gradient here is gone after the step. Needs params, if constrained; not

@@ -29,6 +29,8 @@ def sgd(
     nesterov                the look-ahead g + momentum v (-lr g + momentum v) in the place of v
 
     The two forms agree while lr is constant; under a schedule the second keeps old steps at their old length.
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    nesterov: take the mean one gradient ahead, as Nesterov does.
     dampening: see `trace`. Not for badly scaled problems: the steps zig-zag across a narrow valley.
     """
     step = scale_by_learning_rate(learning_rate)

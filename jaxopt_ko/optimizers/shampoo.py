@@ -61,11 +61,14 @@ def scale_by_shampoo(
     U   = (L_hat + eps I)**-exponent G (R_hat + eps I)**-exponent  L_hat = L / (1 - b2**t), of every f-th step
     u   = U |D| / |U|                                              D of the graft: what the step's length is taken from
 
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     graft: "none", u = U; "sgd", D = G; "adagrad", D = G / (sqrt(sum of G**2) + eps); "rmsprop", of their mean.
     precondition_frequency: f, the steps from one pair of roots to the next; matrices of other shapes take other turns.
     block_size: matrices with a longer side are cut into blocks of that size, and padded with zeros.
     root: "eigh", by eigenvalues; "newton", by products alone, for accelerators and exponents 1/2, 1/4, …
     nu_dtype: of the graft's squares, float32 at least by default.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
     """
     name = "scale_by_shampoo"
     errors.check_choice(name, "graft", graft, GRAFTS)
@@ -172,6 +175,17 @@ def shampoo(
     """The step -lr (v + weight_decay P), v = b1 v + (1 - b1) u, u of `scale_by_shampoo`, for matrices.
 
     `rest`, or AdamW, for what is none.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+    nesterov: take the mean one gradient ahead, as Nesterov does.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+
     Not where roots are dear: on CPU those of 1024 x 1024 take most of a second; SOAP needs them more seldom.
     """
     errors.check_hyper("shampoo", "b1", b1, FRACTION)

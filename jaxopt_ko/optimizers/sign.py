@@ -31,6 +31,8 @@ def scale_by_sign() -> GradientTransformation:
 def sign_sgd(learning_rate: Hyper) -> GradientTransformation:
     """The step -lr sign(g): one bit an element to send between machines.
 
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+
     Not for small batches, whose noise it does not average: `signum` does.
     """
     return chain(scale_by_sign(), scale_by_learning_rate(learning_rate))
@@ -38,7 +40,10 @@ def sign_sgd(learning_rate: Hyper) -> GradientTransformation:
 
 @recipe
 def signum(learning_rate: Hyper, beta: Hyper = 0.9, accumulator_dtype: DType | None = None) -> GradientTransformation:
-    """The step -lr sign(m_t), m_t = beta m + (1 - beta) g, kept in float32 at least by default."""
+    """The step -lr sign(m_t), m_t = beta m + (1 - beta) g, kept in float32 at least by default.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    """
     check_hyper("signum", "beta", beta, UNIT)
     mean = ema(beta, debias=False, accumulator_dtype=accumulator_dtype)
     return chain(mean, scale_by_sign(), scale_by_learning_rate(learning_rate))

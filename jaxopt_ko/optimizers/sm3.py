@@ -43,6 +43,11 @@ def scale_by_sm3(
 
     A vector has one axis, and is AdaGrad's; a scalar is a vector of one. stack_axes: leading axes of a leaf that
     count leaves of one shape, and bound nothing.
+
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
     """
 
     def init(p: Array) -> Memory:
@@ -82,6 +87,9 @@ def sm3(learning_rate: Hyper, momentum: Hyper = 0.9, *, stack_axes: PyTree = 0) 
     """The step -lr m_t of `scale_by_sm3`: as AdaGrad for large embeddings, with the memory of momentum.
 
     As AdaGrad's, its steps shrink for good; not for long runs without a warm start of the learning rate.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
     """
     check_hyper("sm3", "momentum", momentum, UNIT)
     return chain(scale_by_sm3(momentum, stack_axes=stack_axes), scale_by_learning_rate(learning_rate))

@@ -60,6 +60,12 @@ def scale_by_soap(
     The first gradient makes L, R and their eigenvectors, and no step. max_precondition_dim: a longer side is left in
     its own basis. nu_dtype: of V, float32 at least by default.
     Three to five times the memory of Adam for square matrices.
+
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
     """
     name = "scale_by_soap"
     errors.check_size(name, "max_precondition_dim", max_precondition_dim)
@@ -136,6 +142,15 @@ def soap(
 
     Matrices are the leaves with two axes behind their `stack_axes`. Not where the factors, m**2 + n**2 each twice,
     do not fit beside the weights: Muon keeps one matrix.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
     """
     rule = scale_by_soap(
         b1, b2, eps, shampoo_beta, precondition_frequency, max_precondition_dim, nu_dtype=nu_dtype,

@@ -63,8 +63,14 @@ def scale_by_sophia(
     obj_fn(params) among those. The mean of d begins at 0 and is not corrected, so the first steps are signs.
     The paper has bias_correction=False and hessian_first=True: h_t in the place of h in u.
 
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
     print_win_rate_every_n_steps: with verbose, prints how many of the elements were not clipped; the authors want 0.1
     to 0.5, a larger gamma raises it. Needs params.
+    bias_correction: divide means by the weight that they have gathered, as all start at 0.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
     """
     name = "scale_by_sophia"
     estimator = check_pair(name, "hessian_diagonal_fn", hessian_diagonal_fn)
@@ -135,6 +141,15 @@ def sophia(
 
     updates, state = sophia(1e-3).update(grads, state, params, obj_fn=lambda p: loss(p, batch)). Not under vmap, where
     the Hessian is estimated at every step and thrown away; nor without a loss that can be differentiated twice.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    bias_correction: divide means by the weight that they have gathered, as all start at 0.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
     """
     rule = scale_by_sophia(
         b1,

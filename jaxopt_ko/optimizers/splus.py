@@ -57,8 +57,11 @@ def scale_by_splus(
     L   = b2 L + (1 - b2) G G';  R = b2 R + (1 - b2) G' G
     Q_L = eigenvectors of L, Q_R of R                     of the first, and then of every precondition_frequency-th step
 
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
     max_precondition_dim: a longer side is left in its own basis. The singular values of U are near sqrt(max(m, n)),
     however old the bases are: none is divided by.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
     """
     name = "scale_by_splus"
     errors.check_size(name, "max_precondition_dim", max_precondition_dim)
@@ -136,6 +139,13 @@ def splus(
     a side beyond max_precondition_dim. ema_rate: of the mean; evaluate at it, `averaged_params(state, params)`.
     The learning rate is that of Adam times the width of the network, 0.1 to 0.2. Not evaluated at P itself: its steps
     are of one length until the learning rate falls. Needs params.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
     """
     errors.check_hyper("splus", "ema_rate", ema_rate, FRACTION)
     errors.check_hyper("splus", "nonstandard_constant", nonstandard_constant, NONNEGATIVE)

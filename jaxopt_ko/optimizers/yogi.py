@@ -34,6 +34,10 @@ def scale_by_yogi(
     u   = m_hat / (sqrt(v_hat + eps_root) + eps)
 
     Both moments begin at initial_accumulator_value, as in optax; the paper has no bias correction.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
     mu_dtype, nu_dtype: of m and v, float32 at least by default.
     """
     start = check_hyper("scale_by_yogi", "initial_accumulator_value", initial_accumulator_value, NONNEGATIVE)
@@ -74,6 +78,14 @@ def yogi(
     mu_dtype: DType | None = None,
     nu_dtype: DType | None = None,
 ) -> GradientTransformation:
-    """The step -lr u of `scale_by_yogi`: for sparse gradients, after which Adam's rate would rise too fast."""
+    """The step -lr u of `scale_by_yogi`: for sparse gradients, after which Adam's rate would rise too fast.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    """
     rule = scale_by_yogi(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
     return chain(rule, scale_by_learning_rate(learning_rate))

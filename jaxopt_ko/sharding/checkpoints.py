@@ -93,6 +93,7 @@ def load_state(
 ) -> tuple[State, Table]:
     """The state of `tx` for `params`, filled with what was saved, and a table of what became of each leaf.
 
+    tx: a transformation, an (init, update) pair, ours or optax's.
     saved: of `state_dict`; or a whole state of ours or of optax's, as it is, as flax's msgpack or orbax restores it (a
         nest of dicts and lists). on_missing: "error", or "init" to start a leaf anew that nothing was saved for.
     on_extra: "error", or "drop" for saved leaves that the new state has no place for.

@@ -78,6 +78,7 @@ def state_shardings(
 ) -> Any:
     """A tree of `NamedSharding` like the state of `tx`, to make it with: `jax.jit(tx.init, out_shardings=...)(params)`.
 
+    tx: a transformation, an (init, update) pair, ours or optax's.
     params: arrays or `jax.ShapeDtypeStruct`s, with the `NamedSharding` of each; what has none counts as whole on every
         device. mesh: the mesh of the result, an `AbstractMesh` too; by default that of the parameters. Specs keep their
         axis names, so that a mesh of another size is welcome if it has these names.
@@ -117,6 +118,9 @@ def explain_shardings(
     device keeps whole. Arguments and errors: see `state_shardings`.
 
     print(explain_shardings(adamw(1e-3), params, zero="data"))
+
+    tx: a transformation, an (init, update) pair, ours or optax's.
+    params: the parameters, a tree of floating arrays.
     """
     leaves = _layout("explain_shardings", tx, params, mesh, zero, memory_kind, problem)
     body = [

@@ -43,7 +43,10 @@ class Checkpoints:
 
 
 def as_checkpoints(name: str, given: Any) -> Checkpoints:
-    """A folder with the defaults, or what was given."""
+    """A folder with the defaults, or what was given.
+
+    name: who speaks, in error messages.
+    """
     if isinstance(given, Checkpoints):
         return given
     if isinstance(given, str | os.PathLike) and os.fspath(given):

@@ -200,6 +200,8 @@ def fit(
     metrics(params) -> tree of arrays, after each epoch: close over validation data.
     early_stopping, checked after each epoch, watches metrics(params)[monitor], or metrics(params) itself. A run
         that stopped does nothing more and returns its best params; under vmap each lane stops by itself.
+    params: the parameters, a tree of floating arrays.
+    key: a PRNG key, typed or raw, or an integer seed.
     progress: True, a title, or a `ProgressBar` (any `Report`): one bar for all lanes of a vmap.
     state, first_epoch: to go on from an earlier run, with its key, as if it had not been cut: the same batches and
         draws. (With another number of epochs it is another program, whose rounding may differ.)

@@ -101,7 +101,7 @@ def batch_norm(
     those of another function; HyperparameterError for a momentum or eps out of range, an axis that x does not have.
     Not for batches of a few examples, whose statistics are noise, nor for sequences trained step by step.
 
-    >>> norm = batch_norm()
+    >>> norm = jo.batch_norm()
     >>> params, state = norm.init(3)
     >>> x = jax.random.normal(jax.random.key(0), (32, 3))
     >>> y, state = norm.apply(params, state, x, train=True)

@@ -99,5 +99,6 @@ def averaged_params(state: State, params: Params) -> Params:
     state: of the whole optimizer, with one `AverageParamsState` in it or several for different leaves. Leaves that
     none of them covers stay as they are. Raises StateError if there is none, or if two cover one leaf. `eval_params` is
     the same for every kind of average.
+    params: the parameters, a tree of floating arrays.
     """
     return evaluated("averaged_params", state, params, (AverageParamsState,))

@@ -31,6 +31,7 @@ def add_noise(
 
     eta: 0.01, 0.3 or 1 in the paper; gamma: 0.55; key: a JAX PRNG key or an integer seed, 0 with a warning if there is
     none; seed: the deprecated name of key. Raises HyperparameterError for eta < 0.
+    key: a PRNG key, typed or raw, or an integer seed.
     """
     start = errors.check_key("add_noise", errors.key_or_zero("add_noise", key, seed))
 

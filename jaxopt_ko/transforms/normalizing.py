@@ -27,7 +27,10 @@ def normalize() -> GradientTransformation:
 def normalize_by_update_norm(
     scale_factor: Hyper = 1.0, eps: Hyper = 1e-6, *, axis_name: tree.AxisName = None
 ) -> GradientTransformation:
-    """u = scale_factor g / (|g| + eps), with |g| the Euclidean norm of all leaves; axis_name: as of `global_norm`."""
+    """u = scale_factor g / (|g| + eps), with |g| the Euclidean norm of all leaves; axis_name: as of `global_norm`.
+
+    axis_name: a mapped axis of jax.vmap or jax.shard_map to reduce over, or several; None: none.
+    """
 
     def norm(updates: Updates, h: Scalars) -> dict[str, Array]:
         return {"norm": tree.global_norm(updates, axis_name=axis_name).astype(h.eps.dtype) + h.eps}

@@ -48,6 +48,8 @@ def learning_rate(state: State, tx: GradientTransformation | None = None) -> jax
     One rate or schedule at several places (muon's, for its matrices and for the rest) is one, read where it has gone
     furthest. Raises StateError if there are several, with their places: `learning_rates` gives them all; if there is
     none; if the state does not hold it and tx is not given; or if the state is not that of tx.
+
+    tx: a transformation, an (init, update) pair, ours or optax's.
     """
     found: dict[Any, list[_Rate]] = {}
     for rate in _rates("learning_rate", state, tx):
@@ -73,6 +75,8 @@ def learning_rates(state: State, tx: GradientTransformation | None = None) -> di
 
     learning_rates(state, partition({"hidden": sgd(0.02), "rest": adamw(3e-4)}, labels))
     # {"inner_states/hidden/inner_state/1": 0.02, "inner_states/rest/inner_state/2": 3e-4}
+
+    tx: a transformation, an (init, update) pair, ours or optax's.
     """
     return {rate.path: rate.value(rate.count) for rate in _rates("learning_rates", state, tx)}
 

@@ -70,7 +70,11 @@ class ShouldSkipUpdateFunction(Protocol):
 
 
 def skip_not_finite(updates: Updates, gradient_step: Array, params: Params | None) -> tuple[Array, dict[str, Array]]:
-    """For `MultiSteps`: leave out gradients with an infinity or NaN in them."""
+    """For `MultiSteps`: leave out gradients with an infinity or NaN in them.
+
+    updates: the gradients, or what the transformation before made of them, a tree like params.
+    params: the parameters, a tree of floating arrays.
+    """
     counts = [jnp.sum(~jnp.isfinite(g), dtype=jnp.int32) for g in jax.tree.leaves(tree.floating_only(updates))]
     number = sum(counts, start=jnp.zeros((), jnp.int32))
     return number > 0, {"should_skip": number > 0, "num_not_finite": number}
@@ -82,6 +86,9 @@ def skip_large_updates(
     """For `MultiSteps`, with functools.partial: leave out gradients with |g|**2 >= max_squared_norm, or NaN in them.
 
     The square is summed in float32 at least: a gradient of 300 overflows float16.
+
+    updates: the gradients, or what the transformation before made of them, a tree like params.
+    params: the parameters, a tree of floating arrays.
     """
     square = tree.sum_of_squares(tree.floating_only(updates))
     skip = ~(square < jnp.asarray(max_squared_norm, square.dtype))

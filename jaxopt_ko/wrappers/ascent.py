@@ -33,6 +33,8 @@ def maximize(tx: GradientTransformation) -> GradientTransformation:
 
     Put it around the whole optimizer. A driver goes down: for `minimize`, negate the function. Raises
     TransformationError if tx is no transformation, or, when traced, for a residual_fn: a sum of squares is minimized.
+
+    tx: a transformation, an (init, update) pair, ours or optax's.
     """
     inner = as_transformation("maximize", "tx", tx, lands=True)
     name = f"maximize({name_of(inner)})"

@@ -74,5 +74,6 @@ def ema_nesterov_eval_params(state: State, params: Params) -> Params:
     state: of the whole optimizer, with one `EmaNesterovState` in it or several for different leaves. Leaves that
     none of them covers stay as they are. Raises StateError if there is none, or if two cover one leaf. `eval_params` is
     the same for every kind of average.
+    params: the parameters, a tree of floating arrays.
     """
     return evaluated("ema_nesterov_eval_params", state, params, (EmaNesterovState,))

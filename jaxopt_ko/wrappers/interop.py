@@ -26,6 +26,8 @@ def to_optax(tx: GradientTransformation) -> Any:
 
     svi = numpyro.infer.SVI(model, guide, to_optax(adam(1e-3)), Trace_ELBO())
 
+    tx: a transformation, an (init, update) pair, ours or optax's.
+
     Raises TransformationError if tx is no transformation; ImportError if optax, which nothing else here needs, is not
     installed.
     """

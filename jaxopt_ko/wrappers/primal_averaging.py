@@ -119,5 +119,6 @@ def generalized_primal_averaging_eval_params(state: State, params: Params) -> Pa
     state: of the whole optimizer, with one `PrimalAveragesState` in it or several for different leaves. Leaves that
     none of them covers stay as they are. Raises StateError if there is none, or if two cover one leaf. `eval_params` is
     the same for every kind of average.
+    params: the parameters, a tree of floating arrays.
     """
     return evaluated("generalized_primal_averaging_eval_params", state, params, (PrimalAveragesState,))

@@ -40,6 +40,8 @@ def differentially_private_aggregate(
     it first in a chain, and not within `MultiSteps`. |g_i| is over all leaves, without overflow; sum and noise are in
     float32 at least. seed: the deprecated name of key. Raises HyperparameterTypeError without a key: noise that is
     known protects nobody.
+
+    key: a PRNG key, typed or raw, or an integer seed.
     """
     name = "differentially_private_aggregate"
     hypers = {"l2_norm_clip": (l2_norm_clip, POSITIVE), "noise_multiplier": (noise_multiplier, NONNEGATIVE)}

@@ -280,6 +280,8 @@ def explain(
     stack_axes: PyTree = 0,
 ) -> Table:
     """A table of every leaf: shape, role, how it is read as matrices, and its group, if there are any, with what is
+
+    params: the parameters, a tree of floating arrays.
     set for it. A leaf of no group, or of several, shows them all: `route` would refuse it."""
     if groups:
         _check_groups("explain", groups, Group)

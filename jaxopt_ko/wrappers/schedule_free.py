@@ -126,6 +126,7 @@ def schedule_free_eval_params(state: State, params: Params) -> Params:
     state: of the whole optimizer, with one `ScheduleFreeState` in it or several for different leaves. Leaves that
     none of them covers stay as they are. Raises StateError if there is none, or if two cover one leaf. `eval_params` is
     the same for every kind of average.
+    params: the parameters, a tree of floating arrays.
     """
     return evaluated("schedule_free_eval_params", state, params, (ScheduleFreeState,))
 

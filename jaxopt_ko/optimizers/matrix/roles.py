@@ -102,6 +102,7 @@ def roles_of(
 ) -> list[Leaf]:
     """The leaves of a tree, None leaves left out, with their roles.
 
+    params: the parameters, a tree of floating arrays.
     roles: regular expression, found in the path -> role, where the guess is wrong; the last one that fits holds.
         MatrixAxes, counted in the whole leaf, for a hidden matrix that is to be read so.
     stack_axes: how many leading axes of a leaf are stacks, as for a scan over layers; an integer, or a prefix.

@@ -1,0 +1,155 @@
+"""What is said of arguments that many functions share: once, here, and put into their docstrings.
+
+    python docs/arguments.py          writes what is missing, and what has changed, into the sources
+    python docs/arguments.py --check  says which functions miss something, and changes nothing
+
+A line in a docstring, `name: text`, is what is said of an argument; several of one kind may share it, `b1, b2: text`.
+Where a function says something of its own, that stays. Lines that are written here are in the source, so that `help`,
+an editor that never runs the code and the site all show them. To change one, keep its old text behind the new one.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+# room ("" for all) -> argument -> what is said of it: as it is now, then older texts that it replaces
+SHARED: dict[str, dict[str, tuple[str, ...]]] = {
+    "optimizers": {
+        "learning_rate": ("length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.",),
+        "b1": ("decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.",),
+        "b2": ("decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.",),
+        "eps": ("added to the root in the divisor, >= 0: it bounds the step where gradients vanish.",),
+        "eps_root": ("added under the root, >= 0; above 0 where the step itself is differentiated.",),
+        "mu_dtype": ("dtype of the first moment; None: the parameter's, float32 at least.",),
+        "nu_dtype": ("dtype of the second moment; None: the parameter's, float32 at least.",),
+        "weight_decay": (
+            "lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.",
+        ),
+        "mask": ("which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.",),
+        "nesterov": ("take the mean one gradient ahead, as Nesterov does.",),
+        "bias_correction": ("divide means by the weight that they have gathered, as all start at 0.",),
+        "stack_axes": ("how many leading axes count layers of one shape: an integer, or a tree of them.",),
+        "stack_sharding": ("where the stack of all matrices of a shape is computed; None: where they are.",),
+    },
+    "": {
+        "key": ("a PRNG key, typed or raw, or an integer seed.",),
+        "name": ("who speaks, in error messages.",),
+        "params": ("the parameters, a tree of floating arrays.",),
+        "updates": ("the gradients, or what the transformation before made of them, a tree like params.",),
+        "tx": ("a transformation, an (init, update) pair, ours or optax's.",),
+        "axis_name": ("a mapped axis of jax.vmap or jax.shard_map to reduce over, or several; None: none.",),
+    },
+}
+LINE = re.compile(r"^(\s*)([*]{0,2}\w+(?:, [*]{0,2}\w+)*): (.*)$")
+LAST = re.compile(r"^\s*(Raises|Returns|State|Source|Not |>>>|Arguments? and errors)")
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def public_functions() -> dict[Any, str]:
+    """Every public function as it is called -> its name, "losses.huber_loss"; each under its first name."""
+    import jaxopt_ko as jo  # noqa: PLC0415
+
+    found: dict[Any, tuple[Any, str]] = {}
+    for module in ("", *(name for name in jo.__all__ if inspect.ismodule(getattr(jo, name)))):
+        room = jo if not module else getattr(jo, module)
+        for name in getattr(room, "__all__", None) or dir(room):
+            thing = getattr(room, name, None)
+            ours = inspect.isfunction(thing) and (thing.__module__ or "").startswith("jaxopt_ko")
+            if ours and not name.startswith("_"):
+                found.setdefault(inspect.unwrap(thing), (thing, f"{module}.{name}" if module else name))
+    return dict(found.values())
+
+
+def documented(doc: str | None) -> set[str]:
+    """The arguments of which a docstring says something on a line of their own."""
+    found = (LINE.match(line) for line in (doc or "").splitlines())
+    return {name.strip("*") for line in found if line for name in line.group(2).split(", ")}
+
+
+def missing(function: Any) -> list[str]:
+    """The arguments of which its docstring says nothing."""
+    said = documented(function.__doc__)
+    return [name for name in inspect.signature(function).parameters if name not in said]
+
+
+def shared(function: Any, name: str) -> tuple[str, ...]:
+    """What is said of such an argument wherever it stands in this room."""
+    room = Path(inspect.getsourcefile(inspect.unwrap(function)) or "").relative_to(ROOT / "jaxopt_ko").parts[0]
+    return SHARED.get(room, {}).get(name, ()) or SHARED[""].get(name, ())
+
+
+def completed(lines: list[str], order: list[str], said: dict[str, tuple[str, ...]], indent: str) -> list[str]:
+    """The lines of a docstring with what is said of each argument, in the order of the signature."""
+    made = list(lines)
+    for name, texts in said.items():
+        for i, line in enumerate(made):
+            own = LINE.match(line)
+            if own and own.group(2) == name and own.group(3) in texts[1:]:
+                made[i] = f"{own.group(1)}{name}: {texts[0]}"
+    for name in order:
+        if name in documented("\n".join(made)) or name not in said:
+            continue
+        line = f"{indent}{name}: {said[name][0]}"
+        places = {n: i for i, own in enumerate(made) if (own_ := LINE.match(own)) for n in own_.group(2).split(", ")}
+        before = [places[n] for n in order[: order.index(name)] if n in places]
+        after = [places[n] for n in order[order.index(name) :] if n in places]
+        if before:
+            at = max(before) + 1
+            while at < len(made) - 1 and made[at].strip() and not LINE.match(made[at]) and not LAST.match(made[at]):
+                at += 1
+            made.insert(at, line)
+        elif after:
+            made.insert(min(after), line)
+        else:
+            at = next((i for i, own in enumerate(made) if i and LAST.match(own)), len(made) - 1)
+            blank = [""] if at < len(made) - 1 else []
+            made[at:at] = [line, ""] if made[at - 1].strip() == "" else ["", line, *blank]
+    return made
+
+
+def written() -> dict[Path, str]:
+    """The sources with all that is shared; those that it changes nothing in are left out."""
+    by_file: dict[Path, list[Any]] = defaultdict(list)
+    for function in public_functions():
+        by_file[Path(inspect.getsourcefile(inspect.unwrap(function)) or "")].append(function)
+    made = {}
+    for path, functions in by_file.items():
+        source = path.read_text(encoding="utf-8")
+        lines = source.splitlines()
+        nodes = {node.lineno: node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)}
+        starts = {node.decorator_list[0].lineno if node.decorator_list else n: node for n, node in nodes.items()}
+        for function in sorted(functions, key=lambda f: -inspect.unwrap(f).__code__.co_firstlineno):
+            node = starts.get(inspect.unwrap(function).__code__.co_firstlineno)
+            doc = node.body[0] if node is not None else None
+            if not (isinstance(doc, ast.Expr) and isinstance(doc.value, ast.Constant)):
+                continue
+            order = list(inspect.signature(function).parameters)
+            said = {name: texts for name in order if (texts := shared(function, name))}
+            begin, end = doc.lineno - 1, doc.end_lineno or doc.lineno
+            part = lines[begin:end]
+            if begin == end - 1:  # a docstring of one line is opened
+                part = [part[0].rstrip()[:-3], " " * doc.col_offset + '"""']
+            full = completed(part, order, said, " " * doc.col_offset)
+            if full != part:
+                lines[begin:end] = full
+        text = "\n".join(lines) + "\n"
+        if text != source:
+            made[path] = text
+    return made
+
+
+if __name__ == "__main__":
+    if "--check" in sys.argv:
+        for function, name in public_functions().items():
+            if names := missing(function):
+                print(f"{name}: {', '.join(names)}")
+    else:
+        for path, text in written().items():
+            path.write_text(text, encoding="utf-8")
+            print(path.relative_to(ROOT))
