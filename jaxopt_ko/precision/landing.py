@@ -31,10 +31,7 @@ NARROW = (BFLOAT16, FLOAT16)
 BITS = {BFLOAT16: (8, 7), FLOAT16: (5, 10)}  # of exponent and of mantissa
 LEAST = {BFLOAT16: np.float32(2.0**-126), FLOAT16: np.float32(2.0**-14)}  # the smallest number that is not subnormal
 STEP_DTYPES = (np.dtype(jnp.float32), *NARROW)
-SMALL, UP = (
-    2.0**-80,
-    2.0**40,
-)  # bfloat16 below SMALL is scaled by UP: parts of an ulp would be subnormal, which XLA drops
+SMALL, UP = 2.0**-80, 2.0**40  # below SMALL bfloat16 is scaled by UP: XLA drops subnormals, as parts of an ulp are
 
 
 def is_narrow(leaf: Any) -> bool:

@@ -23,7 +23,7 @@ from jaxopt_ko.core.method import filter_kwargs
 from jaxopt_ko.core.naming import published
 from jaxopt_ko.core.numerics import real_dtype, scalar_dtype, zero_count
 from jaxopt_ko.core.signature import options
-from jaxopt_ko.core.tree import ascent, compute_dtype, where, zeros_like
+from jaxopt_ko.core.tree import ascent, compute_dtype, where
 from jaxopt_ko.errors import (
     HyperparameterError,
     StateError,
@@ -138,7 +138,9 @@ def _evaluation_of_sums(loss_fn: SummedLoss, weighted: bool, has_aux: bool) -> _
             words["weight"] = count
         else:
             grads = where(
-                count == 0, zeros_like(grads), jax.tree.map(lambda g: g / count.astype(real_dtype(g.dtype)), grads)
+                count == 0,
+                jax.tree.map(jnp.zeros_like, grads),
+                jax.tree.map(lambda g: g / count.astype(real_dtype(g.dtype)), grads),
             )
         return (total / count.astype(total.dtype), None), grads, words
 
