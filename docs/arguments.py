@@ -23,7 +23,10 @@ SHARED: dict[str, dict[str, tuple[str, ...]]] = {
     "optimizers": {
         "learning_rate": ("length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.",),
         "b1": ("decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.",),
-        "b2": ("decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.",),
+        "b2": (
+            "decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.",
+            "decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.",
+        ),
         "eps": ("added to the root in the divisor, >= 0: it bounds the step where gradients vanish.",),
         "eps_root": ("added under the root, >= 0; above 0 where the step itself is differentiated.",),
         "mu_dtype": ("dtype of the first moment; None: the parameter's, float32 at least.",),
@@ -32,9 +35,25 @@ SHARED: dict[str, dict[str, tuple[str, ...]]] = {
             "lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.",
         ),
         "mask": ("which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.",),
+        "weight_decay_mask": (
+            "which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.",
+        ),
         "nesterov": ("take the mean one gradient ahead, as Nesterov does.",),
         "bias_correction": ("divide means by the weight that they have gathered, as all start at 0.",),
         "stack_axes": ("how many leading axes count layers of one shape: an integer, or a tree of them.",),
+        "weight_dimension_numbers": (
+            "`MuonDimensionNumbers`, a tree of them, or a function that makes it; None: by stack_axes.",
+        ),
+        "ns_coeffs": (
+            "a, b, c of Newton-Schulz, such a triple for each step, or a preset's name: see `scale_by_muon`.",
+        ),
+        "ns_steps": ("how many steps of Newton-Schulz, an integer >= 1; 5 are Jordan's.",),
+        "preconditioning": (
+            'how singular values are first brought below 1: "frobenius", "spectral", "aol", "schatten".',
+        ),
+        "compute_dtype": ("dtype of the products; None: bfloat16 on accelerators, float32 at least on CPU.",),
+        "gram": ("iterate on X X' alone and multiply once; None: in 32 bits, where a side is over twice the other.",),
+        "max_precondition_dim": ("an integer >= 1: a longer side has no factor, and is left in its own basis.",),
         "stack_sharding": ("where the stack of all matrices of a shape is computed; None: where they are.",),
     },
     "": {

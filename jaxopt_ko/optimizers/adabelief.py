@@ -52,12 +52,21 @@ def scale_by_belief(
     u   = m_hat / (sqrt(s_hat) + eps)
 
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
-    eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
+    b2: decay of s, in [0, 1): it remembers about 1 / (1 - b2) squared deviations.
+    eps: added to the root in the divisor, >= 0; 1e-16 is optax's.
+    eps_root: added to s at every step, >= 0, as the paper adds its eps: in the long run s holds eps_root / (1 - b2) of
+        it.
     nesterov: take the mean one gradient ahead, as Nesterov does.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
-    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    nu_dtype: dtype of s; None: the parameter's, float32 at least.
+
+    State: m and s, 8 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain.
+    Source: Zhuang et al. 2020, arXiv:2010.07468, Algorithm 2.
+    Not for an eps_root that nobody has tuned: results change with it.
+
+    >>> opt = jo.chain(jo.scale_by_belief(eps_root=1e-12), jo.scale_by_learning_rate(1e-3))
+    >>> state = opt.init({"w": jnp.ones((2, 3))})
     """
 
     def init(p: Array) -> Memory:
@@ -98,16 +107,27 @@ def adabelief(
     mu_dtype: DType | None = None,
     nu_dtype: DType | None = None,
 ) -> GradientTransformation:
-    """The step -lr u of `scale_by_belief`. Sensitive to eps_root, which is added at every step: try 1e-8 to 1e-16.
+    """The step -lr u of `scale_by_belief`: Adam with long steps where gradients are as their mean foretells.
+
+    s_t = b2 s + (1 - b2) (g - m_t)**2 + eps_root
+    p  <- p - lr m_hat / (sqrt(s_t / (1 - b2**t)) + eps),   m_hat as in `adam`
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
-    eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
+    b2: decay of s, in [0, 1): it remembers about 1 / (1 - b2) squared deviations.
+    eps: added to the root in the divisor, >= 0; 1e-16 is optax's.
+    eps_root: added to s at every step, >= 0, and so never forgotten: try 1e-8 to 1e-16.
     nesterov: take the mean one gradient ahead, as Nesterov does.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
-    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    nu_dtype: dtype of s; None: the parameter's, float32 at least.
+
+    State: m and s, 8 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain.
+    Source: Zhuang et al. 2020, arXiv:2010.07468, Algorithm 2.
+    Not for an eps_root that nobody has tuned: results change with it.
+
+    >>> opt = jo.adabelief(1e-3, eps_root=1e-12)
+    >>> state = opt.init({"w": jnp.ones((2, 3))})
     """
     rule = scale_by_belief(b1, b2, eps, eps_root, nesterov=nesterov, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
     return chain(rule, scale_by_learning_rate(learning_rate))
@@ -130,15 +150,25 @@ def scale_by_acprop(
     m_t = b1 m + (1 - b1) g
     s_t = b2 s + (1 - b2) (g - c)**2 + eps_root
 
-    centre="previous": c = m, as optax computes it; "current": c = m_t, the paper's and optax's docstring: as
-    g - m_t = b1 (g - m), its steps are 1 / b1 times as long.
-
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
-    eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
+    b2: decay of s, in [0, 1): it remembers about 1 / (1 - b2) squared deviations.
+    eps: added to the root in the divisor, >= 0; 1e-16 is optax's.
+    eps_root: added to s at every step, >= 0, and so never forgotten.
+    centre: "previous": c = m, as optax computes it; "current": c = m_t, the paper's and optax's docstring: as g - m_t =
+        b1 (g - m), its steps are 1 / b1 times as long.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
-    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    nu_dtype: dtype of s; None: the parameter's, float32 at least.
+
+    State: m and s, 8 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain; also for another centre.
+    Source: Zhuang et al. 2021, arXiv:2110.05454, Algorithm 2.
+    Not for a large first gradient without a warm-up: the first step is as long.
+
+    >>> rule = jo.scale_by_acprop(centre="current")
+    >>> params = {"w": jnp.ones(2)}
+    >>> updates, state = rule.update({"w": jnp.array([3.0, -4.0])}, rule.init(params))
+    >>> updates["w"].tolist()
+    [3.0, -4.0]
     """
     check_choice("scale_by_acprop", "centre", centre, ("previous", "current"))
 
@@ -181,20 +211,31 @@ def acprop(
     mu_dtype: DType | None = None,
     nu_dtype: DType | None = None,
 ) -> GradientTransformation:
-    """The step -lr (u + weight_decay p) of `scale_by_acprop`. Its first step is as long as the gradient: warm up.
+    """The step -lr (u + weight_decay p) of `scale_by_acprop`: converges where Adam's can go the wrong way.
 
-    Converges where Adam's step, bound to the gradient that scales it, can go the wrong way. Needs params if it decays
-    them.
+    u = g / (sqrt(s / (1 - b2**(t - 1))) + eps),   s of the gradients before this one
+
+    Adam's step is bound to the gradient that scales it; this one's scale is independent of it.
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
-    eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
+    b2: decay of s, in [0, 1): it remembers about 1 / (1 - b2) squared deviations.
+    eps: added to the root in the divisor, >= 0; 1e-16 is optax's.
+    eps_root: added to s at every step, >= 0, and so never forgotten.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
     mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+    centre: "previous", optax's, or "current", the paper's: from which mean s is measured, see `scale_by_acprop`.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
-    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    nu_dtype: dtype of s; None: the parameter's, float32 at least.
+
+    State: m and s, 8 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params where weight_decay is not 0.
+    Source: Zhuang et al. 2021, arXiv:2110.05454, Algorithm 2.
+    Not without a warm-up: its first step is as long as the gradient.
+
+    >>> opt = jo.acprop(jo.linear_schedule(0.0, 1e-3, 100), centre="current")
+    >>> state = opt.init({"w": jnp.ones((2, 3))})
     """
     rule = scale_by_acprop(b1, b2, eps, eps_root, centre=centre, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
     return chain(rule, add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate))

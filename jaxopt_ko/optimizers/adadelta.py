@@ -34,8 +34,17 @@ def scale_by_adadelta(rho: Hyper = 0.9, eps: Hyper = 1e-6, *, nu_dtype: DType | 
     dx         = sqrt(E[dx**2] + eps) / sqrt(E[g**2]_t + eps) g
     E[dx**2]_t = rho E[dx**2] + (1 - rho) dx**2
 
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    rho: decay of both means, in [0, 1]: they remember about 1 / (1 - rho) squares; 0.9 is torch's and optax's.
+    eps: added under both roots, >= 0: the first steps have the length sqrt(eps), whatever the gradient.
     nu_dtype: of both means, float32 at least by default.
+
+    State: two means, 8 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain.
+    Source: Zeiler 2012, arXiv:1212.5701, Algorithm 1.
+    Not for use alone: u points up the gradient; `adadelta` turns it.
+
+    >>> opt = jo.chain(jo.scale_by_adadelta(rho=0.95), jo.scale(-1.0))
+    >>> state = opt.init({"w": jnp.ones((2, 3))})
     """
 
     def init(p: Array) -> Memory:
@@ -67,13 +76,25 @@ def adadelta(
 ) -> GradientTransformation:
     """Adaptive steps that need no learning rate: the paper's is 1, the default here and in torch.
 
-    optax's default, None, adds the step instead of subtracting it; here None is refused. weight_decay is an L2
-    penalty, added to the gradient: it alone needs params. Slow at the start: the first steps have the length sqrt(eps).
+    p <- p - lr sqrt(E[dx**2] + eps) / sqrt(E[g**2]_t + eps) g,   the means of `scale_by_adadelta`
+
+    optax's default rate, None, adds the step instead of subtracting it; here None is refused.
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
-    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
-    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    rho: decay of both means, in [0, 1]: they remember about 1 / (1 - rho) squares; 0.9 is torch's and optax's.
+    eps: added under both roots, >= 0: the first steps have the length sqrt(eps), whatever the gradient.
+    weight_decay: >= 0: an L2 penalty, this times the parameters is added to the gradient.
+    weight_decay_mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+    nu_dtype: of both means, float32 at least by default.
+
+    State: two means, 8 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params where weight_decay is not 0.
+    Source: Zeiler 2012, arXiv:1212.5701, Algorithm 1.
+    Not for short runs: the first steps have the length sqrt(eps), and grow slowly.
+
+    >>> opt = jo.adadelta(weight_decay=1e-4)
+    >>> state = opt.init({"w": jnp.ones((2, 3))})
     """
     return chain(
         add_decayed_weights(weight_decay, weight_decay_mask),

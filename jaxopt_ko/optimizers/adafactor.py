@@ -61,8 +61,26 @@ def scale_by_factored_rms(
     u   = g / sqrt(R_t C_t / mean(R_t))
 
     A leaf whose second longest axis is shorter than min_dim_size_to_factor has the whole V instead: u = g / sqrt(V_t).
+
+    factored: False: every leaf keeps the whole V.
+    decay_rate: the exponent of b_t, >= 0; the paper's 0.8: b_t rises to 1, and late gradients still count.
+    step_offset: how many steps of an earlier run b_t leaves out, >= 0, where training goes on with another task.
+    min_dim_size_to_factor: an integer >= 0, the least second longest axis of a leaf that is factored.
+    epsilon: added to g**2, >= 0; the paper's 1e-30.
+    decay_rate_fn: (step from 0, decay_rate) -> b_t in [0, 1).
     nu_dtype: of R, C and V, float32 at least by default.
     stack_axes: leading axes of a leaf that count leaves of one shape, and are not factored.
+
+    State: of a matrix [m, n] that is factored 4 (m + n) bytes in all; of another leaf 4 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain; TransformationError for a decay_rate_fn that
+        is no function.
+    Source: Shazeer & Stern 2018, arXiv:1804.04235, Algorithm 4.
+    Not for leaves with only one axis of 128 or more, unless min_dim_size_to_factor is lowered: they keep all of V.
+
+    >>> rule = jo.scale_by_factored_rms(min_dim_size_to_factor=2)
+    >>> state = rule.init({"w": jnp.ones((3, 5))})
+    >>> state.v_row["w"].shape, state.v_col["w"].shape
+    ((3,), (5,))
     """
     check_size("scale_by_factored_rms", "min_dim_size_to_factor", min_dim_size_to_factor, 0)
 
@@ -145,13 +163,34 @@ def adafactor(
     u <- u + weight_decay_rate p                        of which learning_rate is no factor
     step = -u
 
-    The paper's learning rate is min(1e-2, 1 / sqrt(t)); without one a step is as large as the parameters. Not where
-    memory is no concern: AdamW keeps the whole of v. Needs params.
-
-    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
-    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    learning_rate: a number, an array or a schedule of the step, >= 0; the paper's is min(1e-2, 1 / sqrt(t)). None: 1, a
+        step as large as the parameters.
+    min_dim_size_to_factor: an integer >= 0, the least second longest axis of a leaf that is factored.
+    decay_rate: the exponent of b_t = 1 - (t - decay_offset)**-decay_rate, >= 0; the paper's is 0.8.
+    decay_offset: how many steps of an earlier run b_t leaves out, >= 0.
+    multiply_by_parameter_scale: steps in proportion to the root mean square of the leaf's parameters, 1e-3 at least.
+    clipping_threshold: the largest root mean square of u in a leaf, > 0; the paper's is 1. None: none.
+    momentum: decay of a mean of the steps, in [0, 1]; None: no mean, and no memory of it.
+    dtype_momentum: dtype of that mean.
+    weight_decay_rate: >= 0: parameters shrink by this a step, which the learning rate does not multiply; None: not at
+        all.
+    eps: added to g**2, >= 0; the paper's 1e-30.
+    factored: False: every leaf keeps the whole mean of its squares.
+    weight_decay_mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+    nu_dtype: of what is kept of the squares, float32 at least by default.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+
+    State: of a factored matrix [m, n] 4 (m + n) bytes in all, of another leaf 4 bytes a parameter; with momentum 4
+        more.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params. Those are needed by multiply_by_parameter_scale and weight_decay_rate.
+    Source: Shazeer & Stern 2018, arXiv:1804.04235, Algorithms 4 and 5.
+    Not where memory is no concern: AdamW keeps the whole of v.
+
+    >>> opt = jo.adafactor(jo.inverse_sqrt_schedule(1e-2, 100), min_dim_size_to_factor=2)
+    >>> state = opt.init({"w": jnp.ones((30, 50))})
+    >>> jo.tree.size(state) < 90
+    True
     """
     check_hyper("adafactor", "decay_offset", decay_offset, NONNEGATIVE)
     rules = [

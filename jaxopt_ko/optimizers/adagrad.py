@@ -40,8 +40,22 @@ def scale_by_rss(
     u   = g / sqrt(h_t + eps)        eps_in_sqrt=True: optax
     u   = g / (sqrt(h_t) + eps)      eps_in_sqrt=False: the textbook, and torch with h_0 = 0, eps = 1e-10
 
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    initial_accumulator_value: h_0 >= 0, where all sums start: the larger, the shorter are the first steps; 0.1 is
+        optax's.
+    eps: added under the root or to it, >= 0; 1e-7 is optax's.
+    eps_in_sqrt: whether eps stands under the root.
     nu_dtype: of h, float32 at least by default: a bfloat16 sum stops at 256 times what is added.
+
+    State: h, 4 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain.
+    Source: Duchi, Hazan & Singer 2011 (JMLR 12), the diagonal form of Figure 1.
+    Not for use alone: u points up the gradient; `adagrad` turns it.
+
+    >>> rule = jo.scale_by_rss(initial_accumulator_value=0.0, eps=0.0)
+    >>> state = rule.init({"w": jnp.ones(2)})
+    >>> updates, state = rule.update({"w": jnp.array([3.0, -4.0])}, state)
+    >>> updates["w"].round(4).tolist()
+    [1.0, -1.0]
     """
     start = check_hyper("scale_by_rss", "initial_accumulator_value", initial_accumulator_value, NONNEGATIVE)
 
@@ -74,12 +88,26 @@ def adagrad(
 ) -> GradientTransformation:
     """SGD with a rate of its own for each element, falling as its gradients add up; see `scale_by_rss`.
 
-    For convex problems and sparse gradients. Not for long training of networks: the steps only shrink.
-    torch's lr_decay is the schedule inverse_time_decay(lr, 1, lr_decay).
+    h_t = h + g**2,  h_0 = initial_accumulator_value
+    p  <- p - lr g / sqrt(h_t + eps)
+
+    For convex problems and sparse gradients. torch's lr_decay is the schedule inverse_time_decay(lr, 1, lr_decay).
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
-    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    initial_accumulator_value: h_0 >= 0, where all sums start: the larger, the shorter are the first steps; 0.1 is
+        optax's.
+    eps: added under the root or to it, >= 0; 1e-7 is optax's.
+    eps_in_sqrt: whether eps stands under the root, as in optax; torch has False, initial_accumulator_value=0,
+        eps=1e-10.
+    nu_dtype: of h, float32 at least by default: a bfloat16 sum stops at 256 times what is added.
+
+    State: h, 4 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain.
+    Source: Duchi, Hazan & Singer 2011 (JMLR 12), the diagonal form of Figure 1.
+    Not for long training of networks: the steps only shrink.
+
+    >>> opt = jo.adagrad(0.1, initial_accumulator_value=0.0, eps=1e-10, eps_in_sqrt=False)
+    >>> state = opt.init({"w": jnp.ones((2, 3))})
     """
     return chain(
         scale_by_rss(initial_accumulator_value, eps, eps_in_sqrt=eps_in_sqrt, nu_dtype=nu_dtype),

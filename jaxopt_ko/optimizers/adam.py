@@ -64,15 +64,23 @@ def scale_by_adam(
     u   = m_hat / (sqrt(v_hat + eps_root) + eps)
 
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
-    nesterov: m_hat = b1 m_t / (1 - b1**(t+1)) + (1 - b1) g / (1 - b1**t), optax's NAdam.
-    bias_correction=False: m_t and v_t for m_hat and v_hat; kept to show that the first steps are then too long,
-    (1 - b1) / sqrt(1 - b2) = 3.2 times the learning rate.
     mu_dtype, nu_dtype: of m and v, float32 at least by default: in bfloat16 0.999 is 1 and v would never fall, in
-    float16 a small gradient's m underflows. bfloat16 for m is usually harmless, and saves two bytes a weight.
-    bias_correction: divide means by the weight that they have gathered, as all start at 0.
+        float16 a small gradient's m underflows. bfloat16 for m is usually harmless, and saves two bytes a weight.
+    nesterov: m_hat = b1 m_t / (1 - b1**(t+1)) + (1 - b1) g / (1 - b1**t), optax's NAdam.
+    bias_correction: False: m_t and v_t for m_hat and v_hat; kept to show that the first steps are then too long, (1 -
+        b1) / sqrt(1 - b2) = 3.2 times the learning rate. Then b1 and b2 may be 1, too.
+
+    State: m and v, 8 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain.
+    Source: Kingma & Ba 2015, arXiv:1412.6980, Algorithm 1, whose b1, b2 and eps are the defaults.
+    Not for use alone: u points up the gradient, and has no learning rate; `adam` puts both right.
+
+    >>> rule = jo.scale_by_adam(mu_dtype=jnp.bfloat16)
+    >>> opt = jo.chain(jo.clip_by_global_norm(1.0), rule, jo.scale_by_learning_rate(1e-3))
+    >>> state = opt.init({"w": jnp.ones((2, 3))})
     """
 
     def init(p: Array) -> Memory:
@@ -124,11 +132,22 @@ def scale_by_nadam(
     u     = m_hat / (sqrt(n_t / (1 - b2**t) + eps_root) + eps)
 
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b2: decay of n, in [0, 1): it remembers about 1 / (1 - b2) squares.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    momentum_decay: how fast mu_t rises from b1 / 2 to b1, >= 0; the paper's and torch's is 4e-3, 1 / 250.
     nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+
+    State: m and n, 8 bytes a parameter, and the product of all mu.
+    Raises HyperparameterError, when made, for a number outside its domain.
+    Source: Dozat 2016, ICLR workshop, Algorithm 2.
+    Not for runs to be compared with optax's nadam: that is `scale_by_adam` with nesterov=True.
+
+    >>> rule = jo.scale_by_nadam(momentum_decay=4e-3)
+    >>> state = rule.init({"w": jnp.ones((2, 3))})
+    >>> float(state.mu_product)
+    1.0
     """
 
     def init(p: Array) -> Memory:
@@ -189,10 +208,19 @@ def scale_by_adamax(
     u   = m_t / (1 - b1**t) / u_t
 
     The paper has no eps; optax and torch add it to |g|, as here. The state is Adam's, as in optax, with u_t as nu.
+
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    b2: decay of u_t, in [0, 1): a large gradient is felt for about 1 / (1 - b2) steps.
+    eps: added to |g|, >= 0: it bounds the step where gradients vanish.
     mu_dtype, nu_dtype: of m and u_t, float32 at least by default.
+
+    State: m and u_t, 8 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain.
+    Source: Kingma & Ba 2015, arXiv:1412.6980, Algorithm 2, whose b1 and b2 are the defaults.
+    Not for gradients with outliers: one of them shortens many steps.
+
+    >>> opt = jo.chain(jo.scale_by_adamax(), jo.scale_by_learning_rate(2e-3))
+    >>> state = opt.init({"embedding": jnp.ones((5, 2))})
     """
 
     def init(p: Array) -> Memory:
@@ -229,18 +257,33 @@ def adam(
 ) -> GradientTransformation:
     """The step -lr u of `scale_by_adam`: a sound first choice for networks, whatever the gradients' scale.
 
-    A larger eps (1e-4 to 1) can help convolutional networks. Not for reaching a minimum to many digits: the
-    steps do not shrink with the gradient.
+    m_t = b1 m + (1 - b1) g        m_hat = m_t / (1 - b1**t)
+    v_t = b2 v + (1 - b2) g**2     v_hat = v_t / (1 - b2**t)
+    p  <- p - lr m_hat / (sqrt(v_hat + eps_root) + eps)
+
+    A larger eps (1e-4 to 1) can help convolutional networks.
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
     nesterov: take the mean one gradient ahead, as Nesterov does.
     bias_correction: divide means by the weight that they have gathered, as all start at 0.
     nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+
+    State: m and v, 8 bytes a parameter; 6 with mu_dtype=jnp.bfloat16.
+    Raises HyperparameterError, when made, for a number outside its domain.
+    Source: Kingma & Ba 2015, arXiv:1412.6980, Algorithm 1, whose b1, b2 and eps are the defaults; its rate is 1e-3.
+    Not for reaching a minimum to many digits: the steps do not shrink with the gradient.
+
+    >>> opt = jo.adam(1e-3)
+    >>> params = {"w": jnp.ones((2, 3))}
+    >>> state = opt.init(params)
+    >>> grads = jax.grad(lambda p: jnp.sum(p["w"] ** 2))(params)
+    >>> updates, state = opt.update(grads, state)
+    >>> params = jo.apply_updates(params, updates)
     """
     rule = scale_by_adam(
         b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov, bias_correction=bias_correction, nu_dtype=nu_dtype
@@ -263,21 +306,34 @@ def adamw(
     bias_correction: bool = True,
     nu_dtype: DType | None = None,
 ) -> GradientTransformation:
-    """Adam with decoupled weight decay: -lr (u + weight_decay p). Needs params; mask as in `masked`.
+    """Adam with decoupled weight decay: all weights shrink at one rate, however large their gradients are.
 
-    As in optax and torch the decay is multiplied by the learning rate. torch's default weight_decay is 1e-2.
+    p <- p - lr (u + weight_decay p),   u of `scale_by_adam`
+
+    As in optax and torch the decay is multiplied by the learning rate.
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
-    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step; the
+        default is optax's, torch's is 1e-2.
     mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
     nesterov: take the mean one gradient ahead, as Nesterov does.
     bias_correction: divide means by the weight that they have gathered, as all start at 0.
     nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+
+    State: m and v, 8 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params where weight_decay is not 0.
+    Source: Loshchilov & Hutter 2019, arXiv:1711.05101, Algorithm 2.
+    Not for biases and gains of normalizations without a mask: they should not decay.
+
+    >>> schedule = jo.warmup_cosine_decay_schedule(0.0, 3e-4, 100, 1000)
+    >>> opt = jo.adamw(schedule, weight_decay=0.1, mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params))
+    >>> state = opt.init({"w": jnp.ones((2, 3)), "b": jnp.zeros(3)})
     """
     rule = scale_by_adam(
         b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov, bias_correction=bias_correction, nu_dtype=nu_dtype
@@ -300,14 +356,26 @@ def nadam(
 ) -> GradientTransformation:
     """Adam with Nesterov's momentum, constant (momentum_decay=None, optax) or on Dozat's schedule (4e-3, torch).
 
+    p <- p - lr u,   u of `scale_by_adam` with nesterov, or of `scale_by_nadam`
+
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
-    nesterov: take the mean one gradient ahead, as Nesterov does.
+    nesterov: take the mean one gradient ahead, as Nesterov does; False makes `adam` of it. Without meaning if there is
+        a momentum_decay.
+    momentum_decay: of `scale_by_nadam`, >= 0; None: the momentum is b1 at every step.
     nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+
+    State: m and v, 8 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain.
+    Source: Dozat 2016, ICLR workshop, Algorithm 2.
+    Not for runs to be compared with torch's without momentum_decay=4e-3.
+
+    >>> opt = jo.nadam(2e-3, momentum_decay=4e-3)
+    >>> state = opt.init({"w": jnp.ones((2, 3))})
     """
     rule = _nadam_rule(b1, b2, eps, eps_root, mu_dtype, nesterov, momentum_decay, nu_dtype)
     return chain(rule, scale_by_learning_rate(learning_rate))
@@ -328,18 +396,31 @@ def nadamw(
     momentum_decay: Hyper | None = None,
     nu_dtype: DType | None = None,
 ) -> GradientTransformation:
-    """`nadam` with the decoupled weight decay of `adamw`. Needs params.
+    """`nadam` with the decoupled weight decay of `adamw`.
+
+    p <- p - lr (u + weight_decay p),   u of `nadam`
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
     mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
-    nesterov: take the mean one gradient ahead, as Nesterov does.
+    nesterov: take the mean one gradient ahead, as Nesterov does; False makes `adamw` of it. Without meaning if there is
+        a momentum_decay.
+    momentum_decay: of `scale_by_nadam`, >= 0; None: the momentum is b1 at every step.
     nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+
+    State: m and v, 8 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params where weight_decay is not 0.
+    Source: Dozat 2016, ICLR workshop, Algorithm 2; Loshchilov & Hutter 2019, arXiv:1711.05101.
+    Not for biases and gains of normalizations without a mask: they should not decay.
+
+    >>> opt = jo.nadamw(1e-3, weight_decay=1e-2, mask={"w": True, "b": False})
+    >>> state = opt.init({"w": jnp.ones((2, 3)), "b": jnp.zeros(3)})
     """
     rule = _nadam_rule(b1, b2, eps, eps_root, mu_dtype, nesterov, momentum_decay, nu_dtype)
     return chain(rule, add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate))
@@ -374,12 +455,23 @@ def adamax(
 ) -> GradientTransformation:
     """The step -lr u of `scale_by_adamax`: like Adam, for gradients that are zero most of the time (embeddings).
 
+    u_t = max(b2 u, |g| + eps)
+    p  <- p - lr m_t / (1 - b1**t) / u_t,   m_t as in `adam`
+
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    b2: decay of u_t, in [0, 1): a large gradient is felt for about 1 / (1 - b2) steps.
+    eps: added to |g|, >= 0: it bounds the step where gradients vanish.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
-    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    nu_dtype: dtype of u_t; None: the parameter's, float32 at least.
+
+    State: m and u_t, 8 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain.
+    Source: Kingma & Ba 2015, arXiv:1412.6980, Algorithm 2, whose b1 and b2 are the defaults; its rate is 2e-3.
+    Not for gradients with outliers: one of them shortens many steps.
+
+    >>> opt = jo.partition({"table": jo.adamax(2e-3), "rest": jo.adam(1e-3)}, {"tokens": "table", "w": "rest"})
+    >>> state = opt.init({"tokens": jnp.ones((5, 2)), "w": jnp.ones((2, 2))})
     """
     rule = scale_by_adamax(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
     return chain(rule, scale_by_learning_rate(learning_rate))
@@ -397,16 +489,27 @@ def adamaxw(
     mu_dtype: DType | None = None,
     nu_dtype: DType | None = None,
 ) -> GradientTransformation:
-    """`adamax` with the decoupled weight decay of `adamw`. Needs params.
+    """`adamax` with the decoupled weight decay of `adamw`.
+
+    p <- p - lr (u + weight_decay p),   u of `scale_by_adamax`
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    b2: decay of u_t, in [0, 1): a large gradient is felt for about 1 / (1 - b2) steps.
+    eps: added to |g|, >= 0: it bounds the step where gradients vanish.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
     mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
-    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    nu_dtype: dtype of u_t; None: the parameter's, float32 at least.
+
+    State: m and u_t, 8 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params where weight_decay is not 0.
+    Source: Kingma & Ba 2015, arXiv:1412.6980, Algorithm 2; Loshchilov & Hutter 2019, arXiv:1711.05101.
+    Not for gradients with outliers, as `adamax`.
+
+    >>> opt = jo.adamaxw(2e-3, weight_decay=1e-3)
+    >>> state = opt.init({"embedding": jnp.ones((5, 2))})
     """
     return chain(
         scale_by_adamax(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype),

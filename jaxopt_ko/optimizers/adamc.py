@@ -36,17 +36,27 @@ def adamc(
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
-    normalized: True for the former, a mask as of `masked`; None: all. The author takes every linear layer but the last.
-    mask: where there is any decay. max_learning_rate: of the schedule; for a number None will do, and this is AdamW.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+    max_learning_rate: the schedule's largest value, > 0; for a number None will do, and this is AdamW.
+    normalized: True for layers that a normalization follows, a mask as of `masked`; None: all. The author takes every
+        linear layer but the last.
     nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
 
-    Needs params. Raises MissingArgumentError for a schedule or an array without max_learning_rate. Not for networks
-    without normalization: there AdamW.
+    State: m and v, 8 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, when made, for a
+        schedule or an array without max_learning_rate, and in update without params.
+    Source: Defazio 2025, arXiv:2506.02285, Algorithm 1.
+    Not for networks without normalization: there AdamW.
+
+    >>> schedule = jo.cosine_decay_schedule(3e-4, 1000)
+    >>> normalized = {"hidden": True, "head": False}
+    >>> opt = jo.adamc(schedule, weight_decay=0.1, max_learning_rate=3e-4, normalized=normalized)
+    >>> state = opt.init({"hidden": jnp.ones((3, 3)), "head": jnp.ones((3, 2))})
     """
     where, plain = mask, []
     if normalized is not None:

@@ -83,18 +83,35 @@ def scale_by_normuon(
 
     A neuron is a row of the paper's W, y = W x; a kernel here is [in, out], y = x W, so it is a column, and v is
     [1, out]: one number for each output axis of weight_dimension_numbers, or for the last axis. Where kernels are
-    [out, in], give MuonDimensionNumbers(1, 0). The other options are those of `scale_by_muon`;
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
-    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
-    nu_dtype: of v, float32 at least by default.
-    nesterov: take the mean one gradient ahead, as Nesterov does.
+    [out, in], give MuonDimensionNumbers(1, 0).
+
+    b1: decay of M, in [0, 1): it remembers about 1 / (1 - b1) gradients; the paper's 0.95.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) steps; the paper's 0.95.
+    eps: added to sqrt(v), and to |M| before it is orthogonalized, >= 0.
+    rms: root mean square of u, > 0; 0.2 is AdamW's, whose learning rates then do.
+    mu_dtype: dtype of M; None: the parameter's, float32 at least.
+    nu_dtype: dtype of v; None: float32 at least.
+    ns_coeffs: a, b, c of Newton-Schulz, such a triple for each step, or a preset's name: see `scale_by_muon`.
+    ns_steps: how many steps of Newton-Schulz, an integer >= 1; 5 are Jordan's.
+    nesterov: orthogonalize the mean one gradient ahead, as the authors' code does.
+    preconditioning: how singular values are first brought below 1: "frobenius", "spectral", "aol", "schatten".
+    weight_dimension_numbers: `MuonDimensionNumbers`, a tree of them, or a function that makes it; None: by stack_axes.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+    compute_dtype: dtype of the products; None: bfloat16 on accelerators, float32 at least on CPU.
+    gram: iterate on X X' alone and multiply once; None: in 32 bits, where a side is over twice the other.
     stack_sharding: where the stack of all matrices of a shape is computed; None: where they are.
 
-    The authors' code has nesterov=True, and the length of Q, not rms: `muon` with other numbers. Memory: Muon's.
-    Raises TreeError, when traced, for a leaf that is no matrix. Not for embeddings, heads, norms and biases.
+    State: M, and v of one number for each output: 4 (m n + n) bytes of a matrix [m, n], Muon's memory.
+    Raises HyperparameterError, when made, for a number outside its domain; TreeError, when traced, for a leaf that is
+        no matrix.
+    Source: Li et al. 2025, arXiv:2510.05491, Algorithm 1. Its code has nesterov=True and the length of Q in the place
+        of rms: `muon` with other numbers.
+    Not for embeddings, heads, norms and biases.
+
+    >>> rule = jo.scale_by_normuon()
+    >>> state = rule.init({"w": jnp.ones((3, 5))})
+    >>> state.nu["w"].shape
+    (1, 5)
     """
     name = "scale_by_normuon"
     layout = Layout(weight_dimension_numbers, stack_axes, stack_sharding)
@@ -145,19 +162,32 @@ def scale_by_adamuon(
     N = Q / (sqrt(V) + eps)
     u = rms sqrt(m n) N / |N|                      of a root mean square of rms
 
-    The paper has one beta for b1 and b2; the last line takes out every factor of M and V, so that neither needs
-    bias correction. nu_dtype: of V, float32 at least by default. The other options are those of `scale_by_muon`.
-    Memory: Adam's, twice Muon's.
+    The last line takes out every factor of M and V, so that neither needs bias correction.
 
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
-    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
-    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    b1, b2: decays of M and of V, in [0, 1): they remember about 1 / (1 - b) steps. The paper has one beta for both,
+        0.95.
+    eps: added to sqrt(V), and to |M| before it is orthogonalized, >= 0.
+    rms: root mean square of u, > 0; 0.2 is AdamW's, whose learning rates then do.
+    mu_dtype: dtype of M; None: the parameter's, float32 at least.
+    nu_dtype: dtype of V; None: float32 at least.
+    ns_coeffs: a, b, c of Newton-Schulz, such a triple for each step, or a preset's name: see `scale_by_muon`.
+    ns_steps: how many steps of Newton-Schulz, an integer >= 1; 5 are Jordan's.
+    sign: orthogonalize sign(M); False: M.
+    preconditioning: how singular values are first brought below 1: "frobenius", "spectral", "aol", "schatten".
+    weight_dimension_numbers: `MuonDimensionNumbers`, a tree of them, or a function that makes it; None: by stack_axes.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+    compute_dtype: dtype of the products; None: bfloat16 on accelerators, float32 at least on CPU.
+    gram: iterate on X X' alone and multiply once; None: in 32 bits, where a side is over twice the other.
     stack_sharding: where the stack of all matrices of a shape is computed; None: where they are.
 
-    Raises TreeError, when traced, for a leaf that is no matrix. Not for embeddings, heads, norms and biases.
+    State: M and V, 8 bytes a parameter: Adam's memory, twice Muon's.
+    Raises HyperparameterError, when made, for a number outside its domain; TreeError, when traced, for a leaf that is
+        no matrix.
+    Source: Si et al. 2025, arXiv:2507.11005, Algorithm 1.
+    Not for embeddings, heads, norms and biases.
+
+    >>> rule = jo.scale_by_adamuon(ns_coeffs="polar_express", ns_steps=6)
+    >>> state = rule.init({"w": jnp.ones((3, 5))})
     """
     name = "scale_by_adamuon"
     layout = Layout(weight_dimension_numbers, stack_axes, stack_sharding)
@@ -266,20 +296,40 @@ def normuon(
 ) -> GradientTransformation:
     """The step -lr (u + weight_decay p), u of `scale_by_normuon`, for matrices; `rest`, or AdamW, for what is none.
 
-    Learning rates are AdamW's. Matrices are told as in `muon`: embeddings and heads are two-dimensional, too.
-    Needs params for decay.
+    Q = U V'  of  M = U S V';   N = Q / (sqrt(v) + eps);   u = rms sqrt(m n) N / |N|
+
+    v is a mean of Q**2 over each neuron's inputs. Learning rates are AdamW's. Matrices are told as in `muon`:
+    embeddings and heads are two-dimensional, too.
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    b1: decay of M, in [0, 1): it remembers about 1 / (1 - b1) gradients; the paper's 0.95.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) steps; the paper's 0.95.
+    eps: added to sqrt(v), and to |M| before it is orthogonalized, >= 0.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
-    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
-    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
-    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
-    nesterov: take the mean one gradient ahead, as Nesterov does.
+    mask: which of the matrices decay: a tree of booleans, a prefix of one, or a function of params; None: all. The
+        AdamW that is the default of rest has no mask: it decays all its leaves.
+    mu_dtype: dtype of M; None: the parameter's, float32 at least.
+    nu_dtype: dtype of v; None: float32 at least.
+    rms: root mean square of u, > 0; 0.2 is AdamW's.
+    ns_coeffs: a, b, c of Newton-Schulz, such a triple for each step, or a preset's name: see `scale_by_muon`.
+    ns_steps: how many steps of Newton-Schulz, an integer >= 1; 5 are Jordan's.
+    nesterov: orthogonalize the mean one gradient ahead, as the authors' code does.
+    weight_dimension_numbers: `MuonDimensionNumbers`, a tree of them, or a function that makes it; None: by stack_axes.
+    rest: the method for leaves that are no matrices; None: AdamW with this learning rate, eps and weight_decay.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+    compute_dtype: dtype of the products; None: bfloat16 on accelerators, float32 at least on CPU.
     stack_sharding: where the stack of all matrices of a shape is computed; None: where they are.
+
+    State: 4 (m n + n) bytes of a matrix [m, n]; of the rest what its method keeps, AdamW 8 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params where weight_decay is not 0.
+    Source: Li et al. 2025, arXiv:2510.05491, Algorithm 1.
+    Not for embeddings and heads: leave them to `rest` by weight_dimension_numbers.
+
+    >>> hidden = jo.MuonDimensionNumbers()
+    >>> numbers = {"embedding": None, "hidden": hidden, "bias": None}
+    >>> opt = jo.normuon(1e-3, weight_decay=0.1, weight_dimension_numbers=numbers)
+    >>> state = opt.init({"embedding": jnp.ones((7, 3)), "hidden": jnp.ones((3, 3)), "bias": jnp.ones(3)})
     """
     matrices = scale_by_normuon(
         b1, b2, eps, rms, mu_dtype, nu_dtype=nu_dtype, ns_coeffs=ns_coeffs, ns_steps=ns_steps, nesterov=nesterov,
@@ -315,19 +365,38 @@ def adamuon(
 ) -> GradientTransformation:
     """The step -lr (u + weight_decay p), u of `scale_by_adamuon`, for matrices; `rest`, or AdamW, for what is none.
 
-    Learning rates are AdamW's. Matrices are told as in `muon`: embeddings and heads are two-dimensional, too.
-    Needs params for decay.
+    Q = U V'  of  sign(M) = U S V';   N = Q / (sqrt(V) + eps);   u = rms sqrt(m n) N / |N|
+
+    V is a mean of Q**2. Learning rates are AdamW's. Matrices are told as in `muon`: embeddings and heads are
+    two-dimensional, too.
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    b1, b2: decays of M and of V, in [0, 1): they remember about 1 / (1 - b) steps. The paper has one beta for both,
+        0.95.
+    eps: added to sqrt(V), and to |M| before it is orthogonalized, >= 0.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
-    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
-    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
-    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    mask: which of the matrices decay: a tree of booleans, a prefix of one, or a function of params; None: all. The
+        AdamW that is the default of rest has no mask: it decays all its leaves.
+    mu_dtype: dtype of M; None: the parameter's, float32 at least.
+    nu_dtype: dtype of V; None: float32 at least.
+    rms: root mean square of u, > 0; 0.2 is AdamW's.
+    ns_coeffs: a, b, c of Newton-Schulz, such a triple for each step, or a preset's name: see `scale_by_muon`.
+    ns_steps: how many steps of Newton-Schulz, an integer >= 1; 5 are Jordan's.
+    sign: orthogonalize sign(M); False: M.
+    weight_dimension_numbers: `MuonDimensionNumbers`, a tree of them, or a function that makes it; None: by stack_axes.
+    rest: the method for leaves that are no matrices; None: AdamW with this learning rate, eps and weight_decay.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+    compute_dtype: dtype of the products; None: bfloat16 on accelerators, float32 at least on CPU.
     stack_sharding: where the stack of all matrices of a shape is computed; None: where they are.
+
+    State: 8 bytes a parameter, of matrices and by default of the rest.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params where weight_decay is not 0.
+    Source: Si et al. 2025, arXiv:2507.11005, Algorithm 1.
+    Not for embeddings and heads: leave them to `rest` by weight_dimension_numbers.
+
+    >>> opt = jo.adamuon(1e-3, rest=jo.lion(1e-4))
+    >>> state = opt.init({"w": jnp.ones((3, 5)), "b": jnp.ones(5)})
     """
     matrices = scale_by_adamuon(
         b1, b2, eps, rms, mu_dtype, nu_dtype=nu_dtype, ns_coeffs=ns_coeffs, ns_steps=ns_steps, sign=sign,

@@ -48,13 +48,20 @@ def scale_by_adan(
     n_t = b3 n + (1 - b3) (g + b2 d)**2
     u   = (m_t / c_1 + b2 v_t / c_2) / (sqrt(n_t / c_3 + eps_root) + eps)
 
-    b_i are the decays, the paper's 1 - beta_i, as in its authors' code; where the paper has 1 - beta_2, which is
-    b2, optax 0.2.8 multiplies by 1 - b2.
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    Where the paper has 1 - beta_2, which is b2, optax 0.2.8 multiplies by 1 - b2.
+
+    b1, b2, b3: decays of m, v and n, in [0, 1): the paper's 1 - beta_i, as in its authors' code, whose values they are.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
     mu_dtype, nu_dtype: of m and v, and of n; float32 at least by default.
+
+    State: m, v, n and the last gradient, 16 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain.
+    Source: Xie, Zhou, Li, Lin & Yan 2022, arXiv:2208.06677, Algorithm 1.
+    Not for scarce memory: it keeps four arrays of each parameter's size.
+
+    >>> rule = jo.scale_by_adan(mu_dtype=jnp.bfloat16)
+    >>> state = rule.init({"w": jnp.ones((2, 3))})
     """
 
     def init(p: Array) -> Memory:
@@ -102,17 +109,25 @@ def adan(
 ) -> GradientTransformation:
     """The step -lr (u + weight_decay p) of `scale_by_adan`; stands learning rates 5 to 10 times those of Adam.
 
-    Four arrays of memory for each parameter. Needs params if it decays them.
+    d = g_t - g_t-1
+    u = (m_t / c_1 + b2 v_t / c_2) / (sqrt(n_t / c_3 + eps_root) + eps),   means of g, of d and of (g + b2 d)**2
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b1, b2, b3: decays of m, v and n, in [0, 1): the paper's 1 - beta_i, as in its authors' code, whose values they are.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
-    eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
+    eps_root: added under the root, >= 0; 1e-8 is optax's.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
     mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
-    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
-    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    mu_dtype, nu_dtype: of m and v, and of n; float32 at least by default.
+
+    State: m, v, n and the last gradient, 16 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params where weight_decay is not 0.
+    Source: Xie, Zhou, Li, Lin & Yan 2022, arXiv:2208.06677, Algorithm 1.
+    Not for scarce memory: it keeps four arrays of each parameter's size.
+
+    >>> opt = jo.adan(5e-3, weight_decay=0.02)
+    >>> state = opt.init({"w": jnp.ones((2, 3))})
     """
     rule = scale_by_adan(b1, b2, b3, eps, eps_root, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
     return chain(rule, add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate))

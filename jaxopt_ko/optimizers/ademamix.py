@@ -62,12 +62,22 @@ def scale_by_ademamix(
     v_t  = b2 v + (1 - b2) g**2    v_hat = v_t / (1 - b2**t)
     u    = (m1_hat + alpha m2_t) / (sqrt(v_hat + eps_root) + eps)
 
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b1: decay of m1, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
+    b3: decay of m2, in [0, 1): it remembers about 1 / (1 - b3) gradients; the paper's 0.9999.
+    alpha: weight of the slow mean, >= 0; the paper tries 4 to 10, optax has 6 here and 5 in its `ademamix`.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
     mu_dtype, nu_dtype: of m1 and m2, and of v; float32 at least by default, for in bfloat16 the slow mean would not
-    move at all.
+        move at all.
+
+    State: m1, m2 and v, 12 bytes a parameter. Schedules of b3 and alpha are read at its count_m2.
+    Raises HyperparameterError, when made, for a number outside its domain.
+    Source: Pagliardini, Ablin & Grangier 2024, arXiv:2409.03137, Algorithm 1.
+    Not for short runs, nor for data that change.
+
+    >>> rule = jo.scale_by_ademamix(alpha=jo.linear_schedule(0.0, 6.0, 1000))
+    >>> state = rule.init({"w": jnp.ones((2, 3))})
     """
     slow = {"b3": check_hyper("scale_by_ademamix", "b3", b3, FRACTION)}
     slow["alpha"] = check_hyper("scale_by_ademamix", "alpha", alpha, NONNEGATIVE)
@@ -120,11 +130,20 @@ def scale_by_simplified_ademamix(
     n_t = b2 n + (1 - b2) g**2      n_hat = n_t / (1 - b2**t)
     u   = (m_t + alpha g) / (sqrt(n_hat + eps_root) + eps)
 
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b1: decay of m, in [0, 1): a sum, not a mean, of about 1 / (1 - b1) gradients.
+    b2: decay of n, in [0, 1): it remembers about 1 / (1 - b2) squares.
+    alpha: weight of the newest gradient, >= 0; 0 is optax's, the paper tries 10 to 200 for small batches.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
     mu_dtype, nu_dtype: of m and n, float32 at least by default.
+
+    State: m and n, 8 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain.
+    Source: Morwani, Vyas, Zhang & Kakade 2025, arXiv:2502.02431, Algorithm 1.
+    Not for a learning rate copied from Adam: m is a sum, so it needs 1 - b1 times that.
+
+    >>> rule = jo.scale_by_simplified_ademamix(alpha=100.0)
+    >>> state = rule.init({"w": jnp.ones((2, 3))})
     """
 
     def init(p: Array) -> Memory:
@@ -175,18 +194,30 @@ def ademamix(
 ) -> GradientTransformation:
     """The step -lr (u + weight_decay p) of `scale_by_ademamix`: for long runs, where old gradients still help.
 
-    The paper raises b3 and alpha from b1 and 0 over the run, by schedules. Not for short runs, or with a smaller b3
-    (0.999), nor for data that change: it forgets over 1 / (1 - b3) steps. Needs params if it decays them.
+    u = (m1_hat + alpha m2_t) / (sqrt(v_hat + eps_root) + eps),   m2_t = b3 m2 + (1 - b3) g;   the rest as in `adam`
+
+    The paper raises b3 and alpha from b1 and 0 over the run, by schedules.
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b1: decay of m1, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
+    b3: decay of m2, in [0, 1): it remembers about 1 / (1 - b3) gradients; the paper's 0.9999, for short runs 0.999.
+    alpha: weight of the slow mean, >= 0; optax's 5, within the paper's 4 to 10.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
-    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    mu_dtype, nu_dtype: of m1 and m2, and of v; float32 at least by default, for in bfloat16 the slow mean would not
+        move at all.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
     mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
-    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+
+    State: m1, m2 and v, 12 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params where weight_decay is not 0.
+    Source: Pagliardini, Ablin & Grangier 2024, arXiv:2409.03137, Algorithm 1.
+    Not for short runs, or with a smaller b3, nor for data that change: it forgets over 1 / (1 - b3) steps.
+
+    >>> opt = jo.ademamix(1e-3, alpha=jo.linear_schedule(0.0, 5.0, 10_000), weight_decay=0.1)
+    >>> state = opt.init({"w": jnp.ones((2, 3))})
     """
     rule = scale_by_ademamix(b1, b2, b3, alpha, eps, eps_root, mu_dtype, nu_dtype=nu_dtype)
     return chain(rule, add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate))
@@ -208,18 +239,27 @@ def simplified_ademamix(
 ) -> GradientTransformation:
     """The step -lr (u + weight_decay p) of `scale_by_simplified_ademamix`: `ademamix` with a vector of memory less.
 
-    m is a sum, not a mean: its learning rate is Adam's times 1 - b1. alpha > 0 (the paper tries 10 to 200) is for
-    small batches. Needs params if it decays them.
+    m_t = b1 m + g
+    u   = (m_t + alpha g) / (sqrt(n_t / (1 - b2**t) + eps_root) + eps),   n_t a mean of g**2
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b1: decay of m, in [0, 1): a sum, not a mean, of about 1 / (1 - b1) gradients.
+    b2: decay of n, in [0, 1): it remembers about 1 / (1 - b2) squares.
+    alpha: weight of the newest gradient, >= 0; 0 is optax's, the paper tries 10 to 200 for small batches.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
     mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
-    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
-    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    mu_dtype, nu_dtype: of m and n, float32 at least by default.
+
+    State: m and n, 8 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params where weight_decay is not 0.
+    Source: Morwani, Vyas, Zhang & Kakade 2025, arXiv:2502.02431, Algorithm 1.
+    Not for a learning rate copied from Adam: m is a sum, so it needs 1 - b1 times that.
+
+    >>> opt = jo.simplified_ademamix(1e-5, alpha=100.0)
+    >>> state = opt.init({"w": jnp.ones((2, 3))})
     """
     rule = scale_by_simplified_ademamix(b1, b2, alpha, eps, eps_root, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
     return chain(rule, add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate))

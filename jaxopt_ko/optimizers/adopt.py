@@ -44,12 +44,23 @@ def scale_by_adopt(
 
     The first gradient only starts v_1 = g**2: m and u stay 0.
 
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
-    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    b1: decay of m, in [0, 1]: it remembers about 1 / (1 - b1) scaled gradients; the paper's 0.9.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares; the paper's 0.9999.
+    eps: the least divisor, >= 0; the paper's 1e-6.
+    mu_dtype: dtype of m; None: the parameter's, float32 at least.
     nesterov: take the mean one gradient ahead, as Nesterov does.
+    use_clipping: keep each element of r within the bound: Algorithm 2.
+    clip_value_fn: that bound, a number or a schedule of the steps before this one, >= 0; the paper's is t**0.25.
     nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+
+    State: m and v, 8 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain; TreeError, when traced, for complex leaves
+        with use_clipping.
+    Source: Taniguchi et al. 2024, arXiv:2411.02853, Algorithm 1; clipped, Algorithm 2.
+    Not without clipping where an element's first gradient is 0: its next step is g / eps.
+
+    >>> rule = jo.scale_by_adopt(clip_value_fn=lambda step: 1.0 + 0.01 * step)
+    >>> state = rule.init({"w": jnp.ones((2, 3))})
     """
 
     def init(p: Array) -> Memory:
@@ -99,15 +110,32 @@ def adopt(
 ) -> GradientTransformation:
     """The step -lr u of `scale_by_adopt`: converges whatever b2 is, where Adam needs one that suits the problem.
 
-    Without clipping an element whose first gradient is 0 takes a step of g / eps next. Its first step is no step.
+    r  = g / max(sqrt(v), eps),   v of the gradients before this one;  within +-clip_value_fn(t - 1)
+    p <- p - lr m_t,              m_t = b1 m + (1 - b1) r
+
+    Its first step is no step: it only starts v.
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
-    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    b1: decay of m, in [0, 1]: it remembers about 1 / (1 - b1) scaled gradients; the paper's 0.9.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares; the paper's 0.9999.
+    eps: the least divisor, >= 0; the paper's 1e-6.
+    mu_dtype: dtype of m; None: the parameter's, float32 at least.
     nesterov: take the mean one gradient ahead, as Nesterov does.
+    use_clipping: keep each element of r within the bound: Algorithm 2.
+    clip_value_fn: that bound, a number or a schedule of the steps before this one, >= 0; the paper's is t**0.25.
     nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+
+    State: m and v, 8 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain; TreeError, when traced, for complex leaves
+        with use_clipping.
+    Source: Taniguchi et al. 2024, arXiv:2411.02853, Algorithm 1; clipped, Algorithm 2.
+    Not without clipping where an element's first gradient is 0: its next step is g / eps.
+
+    >>> opt = jo.adopt(1e-3)
+    >>> params = {"w": jnp.ones(2)}
+    >>> updates, state = opt.update({"w": jnp.array([3.0, -4.0])}, opt.init(params))
+    >>> float(jnp.abs(updates["w"]).max())
+    0.0
     """
     rule = scale_by_adopt(
         b1,

@@ -52,11 +52,21 @@ def scale_by_amsgrad(
     maximum="raw":       w_t = max(v_1, ..., v_t) / c2          torch; the paper with both corrections off
 
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    bias_correction_mu, bias_correction_nu: divide m, and v, by the weight that they have gathered, as both start at 0.
+    maximum: "corrected" or "raw": whether the largest is sought after the correction or before it.
     nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+
+    State: m, v and the largest v, 12 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain; also for another maximum.
+    Source: Reddi, Kale & Kumar 2018, arXiv:1904.09237, Algorithm 2; b1, b2 and eps are Adam's.
+    Not for scarce memory: one array more than Adam, and seldom better.
+
+    >>> rule = jo.scale_by_amsgrad(maximum="raw")
+    >>> state = rule.init({"w": jnp.ones((2, 3))})
     """
     check_choice("scale_by_amsgrad", "maximum", maximum, ("corrected", "raw"))
 
@@ -102,15 +112,27 @@ def amsgrad(
     maximum: str = "corrected",
     nu_dtype: DType | None = None,
 ) -> GradientTransformation:
-    """Adam with a proof of convergence, see `scale_by_amsgrad`; seldom better in practice, for one moment more.
+    """The step -lr u of `scale_by_amsgrad`: Adam with a proof of convergence.
+
+    p <- p - lr m_hat / (sqrt(w_t + eps_root) + eps),   w_t the largest v_hat so far
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    bias_correction_mu, bias_correction_nu: divide m, and v, by the weight that they have gathered, as both start at 0.
+    maximum: "corrected", optax's, or "raw", torch's: whether the largest is sought after the correction or before it.
     nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+
+    State: m, v and the largest v, 12 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain; also for another maximum.
+    Source: Reddi, Kale & Kumar 2018, arXiv:1904.09237, Algorithm 2; b1, b2 and eps are Adam's.
+    Not for scarce memory: one array more than Adam, and seldom better.
+
+    >>> opt = jo.amsgrad(1e-3, maximum="raw")
+    >>> state = opt.init({"w": jnp.ones((2, 3))})
     """
     rule = scale_by_amsgrad(
         b1,

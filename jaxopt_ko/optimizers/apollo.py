@@ -72,17 +72,31 @@ def scale_by_apollo(
     D    = G diag(s);  D = D gamma |D_prev| / |D| where |D| > gamma |D_prev| > 0
     u    = scale sqrt(1 - b2**t) / (1 - b1**t) D                   with G' for G and u' for u where G is [m, n], m > n
 
-    APOLLO-Mini: rank 1, scale_type "tensor", scale sqrt(128). scale: the paper's alpha, of which the authors' code
-        takes the square. gamma: infinity for no limit.
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    APOLLO-Mini: rank 1, scale_type "tensor", scale sqrt(128).
+
+    rank: an integer >= 1: rows of P; no more than the shorter side is used. 256 is the authors'.
+    update_proj_gap: an integer >= 1: steps from one P to the next; 200 is the authors'.
+    scale: a finite factor of u, the paper's alpha, of which the authors' code takes the square.
+    b1: decay of M, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of V, in [0, 1): it remembers about 1 / (1 - b2) squares.
+    eps: added to sqrt(V), >= 0: it bounds the step where gradients vanish.
+    scale_type: "channel", a factor for each column, or "tensor", one for the matrix.
+    gamma: the most that |D| may grow by in a step, >= 1; infinity for no limit. 1.01 is Fira's.
     keeps: the axis whose elements are the channels and that M and V keep whole; "long", the paper's, or "short".
-    nu_dtype: of V, float32 at least by default.
     key: of all P, a JAX PRNG key or an integer seed; they are drawn again at every step, and so take no memory.
+    nu_dtype: of V, float32 at least by default.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
 
-    Raises TreeError, when traced, for a leaf that is no matrix. Not for matrices with a side no longer than the rank.
+    State: M and V of [r, c], c the side that is kept: 8 r c bytes a matrix, r = min(rank, m, n).
+    Raises HyperparameterError, when made, for a number outside its domain; also for another scale_type or keeps.
+        TreeError, when traced, for a leaf that is no matrix, or is complex.
+    Source: Zhu et al. 2024, arXiv:2412.05270, Algorithm 1; the limit to growth, Chen et al. 2024, arXiv:2410.01623.
+    Not for matrices with a side no longer than the rank.
+
+    >>> rule = jo.scale_by_apollo(rank=1, scale=128**0.5, scale_type="tensor")
+    >>> state = rule.init({"w": jnp.ones((30, 50))})
+    >>> state.mu["w"].shape
+    (1, 50)
     """
     name = "scale_by_apollo"
     errors.check_size(name, "rank", rank)
@@ -158,19 +172,38 @@ def apollo(
 ) -> GradientTransformation:
     """The step -lr (u + weight_decay W), u of `scale_by_apollo`, for matrices; `rest`, or AdamW, for what is none.
 
+    R = P G, P random of `rank` rows;   N = Adam's step of R;   u = scale G diag(|N_j| / |R_j|)
+
     APOLLO-Mini is apollo(learning_rate, 1, scale=128**0.5, scale_type="tensor"): a matrix has its longer side in
-    memory, twice. Matrices are the leaves with two axes behind their `stack_axes`. Not where memory is no concern:
-    the direction is the gradient's, without momentum. Needs params for decay.
+    memory, twice. Matrices are the leaves with two axes behind their `stack_axes`.
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    rank: an integer >= 1: rows of P; no more than the shorter side is used. 256 is the authors'.
+    update_proj_gap: an integer >= 1: steps from one P to the next; 200 is the authors'.
+    scale: a finite factor of u, the paper's alpha, of which the authors' code takes the square.
+    b1: decay of M, the mean of R, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of V, the mean of R**2, in [0, 1): it remembers about 1 / (1 - b2) squares.
+    eps: added to sqrt(V), >= 0: it bounds the step where gradients vanish.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
-    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
-    key: a PRNG key, typed or raw, or an integer seed.
-    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    mask: which of the matrices decay: a tree of booleans, a prefix of one, or a function of params; None: all. The
+        AdamW that is the default of rest has no mask: it decays all its leaves.
+    scale_type: "channel", a factor for each column, or "tensor", one for the matrix.
+    gamma: the most that |u| may grow by in a step, >= 1; infinity for no limit. 1.01 is Fira's.
+    keeps: the axis that M and V keep whole; "long", the paper's, or "short".
+    key: of all P, a PRNG key, typed or raw, or an integer seed.
+    rest: the method for leaves that are no matrices; None: AdamW with this learning rate, b1, b2, eps and weight_decay.
+    nu_dtype: of V, float32 at least by default.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+
+    State: 8 r c bytes a matrix, c the side that is kept, r = min(rank, m, n); of the rest AdamW keeps 8 a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params where weight_decay is not 0; also for another scale_type or keeps. TreeError, when traced, for complex
+        matrices.
+    Source: Zhu et al. 2024, arXiv:2412.05270, Algorithm 1; the limit to growth, Chen et al. 2024, arXiv:2410.01623.
+    Not where memory is no concern: the direction is the gradient's, without momentum.
+
+    >>> opt = jo.apollo(1e-2, 1, scale=128**0.5, scale_type="tensor")
+    >>> state = opt.init({"w": jnp.ones((30, 50)), "b": jnp.ones(50)})
     """
     rule = scale_by_apollo(
         rank, update_proj_gap, scale, b1, b2, eps, scale_type=scale_type, gamma=gamma, keeps=keeps, key=key,

@@ -35,9 +35,23 @@ def scale_by_cocob(alpha: Hyper = 100.0, eps: Hyper = 1e-8) -> GradientTransform
     L_t = max(L, |g|);   G_t = G + |g|;   R_t = max(R - g (w - w_1), 0);   theta_t = theta - g
     u   = w_1 + theta_t (L_t + R_t) / (L_t max(G_t + L_t, alpha L_t)) - w
 
-    alpha: how many times a weight's gradients are taken for as large as the largest so far: the first steps' size.
-    u is the whole step, sign included. Needs params. eps: L at the start.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    u is the whole step, sign included.
+
+    alpha: how many times a weight's gradients are taken for as large as the largest so far, > 0: the first steps' size
+        is 1 / alpha; the paper's 100.
+    eps: L at the start, >= 0.
+
+    State: w_1, theta, L, G and R, 20 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params; TreeError, when traced, for complex leaves.
+    Source: Orabona & Tommasi 2017, arXiv:1705.07795, Algorithm 2 (backprop version).
+    Not to be continued from other parameters than those of init: it remembers them as w_1.
+
+    >>> rule = jo.scale_by_cocob()
+    >>> params = {"w": jnp.zeros(2)}
+    >>> updates, state = rule.update({"w": jnp.array([3.0, -4.0])}, rule.init(params), params)
+    >>> print(updates["w"])
+    [-0.01  0.01]
     """
 
     def init(p: Array) -> Memory:
@@ -63,15 +77,27 @@ def cocob(
     weight_decay: Hyper = 0.0,
     mask: MaskOrFn | None = None,
 ) -> GradientTransformation:
-    """The step of `scale_by_cocob` on gradients times learning_rate, weight decay added to them (L2). Needs params.
+    """The step of `scale_by_cocob` on gradients times learning_rate, weight decay added to them: none to tune.
 
-    With a constant learning rate it is the same for each, but for eps. Not to be continued from other parameters than
-    those of init.
+    w_t = w_1 + theta_t (L_t + R_t) / (L_t max(G_t + L_t, alpha L_t)),   theta_t = -sum of g
 
-    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
-    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    With a constant learning rate it is the same for each, but for eps.
+
+    learning_rate: a factor of the gradients, not of the steps: a number, an array or a schedule, >= 0.
+    alpha: how many times a weight's gradients are taken for as large as the largest so far, > 0: the first steps' size
+        is 1 / alpha; the paper's 100.
+    eps: the largest gradient at the start, >= 0.
+    weight_decay: >= 0: an L2 penalty, this times the parameters is added to the gradient.
     mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+
+    State: five arrays, 20 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params; TreeError, when traced, for complex leaves.
+    Source: Orabona & Tommasi 2017, arXiv:1705.07795, Algorithm 2 (backprop version).
+    Not to be continued from other parameters than those of init: it remembers them.
+
+    >>> opt = jo.cocob(weight_decay=1e-4)
+    >>> state = opt.init({"w": jnp.ones((2, 3))})
     """
     return chain(
         add_decayed_weights(weight_decay, mask),

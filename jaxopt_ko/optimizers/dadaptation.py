@@ -49,13 +49,24 @@ def dadapt_adamw(
     u   = -(m_t / (sqrt(v_t) + eps) + weight_decay a x)
     d  <- max(d, r_t / ((1 - b) |s_t|_1))
 
-    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    learning_rate: a factor of the estimate, >= 0: leave it at 1, or let it be a schedule that falls from there.
+    betas: (b1, b2), the decays of m and of v, in [0, 1); Adam's.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
-    nu_dtype: of v, float32 at least by default.
-    estim_lr0: d_0. Leave learning_rate at 1, or let it be a schedule that falls from there. Needs params. `prodigy`
-    grows its estimate faster.
-    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    estim_lr0: d_0 > 0, a guess that is no larger than the distance; the authors' 1e-6.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times a a step.
     bias_correction: divide means by the weight that they have gathered, as all start at 0.
+    nu_dtype: of v, float32 at least by default.
+
+    State: m, v and s, 12 bytes a parameter, and two numbers.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params.
+    Source: Defazio & Mishchenko 2023, arXiv:2301.07733, Algorithm 5.
+    Not where the estimate must grow fast: `prodigy`'s does.
+
+    >>> opt = jo.dadapt_adamw(jo.cosine_decay_schedule(1.0, 1000))
+    >>> state = opt.init({"w": jnp.ones((2, 3))})
+    >>> print(state.estim_lr)
+    1e-06
     """
     b1, b2 = (check_hyper("dadapt_adamw", f"betas[{i}]", b, FRACTION) for i, b in enumerate(betas))
 

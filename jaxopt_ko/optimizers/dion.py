@@ -70,18 +70,29 @@ def scale_by_dion(
 
     or all of it with B' for B. G is [fan_in, fan_out], of y = x W. A column of R that is 0 but for rounding makes no
     step, and that of Q stays.
+
     rank_fraction: r / min(m, n) in (0, 1], rounded up to a multiple of rank_multiple_of.
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    b1: what stays in M of the part that the step has used, in [0, 1); the paper's mu, 0.95.
+    eps: added to the length of each column of R, >= 0.
+    rank_multiple_of: an integer >= 1, which devices or tiles may want.
     orthonormal_side: which side P has: "long", the authors' code's, with the least Q, or the output's where both are
         equal; "output", Algorithm 1's; "input", the transposed algorithm's.
-    qr_method: "qr", "cqr" or "rcqr" of `orthonormal_columns`; "rcqr", the authors', is several times faster
-        than "qr" for large matrices, on CPU too.
-    shape_scale: (fan_in, fan_out) -> the factor of the step.
+    qr_method: "qr", "cqr" or "rcqr" of `orthonormal_columns`; "rcqr", the authors', is several times faster than "qr"
+        for large matrices, on CPU too.
+    shape_scale: (fan_in, fan_out) -> s, the factor of the step.
     key: of Q at first, and of the sketches: a JAX PRNG key or an integer seed.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
 
-    Raises TreeError, when traced, for a leaf that is no matrix. Not for embeddings, heads, norms and biases.
+    State: M and Q, 4 (m n + k r) bytes of a matrix [m, n], k the side that P does not have.
+    Raises HyperparameterError, when made, for a number outside its domain; also for another orthonormal_side or
+        qr_method. TreeError, when traced, for a leaf that is no matrix, or is complex.
+    Source: Ahn et al. 2025, arXiv:2504.05295, Algorithm 1, and the authors' code, github.com/microsoft/dion.
+    Not for embeddings, heads, norms and biases.
+
+    >>> rule = jo.scale_by_dion(rank_fraction=0.25)
+    >>> state = rule.init({"w": jnp.ones((8, 12))})
+    >>> state.Q["w"].shape
+    (8, 2)
     """
     name = "scale_by_dion"
     errors.check_number(name, "rank_fraction", rank_fraction, PART)
@@ -148,17 +159,38 @@ def dion(
 ) -> GradientTransformation:
     """The step -lr (U + weight_decay W), U of `scale_by_dion`, for matrices; `rest`, or AdamW, for what is none.
 
+    B = M + G;  P = orthonormal columns of B Q;  R = B' P;  M = B - (1 - b1) P R';  Q = R / |R|;  U = s P Q'
+
     Matrices are the leaves with two axes behind their `stack_axes`. Embeddings and heads are two-dimensional, too:
     leave them to another method by `partition`. A (1024, 4096) step costs a fifth of Muon's operations at rank_fraction
-    1/4, as many at 1: not for small matrices, which Muon has sooner. Needs params for decay.
+    1/4, as many at 1.
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    rank_fraction: r / min(m, n) in (0, 1], rounded up to a multiple of rank_multiple_of; 1 is the full rank.
+    b1: what stays in M of the part that the step has used, in [0, 1); the paper's mu, 0.95.
+    eps: added to the length of each column of R, >= 0.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
-    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
-    key: a PRNG key, typed or raw, or an integer seed.
+    mask: which of the matrices decay: a tree of booleans, a prefix of one, or a function of params; None: all. The
+        AdamW that is the default of rest has no mask: it decays all its leaves.
+    rank_multiple_of: an integer >= 1, which devices or tiles may want.
+    orthonormal_side: which side P has: "long", "output" or "input", see `scale_by_dion`.
+    qr_method: "rcqr", the authors', "cqr" or "qr": how P is made orthonormal, see `scale_by_dion`.
+    shape_scale: (fan_in, fan_out) -> s, the factor of the step; sqrt(fan_out / fan_in) keeps one rate for all widths.
+    key: of Q at first, and of the sketches: a PRNG key, typed or raw, or an integer seed.
+    rest: the method for leaves that are no matrices; None: AdamW with this learning rate, eps and weight_decay,
+        b2=0.95.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+
+    State: 4 (m n + k r) bytes of a matrix [m, n], k one of its sides; of the rest AdamW keeps 8 a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params where weight_decay is not 0; also for another orthonormal_side or qr_method. TreeError, when traced, for
+        complex matrices.
+    Source: Ahn et al. 2025, arXiv:2504.05295, Algorithm 1.
+    Not for small matrices, which Muon has sooner.
+
+    >>> labels = {"embedding": "table", "hidden": "matrix"}
+    >>> opt = jo.partition({"matrix": jo.dion(1e-2, 0.25), "table": jo.adamw(1e-3)}, labels)
+    >>> state = opt.init({"embedding": jnp.ones((7, 4)), "hidden": jnp.ones((4, 8))})
     """
     rule = scale_by_dion(
         rank_fraction, b1, eps, rank_multiple_of=rank_multiple_of, orthonormal_side=orthonormal_side,

@@ -49,12 +49,25 @@ class ScaleByDistanceOverGradientsState(NamedTuple):
 
 
 def scale_by_dog(init_step: tuple[str, Hyper] = ("heuristic", 1e-6), eps: Hyper = 1e-8) -> GradientTransformation:
-    """u = eta g, with eta = max |x - x_0| / sqrt(sum of |g|**2 + eps): the farther the path led, the longer the step.
+    """The gradient times the distance over the gradients: the farther the path led, the longer the step.
 
-    init_step: what stands for the distance at first: ("distance", r), r; ("heuristic", a), a (1 + |x_0|);
-        ("learning_rate", eta), which gives the first step's eta itself.
-    Needs params.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    u = eta g,   eta = max |x - x_0| / sqrt(sum of |g|**2 + eps)
+
+    init_step: what stands for the distance at first: ("distance", r), r; ("heuristic", a), a (1 + |x_0|), the paper's
+        with 1e-6; ("learning_rate", eta), which gives the first step's eta itself. The number is > 0.
+    eps: added under the root, >= 0; the paper's 1e-8.
+
+    State: x_0, 4 bytes a parameter, and two numbers.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params; HyperparameterError also for an init_step of another kind.
+    Source: Ivgi, Hinder & Carmon 2023, arXiv:2302.12022.
+    Not for use alone: u points up the gradient; `dog` turns it.
+
+    >>> rule = jo.scale_by_dog(("distance", 0.1))
+    >>> params = {"w": jnp.zeros(2)}
+    >>> updates, state = rule.update({"w": jnp.array([3.0, 4.0])}, rule.init(params), params)
+    >>> print(updates["w"])
+    [0.06 0.08]
     """
     name = "scale_by_dog"
     kind, amount = _check_kind(name, "init_step", init_step)
@@ -98,23 +111,48 @@ def dog(
 ) -> GradientTransformation:
     """The step -lr u of `scale_by_dog`, no learning rate to tune; weight decay is added to the gradient (L2).
 
-    Its authors average the parameters. Not to be continued from other parameters than those of init.
+    x <- x - lr max |x - x_0| / sqrt(sum of |g|**2 + eps) g
 
-    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
-    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    Its authors average the parameters.
+
+    learning_rate: a factor of the rate that is found, >= 0: leave it at 1.
+    init_step: what stands for the distance at first: ("distance", r), r; ("heuristic", a), a (1 + |x_0|), the paper's
+        with 1e-6; ("learning_rate", eta), which gives the first step's rate itself. The number is > 0.
+    eps: added under the root, >= 0; the paper's 1e-8.
+    weight_decay: >= 0: an L2 penalty, this times the parameters is added to the gradient; None: none.
     mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+
+    State: x_0, 4 bytes a parameter, and two numbers.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params; HyperparameterError also for an init_step of another kind.
+    Source: Ivgi, Hinder & Carmon 2023, arXiv:2302.12022.
+    Not to be continued from other parameters than those of init: it remembers them.
+
+    >>> opt = jo.chain(jo.dog(init_step=("heuristic", 1e-4)), jo.average_params(0.999))
+    >>> state = opt.init({"w": jnp.ones((2, 3))})
+    >>> mean = jo.averaged_params(state, {"w": jnp.ones((2, 3))})
     """
     decay = identity() if weight_decay is None else add_decayed_weights(weight_decay, mask)
     return chain(decay, scale_by_dog(init_step, eps), scale_by_learning_rate(learning_rate))
 
 
 def scale_by_dowg(init_estim_sq_dist: Hyper | None = None, eps: Hyper = 1e-4) -> GradientTransformation:
-    """u = eta g, with eta = r_t**2 / (sqrt(v_t) + eps).
+    """The gradient times the distance over the gradients, each weighted by the distance that it was met at.
 
-    r_t = max(r, |x - x_0|);   v_t = v + r_t**2 |g|**2;   r_0**2 = init_estim_sq_dist, eps if None. Needs params.
+    r_t = max(r, |x - x_0|);   v_t = v + r_t**2 |g|**2
+    u   = eta g,   eta = r_t**2 / (sqrt(v_t) + eps)
 
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    init_estim_sq_dist: r_0**2 > 0; None: eps.
+    eps: added to the root in the divisor, >= 0, and > 0 where it is r_0**2; 1e-4 is optax's.
+
+    State: x_0, 4 bytes a parameter, and two numbers.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params.
+    Source: Khaled, Mishchenko & Jin 2023, arXiv:2305.16284, Algorithm 1.
+    Not for use alone: u points up the gradient; `dowg` turns it.
+
+    >>> rule = jo.scale_by_dowg(init_estim_sq_dist=0.01)
+    >>> state = rule.init({"w": jnp.ones((2, 3))})
     """
     name = "scale_by_dowg"
     first = eps if init_estim_sq_dist is None else init_estim_sq_dist
@@ -143,13 +181,25 @@ def dowg(
 ) -> GradientTransformation:
     """The step -lr u of `scale_by_dowg`, no learning rate to tune; weight decay is added to the gradient (L2).
 
-    Gradients on the way count the more the farther they are from the start. Not to be continued from other
-    parameters than those of init.
+    r_t = max(r, |x - x_0|);   v_t = v + r_t**2 |g|**2
+    x  <- x - lr r_t**2 / (sqrt(v_t) + eps) g
 
-    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
-    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    Gradients on the way count the more the farther they are from the start.
+
+    learning_rate: a factor of the rate that is found, >= 0: leave it at 1.
+    init_estim_sq_dist: r_0**2 > 0; None: eps.
+    eps: added to the root in the divisor, >= 0, and > 0 where it is r_0**2; 1e-4 is optax's.
+    weight_decay: >= 0: an L2 penalty, this times the parameters is added to the gradient; None: none.
     mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+
+    State: x_0, 4 bytes a parameter, and two numbers.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params.
+    Source: Khaled, Mishchenko & Jin 2023, arXiv:2305.16284, Algorithm 1.
+    Not to be continued from other parameters than those of init: it remembers them.
+
+    >>> opt = jo.dowg()
+    >>> state = opt.init({"w": jnp.ones((2, 3))})
     """
     decay = identity() if weight_decay is None else add_decayed_weights(weight_decay, mask)
     return chain(decay, scale_by_dowg(init_estim_sq_dist, eps), scale_by_learning_rate(learning_rate))
@@ -164,11 +214,24 @@ def scale_by_distance_over_gradients(
     *,
     stack_axes: PyTree = 0,
 ) -> GradientTransformation:
-    """DoG with a rate for each leaf (L-DoG): u = global_scale max |x - x_0| / sqrt(sum of |g|**2 + eps) g.
+    """DoG with a rate for each leaf (L-DoG).
 
-    reps_rel: the distance at first, times 1 + |x_0|. param_dtype: of x_0, or its parts; the leaf's if None.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
-    stack_axes: how many leading axes of a leaf are stacks. Needs params.
+    u = global_scale max |x - x_0| / sqrt(sum of |g|**2 + eps) g,   distances and sums leaf by leaf
+
+    reps_rel: the distance at first, times 1 + |x_0|, > 0; the paper's 1e-6.
+    eps: added under the root, >= 0; the paper's 1e-8.
+    param_dtype: dtype of x_0, or of its real and imaginary parts; None: the leaf's, float32 at least.
+    global_scale: a factor of u, >= 0; a schedule, say.
+    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+
+    State: x_0, 4 bytes a parameter, 2 with param_dtype=jnp.bfloat16; and two numbers a leaf.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params.
+    Source: Ivgi, Hinder & Carmon 2023, arXiv:2302.12022.
+    Not for use alone: u points up the gradient; put scale(-1.0) behind it.
+
+    >>> opt = jo.chain(jo.scale_by_distance_over_gradients(reps_rel=1e-4), jo.scale(-1.0))
+    >>> state = opt.init({"layers": jnp.ones((3, 2, 2)), "head": jnp.ones((2, 2))})
     """
     name = "scale_by_distance_over_gradients"
     check_hyper(name, "reps_rel", reps_rel, POSITIVE)

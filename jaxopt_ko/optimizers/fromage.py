@@ -21,11 +21,21 @@ def fromage(learning_rate: Hyper, min_norm: Hyper = 1e-6, *, stack_axes: PyTree 
 
     p_t = (p - lr |p| / |g| g) / sqrt(1 + lr**2)
 
-    Norms are over a leaf, or over each of those it stacks (`stack_axes`), and min_norm at least. Not for leaves that
-    start at 0, which grow from min_norm on only. Needs params.
+    Norms are over a leaf, or over each of those it stacks.
 
-    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    learning_rate: tangent of the angle: a number, an array (traced too) or a schedule of the step, >= 0; the paper's
+        0.01.
+    min_norm: the least that norms are taken for, >= 0: leaves that start at 0 can leave it.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+
+    State: none.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params.
+    Source: Bernstein, Vahdat, Yue & Liu 2020, arXiv:2002.03432, Algorithm 1.
+    Not for leaves that start at 0, which grow from min_norm on only; nor without a rate that falls: it never rests.
+
+    >>> opt = jo.fromage(jo.exponential_decay(0.01, 1000, 0.9))
+    >>> state = opt.init({"w": jnp.ones((2, 3))})
     """
     return chain(scale_by_trust_ratio(min_norm, stack_axes=stack_axes), _turn(learning_rate), identity())
 

@@ -79,7 +79,7 @@ def scale_by_kl_shampoo(
 
     The first gradient makes L = (1 - b2) G G' / n, R and their eigenvectors, and no step; D_L = D_R = init_factor.
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     max_clamp_value: c of 1 / sqrt(d) <= max(10, min(c, m)), and n for R; None: no bound. For gradients whose elements
         are below 1e-2 in small matrices that bound is felt.
@@ -115,8 +115,9 @@ def scale_by_kl_soap(
     L, R, D_L and D_R with shampoo_beta, b2 if None. nu_dtype: of V, float32 at least by default.
 
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    max_precondition_dim: an integer >= 1: a longer side has no factor, and is left in its own basis.
     nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
     """
@@ -224,10 +225,11 @@ def kl_shampoo(
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
     mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+    max_precondition_dim: an integer >= 1: a longer side has no factor, and is left in its own basis.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
     """
     rule = scale_by_kl_shampoo(
@@ -258,10 +260,11 @@ def kl_soap(
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
     mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+    max_precondition_dim: an integer >= 1: a longer side has no factor, and is left in its own basis.
     nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
 

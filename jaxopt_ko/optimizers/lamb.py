@@ -35,7 +35,7 @@ def lamb(
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.

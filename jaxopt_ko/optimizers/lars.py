@@ -46,6 +46,7 @@ def lars(
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    weight_decay_mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     nesterov: take the mean one gradient ahead, as Nesterov does.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.

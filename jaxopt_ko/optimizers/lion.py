@@ -48,7 +48,7 @@ def scale_by_lion(
     The sign of a complex number is z / |z|; the other two modes are for real leaves.
 
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
     """
     check_choice("scale_by_lion", "mode", mode, MODES)
@@ -90,7 +90,7 @@ def lion(
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
     mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.

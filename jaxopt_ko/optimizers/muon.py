@@ -67,9 +67,11 @@ def scale_by_muon(
 
     ns_coeffs: (a, b, c) for ns_steps steps, one such triple for each step, or a preset: "standard" (singular values
         within 0.68 and 1.13), "polar_express" (both ns_steps long), "dion", "deepseek", "cubic" (of their own length).
+    ns_steps: how many steps of Newton-Schulz, an integer >= 1; 5 are Jordan's.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
     nesterov: take the mean one gradient ahead, as Nesterov does.
+    preconditioning: how singular values are first brought below 1: "frobenius", "spectral", "aol", "schatten".
     weight_dimension_numbers: a `MuonDimensionNumbers` for each leaf, a prefix of such a tree, or a function that
         makes one; None: the two axes behind the first `stack_axes`.
     stack_axes: how many leading axes of a leaf are stacks of separate matrices; an integer, or a prefix of integers.
@@ -117,8 +119,14 @@ def orthogonalize(
 
     Options are those of `scale_by_muon`, which puts a mean gradient before it and sums its terms in the same pass.
 
+    ns_coeffs: a, b, c of Newton-Schulz, such a triple for each step, or a preset's name: see `scale_by_muon`.
+    ns_steps: how many steps of Newton-Schulz, an integer >= 1; 5 are Jordan's.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    preconditioning: how singular values are first brought below 1: "frobenius", "spectral", "aol", "schatten".
+    weight_dimension_numbers: `MuonDimensionNumbers`, a tree of them, or a function that makes it; None: by stack_axes.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+    compute_dtype: dtype of the products; None: bfloat16 on accelerators, float32 at least on CPU.
+    gram: iterate on X X' alone and multiply once; None: in 32 bits, where a side is over twice the other.
     stack_sharding: where the stack of all matrices of a shape is computed; None: where they are.
 
     Raises TreeError, when traced, for a leaf that is no matrix.
@@ -177,11 +185,17 @@ def muon(
     Needs params for decay.
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    ns_coeffs: a, b, c of Newton-Schulz, such a triple for each step, or a preset's name: see `scale_by_muon`.
+    ns_steps: how many steps of Newton-Schulz, an integer >= 1; 5 are Jordan's.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    weight_decay_mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
     nesterov: take the mean one gradient ahead, as Nesterov does.
+    preconditioning: how singular values are first brought below 1: "frobenius", "spectral", "aol", "schatten".
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+    compute_dtype: dtype of the products; None: bfloat16 on accelerators, float32 at least on CPU.
+    gram: iterate on X X' alone and multiply once; None: in 32 bits, where a side is over twice the other.
     stack_sharding: where the stack of all matrices of a shape is computed; None: where they are.
     """
     for name, value in (("adam_b1", adam_b1), ("adam_b2", adam_b2)):

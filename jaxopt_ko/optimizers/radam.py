@@ -38,7 +38,7 @@ def scale_by_radam(
     u = r_t m_hat / (sqrt(v_hat + eps_root) + eps) if rho_t >= threshold, else m_hat
 
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
     nesterov: take the mean one gradient ahead, as Nesterov does.
@@ -96,7 +96,7 @@ def radam(
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
     nesterov: take the mean one gradient ahead, as Nesterov does.

@@ -73,7 +73,11 @@ def scale_by_lmo(
     sqrt(out k k / in) / (k k) for a convolution whose `in` is the k x k channels of weight_dimension_numbers.
     Those and stack_axes are as in `scale_by_muon`. Signs and "rms" take leaves of any shape behind stack_axes: the
     last axis is `out`, and a vector has in = 1.
+    ns_coeffs: a, b, c of Newton-Schulz, such a triple for each step, or a preset's name: see `scale_by_muon`.
+    ns_steps: how many steps of Newton-Schulz, an integer >= 1; 5 are Jordan's.
+    weight_dimension_numbers: `MuonDimensionNumbers`, a tree of them, or a function that makes it; None: by stack_axes.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+    compute_dtype: dtype of the products; None: bfloat16 on accelerators, float32 at least on CPU.
     stack_sharding: where the stack of all matrices of a shape is computed; None: where they are.
 
     A zero gradient makes no step. Raises TreeError, when traced, for a leaf that is no matrix where one is needed.
@@ -155,7 +159,10 @@ def scion(
     radius: for all, or one for each norm: {"spectral": 50.0, "sign": 3000.0} is the authors' for GPT-2.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    ns_coeffs: a, b, c of Newton-Schulz, such a triple for each step, or a preset's name: see `scale_by_muon`.
+    ns_steps: how many steps of Newton-Schulz, an integer >= 1; 5 are Jordan's.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+    compute_dtype: dtype of the products; None: bfloat16 on accelerators, float32 at least on CPU.
     stack_sharding: where the stack of all matrices of a shape is computed; None: where they are.
 
     The only memory is d; with mu_dtype=bfloat16 it is half, and the authors' ScionLight, which keeps d in the place

@@ -61,7 +61,7 @@ def scale_by_shampoo(
     U   = (L_hat + eps I)**-exponent G (R_hat + eps I)**-exponent  L_hat = L / (1 - b2**t), of every f-th step
     u   = U |D| / |U|                                              D of the graft: what the step's length is taken from
 
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     graft: "none", u = U; "sgd", D = G; "adagrad", D = G / (sqrt(sum of G**2) + eps); "rmsprop", of their mean.
     precondition_frequency: f, the steps from one pair of roots to the next; matrices of other shapes take other turns.
@@ -178,7 +178,7 @@ def shampoo(
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
     mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.

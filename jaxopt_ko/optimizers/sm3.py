@@ -45,7 +45,7 @@ def scale_by_sm3(
     count leaves of one shape, and bound nothing.
 
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
     """

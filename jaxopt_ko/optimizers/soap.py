@@ -62,8 +62,9 @@ def scale_by_soap(
     Three to five times the memory of Adam for square matrices.
 
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    max_precondition_dim: an integer >= 1: a longer side has no factor, and is left in its own basis.
     nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
     """
@@ -145,10 +146,11 @@ def soap(
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
     mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+    max_precondition_dim: an integer >= 1: a longer side has no factor, and is left in its own basis.
     nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
     """

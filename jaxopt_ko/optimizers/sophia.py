@@ -64,7 +64,7 @@ def scale_by_sophia(
     The paper has bias_correction=False and hessian_first=True: h_t in the place of h in u.
 
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
     print_win_rate_every_n_steps: with verbose, prints how many of the elements were not clipped; the authors want 0.1
@@ -144,9 +144,10 @@ def sophia(
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    weight_decay_mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
     bias_correction: divide means by the weight that they have gathered, as all start at 0.
     nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.

@@ -58,7 +58,7 @@ def scale_by_splus(
     Q_L = eigenvectors of L, Q_R of R                     of the first, and then of every precondition_frequency-th step
 
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
     max_precondition_dim: a longer side is left in its own basis. The singular values of U are near sqrt(max(m, n)),
     however old the bases are: none is divided by.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
@@ -142,9 +142,10 @@ def splus(
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
     mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+    max_precondition_dim: an integer >= 1: a longer side has no factor, and is left in its own basis.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
     """
     errors.check_hyper("splus", "ema_rate", ema_rate, FRACTION)

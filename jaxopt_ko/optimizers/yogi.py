@@ -35,7 +35,7 @@ def scale_by_yogi(
 
     Both moments begin at initial_accumulator_value, as in optax; the paper has no bias correction.
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
     mu_dtype, nu_dtype: of m and v, float32 at least by default.
@@ -82,7 +82,7 @@ def yogi(
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squares.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
     nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
