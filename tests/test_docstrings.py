@@ -20,8 +20,8 @@ sys.modules["arguments"] = arguments
 SPEC.loader.exec_module(arguments)
 FUNCTIONS = {name: function for function, name in arguments.public_functions().items()}
 TO_WRITE = {
-    "analysis", "catalog", "compose", "core", "drivers", "errors.py", "linalg", "losses", "optimizers", "precision",
-    "projections.py", "schedules", "sharding", "solvers", "training", "transforms", "wrappers",
+    "analysis", "catalog", "core", "drivers", "errors.py", "linalg", "losses", "optimizers", "precision",
+    "projections.py", "schedules", "sharding", "solvers", "training",
 }  # fmt: skip
 
 

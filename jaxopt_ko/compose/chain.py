@@ -22,9 +22,23 @@ from jaxopt_ko.types import GradientTransformation, GradientTransformationExtraA
 def chain(*args: GradientTransformation) -> GradientTransformation:
     """One transformation after the other: the updates of each are what the next one gets.
 
-    The state is the tuple of their states; extra arguments go to all that take them, foreign pairs included.
-    With no argument it is the identity. Raises TransformationError if an argument is no (init, update) pair, or if
-    steps that lead exactly to numbers of 16 bits (`stochastic_rounding`) would be changed by what comes after.
+    u_0 = g;   u_i = the step of the i-th for u_{i-1};   the step of the chain is the last one
+
+    args: the transformations, (init, update) pairs of ours or optax's, in the order in which they run; with none it is
+        the identity.
+
+    State: the tuple of their states, in that order, as in optax. Extra arguments of update go to all that take them,
+    foreign pairs included.
+
+    Raises TransformationError if an argument is no (init, update) pair, or if steps that lead exactly to numbers of 16
+    bits (`stochastic_rounding`) would be changed by what comes after; in update StateError for a state of another
+    chain. Source: optax's chain, Hessel et al. 2020. Not for another transformation for each group of leaves:
+    `partition`.
+
+    >>> tx = jo.chain(jo.clip_by_global_norm(1.0), jo.adam(1e-3))
+    >>> params = {"w": jnp.ones(3)}
+    >>> state = tx.init(params)
+    >>> updates, state = tx.update({"w": jnp.ones(3)}, state, params)
     """
     pairs = [errors.check_pair("chain", f"argument {i}", pair, lands=True) for i, pair in enumerate(args)]
     names = [name_of(pair) for pair in pairs]
@@ -93,9 +107,19 @@ def _runs(updates: Sequence[Callable[..., Any]]) -> list[list[Any]]:
 
 
 def named_chain(*args: tuple[str, GradientTransformation]) -> GradientTransformation:
-    """A chain whose state is a dict: named_chain(("momentum", trace(0.9)), ("step", scale(-0.1))).
+    """A chain whose state is a dict: each transformation is found there by its name.
 
-    Raises TransformationError if an argument is no (name, transformation) pair, or a name comes twice.
+    args: pairs (name, transformation), in the order in which they run; each name is a string and comes once.
+
+    State: {name: the state of its transformation}; the rest is as in `chain`.
+
+    Raises TransformationError if an argument is no (name, transformation) pair, or a name comes twice; StateError, in
+    update, for a state with other names. Source: optax's named_chain. Not for a state that `chain` has saved, whose
+    layout is a tuple.
+
+    >>> tx = jo.named_chain(("momentum", jo.trace(0.9)), ("step", jo.scale(-0.1)))
+    >>> sorted(tx.init(jnp.ones(2)))
+    ['momentum', 'step']
     """
     _check_named("named_chain", args)
     names = [name for name, _ in args]
@@ -127,14 +151,24 @@ def _check_named(name: str, args: Sequence[Any]) -> None:
 
 
 def apply_updates(params: Params, updates: Updates) -> Params:
-    """params + updates, leaf by leaf, added in float32 at least and kept in the parameters' dtype.
+    """The parameters after a step: params + updates, added in float32 at least and kept in the parameters' dtype.
 
-    A parameter whose update is None stays as it is, and so does a PRNG key, to which nothing can be added; one that is
-    None stays None, whatever its update. On a mesh a parameter stays where it is, however its update is cut over the
-    devices. Raises TreeError if the trees differ in structure or shape.
+    p <- p + u, leaf by leaf
 
-    params: the parameters, a tree of floating arrays.
-    updates: the gradients, or what the transformation before made of them, a tree like params.
+    params: the parameters, a tree of floating arrays; a counter among them is added to in its own dtype.
+    updates: the steps, a tree like params, as the update of an optimizer returns them.
+
+    Returns a tree like params. A parameter whose update is None stays as it is, and so does a PRNG key, to which
+    nothing can be added; one that is None stays None, whatever its update. On a mesh a parameter stays where it is,
+    however its update is cut over the devices.
+
+    Raises TreeError if the trees differ in structure or shape, or if a complex step meets a real parameter.
+    Source: optax's apply_updates. Not for bfloat16 parameters alone, where small steps are lost in rounding: put
+    `stochastic_rounding` or `split_master` around the optimizer.
+
+    >>> params = jo.apply_updates({"w": jnp.ones(2)}, {"w": jnp.array([0.5, -0.5])})
+    >>> params["w"].tolist()
+    [1.5, 0.5]
     """
     sparse = tree.structure(updates) != tree.structure(params)
     leaves, treedef = tree.flatten(params, none_is_leaf=sparse)

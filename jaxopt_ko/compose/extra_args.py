@@ -33,8 +33,15 @@ def _any_extra(update: Callable[..., Any]) -> Callable[..., Any]:
 
 @options
 def with_extra_args_support(tx: GradientTransformation) -> GradientTransformation:
-    """`tx` as one whose update takes any extra arguments and passes on those that tx knows; ours all do already.
+    """A transformation whose update takes any extra arguments and passes on those that it knows; ours all do already.
 
     tx: a transformation, an (init, update) pair, ours or optax's.
+
+    Returns a GradientTransformationExtraArgs with the state of tx. Raises TransformationError if tx is no
+    transformation. Source: optax's with_extra_args_support. Not needed around transformations of this package, nor
+    within `chain`, which passes extra arguments to those that take them.
+
+    >>> tx = jo.with_extra_args_support(jo.sgd(0.1))
+    >>> updates, _ = tx.update(jnp.ones(2), tx.init(jnp.ones(2)), value=1.0)
     """
     return as_transformation("with_extra_args_support", "tx", tx, lands=True)

@@ -41,14 +41,25 @@ def masked(
     *,
     mask_compatible_extra_args: bool = False,
 ) -> GradientTransformation:
-    """`inner` on the leaves where the mask is True; the others pass as they are and have no state.
+    """A transformation on the leaves where the mask is True; the others pass as they are and have no state.
 
+    u = the step of inner where the mask is True, else g
+
+    inner: the transformation for the leaves where the mask is True; it sees `MaskedNode()` in the place of others.
     mask: a tree of bools like the parameters, or a prefix of one, or a function of the parameters that makes it; an
         array of one bool is one. A module of bools is a tree, also where it can be called.
-    mask_compatible_extra_args: mask also those extra arguments that are trees like the parameters.
+    mask_compatible_extra_args: mask also those extra arguments of update that are trees like the parameters; False, as
+        in optax, since a tree may be like them by chance.
 
-    Raises TransformationError when made; TreeError, when traced, for a mask that is no tree of bools or fits no
-    prefix. To freeze the other leaves, use `partition` with `set_to_zero()`: here they keep their gradient.
+    State: that of inner for the leaves that it gets, nothing for others.
+
+    Raises TransformationError, when made, if inner is no transformation; TreeError, when traced, for a mask that is no
+    tree of bools or fits no prefix. Source: optax's masked. Not to freeze the other leaves, which here keep their
+    gradient as a step: use `partition` with `set_to_zero()`, or `freeze`.
+
+    >>> tx = jo.chain(jo.masked(jo.add_decayed_weights(0.1), {"w": True, "b": False}), jo.sgd(0.1))
+    >>> params = {"w": jnp.ones((2, 2)), "b": jnp.ones(2)}
+    >>> updates, _ = tx.update(params, tx.init(params), params)
     """
     pair = errors.check_pair("masked", "inner", inner, lands=True)
     name = f"masked({name_of(pair)})"
@@ -72,14 +83,28 @@ def partition(
     *,
     mask_compatible_extra_args: bool = False,
 ) -> GradientTransformation:
-    """Each leaf to the transformation of its label: partition({"w": adam(1e-3), "b": sgd(1e-2)}, labels).
+    """Each leaf to the transformation of its label.
 
-    param_labels: a tree of labels like the parameters, or a prefix of one, or a function that makes it. A module of
-        labels is a tree, also where it can be called.
-    Each leaf is computed once, however many labels there are; what grows with them is taking the tree apart.
+    u = the step of transforms[label of the leaf], for every leaf
+
+    transforms: a dict, label -> transformation; labels are of one kind that sorts, all strings or all integers, since
+        they are keys of a dict in the state.
+    param_labels: a tree of labels like the parameters, or a prefix of one, or a function that makes it
+        (`labels_by_path`). A module of labels is a tree, also where it can be called.
+    mask_compatible_extra_args: give each group its own part of those extra arguments of update that are trees like the
+        parameters; False, as in optax, since a tree may be like them by chance.
+
+    State: PartitionState({label: state}), each for its own leaves. Each leaf is computed once, however many labels
+    there are; what grows with them is taking the tree apart.
 
     Raises TransformationError when made; TreeError, when traced, naming the path of a leaf whose label has no
-    transformation.
+    transformation. Source: optax's partition, formerly multi_transform. Not for a learning rate alone that differs by
+    group: `scale_by_group`; to choose by role and shape: `route`.
+
+    >>> tx = jo.partition({"matrix": jo.muon(0.02), "rest": jo.adamw(1e-3)}, {"w": "matrix", "b": "rest"})
+    >>> state = tx.init({"w": jnp.ones((2, 2)), "b": jnp.ones(2)})
+    >>> sorted(state.inner_states)
+    ['matrix', 'rest']
     """
     name = "partition"
     _check_labels(name, transforms)
@@ -120,10 +145,19 @@ def _check_labels(name: str, transforms: Any) -> None:
 
 @options
 def labels_by_path(patterns: Mapping[str, Any], otherwise: Any = None) -> Callable[[PyTree], PyTree]:
-    """A function that labels every leaf by the first pattern found in its path, layers/0/query/kernel; or `otherwise`.
+    """A function that labels every leaf by the first pattern found in its path, layers/0/query/kernel.
 
-    patterns: regular expression -> label. partition({"matrix": …, "rest": adamw(1e-3)},
-    labels_by_path({"embed|head|bias|scale": "rest"}, "matrix")). Raises HyperparameterError for no expression.
+    label of a leaf = patterns[first expression that is found somewhere in its path], or otherwise
+
+    patterns: a dict, regular expression -> label, tried in its order.
+    otherwise: the label of leaves in whose path none is found; None by default.
+
+    Returns a function params -> tree of labels, for `partition`, or of bools, for `masked`. Raises HyperparameterError
+    for no regular expression, TransformationError for no dict. Not where shapes decide, as in Muon: see `route`.
+
+    >>> labels = jo.labels_by_path({"embed|head|bias|scale": "rest"}, "matrix")
+    >>> labels({"query": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}})
+    {'query': {'bias': 'rest', 'kernel': 'matrix'}}
     """
     compiled = [(errors.check_pattern("labels_by_path", pattern), label) for pattern, label in patterns.items()]
 

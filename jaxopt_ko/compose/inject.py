@@ -101,18 +101,28 @@ def inject_hyperparams(
     static_args: str | Iterable[str] = (),
     hyperparam_dtype: DType | None = None,
 ) -> Callable[..., GradientTransformation]:
-    """`inner_factory` with its numeric arguments kept in the state, where they can be read and set.
+    """A factory whose numeric arguments are kept in the state, where they can be read and set between steps.
 
-    opt = inject_hyperparams(adam)(1e-3); state.hyperparams["learning_rate"] = jnp.asarray(1e-4) between steps.
-    Numbers and arrays are kept, schedules read at each step, a `StatefulSchedule` with the extra arguments of update
-    (for our own factories: those of the parameters that take a Hyper); the rest, and `static_args`, go to the factory
-    as they are.
+    h_t = state.hyperparams[…], or its schedule at the count;   u = the step of inner_factory(h_t)
 
-    hyperparam_dtype: of all of them, float32 at least by default. What would be 1 or 0 in it and is not stays in
-    float32: bfloat16 has nothing between 0.996 and 1. So does a decay whose value is not known, scheduled or traced.
+    inner_factory: a function that makes a transformation, such as adam.
+    static_args: a name or several: arguments that go to the factory as they are. For our own factories only parameters
+        that take a Hyper are kept, so that it is seldom needed; for foreign ones every number and array is.
+    hyperparam_dtype: of all of them; None: float32 at least. What would be 1 or 0 in it and is not stays in float32,
+        as bfloat16 has nothing between 0.996 and 1. So does a decay whose value is not known, scheduled or traced.
 
-    Every hyperparameter here may be traced or scheduled without this wrapper; use it to see or change one from
-    outside a compiled step. Raises HyperparameterError for a static argument that the factory does not have.
+    Returns a factory with the signature of inner_factory. Numbers and arrays are kept, schedules read at each step, a
+    `StatefulSchedule` with the extra arguments of update. State: a count and 4 bytes a hyperparameter, beside the state
+    of what the factory makes.
+
+    Raises HyperparameterError for a static argument that the factory does not have, TransformationError if it is no
+    function; the new factory raises what the inner one does. Source: optax's inject_hyperparams. Not needed to schedule
+    or trace a hyperparameter, which every method here does by itself: use it to see or change one from outside a
+    compiled step.
+
+    >>> tx = jo.inject_hyperparams(jo.adam)(1e-3)
+    >>> state = tx.init(jnp.ones(2))
+    >>> state.hyperparams["learning_rate"] = jnp.asarray(1e-4)
     """
     _check_factory("inject_hyperparams", inner_factory)
     _check_words("inject_hyperparams", "static_args", static_args)
@@ -239,6 +249,19 @@ def inject_stateful_hyperparams(
     static_args: str | Iterable[str] = (),
     hyperparam_dtype: DType | None = None,
 ) -> Callable[..., GradientTransformation]:
-    """Deprecated name of `inject_hyperparams`."""
+    """Deprecated name of `inject_hyperparams`, which takes stateful schedules as well.
+
+    inner_factory: a function that makes a transformation, such as adam.
+    static_args: a name or several: arguments that go to the factory as they are.
+    hyperparam_dtype: of all hyperparameters in the state; None: float32 at least.
+
+    Returns what `inject_hyperparams` returns, and raises what it raises, with a DeprecationWarning. Source: optax's
+    inject_stateful_hyperparams. Not for new programs.
+
+    >>> import warnings
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore", DeprecationWarning)
+    ...     tx = jo.inject_stateful_hyperparams(jo.sgd)(0.1)
+    """
     errors.deprecated("inject_stateful_hyperparams", "inject_hyperparams")
     return inject_hyperparams(inner_factory, static_args, hyperparam_dtype)

@@ -28,12 +28,25 @@ class EmaState(NamedTuple):
 
 @options
 def ema(decay: Hyper, debias: bool = True, accumulator_dtype: DType | None = None) -> GradientTransformation:
-    """u = s_t / (1 - decay**t), the mean of what has passed, recent values weighing most.
+    """The exponential moving average of what passes.
 
-    s_t = decay s + (1 - decay) x;   debias=False: u = s_t
+    s_t = decay s + (1 - decay) x;   u = s_t / (1 - decay**t), or s_t with debias=False
 
-    decay is the weight of the past; a text that writes s <- alpha x + (1 - alpha) s has alpha = 1 - decay.
-    To average parameters, give them as the updates: mean, state = ema(0.999).update(params, state).
+    decay: the weight of the past, in [0, 1), with debias=False in [0, 1]: it remembers about 1 / (1 - decay) values. A
+        text that writes s <- alpha x + (1 - alpha) s has alpha = 1 - decay.
+    debias: divide by the weight that the mean has gathered, as it starts at 0; True, so that the first mean is the
+        first value.
+    accumulator_dtype: dtype of s; None: float32 at least.
+
+    State: 4 bytes a parameter, or those of accumulator_dtype, and a count. Raises HyperparameterError, when made, for a
+    decay outside its domain. Source: Kingma & Ba 2015, arXiv:1412.6980, section 3, for the correction; optax's ema. Not
+    for averages of parameters within a chain, for what passes there are steps: `average_params`; to average parameters
+    by hand, give them as the updates.
+
+    >>> mean = jo.ema(0.999)
+    >>> average, state = mean.update(jnp.array([1.0, 2.0]), mean.init(jnp.ones(2)))
+    >>> [round(float(x), 4) for x in average]
+    [1.0, 2.0]
     """
 
     def init(p: Array) -> Memory:
@@ -67,13 +80,24 @@ class AverageParamsState(NamedTuple):
 
 
 def average_params(decay: Hyper) -> GradientTransformation:
-    """u = g, and beside it the mean of p + u, the parameters after each step. To be the last of a chain; needs params.
+    """The mean of the parameters after each step, kept beside them; updates pass as they are.
 
     w_t = decay w + 1 - decay
-    s_t = s + (1 - decay) / w_t (p + u - s)     as it was at first while decay is 1 (w_t = 0)
+    s_t = s + (1 - decay) / w_t (p + u - s)     as it was at first while decay is 1 (w_t = 0);   u = g
 
-    Evaluate at s: `eval_params`, `averaged_params`. Leaves that cannot be trained, counters and keys, are left out.
-    Not before what changes the updates.
+    decay: the weight of the past, in [0, 1): the mean is over about 1 / (1 - decay) steps, with less weight on the
+        older ones; as it is corrected, early means are good, too.
+
+    State: 4 bytes a parameter, a weight. Needs params. Evaluate at s: `eval_params`, `averaged_params`. Leaves that
+    cannot be trained, counters and keys, are left out.
+
+    Raises HyperparameterError, when made, for a decay outside its domain; MissingArgumentError, when traced, without
+    params. Source: Polyak & Juditsky 1992, SIAM J. Control Optim. 30(4), with a mean that forgets. Not before what
+    changes the updates: it is to be the last of a chain.
+
+    >>> tx = jo.chain(jo.adam(1e-3), jo.average_params(0.999))
+    >>> params = {"w": jnp.ones(2)}
+    >>> best = jo.eval_params(tx.init(params), params)
     """
 
     def init(p: Array) -> Memory:
@@ -94,11 +118,19 @@ def average_params(decay: Hyper) -> GradientTransformation:
 
 
 def averaged_params(state: State, params: Params) -> Params:
-    """The mean of the parameters, in their dtypes; of those leaves that `average_params` saw, the others as they are.
+    """The mean of the parameters that `average_params` has kept, in the parameters' dtypes.
 
-    state: of the whole optimizer, with one `AverageParamsState` in it or several for different leaves. Leaves that
-    none of them covers stay as they are. Raises StateError if there is none, or if two cover one leaf. `eval_params` is
-    the same for every kind of average.
-    params: the parameters, a tree of floating arrays.
+    s of the leaves that it saw, the others as they are
+
+    state: of the whole optimizer, with one `AverageParamsState` in it or several for different leaves.
+    params: the parameters, a tree of floating arrays, as they are after the step that made the state.
+
+    Returns a tree like params. Raises StateError if there is no such state, or if two cover one leaf. Source: Polyak &
+    Juditsky 1992. Not for other kinds of averages: `eval_params` reads all of them.
+
+    >>> tx = jo.chain(jo.adam(1e-3), jo.average_params(0.999))
+    >>> params = {"w": jnp.ones(2)}
+    >>> jo.averaged_params(tx.init(params), params)["w"].tolist()
+    [1.0, 1.0]
     """
     return evaluated("averaged_params", state, params, (AverageParamsState,))

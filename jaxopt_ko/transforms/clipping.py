@@ -22,7 +22,20 @@ Axes = int | tuple[int, ...]
 
 
 def clip(max_delta: Hyper) -> GradientTransformation:
-    """Each element into [-max_delta, max_delta]; it changes the direction, unlike clipping by norm."""
+    """Each element of an update into an interval around 0.
+
+    u = min(max(g, -max_delta), max_delta), element by element
+
+    max_delta: the largest magnitude, in the units of g, >= 0; infinity switches it off.
+
+    No state. Raises HyperparameterError, when made, for a negative bound; TreeError, when traced, for complex or
+    integer leaves. Source: optax's clip, torch's clip_grad_value_. Not where the direction of the gradient is to stay
+    as it is: `clip_by_global_norm`.
+
+    >>> tx = jo.clip(1.0)
+    >>> tx.update(jnp.array([3.0, -0.5]), tx.init(jnp.ones(2)))[0].tolist()
+    [1.0, -0.5]
+    """
 
     def rule(g: Array, p: Array, h: Scalars) -> Array:
         return jnp.clip(g, -h.max_delta, h.max_delta)
@@ -32,9 +45,18 @@ def clip(max_delta: Hyper) -> GradientTransformation:
 
 @options
 def clip_by_norm(max_norm: Hyper, *, stack_axes: PyTree = 0) -> GradientTransformation:
-    """u = g min(1, max_norm / |g|), with |g| the Euclidean norm of each leaf by itself.
+    """Each leaf made shorter where its own norm is too large.
 
-    stack_axes: leading axes of a leaf that count leaves of one shape, an integer or a prefix tree.
+    u = g min(1, max_norm / |g|), with |g| the Euclidean norm of each leaf by itself
+
+    max_norm: the largest norm of a leaf, in the units of g, >= 0; infinity switches it off.
+    stack_axes: how many leading axes count leaves of one shape, an integer or a tree of them; each has its own norm.
+
+    No state. Raises HyperparameterError, when made, for a negative bound. Source: optax's clip_by_norm. Not where
+    leaves are to keep their proportions to each other: `clip_by_global_norm`.
+
+    >>> tx = jo.clip_by_norm(1.0)
+    >>> state = tx.init({"w": jnp.ones(3)})
     """
 
     def rule(g: Array, p: Array, h: Scalars) -> Array:
@@ -46,7 +68,21 @@ def clip_by_norm(max_norm: Hyper, *, stack_axes: PyTree = 0) -> GradientTransfor
 
 @options
 def clip_by_block_rms(threshold: Hyper, *, stack_axes: PyTree = 0) -> GradientTransformation:
-    """u = g min(1, threshold / rms(g)), with rms the root mean square of each leaf by itself."""
+    """Each leaf made smaller where the root mean square of its elements is too large.
+
+    u = g min(1, threshold / rms(g)), with rms the root mean square of each leaf by itself
+
+    threshold: the largest root mean square, in the units of g, >= 0; infinity switches it off. 1 in Adafactor, whose
+        updates have unit size.
+    stack_axes: how many leading axes count leaves of one shape, an integer or a tree of them; each has its own mean.
+
+    No state. Raises HyperparameterError, when made, for a negative threshold. Source: Shazeer & Stern 2018,
+    arXiv:1804.04235, section 6; optax's clip_by_block_rms. Not for raw gradients, whose size differs from leaf to leaf:
+    one threshold is meant for updates that a rule has normalized.
+
+    >>> tx = jo.chain(jo.scale_by_adam(), jo.clip_by_block_rms(1.0), jo.scale_by_learning_rate(1e-3))
+    >>> state = tx.init({"w": jnp.ones(3)})
+    """
 
     def rule(g: Array, p: Array, h: Scalars) -> Array:
         return _shortened(g, root_mean_square(g), h.threshold)
@@ -56,12 +92,23 @@ def clip_by_block_rms(threshold: Hyper, *, stack_axes: PyTree = 0) -> GradientTr
 
 
 def clip_by_global_norm(max_norm: Hyper, *, axis_name: tree.AxisName = None) -> GradientTransformation:
-    """u = g min(1, max_norm / |g|), with |g| the Euclidean norm of all leaves as one vector.
+    """All leaves made shorter together where their joint norm is too large; the direction stays.
 
-    The norm is taken in float32 at least, and no square in it overflows or vanishes; it is one pass over the gradients
-    and, where they are sharded, one collective. Pascanu et al. 2013, arXiv:1211.5063, Algorithm 1.
+    u = g min(1, max_norm / |g|), with |g| the Euclidean norm of all leaves as one vector
 
-    axis_name: within `jax.shard_map`, the axes that every leaf is cut along; see `global_norm`.
+    max_norm: the largest norm, in the units of g, >= 0; infinity switches it off. 1 is usual for transformers.
+    axis_name: within `jax.shard_map`, the axes that every leaf is cut along; see `global_norm`. None: none.
+
+    No state. The norm is taken in float32 at least, and no square in it overflows or vanishes; it is one pass over the
+    gradients and, where they are sharded, one collective.
+
+    Raises HyperparameterError, when made, for a negative bound. Source: Pascanu et al. 2013, arXiv:1211.5063, Algorithm
+    1. Not against NaN, which makes all updates NaN: `apply_if_finite`.
+
+    >>> tx = jo.clip_by_global_norm(1.0)
+    >>> updates, _ = tx.update(jnp.array([3.0, 4.0]), tx.init(jnp.ones(2)))
+    >>> [round(float(u), 6) for u in updates]
+    [0.6, 0.8]
     """
 
     def norm(updates: Updates, h: Scalars) -> dict[str, Array]:
@@ -84,8 +131,18 @@ def adaptive_grad_clip(
 
     u = g min(1, clipping max(|p|, eps) / |g|), with norms over the axes of `unitwise_norm`
 
-    Brock, De, Smith & Simonyan 2021, arXiv:2102.06171, equation 3, which leaves out the last layer (`masked`).
-    Needs params.
+    clipping: the part, without a unit, >= 0; infinity switches it off; 0.01 in the paper, for batches of 4,096.
+    eps: the least norm of parameters, in their units, >= 0, so that units that begin at 0 can leave it.
+    axis: the axes within a unit, an integer or a tuple; None: those that `unitwise_norm` takes by the number of axes.
+    stack_axes: how many leading axes count leaves of one shape, an integer or a tree of them; axis is of one of them.
+
+    No state; needs params. Raises HyperparameterError, when made, for numbers outside their domain;
+    MissingArgumentError, when traced, without params; TreeError for leaves of more than five axes without axis. Source:
+    Brock, De, Smith & Simonyan 2021, arXiv:2102.06171, equation 3. Not for the last layer, which the paper leaves out:
+    put it in `masked`.
+
+    >>> tx = jo.chain(jo.adaptive_grad_clip(0.01), jo.sgd(0.1))
+    >>> state = tx.init({"w": jnp.ones((3, 2))})
     """
 
     def rule(g: Array, p: Array, h: Scalars) -> Array:
@@ -103,11 +160,21 @@ def adaptive_grad_clip(
 
 
 def unitwise_norm(x: Array, axis: Axes | None = None, *, stack_axes: int = 0) -> Array:
-    """The Euclidean norm of each unit of one array, as often as the unit has elements: float32[x.shape] at least.
+    """The Euclidean norm of each unit of one array, as often as the unit has elements.
 
-    axis: the axes within a unit. By default all for a scalar, a vector and what has one axis longer than 1; 0 for two
-    and three axes, [in, out] and [in, heads, out]; all but the last for four and five, kernels of convolutions.
-    stack_axes: leading axes that count arrays of one shape; `axis` is of one of them.
+    norm of x over axis, spread to the shape of x
+
+    x: an array of floating numbers, real or complex.
+    axis: the axes within a unit. None: all for a scalar, a vector and what has one axis longer than 1; 0 for two
+        and three axes, [in, out] and [in, heads, out]; all but the last for four and five, kernels of convolutions.
+    stack_axes: how many leading axes count arrays of one shape, an integer; `axis` is of one of them.
+
+    Returns float32[x.shape] at least. Raises TreeError for more than five axes where axis is None;
+    HyperparameterTypeError for an axis that is neither an integer nor a tuple of them. Source: Brock et al. 2021,
+    arXiv:2102.06171, section 4; optax's unitwise_norm. Not for kernels [out, in], whose units are rows: give axis=1.
+
+    >>> jo.unitwise_norm(jnp.array([[3.0, 0.0], [4.0, 1.0]])).tolist()
+    [[5.0, 1.0], [5.0, 1.0]]
     """
     check_axes_option("unitwise_norm", "axis", axis)
     if stack_axes:
@@ -133,7 +200,23 @@ def _check_rank(name: str, shape: tuple[int, ...], most: int) -> None:
 
 
 def unitwise_clip(g_norm: Array, max_norm: Array, grad: Array, div_eps: Array | float = 1e-6) -> Array:
-    """grad min(1, max_norm / max(g_norm, div_eps)), element by element: three arrays of one shape."""
+    """One gradient clipped element by element, at bounds and norms that are given.
+
+    u = grad min(1, max_norm / max(g_norm, div_eps))
+
+    g_norm: the norm of each element's unit, as `unitwise_norm` spreads it, of the shape of grad, >= 0.
+    max_norm: the bound of each element's unit, of the shape of grad, >= 0.
+    grad: the gradient, an array of floating numbers, real or complex.
+    div_eps: the least divisor, > 0, so that a norm of 0 divides nothing by 0.
+
+    Returns an array like grad, in its dtype, computed in float32 at least. Raises TreeError where the shapes differ.
+    Source: optax's unitwise_clip. Not for whole trees: `adaptive_grad_clip`.
+
+    >>> g = jnp.array([3.0, 4.0])
+    >>> clipped = jo.unitwise_clip(jo.unitwise_norm(g), jnp.ones(2), g)
+    >>> [round(float(u), 6) for u in clipped]
+    [0.6, 0.8]
+    """
     check_same_trees("unitwise_clip", "g_norm", g_norm, "grad", grad)
     check_same_trees("unitwise_clip", "max_norm", max_norm, "grad", grad)
     wide = real_dtype(tree.compute_dtype(g_norm.dtype, max_norm.dtype, grad.dtype))
@@ -146,10 +229,22 @@ def unitwise_clip(g_norm: Array, max_norm: Array, grad: Array, div_eps: Array | 
 
 
 def per_example_global_norm_clip(grads: PyTree, l2_norm_clip: Array | float) -> tuple[PyTree, Array]:
-    """The sum over examples of g min(1, l2_norm_clip / |g|), and int32[], how many were clipped.
+    """The sum over examples of their gradients, each of which is clipped by its own norm.
 
-    grads: a tree whose leaves have the examples as first axis; |g| is the norm of one example's leaves together.
-    Abadi et al. 2016, arXiv:1607.00133, Algorithm 1.
+    sum_i g_i min(1, l2_norm_clip / |g_i|), with |g_i| the norm of all leaves of one example
+
+    grads: a tree of floating arrays with the examples as first axis, of jax.vmap of a gradient.
+    l2_norm_clip: the largest norm of an example's gradient, in its units, >= 0; a number or a traced scalar.
+
+    Returns (the sum, a tree without the first axis; int32[], how many examples were clipped).
+
+    Raises TreeError where leaves have not the same number of examples first. Source: Abadi et al. 2016,
+    arXiv:1607.00133, Algorithm 1, without its noise. Not a private mean by itself: `differentially_private_aggregate`
+    adds the noise.
+
+    >>> total, clipped = jo.per_example_global_norm_clip(jnp.array([[3.0, 4.0], [0.0, 0.5]]), 1.0)
+    >>> int(clipped)
+    1
     """
     check_examples("per_example_global_norm_clip", grads)
     if not jax.tree.leaves(grads):
@@ -173,11 +268,24 @@ def check_examples(name: str, grads: PyTree) -> None:
 def per_example_layer_norm_clip(
     grads: PyTree, global_l2_norm_clip: Array | float, uniform: bool = True, *, stack_axes: PyTree = 0
 ) -> tuple[PyTree, PyTree]:
-    """The same with a bound for each of the K leaves, whose squares add up to global_l2_norm_clip**2.
+    """The sum over examples of their gradients, each leaf of which is clipped by its own norm.
 
-    uniform: the bound global_l2_norm_clip / sqrt(K); else global_l2_norm_clip sqrt(D_i / D), with D_i elements of D.
-    stack_axes: axes after the first that count leaves of one shape; the numbers clipped are int32[those axes].
-    McMahan et al. 2018, arXiv:1710.06963, section 2.
+    sum_i g_ik min(1, C_k / |g_ik|) for leaf k of K, with C_1**2 + … + C_K**2 = global_l2_norm_clip**2
+
+    grads: a tree of floating arrays with the examples as first axis, of jax.vmap of a gradient.
+    global_l2_norm_clip: the largest norm of an example's gradient, in its units, >= 0; a number or a traced scalar.
+    uniform: True: C_k = global_l2_norm_clip / sqrt(K). False: global_l2_norm_clip sqrt(D_k / D), with D_k of D
+        elements.
+    stack_axes: how many axes after the first count leaves of one shape, an integer or a tree of them.
+
+    Returns (the sums, a tree without the first axis; a tree of int32[stacks], how many were clipped).
+
+    Raises TreeError where leaves have not the same number of examples first. Source: McMahan et al. 2018,
+    arXiv:1710.06963, section 2. Not where few leaves hold most of the norm: one bound for all clips less.
+
+    >>> total, clipped = jo.per_example_layer_norm_clip({"w": jnp.array([[3.0, 4.0], [0.0, 0.5]])}, 1.0)
+    >>> int(clipped["w"])
+    1
     """
     check_examples("per_example_layer_norm_clip", grads)
     leaves, treedef = tree.flatten(grads)

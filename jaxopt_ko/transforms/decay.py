@@ -25,11 +25,24 @@ class WeightDecaySchedule(NamedTuple):
 
 
 def add_decayed_weights(weight_decay: Hyper = 0.0, mask: MaskOrFn | None = None) -> GradientTransformation:
-    """u = g + weight_decay p; with a mask (see `masked`), only where it is True. Needs params, unless weight_decay is
-    the number 0, the default: then u = g.
+    """Weight decay, added to what passes.
 
-    Behind an adaptive rule and before its learning rate this is AdamW's decay; before the rule it is the L2
-    penalty that torch.optim.Adam calls weight_decay. Biases and norms are usually masked out.
+    u = g + weight_decay p, where the mask is True; g elsewhere
+
+    weight_decay: lambda >= 0, a number, an array or a schedule; at 0, the default as in optax, u = g and params are not
+        needed.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params (see `masked`); None: all.
+        Biases and norms are usually left out.
+
+    No state; under a schedule a count. Behind an adaptive rule and before its learning rate this is AdamW's decay;
+    before the rule it is the L2 penalty that torch.optim.Adam calls weight_decay.
+
+    Raises HyperparameterError, when made, for a negative number; MissingArgumentError, when traced, without params.
+    Source: Loshchilov & Hutter 2019, arXiv:1711.05101. Not behind the learning rate: there it would not fall with it,
+    and its sign would be wrong.
+
+    >>> tx = jo.chain(jo.scale_by_adam(), jo.add_decayed_weights(0.1), jo.scale_by_learning_rate(1e-3))
+    >>> state = tx.init(jnp.ones(2))
     """
     off = isinstance(weight_decay, int | float) and weight_decay == 0
 
@@ -44,10 +57,22 @@ def add_decayed_weights(weight_decay: Hyper = 0.0, mask: MaskOrFn | None = None)
 
 
 def add_cautious_decayed_weights(weight_decay: Hyper = 0.0, mask: MaskOrFn | None = None) -> GradientTransformation:
-    """u = g + weight_decay [g p >= 0] p: decay only where the step shortens the parameter anyway. Needs params.
+    """Weight decay only where the step shortens the parameter anyway.
 
-    g is the direction, before its learning rate: put it where `add_decayed_weights` stands, with the same weight_decay.
-    It keeps the minima of the loss where they are. Not for weights that must shrink where their gradient is 0.
+    u = g + weight_decay [g p >= 0] p, element by element
+
+    weight_decay: lambda >= 0, a number, an array or a schedule, the same as for `add_decayed_weights`; 0 by default.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+
+    No state; under a schedule a count. Needs params. g is the direction, before its learning rate: put it where
+    `add_decayed_weights` stands. It keeps the minima of the loss where they are.
+
+    Raises HyperparameterError, when made, for a negative number; MissingArgumentError, when traced, without params.
+    Source: Chen et al. 2025, arXiv:2510.12402, Algorithm 1. Not for weights that must shrink whatever their gradient
+    is: it stops wherever the step points away from 0.
+
+    >>> tx = jo.chain(jo.scale_by_adam(), jo.add_cautious_decayed_weights(0.1), jo.scale_by_learning_rate(1e-3))
+    >>> state = tx.init(jnp.ones(2))
     """
 
     def rule(g: Array, p: Array, h: Scalars) -> Array:
@@ -68,14 +93,26 @@ def add_corrected_decayed_weights(
     max_learning_rate: Hyper | None = None,
     mask: MaskOrFn | None = None,
 ) -> GradientTransformation:
-    """u = g + weight_decay (learning_rate / max_learning_rate) p, for layers whose scale a normalization undoes.
+    """Weight decay that follows the schedule of the learning rate, for layers whose scale a normalization undoes.
 
-    learning_rate: the one that comes behind, so that p decays by weight_decay lr_t**2 / lr_max in all, and the ratio of
-        gradient to weights that the layers settle at is one whatever the schedule.
-    max_learning_rate: the schedule's largest value; None for a number, whose decay is that of `add_decayed_weights`.
+    u = g + weight_decay (learning_rate / max_learning_rate) p
 
-    Needs params. Raises MissingArgumentError for a schedule or an array without it. Not for layers that no
-    normalization follows: a head, embeddings, norms and biases.
+    weight_decay: lambda >= 0, a number, an array or a schedule: the decay where the learning rate is largest.
+    learning_rate: the one that comes behind, >= 0, so that p decays by weight_decay lr_t**2 / lr_max in all, and the
+        ratio of gradient to weights that the layers settle at is one whatever the schedule.
+    max_learning_rate: the schedule's largest value, > 0; None for a number, whose decay is that of
+        `add_decayed_weights`.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+
+    No state; under a schedule a count. Needs params. Raises MissingArgumentError, when made, for a schedule or an array
+    without max_learning_rate, and, when traced, without params; HyperparameterError for numbers outside their domain.
+    Source: Defazio 2025, arXiv:2506.02285. Not for layers that no normalization follows: a head, embeddings, norms,
+    biases.
+
+    >>> rate = jo.schedules.cosine_decay_schedule(1e-3, 100)
+    >>> decay = jo.add_corrected_decayed_weights(0.1, rate, 1e-3)
+    >>> tx = jo.chain(jo.scale_by_adam(), decay, jo.scale_by_learning_rate(rate))
+    >>> state = tx.init(jnp.ones(2))
     """
     name = "add_corrected_decayed_weights"
     rate = check_hyper(name, "learning_rate", learning_rate, NONNEGATIVE)

@@ -24,11 +24,24 @@ class HutchinsonState(NamedTuple):
 
 
 def hutchinson_estimator_diag_hessian(random_seed: Array | int | None = None) -> GradientTransformation:
-    """u = r * (H r), signs r drawn anew: its mean is the diagonal of the Hessian H, exact if H is diagonal.
+    """An estimate of the diagonal of the Hessian, by one product with random signs.
 
-    Takes from update the function whose Hessian it is, `obj_fn(params)`, or else `value_fn(params, **extra_args)`; one
-    product is two to three gradients. random_seed: a PRNG key or an integer, 0 if None. The updates that come in are
-    not used. Needs params; MissingArgumentError without a function.
+    u = r * (H r), signs r drawn anew: its mean is the diagonal of the Hessian H, exact if H is diagonal
+
+    random_seed: a PRNG key, typed or raw, or an integer; None: 0.
+
+    State: a key, nothing a parameter. The updates that come in are not used. Takes from update the function whose
+    Hessian it is, `obj_fn(params)`, or else `value_fn(params, **extra_args)`; one product is two to three gradients.
+
+    Raises MissingArgumentError, when traced, without a function or params; TreeError for complex leaves and for a
+    function that returns no one number. Source: Hutchinson 1990, doi:10.1080/03610919008812866. Not as an optimizer by
+    itself: it is a part of `sophia`.
+
+    >>> tx = jo.hutchinson_estimator_diag_hessian(0)
+    >>> params = jnp.array([1.0, 2.0])
+    >>> diagonal, _ = tx.update(params, tx.init(params), params, obj_fn=lambda p: jnp.sum(p**2))
+    >>> diagonal.tolist()
+    [2.0, 2.0]
     """
     name = "hutchinson_estimator_diag_hessian"
     seed = 0 if random_seed is None else random_seed

@@ -31,13 +31,21 @@ def hyperball(learning_rate: Hyper, *, flip_sign: bool = True, stack_axes: PyTre
 
     W <- R Norm(W - learning_rate R Norm(g)),   Norm(x) = x / |x|, |x| the Frobenius norm;   W stays where g is 0
 
-    It stands in the place of `scale_by_learning_rate` and of weight decay: chain(scale_by_adam(), hyperball(lr)) is the
-    paper's AdamH, and with `scale_by_muon` MuonH. learning_rate is relative: 0.01 is 1% of the weights a step.
-    flip_sign=False: behind a whole optimizer, whose steps go downhill; of these it takes the direction alone.
-    stack_axes: leading axes of a leaf that count leaves of one shape, an integer or a prefix tree.
+    learning_rate: the step as a part of the weights, >= 0: 0.01 is 1 % of their length a step.
+    flip_sign: True: g is a direction of ascent, before any learning rate. False: it stands behind a whole optimizer,
+        whose steps go downhill; of these it takes the direction alone.
+    stack_axes: how many leading axes count leaves of one shape, an integer or a tree of them; each has its own sphere.
 
-    Needs params, and begins with those that init gets. Not for leaves that begin at zero, for these stay there, nor for
-    norms, biases and embeddings: give these to another method by `partition`.
+    State: 4 bytes a leaf, R, that of the parameters that init gets. Needs params. It stands in the place of
+    `scale_by_learning_rate` and of weight decay: behind `scale_by_adam` it is the paper's AdamH, behind `scale_by_muon`
+    MuonH.
+
+    Raises HyperparameterError, when made, for a negative rate; MissingArgumentError, when traced, without params.
+    Source: Wen, Dang, Lyu, Ma & Liang 2026, arXiv:2606.16899. Not for leaves that begin at zero, for these stay there,
+    nor for norms, biases and embeddings: give these to another method by `partition`.
+
+    >>> tx = jo.chain(jo.scale_by_adam(), jo.hyperball(0.01))
+    >>> state = tx.init(jnp.ones((2, 2)))
     """
 
     def init(p: Array) -> Memory:

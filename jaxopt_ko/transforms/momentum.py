@@ -31,13 +31,24 @@ def trace(
     *,
     dampening: Hyper | None = None,
 ) -> GradientTransformation:
-    """The velocity v of the updates g.
+    """The velocity: a decaying sum of what passes.
 
-    v_1 = g_1
-    v_t = decay v + (1 - dampening) g
-    u   = v                                  or, with nesterov, g + decay v
+    v_1 = g_1;   v_t = decay v + (1 - dampening) g
+    u   = v, or, with nesterov, g + decay v
 
-    dampening is torch.optim.SGD's, 0 if None; optax has none. decay in [0, 1): usually 0.9 or 0.99.
+    decay: the weight of the past, in [0, 1], usually 0.9 or 0.99: v is about 1 / (1 - decay) times a mean gradient.
+    nesterov: take the sum one gradient ahead, as Nesterov does.
+    accumulator_dtype: dtype of v; None: float32 at least.
+    dampening: torch.optim.SGD's, in [0, 1): the part of a gradient that does not enter v; None: 0, as optax has none.
+
+    State: 4 bytes a parameter, or those of accumulator_dtype; with a dampening a count. Raises HyperparameterError,
+    when made, for numbers outside their domain. Source: Polyak 1964; Nesterov 1983; Sutskever et al. 2013. Not where a
+    mean is wanted, whose size does not depend on decay: `ema`.
+
+    >>> tx = jo.trace(0.9)
+    >>> _, state = tx.update(jnp.array([1.0, 2.0]), tx.init(jnp.ones(2)))
+    >>> state.trace.tolist()
+    [1.0, 2.0]
     """
 
     def init(p: Array) -> Memory:

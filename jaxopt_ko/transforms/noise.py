@@ -27,11 +27,22 @@ class AddNoiseState(NamedTuple):
 def add_noise(
     eta: Hyper, gamma: Hyper, key: Array | int | None = None, *, seed: int | None = None
 ) -> GradientTransformation:
-    """u = g + noise of mean 0 and variance eta / t**gamma, t = 1, 2, …
+    """Gaussian noise that fades, added to what passes.
 
-    eta: 0.01, 0.3 or 1 in the paper; gamma: 0.55; key: a JAX PRNG key or an integer seed, 0 with a warning if there is
-    none; seed: the deprecated name of key. Raises HyperparameterError for eta < 0.
-    key: a PRNG key, typed or raw, or an integer seed.
+    u = g + sqrt(eta / t**gamma) N(0, 1), t = 1, 2, …
+
+    eta: variance at the first step, in the units of g squared, >= 0; 0.01, 0.3 or 1 in the paper.
+    gamma: how fast it fades, a finite number; 0.55 in the paper.
+    key: a PRNG key, typed or raw, or an integer seed; None: the seed 0, with a warning, as the noise is then the same
+        in every run.
+    seed: the deprecated name of key.
+
+    State: a count and a key, nothing a parameter. Raises HyperparameterError, when made, for eta < 0 or for both key
+    and seed; HyperparameterTypeError for no key. Source: Neelakantan et al. 2015, arXiv:1511.06807, section 3. Not for
+    privacy: `differentially_private_aggregate`.
+
+    >>> tx = jo.chain(jo.add_noise(0.01, 0.55, key=0), jo.sgd(0.1))
+    >>> state = tx.init(jnp.ones(2))
     """
     start = errors.check_key("add_noise", errors.key_or_zero("add_noise", key, seed))
 

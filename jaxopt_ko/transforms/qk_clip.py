@@ -45,21 +45,29 @@ def qk_clip(
     p + u' = gamma (p + u)                                          "query_alone", of a key that heads share
 
     heads: a `QKHeads` for each leaf of queries and keys, biases too, None elsewhere: a tree, a prefix of one, or a
-        function that makes it, `labels_by_path` say:
-        labels_by_path({r"query/kernel$": QKHeads("query", 1), r"key/kernel$": QKHeads("key", 1)})
-        for kernels [in, heads, size]; axis -1 for [in, heads * size], a head's features side by side.
+        function that makes it, `labels_by_path` say. Axis 1 for kernels [in, heads, size]; axis -1 for
+        [in, heads * size], a head's features side by side.
+    tau: the largest logit, as scaled for softmax, > 0; 100 in the paper.
+    alpha: the queries' share of gamma, in [0, 1]; 1/2, so that queries and keys shrink alike.
+
     update(…, max_logits=…): S_max, float[heads] of every layer, as scaled for softmax, over the batch that made the
-        gradient. A dict from names of layers, {"layers/0/attention": …}, or a nest of such; a leaf belongs to the
-        layer whose path begins its own. One array: of all leaves; [layers, heads] with axis=(0, 2) in a stack;
-        float[] with axis=(), for heads together.
+    gradient. A dict from names of layers, {"layers/0/attention": …}, or a nest of such; a leaf belongs to the
+    layer whose path begins its own. One array: of all leaves; [layers, heads] with axis=(0, 2) in a stack;
+    float[] with axis=(), for heads together.
 
     Latent attention: q^C and k^C are "query" and "key" with alpha = 1/2, q^R, whose key is shared, "query_alone", and
     k^R is left out. Where one kernel makes several of them, give its part as ((part, size), …):
     (("query", 128), ("query_alone", 64)), and (("key", 128), ("rest", 128)) for keys and values. Where groups of
     queries share a key (GQA), "query_alone" for queries and nothing for keys does not touch the other heads.
 
-    Needs params. Raises MissingArgumentError without max_logits, and TreeError, when traced, for a leaf without a
-    layer, or heads that do not fit. Not needed where queries and keys are normalized (QK-norm).
+    No state; needs params. Raises HyperparameterError, when made, for numbers outside their domain;
+    MissingArgumentError, when traced, without max_logits or params; TreeError for a leaf without a layer, or heads that
+    do not fit. Source: Kimi Team 2025, arXiv:2507.20534, Algorithm 1; behind Muon it is MuonClip. Not needed where
+    queries and keys are normalized (QK-norm).
+
+    >>> heads = {r"query/kernel$": jo.QKHeads("query", 1), r"key/kernel$": jo.QKHeads("key", 1)}
+    >>> tx = jo.chain(jo.muon(0.02), jo.qk_clip(jo.labels_by_path(heads)))
+    >>> state = tx.init({"query": {"kernel": jnp.ones((4, 2, 2))}, "key": {"kernel": jnp.ones((4, 2, 2))}})
     """
     name = "qk_clip"
 

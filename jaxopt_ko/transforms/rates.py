@@ -35,21 +35,26 @@ class _Rate(NamedTuple):
 
 
 def learning_rate(state: State, tx: GradientTransformation | None = None) -> jax.Array:
-    """float[]: the learning rate of the last step; before the first, that of the first.
+    """The learning rate of the last step; before the first, that of the first.
 
-    learning_rate(state, tx) for any optimizer `tx` made here, under jit, vmap and scan, too: a constant as it was
-    given, a schedule at the state's own count, a rate kept by `inject_hyperparams` as it stands in the state, also
-    where it was set by hand. learning_rate(state) where the state holds the rate, as that of inject_hyperparams
-    does, or the step length that a line search found. It is the hyperparameter alone, without what a method
-    multiplies it by (prodigy's estimate, the factor of reduce_on_plateau).
+    lr at step t - 1 of the state's own count
 
-    rate = learning_rate(state, tx)      # to be logged, say
+    state: of an optimizer, with `tx` of any made here; alone where it holds the rate, as that of `inject_hyperparams`
+        does, or the step length that a line search found.
+    tx: the optimizer that the state is of; None: the state alone is read.
 
-    One rate or schedule at several places (muon's, for its matrices and for the rest) is one, read where it has gone
-    furthest. Raises StateError if there are several, with their places: `learning_rates` gives them all; if there is
-    none; if the state does not hold it and tx is not given; or if the state is not that of tx.
+    Returns float[], also under jit, vmap and scan: a constant as it was given, a schedule at the state's own count, a
+    rate kept by `inject_hyperparams` as it stands in the state, also where it was set by hand. One rate or schedule at
+    several places (muon's, for its matrices and for the rest) is one, read where it has gone furthest.
 
-    tx: a transformation, an (init, update) pair, ours or optax's.
+    Raises StateError if there are several, with their places, or none; if the state does not hold it and tx is not
+    given; or if the state is not that of tx. Not the length of the step: it is the hyperparameter alone, without what a
+    method multiplies it by (prodigy's estimate, the factor of reduce_on_plateau); nor for several rates:
+    `learning_rates`.
+
+    >>> tx = jo.adamw(jo.schedules.linear_schedule(1.0, 0.0, 10))
+    >>> float(jo.learning_rate(tx.init(jnp.ones(2)), tx))
+    1.0
     """
     found: dict[Any, list[_Rate]] = {}
     for rate in _rates("learning_rate", state, tx):
@@ -71,22 +76,36 @@ def _several_rates(name: str, rates: Mapping[str, str]) -> NoReturn:
 
 
 def learning_rates(state: State, tx: GradientTransformation | None = None) -> dict[str, jax.Array]:
-    """Every learning rate, float[], by its place in the state, as `learning_rate` has the one.
+    """Every learning rate of an optimizer, by its place in the state.
 
-    learning_rates(state, partition({"hidden": sgd(0.02), "rest": adamw(3e-4)}, labels))
-    # {"inner_states/hidden/inner_state/1": 0.02, "inner_states/rest/inner_state/2": 3e-4}
+    {path: lr at step t - 1 of the count there}
 
-    tx: a transformation, an (init, update) pair, ours or optax's.
+    state: of an optimizer, as of `learning_rate`.
+    tx: the optimizer that the state is of; None: the state alone is read.
+
+    Returns a dict, path -> float[], the path spelled as "inner_states/rest/inner_state/2". Raises StateError if there
+    is no rate, or if the state is not that of tx. Not where there is one: `learning_rate` gives the number.
+
+    >>> tx = jo.chain(jo.scale_by_adam(), jo.scale_by_learning_rate(0.5))
+    >>> {path: float(rate) for path, rate in jo.learning_rates(tx.init(jnp.ones(2)), tx).items()}
+    {'1': 0.5}
     """
     return {rate.path: rate.value(rate.count) for rate in _rates("learning_rates", state, tx)}
 
 
 def step_count(state: State) -> jax.Array:
-    """int32[]: the steps that a state has made, as it counts them itself.
+    """The steps that a state has made, as it counts them itself.
 
-    Of several counts those nearest to the state's root, and of these the largest. `MultiSteps` counts the steps of
-    its optimizer, not the gradients; apply_if_finite the steps that were taken. Raises StateError where nothing
-    counts: plain sgd, say, has no need to.
+    t of the count nearest to the root of the state; of several, the largest
+
+    state: of an optimizer, ours or optax's.
+
+    Returns int32[]. `MultiSteps` counts the steps of its optimizer, not the gradients; `apply_if_finite` the steps that
+    were taken. Raises StateError where nothing counts: plain sgd, say, has no need to. Not the epoch, nor the number of
+    gradients seen.
+
+    >>> int(jo.step_count(jo.adam(1e-3).init(jnp.ones(2))))
+    0
     """
     counts = list(_counts(state, 0))
     if not counts:

@@ -25,7 +25,17 @@ def scale_by_trust_ratio(
     |p|, |g| = max(norm of the leaf, min_norm)
     u = trust_coefficient |p| / (|g| + eps) g;   u = g where either norm is 0
 
-    Needs params. stack_axes: leading axes of a leaf that count leaves of one shape, an integer or a prefix tree.
+    min_norm: the least that a norm counts as, >= 0; 0 as in LAMB.
+    trust_coefficient: the factor, >= 0; 1 as in LAMB, 0.001 in LARS.
+    eps: added to the gradient's norm, >= 0; 0 by default, as u = g where that is 0.
+    stack_axes: how many leading axes count leaves of one shape, an integer or a tree of them; each has its own norms.
+
+    No state; needs params. Raises HyperparameterError, when made, for negative numbers; MissingArgumentError, when
+    traced, without params. Source: You, Gitman & Ginsburg 2017, arXiv:1708.03888, equation 6; You et al. 2020,
+    arXiv:1904.00962, Algorithm 2. Not for biases and norms, whose parameters are small or begin at 0: mask them out.
+
+    >>> tx = jo.chain(jo.scale_by_adam(), jo.scale_by_trust_ratio(), jo.scale_by_learning_rate(1e-3))
+    >>> state = tx.init({"w": jnp.ones((2, 2))})
     """
 
     def rule(g: Array, p: Array, h: Scalars) -> Array:
@@ -52,7 +62,19 @@ def scale_by_trust_ratio(
 
 @options
 def scale_by_param_block_norm(min_scale: Hyper = 1e-3, *, stack_axes: PyTree = 0) -> GradientTransformation:
-    """u = max(|p|, min_scale) g, with |p| the Euclidean norm of the leaf's parameters. Needs params."""
+    """Steps in proportion to the norm of the leaf's parameters.
+
+    u = max(|p|, min_scale) g, with |p| the Euclidean norm of the leaf
+
+    min_scale: the least that the norm counts as, in the units of p, >= 0, so that leaves that begin at 0 can leave it.
+    stack_axes: how many leading axes count leaves of one shape, an integer or a tree of them; each has its own norm.
+
+    No state; needs params. Raises HyperparameterError, when made, for a negative number; MissingArgumentError, when
+    traced, without params. Source: optax's scale_by_param_block_norm. Not for raw gradients: g is to be of unit size.
+
+    >>> tx = jo.chain(jo.scale_by_adam(), jo.scale_by_param_block_norm(), jo.scale_by_learning_rate(1e-2))
+    >>> state = tx.init({"w": jnp.ones((2, 2))})
+    """
 
     def rule(g: Array, p: Array, h: Scalars) -> Array:
         return jnp.maximum(length(p), h.min_scale) * g
@@ -69,7 +91,20 @@ def scale_by_param_block_norm(min_scale: Hyper = 1e-3, *, stack_axes: PyTree = 0
 
 @options
 def scale_by_param_block_rms(min_scale: Hyper = 1e-3, *, stack_axes: PyTree = 0) -> GradientTransformation:
-    """u = max(rms(p), min_scale) g, with rms(p) the root mean square of the leaf's parameters. Needs params."""
+    """Steps in proportion to the root mean square of the leaf's parameters.
+
+    u = max(rms(p), min_scale) g, with rms(p) the root mean square of the leaf
+
+    min_scale: the least that the root mean square counts as, in the units of p, >= 0; 1e-3 as in Adafactor.
+    stack_axes: how many leading axes count leaves of one shape, an integer or a tree of them; each has its own mean.
+
+    No state; needs params. Raises HyperparameterError, when made, for a negative number; MissingArgumentError, when
+    traced, without params. Source: Shazeer & Stern 2018, arXiv:1804.04235, section 8. Not for raw gradients: g is to be
+    of unit size.
+
+    >>> tx = jo.chain(jo.scale_by_adam(), jo.scale_by_param_block_rms(), jo.scale_by_learning_rate(1e-2))
+    >>> state = tx.init({"w": jnp.ones((2, 2))})
+    """
 
     def rule(g: Array, p: Array, h: Scalars) -> Array:
         return jnp.maximum(root_mean_square(p), h.min_scale) * g

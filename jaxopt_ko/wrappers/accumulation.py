@@ -72,8 +72,17 @@ class ShouldSkipUpdateFunction(Protocol):
 def skip_not_finite(updates: Updates, gradient_step: Array, params: Params | None) -> tuple[Array, dict[str, Array]]:
     """For `MultiSteps`: leave out gradients with an infinity or NaN in them.
 
+    skip = any element of any floating leaf is not finite
+
     updates: the gradients, or what the transformation before made of them, a tree like params.
-    params: the parameters, a tree of floating arrays.
+    gradient_step: int32[], the steps of the inner optimizer so far; not read.
+    params: the parameters, a tree of floating arrays, or None; not read.
+
+    Returns (bool[], {"should_skip": bool[], "num_not_finite": int32[]}); the notes are kept in the state's skip_state.
+    Raises nothing. Source: optax's skip_not_finite. Not without `MultiSteps`: `apply_if_finite`.
+
+    >>> tx = jo.MultiSteps(jo.adam(1e-3), 4, should_skip_update_fn=jo.skip_not_finite)
+    >>> state = tx.init(jnp.ones(2))
     """
     counts = [jnp.sum(~jnp.isfinite(g), dtype=jnp.int32) for g in jax.tree.leaves(tree.floating_only(updates))]
     number = sum(counts, start=jnp.zeros((), jnp.int32))
@@ -83,12 +92,23 @@ def skip_not_finite(updates: Updates, gradient_step: Array, params: Params | Non
 def skip_large_updates(
     updates: Updates, gradient_step: Array, params: Params | None, max_squared_norm: float | Array
 ) -> tuple[Array, dict[str, Array]]:
-    """For `MultiSteps`, with functools.partial: leave out gradients with |g|**2 >= max_squared_norm, or NaN in them.
+    """For `MultiSteps`, with functools.partial: leave out gradients that are too large, or have a NaN in them.
 
-    The square is summed in float32 at least: a gradient of 300 overflows float16.
+    skip = not |g|**2 < max_squared_norm, with |g| over all floating leaves
 
     updates: the gradients, or what the transformation before made of them, a tree like params.
-    params: the parameters, a tree of floating arrays.
+    gradient_step: int32[], the steps of the inner optimizer so far; not read.
+    params: the parameters, a tree of floating arrays, or None; not read.
+    max_squared_norm: the square of the norm from which on they are left out, in the units of g squared, > 0.
+
+    Returns (bool[], {"should_skip": bool[], "norm_squared": float[]}). The square is summed in float32 at least: a
+    gradient of 300 overflows float16. Raises nothing. Source: optax's skip_large_updates. Not where a large gradient is
+    to be made shorter: `clip_by_global_norm`.
+
+    >>> import functools
+    >>> skip = functools.partial(jo.skip_large_updates, max_squared_norm=100.0)
+    >>> tx = jo.MultiSteps(jo.adam(1e-3), 4, should_skip_update_fn=skip)
+    >>> state = tx.init(jnp.ones(2))
     """
     square = tree.sum_of_squares(tree.floating_only(updates))
     skip = ~(square < jnp.asarray(max_squared_norm, square.dtype))

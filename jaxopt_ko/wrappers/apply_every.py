@@ -29,8 +29,17 @@ def apply_every(k: int | Array = 1) -> GradientTransformation:
     s_t = g for t = 1, k + 1, 2 k + 1, …, else s + g
     u   = s_t  for t = k, 2 k, …,            else 0
 
-    A gradient that is None counts as 0, and its step is None: what its leaf had gathered is lost at a k-th step. The
-    parts before it in a chain still run at every step; `MultiSteps` runs a whole optimizer once every k.
+    k: the period in steps, an integer >= 1, or an int32[], traced too; 1 passes all on.
+
+    State: 4 bytes a parameter and a count. A gradient that is None counts as 0, and its step is None: what its leaf had
+    gathered is lost at a k-th step.
+
+    Raises HyperparameterTypeError for k that is no integer, HyperparameterError for k < 1. Source: optax's apply_every.
+    Not behind a rule with memory that is to see the mean of k gradients: the parts before it in a chain still run at
+    every step; `MultiSteps` runs a whole optimizer once every k.
+
+    >>> tx = jo.chain(jo.apply_every(4), jo.sgd(0.1))
+    >>> state = tx.init(jnp.ones(2))
     """
     k = check_period("apply_every", "k", k)
 

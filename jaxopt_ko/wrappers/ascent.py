@@ -20,21 +20,24 @@ from jaxopt_ko.types import GradientTransformation, Params, PyTree, State, Updat
 
 @options
 def maximize(tx: GradientTransformation) -> GradientTransformation:
-    """The optimizer `tx` going up: u = the step of tx for -g, as torch's maximize=True.
+    """An optimizer that goes up, as torch's maximize=True.
 
     p <- p + u(-g)        so for sgd(lr) p + lr g; weight decay and bounds act on p as they do on the way down
 
-    opt = partition({"generator": adam(1e-4), "critic": maximize(rmsprop(1e-4))}, labels)
+    tx: a whole optimizer, ours or optax's.
 
     Give update the gradient of the function itself, and also its own value, grad, value_fn, obj_fn and grad_fn where
     tx reads them: all change their sign on the way to tx. Arguments of tx that are values of the function, such as
     polyak_sgd's f_min, are values of the negated function. The state is that of tx; a line search keeps value and
     grad of the function itself there, for `value_and_grad_from_state`.
 
-    Put it around the whole optimizer. A driver goes down: for `minimize`, negate the function. Raises
-    TransformationError if tx is no transformation, or, when traced, for a residual_fn: a sum of squares is minimized.
+    Raises TransformationError if tx is no transformation, or, when traced, for a residual_fn: a sum of squares is
+    minimized. Source: torch's maximize. Not with a driver, which goes down: for `minimize`, negate the function; and
+    not around a part of an optimizer alone.
 
-    tx: a transformation, an (init, update) pair, ours or optax's.
+    >>> sides = {"generator": jo.adam(1e-4), "critic": jo.maximize(jo.rmsprop(1e-4))}
+    >>> tx = jo.partition(sides, {"g": "generator", "c": "critic"})
+    >>> state = tx.init({"g": jnp.ones(2), "c": jnp.ones(2)})
     """
     inner = as_transformation("maximize", "tx", tx, lands=True)
     name = f"maximize({name_of(inner)})"

@@ -19,11 +19,23 @@ from jaxopt_ko.wrappers.checks import check_period
 
 
 def incremental_update(new_tensors: Params, old_tensors: Params, step_size: float | Array) -> Params:
-    """step_size new + (1 - step_size) old, computed in float32 at least, kept in old's dtype.
+    """A slow copy of parameters moved a part of the way to the new ones.
 
-    Counters, truth values and PRNG keys have no average: the new ones are taken. Keep the average in float32: bfloat16
-    cannot hold a change of less than a 256th. Raises TreeError if the trees differ. Where the new tensor is None, so is
-    the result.
+    old <- step_size new + (1 - step_size) old, leaf by leaf
+
+    new_tensors: the parameters, a tree of arrays; where one is None, so is the result.
+    old_tensors: the copy, a tree like them.
+    step_size: the part, a finite number, traced too; 0.001 to 0.01 is usual for a target network.
+
+    Returns a tree like old_tensors, computed in float32 at least and kept in its dtypes. Counters, truth values and
+    PRNG keys have no average: the new ones are taken.
+
+    Raises HyperparameterError for a step_size that is not finite, HyperparameterTypeError for a schedule; TreeError if
+    the trees differ. Source: Polyak & Juditsky 1992, SIAM J. Control Optim. 30(4). Not for copies in bfloat16, which
+    cannot hold a change of less than a 256th: keep the average in float32. Within an optimizer: `average_params`.
+
+    >>> jo.incremental_update(jnp.array([2.0]), jnp.array([1.0]), 0.5).tolist()
+    [1.5]
     """
     errors.check_number("incremental_update", "step_size", step_size, errors.FINITE)
     if tree.structure(new_tensors) != tree.structure(old_tensors):
@@ -44,8 +56,24 @@ def incremental_update(new_tensors: Params, old_tensors: Params, step_size: floa
 
 
 def periodic_update(new_tensors: Params, old_tensors: Params, steps: int | Array, update_period: int | Array) -> Params:
-    """The new tensors if `steps` is a multiple of update_period, else the old ones; in old's dtype. Counters, truth
-    values and PRNG keys are copied as the others are."""
+    """A slow copy of parameters, replaced by the new ones once every so many steps.
+
+    old <- new where steps is a multiple of update_period, else old
+
+    new_tensors: the parameters, a tree of arrays.
+    old_tensors: the copy, a tree like them.
+    steps: the steps so far, an integer or an int32[], traced too.
+    update_period: an integer >= 1, or an int32[], traced too.
+
+    Returns a tree like old_tensors, in its dtypes. Counters, truth values and PRNG keys are copied as the others are.
+
+    Raises HyperparameterTypeError for a period that is no integer, HyperparameterError for one < 1; TreeError if the
+    trees differ. Source: Mnih et al. 2015, doi:10.1038/nature14236. Not where a target may not jump:
+    `incremental_update`.
+
+    >>> jo.periodic_update(jnp.array([2.0]), jnp.array([1.0]), steps=3, update_period=2).tolist()
+    [1.0]
+    """
     check_same_trees("periodic_update", "new tensors", new_tensors, "old tensors", old_tensors)
     period = check_period("periodic_update", "update_period", update_period)
     new = jax.tree.map(_like, new_tensors, old_tensors)

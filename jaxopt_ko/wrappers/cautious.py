@@ -36,19 +36,28 @@ def cautious(
     direction: bool = False,
     stack_axes: PyTree = 0,
 ) -> GradientTransformation:
-    """The steps of `inner`, with zeros where they go against the gradient; the other elements are scaled up.
+    """The steps of a transformation, with zeros where they go against the gradient; the other elements are scaled up.
 
     phi = [u goes against g]                   element by element
     u   <- phi u / max(mean(phi), eps)         the authors' code
     u   <- phi u dim(u) / (sum(phi) + xi)      their paper, where xi is given
 
     inner: an optimizer, whose steps go against g where u g < 0; with direction=True a direction, put before its
-        learning rate, where u g > 0. The paper's weight decay stands behind the mask:
-        chain(cautious(scale_by_adam(), direction=True), add_decayed_weights(wd), scale_by_learning_rate(lr)).
-    xi: 1 in the paper. dim, sum and mean are those of each leaf.
-    stack_axes: leading axes of a leaf that count leaves of one shape, an integer or a prefix tree.
+        learning rate, where u g > 0.
+    eps: the least mean of phi that is divided by, >= 0; 1e-3, so that no element grows more than a thousandfold.
+    xi: >= 0, 1 in the paper; None: the authors' code. dim, sum and mean are those of each leaf.
+    direction: is inner a direction? With it, the paper's weight decay stands behind the mask.
+    stack_axes: how many leading axes count leaves of one shape, an integer or a tree of them; each has its own mean.
 
-    Where no element agrees the step is zero. Not for methods without momentum: all their elements agree.
+    State: that of inner, and nothing more; a count where eps or xi is a schedule. Where no element agrees the step is
+    zero.
+
+    Raises HyperparameterError, when made, for negative numbers; TransformationError if inner is none. Source: Liang et
+    al. 2024, arXiv:2411.16085, Algorithm 1. Not for methods without momentum: all their elements agree.
+
+    >>> decay, step = jo.add_decayed_weights(0.1), jo.scale_by_learning_rate(1e-3)
+    >>> tx = jo.chain(jo.cautious(jo.scale_by_adam(), direction=True), decay, step)
+    >>> state = tx.init(jnp.ones(2))
     """
     pair = as_transformation("cautious", "inner", inner)
     name, by_count = f"cautious({name_of(pair)})", xi is not None

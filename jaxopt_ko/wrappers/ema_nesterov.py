@@ -38,11 +38,20 @@ def ema_nesterov(base_optimizer: GradientTransformation, beta: Hyper, gamma: Hyp
     theta_{t+1} = y_t + u(g(y_t))
     m_{t+1}     = gamma m_t + (1 - gamma) (theta_{t+1} - theta_t)     m_0 = 0
 
-    base_optimizer: a whole optimizer; its weight decay is of y. beta: t counts from 0; the authors schedule it to be 0
-        in warm-up and while the learning rate falls at the end. gamma: the weight of the past in m.
-    Evaluate at theta: `eval_params`, `ema_nesterov_eval_params`. The state is that of chain(base_optimizer, lookahead).
+    base_optimizer: a whole optimizer; its weight decay is of y.
+    beta: how many mean steps ahead, >= 0; a schedule's t counts from 0. The authors schedule it to be 0 in warm-up and
+        while the learning rate falls at the end.
+    gamma: the weight of the past in m, in [0, 1).
 
-    Not inside `lookahead`, `schedule_free` or `generalized_primal_averaging`: each keeps a copy of the parameters, too.
+    State: that of chain(base_optimizer, lookahead), 4 bytes a parameter beside the base optimizer's. Evaluate at theta:
+    `eval_params`, `ema_nesterov_eval_params`.
+
+    Raises HyperparameterError, when made, for numbers outside their domain; TransformationError if base_optimizer is
+    none. Source: Yau et al. 2026, arXiv:2605.25395. Not inside `lookahead`, `schedule_free` or
+    `generalized_primal_averaging`: each keeps a copy of the parameters, too.
+
+    >>> tx = jo.ema_nesterov(jo.adamw(1e-3), beta=10.0, gamma=0.99)
+    >>> state = tx.init(jnp.ones(2))
     """
     base_optimizer = errors.check_pair("ema_nesterov", "base_optimizer", base_optimizer)
 
@@ -69,11 +78,18 @@ def _one_later(hyper: Hyper) -> Hyper:
 
 
 def ema_nesterov_eval_params(state: State, params: Params) -> Params:
-    """theta, at which to evaluate, from the parameters y: y - beta m.
+    """The parameters of `ema_nesterov` to evaluate at.
+
+    theta = y - beta m
 
     state: of the whole optimizer, with one `EmaNesterovState` in it or several for different leaves. Leaves that
-    none of them covers stay as they are. Raises StateError if there is none, or if two cover one leaf. `eval_params` is
-    the same for every kind of average.
-    params: the parameters, a tree of floating arrays.
+        none of them covers stay as they are.
+    params: the parameters y, a tree of floating arrays.
+
+    Returns a tree like params. Raises StateError if there is no such state, or if two cover one leaf. Source: Yau et
+    al. 2026, arXiv:2605.25395. Not for other kinds of averages: `eval_params` reads all of them.
+
+    >>> tx, params = jo.ema_nesterov(jo.sgd(0.1), beta=10.0, gamma=0.99), jnp.ones(2)
+    >>> theta = jo.ema_nesterov_eval_params(tx.init(params), params)
     """
     return evaluated("ema_nesterov_eval_params", state, params, (EmaNesterovState,))

@@ -52,10 +52,23 @@ class ConditionFn(Protocol):
 
 @options
 def apply_if_finite(inner: GradientTransformation, max_consecutive_errors: int | Array) -> GradientTransformation:
-    """`inner` for finite gradients; for others the step is zero and the state stays as it was.
+    """A transformation that leaves out gradients with an infinity or NaN in them.
 
-    After max_consecutive_errors of them in a row it gives up: the next one is let through, so that the trouble is
-    seen, and counting begins anew. Raises what the inner transformation raises.
+    u = the step of inner where all of g is finite;   else 0, and the state of inner stays as it was
+
+    inner: the transformation, ours or optax's.
+    max_consecutive_errors: after so many in a row it gives up: the next one is let through, so that the trouble is
+        seen, and counting begins anew. An integer >= 0, or an int32[].
+
+    State: 9 bytes beside that of inner: two counts and a truth value. A step that is left out costs nothing but the
+    look.
+
+    Raises HyperparameterError for a negative number, HyperparameterTypeError for no integer, TransformationError if
+    inner is none; and what inner raises. Source: optax's apply_if_finite. Not for a loss that is scaled for float16,
+    which is to be scaled anew as well: `loss_scaling`.
+
+    >>> tx = jo.apply_if_finite(jo.adam(1e-3), max_consecutive_errors=5)
+    >>> state = tx.init(jnp.ones(2))
     """
     most = check_period("apply_if_finite", "max_consecutive_errors", max_consecutive_errors, least=0)
     pair = as_transformation("apply_if_finite", "inner", inner, lands=True)
@@ -85,9 +98,22 @@ def apply_if_finite(inner: GradientTransformation, max_consecutive_errors: int |
 def conditionally_transform(
     inner: GradientTransformation, should_transform_fn: ConditionFn, forward_extra_args: bool = False
 ) -> GradientTransformation:
-    """`inner` at the steps where should_transform_fn(step) holds; at the others the updates pass as they are.
+    """A transformation at the steps where a condition holds; at the others the updates pass as they are.
 
-    forward_extra_args: the condition gets the extra arguments of update, too.
+    u = the step of inner where should_transform_fn(step) holds, else g
+
+    inner: the transformation, ours or optax's.
+    should_transform_fn: a function of the number of the call, int32[] from 0, to bool[].
+    forward_extra_args: the condition gets the extra arguments of update, too; False, as it then must take them.
+
+    State: a count beside that of inner, which stays as it is at other steps. Under jax.vmap both branches run.
+
+    Raises TransformationError if inner is none, the condition no function, or, when traced, its result not one bool.
+    Source: optax's conditionally_transform. Not around a whole optimizer, whose place the gradient itself would take:
+    `conditionally_mask`.
+
+    >>> tx = jo.chain(jo.conditionally_transform(jo.clip(1.0), lambda step: step < 100), jo.sgd(0.1))
+    >>> state = tx.init(jnp.ones(2))
     """
     name = "conditionally_transform"
     pair, holds = (
@@ -114,9 +140,21 @@ def conditionally_transform(
 def conditionally_mask(
     inner: GradientTransformation, should_transform_fn: ConditionFn, forward_extra_args: bool = False
 ) -> GradientTransformation:
-    """`inner` at the steps where should_transform_fn(step) holds; at the others no step.
+    """A transformation at the steps where a condition holds; at the others no step is made.
 
-    forward_extra_args: the condition gets the extra arguments of update, too.
+    u = the step of inner where should_transform_fn(step) holds, else 0
+
+    inner: the transformation, ours or optax's.
+    should_transform_fn: a function of the number of the call, int32[] from 0, to bool[].
+    forward_extra_args: the condition gets the extra arguments of update, too; False, as it then must take them.
+
+    State: a count beside that of inner, which stays as it is at other steps. Under jax.vmap both branches run.
+
+    Raises TransformationError if inner is none, the condition no function, or, when traced, its result not one bool.
+    Source: optax's conditionally_mask. Not where the gradients of steps left out are to count: `MultiSteps`.
+
+    >>> tx = jo.conditionally_mask(jo.adam(1e-3), lambda step: step % 2 == 0)
+    >>> state = tx.init(jnp.ones(2))
     """
     name = "conditionally_mask"
     pair, holds = (

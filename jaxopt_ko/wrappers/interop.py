@@ -18,18 +18,20 @@ from jaxopt_ko.types import GradientTransformation, GradientTransformationExtraA
 
 
 def to_optax(tx: GradientTransformation) -> Any:
-    """`tx` in optax's own classes, for code that asks `isinstance`: numpyro's SVI, ferminet, praxis.
-
-    An `optax.GradientTransformationExtraArgs`, or an `optax.GradientTransformation` where tx is a user's pair that
-    takes no extra arguments. Its states are of optax's classes, too, wherever optax has one of that name with these
-    fields, and may be of either library when they come in: the layouts are the same. Nothing else is changed.
-
-    svi = numpyro.infer.SVI(model, guide, to_optax(adam(1e-3)), Trace_ELBO())
+    """A transformation in optax's own classes, for code that asks `isinstance`: numpyro's SVI, ferminet, praxis.
 
     tx: a transformation, an (init, update) pair, ours or optax's.
 
+    Returns an `optax.GradientTransformationExtraArgs`, or an `optax.GradientTransformation` where tx is a user's pair
+    that takes no extra arguments. Its states are of optax's classes, too, wherever optax has one of that name with
+    these fields, and may be of either library when they come in: the layouts are the same. Nothing else is changed.
+
     Raises TransformationError if tx is no transformation; ImportError if optax, which nothing else here needs, is not
-    installed.
+    installed. Not needed for optax's own chain and train loops, which take any pair.
+
+    >>> import importlib.util
+    >>> if importlib.util.find_spec("optax"):
+    ...     svi_optimizer = jo.to_optax(jo.adam(1e-3))
     """
     tx = errors.check_pair("to_optax", "tx", tx, lands=True)
     try:
@@ -67,8 +69,15 @@ def _not_installed(name: str, package: str, why: str) -> NoReturn:
 def lbfgs_from_optax(state: State) -> State:
     """The state of optax's `lbfgs` or `scale_by_lbfgs`, or one that holds such a state, as ours: trees become vectors.
 
-    state: NamedTuples of optax's, as it makes them or as a file brings them back. Raises StateError where none is of
-    L-BFGS. Example: state = jo.lbfgs_from_optax(restored); any other state of optax's needs no conversion.
+    state: NamedTuples of optax's, as it makes them or as a file brings them back.
+
+    Returns the same state with our classes. Raises StateError where none is of L-BFGS. Not for any other state of
+    optax's, which needs no conversion.
+
+    >>> import importlib.util
+    >>> if importlib.util.find_spec("optax"):
+    ...     import optax
+    ...     state = jo.lbfgs_from_optax(optax.scale_by_lbfgs().init(jnp.ones(2)))
     """
     return _in_classes_of((importlib.import_module("jaxopt_ko"),), made_vectors(state))
 

@@ -48,11 +48,22 @@ def lookahead(
     phi   <- phi + u(g(phi))                    every step
     theta <- theta + slow_step_size (phi - theta);  phi <- theta          every sync_period-th
 
-    slow_step_size: a schedule is read at the fast steps taken; the state then has a `ScheduledState` around it.
+    fast_optimizer: a whole optimizer, ours or optax's.
+    sync_period: fast steps for one slow step, an integer >= 1; 5 to 10 in the paper.
+    slow_step_size: the part of the way, >= 0, 0.5 or 0.8 in the paper; a schedule is read at the fast steps taken, and
+        the state then has a `ScheduledState` around it.
+    reset_state: the fast optimizer begins anew after each synchronization; False, as in optax.
 
     Parameters and updates are `LookaheadParams`, in update and in `apply_updates`; gradients are plain trees, taken at
-    params.fast. reset_state: the fast optimizer begins anew after each synchronization. Raises TypeError where the
-    parameters are no LookaheadParams.
+    params.fast. State: a count beside that of the fast optimizer; the slow parameters are 4 bytes a parameter more.
+
+    Raises HyperparameterTypeError (a TypeError), when traced, where the parameters are no LookaheadParams;
+    HyperparameterError for numbers outside their domain. Source: Zhang et al. 2019, arXiv:1907.08610, Algorithm 1. Not
+    where the training loop wants plain parameters: `average_params`.
+
+    >>> params = jo.LookaheadParams.init_synced({"w": jnp.ones(2)})
+    >>> tx = jo.lookahead(jo.adam(1e-3), sync_period=5, slow_step_size=0.5)
+    >>> state = tx.init(params)
     """
     pair = errors.check_pair("lookahead", "fast_optimizer", fast_optimizer)
     errors.check_size("lookahead", "sync_period", sync_period)

@@ -47,18 +47,21 @@ def loss_scaling(
     max_scale: Hyper = 2.0**24,
     min_scale: Hyper = 2.0**-14,
 ) -> GradientTransformation:
-    """`tx` for gradients of loss * loss_scale(state): divided by the scale, and left out where they overflowed.
+    """A transformation for gradients of a scaled loss: divided by the scale, and left out where they overflowed.
 
     g / c finite:  u = the inner step for g / c;  n = n + 1;  at n = period:  c = min(c factor, max_scale), n = 0
     else:          u = 0, the inner state as it was, bit for bit;  c = max(c / factor, min_scale), n = 0
 
     tx: gets g / c in float32 at least, whatever the gradients' dtype, and the parameters as they are. Steps have the
         dtypes that gradients and parameters have in common.
-    init_scale: c at first, a number > 0 between the two bounds, or traced. period: an integer >= 1.
-    factor: > 1; a power of two changes no digit of a gradient. max_scale, min_scale: > 0, what c stays between; the
-        default of the latter is the least normal float16, so that c is never 0.
+    init_scale: c at first, a number > 0 between the two bounds, or traced; 2**15 is close to the largest float16.
+    period: finite gradients in a row after which c grows, an integer >= 1; 2,000 as in torch.
+    factor: what c grows and falls by, > 1; a power of two changes no digit of a gradient.
+    max_scale: > 0, what c stays below. Multiply in float32: the default, 2**24, is no number of float16.
+    min_scale: > 0, what c stays above; the default is the least normal float16, so that c is never 0.
+
     State: 12 bytes beside the inner state: `loss_scale` reads c, float32[], out of any state that holds it;
-        total_skipped counts the steps left out. Multiply in float32: 2**24 is no number of float16.
+    total_skipped counts the steps left out.
 
     Around `MultiSteps` an overflow costs one micro-batch, which brings no weight; a last, short window is flushed by
     hand: updates, inner = multi.flush(state.inner_state, params). Within it, as MultiSteps(loss_scaling(tx), k), it
@@ -66,12 +69,14 @@ def loss_scaling(
     at gradients (clipping, `apply_if_finite`, skip_not_finite) belongs inside, as a part of tx: outside it sees them
     scaled, or keeps the overflow from being seen. Extra arguments pass as they are: give the value of the loss itself.
 
-    Raises HyperparameterError for numbers outside their domain, and what tx raises. Not for bfloat16, whose exponents
-    are those of float32, nor for `loop.fit`, whose loss knows no state.
+    Raises HyperparameterError for numbers outside their domain or bounds that cross, and what tx raises. Source:
+    Micikevicius et al. 2018, arXiv:1710.03740, section 3.2; torch.amp.GradScaler. Not for bfloat16, whose exponents are
+    those of float32, nor for `loop.fit`, whose loss knows no state.
 
-    tx = loss_scaling(adamw(1e-3)); state = tx.init(params)
-    grads = jax.grad(lambda p: loss(p) * loss_scale(state))(params)
-    updates, state = tx.update(grads, state, params)
+    >>> tx, params = jo.loss_scaling(jo.adamw(1e-3)), jnp.ones(2)
+    >>> state = tx.init(params)
+    >>> grads = jax.grad(lambda p: jnp.sum(p**2) * jo.loss_scale(state))(params)
+    >>> updates, state = tx.update(grads, state, params)
     """
     name = "loss_scaling"
     pair, period = as_transformation(name, "tx", tx, lands=True), check_period(name, "period", period)
@@ -133,12 +138,18 @@ def _unscaled(g: Any, c: Array) -> Any:
 
 
 def loss_scale(state: State) -> Array:
-    """float32[]: what a loss is to be multiplied by before its gradient goes to `loss_scaling`.
+    """What a loss is to be multiplied by before its gradient goes to `loss_scaling`.
+
+    c of the one LossScalingState in the state
 
     state: of a transformation with one loss_scaling in it, wherever: in a chain, in groups, in MultiSteps.
-    Raises StateError if there is none, or more than one.
 
-    grads = jax.grad(lambda p: loss(p) * loss_scale(state))(params)
+    Returns float32[]. Raises StateError if there is none, or more than one. Source: Micikevicius et al. 2018,
+    arXiv:1710.03740. Not for the value that is logged, or given to update: that is the loss itself.
+
+    >>> tx = jo.loss_scaling(jo.adamw(1e-3))
+    >>> float(jo.loss_scale(tx.init(jnp.ones(2))))
+    32768.0
     """
 
     def holds(node: Any) -> bool:

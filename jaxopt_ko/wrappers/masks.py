@@ -9,15 +9,39 @@ from jaxopt_ko.types import GradientTransformation, MaskOrFn
 
 
 def freeze(mask: MaskOrFn) -> GradientTransformation:
-    """u = 0 where the mask is True, else g; behind an optimizer, which then still keeps memory of all leaves.
+    """Updates of zero where a mask is True.
+
+    u = 0 where the mask is True, else g
 
     mask: a bool, a tree of bools like the parameters or a prefix of one, or a function that makes it.
+
+    No state. Raises what `masked` raises. Source: optax's freeze. Not before an optimizer, whose weight decay and
+    momentum would move the leaves all the same; and behind it memory of all leaves is still kept: `selective_transform`
+    saves it.
+
+    >>> tx = jo.chain(jo.adam(1e-3), jo.freeze({"w": False, "b": True}))
+    >>> state = tx.init({"w": jnp.ones(2), "b": jnp.ones(2)})
     """
     return masked(set_to_zero(), mask)
 
 
 @options
 def selective_transform(optimizer: GradientTransformation, *, freeze_mask: MaskOrFn) -> GradientTransformation:
-    """`optimizer` where freeze_mask is False; where it is True no step and no memory. The mask is as in `freeze`."""
+    """An optimizer for some leaves; the others have no step and no memory.
+
+    u = the optimizer's step where freeze_mask is False, else 0
+
+    optimizer: a whole optimizer, ours or optax's.
+    freeze_mask: a bool, a tree of bools like the parameters or a prefix of one, or a function that makes it; True: the
+        leaf stays as it is.
+
+    State: that of `partition`, the optimizer's for the leaves that move alone. Raises what `partition` raises;
+        TreeError,
+    when traced, for a mask that is no tree of bools. Source: optax's selective_transform. Not for leaves under another
+    optimizer: `partition`.
+
+    >>> tx = jo.selective_transform(jo.adam(1e-3), freeze_mask={"w": False, "b": True})
+    >>> state = tx.init({"w": jnp.ones(2), "b": jnp.ones(2)})
+    """
     labels = labels_of_mask("selective_transform", freeze_mask, {True: "freeze", False: "train"})
     return partition({"train": optimizer, "freeze": set_to_zero()}, labels)

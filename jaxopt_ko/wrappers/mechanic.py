@@ -48,8 +48,20 @@ def mechanize(
     s   = (s_init / num_betas m + max(r, 0)) / (sqrt(v) + eps)
     x   = x_0 - sum(s) D'
 
-    The inner optimizer keeps its schedule, and its learning rate may be of any size. Needs params. Not to be continued
-    from parameters that were changed by hand: the state holds those of the first step.
+    base_optimizer: a whole optimizer; it keeps its schedule, and its learning rate may be of any size.
+    weight_decay: lambda >= 0, a pull of the factor towards smaller weights; 1e-2 in the paper.
+    eps: > 0, added to divisors; 1e-8 in the paper.
+    s_init: > 0, the first scale, to be small, as it grows fast; 1e-6 as in optax.
+    num_betas: how many decays are tried at once, an integer >= 1; 6 in the paper.
+
+    State: 4 bytes a parameter, x_0, and 16 for each beta, beside that of the inner optimizer. Needs params.
+
+    Raises HyperparameterError, when made, for numbers outside their domain; TransformationError if base_optimizer is
+    none; MissingArgumentError, when traced, without params. Source: Cutkosky, Defazio & Mehta 2023, arXiv:2306.00144,
+    Algorithm 1. Not to be continued from parameters that were changed by hand: the state holds those of the first step.
+
+    >>> tx = jo.mechanize(jo.adamw(1.0))
+    >>> state = tx.init(jnp.ones(2))
     """
     name = "mechanize"
     pair = errors.check_pair(name, "base_optimizer", base_optimizer)

@@ -42,13 +42,28 @@ def reduce_on_plateau(
     accumulation_size: int | Array = 1,
     min_scale: Hyper = 0.0,
 ) -> GradientTransformation:
-    """u = s g; s becomes max(factor s, min_scale) when `patience` means in a row were no better than the best.
+    """Smaller steps once a value stops falling.
 
-    v   = mean of the last accumulation_size values, update(..., value=loss)
-    better:  v < v* - rtol |v*| - atol
-    After a reduction, `cooldown` means pass before counting begins again. Put it behind the optimizer. Raises
-    MissingArgumentError without value. All scalars are float32 at least. The bound has rtol |v*|, not rtol v*, since a
-    value may be below zero.
+    u = s g;   s becomes max(factor s, min_scale) when `patience` means in a row were no better than the best, v*
+    v = mean of the last accumulation_size values;   better:  v < v* - rtol |v*| - atol
+
+    factor: what s is multiplied by, in (0, 1).
+    patience: means that may be no better, an integer >= 0; 10 as in Keras and torch.
+    rtol: the part of |v*| by which a better mean is lower, in [0, 1]; of |v*|, not v*, since a value may be below zero.
+    atol: the amount by which it is lower besides, in the value's units, >= 0.
+    cooldown: means that pass after a reduction before counting begins again, an integer >= 0.
+    accumulation_size: values in a mean, an integer >= 1: the steps of an epoch, say, for a noisy loss.
+    min_scale: the least s, >= 0.
+
+    State: 24 bytes, float32 at least. Put it behind the optimizer, and give each update its loss: update(…,
+    value=loss).
+
+    Raises HyperparameterError for numbers outside their domain; MissingArgumentError, when traced, without value;
+    TreeError for a value that is not one real number. Source: Keras's and torch's ReduceLROnPlateau. Not for a loss of
+    single batches with the default accumulation_size: its luckiest value looks like a best that nothing beats.
+
+    >>> tx = jo.chain(jo.adam(1e-3), jo.reduce_on_plateau(0.5, patience=5, accumulation_size=100))
+    >>> state = tx.init(jnp.ones(2))
     """
     name = "reduce_on_plateau"
     specs = {

@@ -57,14 +57,23 @@ def generalized_primal_averaging(
     z_{t+1} = z_t + u(g(y_t))
     x_{t+1} = mu_x x_t + (1 - mu_x) z_{t+1}
 
-    base_optimizer: a whole optimizer, momentum and learning rate schedule included. mu_x: 0.9934, 0.9967 and 0.9984
-        for what DiLoCo does in 16, 32 and 64 local steps.
+    base_optimizer: a whole optimizer, momentum and learning rate schedule included.
+    mu_x: the weight of the past in x, in [0, 1): 0.9934, 0.9967 and 0.9984 for what DiLoCo does in 16, 32 and 64 local
+        steps.
+    mu_y: the weight of x in y, in (0, 1]; 0.7 in the paper.
+    state_dtype: of z; None: float32 at least.
     params_at: the parameters that the base optimizer sees, for its weight decay: "y", as in `schedule_free`, or "z",
         the paper's; the authors' code has had either.
-    state_dtype: of z, float32 at least if None.
 
-    Evaluate at x: `eval_params`, `generalized_primal_averaging_eval_params`. Needs params. Not for few steps: x lags
-    1 / (1 - mu_x) steps behind.
+    State: 4 bytes a parameter, z, and a number, beside that of the base optimizer. Needs params. Evaluate at x:
+    `eval_params`, `generalized_primal_averaging_eval_params`.
+
+    Raises HyperparameterError, when made, for numbers outside their domain; TransformationError if base_optimizer is
+    none; MissingArgumentError, when traced, without params. Source: Defazio et al. 2025, arXiv:2512.17131. Not for few
+    steps: x lags 1 / (1 - mu_x) steps behind.
+
+    >>> tx = jo.generalized_primal_averaging(jo.adamw(1e-3))
+    >>> state = tx.init(jnp.ones(2))
     """
     errors.check_choice("generalized_primal_averaging", "params_at", params_at, ("y", "z"))
     pair = as_transformation("generalized_primal_averaging", "base_optimizer", base_optimizer)
@@ -114,11 +123,18 @@ def generalized_primal_averaging(
 
 
 def generalized_primal_averaging_eval_params(state: State, params: Params) -> Params:
-    """x, the average, at which to evaluate, from the parameters y: z + (y - z) / mu_y.
+    """The parameters of `generalized_primal_averaging` to evaluate at.
+
+    x = z + (y - z) / mu_y, the average
 
     state: of the whole optimizer, with one `PrimalAveragesState` in it or several for different leaves. Leaves that
-    none of them covers stay as they are. Raises StateError if there is none, or if two cover one leaf. `eval_params` is
-    the same for every kind of average.
-    params: the parameters, a tree of floating arrays.
+        none of them covers stay as they are.
+    params: the parameters y, a tree of floating arrays.
+
+    Returns a tree like params. Raises StateError if there is no such state, or if two cover one leaf. Source: Defazio
+    et al. 2025, arXiv:2512.17131. Not for other kinds of averages: `eval_params` reads all of them.
+
+    >>> tx, params = jo.generalized_primal_averaging(jo.sgd(0.1)), jnp.ones(2)
+    >>> x = jo.generalized_primal_averaging_eval_params(tx.init(params), params)
     """
     return evaluated("generalized_primal_averaging_eval_params", state, params, (PrimalAveragesState,))

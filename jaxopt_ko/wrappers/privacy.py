@@ -36,12 +36,22 @@ def differentially_private_aggregate(
 
     u = (sum_i g_i min(1, C / |g_i|) + C noise_multiplier N(0, 1)) / B
 
-    The updates that go in have the examples as first axis (jax.vmap of a gradient), and those that come out do not: put
-    it first in a chain, and not within `MultiSteps`. |g_i| is over all leaves, without overflow; sum and noise are in
-    float32 at least. seed: the deprecated name of key. Raises HyperparameterTypeError without a key: noise that is
-    known protects nobody.
-
+    l2_norm_clip: C, the largest norm of an example's gradient over all leaves, in its units, > 0.
+    noise_multiplier: standard deviation of the noise over C, >= 0; the privacy that it gives is for an accountant to
+        say.
     key: a PRNG key, typed or raw, or an integer seed.
+    seed: the deprecated name of key.
+
+    State: a key, nothing a parameter. The updates that go in have the examples as first axis (jax.vmap of a gradient),
+    and those that come out do not. Sum and noise are in float32 at least, and no square overflows.
+
+    Raises HyperparameterTypeError, when made, without a key: noise that is known protects nobody; HyperparameterError
+    for numbers outside their domain, or for both key and seed; TreeError, when traced, for leaves without examples.
+    Source: Abadi et al. 2016, arXiv:1607.00133, Algorithm 1. Not within `MultiSteps`, nor behind anything in a chain:
+    it is to be the first.
+
+    >>> tx = jo.chain(jo.differentially_private_aggregate(1.0, 1.1, key=0), jo.sgd(0.1))
+    >>> state = tx.init(jnp.ones(2))
     """
     name = "differentially_private_aggregate"
     hypers = {"l2_norm_clip": (l2_norm_clip, POSITIVE), "noise_multiplier": (noise_multiplier, NONNEGATIVE)}
@@ -76,7 +86,26 @@ def dpsgd(
     momentum: Hyper | None = None,
     nesterov: bool = False,
 ) -> GradientTransformation:
-    """SGD on `differentially_private_aggregate`: the gradients that go in have the examples as first axis."""
+    """SGD on the noisy mean of clipped gradients of single examples.
+
+    u = -learning_rate velocity(the mean of `differentially_private_aggregate`)
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    l2_norm_clip: C, the largest norm of an example's gradient over all leaves, in its units, > 0.
+    noise_multiplier: standard deviation of the noise over C, >= 0.
+    seed: a PRNG key, typed or raw, or an integer seed.
+    momentum: the weight of the past in the velocity, in [0, 1]; None: no velocity and no memory of it.
+    nesterov: take the velocity one gradient ahead, as Nesterov does.
+
+    State: a key; with momentum 4 bytes a parameter. The gradients that go in have the examples as first axis.
+
+    Raises what `differentially_private_aggregate` raises; HyperparameterError for a rate or momentum outside its
+    domain. Source: Abadi et al. 2016, arXiv:1607.00133, Algorithm 1. Not with the gradient of a mean loss: take
+    jax.vmap(jax.grad(loss), (None, 0)).
+
+    >>> tx = jo.dpsgd(0.1, l2_norm_clip=1.0, noise_multiplier=1.1, seed=0)
+    >>> state = tx.init(jnp.ones(2))
+    """
     aggregate = differentially_private_aggregate(l2_norm_clip, noise_multiplier, seed)
     if momentum is not None:
         errors.check_hyper("dpsgd", "momentum", momentum, errors.UNIT)

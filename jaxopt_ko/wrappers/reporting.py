@@ -47,9 +47,19 @@ class MonitorState(NamedTuple):
 
 
 def snapshot(measure_name: str, measure: Measure) -> GradientTransformation:
-    """Keeps measure(updates) in the state, under its name: chain(snapshot("norm", global_norm), adam(1e-3)).
+    """A measurement of what passes, kept in the state; the updates are not changed.
 
-    measure must return arrays of the same shapes at each step; numbers are kept in float32 at least.
+    state.measurement[measure_name] = measure(updates of the last step)
+
+    measure_name: its name, a string.
+    measure: a function of the updates that returns arrays of the same shapes at each step.
+
+    State: what is measured, numbers in float32 at least, zeros before the first step. Raises TransformationError if
+    measure is no function. Source: optax's snapshot. Not for several measurements, or averages of them: `monitor`.
+
+    >>> tx = jo.chain(jo.snapshot("norm", jo.global_norm), jo.adam(1e-3))
+    >>> float(tx.init(jnp.ones(2))[0].measurement["norm"])
+    0.0
     """
     errors.check_function("snapshot", "measure", measure)
 
@@ -64,10 +74,21 @@ def snapshot(measure_name: str, measure: Measure) -> GradientTransformation:
 
 @options
 def monitor(measures: Mapping[str, GradientTransformation | Measure]) -> GradientTransformation:
-    """Keeps several measurements in the state, and the memory of those that have one.
+    """Several measurements of what passes, kept in the state with the memory of those that have one.
 
-    measures: name -> a function of the updates, or a transformation whose updates are the measurement
-    (`measure_with_ema`).
+    state.measurements[name] = measure(updates of the last step)
+
+    measures: a dict, name -> a function of the updates, or a transformation whose updates are the measurement
+        (`measure_with_ema`). Arrays have the same shapes at each step.
+
+    State: what is measured, zeros before the first step, and the states of the measures. The updates are not changed.
+
+    Raises TransformationError if measures is no dict or one of them is neither. Source: optax's monitor. Not for what a
+    compiled step may return itself, the loss say.
+
+    >>> tx = jo.chain(jo.monitor({"norm": jo.global_norm, "max": lambda g: jnp.max(jnp.abs(g))}), jo.adam(1e-3))
+    >>> sorted(tx.init(jnp.ones(2))[0].measurements)
+    ['max', 'norm']
     """
     opened_ = {
         name: _stateless(measure) if callable(measure) else as_transformation("monitor", f"measures[{name!r}]", measure)
@@ -98,9 +119,21 @@ def monitor(measures: Mapping[str, GradientTransformation | Measure]) -> Gradien
 def measure_with_ema(
     measure: Measure, decay: Hyper, debias: bool = True, accumulator_dtype: DType | None = None
 ) -> GradientTransformation:
-    """For `monitor`: the exponential moving average of a measurement, as `ema` has it.
+    """For `monitor`: the exponential moving average of a measurement.
 
-    The state is that of a chain, (EmptyState(), EmaState). Truth values count as 0 and 1.
+    s_t = decay s + (1 - decay) measure(updates);   the measurement is s_t / (1 - decay**t), or s_t with debias=False
+
+    measure: a function of the updates to arrays of the same shapes at each step. Truth values count as 0 and 1.
+    decay: the weight of the past, in [0, 1), with debias=False in [0, 1].
+    debias: divide by the weight that the mean has gathered, as it starts at 0.
+    accumulator_dtype: dtype of s; None: float32 at least.
+
+    State: (EmptyState(), EmaState), as of a chain. Raises HyperparameterError, when made, for a decay outside its
+    domain, TransformationError if measure is no function. Source: optax's measure_with_ema. Not in a chain by itself:
+    its updates are the measurement.
+
+    >>> tx = jo.chain(jo.monitor({"norm": jo.measure_with_ema(jo.global_norm, 0.9)}), jo.adam(1e-3))
+    >>> state = tx.init(jnp.ones(2))
     """
     errors.check_function("measure_with_ema", "measure", measure)
     mean = ema(decay, debias, accumulator_dtype)
@@ -165,10 +198,19 @@ class LostUpdatesState(NamedTuple):
 
 
 def update_ratio() -> GradientTransformation:
-    """|u| / |p|: the size of a step relative to the parameters. Updates pass as they are.
+    """The size of a step relative to the parameters, kept in the state; updates pass as they are.
 
-    Goes last in a chain, where u is what is added. About 1e-3 is usual (Karpathy, CS231n notes); a leaf at 0 gives a
-    ratio without meaning. Raises MissingArgumentError, when traced, without params.
+    ratio = |u| / |p|, over all leaves and of each
+
+    State: 4 bytes, and 4 for each leaf; 0 before the first step. It goes last in a chain, where u is what is added, and
+    needs params. About 1e-3 is usual (Karpathy, CS231n notes).
+
+    Raises MissingArgumentError, when traced, without params. Source: CS231n, "Neural Networks Part 3". Not for leaves
+    that are 0: their ratio has no meaning.
+
+    >>> tx = jo.chain(jo.adam(1e-3), jo.diagnose.update_ratio())
+    >>> float(tx.init(jnp.ones(2))[-1].ratio)
+    0.0
     """
 
     def init(params: Params) -> UpdateRatioState:
@@ -188,11 +230,20 @@ def update_ratio() -> GradientTransformation:
 
 
 def lost_updates() -> GradientTransformation:
-    """The fraction of updates that rounding loses: u != 0, and yet p + u == p in p's dtype. Updates pass as they are.
+    """The fraction of updates that rounding loses, kept in the state; updates pass as they are.
 
-    Goes last in a chain, where u is what is added. In bfloat16 all updates below |p| / 512 are lost, so that training
-    stalls: keep the parameters in float32, or round at random (arXiv:1502.02551).
-    Raises MissingArgumentError, when traced, without params.
+    fraction = #(u != 0 and p + u == p, in p's dtype) / #(u != 0), over all leaves and of each
+
+    State: 8 bytes, and 4 for each leaf; 0 before the first step. It goes last in a chain, where u is what is added, and
+    needs params. In bfloat16 all updates below |p| / 512 are lost, so that training stalls: keep the parameters in
+    float32, or round at random (`stochastic_rounding`).
+
+    Raises MissingArgumentError, when traced, without params. Source: Gupta et al. 2015, arXiv:1502.02551. Not for runs
+    that must be fast: each step is added once more to be compared.
+
+    >>> tx = jo.chain(jo.adam(1e-3), jo.diagnose.lost_updates())
+    >>> float(tx.init(jnp.ones(2))[-1].fraction)
+    0.0
     """
 
     def init(params: Params) -> LostUpdatesState:

@@ -187,19 +187,26 @@ jax.tree_util.register_pytree_node(
 def route(*groups: Group, roles: Mapping[str, str | MatrixAxes] | None = None, stack_axes: PyTree = 0) -> Routed:
     """Every leaf to the one group that takes it: a partition by role, path and shape.
 
-    opt = route(
-        Group("hidden", muon, 0.02, 0.1, role=("matrix", "qkv", "experts", "convolution")),
-        Group("tables", adamw, 3e-3, 0.0, role=("embedding", "head")),
-        Group("vectors", adamw, 3e-3, role=("norm", "bias")),
-    )
-    print(opt.explain(params))
+    u = the step of the one group whose role, path and shape fit the leaf
 
-    roles, stack_axes: of `roles_of`, which guesses each leaf's role; look at the table before you trust it.
-    A method that takes stack_axes sees matrices as [N, m, n]: kernels of convolutions and of heads joined, query, key
-    and value apart, experts and layers stacked, whatever axis comes first. Others see the leaves as they are. Averages
-    that such methods keep are of what they see: opt.eval_params(state, params).
+    groups: `Group`s, one at least, of different names: each says which leaves it takes and how they are trained.
+    roles: a dict, regular expression of a path -> role or `MatrixAxes`, where the guess of `roles_of` is wrong; None:
+        all are guessed. Look at the table of `explain` before you trust it.
+    stack_axes: how many leading axes count leaves of one shape, an integer or a tree of them, as for a scan over
+        layers.
+
+    Returns a transformation with two functions more: opt.explain(params), a table of what goes where, and
+    opt.eval_params(state, params). State: that of `partition`. A method that takes stack_axes sees matrices as [N, m,
+    n]: kernels of convolutions and of heads joined, query, key and value apart, experts and layers stacked, whatever
+    axis comes first. Others see the leaves as they are. Averages that such methods keep are of what they see.
 
     Raises HyperparameterError, TransformationError when made; TreeError, when traced, for a leaf of no group or of two.
+    Not for groups that no rule tells apart: give `partition` the labels.
+
+    >>> hidden = jo.Group("hidden", jo.muon, 0.02, 0.1, role=("matrix", "qkv", "experts", "convolution"))
+    >>> tables = jo.Group("tables", jo.adamw, 3e-3, 0.0, role=("embedding", "head"))
+    >>> vectors = jo.Group("vectors", jo.adamw, 3e-3, role=("norm", "bias"))
+    >>> opt = jo.route(hidden, tables, vectors)
     """
     name = "route"
     _check_groups(name, groups, Group)
@@ -279,10 +286,23 @@ def explain(
     roles: Mapping[str, str | MatrixAxes] | None = None,
     stack_axes: PyTree = 0,
 ) -> Table:
-    """A table of every leaf: shape, role, how it is read as matrices, and its group, if there are any, with what is
+    """A table of every leaf: shape, role, how it is read as matrices, and its group, with what is set for it.
 
-    params: the parameters, a tree of floating arrays.
-    set for it. A leaf of no group, or of several, shows them all: `route` would refuse it."""
+    params: the parameters, a tree of floating arrays; abstract ones will do.
+    groups: `Group`s as of `route`, of different names; none: the table ends with the matrices.
+    roles: a dict, regular expression of a path -> role or `MatrixAxes`, where the guess is wrong; None: all are
+        guessed.
+    stack_axes: how many leading axes count leaves of one shape, an integer or a tree of them.
+
+    Returns a `Table`, to be printed or shown in a notebook. A leaf of no group, or of several, shows them all: `route`
+    would refuse it.
+
+    Raises HyperparameterTypeError, TransformationError for groups that are none. Not for the state's bytes:
+    `quantized(tx).explain`, `explain_shardings`.
+
+    >>> params = {"layer": {"kernel": jnp.ones((4, 2)), "bias": jnp.ones(2)}}
+    >>> table = jo.explain(params, [jo.Group("matrices", jo.muon, 0.02, role="matrix")])
+    """
     if groups:
         _check_groups("explain", groups, Group)
     leaves = roles_of(params, roles, stack_axes=stack_axes)

@@ -58,9 +58,21 @@ def schedule_free(
     x_t = (1 - c) x + c z_t
     y_t = b1 x_t + (1 - b1) z_t                 the parameters;  x = (y - (1 - b1) z) / b1
 
-    base_optimizer: without momentum of its own. learning_rate: the one that it has, for the weights; a warm-up pays.
-    state_dtype: of z, float32 at least if None. Needs params.
-    Evaluate at x: `eval_params`, `schedule_free_eval_params`.
+    base_optimizer: a whole optimizer without momentum of its own; b1 stands in its place.
+    learning_rate: the one that base_optimizer has, >= 0, for the weights; a warm-up pays.
+    b1: the weight of x in y, in (0, 1); 0.9 in the paper, more for long runs.
+    weight_lr_power: >= 0: with 2, the paper's, steps of a warm-up count little in the average; 0 counts all alike.
+    state_dtype: of z; None: float32 at least.
+
+    State: 4 bytes a parameter, z, and 16, beside that of base_optimizer. Needs params. Evaluate at x: `eval_params`,
+    `schedule_free_eval_params`.
+
+    Raises HyperparameterError, when made, for numbers outside their domain; TransformationError if base_optimizer is
+    none; MissingArgumentError, when traced, without params. Source: Defazio et al. 2024, arXiv:2405.15682, Algorithm 1
+    and equations 2 to 4. Not with a learning rate that decays: the average takes its place.
+
+    >>> tx = jo.schedule_free(jo.sgd(0.5), 0.5)
+    >>> state = tx.init(jnp.ones(2))
     """
     name = "schedule_free"
     pair = errors.check_pair(name, "base_optimizer", base_optimizer)
@@ -121,12 +133,19 @@ def schedule_free(
 
 
 def schedule_free_eval_params(state: State, params: Params) -> Params:
-    """x, the average, at which to evaluate, from the parameters y: (y - (1 - b1) z) / b1.
+    """The parameters of `schedule_free` to evaluate at.
+
+    x = (y - (1 - b1) z) / b1, the average
 
     state: of the whole optimizer, with one `ScheduleFreeState` in it or several for different leaves. Leaves that
-    none of them covers stay as they are. Raises StateError if there is none, or if two cover one leaf. `eval_params` is
-    the same for every kind of average.
-    params: the parameters, a tree of floating arrays.
+        none of them covers stay as they are.
+    params: the parameters y, a tree of floating arrays.
+
+    Returns a tree like params. Raises StateError if there is no such state, or if two cover one leaf. Source: Defazio
+    et al. 2024, arXiv:2405.15682. Not for other kinds of averages: `eval_params` reads all of them.
+
+    >>> tx, params = jo.schedule_free_sgd(0.5), jnp.ones(2)
+    >>> x = jo.schedule_free_eval_params(tx.init(params), params)
     """
     return evaluated("schedule_free_eval_params", state, params, (ScheduleFreeState,))
 
@@ -144,7 +163,25 @@ def schedule_free_sgd(
     weight_lr_power: Hyper = 2.0,
     state_dtype: DType | None = None,
 ) -> GradientTransformation:
-    """`schedule_free` around SGD, weight decay added to the gradient, with a linear warm-up of so many steps."""
+    """`schedule_free` around SGD, with a linear warm-up.
+
+    z_t = z - lr_t (g(y) + weight_decay y), x and y as of `schedule_free`
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0; with
+        warmup_steps a number. 1 by default, as in optax; larger than SGD's with a schedule.
+    warmup_steps: steps in which the rate rises from 0, an integer; None: no warm-up.
+    b1: the weight of x in y, in (0, 1).
+    weight_decay: lambda >= 0, added to the gradient as an L2 penalty; None: none.
+    weight_lr_power: >= 0: with 2 steps of a warm-up count little in the average.
+    state_dtype: of z; None: float32 at least.
+
+    State: 4 bytes a parameter, z, and 16. Needs params. Raises HyperparameterError, when made, for numbers outside
+    their domain; MissingArgumentError, when traced, without params. Source: Defazio et al. 2024, arXiv:2405.15682,
+    Algorithm 1. Not to be evaluated at the parameters themselves: `eval_params`.
+
+    >>> tx = jo.schedule_free_sgd(0.5, warmup_steps=100)
+    >>> state = tx.init(jnp.ones(2))
+    """
     rate = _warmed(learning_rate, warmup_steps)
     base = sgd(rate)
     if weight_decay is not None:
@@ -163,7 +200,28 @@ def schedule_free_adamw(
     weight_lr_power: Hyper = 2.0,
     state_dtype: DType | None = None,
 ) -> GradientTransformation:
-    """`schedule_free` around AdamW without its momentum, with a linear warm-up of so many steps."""
+    """`schedule_free` around AdamW without its momentum, with a linear warm-up.
+
+    v_t = b2 v + (1 - b2) g**2;   z_t = z - lr_t (g / (sqrt(v_t / (1 - b2**t)) + eps) + weight_decay y)
+    x and y as of `schedule_free`
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0; with
+        warmup_steps a number. 0.0025 by default, as in optax: larger than AdamW's.
+    warmup_steps: steps in which the rate rises from 0, an integer; None: no warm-up.
+    b1: the weight of x in y, in (0, 1), in the place of momentum.
+    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
+    eps: added to the root in the divisor, >= 0.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step, at y.
+    weight_lr_power: >= 0: with 2 steps of a warm-up count little in the average.
+    state_dtype: of z; None: float32 at least.
+
+    State: 8 bytes a parameter, z and v, and some numbers. Needs params. Raises HyperparameterError, when made, for
+    numbers outside their domain; MissingArgumentError, when traced, without params. Source: Defazio et al. 2024,
+    arXiv:2405.15682. Not to be evaluated at the parameters themselves: `eval_params`.
+
+    >>> tx = jo.schedule_free_adamw(2.5e-3, warmup_steps=100)
+    >>> state = tx.init(jnp.ones(2))
+    """
     rate = _warmed(learning_rate, warmup_steps)
     errors.check_hyper("schedule_free_adamw", "b2", b2, errors.FRACTION)
     scale = scale_by_rms(b2, eps, eps_in_sqrt=False, bias_correction=True)

@@ -43,16 +43,29 @@ def sam(
     opaque_mode: bool = False,
     batch_axis_name: str | None = None,
 ) -> GradientTransformation:
-    """sync_period - 1 steps up the hill by adv_optimizer, then optimizer's step from the start with the gradient there.
+    """The gradient at the worst point nearby: steps up the hill, then the optimizer's step from where they began.
 
     e = rho g(w) / |g(w)|;   w <- w - lr g(w + e)       for sam(sgd(lr), chain(normalize(), sgd(rho)))
 
-    Transparent (default): one of the two steps at each update; the parameters are w only after every
-    sync_period-th, and its steps are in float32 at least, so that the way back is exact.
-    opaque_mode: all steps within one update(..., grad_fn=f), f(params, i) the gradient for the i-th climb, i from 0;
-    for models with statistics that a climb must not touch. batch_axis_name: a mapped axis to average them over.
-    reset_state: the adversary begins each climb anew. Needs params. Costs sync_period gradients for one step.
-    Raises MissingArgumentError in opaque mode without grad_fn.
+    optimizer: makes the step, a whole optimizer, with the gradient of the point that was climbed to.
+    adv_optimizer: what climbs; its steps are taken uphill. chain(normalize(), sgd(rho)) is the paper's, rho 0.05 there.
+    sync_period: updates for one step, an integer >= 1; 2, one climb and one step.
+    reset_state: the adversary begins each climb anew.
+    opaque_mode: False: one of the two steps at each update; the parameters are w only after every sync_period-th, and
+        its steps are in float32 at least, so that the way back is exact. True: all steps within one update(…,
+        grad_fn=f), f(params, i) the gradient for the i-th climb, i from 0; for models with statistics that a climb must
+        not touch.
+    batch_axis_name: a mapped axis to average the gradients of opaque mode over; None: none.
+
+    State: a copy of the parameters, the start of a climb, none in opaque mode, beside those of the two. Needs params.
+    Costs sync_period gradients for one step.
+
+    Raises HyperparameterError for a sync_period < 1; MissingArgumentError, when traced, without params, or in opaque
+    mode without grad_fn. Source: Foret, Kleiner, Mobahi & Neyshabur 2021, arXiv:2010.01412, Algorithm 1. Not where
+    gradients are dear and data plenty: it is twice the work against overfitting.
+
+    >>> tx = jo.sam(jo.sgd(0.1), jo.chain(jo.normalize(), jo.sgd(0.05)))
+    >>> state = tx.init(jnp.ones(2))
     """
     period = errors.check_size("sam", "sync_period", sync_period)
     opt, adv = (
