@@ -54,9 +54,20 @@ class MissingArgumentError(TypeError, ValueError):
 
 
 def say(kind: type[Exception], name: str, wrong: str, got: str | None = None, do: str | None = None) -> NoReturn:
-    """Raise `kind` in the one form of all our messages.
+    """Raise `kind` in the one form of all our messages: who, what was wrong, what was got, what to do.
 
+    kind: the class of the exception.
     name: who speaks, in error messages.
+    wrong: what was wrong, without a full stop.
+    got: what was got; None: left out.
+    do: what to do; None: left out.
+
+    Raises `kind`, always.
+
+    >>> jo.errors.say(jo.errors.TreeError, "my_rule", "x must be real", "complex64[3]", "Take its real part")
+    Traceback (most recent call last):
+        ...
+    jaxopt_ko.errors.TreeError: my_rule: x must be real. Got complex64[3]. Take its real part.
     """
     parts = [f"{name}: {wrong}."]
     if got is not None:
@@ -113,9 +124,23 @@ FINITE = Domain(-math.inf, math.inf, "a finite number", low_open=True)
 
 
 def check_hyper(name: str, argument: str, value: Any, domain: Domain) -> Hyper:
-    """Return `value` if it can be a hyperparameter; a traced or scheduled one has its shape checked only.
+    """The value itself, if it can be a hyperparameter; of a traced or scheduled one the shape is checked only.
 
     name: who speaks, in error messages.
+    argument: the name of the argument that the message is about.
+    value: a number, an array of shape () or a schedule: whatever the user gave.
+    domain: a `Domain`, where a concrete number must lie, also when it is rounded to float32 (float64 with x64).
+
+    Returns the value as it is.
+    Raises HyperparameterError for a number outside its domain or of another shape, its subclass HyperparameterTypeError
+    for what is no real number.
+
+    >>> jo.errors.check_hyper("my_rule", "b1", 0.9, jo.errors.FRACTION)
+    0.9
+    >>> jo.errors.check_hyper("my_rule", "b1", 1.5, jo.errors.FRACTION)
+    Traceback (most recent call last):
+        ...
+    jaxopt_ko.errors.HyperparameterError: my_rule: b1 must be in [0, 1), also when rounded to ...
     """
     if callable(value):
         _check_schedule(name, argument, value)
@@ -143,7 +168,16 @@ def check_hyper(name: str, argument: str, value: Any, domain: Domain) -> Hyper:
 
 
 def is_number(value: Any) -> bool:
-    """A real number or an array of them; bools, complex numbers and other number-like objects are not."""
+    """Is it a real number or an array of them? Bools, complex numbers and other number-like objects are not.
+
+    value: anything.
+
+    Returns a bool.
+
+    >>> from jaxopt_ko.errors import is_number
+    >>> is_number(1), is_number(jnp.ones(3)), is_number(True), is_number(1j)
+    (True, True, False, False)
+    """
     if isinstance(value, np.generic | np.ndarray | jax.Array):
         return bool(jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer))
     return isinstance(value, int | float) and not isinstance(value, bool)
@@ -159,10 +193,20 @@ def as_computed(value: Any) -> float:
 
 
 def check_dtype(name: str, argument: str, dtype: Any) -> None:
-    """The dtype of some memory: None for the default, or a floating one of 16 bits at least; of what is like the
+    """Refuses what cannot be the dtype of some memory.
+
+    It is None for the default, or a floating one of 16 bits at least; of what is like the gradients or parameters
+    (mu_dtype, accumulator_dtype, state_dtype, param_dtype) a complex one, too.
 
     name: who speaks, in error messages.
-    gradients or parameters, a complex one, too."""
+    argument: the name of the argument that the message is about.
+    dtype: whatever the user gave.
+
+    Raises HyperparameterTypeError for anything else.
+
+    >>> from jaxopt_ko.errors import check_dtype
+    >>> check_dtype("my_rule", "mu_dtype", jnp.bfloat16)
+    """
     kind = jnp.inexact if argument in ("mu_dtype", "accumulator_dtype", "state_dtype", "param_dtype") else jnp.floating
     try:
         known = dtype is None or (jnp.issubdtype(jnp.dtype(dtype), kind) and jnp.dtype(dtype).itemsize > 1)
@@ -206,6 +250,16 @@ def check_size(name: str, argument: str, value: Any, least: int = 1) -> int:
     """A count that decides a shape or a loop's length, or a seed.
 
     name: who speaks, in error messages.
+    argument: the name of the argument that the message is about.
+    value: whatever the user gave; an integer that is not traced.
+    least: what it is at least, an integer.
+
+    Returns it as a Python int.
+    Raises HyperparameterError for a smaller one and for what is no integer, True and 3.0 neither.
+
+    >>> from jaxopt_ko.errors import check_size
+    >>> check_size("my_rule", "steps", 3)
+    3
     """
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
         say(HyperparameterError, name, f"{argument} must be an integer of at least {least}", describe(value),
@@ -214,9 +268,16 @@ def check_size(name: str, argument: str, value: Any, least: int = 1) -> int:
 
 
 def check_choice(name: str, argument: str, value: Any, choices: Sequence[str]) -> None:
-    """A keyword that names a variant.
+    """Refuses a keyword that names none of the variants.
 
     name: who speaks, in error messages.
+    argument: the name of the argument that the message is about.
+    value: whatever the user gave.
+    choices: the names of the variants.
+
+    Raises HyperparameterError for what is none of them.
+
+    >>> jo.errors.check_choice("my_rule", "centre", "previous", ("previous", "current"))
     """
     if value not in choices:
         say(HyperparameterError, name, f"{argument} must be one of {', '.join(map(repr, choices))}", repr(value),
@@ -344,7 +405,15 @@ def check_number(name: str, argument: str, value: Any, domain: Domain) -> Any:
 
 
 def describe(value: Any) -> str:
-    """`float32[3,4]` for an array, the type's name and a short look for anything else."""
+    """`float32[3,4]` for an array, the type's name and a short look for anything else.
+
+    value: anything.
+
+    Returns a string, of about a hundred letters at most for what is no array.
+
+    >>> jo.errors.describe(jnp.ones((3, 4))), jo.errors.describe({"a": 1})
+    ('float32[3,4]', "a dict: {'a': 1}")
+    """
     if hasattr(value, "dtype") and hasattr(value, "shape"):
         return f"{value.dtype}[{','.join(map(str, value.shape))}]"
     if isinstance(value, type) or callable(value):
@@ -358,7 +427,19 @@ def describe(value: Any) -> str:
 
 
 def path_of(tree: PyTree, index: int, none_is_leaf: bool = False) -> str:
-    """The path of the index-th leaf; `(root)` if the tree is one leaf."""
+    """The path of the index-th leaf; `(root)` if the tree is one leaf.
+
+    tree: any tree.
+    index: of the leaf, an integer from 0.
+    none_is_leaf: does None count as a leaf?
+
+    Returns a string, as jax.tree_util.keystr spells it.
+    Raises IndexError if there is no such leaf.
+
+    >>> from jaxopt_ko.errors import path_of
+    >>> path_of({"a": 1.0, "b": [2.0, 3.0]}, 2), path_of(1.0, 0)
+    ("['b'][1]", '(root)')
+    """
     is_leaf = (lambda leaf: leaf is None) if none_is_leaf else None
     path, _ = flatten_with_path(tree, is_leaf=is_leaf)[0][index]
     return spell_path(path)

@@ -26,7 +26,16 @@ MOST_STEPS = 200  # to the nearest point of the transport polytope; some ten are
 
 
 def projection_non_negative(tree: PyTree) -> PyTree:
-    """On x >= 0: max(x, 0)."""
+    """The nearest point of x >= 0: max(x, 0).
+
+    tree: x, floating arrays in a tree; all leaves together count as one vector.
+
+    Returns a tree like it, in its dtypes.
+    Raises TreeError for a complex leaf.
+
+    >>> jo.projections.projection_non_negative(jnp.array([1.0, -2.0])).tolist()
+    [1.0, 0.0]
+    """
     _check_order("projection_non_negative", tree)
     return jax.tree.map(lambda x: jnp.maximum(x, 0), tree)
 
@@ -40,9 +49,16 @@ def _check_order(name: str, tree: PyTree) -> None:
 
 
 def projection_box(tree: PyTree, lower: PyTree, upper: PyTree) -> PyTree:
-    """On lower <= x <= upper, each a number for all elements or a tree like x of numbers and arrays.
+    """The nearest point of lower <= x <= upper: min(max(x, lower), upper).
 
-    Raises TreeError for another structure, and for complex leaves.
+    tree: x, floating arrays in a tree; all leaves together count as one vector.
+    lower, upper: each a number for all elements, or a tree like x of numbers and arrays; infinity for no bound.
+
+    Returns a tree like x, in its dtypes.
+    Raises TreeError for bounds of another structure, and for a complex leaf.
+
+    >>> jo.projections.projection_box(jnp.array([1.0, -2.0]), -1.0, jnp.inf).tolist()
+    [1.0, -1.0]
     """
     _check_order("projection_box", tree)
     low, high = (_like("projection_box", name, b, tree) for name, b in (("lower", lower), ("upper", upper)))
@@ -50,12 +66,31 @@ def projection_box(tree: PyTree, lower: PyTree, upper: PyTree) -> PyTree:
 
 
 def projection_hypercube(tree: PyTree, scale: Any = 1) -> PyTree:
-    """On 0 <= x <= scale; scale: a number or a tree like x."""
+    """The nearest point of 0 <= x <= scale: min(max(x, 0), scale).
+
+    tree: x, floating arrays in a tree; all leaves together count as one vector.
+    scale: length of the edges, a number >= 0, or a tree like x of numbers and arrays.
+
+    Returns a tree like x, in its dtypes.
+    Raises TreeError for a scale of another structure, and for a complex leaf.
+
+    >>> jo.projections.projection_hypercube(jnp.array([1.5, -2.0, 0.5])).tolist()
+    [1.0, 0.0, 0.5]
+    """
     return projection_box(tree, 0, scale)
 
 
 def projection_linf_ball(tree: PyTree, scale: Any = 1) -> PyTree:
-    """On max|x| <= scale."""
+    """The nearest point of max|x| <= scale: x / |x| min(|x|, scale) of each element.
+
+    tree: x, floating arrays in a tree; all leaves together count as one vector.
+    scale: radius of the ball, a number > 0, which may be traced.
+
+    Returns a tree like x, in its dtypes; complex elements keep their angles.
+
+    >>> jo.projections.projection_linf_ball(jnp.array([1.5, -2.0, 0.5])).tolist()
+    [1.0, -1.0, 0.5]
+    """
 
     def project(x: Any) -> Any:
         if not is_complex(trees.dtype_of(x)):
@@ -68,9 +103,19 @@ def projection_linf_ball(tree: PyTree, scale: Any = 1) -> PyTree:
 
 
 def projection_simplex(tree: PyTree, scale: Any = 1) -> PyTree:
-    """On x >= 0, sum x = scale > 0: max(x - t, 0) for the t that gives that sum.
+    """The nearest point of x >= 0, sum x = scale: probabilities, if that is 1.
 
-    Held, Wolfe & Crowder 1974, Mathematical Programming 6; by sorting.
+    max(x - t, 0) for the t that gives that sum
+
+    tree: x, floating arrays in a tree; all leaves together count as one vector.
+    scale: the sum over all leaves, a number > 0, which may be traced.
+
+    Returns a tree like x, in its dtypes; computed in float32 at least.
+    Raises TreeError for a complex leaf.
+    Source: Held, Wolfe & Crowder 1974, Mathematical Programming 6, 62; by sorting.
+
+    >>> jo.projections.projection_simplex(jnp.array([1.0, 0.5, -1.0])).tolist()
+    [0.75, 0.25, 0.0]
     """
     _check_order("projection_simplex", tree)
     x, unravel = trees.ravel(tree)
@@ -78,20 +123,51 @@ def projection_simplex(tree: PyTree, scale: Any = 1) -> PyTree:
 
 
 def projection_l1_sphere(tree: PyTree, scale: Any = 1) -> PyTree:
-    """On sum|x| = scale > 0. Duchi et al. 2008, section 4."""
+    """The nearest point of sum|x| = scale: signs of x times the projection of |x| on the simplex.
+
+    tree: x, floating arrays in a tree; all leaves together count as one vector.
+    scale: the sum over all leaves, a number > 0, which may be traced.
+
+    Returns a tree like x, in its dtypes; computed in float32 at least.
+    Source: Duchi et al. 2008, ICML, section 4.
+
+    >>> jo.projections.projection_l1_sphere(jnp.array([1.0, -0.5])).tolist()
+    [0.75, -0.25]
+    """
     x, unravel = trees.ravel_leaves(tree)
     return unravel(_signs(x) * _simplex(jnp.abs(x), _as(scale, jnp.real(x))).astype(x.dtype))
 
 
 def projection_l1_ball(tree: PyTree, scale: Any = 1) -> PyTree:
-    """On sum|x| <= scale. Duchi et al. 2008, section 4."""
+    """The nearest point of sum|x| <= scale: x itself, or that of sum|x| = scale; some elements become 0.
+
+    tree: x, floating arrays in a tree; all leaves together count as one vector.
+    scale: the sum over all leaves, a number > 0, which may be traced.
+
+    Returns a tree like x, in its dtypes; computed in float32 at least.
+    Source: Duchi et al. 2008, ICML, section 4.
+
+    >>> jo.projections.projection_l1_ball(jnp.array([2.0, -1.5])).tolist()
+    [0.75, -0.25]
+    """
     x, unravel = trees.ravel_leaves(tree)
     s = _as(scale, jnp.real(x))
     return unravel(jnp.where(jnp.sum(jnp.abs(x)) <= s, x, _signs(x) * _simplex(jnp.abs(x), s).astype(x.dtype)))
 
 
 def projection_l2_sphere(tree: PyTree, scale: Any = 1) -> PyTree:
-    """On |x| = scale > 0: scale x / |x|. From x = 0, where all points are as near, to that with equal elements."""
+    """The nearest point of |x| = scale: scale x / |x|.
+
+    From x = 0, where all points are as near, it goes to that with equal elements.
+
+    tree: x, floating arrays in a tree; all leaves together count as one vector.
+    scale: the length of all leaves as one vector, a number > 0, which may be traced.
+
+    Returns a tree like x, in its dtypes; computed in float32 at least.
+
+    >>> [round(x, 4) for x in jo.projections.projection_l2_sphere(jnp.array([3.0, 4.0])).tolist()]
+    [0.6, 0.8]
+    """
     x, unravel = trees.ravel(tree)
     length, even = norm(x), np.ones(x.shape) / max(np.sqrt(x.size), 1)
     there = length > 0
@@ -99,7 +175,16 @@ def projection_l2_sphere(tree: PyTree, scale: Any = 1) -> PyTree:
 
 
 def projection_l2_ball(tree: PyTree, scale: Any = 1) -> PyTree:
-    """On |x| <= scale: x, or scale x / |x|."""
+    """The nearest point of |x| <= scale: x, or scale x / |x|.
+
+    tree: x, floating arrays in a tree; all leaves together count as one vector.
+    scale: radius of the ball, a number > 0, which may be traced.
+
+    Returns a tree like x, in its dtypes; computed in float32 at least.
+
+    >>> [round(x, 4) for x in jo.projections.projection_l2_ball(jnp.array([3.0, 4.0]), 2.5).tolist()]
+    [1.5, 2.0]
+    """
     x, unravel = trees.ravel(tree)
     length, s = norm(x), _as(scale, x)
     outside = length > s
@@ -107,27 +192,70 @@ def projection_l2_ball(tree: PyTree, scale: Any = 1) -> PyTree:
 
 
 def projection_vector(x: PyTree, a: PyTree) -> PyTree:
-    """On the line through 0 and a: (a'x / a'a) a; 0 if a is."""
+    """The nearest point of the line through 0 and a: (a'x / a'a) a; 0 if a is.
+
+    x: floating arrays in a tree; all leaves together count as one vector.
+    a: what the line goes through, a tree like x; complex numbers count as pairs of real ones.
+
+    Returns a tree like x, in its dtypes; computed in float32 at least.
+    Raises TreeError for trees of different structures or shapes.
+
+    >>> jo.projections.projection_vector(jnp.array([2.0, 3.0]), jnp.array([1.0, 0.0])).tolist()
+    [2.0, 0.0]
+    """
     v, unravel, w = _two("projection_vector", x, a)
     return unravel(_over(w @ v, w @ w) * w)
 
 
 def projection_hyperplane(x: PyTree, a: PyTree, b: Any) -> PyTree:
-    """On a'x = b: x - (a'x - b) / (a'a) a."""
+    """The nearest point of a'x = b: x - (a'x - b) / (a'a) a.
+
+    x: floating arrays in a tree; all leaves together count as one vector.
+    a: what is orthogonal to the plane, a tree like x; complex numbers count as pairs of real ones.
+    b: a number, which may be traced.
+
+    Returns a tree like x, in its dtypes; computed in float32 at least. For a = 0 it is x.
+    Raises TreeError for trees of different structures or shapes.
+
+    >>> jo.projections.projection_hyperplane(jnp.array([2.0, 3.0]), jnp.array([1.0, 1.0]), 1.0).tolist()
+    [0.0, 1.0]
+    """
     v, unravel, w = _two("projection_hyperplane", x, a)
     return unravel(v - _over(w @ v - _as(b, v), w @ w) * w)
 
 
 def projection_halfspace(x: PyTree, a: PyTree, b: Any) -> PyTree:
-    """On a'x <= b: x - max(a'x - b, 0) / (a'a) a."""
+    """The nearest point of a'x <= b: x - max(a'x - b, 0) / (a'a) a.
+
+    x: floating arrays in a tree; all leaves together count as one vector.
+    a: what is orthogonal to the plane, a tree like x; complex numbers count as pairs of real ones.
+    b: a number, which may be traced.
+
+    Returns a tree like x, in its dtypes; computed in float32 at least. For a = 0 it is x.
+    Raises TreeError for trees of different structures or shapes.
+
+    >>> jo.projections.projection_halfspace(jnp.array([2.0, 3.0]), jnp.array([1.0, 1.0]), 1.0).tolist()
+    [0.0, 1.0]
+    """
     v, unravel, w = _two("projection_halfspace", x, a)
     return unravel(v - _over(jnp.maximum(w @ v - _as(b, v), 0), w @ w) * w)
 
 
 def projection_affine_set(x: PyTree, A: Array, b: Array) -> PyTree:
-    """On A x = b: x - A^+ (A x - b), A^+ the pseudoinverse, so rows may depend on each other; A float[m,n], b float[m].
+    """The nearest point of A x = b: x - A^+ (A x - b), A^+ the pseudoinverse, so rows may depend on each other.
 
-    Raises TreeError for another shape. If no x solves A x = b, the nearest of its least-squares solutions.
+    x: floating arrays in a tree; all leaves together count as one vector.
+    A: float[m, n], n the elements of all leaves.
+    b: float[m].
+
+    Returns a tree like x, in its dtypes; computed in float32 at least. If no x solves A x = b, it is the nearest of its
+    least-squares solutions.
+    Raises TreeError for A of another shape.
+    Not for large n: the pseudoinverse takes m n min(m, n) operations in each call.
+
+    >>> A, b = jnp.array([[1.0, 1.0]]), jnp.array([1.0])
+    >>> [round(x, 4) for x in jo.projections.projection_affine_set(jnp.array([2.0, 3.0]), A, b).tolist()]
+    [0.0, 1.0]
     """
     v, unravel = trees.ravel_leaves(x)
     _check_shape("projection_affine_set", "A", A, (np.shape(b)[0] if np.ndim(b) else 1, v.size))
@@ -143,9 +271,17 @@ def _check_shape(name: str, argument: str, value: Any, shape: tuple[int, ...]) -
 
 
 def projection_second_order_cone(pair: tuple[Array, PyTree]) -> tuple[Array, PyTree]:
-    """On |x| <= t, for the pair (t, x) of one number and a tree.
+    """The nearest point of |x| <= t, for the pair (t, x) of one number and a tree.
 
     (t, x) if |x| <= t;  0 if |x| <= -t;  else (1 + t / |x|) / 2 (|x|, x)
+
+    pair: (t, x): float[], and a tree of floating arrays, all leaves one vector.
+
+    Returns such a pair, in its dtypes; computed in float32 at least.
+
+    >>> t, x = jo.projections.projection_second_order_cone((1.0, jnp.array([3.0, 0.0])))
+    >>> float(t), x.tolist()
+    (2.0, [2.0, 0.0])
     """
     t, x = pair
     v, unravel = trees.ravel(x)
@@ -158,9 +294,18 @@ def projection_second_order_cone(pair: tuple[Array, PyTree]) -> tuple[Array, PyT
 
 
 def projection_psd_cone(tree: PyTree) -> PyTree:
-    """On the symmetric matrices without negative eigenvalues, each leaf float[...,k,k] by itself: Q max(Lambda, 0) Q'.
+    """The nearest symmetric matrices without negative eigenvalues: Q max(Lambda, 0) Q'.
 
-    Q Lambda Q' is the leaf's symmetric part. Raises TreeError for a leaf that is no square matrix, or stack of them.
+    Q Lambda Q' is the leaf's symmetric part.
+
+    tree: floating arrays in a tree, each float[..., k, k]: a matrix or a stack of them, each by itself.
+
+    Returns a tree like it, in its dtypes; computed in float32 at least, by eigenvalues.
+    Raises TreeError for a leaf that is no square matrix, or stack of them, and for a complex one.
+
+    >>> P = jo.projections.projection_psd_cone(jnp.array([[1.0, 2.0], [2.0, 1.0]]))
+    >>> [[round(x, 4) for x in row] for row in P.tolist()]
+    [[1.5, 1.5], [1.5, 1.5]]
     """
     _check_order("projection_psd_cone", tree)
     for index, leaf in enumerate(jax.tree.leaves(tree)):
@@ -182,11 +327,21 @@ def _check_square_matrix(name: str, tree: PyTree, index: int, leaf: Any) -> None
 
 
 def projection_transport(X: Array, row_sums: Array, column_sums: Array) -> Array:
-    """On the transport polytope P >= 0, P 1 = row_sums float[r], P'1 = column_sums float[c], for X float[r,c].
+    """The nearest point of the transport polytope P >= 0, P 1 = row_sums, P'1 = column_sums.
 
     P = max(X + u 1' + 1 v', 0), u and v by a semismooth Newton method, damped, with systems of r + c equations.
 
-    The two must have the same total, and no negative elements. Li, Sun & Toh, arXiv 1702.05934, algorithm 1.
+    X: float[r, c].
+    row_sums: float[r], each >= 0.
+    column_sums: float[c], each >= 0, of the same total as row_sums; that is not checked.
+
+    Returns float[r, c], in X's dtype; computed in float32 at least.
+    Raises TreeError for other shapes, and for complex X.
+    Source: Li, Sun & Toh, arXiv:1702.05934, algorithm 1.
+
+    >>> P = jo.projections.projection_transport(jnp.eye(2), jnp.array([1.0, 1.0]), jnp.array([1.0, 1.0]))
+    >>> [[round(x, 4) for x in row] for row in P.tolist()]
+    [[1.0, 0.0], [0.0, 1.0]]
     """
     name = "projection_transport"
     _check_order(name, X)

@@ -20,8 +20,7 @@ sys.modules["arguments"] = arguments
 SPEC.loader.exec_module(arguments)
 FUNCTIONS = {name: function for function, name in arguments.public_functions().items()}
 TO_WRITE = {
-    "analysis", "catalog", "core", "drivers", "errors.py", "linalg", "losses", "optimizers", "precision",
-    "projections.py", "schedules", "sharding", "solvers", "training",
+    "analysis", "core", "drivers", "optimizers", "precision", "sharding", "solvers", "training",
 }  # fmt: skip
 
 

@@ -169,7 +169,17 @@ def _measured(row: Row) -> Memory:
 
 
 def state_bytes(row: Row, n: int, m: int) -> int:
-    """Of the state over n float32 parameters, with m residuals or inequalities where the method has such."""
+    """Bytes of the state over n float32 parameters, with m residuals or inequalities where the method has such.
+
+    row: of the catalogue, `jo.catalog.BY_NAME["adam"]` say.
+    n: how many parameters, an integer >= 1; of a matrix method a square number, its matrix has that many elements.
+    m: how many residuals or inequalities, an integer >= 1; without effect for other methods.
+
+    Returns an int: the bytes of all arrays, counts included; nothing is computed, shapes alone are found.
+
+    >>> jo.catalog.state_bytes(jo.catalog.BY_NAME["adam"], 100, 1)  # two moments of 4 bytes, and a count
+    804
+    """
 
     def start(params: jax.Array) -> Any:
         return row.make().init(params, **_problem(row, params, m))

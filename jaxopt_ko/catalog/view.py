@@ -36,7 +36,18 @@ KEY: Text = (
 
 
 def catalog(language: str = "en", columns: Sequence[str] = COLUMNS) -> Table:
-    """A table of all methods; columns: any of TITLES, such as ("name", "equation", "paper")."""
+    """A table of all methods.
+
+    language: "en" or "ko".
+    columns: which, in their order: any of TITLES, such as ("name", "equation", "paper").
+
+    Returns a `Table`, which prints as text and shows as HTML in a notebook.
+    Raises HyperparameterError for another language or column.
+
+    >>> table = jo.catalog.catalog(columns=("name", "year"))
+    >>> table.head, [row for row in table.body if row[0] == "adam"]
+    (('name', 'year'), [('adam', '2015')])
+    """
     errors.check_choice("catalog", "language", language, LANGUAGES)
     for column in columns:
         errors.check_choice("catalog", "column", column, tuple(TITLES))
@@ -48,7 +59,14 @@ def catalog(language: str = "en", columns: Sequence[str] = COLUMNS) -> Table:
 def page(name: str, language: str = "en") -> str:
     """All that the catalogue says of one method, a line each.
 
-    name: who speaks, in error messages.
+    name: of the method, such as "adam".
+    language: "en" or "ko".
+
+    Returns a string of lines; the bytes of the state are measured, once.
+    Raises HyperparameterError for a name that is not in the catalogue, and for another language.
+
+    >>> print(jo.catalog.page("adam").splitlines()[0])
+    name           adam
     """
     errors.check_choice("page", "name", name, tuple(BY_NAME))
     errors.check_choice("page", "language", language, LANGUAGES)
@@ -78,7 +96,17 @@ class Tree(NamedTuple):
 
 
 def family_tree(language: str = "en") -> Tree:
-    """Nodes and edges, for drawing."""
+    """Which method grew out of which, for drawing.
+
+    language: "en" or "ko".
+
+    Returns a `Tree`: nodes, each a `Node`, and edges, pairs (parent's name, child's name).
+    Raises HyperparameterError for another language.
+
+    >>> tree = jo.catalog.family_tree()
+    >>> ("adam", "adamw") in tree.edges
+    True
+    """
     errors.check_choice("family_tree", "language", language, LANGUAGES)
     i = LANGUAGES.index(language)
     nodes = tuple(Node(row.name, row.title[i], row.family, row.year, row.parents) for row in ROWS)
@@ -86,7 +114,16 @@ def family_tree(language: str = "en") -> Tree:
 
 
 def mermaid(language: str = "en") -> str:
-    """The family tree as a graph in Mermaid's words, which GitHub draws."""
+    """The family tree as a graph in Mermaid's words, which GitHub draws.
+
+    language: "en" or "ko".
+
+    Returns a string of lines.
+    Raises HyperparameterError for another language.
+
+    >>> jo.catalog.mermaid().splitlines()[0]
+    'graph LR'
+    """
     nodes, edges = family_tree(language)
     titles = (node.title.replace("(", "<br/>(") for node in nodes)
     lines = [f'  {node.name}["{title}<br/>{node.year}"]' for node, title in zip(nodes, titles, strict=True)]
@@ -94,7 +131,17 @@ def mermaid(language: str = "en") -> str:
 
 
 def markdown(language: str = "en") -> str:
-    """The short table and the family tree, for a README."""
+    """The short table and the family tree, for a README.
+
+    language: "en" or "ko".
+
+    Returns a string of Markdown, with a block of Mermaid.
+    Raises HyperparameterError for another language.
+    Not for a quick look: the bytes of all states are measured, once, which takes seconds.
+
+    >>> print(jo.catalog.markdown().splitlines()[0])
+    | method | call | year | state, bytes | needs | in a sentence |
+    """
     table = catalog(language, SHORT)._repr_markdown_()
     key = KEY[LANGUAGES.index(language)]
     return f"{table}\n\n{key}\n\n```mermaid\n{mermaid(language)}\n```"

@@ -26,11 +26,25 @@ def power_iteration(
     precision: Any = jax.lax.Precision.HIGHEST,
     key: jax.Array | None = None,
 ) -> tuple[jax.Array, PyTree]:
-    """(eigenvalue largest in size, its eigenvector of length 1) of a diagonalizable matrix: v <- A v / |A v|.
+    """The eigenvalue largest in size, and its eigenvector, of a diagonalizable matrix.
 
-    matrix: float[n, n], or a function v -> A v of trees, which needs a v0. Stops when A v - lambda v is no longer than
-    error_tolerance |A v|, or after num_iters products. Raises MissingArgumentError for a function without v0.
-    key: a PRNG key, typed or raw, or an integer seed.
+    v <- A v / |A v|,  lambda = v'A v
+
+    matrix: float[n, n], or a function v -> A v of trees, which needs a v0.
+    v0: where to start, float[n] or a tree that the function takes; it must not be orthogonal to the eigenvector. None:
+        random numbers of `key`.
+    num_iters: how many products there are at most after the first, an integer >= 0.
+    error_tolerance: it stops when A v - lambda v is no longer than this times |A v|, >= 0.
+    precision: of the products with an array, a jax.lax.Precision; accelerators' default has fewer bits.
+    key: a PRNG key for v0 of an array; None: that of the seed 0.
+
+    Returns (lambda, v): float[] in v's dtype, float32 at least, and a tree like v0 of length 1.
+    Raises MissingArgumentError for a function without v0.
+    Not for all eigenvalues of a small matrix (jnp.linalg.eigh), nor where the two largest are nearly of one size.
+
+    >>> value, v = jo.linalg.power_iteration(jnp.diag(jnp.array([3.0, 1.0])))
+    >>> round(float(value), 4), [round(abs(x), 2) for x in v.tolist()]
+    (3.0, [1.0, 0.0])
     """
     name = "power_iteration"
     if callable(matrix):
@@ -75,11 +89,24 @@ def matrix_inverse_pth_root(
     error_tolerance: float = 1e-6,
     precision: Any = jax.lax.Precision.HIGHEST,
 ) -> tuple[jax.Array, jax.Array]:
-    """((A + ridge_epsilon lambda I)**(-1/p), largest |X**p (A + …) - I|), lambda A's largest eigenvalue.
+    """An inverse root of a symmetric matrix, and how far it is off, by coupled Newton steps.
 
-    matrix: float[n, n], symmetric positive semidefinite; p = 1, 2, 3, … By coupled Newton steps,
-    `matrix_functions.inverse_root`; optax takes p = 1, 2, 4, 8 alone. The other arguments are taken for optax's sake:
-    the steps end where rounding ends them.
+    X = (A + ridge_epsilon lambda I)**(-1/p),  lambda A's largest eigenvalue
+
+    matrix: float[n, n], symmetric positive semidefinite; the first two are not checked.
+    p: which root, an integer >= 1; optax takes 1, 2, 4, 8 alone.
+    num_iters: taken for optax's sake, an integer >= 1: the steps end where rounding ends them.
+    ridge_epsilon: what is added to the diagonal over the largest eigenvalue, >= 0; 1e-6 as in optax.
+    error_tolerance: taken for optax's sake, and without effect.
+    precision: of the products that estimate lambda, a jax.lax.Precision.
+
+    Returns (X, error): float[n, n] in the matrix's dtype, and float[], the largest element of |X**p (A + …) - I|.
+    Raises HyperparameterError for p or num_iters below 1, or no integer.
+    Source: Guo & Higham 2006, SIAM J. Matrix Anal. Appl. 28, 788, as in `matrix_functions.inverse_root`.
+
+    >>> X, error = jo.linalg.matrix_inverse_pth_root(jnp.diag(jnp.array([4.0, 1.0])), 2)
+    >>> [[round(x, 3) for x in row] for row in X.tolist()]
+    [[0.5, 0.0], [0.0, 1.0]]
     """
     errors.check_size("matrix_inverse_pth_root", "p", p)
     errors.check_size("matrix_inverse_pth_root", "num_iters", num_iters)
@@ -102,8 +129,20 @@ def nnls(
 
     y = x + (s - 1) / s_next (x - x_old);   x = max(y - A'(A y - b) / L, 0)
 
-    A: float[m, n]; b: float[m] or [m, k]; x: float[n] or [n, k]. L: at least the largest eigenvalue of A'A. Polyak
-    2015, Contemporary Mathematics 636, 167. `jaxopt_ko.quadratic_program` gives all digits.
+    A: float[m, n].
+    b: float[m], or float[m, k] for k problems.
+    iters: how many steps, an integer >= 0; the error falls as 1 / iters**2, or faster.
+    unroll: of the loop, as of jax.lax.scan.
+    L: no less than the largest eigenvalue of A'A, a number > 0; None: a bound from the norms of A'A.
+
+    Returns x, float[n] or float[n, k], in the dtype of A'A.
+    Raises HyperparameterError for a negative iters, TreeError for other shapes.
+    Source: Polyak 2015, Contemporary Mathematics 636, 167.
+    Not for all digits: `jaxopt_ko.quadratic_program` gives them.
+
+    >>> A, b = jnp.array([[1.0, 0.0], [0.0, 2.0]]), jnp.array([1.0, -1.0])
+    >>> [round(x, 4) for x in jo.linalg.nnls(A, b, 100).tolist()]
+    [1.0, 0.0]
     """
     errors.check_size("nnls", "iters", iters, 0)
     if A.ndim != 2 or b.ndim not in (1, 2) or b.shape[0] != A.shape[0]:

@@ -15,9 +15,18 @@ Axis = int | tuple[int, ...] | None
 
 
 def real_array(name: str, what: str, x: ArrayLike) -> jax.Array:
-    """An array of real floating-point numbers.
+    """An array of real floating-point numbers, as given.
 
     name: who speaks, in error messages.
+    what: what the argument is called there.
+    x: the array, or numbers and lists of them that make one.
+
+    Returns float[...], x as a JAX array in its own dtype.
+    Raises TreeError for what is no number, and for integers, truth values and complex numbers.
+
+    >>> from jaxopt_ko.losses.arrays import real_array
+    >>> real_array("my_loss", "predictions", [0.5, 1.5]).shape
+    (2,)
     """
     check_numbers(name, what, x)
     array = jnp.asarray(x)

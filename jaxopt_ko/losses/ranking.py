@@ -22,11 +22,22 @@ def ranking_softmax_loss(
     weights: ArrayLike | None = None,
     reduce_fn: Callable[..., Any] | None = jnp.mean,
 ) -> jax.Array:
-    """-sum_i w_i y_i log softmax(z)_i over the items of each list, then their mean; ListNet, Cao et al. 2007.
+    """-sum_i w_i y_i log softmax(z)_i over the items of each list, then their mean: ListNet.
 
-    logits, labels: float[..., items], scores and relevances. where: bool[..., items], which items there are.
-    weights: float[..., items], of the items. reduce_fn(loss, where=…): over the lists, of which one without items does
-        not count; None: float[...], 0 for such a list. The mean of no list is 0.
+    logits: scores of the items of each list, float[..., items].
+    labels: relevances of the same shape, real numbers >= 0.
+    where: bool[..., items], which items there are: the others count for nothing, NaN neither. None: all.
+    weights: float[..., items], of the items; None: 1 for each.
+    reduce_fn: reduce_fn(loss, where=…) over the lists, jnp.mean or jnp.sum; a list without items does not count, and
+        the mean of no list is 0. None: no reduction.
+
+    Returns float[], in float32 at least; with reduce_fn=None float[...], one for each list, 0 for one without items.
+    Raises TreeError for arrays of another shape than logits, and for what is not real.
+    Source: Cao et al. 2007, ICML, ListNet.
+
+    >>> logits, labels = jnp.array([[2.0, 1.0, 0.0]]), jnp.array([[1.0, 0.0, 0.0]])
+    >>> round(float(jo.losses.ranking_softmax_loss(logits, labels)), 4)
+    0.4076
     """
     name = "ranking_softmax_loss"
     z, y = same_shape(name, logits=logits, labels=labels)

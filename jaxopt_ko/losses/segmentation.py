@@ -34,21 +34,35 @@ def dice_loss(
     ignore_background: bool = False,
     axis: Axis = None,
 ) -> jax.Array:
-    """1 - (I + smooth) / (I + alpha (P - I) + beta (T - I) + smooth) of each class.
+    """One minus how well a predicted region overlaps the true one, of each class.
+
+    1 - (I + smooth) / (I + alpha (P - I) + beta (T - I) + smooth)
 
     I = sum p t, P = sum p, T = sum t over the places, for probabilities p and targets t. With alpha = beta = 1/2 it
-    is 1 minus the Dice coefficient (Milletari, Navab & Ahmadi 2016, arXiv:1606.04797); alpha weighs what is wrongly
-    in a region, beta what it misses (Tversky: Salehi, Erdogmus & Gholipour 2017, arXiv:1706.05721).
+    is 1 minus the Dice coefficient; alpha weighs what is wrongly in a region, beta what it misses (Tversky).
 
     predictions: float[batch, …, classes], logits: softmax makes probabilities of them, the sigmoid of one class alone.
         With apply_softmax=False they are probabilities already, which add up to one over several classes; this
         is checked where they are concrete.
     targets: like predictions, one-hot or soft. An axis of one class may be left out of either.
-    class_weights: float[classes]. ignore_background: the first of several classes does not count.
-    axis: the places; None: all axes but the first and the last.
+    class_weights: float[classes], a factor to the loss of each class; None: 1.
+    smooth: a number >= 0; above 0 a class that is nowhere, neither predicted nor there, costs 0 and not NaN.
+    alpha: weight of what is wrongly in the region, a number >= 0; 1/2 for Dice.
+    beta: weight of what the region misses, a number >= 0; above 1/2 for small regions that must not be missed.
+    apply_softmax: whether predictions are logits.
     reduction: "mean" or "sum" over the classes, float[batch] with the default axis, or "none", float[batch, classes].
+    ignore_background: the first of several classes does not count.
+    axis: the places, an integer or several; None: all axes but the first and the last.
 
-    Raises TreeError for shapes that do not fit, HyperparameterError for another reduction.
+    Returns float[batch] with the default axis, float[batch, classes] with reduction="none"; in float32 at least.
+    Raises TreeError for shapes that do not fit and for what are no probabilities, HyperparameterError for another
+    reduction and for numbers below 0.
+    Source: Milletari, Navab & Ahmadi 2016, arXiv:1606.04797; Salehi, Erdogmus & Gholipour 2017, arXiv:1706.05721.
+
+    >>> p = jnp.array([[0.9, 0.8, 0.1, 0.0]])[..., None]
+    >>> t = jnp.array([[1.0, 1.0, 0.0, 0.0]])[..., None]
+    >>> [round(x, 4) for x in jo.losses.dice_loss(p, t, apply_softmax=False).tolist()]
+    [0.069]
     """
     name = "dice_loss"
     check_choice(name, "reduction", reduction, tuple(REDUCTIONS))
@@ -102,11 +116,25 @@ def multiclass_generalized_dice_loss(
     apply_softmax: bool = True,
     ignore_background: bool = False,
 ) -> jax.Array:
-    """The mean over batch and classes of `dice_loss`, each class weighted by 1 / (its targets' sum)**2; float[].
+    """The mean over batch and classes of `dice_loss`, each class weighted by 1 / (its targets' sum)**2.
 
-    The weights are those over the whole batch, and add up to the number of classes. Rare classes count as much as
-    large ones, and one that is not there at all counts for nearly everything: leave it out. predictions, targets:
-    float[batch, …, classes]. Sudre et al. 2017, arXiv:1707.03237.
+    The weights are those over the whole batch, and add up to the number of classes: rare classes count as much as
+    large ones.
+
+    predictions: float[batch, …, classes], logits of softmax, or with apply_softmax=False probabilities.
+    targets: of the same shape, one-hot or soft; nothing is broadcast.
+    smooth: as of `dice_loss`, a number >= 0.
+    apply_softmax: whether predictions are logits.
+    ignore_background: the first of several classes does not count.
+
+    Returns float[], in float32 at least.
+    Raises TreeError for shapes that do not fit, and as `dice_loss` does.
+    Source: Sudre et al. 2017, arXiv:1707.03237.
+    Not for batches that lack a class: it counts for nearly everything then. Leave it out.
+
+    >>> logits, targets = jnp.array([[[2.0, 0.0], [0.0, 2.0]]]), jnp.array([[[1.0, 0.0], [0.0, 1.0]]])
+    >>> round(float(jo.losses.multiclass_generalized_dice_loss(logits, targets)), 4)
+    0.0596
     """
     name = "multiclass_generalized_dice_loss"
     x, t = same_shape(name, predictions=predictions, targets=targets)
@@ -122,10 +150,19 @@ def multiclass_generalized_dice_loss(
 def binary_dice_loss(
     predictions: ArrayLike, targets: ArrayLike, *, smooth: float = 1.0, apply_sigmoid: bool = True
 ) -> jax.Array:
-    """`dice_loss` of one region; float[batch].
+    """`dice_loss` of one region.
 
-    predictions: float[batch, …] or float[batch, …, 1], logits, or with apply_sigmoid=False probabilities; targets
-    alike, 0 and 1.
+    predictions: float[batch, …] or float[batch, …, 1], logits, or with apply_sigmoid=False probabilities.
+    targets: 0 and 1, of the same shape but for a last axis of 1.
+    smooth: as of `dice_loss`, a number >= 0.
+    apply_sigmoid: whether predictions are logits.
+
+    Returns float[batch], in float32 at least.
+    Raises TreeError for shapes that do not fit and for what are no probabilities, HyperparameterError for smooth < 0.
+
+    >>> p, t = jnp.array([[0.9, 0.8, 0.1, 0.0]]), jnp.array([[1.0, 1.0, 0.0, 0.0]])
+    >>> [round(x, 4) for x in jo.losses.binary_dice_loss(p, t, apply_sigmoid=False).tolist()]
+    [0.069]
     """
     x, t = jnp.asarray(predictions), jnp.asarray(targets)
     if x.ndim == t.ndim and x.shape[-1:] != (1,):

@@ -22,9 +22,23 @@ def ctc_loss(
     blank_id: int = 0,
     log_epsilon: float = -1e5,
 ) -> jax.Array:
-    """-log of the probability of all paths through time that spell the labels, with blanks between them; float[B].
+    """-log of the probability of all paths through time that spell the labels, with blanks between them.
 
-    Arguments as of `ctc_loss_with_forward_probs`, whose first result this is.
+    logits: float[B, T, K], scores of K classes at each of T times; softmax is taken here.
+    logit_paddings: [B, T], 0 where there is a time and 1 where there is none, at the end.
+    labels: int[B, N], the classes in their order, without blanks.
+    label_paddings: [B, N], 0 where there is a label and 1 where there is none, at the end.
+    blank_id: which of the K classes is the blank, an integer.
+    log_epsilon: stands for the logarithm of 0; labels that do not fit into the time cost minus this.
+
+    Returns float[B], in float32 at least: the first result of `ctc_loss_with_forward_probs`, which has the equations.
+    Raises TreeError for logits that are not floating, shapes that do not fit.
+    Source: Graves et al. 2006, ICML, section 4.1.
+
+    >>> logits, labels = jnp.zeros((1, 3, 2)), jnp.array([[1]])
+    >>> loss = jo.losses.ctc_loss(logits, jnp.zeros((1, 3)), labels, jnp.zeros((1, 1)))
+    >>> round(float(loss[0]), 4)
+    0.2877
     """
     loss, _, _ = ctc_loss_with_forward_probs(
         logits, logit_paddings, labels, label_paddings, blank_id=blank_id, log_epsilon=log_epsilon
@@ -47,9 +61,23 @@ def ctc_loss_with_forward_probs(
     l_t(n) = p_t(y_n) (l_{t-1}(n) + b_{t-1}(n-1) + l_{t-1}(n-1))         now y_n; the last term if y_n != y_{n-1}
     loss   = -log(b_T(N) + l_T(N))
 
-    logits: float[B, T, K]; labels: int[B, N]; paddings: [B, T] and [B, N], 1 where there is nothing, at the end.
-    Returns float[B]; log b float[T, B, N + 1], its last row with l added; log l float[T, B, N]. log_epsilon: stands
-    for the logarithm of 0. Where the labels do not fit into the time, the loss is about -log_epsilon.
+    logits: float[B, T, K], scores of K classes at each of T times; softmax is taken here.
+    logit_paddings: [B, T], 0 where there is a time and 1 where there is none, at the end.
+    labels: int[B, N], the classes in their order, without blanks.
+    label_paddings: [B, N], 0 where there is a label and 1 where there is none, at the end.
+    blank_id: which of the K classes is the blank, an integer.
+    log_epsilon: stands for the logarithm of 0; labels that do not fit into the time cost minus this.
+
+    Returns float[B]; log b float[T, B, N + 1], its last row with l added; log l float[T, B, N]. Where the labels do not
+    fit into the time, the loss is about -log_epsilon.
+    Raises TreeError for logits that are not floating, shapes that do not fit.
+    Source: Graves et al. 2006, ICML, section 4.1.
+
+    >>> logits, labels = jnp.zeros((1, 3, 2)), jnp.array([[1]])
+    >>> given = logits, jnp.zeros((1, 3)), labels, jnp.zeros((1, 1))
+    >>> loss, log_b, log_l = jo.losses.ctc_loss_with_forward_probs(*given)
+    >>> loss.shape, log_b.shape, log_l.shape
+    ((1,), (3, 1, 2), (3, 1, 1))
     """
     name = "ctc_loss"
     z, y = real_array(name, "logits", logits), jnp.asarray(labels)

@@ -22,7 +22,22 @@ def cosine_similarity(
     axis: Axis = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """<p, t> / (max(|p|, epsilon) max(|t|, epsilon)) along `axis`: the cosine of the angle; 0 for a vector of zeros."""
+    """<p, t> / (max(|p|, epsilon) max(|t|, epsilon)) along `axis`: the cosine of the angle; 0 for a vector of zeros.
+
+    predictions: what the model says, float[...]: real floating numbers of any shape.
+    targets: real numbers of the same shape; nothing is broadcast.
+    epsilon: what a length is at least, a number >= 0: shorter vectors count for less; 0 divides by the length as it is.
+    axis: the axis of the vectors' elements, or several; -1, the last; None: all.
+    where: bool[...], broadcast to the shape of the first: the elements that count; None: all.
+
+    Returns float[...] without `axis`, in float32 at least.
+    Raises TreeError if the two differ in shape, or are not real numbers, predictions floating ones; HyperparameterError
+    for a negative epsilon.
+
+    >>> p, t = jnp.array([[1.0, 0.0], [0.0, 0.0]]), jnp.array([[3.0, 4.0], [1.0, 0.0]])
+    >>> [round(x, 4) for x in jo.losses.cosine_similarity(p, t).tolist()]
+    [0.6, 0.0]
+    """
     name = "cosine_similarity"
     check_number(name, "epsilon", epsilon, NONNEGATIVE)
     p, t = same_shape(name, predictions=predictions, targets=targets)
@@ -39,7 +54,20 @@ def cosine_distance(
     axis: Axis = -1,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """1 - `cosine_similarity`, of the same arguments: 0 for one direction, 2 for opposite ones."""
+    """1 - `cosine_similarity`, of the same arguments: 0 for one direction, 2 for opposite ones.
+
+    predictions: what the model says, float[...]: real floating numbers of any shape.
+    targets: real numbers of the same shape; nothing is broadcast.
+    epsilon: what a length is at least, a number >= 0: shorter vectors count for less; 0 divides by the length as it is.
+    axis: the axis of the vectors' elements, or several; -1, the last; None: all.
+    where: bool[...], broadcast to the shape of the first: the elements that count; None: all.
+
+    Returns float[...] without `axis`, in float32 at least; 1 for a vector of zeros.
+    Raises TreeError and HyperparameterError as `cosine_similarity` does.
+
+    >>> round(float(jo.losses.cosine_distance(jnp.array([1.0, 0.0]), jnp.array([3.0, 4.0]))), 4)
+    0.4
+    """
     return 1 - cosine_similarity(predictions, targets, epsilon=epsilon, axis=axis, where=where)
 
 
@@ -53,10 +81,25 @@ def triplet_margin_loss(
     margin: float = 1.0,
     eps: float = 1e-6,
 ) -> jax.Array:
-    """max(0, d(a, p) - d(a, n) + margin), d(x, y) = (sum |x - y|**k + eps)**(1/k) along `axis`, k = norm_degree.
+    """An anchor is to be nearer to its positive than to its negative by a margin.
 
-    An anchor is to be nearer to its positive than to its negative by a margin. The three: float[...] of one shape.
-    Balntas et al. 2016, BMVC.
+    max(0, d(a, p) - d(a, n) + margin),  d(x, y) = (sum |x - y|**k + eps)**(1/k) along `axis`, k = norm_degree
+
+    anchors: float[...], the vectors that are compared.
+    positives: of the same shape: what each should be near to.
+    negatives: of the same shape: what it should be far from.
+    axis: the axis of the vectors' elements; -1, the last.
+    norm_degree: k > 0, the norm that measures the distance; 2, Euclid's, as in the paper.
+    margin: how much nearer, a finite number in the unit of the distance.
+    eps: added under the root, >= 0: above 0 it bounds the derivative where two vectors agree.
+
+    Returns float[...] without `axis`, in float32 at least.
+    Raises TreeError for another shape and for what is not real, HyperparameterError for numbers outside their domains.
+    Source: Balntas et al. 2016, BMVC.
+
+    >>> a, p, n = jnp.array([0.0, 0.0]), jnp.array([3.0, 4.0]), jnp.array([0.0, 1.0])
+    >>> round(float(jo.losses.triplet_margin_loss(a, p, n)), 4)
+    5.0
     """
     name = "triplet_margin_loss"
     for argument, number, domain in (
@@ -73,13 +116,22 @@ def triplet_margin_loss(
 
 
 def ntxent(embeddings: ArrayLike, labels: ArrayLike, temperature: float = 0.07) -> jax.Array:
-    """Cross entropy of telling pairs of one label from pairs of two, by cosine over temperature; float[].
+    """Cross entropy of telling pairs of one label from pairs of two, by cosine over temperature.
 
     The mean over pairs (i, j) of one label, i != j, of -log(e_ij / (e_ij + sum of e_ik over k of other labels)),
     e_ij = exp(cosine(i, j) / temperature).
 
-    embeddings: float[batch, n]; labels: int[batch]. 0 without such pairs. SimCLR: Chen et al. 2020, arXiv:2002.05709;
-    several of one label: Khosla et al. 2020, arXiv:2004.11362.
+    embeddings: float[batch, n], one vector an example, of any length.
+    labels: [batch], equal for examples that belong together: two views of one image, or one class.
+    temperature: a number > 0: the lower, the more the nearest of other labels count; 0.07 as in optax.
+
+    Returns float[], in float32 at least; 0 without pairs of one label.
+    Raises TreeError for other shapes and embeddings that are not floating, HyperparameterError for temperature <= 0.
+    Source: SimCLR, Chen et al. 2020, arXiv:2002.05709; several of one label: Khosla et al. 2020, arXiv:2004.11362.
+
+    >>> embeddings = jnp.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
+    >>> jo.losses.ntxent(embeddings, jnp.array([0, 0, 1, 1]), temperature=0.5).shape
+    ()
     """
     name = "ntxent"
     check_number(name, "temperature", temperature, POSITIVE)
