@@ -1,6 +1,6 @@
 """A small language model of characters and the text that it learns: Python's own standard library.
 
-Not a script: `benchmarks/char_lm.py`, `sharded.py` and `two_processes.py` train it.
+Not a script: `benchmarks/char_lm.py`, `benchmarks/low_precision.py`, `sharded.py` and `two_processes.py` train it.
 """
 
 import sysconfig
@@ -70,7 +70,7 @@ def loss(params, tokens):
         return x + jax.nn.gelu(normed(x, p["norm2"]) @ p["up"]) @ p["down"], None
 
     x, _ = jax.lax.scan(layer, x, params["layers"])
-    logits = normed(x, params["norm"]) @ params["head"]
+    logits = (normed(x, params["norm"]) @ params["head"]).astype(jnp.float32)  # of bfloat16 a loss has three digits
     return jnp.mean(jo.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:].astype(jnp.int32)))
 
 

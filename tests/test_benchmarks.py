@@ -1,0 +1,109 @@
+"""What the benchmarks of low precision recorded: their files, what READMEs show of them, and that they still run."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HERE = ROOT / "examples" / "benchmarks"
+
+
+def ran(name, cwd, *args):
+    command = [sys.executable, "-W", "error", str(HERE / name), *map(str, args)]
+    env = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture
+def module(monkeypatch):
+    """Imports a benchmark."""
+    monkeypatch.syspath_prepend(HERE)
+    return __import__
+
+
+@pytest.fixture
+def state_bytes(module):
+    return module("state_bytes")
+
+
+# ---- the language model in few bytes ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """A quick run, and its report."""
+    cwd = tmp_path_factory.mktemp("low_precision")
+    run = ran("low_precision.py", cwd, "--quick", "--out", cwd / "x.json")
+    assert run.returncode == 0, run.stderr
+    assert [path.name for path in cwd.iterdir()] == ["x.json"]
+    return run, json.loads((cwd / "x.json").read_text(encoding="utf-8"))
+
+
+def test_a_quick_run_has_its_rows_and_what_it_was_made_with(quick, module):
+    (run, report), low_precision = quick, module("low_precision")
+    assert [line["row"] for line in report["rows"]] == list(low_precision.QUICK)
+    assert report["settings"]["steps"] == 24 and report["settings"]["seeds"] == 1
+    assert report["versions"]["jax"] == jax.__version__ and report["seconds"]["cpu_user"] > 0
+    assert low_precision.markdown(report) in run.stdout
+    assert "100%|" in run.stderr
+
+
+def test_codes_with_a_master_learn_and_equal_parts_do_not(quick):
+    full, packed, linear = quick[1]["rows"]
+    assert full["loss"] < 3.6 < 4.57  # the logarithm of 97 characters
+    assert abs(packed["difference"]) < 0.02
+    assert linear["difference"] is None or linear["difference"] > 1
+    assert full["resident_bytes"] == 16.0
+    assert packed["resident_bytes"] < 7.5  # embeddings, a twentieth of so small a model, keep moments in float32
+
+
+def test_a_missing_directory_is_refused_before_the_work(tmp_path):
+    for name in ("low_precision.py", "state_bytes.py"):
+        run = ran(name, tmp_path, "--out", tmp_path / "nowhere" / "x.json")
+        assert run.returncode == 2 and "there is no directory" in run.stderr
+
+
+# ---- bytes ------------------------------------------------------------------------------------------------
+
+
+def test_recorded_bytes_are_those_of_the_states_now(state_bytes):
+    recorded = json.loads(state_bytes.RESULTS.read_text(encoding="utf-8"))
+    params = jax.eval_shape(state_bytes.tree)
+    count = sum(p.size for p in jax.tree.leaves(params))
+    assert recorded["parameters"] == count
+    now = {
+        row.name: {
+            way: round(state_bytes.bytes_of(jax.eval_shape(state_bytes.maker(row, way), params)) / count, 3)
+            for way in state_bytes.WAYS
+        }
+        for row in state_bytes.rows()
+    }
+    assert recorded["state"] == now, "run: python examples/benchmarks/state_bytes.py --out …/results/state_bytes.json"
+    smaller = [name for name, size in now.items() if size["companded8"] < 0.9 * size["float32"]]
+    assert len(now) >= 55 and len(smaller) >= 40
+
+
+def test_what_is_live_is_what_is_counted(state_bytes):
+    params = state_bytes.tree(64, 1)
+    for row in state_bytes.rows():
+        if row.name in ("adamw", "muon", "soap"):
+            make = state_bytes.maker(row, "four_bit")
+            assert state_bytes.bytes_of(make(params)) == state_bytes.bytes_of(jax.eval_shape(make, params))
+
+
+def test_seven_bytes_a_parameter_are_resident_after_a_step(state_bytes):
+    recorded = json.loads(state_bytes.RESULTS.read_text(encoding="utf-8"))["resident"]
+    name = "AdamW, bfloat16, split_master 24, companded8"
+    live = state_bytes.resident(name)
+    assert live <= 7.2 and live == pytest.approx(recorded[name], abs=2e-3)
+    assert recorded[f"{name}, embeddings too"] < live
+
+
+def test_a_file_without_the_marks_is_not_written(module):
+    with pytest.raises(SystemExit, match="not both there"):
+        module("readme_table").renewed("no marks", "x", "table")
