@@ -82,11 +82,12 @@ def train_step(loss_fn: LossFn, optimizer: GradientTransformation, *, has_aux: b
     or state change their structure, shape or dtype.
     """
     errors.check_function("train_step", "loss_fn", loss_fn)
+    weighted = bool(getattr(optimizer, "weighted", False))  # of MultiSteps
     optimizer = errors.check_pair("train_step", "optimizer", optimizer, lands=True)
     update = filter_kwargs(optimizer.update, 3)
     evaluate = _evaluation(loss_fn, has_aux)
     if isinstance(loss_fn, SummedLoss):
-        evaluate = _evaluation_of_sums(loss_fn, bool(getattr(optimizer, "weighted", False)), has_aux)
+        evaluate = _evaluation_of_sums(loss_fn, weighted, has_aux)
 
     def step(carry: Carry, batch: PyTree) -> tuple[Carry, tuple[jax.Array, PyTree]]:
         params, state = carry
@@ -216,13 +217,13 @@ def fit(
     compiles nothing. Raises what `train_step` raises, and HyperparameterError for epochs below 1 or no metric to
     watch. Not for data that does not fit into the device's memory: loop over `train_step`.
     """
-    optimizer = errors.check_pair("fit", "optimizer", optimizer, lands=True)
+    pair = errors.check_pair("fit", "optimizer", optimizer, lands=True)
     _check_run(epochs, early_stopping, monitor, batches, first_epoch, key)
     check_start("fit", params)
     where = None if checkpoint is None else as_checkpoints("fit", checkpoint)
     report, reports = reporter(progress, epochs * batches.steps)
     step = train_step(loss_fn, optimizer, has_aux=has_aux)
-    train = Carry(params, optimizer.init(params) if state is None else check_arrays("fit", "state", state))
+    train = Carry(params, pair.init(params) if state is None else check_arrays("fit", "state", state))
     watch = None if early_stopping is None else early_stopping.init(params)
     start = _Thread(train, watch, zero_count(), jnp.zeros((), scalar_dtype()))
 
