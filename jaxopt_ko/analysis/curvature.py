@@ -147,19 +147,24 @@ def hessian_extremes(
 
     T y = theta y,  x = V y:  |H x - theta x| = beta_m |y_m|
 
-    fun(params, *args) -> float[]; H is its Hessian by params, a tree of real arrays. key: of the first vector, a PRNG
-    key or an integer seed.
-    Ends once both residuals are <= tol |theta|, or after `steps`: n by default if n <= 2,048, else 256. Costs one
-    product a step, and as many again for each vector, which is summed up in another run of the recurrence; five
-    copies of the parameters beside the result. keep_basis: keep V, steps times n numbers, orthogonal; by default if
-    n <= 2,048. The ends do not need it: without, T holds copies of eigenvalues found, and some steps are lost.
+    fun: (params, *args) -> float[]; H is its Hessian by params.
+    params: the parameters, a tree of real floating arrays, n elements in all.
+    args: what fun is given besides, trees of arrays.
+    key: of the first vector, a PRNG key, typed or raw, or an integer seed.
+    steps: at most, an int >= 1; None: n if n <= 2,048, else 256. Costs one product a step, and as many again for each
+        vector, which is summed up in another run of the recurrence; five copies of the parameters beside the result.
+    tol: it ends once both residuals are <= tol |theta|; > 0, 1e-3 by default: three digits.
+    keep_basis: keep V, steps times n numbers, orthogonal; None: if n <= 2,048. The ends do not need it: without, T
+        holds copies of eigenvalues found, and some steps are lost.
 
-    params: the parameters, a tree of floating arrays.
-    key: a PRNG key, typed or raw, or an integer seed.
+    Returns `Extremes`. Raises TreeError for params without an element, or, when traced, if fun returns no real number;
+    HyperparameterError for steps or tol outside their domain. Source: Lanczos 1950; Golub & Van Loan, section 10.1. The
+    smallest eigenvalue has the precision of H, eps |H|, and no better: in float32 it says little below 1e-6 of the
+    largest. Not for the smallest in absolute value: `condition_number`.
 
-    Raises TreeError, when traced, if fun returns no real number. The smallest eigenvalue has the precision of H, eps
-    |H|, and no better; in float32 it says little below 1e-6 of the largest. For the smallest in absolute value:
-    `condition_number`.
+    >>> found = jo.diagnose.hessian_extremes(lambda x: x[0] ** 2 + 5 * x[1] ** 2, jnp.ones(2), key=0)
+    >>> round(float(found.largest), 4)
+    10.0
     """
     run = _prepare("hessian_extremes", fun, params, args, steps, keep_basis)
     errors.check_number(run.name, "tol", tol, errors.POSITIVE)
@@ -203,22 +208,25 @@ def condition_number(
 ) -> Condition:
     """The largest over the smallest singular value of H: max|lambda| / min|lambda|, H definite or not.
 
-    fun, params, args, key: as of `hessian_extremes`.
     smallest = min_y |H V y| / |y| = sigma_min([T; beta_m e_m'])    (never below that of H, and falling with m)
     error: of the eigenpair (x, u) of [0 H; H 0] that x = V y and u = H x / sigma make
 
-    Ends once the errors are <= tol of their values, or after `steps`: n by default if n <= 2,048, else 256.
-    keep_basis: keep V, steps times n numbers, orthogonal: then n steps are exact, whatever the spectrum, and the
-    number is off by no more than rounding. Default if n <= 2,048. A step costs a product and four passes over V: all n
-    cost more than the dense jax.hessian, which is as large as V; well-conditioned problems take far fewer.
+    fun, params, args, key: as of `hessian_extremes`.
+    steps: at most, an int >= 1; None: n if n <= 2,048, else 256.
+    tol: it ends once the errors are <= tol of their values; > 0.
+    keep_basis: keep V, steps times n numbers, orthogonal: then n steps are exact, whatever the spectrum, and the number
+        is off by no more than rounding. None: if n <= 2,048. A step costs a product and four passes over V: all n cost
+        more than the dense jax.hessian; well-conditioned problems take far fewer.
 
-    Without V five copies of the parameters are enough, beside what a gradient takes, but an eigenvalue close to 0 in
-    the midst of others is found slowly: in 1 to 3 n steps for spectra spread evenly, in more than 10 n for one spread
-    over four decades. Stopped before, number is a lower bound, and smallest_error not small against smallest.
+    Returns a `Condition`. Without V five copies of the parameters are enough, beside what a gradient takes, but an
+    eigenvalue close to 0 in the midst of others is found slowly: in 1 to 3 n steps for spectra spread evenly, in more
+    than 10 n for one spread over four decades. Stopped before, number is a lower bound, smallest_error not small.
+    Raises what `hessian_extremes` raises. Fails where 1 / number is no more than eps, rounding in H: in float32 the
+    number is off by about 1e-7 number, relatively. Not for networks: they have 0 among their eigenvalues.
 
-    Raises TreeError, when traced, if fun returns no real number. Fails where 1 / number is no more than eps, rounding
-    in H: in float32 the number is off by about 1e-7 number, relatively. Not for networks: they have 0 among their
-    eigenvalues.
+    >>> found = jo.diagnose.condition_number(lambda x: x[0] ** 2 + 5 * x[1] ** 2, jnp.ones(2), key=0)
+    >>> round(float(found.number), 3)
+    5.0
     """
     run = _prepare("condition_number", fun, params, args, steps, keep_basis)
     errors.check_number(run.name, "tol", tol, errors.POSITIVE)
@@ -259,14 +267,20 @@ def critical_point(
 ) -> CriticalPoint:
     """Minimum, maximum, saddle, or none of them: by the gradient and the ends of H's spectrum.
 
-    fun, params, args, key: as of `hessian_extremes`.
     critical:            |g| <= gtol |lambda|_max max(|x|, 1): such steps of Newton's may be as short as gtol |x|
     lambda is not zero:  |lambda| > ctol |lambda|_max, and more than its error
 
-    gtol and ctol are eps**(2/3) by default, of the coarsest dtype among the parameters. steps: as in
-    `hessian_extremes`, which also says what it costs. Where a network's smallest curvatures, a cluster at 0, decide,
-    the answer is DEGENERATE unless one is negative. At a point that is not critical, `escape` is still the direction
-    of negative curvature, if there is one. Raises TreeError, when traced, if fun returns no real number.
+    fun, params, args, key, steps: as of `hessian_extremes`, which also says what it costs.
+    gtol: >= 0; None: eps**(2/3), of the coarsest dtype among the parameters.
+    ctol: >= 0; None: the same.
+
+    Returns a `CriticalPoint`; its sentence says the kind in words. Where a network's smallest curvatures, a cluster at
+    0, decide, the answer is DEGENERATE unless one is negative. At a point that is not critical, `escape` is still the
+    direction of negative curvature, if there is one. Raises what `hessian_extremes` raises. Not for corners of f.
+
+    >>> point = jo.diagnose.critical_point(jo.landscapes.saddle, jnp.zeros(2), key=0)
+    >>> point.sentence
+    'A saddle: curvatures of both signs, and the escape direction leads down.'
     """
     name = "critical_point"
     run = _prepare(name, fun, params, args, steps, None)
@@ -310,15 +324,23 @@ def hessian_trace(
     probes: int = 32,
     method: str = "hutchinson",
 ) -> Trace:
-    """tr(H) = E[z'H z] for random signs z, the mean over `probes` of them, with its standard error.
+    """The trace of H by products with random signs, with its standard error.
+
+    tr(H) = E[z'H z] for random signs z, the mean over `probes` of them
 
     fun, params, args, key: as of `hessian_extremes`.
-    method="hutchinson" (1990, doi:10.1080/03610919008812866): the error falls as 1 / sqrt(probes).
-    method="hutch++" (arXiv:2010.09649, algorithm 1): tr(Q'H Q) exactly, Q an orthonormal basis of H times a third of
-    the probes, and the rest of the trace as above with a third; better where few eigenvalues are large. It stores Q,
-    probes / 3 copies of the parameters.
+    probes: products, an int >= 2, 6 for hutch++; the error falls as 1 / sqrt(probes).
+    method: "hutchinson"; or "hutch++" (arXiv:2010.09649, algorithm 1): tr(Q'H Q) exactly, Q an orthonormal basis of H
+        times a third of the probes, and the rest of the trace as above with a third; better where few eigenvalues are
+        large. It stores Q, probes / 3 copies of the parameters.
 
-    Raises HyperparameterError for less than 2 probes, 6 for hutch++. The standard error of few probes is itself rough.
+    Returns a `Trace`, value and error. Raises HyperparameterError for too few probes or another method, and what
+    `hessian_extremes` raises. Source: Hutchinson 1990, doi:10.1080/03610919008812866. Not for single digits: the
+    standard error of few probes is itself rough.
+
+    >>> trace = jo.diagnose.hessian_trace(lambda x: jnp.sum(x**2), jnp.ones(2), key=0)
+    >>> float(trace.value)
+    4.0
     """
     name = "hessian_trace"
     errors.check_choice(name, "method", method, ["hutchinson", "hutch++"])
@@ -373,16 +395,24 @@ def spectral_density(
     points: int = 256,
     width: float = 0.02,
 ) -> Spectrum:
-    """The density of H's eigenvalues, by stochastic Lanczos quadrature. arXiv:1901.10159.
+    """The density of H's eigenvalues, by stochastic Lanczos quadrature.
 
-    fun, params, args, key: as of `hessian_extremes`.
     T = U diag(nodes) U',  weights = U[0]**2    for each of `probes` random starts
     density(t) = mean over probes of sum_i weights_i N(t; nodes_i, s**2)
 
-    s is `width` times the range of the nodes; 2 `steps` - 1 moments of each start's spectrum are exact. Where the
-    basis is not kept (n > 2,048) nodes may come twice, and share their weight.
+    fun, params, args, key: as of `hessian_extremes`.
+    steps: nodes of each start, an int >= 1, n at most; 2 steps - 1 moments of each start's spectrum are exact.
+    probes: random starts, an int >= 1.
+    points: of the grid, an int >= 2.
+    width: s over the range of the nodes, > 0; 0.02 keeps peaks apart that are a twentieth of the range from each other.
 
-    Raises what `hessian_trace` does. Not for single small eigenvalues: one among n weighs 1 / n.
+    Returns a `Spectrum`. Where the basis is not kept (n > 2,048) nodes may come twice, and share their weight. Raises
+    what `hessian_extremes` raises. Source: Ghorbani, Krishnan & Xiao 2019, arXiv:1901.10159. Not for single small
+    eigenvalues: one among n weighs 1 / n.
+
+    >>> spectrum = jo.diagnose.spectral_density(lambda x: x[0] ** 2 + 5 * x[1] ** 2, jnp.ones(2), key=0, points=8)
+    >>> spectrum.density.shape
+    (8,)
     """
     name = "spectral_density"
     for argument, value, least in (("probes", probes, 1), ("points", points, 2)):

@@ -24,14 +24,21 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def check_values(transformation: GradientTransformation, enabled: bool = True) -> GradientTransformation:
-    """The same transformation, which also looks at values: finite gradients and steps, second moments >= 0.
+    """A transformation that also looks at values: finite gradients and steps, second moments >= 0.
 
-    Structure, shapes and dtypes are checked without it. The state is that of `transformation`, so checks may
-    go on and off between a save and a resume; with enabled=False the transformation itself comes back.
+    transformation: the transformation, ours or optax's.
+    enabled: False: the transformation itself comes back, so that checks cost nothing where they are off.
 
-    Raises, when the step runs: AssertionError with the transformation, the leaf, the count of bad values and
-    what to do. Call a compiled step through `raise_on_bad_values`; tracing raises RuntimeError otherwise.
-    Not for runs that must be fast or go on: each leaf is read several times more; the first error ends it.
+    The state is that of `transformation`, so checks may go on and off between a save and a resume. Structure, shapes
+    and dtypes are checked without it.
+
+    Raises, when the step runs, AssertionError with the transformation, the leaf, the count of bad values and what to
+    do; TransformationError, when made, for no transformation. Call a compiled step through `raise_on_bad_values`;
+    tracing raises RuntimeError otherwise. Not for runs that must be fast or go on: each leaf is read several times
+    more; the first error ends it.
+
+    >>> opt = jo.debug.check_values(jo.adam(1e-3))
+    >>> state = opt.init(jnp.ones(2))
     """
     pair = errors.check_pair("check_values", "argument 0", transformation, lands=True)
     if not enabled:
@@ -52,10 +59,18 @@ def check_values(transformation: GradientTransformation, enabled: bool = True) -
 
 
 def raise_on_bad_values(step: F, enabled: bool = True) -> F:
-    """`step`, jitted or not, raising at the call what `check_values` found in it: chex.chexify, made synchronous.
+    """A step, jitted or not, that raises at the call what `check_values` found in it: chex.chexify, made synchronous.
 
-    step = raise_on_bad_values(jax.jit(step)). It goes outermost, over jit, vmap, scan and all. The checks of a
-    loop are made in every pass and reported when it ends. With enabled=False `step` itself comes back.
+    step: a function, with a transformation of check_values in it. It goes outermost, over jit, vmap, scan and all.
+    enabled: False: step itself comes back.
+
+    Returns a function as step. The checks of a loop are made in every pass and reported when it ends. Raises, at the
+    call, what the checks raise. Not for a step within another compiled function, where nothing can be raised.
+
+    >>> opt = jo.debug.check_values(jo.sgd(0.5))
+    >>> step = jo.debug.raise_on_bad_values(jax.jit(lambda g: opt.update(g, opt.init(g))[0]))
+    >>> step(jnp.ones(2)).tolist()
+    [-0.5, -0.5]
     """
     return chex.chexify(step, async_check=False) if enabled else step
 

@@ -54,69 +54,191 @@ class Landscape(NamedTuple):
 
 
 def parabola(x: Array) -> Array:
-    """x**2; x: float[1]. Gradient descent diverges for learning rates above 1."""
+    """A parabola, on which gradient descent diverges for learning rates above 1.
+
+    f(x) = x**2;   minimum 0 at 0
+
+    x: float[1].
+
+    Returns float[], float32 at least. Raises TreeError for another shape or dtype. Source: textbooks. Not to compare
+    methods on: all find it.
+
+    >>> float(jo.landscapes.parabola(jnp.array([2.0])))
+    4.0
+    """
     (x,) = _variables("parabola", x, 1)
     return x**2
 
 
 def quintic(x: Array) -> Array:
-    """x**5 - 2 x**4 - 3 x**3 + 6 x**2 + x; x: float[1]. A local and a global minimum, from x = -1.6 on."""
+    """A function of one variable with a local and a global minimum, from x = -1.6 on.
+
+    f(x) = x**5 - 2 x**4 - 3 x**3 + 6 x**2 + x;   minima near -0.079, the global one, and 1.836
+
+    x: float[1].
+
+    Returns float[], float32 at least. Raises TreeError for another shape or dtype. Source: lecture notes. Not left of
+    -1.686, where it is below the minimum again, without bound.
+
+    >>> float(jo.landscapes.quintic(jnp.array([1.0])))
+    3.0
+    """
     (x,) = _variables("quintic", x, 1)
     return x**5 - 2 * x**4 - 3 * x**3 + 6 * x**2 + x
 
 
 def long_valley(x: Array, condition: float | Array = 10.0) -> Array:
-    """(x_1**2 + kappa x_2**2) / 2; x: float[2]. kappa is the condition number of its Hessian."""
+    """A quadratic valley of any condition number.
+
+    f(x) = (x_1**2 + condition x_2**2) / 2;   minimum 0 at 0
+
+    x: float[2].
+    condition: kappa, the condition number of its Hessian, >= 1 for a valley along the first axis; 10, with which
+        gradient descent zigzags visibly.
+
+    Returns float[], float32 at least. Raises TreeError for another shape or dtype. Source: Boyd & Vandenberghe 2004,
+    section 9.3.2. Not for methods that solve quadratics at once (newton).
+
+    >>> float(jo.landscapes.long_valley(jnp.array([1.0, 1.0])))
+    5.5
+    """
     x1, x2 = _variables("long_valley", x, 2)
     return (x1**2 + jnp.asarray(condition, x1.dtype) * x2**2) / 2
 
 
 def saddle(x: Array) -> Array:
-    """x**2 - y**2; x: float[2]. Unbounded below: see which methods leave the origin, and when."""
+    """A saddle: see which methods leave the origin, and when.
+
+    f(x, y) = x**2 - y**2;   unbounded below
+
+    x: float[2], both variables.
+
+    Returns float[], float32 at least. Raises TreeError for another shape or dtype. Source: textbooks. Not for methods
+    that look for a minimum: there is none.
+
+    >>> float(jo.landscapes.saddle(jnp.array([2.0, 1.0])))
+    3.0
+    """
     x, y = _variables("saddle", x, 2)
     return x**2 - y**2
 
 
 def monkey_saddle(x: Array) -> Array:
-    """x**3 - 3 x y**2; x: float[2]. At the origin the Hessian is zero and does not show the way down."""
+    """A saddle with three ways down, whose Hessian at the origin is zero and does not show them.
+
+    f(x, y) = x**3 - 3 x y**2;   unbounded below
+
+    x: float[2], both variables.
+
+    Returns float[], float32 at least. Raises TreeError for another shape or dtype. Source: Hilbert & Cohn-Vossen 1932,
+    Anschauliche Geometrie. Not for methods that look for a minimum: there is none.
+
+    >>> float(jo.landscapes.monkey_saddle(jnp.array([1.0, 1.0])))
+    -2.0
+    """
     x, y = _variables("monkey_saddle", x, 2)
     return x**3 - 3 * x * y**2
 
 
 def beale(x: Array) -> Array:
-    """(1.5 - x + x y)**2 + (2.25 - x + x y**2)**2 + (2.625 - x + x y**3)**2; x: float[2]."""
+    """Beale's function: flat ground with steep corners.
+
+    f(x, y) = (1.5 - x + x y)**2 + (2.25 - x + x y**2)**2 + (2.625 - x + x y**3)**2;   minimum 0 at (3, 0.5)
+
+    x: float[2], both variables.
+
+    Returns float[], float32 at least. Raises TreeError for another shape or dtype. Source: Beale 1958; Moré, Garbow &
+    Hillstrom 1981, doi:10.1145/355934.355936, problem 5. Not in float16: in its plotted box it reaches 181,853.
+
+    >>> float(jo.landscapes.beale(jnp.array([3.0, 0.5])))
+    0.0
+    """
     x, y = _variables("beale", x, 2)
     return (1.5 - x + x * y) ** 2 + (2.25 - x + x * y**2) ** 2 + (2.625 - x + x * y**3) ** 2
 
 
 def rosenbrock(x: Array) -> Array:
-    """sum_i 100 (x_{i+1} - x_i**2)**2 + (1 - x_i)**2; x: float[n], n >= 2. From n = 4 on there is a local minimum."""
+    """Rosenbrock's valley: a curved floor that is easy to reach and slow to follow.
+
+    f(x) = sum_i 100 (x_{i+1} - x_i**2)**2 + (1 - x_i)**2;   minimum 0 at (1, …, 1)
+
+    x: float[n], n >= 2. From n = 4 on there is a local minimum near (-1, 1, …, 1).
+
+    Returns float[], float32 at least. Raises TreeError for another shape or dtype. Source: Rosenbrock 1960,
+    doi:10.1093/comjnl/3.3.175. Not for global methods: it has one valley.
+
+    >>> float(jo.landscapes.rosenbrock(jnp.array([1.0, 2.0])))
+    100.0
+    """
     x = _vector("rosenbrock", x, 2)
     return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
 
 
 def himmelblau(x: Array) -> Array:
-    """(x**2 + y - 11)**2 + (x + y**2 - 7)**2; x: float[2]. Four minima, all zero."""
+    """Himmelblau's function, with four minima of one value.
+
+    f(x, y) = (x**2 + y - 11)**2 + (x + y**2 - 7)**2;   minima 0 at (3, 2) and three more points
+
+    x: float[2], both variables.
+
+    Returns float[], float32 at least. Raises TreeError for another shape or dtype. Source: Himmelblau 1972, Applied
+    Nonlinear Programming. Not to see whether a method finds a global minimum: all are.
+
+    >>> float(jo.landscapes.himmelblau(jnp.array([3.0, 2.0])))
+    0.0
+    """
     x, y = _variables("himmelblau", x, 2)
     return (x**2 + y - 11) ** 2 + (x + y**2 - 7) ** 2
 
 
 def styblinski_tang(x: Array) -> Array:
-    """sum_i (x_i**4 - 16 x_i**2 + 5 x_i) / 2; x: float[n]. 2**n minima, one of them global."""
+    """A function with 2**n minima, one of them global.
+
+    f(x) = sum_i (x_i**4 - 16 x_i**2 + 5 x_i) / 2;   minimum about -39.166 n at (-2.9035, …)
+
+    x: float[n].
+
+    Returns float[], float32 at least. Raises TreeError for another shape or dtype. Source: Styblinski & Tang 1990,
+    doi:10.1016/0893-6080(90)90029-K. Not for problems whose variables interact: it is a sum over them.
+
+    >>> float(jo.landscapes.styblinski_tang(jnp.array([1.0])))
+    -5.0
+    """
     x = _vector("styblinski_tang", x)
     return jnp.sum(x**4 - 16 * x**2 + 5 * x) / 2
 
 
 def rastrigin(x: Array) -> Array:
-    """10 n + sum_i x_i**2 - 10 cos(2 pi x_i); x: float[n]. A minimum near every point of integers up to 31."""
+    """A bowl with a minimum near every point of integers up to 31.
+
+    f(x) = 10 n + sum_i x_i**2 - 10 cos(2 pi x_i);   minimum 0 at 0
+
+    x: float[n].
+
+    Returns float[], float32 at least, without loss of digits near 0. Raises TreeError for another shape or dtype.
+    Source: Mühlenbein, Schomisch & Born 1991, doi:10.1016/S0167-8191(05)80052-3. Not for local methods: they stay in
+    the first hollow.
+
+    >>> float(jo.landscapes.rastrigin(jnp.zeros(2)))
+    0.0
+    """
     x = _vector("rastrigin", x)
     return jnp.sum(x**2 + 20 * jnp.sin(math.pi * x) ** 2)  # 1 - cos(2t) = 2 sin(t)**2, without loss of digits
 
 
 def ackley(x: Array) -> Array:
-    """20 + e - 20 exp(-0.2 sqrt(mean(x**2))) - exp(mean(cos(2 pi x))); x: float[n].
+    """A nearly flat plain of small hollows around one deep one.
 
-    At the origin it has a corner, which is the minimum: the gradient there is given as 0.
+    f(x) = 20 + e - 20 exp(-0.2 sqrt(mean(x**2))) - exp(mean(cos(2 pi x)));   minimum 0 at 0
+
+    x: float[n].
+
+    Returns float[], float32 at least. At the origin it has a corner, which is the minimum: the gradient there is given
+    as 0. Raises TreeError for another shape or dtype. Source: Ackley 1987, doi:10.1007/978-1-4613-1997-9. Not for
+    methods that need a smooth minimum: they converge slowly there.
+
+    >>> float(jo.landscapes.ackley(jnp.zeros(2)))
+    0.0
     """
     x = _vector("ackley", x)
     hollow = jnp.expm1(-2 * jnp.mean(jnp.sin(C * x) ** 2))
@@ -124,19 +246,35 @@ def ackley(x: Array) -> Array:
 
 
 def powell_singular(x: Array) -> Array:
-    """(x1 + 10 x2)**2 + 5 (x3 - x4)**2 + (x2 - 2 x3)**4 + 10 (x1 - x4)**4; x: float[4].
+    """Powell's function, whose Hessian at the minimum is singular: Newton's method is linear here.
 
-    The Hessian at the minimum is singular: Newton's method is linear here.
+    f(x) = (x1 + 10 x2)**2 + 5 (x3 - x4)**2 + (x2 - 2 x3)**4 + 10 (x1 - x4)**4;   minimum 0 at 0
+
+    x: float[4].
+
+    Returns float[], float32 at least. Raises TreeError for another shape or dtype. Source: Powell 1962,
+    doi:10.1093/comjnl/5.2.147. Not to test digits of x in: f tells few of them.
+
+    >>> float(jo.landscapes.powell_singular(jnp.array([3.0, -1.0, 0.0, 1.0])))
+    215.0
     """
     x1, x2, x3, x4 = _variables("powell_singular", x, 4)
     return (x1 + 10 * x2) ** 2 + 5 * (x3 - x4) ** 2 + (x2 - 2 * x3) ** 4 + 10 * (x1 - x4) ** 4
 
 
 def wood(x: Array) -> Array:
-    """100 (x2 - x1**2)**2 + (1 - x1)**2 + 90 (x4 - x3**2)**2 + (1 - x3)**2
-    + 10.1 ((x2 - 1)**2 + (x4 - 1)**2) + 19.8 (x2 - 1) (x4 - 1); x: float[4].
+    """Wood's function, with a saddle that is nearly flat: methods that stop at small gradients stop there.
 
-    Methods that stop at small gradients stop at the saddle, which is nearly flat.
+    f(x) = 100 (x2 - x1**2)**2 + (1 - x1)**2 + 90 (x4 - x3**2)**2 + (1 - x3)**2
+         + 10.1 ((x2 - 1)**2 + (x4 - 1)**2) + 19.8 (x2 - 1) (x4 - 1);   minimum 0 at (1, 1, 1, 1)
+
+    x: float[4].
+
+    Returns float[], float32 at least. Raises TreeError for another shape or dtype. Source: Colville 1968; Moré, Garbow
+    & Hillstrom 1981, problem 14. Not where a picture is wanted: it has four variables.
+
+    >>> float(jo.landscapes.wood(jnp.ones(4)))
+    0.0
     """
     x1, x2, x3, x4 = _variables("wood", x, 4)
     valleys = 100 * (x2 - x1**2) ** 2 + (1 - x1) ** 2 + 90 * (x4 - x3**2) ** 2 + (1 - x3) ** 2
@@ -169,13 +307,19 @@ def _variables(name: str, x: Array, n: int) -> tuple[Array, ...]:
 
 
 def landscape(name: str, dimension: int | None = None, condition: float | None = None) -> Landscape:
-    """The landscape of this name: that of LANDSCAPES, or one with other `dimension` or `condition` number.
+    """A landscape by its name, with what is known of it.
 
-    name: who speaks, in error messages.
-    dimension: of rosenbrock, styblinski_tang, rastrigin and ackley; 2 by default.
-    condition: of long_valley, kappa >= 1; 10 by default.
+    name: a key of LANDSCAPES: rosenbrock, himmelblau, …
+    dimension: number of variables of rosenbrock, styblinski_tang, rastrigin or ackley, an int >= 2; None: that of
+        LANDSCAPES, 2.
+    condition: of long_valley, kappa >= 1; None: that of LANDSCAPES, 10.
 
-    Raises HyperparameterError for a name that there is not, or a choice that it does not leave.
+    Returns a `Landscape`: fun, dimension, domain, minima, saddles, maxima, usual starts, source. Raises
+    HyperparameterError for a name that there is not, or a choice that it does not leave. Not for a function alone:
+    landscapes.rosenbrock.
+
+    >>> jo.landscapes.landscape("rosenbrock", dimension=3).minima[0].x
+    (1.0, 1.0, 1.0)
     """
     errors.check_choice("landscape", "name", name, list(LANDSCAPES))
     if dimension is not None:

@@ -30,16 +30,24 @@ def gradient_noise_scale(fun: ScalarFn, params: Params, *, args: tuple[Any, ...]
     """The simple noise scale: the size of batch where the gradient's noise is as large as the gradient.
 
     |G|**2 = (B |g_B|**2 - b |g_b|**2) / (B - b)    S = (|g_b|**2 - |g_B|**2) / (1/b - 1/B)    B_simple = S / |G|**2
-    McCandlish et al. 2018, arXiv:1812.06162, equation 2.9 and appendix A.1.
 
-    fun(params, *args) -> float[batch], a loss for each example; args are trees of arrays with the batch, B examples,
-    first. g_b is the gradient of `small` examples, b, and |g_b|**2 the mean over all B / b groups of them, one after
-    the other: the cost is that of one gradient of the batch, in batches of b.
-
+    fun: (params, *args) -> float[batch], a loss for each example.
     params: the parameters, a tree of floating arrays.
+    args: trees of arrays with the batch, B examples, first.
+    small: b, the examples of a group, an int >= 1 of which B is a multiple, two at least. g_b is the gradient of a
+        group, and |g_b|**2 the mean over all B / b groups, one after the other; with 1 the estimate is least noisy.
 
-    Raises HyperparameterError if B is not a multiple of b, two at least. S and |G|**2 are unbiased, their ratio is
-    not: where B is below the scale, average both over some steps. Not for losses that mix examples (batch norm).
+    Returns a `NoiseScale` of three numbers; the cost is that of one gradient of the batch, in batches of b. S and
+    |G|**2 are unbiased, their ratio is not: where B is below the scale, average both over some steps.
+
+    Raises HyperparameterError if B is not a multiple of b, two at least; TreeError for args without a batch, or, when
+    traced, for losses that are not one per example. Source: McCandlish et al. 2018, arXiv:1812.06162, equation 2.9 and
+    appendix A.1. Not for losses that mix examples (batch norm).
+
+    >>> x = jnp.array([0.0, 1.0, 2.0, 3.0])
+    >>> noise = jo.diagnose.gradient_noise_scale(lambda w, x: (w - x) ** 2, 0.0, args=(x,))
+    >>> round(float(noise.noise), 4)
+    6.6667
     """
     name = "gradient_noise_scale"
     errors.check_function(name, "fun", fun)

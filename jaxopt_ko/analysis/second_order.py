@@ -22,10 +22,22 @@ Loss = Callable[[Params, Any, Any], Array]  # (params, inputs, targets) -> float
 
 
 def hvp(loss: Loss, v: Array, params: Params, inputs: Any, targets: Any) -> PyTree:
-    """H v, H the Hessian of loss(params, inputs, targets) by params; deprecated.
+    """The product of the Hessian of a loss with a vector; deprecated.
 
-    v: float[n], n elements in all params together, in the order of `tree.ravel`. Returns a tree like params.
+    H v, H the Hessian of loss(params, inputs, targets) by params
+
+    loss: (params, inputs, targets) -> float[].
+    v: float[n], n elements in all params together, in the order of `tree.ravel`.
     params: the parameters, a tree of floating arrays.
+    inputs, targets: what the loss is given besides.
+
+    Returns a tree like params. Raises nothing of its own, with a DeprecationWarning. Source: optax.second_order. Not
+    for new programs: jax.jvp(jax.grad(loss), (params,), (v,))[1].
+
+    >>> import warnings
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore", DeprecationWarning)
+    ...     Hv = jo.second_order.hvp(lambda p, x, y: jnp.sum(p**2), jnp.ones(2), jnp.ones(2), None, None)
     """
     deprecated("hvp", "jax.jvp(jax.grad(loss), (params,), (v,))[1]")
     return _product(loss, v, params, inputs, targets)
@@ -37,9 +49,21 @@ def _product(loss: Loss, v: Array, params: Params, inputs: Any, targets: Any) ->
 
 
 def hessian_diag(loss: Loss, params: Params, inputs: Any, targets: Any) -> Array:
-    """float[n]: the diagonal of the Hessian of loss(params, inputs, targets), by n products; deprecated.
+    """The diagonal of the Hessian of a loss, by n products; deprecated.
 
-    params: the parameters, a tree of floating arrays.
+    diag(H), H the Hessian of loss(params, inputs, targets) by params
+
+    loss: (params, inputs, targets) -> float[].
+    params: the parameters, a tree of floating arrays, of n elements in all.
+    inputs, targets: what the loss is given besides.
+
+    Returns float[n], in the order of `tree.ravel`. Raises nothing of its own, with a DeprecationWarning. Source:
+    optax.second_order. Not for new programs, nor for many parameters: `hutchinson_estimator_diag_hessian`.
+
+    >>> import warnings
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore", DeprecationWarning)
+    ...     d = jo.second_order.hessian_diag(lambda p, x, y: jnp.sum(p**2), jnp.ones(2), None, None)
     """
     deprecated("hessian_diag", "jnp.diag(jax.hessian(loss)(params, inputs, targets))")
     eye = jnp.eye(tree.size(params), dtype=tree.zeros_vector(params).dtype)
@@ -47,9 +71,21 @@ def hessian_diag(loss: Loss, params: Params, inputs: Any, targets: Any) -> Array
 
 
 def fisher_diag(negative_log_likelihood: Loss, params: Params, inputs: Any, targets: Any) -> Array:
-    """float[n]: the squares of the gradient, the diagonal of the observed Fisher matrix; deprecated.
+    """The diagonal of the observed Fisher matrix: the squares of a gradient; deprecated.
 
-    params: the parameters, a tree of floating arrays.
+    g**2, g the gradient of negative_log_likelihood(params, inputs, targets) by params
+
+    negative_log_likelihood: (params, inputs, targets) -> float[].
+    params: the parameters, a tree of floating arrays, of n elements in all.
+    inputs, targets: what it is given besides: one example, for a sum of examples has another Fisher matrix.
+
+    Returns float[n], in the order of `tree.ravel`. Raises nothing of its own, with a DeprecationWarning. Source:
+    optax.second_order. Not for new programs: jax.grad(…) squared.
+
+    >>> import warnings
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore", DeprecationWarning)
+    ...     F = jo.second_order.fisher_diag(lambda p, x, y: jnp.sum(p**2), jnp.ones(2), None, None)
     """
     deprecated("fisher_diag", "jax.grad(negative_log_likelihood)(params, inputs, targets) ** 2")
     gradient, _ = tree.ravel(jax.grad(negative_log_likelihood)(params, inputs, targets))

@@ -66,7 +66,7 @@ def split_master(
     key: Array | int = 0,
     step_dtype: DType = jnp.float32,
 ) -> GradientTransformation:
-    """The optimizer `tx` on a master w of 24 or 32 bits, of which the bfloat16 or float16 parameters are the first 16.
+    """An optimizer on a master w of 24 or 32 bits, of which the bfloat16 or float16 parameters are the first 16.
 
     w = p + rho h / N                 h half the gap from p to its neighbour beyond w; N = 127 for 24 bits, 32767 for 32
     w <- w + u(w);   p1 = w, rounded to the nearest;   u' = p1 - p
@@ -82,19 +82,22 @@ def split_master(
         on a key.
     key: a PRNG key or an integer seed >= 0, for "stochastic". The random bits follow from it, the step's number and the
         leaf's path. They move w by a unit of rho at most; a seed of one's own matters to nobody.
-    step_dtype: of u', as in `stochastic_rounding`.
+    step_dtype: of u', as in `stochastic_rounding`; float32, in which p + u' is p1 bit for bit.
 
     State: + 1 byte a parameter for 24 bits, + 2 for 32, beside that of tx over float32; a count and a key. Needs
     params. rho is a part of an ulp: with parameters that were changed from outside (loaded, averaged) w is within half
     an ulp of these, and goes on there. `master_params` gives w; `with_master` begins from float32 parameters.
 
-    Put it outermost, as `stochastic_rounding`, and raises what that raises; HyperparameterError for other bits or
-    another rounding.
+    Put it outermost, as `stochastic_rounding`. Raises what that raises; HyperparameterError for other bits or another
+    rounding.
 
     Not for float32 parameters, which get the steps of tx; and where memory is not scarce, `master_weights` is simpler.
     Source: arXiv:2602.23349, section 3.1.
 
-    opt = split_master(adamw(1e-3)); state = opt.init(params)
+    >>> opt = jo.split_master(jo.adamw(1e-3))
+    >>> state = opt.init(jnp.ones(2, jnp.bfloat16))
+    >>> state.rho.dtype.name
+    'int8'
     """
     name = "split_master"
     if bits not in RESTS or isinstance(bits, bool):
@@ -108,24 +111,26 @@ def split_master(
 
 @options
 def master_weights(tx: GradientTransformation, *, step_dtype: DType = jnp.float32) -> GradientTransformation:
-    """The optimizer `tx` on a float32 copy w of the bfloat16 or float16 parameters, which follow it.
+    """An optimizer on a float32 copy w of the bfloat16 or float16 parameters, which follow it.
 
     w <- w + u(w);   p1 = w, rounded to the nearest;   u' = p1 - p
 
     tx: a whole optimizer, ours or foreign. It sees w in the place of the parameters, and gradients of 16 bits in
         float32, in init, in update and in functions of the parameters that it evaluates. Leaves of other dtypes get
         its steps.
-    step_dtype: of u', as in `stochastic_rounding`.
+    step_dtype: of u', as in `stochastic_rounding`; float32, in which p + u' is p1 bit for bit.
 
     State: + 4 bytes a parameter, beside that of tx over float32. Needs params. Where p is not w rounded, it was changed
     from outside, and w goes on from p. `master_params` gives w; `with_master` begins from float32 parameters.
 
-    Put it outermost, as `stochastic_rounding`, and raises what that raises, without a key.
+    Put it outermost, as `stochastic_rounding`. Raises what that raises, without a key.
 
     Not where memory is scarce: `split_master` does the same with one byte a parameter, `stochastic_rounding` with none.
     Source: arXiv:1710.03740, section 3.1.
 
-    opt = master_weights(adamw(1e-3))
+    >>> opt = jo.master_weights(jo.adamw(1e-3))
+    >>> opt.init(jnp.ones(2, jnp.bfloat16)).master.dtype.name
+    'float32'
     """
     return landing(
         "master_weights", tx, MasterWeightsState, _copy_step, step_dtype=step_dtype, memory="master",
@@ -255,16 +260,22 @@ MASTERS: dict[type, _Master] = {
 def master_params(state: State, params: Params) -> Params:
     """The float32 parameters that an optimizer with `split_master`, `master_weights` or `kahan` stands at.
 
+    w = p + rho h / N, the master itself, or p + c, for the leaves of 16 bits that have one
+
     state: of the whole optimizer, wherever in it the master is: behind masked, partition, MultiSteps, apply_if_finite,
         in a chain; several masters may own different leaves.
     params: those being trained, as they are after the step that made the state. Leaves of 16 bits without a master are
         cast to float32, all others come back as they are.
 
-    Raises StateError if the state holds no master, or two of one leaf, or one of another shape: for one of them pass
-    the part of the state that is meant. Evaluate averages at float32, too: eval_params(state, master_params(state,
-    params)).
+    Returns a tree like params, float32 in the place of 16 bits.
 
-    checkpoint = master_params(state, params)
+    Raises StateError if the state holds no master, or two of one leaf, or one of another shape: for one of them pass
+    the part of the state that is meant. Source: arXiv:2602.23349, section 3.1. Not for an average of the parameters,
+    which is evaluated at float32, too: eval_params(state, master_params(state, params)).
+
+    >>> opt, params = jo.split_master(jo.adamw(1e-3)), jnp.ones(2, jnp.bfloat16)
+    >>> jo.master_params(opt.init(params), params).dtype.name
+    'float32'
     """
     treedef: Any
     leaves, treedef = jax.tree.flatten(widened(params))
@@ -278,15 +289,19 @@ def master_params(state: State, params: Params) -> Params:
 def with_master(state: State, params: Params, master: Params) -> tuple[Params, State]:
     """(params, state) that stand at the float32 parameters `master`, of which nothing is lost that the state can hold.
 
+    p = w, rounded to the nearest; what w - p is goes to the state
+
     state: of the whole optimizer, as of `master_params`; its moments and counts stay as they are.
     params: tell the dtypes; their values are not looked at.
     master: a tree like the parameters, from a float32 checkpoint say. Its leaves are rounded to the nearest, and what
         that loses goes to the state. What has no master in the state is only rounded.
 
-    Raises what `master_params` raises; TreeError if master is not like the parameters.
+    Returns (params, state), to go on with. Raises what `master_params` raises; TreeError if master is not like the
+    parameters. Source: arXiv:2602.23349, section 3.1. Not for a state of other parameters, whose moments would not fit.
 
-    params = jax.tree.map(lambda p: p.astype(jnp.bfloat16), checkpoint)
-    params, state = with_master(opt.init(params), params, checkpoint)
+    >>> opt, checkpoint = jo.split_master(jo.adamw(1e-3)), jnp.array([1.0, 1.001])
+    >>> params = checkpoint.astype(jnp.bfloat16)
+    >>> params, state = jo.with_master(opt.init(params), params, checkpoint)
     """
     name = "with_master"
     if not tree.alike(master, params):

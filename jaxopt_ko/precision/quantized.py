@@ -67,7 +67,7 @@ def quantized(
     min_size: int = 4096,
     embeddings: bool = False,
 ) -> Quantized:
-    """`tx` with its moments in 8 or 4 bits between two steps: a quarter or an eighth of the state's memory.
+    """A transformation with its moments in 8 or 4 bits between two steps: a quarter or an eighth of the state's memory.
 
     For each block of B numbers x along a leaf's last axis, s = max |x|, n = x / s and an integer q stand for it:
 
@@ -104,14 +104,14 @@ def quantized(
     A derivative of a training run, by the learning rate say, sees each step's own gradient and not the moments before.
 
     Raises HyperparameterError for an unknown codec or rounding, bfloat16 to nearest, or a negative min_size, and what
-    `tx` raises. What is
-    not finite in a block makes the block NaN when read: guard it with `apply_if_finite`.
+    `tx` raises. What is not finite in a block makes the block NaN when read: guard it with `apply_if_finite`.
     Source: Dettmers et al., arXiv:2110.02861, block-wise codes and the dynamic map; Li et al., arXiv:2309.01507, 4
     bits; arXiv:2602.23349, companding; here with float32 scales and a v that never becomes 0. Not for states below a
     hundred megabytes, where nothing is gained, and not for runs that are compared bit for bit with float32.
 
-    opt = quantized(adamw(1e-3), "companded8")
-    print(opt.explain(params)); state = opt.init(params)
+    >>> opt, params = jo.quantized(jo.adamw(1e-3), "companded8"), jnp.ones((64, 64))
+    >>> state = opt.init(params)
+    >>> table = opt.explain(params)
     """
     name = "quantized"
     errors.check_choice(name, "codec", codec, (*CODECS, HALF))
@@ -146,10 +146,18 @@ def quantized(
 def dequantized(state: State) -> State:
     """A state with every array that `quantized` keeps in few bits read, as float32: to look at, or to go on without.
 
+    x = s n(q) for each block of codes q with the scale s, as of `quantized`
+
     state: of `quantized`, or one with such a state somewhere in it. What a step would read as 0, a mean over a root of
     nothing, is 0 here, too. It is the state of the same transformation, and of `tx` alone where it is `inner_state`.
 
-    v = tree.get(dequantized(state), "nu")
+    Returns the state with float32 arrays: 4 bytes a number again. Raises nothing: a state without such arrays comes
+    back as it is. Not for what is saved: `state_dict` keeps codes as they are.
+
+    >>> opt = jo.quantized(jo.adamw(1e-3))
+    >>> v = jo.tree.get(jo.dequantized(opt.init(jnp.ones((64, 64)))), "nu")
+    >>> v.dtype.name
+    'float32'
     """
     return _read(state)
 

@@ -45,7 +45,7 @@ class KahanState(NamedTuple):
 def stochastic_rounding(
     tx: GradientTransformation, key: Array | int, *, step_dtype: DType = jnp.float32
 ) -> GradientTransformation:
-    """The optimizer `tx` on bfloat16 or float16 parameters, rounded at random: their mean moves as float32's.
+    """An optimizer on bfloat16 or float16 parameters, rounded at random: their mean moves as float32's.
 
     p1 = p + u, brought to one of its two neighbours, the nearer one the more often;   u' = p1 - p
 
@@ -70,7 +70,8 @@ def stochastic_rounding(
     (`split_master`) not for the last phase of a run, when steps are far below an ulp and noise is all that is seen.
     Source: arXiv:1502.02551; arXiv:2010.06192.
 
-    opt = stochastic_rounding(chain(clip_by_global_norm(1.0), adamw(1e-3)), key=0)
+    >>> opt = jo.stochastic_rounding(jo.chain(jo.clip_by_global_norm(1.0), jo.adamw(1e-3)), key=0)
+    >>> state = opt.init(jnp.ones(2, jnp.bfloat16))
     """
     start = errors.check_key("stochastic_rounding", key)
     return landing("stochastic_rounding", tx, StochasticRoundingState, _at_random, step_dtype=step_dtype, key=start)
@@ -92,7 +93,7 @@ def kahan(
     key: Array | int = 0,
     step_dtype: DType = jnp.float32,
 ) -> GradientTransformation:
-    """The optimizer `tx` on bfloat16 or float16 parameters; what rounding takes from a sum is added at the next step.
+    """An optimizer on bfloat16 or float16 parameters; what rounding takes from a sum is added at the next step.
 
     c <- c + u;   p1 = p + c, rounded to the nearest;   c <- c - (p1 - p), in p's dtype;   u' = p1 - p
 
@@ -102,18 +103,20 @@ def kahan(
         "nearest": as Kahan, without a key; a constant step of 2**-14 |p| may then be 3 % too long or too short.
     key: a PRNG key or an integer seed >= 0, for "stochastic". The random bits follow from it, the step's number and the
         leaf's path. They move p + c by a 512th of an ulp of p at most; a seed of one's own matters to nobody.
-    step_dtype: of u', as in `stochastic_rounding`.
+    step_dtype: of u', as in `stochastic_rounding`; float32, in which p + u' is p1 bit for bit.
 
     State: + 2 bytes a parameter, beside that of tx over float32; a count and a key. Needs params. `master_params` gives
     p + c, `with_master` begins from float32 parameters. c is half an ulp of p at most; where it is more, the parameters
     were changed from outside, and it is cut to that.
 
-    Put it outermost, as `stochastic_rounding`, and raises what that raises; HyperparameterError for another rounding.
+    Put it outermost, as `stochastic_rounding`. Raises what that raises; HyperparameterError for another rounding.
 
     Not where memory is scarce: `split_master` keeps as many bits in one byte a parameter.
     Source: arXiv:2010.06192; doi:10.1145/363707.363723.
 
-    opt = kahan(adamw(1e-3))
+    >>> opt = jo.kahan(jo.adamw(1e-3))
+    >>> opt.init(jnp.ones(2, jnp.bfloat16)).c.dtype.name
+    'bfloat16'
     """
     return landing(
         "kahan", tx, KahanState, _compensated, step_dtype=step_dtype, memory="c", key=key_of("kahan", rounding, key),

@@ -28,7 +28,11 @@ SHOWN = 6  # names in a message
 
 
 def state_dict(tx: GradientTransformation, state: State, params: Params) -> dict[str, Any]:
-    """The leaves of a state by name: {"mu/layers/0/kernel": array, …, "count": array, "__format__": 1}.
+    """The leaves of a state by name, to be stored: {"mu/layers/0/kernel": array, …, "count": array, "__format__": 1}.
+
+    tx: the optimizer that the state is of; a foreign (optax) one is welcome.
+    state: its state, of arrays; one in the containers of another library or of a file will do.
+    params: the parameters that the state is for; they may be abstract.
 
     A name is the role (mu: mean of g; nu: mean of g**2; trace: decaying sum of g; …) and the path of the parameter,
     not a place in a chain: a clip more, a group more or less changes no name. A role that has another meaning than its
@@ -36,10 +40,12 @@ def state_dict(tx: GradientTransformation, state: State, params: Params) -> dict
     told apart in the order of the state ("count", "count.2"). PRNG keys are the numbers in them
     (`jax.random.key_data`). "__gain__/trace" says by how much a decaying sum is larger than the mean of the gradients.
 
-    tx, params: those that the state is for; params may be abstract. A foreign (optax) tx is welcome.
-    Returns a flat dictionary of arrays, as orbax and flax store it; the way back is `load_state`.
+    Returns a flat dictionary of arrays, as orbax and flax store it; the way back is `load_state`. Raises StateError if
+    the state is not what tx.init(params) makes, TransformationError if tx is no transformation. Not for parameters.
 
-    saved = state_dict(tx, state, params); orbax.checkpoint.PyTreeCheckpointer().save(path, saved)
+    >>> tx, params = jo.adam(1e-3), {"w": jnp.ones(2)}
+    >>> sorted(jo.state_dict(tx, tx.init(params), params))
+    ['__format__', 'count', 'mu/w', 'nu/w']
     """
     tx = errors.check_pair("state_dict", "tx", tx, lands=True)
     state = _of_tx("state_dict", tx, state, params)
@@ -93,11 +99,12 @@ def load_state(
 ) -> tuple[State, Table]:
     """The state of `tx` for `params`, filled with what was saved, and a table of what became of each leaf.
 
-    tx: a transformation, an (init, update) pair, ours or optax's.
-    saved: of `state_dict`; or a whole state of ours or of optax's, as it is, as flax's msgpack or orbax restores it (a
-        nest of dicts and lists). on_missing: "error", or "init" to start a leaf anew that nothing was saved for.
-    on_extra: "error", or "drop" for saved leaves that the new state has no place for.
+    tx: the optimizer to go on with, another one than the saved state's if need be.
     params: those that are trained on, or `ShapeDtypeStruct`s; a leaf of the state is placed as its `init` places it.
+    saved: of `state_dict`; or a whole state of ours or of optax's, as it is, as flax's msgpack or orbax restores it (a
+        nest of dicts and lists).
+    on_missing: "error", or "init" to start a leaf anew that nothing was saved for.
+    on_extra: "error", or "drop" for saved leaves that the new state has no place for.
 
     What is converted, and said so:
     * dtypes, to the new state's; arrays in few bits, those of `quantized`, to float32, to other codes, and back;
@@ -118,9 +125,12 @@ def load_state(
     Then the first steps are as noisy as a new run's: warm the rate up with `schedules.rewarm`.
 
     Raises StateError, naming leaves, for missing and extra ones where not told otherwise, for a shape that fits in no
-    such way, and for a dictionary of a later format.
+    such way, and for a dictionary of a later format; HyperparameterError for another on_missing or on_extra. Not for
+    a state of the same optimizer as it was saved, which needs no conversion.
 
-    state, report = load_state(adamw(1e-3), params, saved, on_missing="init"); print(report)
+    >>> old, tx, params = jo.adam(1e-3), jo.adamw(1e-3), {"w": jnp.ones(2)}
+    >>> saved = jo.state_dict(old, old.init(params), params)
+    >>> state, report = jo.load_state(tx, params, saved)
     """
     name = "load_state"
     tx = errors.check_pair(name, "tx", tx, lands=True)

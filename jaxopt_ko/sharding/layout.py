@@ -76,12 +76,15 @@ def state_shardings(
     memory_kind: str | None = None,
     **problem: Any,
 ) -> Any:
-    """A tree of `NamedSharding` like the state of `tx`, to make it with: `jax.jit(tx.init, out_shardings=...)(params)`.
+    """A tree of `NamedSharding` like an optimizer's state, to make it with by `jax.jit(tx.init, out_shardings=…)`.
+
+    spec of a leaf = spec of the parameter that it is like, and `zero` on the first dimension that it divides
 
     tx: a transformation, an (init, update) pair, ours or optax's.
     params: arrays or `jax.ShapeDtypeStruct`s, with the `NamedSharding` of each; what has none counts as whole on every
-        device. mesh: the mesh of the result, an `AbstractMesh` too; by default that of the parameters. Specs keep their
-        axis names, so that a mesh of another size is welcome if it has these names.
+        device.
+    mesh: the mesh of the result, an `AbstractMesh` too; None: that of the parameters. Specs keep their axis names, so
+        that a mesh of another size is welcome if it has these names.
     zero: the name of a mesh axis along which the state, and not the parameters, is cut: each leaf on the first
         dimension that it divides, on top of the parameter's own axes. A leaf that it divides nowhere stays as it is.
     memory_kind: "pinned_host" keeps what is like the parameters in host memory; the updates then move one group of
@@ -95,9 +98,14 @@ def state_shardings(
     `explain_shardings` says so leaf by leaf.
 
     Raises HyperparameterError without any mesh, for a `zero` that is no axis of it, an unknown memory_kind or a spec
-    with axes that the mesh does not have; TreeError for parameters on different meshes.
+    with axes that the mesh does not have, HyperparameterTypeError for no mesh; TreeError for parameters on different
+    meshes, or a mesh whose axes do not divide them. Source: Rajbhandari et al. 2020, arXiv:1910.02054, ZeRO-1. Not for
+    the parameters and gradients themselves, nor needed on one device.
 
-    shardings = state_shardings(tx, params, zero="data"); state = jax.jit(tx.init, out_shardings=shardings)(params)
+    >>> mesh = jax.make_mesh((1,), ("data",))
+    >>> tx, params = jo.adamw(1e-3), {"w": jnp.ones((4, 2))}
+    >>> shardings = jo.state_shardings(tx, params, mesh, zero="data")
+    >>> state = jax.jit(tx.init, out_shardings=shardings)(params)
     """
     leaves = _layout("state_shardings", tx, params, mesh, zero, memory_kind, problem)
     return jax.tree.map(lambda leaf: leaf.sharding, leaves)
@@ -114,13 +122,21 @@ def explain_shardings(
 ) -> Table:
     """What `state_shardings` says of each leaf, as a table: its spec, its bytes on each device, why it stays whole.
 
-    Printed in a terminal, or shown in a notebook. The last row is the sum, beside the bytes of a state that every
-    device keeps whole. Arguments and errors: see `state_shardings`.
-
-    print(explain_shardings(adamw(1e-3), params, zero="data"))
+    bytes of a leaf on a device = bytes of the leaf / sizes of the mesh axes that it is cut along
 
     tx: a transformation, an (init, update) pair, ours or optax's.
-    params: the parameters, a tree of floating arrays.
+    params: arrays or `jax.ShapeDtypeStruct`s, with the `NamedSharding` of each.
+    mesh: the mesh, an `AbstractMesh` too; None: that of the parameters.
+    zero: the name of a mesh axis along which the state, and not the parameters, is cut; None: no further one.
+    memory_kind: "pinned_host" for what is like the parameters; None: the device's own memory.
+    problem: what the `init` of a solver needs besides, such as value_fn.
+
+    Returns a `Table`, to be printed in a terminal or shown in a notebook. The last row is the sum, beside the bytes of
+    a state that every device keeps whole. Raises what `state_shardings` raises. Not for the memory of a step: gradients
+    and activations are not in it.
+
+    >>> mesh = jax.make_mesh((1,), ("data",))
+    >>> table = jo.explain_shardings(jo.adamw(1e-3), {"w": jnp.ones((4, 2))}, mesh, zero="data")
     """
     leaves = _layout("explain_shardings", tx, params, mesh, zero, memory_kind, problem)
     body = [
@@ -139,12 +155,17 @@ _COLUMNS = ("leaf", "array", "spec", "bytes", "why")
 def place(state: State, shardings: PyTree) -> State:
     """A state, each leaf where `shardings` says: on another mesh, in another memory, spread otherwise.
 
+    state: of any optimizer, a tree of arrays.
     shardings: a tree of shardings like the state, of `state_shardings` say, or one sharding for all leaves. Nodes
     without leaves in the state (masked parameters, states that hold nothing) have nothing in `shardings` either.
 
-    Raises StateError if the two trees differ; TreeError, naming the leaf, for one that its sharding does not divide.
+    Returns the same numbers, moved by jax.device_put. Raises StateError if the two trees differ; TreeError, naming the
+    leaf, for one that its sharding does not divide. Not within jit, where out_shardings and sharding constraints say
+    where arrays go.
 
-    state = place(state, state_shardings(tx, params, mesh=smaller))
+    >>> mesh = jax.make_mesh((1,), ("data",))
+    >>> tx, params = jo.adamw(1e-3), {"w": jnp.ones((4, 2))}
+    >>> state = jo.place(tx.init(params), jo.state_shardings(tx, params, mesh))
     """
     if isinstance(shardings, jax.sharding.Sharding):
         shardings = jax.tree.map(lambda _: shardings, state)

@@ -43,9 +43,15 @@ class Checkpoints:
 
 
 def as_checkpoints(name: str, given: Any) -> Checkpoints:
-    """A folder with the defaults, or what was given.
+    """Where a run is saved: a folder with the defaults of `Checkpoints`, or what was given.
 
     name: who speaks, in error messages.
+    given: a `Checkpoints`, or the path of a folder.
+
+    Returns a `Checkpoints`. Raises HyperparameterError for anything else. A part of `fit`; not for other programs.
+
+    >>> jo.loop.as_checkpoints("fit", "runs/1").keep
+    2
     """
     if isinstance(given, Checkpoints):
         return given

@@ -12,9 +12,16 @@ from jaxopt_ko.errors import HyperparameterTypeError, check_key, describe, is_ty
 
 
 def check_whole(name: str, argument: str, value: Any, least: int = 0) -> None:
-    """An integer of `least` or more, traced or not; where it is concrete it is looked at.
+    """An integer that is large enough, or an error; where it is traced only its shape and dtype are looked at.
 
     name: who speaks, in error messages.
+    argument: what the number is called there.
+    value: the number, a Python int or an integer array of shape (), traced or not.
+    least: the smallest that passes; 0 by default.
+
+    Returns None. Raises HyperparameterTypeError otherwise. A part of `data` and `loop`; not for other programs.
+
+    >>> jo.data.check_whole("mini_batch", "size", 3, least=1)
     """
     dtype = getattr(value, "dtype", None)
     whole = jnp.issubdtype(dtype, jnp.integer) if dtype is not None else isinstance(value, int)
@@ -25,10 +32,14 @@ def check_whole(name: str, argument: str, value: Any, least: int = 0) -> None:
 
 
 def check_prng_key(name: str, key: Any) -> None:
-    """One PRNG key, typed or raw, and no seed.
+    """One PRNG key, typed or raw, or an error.
 
     name: who speaks, in error messages.
-    key: a PRNG key, typed or raw, or an integer seed.
+    key: a PRNG key, typed or raw; an integer seed is refused.
+
+    Returns None. Raises HyperparameterTypeError otherwise. A part of `data` and `loop`; not for other programs.
+
+    >>> jo.data.check_prng_key("fit", jax.random.key(0))
     """
     if isinstance(key, int) or (np.shape(key) == () and not is_typed_key(key)):
         say(HyperparameterTypeError, name, "key must be one PRNG key", describe(key), "Give jax.random.key(0)")

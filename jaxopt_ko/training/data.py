@@ -84,9 +84,17 @@ class Batches:
 
 
 def full_batch(size: int) -> Batches:
-    """All `size` examples in every step, one step per epoch, nothing shuffled: batch gradient descent.
+    """All examples in every step, one step per epoch, nothing shuffled: batch gradient descent.
 
-    Not for data of which one gradient is expensive: mini-batches make many steps for the same work.
+    plan(key, epoch) = [[0, 1, …, size - 1]]
+
+    size: how many examples there are, a Python int >= 1.
+
+    Returns a `Batches`; its plan needs no key. Raises HyperparameterError for a size < 1, HyperparameterTypeError for
+    no int. Not for data of which one gradient is expensive: mini-batches make many steps for the same work.
+
+    >>> jo.data.full_batch(4).plan(None).tolist()
+    [[0, 1, 2, 3]]
     """
     size = _count("full_batch", "size", size)
     return Batches(size, size, 1, shuffle=False)
@@ -94,14 +102,23 @@ def full_batch(size: int) -> Batches:
 
 @options
 def mini_batch(size: int, batch_size: int, *, drop_remainder: bool = True) -> Batches:
-    """`batch_size` examples per step, shuffled each epoch.
+    """Batches of one size, shuffled each epoch.
 
-    Where batch_size divides size, every example comes exactly once per epoch. Otherwise size % batch_size of
-    them are left over, other ones each epoch: they sit this epoch out, or, with drop_remainder=False, make a
-    last batch that is filled up with the first examples of the epoch, which then come twice. So all batches
-    have one shape, as `lax.scan` wants, and no padding enters a mean.
+    plan(key, epoch) = a permutation of 0 … size - 1, in rows of batch_size
 
-    Raises HyperparameterError unless 1 <= batch_size <= size. To evaluate, use the whole data, not a plan.
+    size: n, how many examples there are, a Python int >= 1.
+    batch_size: examples per step, a Python int from 1 to size.
+    drop_remainder: what becomes of the size % batch_size examples left over, other ones each epoch: True: they sit this
+        epoch out; False: they make a last batch that is filled up with the first examples of the epoch, which then come
+        twice. So all batches have one shape, as `lax.scan` wants, and no padding enters a mean.
+
+    Returns a `Batches`. Where batch_size divides size, every example comes exactly once per epoch.
+
+    Raises HyperparameterError unless 1 <= batch_size <= size. Not to evaluate: use the whole data, not a plan.
+
+    >>> batches = jo.data.mini_batch(10, 4)
+    >>> batches.plan(jax.random.key(0)).shape
+    (2, 4)
     """
     size = _count("mini_batch", "size", size)
     batch_size = _count("mini_batch", "batch_size", batch_size, size)
@@ -111,22 +128,38 @@ def mini_batch(size: int, batch_size: int, *, drop_remainder: bool = True) -> Ba
 def stochastic(size: int) -> Batches:
     """One example per step, each exactly once per epoch in random order: `mini_batch(size, 1)`.
 
-    Its batches keep the leading axis, of length 1. Not for speed: such a step leaves most of a machine idle.
+    size: how many examples there are, a Python int >= 1.
+
+    Returns a `Batches`, whose batches keep the leading axis, of length 1. Raises HyperparameterError for a size < 1.
+    Source: Robbins & Monro 1951, doi:10.1214/aoms/1177729586. Not for speed: such a step leaves most of a machine idle.
+
+    >>> jo.data.stochastic(10).steps
+    10
     """
     return mini_batch(_count("stochastic", "size", size), 1)
 
 
 @options
 def curriculum(difficulty: ArrayLike, batch_size: int, *, pacing: Hyper, drop_remainder: bool = True) -> Batches:
-    """Mini-batches of the easiest examples, more as `pacing` rises. Bengio et al. 2009.
+    """Mini-batches of the easiest examples, more of them as the pacing rises.
+
+    pool at epoch e = the round(pacing(e) n) easiest examples, at least 1 and at most n
 
     difficulty: float[n], a score per example, low is easy; ties keep their order, NaN counts as hardest.
-    pacing: fraction of the examples in use, a number or a schedule of the epoch (int32[], from 0). The pool is
-        the round(fraction * n) easiest, at least 1 and at most n; once it is 1 this is `mini_batch`.
-    An epoch has equally many steps at any fraction: a small pool, shuffled each epoch, is gone through several times.
+    batch_size: examples per step, a Python int from 1 to n.
+    pacing: fraction of the examples in use, >= 0, a number or a schedule of the epoch (int32[], from 0). Once it is 1
+        this is `mini_batch`.
+    drop_remainder: what becomes of the n % batch_size examples left over, as of `mini_batch`.
 
-    Raises HyperparameterError as `mini_batch` does, TreeError for scores that are not one per example.
-    Not where the easy examples are of a few classes only: the model learns to answer with those.
+    Returns a `Batches`. An epoch has equally many steps at any fraction: a small pool, shuffled each epoch, is gone
+    through several times.
+
+    Raises HyperparameterError as `mini_batch` does, TreeError for scores that are not one per example. Source: Bengio
+    et al. 2009, doi:10.1145/1553374.1553380. Not where the easy examples are of a few classes only: the model learns to
+    answer with those.
+
+    >>> scores = jnp.array([0.1, 3.0, 0.2, 2.0])
+    >>> batches = jo.data.curriculum(scores, 2, pacing=0.5)
     """
     check_numbers("curriculum", "difficulty", difficulty)
     score = jnp.asarray(difficulty)
@@ -142,10 +175,19 @@ def curriculum(difficulty: ArrayLike, batch_size: int, *, pacing: Hyper, drop_re
 
 
 def gather(data: PyTree, indices: ArrayLike) -> PyTree:
-    """Rows `indices` (int[...]) of every array [n, ...] in a tree: arrays [..., ...].
+    """Rows of every array in a tree.
 
-    A row beyond the last is NaN (for integers: the smallest number), not another row. Raises TreeError if the
-    leaves differ in their number of rows, or `indices` are not integers.
+    data[indices], leaf by leaf
+
+    data: a tree of arrays [n, …], with one n.
+    indices: int[…], from 0, a row of a plan say.
+
+    Returns a tree of arrays [*indices.shape, …]. A row beyond the last is NaN (for integers: the smallest number), not
+    another row. Raises TreeError if the leaves differ in their number of rows, or indices are not integers. Not for
+    data that does not fit into the device's memory.
+
+    >>> jo.data.gather({"x": jnp.array([1.0, 2.0, 3.0])}, jnp.array([2, 0]))["x"].tolist()
+    [3.0, 1.0]
     """
     _rows("gather", data)
     check_numbers("gather", "indices", indices)

@@ -44,5 +44,19 @@ class MultiNormalDiagFromLogScale:
 
 
 def multi_normal(loc: ArrayLike, log_scale: ArrayLike) -> MultiNormalDiagFromLogScale:
-    """The `MultiNormalDiagFromLogScale` with these means and logarithms of standard deviations."""
+    """Independent normals whose parameters can be optimized.
+
+    x = loc + exp(log_scale) e, e standard normal, element by element
+
+    loc: float[…], the means.
+    log_scale: float[…], the logarithms of the standard deviations, of one shape with loc or broadcast to one; their
+        logarithms, so that an optimizer may step anywhere.
+
+    Returns a `MultiNormalDiagFromLogScale`: sample(shape, key), log_prob(x), log_scale, params. Raises ValueError, of
+    JAX's, for shapes that do not go together. Source: optax's multi_normal. Not for correlated variables.
+
+    >>> normal = jo.multi_normal(jnp.zeros(2), jnp.zeros(2))
+    >>> normal.sample((5,), jax.random.key(0)).shape
+    (5, 2)
+    """
     return MultiNormalDiagFromLogScale(loc, log_scale)

@@ -71,15 +71,23 @@ TrainStep = Callable[[Carry, PyTree], tuple[Carry, tuple[jax.Array, PyTree]]]
 
 @options
 def train_step(loss_fn: LossFn, optimizer: GradientTransformation, *, has_aux: bool = False) -> TrainStep:
-    """step(Carry(params, state), batch) -> (carry, (loss, aux)): a body for `lax.scan`, or a function to jit.
+    """One training step, a body for `lax.scan` or a function to jit.
 
-    loss_fn(params, batch) -> float[], with has_aux (float[], aux); without, aux is None. The optimizer may be
-    any (init, update) pair; one that takes `value`, `grad` or `value_fn` (a line search) gets them.
-    Of `microbatched(loss_fn, …)` the loss is sum / count. MultiSteps(…, weighted=True) gets the gradient of the sum,
-    and the count for its weight; any other optimizer the gradient of the mean, 0 where nothing was counted.
+    params <- params + u(grad of loss_fn(params, batch))
 
-    Raises, when traced: TreeError if the loss is not one real number; StateError, naming the leaf, if params
-    or state change their structure, shape or dtype.
+    loss_fn: (params, batch) -> float[], with has_aux (float[], aux). Of a `microbatched` one the loss is sum / count:
+        MultiSteps(…, weighted=True) gets the gradient of the sum and the count, others that of the mean, 0 for none.
+    optimizer: any (init, update) pair; one that takes `value`, `grad` or `value_fn` (a line search) gets them.
+    has_aux: does loss_fn return a pair? Without, aux is None.
+
+    Returns step(Carry(params, state), batch) -> (carry, (loss, aux)). Raises, when traced, TreeError if the loss is not
+    one real number; StateError, naming the leaf, if params or state change their structure, shape or dtype. Not for a
+    loss with a state of its own.
+
+    >>> step, opt = jo.loop.train_step(lambda w, x: jnp.sum((w - x) ** 2), jo.sgd(0.25)), jo.sgd(0.25)
+    >>> carry, (loss, aux) = step(jo.loop.Carry(jnp.zeros(1), opt.init(jnp.zeros(1))), jnp.ones(1))
+    >>> float(loss)
+    1.0
     """
     errors.check_function("train_step", "loss_fn", loss_fn)
     weighted = bool(getattr(optimizer, "weighted", False))  # of MultiSteps
@@ -196,26 +204,35 @@ def fit(
     first_epoch: int | jax.Array = 0,
     checkpoint: Checkpoints | str | PathLike[str] | None = None,
 ) -> Run:
-    """Train for `epochs` epochs inside one `lax.scan`; nothing leaves the device before the end.
+    """Train for a number of epochs inside one `lax.scan`; nothing leaves the device before the end.
 
-    loss_fn(params, batch) -> float[], or (float[], aux) with has_aux. batch is `data` (arrays [n, ...]) at
-        the indices of one step of `batches`, which `key` shuffles anew each epoch.
-    metrics(params) -> tree of arrays, after each epoch: close over validation data.
-    early_stopping, checked after each epoch, watches metrics(params)[monitor], or metrics(params) itself. A run
-        that stopped does nothing more and returns its best params; under vmap each lane stops by itself.
+    loss_fn: (params, batch) -> float[], or (float[], aux) with has_aux; also a `microbatched` one. batch is data at the
+        indices of one step of batches.
     params: the parameters, a tree of floating arrays.
-    key: a PRNG key, typed or raw, or an integer seed.
+    optimizer: any (init, update) pair.
+    data, batches: a tree of arrays [n, …], and a plan, of data.mini_batch(n, size) and its kin.
+    key: a PRNG key, typed or raw, no seed, which shuffles the plan anew each epoch; None for a plan that needs none.
+    epochs: how many, a Python int >= 1.
+    has_aux: does loss_fn return a pair?
+    metrics: params -> tree of arrays, after each epoch: close over validation data.
+    early_stopping: an `EarlyStopping`, checked after each epoch. A run that stopped does nothing more and returns its
+        best params; under vmap each lane stops by itself.
+    monitor: the name in metrics(params) that it watches; None: metrics(params) itself.
     progress: True, a title, or a `ProgressBar` (any `Report`): one bar for all lanes of a vmap.
     state, first_epoch: to go on from an earlier run, with its key, as if it had not been cut: the same batches and
         draws. (With another number of epochs it is another program, whose rounding may differ.)
     checkpoint: a folder, or `Checkpoints(folder, every=1, keep=2)`: the run is saved after each epoch, and the same
-        call goes on from the last one that is whole, bit for bit as if it had never ended. Ctrl-C returns what is
-        done, with `interrupted` true. It is then one compiled program an epoch, called from Python, and so not to be
-        called inside jit, vmap or grad. Raises OSError if a checkpoint cannot be written; the last good one stays.
+        call goes on from the last one that is whole, bit for bit. Ctrl-C returns what is done, with `interrupted`
+        true. It is then one compiled program an epoch, called from Python, not within jit.
 
-    Call it inside `jax.jit`, with `data` an argument of the jitted function: new data of the same shape then
-    compiles nothing. Raises what `train_step` raises, and HyperparameterError for epochs below 1 or no metric to
-    watch. Not for data that does not fit into the device's memory: loop over `train_step`.
+    Returns a `Run`. Call it inside `jax.jit`, with data an argument: new data of the same shape then compiles nothing.
+    Raises what `train_step` raises; HyperparameterError for epochs below 1 or no metric to watch; OSError if a
+    checkpoint cannot be written. Not for data that does not fit into the device's memory: loop over `train_step`.
+
+    >>> loss, x, plan = lambda w, x: jnp.mean((w - x) ** 2), jnp.ones((2, 1)), jo.data.full_batch(2)
+    >>> run = jo.loop.fit(loss, jnp.zeros(1), jo.sgd(0.5), x, plan, key=None, epochs=3)
+    >>> run.params.tolist()
+    [1.0]
     """
     pair = errors.check_pair("fit", "optimizer", optimizer, lands=True)
     _check_run(epochs, early_stopping, monitor, batches, first_epoch, key)

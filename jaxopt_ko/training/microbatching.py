@@ -55,7 +55,18 @@ class IndividualOutputs(NamedTuple):
 def reshape_batch_axis(tree: PyTree, microbatch_size: int, axis: int = 0) -> PyTree:
     """The batch axis of every leaf as two, (parts, microbatch_size).
 
-    Example i goes to part i % parts: a batch sharded over devices keeps each part on all of them.
+    x[…, i, …] -> y[…, i % parts, i // parts, …]
+
+    tree: a tree of arrays; each has the batch on that axis.
+    microbatch_size: examples in a part, an int >= 1 that divides the batch.
+    axis: the batch axis of every leaf; 0, the first.
+
+    Returns a tree of arrays with one axis more. Example i goes to part i % parts: a batch sharded over devices keeps
+    each part on all of them. Raises TypeError, of JAX's, where the size does not divide. Not for parts in the batch's
+    order.
+
+    >>> jo.microbatching.reshape_batch_axis(jnp.arange(4), 2).tolist()
+    [[0, 2], [1, 3]]
     """
 
     def split(x: Any) -> Array:
@@ -81,13 +92,25 @@ def microbatch(
     in_axes: int | Sequence[int] = 0,
     num_real_microbatches: int | Array | None = None,
 ) -> Function:
-    """`fun` on parts of microbatch_size examples in turn; None: on the whole batch.
+    """A function of a batch, evaluated on parts in turn: less memory, the same result.
 
-    argnums, argnames: the arguments with a batch axis, in_axes: which one. accumulator: an AccumulationType or
-    Accumulator, or a prefix of the result's tree with one at each leaf. num_real_microbatches: stop after so many
-    parts, which may be traced; without it the result has derivatives in reverse mode.
+    result = accumulator over i of fun(part i)
 
-    Raises TreeError for batch axes of different sizes or not divided by microbatch_size.
+    fun: a function whose results can be put together, a sum over examples say.
+    argnums: the positions of the arguments with a batch axis, an int or several.
+    microbatch_size: examples in a part, an int >= 1 that divides the batch; None: fun itself, on the whole batch.
+    accumulator: an AccumulationType or Accumulator, or a prefix of the result's tree with one at each leaf; SUM.
+    argnames: keyword arguments with a batch axis, a name or several.
+    in_axes: which axis it is, an int for all or one for each of argnums, then argnames.
+    num_real_microbatches: stop after so many parts, traced too; without it the result has derivatives in reverse mode.
+
+    Returns a function as fun. Raises HyperparameterError for a size < 1; TreeError, when called, for batch axes of
+    different sizes or not divided by it. Source: optax's microbatch. Not where the whole batch is looked at (batch
+    norm).
+
+    >>> total = jo.microbatch(lambda x: jnp.sum(x**2), 0, 2)
+    >>> float(total(jnp.arange(4.0)))
+    14.0
     """
     if microbatch_size is None:
         return fun
@@ -143,9 +166,23 @@ def micro_vmap(
     accumulator: Any = AccumulationType.CONCAT,
     num_real_microbatches: int | Array | None = None,
 ) -> Function:
-    """jax.vmap in parts of microbatch_size, with the results concatenated, or summed or averaged as they come.
+    """jax.vmap in parts, with the results concatenated, or summed or averaged as they come.
 
-    in_axes: for each argument its axis or None, no trees; keyword arguments are mapped over their first. out_axes: 0.
+    result = accumulator over i of vmap(fun)(part i)
+
+    fun: a function of one example.
+    in_axes: for each argument its axis or None, no trees; keyword arguments are mapped over their first.
+    out_axes: 0, the only one that there is.
+    microbatch_size: examples in a part, an int >= 1 that divides the batch; None: all at once.
+    vmap_fn: what maps, jax.vmap or a function with its first three arguments.
+    accumulator: an AccumulationType or Accumulator, or a prefix of the result's tree; CONCAT, as jax.vmap returns.
+    num_real_microbatches: stop after so many parts, traced too; None: all.
+
+    Returns a function of batches. Raises HyperparameterError for other out_axes, and what `microbatch` raises. Source:
+    optax's micro_vmap. Not for a reduction that fun itself makes over the batch: `microbatch`.
+
+    >>> jo.microbatching.micro_vmap(jnp.square, microbatch_size=2)(jnp.arange(4.0)).tolist()
+    [0.0, 1.0, 4.0, 9.0]
     """
     _check_first_axis("micro_vmap", "out_axes", out_axes)
     axes = [in_axes] if isinstance(in_axes, int) else list(in_axes)
@@ -191,11 +228,26 @@ def micro_grad(
     metrics_fn: Callable[[PyTree], PyTree] = lambda x: None,
     num_real_microbatches: int | Array | None = None,
 ) -> Callable[..., tuple[PyTree, IndividualOutputs]]:
-    """Gradients of single examples, transformed (clipped, squared), then summed: (gradient, IndividualOutputs).
+    """Gradients of single examples, transformed (clipped, squared), then summed.
 
-    fun(params, batch, …) -> value, or (value, aux) with has_aux; it sees batches of one, or with
-    keep_batch_dim=False examples without a batch axis. batch_argnums: the arguments with a batch axis, first.
-    metrics_fn: kept for each example, made of its gradient before transform_fn.
+    gradient = accumulator over examples of transform_fn(grad fun(params, example))
+
+    fun: (params, batch, …) -> value, or (value, aux); it sees batches of one.
+    has_aux: does fun return a pair?
+    argnums, batch_argnums: what the gradient is by, and what has a batch axis, the first; an int or several.
+    keep_batch_dim: False: fun sees examples without a batch axis.
+    microbatch_size: examples at a time, an int >= 1 that divides the batch; None: all.
+    accumulator: of the gradients, an AccumulationType or Accumulator; SUM.
+    transform_fn, metrics_fn: functions of an example's gradient: what is accumulated, and what is kept for each.
+    num_real_microbatches: stop after so many parts, traced too; None: all.
+
+    Returns a function to (gradient, IndividualOutputs(values, metrics, aux), examples first). Raises what `microbatch`
+    raises. Source: optax's micro_grad. Not for a sum of plain gradients, which one reverse pass makes: `microbatched`.
+
+    >>> gradient = jo.microbatching.micro_grad(lambda w, x: jnp.sum((w * x) ** 2))
+    >>> total, each = gradient(1.0, jnp.array([1.0, 2.0]))
+    >>> float(total)
+    10.0
     """
     numbers = [batch_argnums] if isinstance(batch_argnums, int) else list(batch_argnums)
     with_aux = fun if has_aux else lambda *args, **kwargs: (fun(*args, **kwargs), None)
@@ -260,31 +312,25 @@ def microbatched(
 
     (sum, count) = sums of loss_fn(params, part) over the parts of the batch;   g = d sum / d params
 
-    It is what jax.value_and_grad(loss_fn, has_aux=True) returns, ((sum, count), g), for the whole batch, and what
-    `MultiSteps(…, weighted=True)` takes: update(g, state, params, weight=count), whatever of a batch is padding. The
-    mean is sum / count. `train_step` and `fit` take it in place of a loss.
-
-    loss_fn(params, batch, …) -> (sum, count), two numbers: of the losses of valid examples or tokens, and how many
+    loss_fn: (params, batch, …) -> (sum, count), two numbers: of the losses of valid examples or tokens, and how many
         those are, 0 allowed; or the loss of each example, float[…], all of them valid.
-    microbatch_size: examples in a part, whose number must divide the batch's; None: all. Example i goes to part
-        i % parts. argnums: what the gradient is by. batch_argnums, in_axes: the arguments with a batch axis, and which
-        it is; other arguments, a scale of the loss say, are the same for each part.
+    microbatch_size: examples in a part, which must divide the batch; None: all. Example i goes to part i % parts.
+    argnums: what the gradient is by, an int or several.
+    batch_argnums, in_axes: the arguments with a batch axis, and which it is; others are the same for each part.
     axis_name: within `jax.shard_map`, the axis that the batch is cut along: parameters are the same on all devices,
-        and what each has summed over its parts is summed over the devices once, in one reduction.
-    Sums, the count and the gradient are in float32 at least, also of half precision parameters: 4 bytes a parameter,
-    and what a part needs.
+        and what each has summed over its parts is summed over the devices once, in one reduction. None: none.
 
-    Raises, when traced: TreeError for another result of loss_fn, or batch axes that cannot be divided so. Not for a
-    loss that is a mean: the mean of means weighs a token of a short batch more; nor for losses that look at the
-    whole batch, as batch normalization does.
+    Returns a function as jax.value_and_grad(loss_fn, has_aux=True): ((sum, count), g), in float32 at least, 4 bytes a
+    parameter. `MultiSteps(…, weighted=True)` takes it: update(g, state, params, weight=count), whatever of a batch is
+    padding; `train_step` and `fit` take the function in place of a loss. Raises, when traced: TreeError for another
+    result of loss_fn, or batch axes that cannot be divided so. Not for a loss that is a mean: the mean of means weighs
+    a token of a short batch more; nor for losses that look at the whole batch, as batch normalization does.
 
-    def loss(params, batch):
-        each = jnp.square(batch["x"] @ params - batch["y"])
-        return jnp.sum(each * batch["valid"]), jnp.sum(batch["valid"])
-
-    gradient, optimizer = loop.microbatched(loss, 8), MultiSteps(adamw(1e-3), 4, weighted=True)
-    (total, count), grads = gradient(params, batch)
-    updates, state = optimizer.update(grads, state, params, weight=count)
+    >>> loss = lambda w, batch: (jnp.sum((w * batch["x"]) ** 2 * batch["valid"]), jnp.sum(batch["valid"]))
+    >>> batch = {"x": jnp.arange(4.0), "valid": jnp.array([1.0, 1.0, 1.0, 0.0])}
+    >>> (total, count), g = jo.loop.microbatched(loss, 2)(1.0, batch)
+    >>> float(total), float(count), float(g)
+    (5.0, 3.0, 10.0)
     """
     errors.check_function("microbatched", "loss_fn", loss_fn)
     numbers = [argnums] if isinstance(argnums, int) else list(argnums)

@@ -94,8 +94,7 @@ def batch_norm(
         where they are the same, as on the feature axes. Examples of weight 0 are normalized like the others.
 
     A batch whose mean or variance is not finite leaves the state as it is, and so does one whose weights sum to 1 or
-    less, which is normalized as in evaluation. Everything can be
-    differentiated, the new state too.
+    less, which is normalized as in evaluation. Everything can be differentiated, the new state too.
 
     Raises TreeError where x has one value a feature to train on, or does not fit params and state; StateError for
     those of another function; HyperparameterError for a momentum or eps out of range, an axis that x does not have.
@@ -103,9 +102,8 @@ def batch_norm(
 
     >>> norm = jo.batch_norm()
     >>> params, state = norm.init(3)
-    >>> x = jax.random.normal(jax.random.key(0), (32, 3))
-    >>> y, state = norm.apply(params, state, x, train=True)
-    >>> y, _ = norm.apply(params, state, x, train=False)
+    >>> apply = jax.jit(norm.apply, static_argnames="train")
+    >>> y, state = apply(params, state, jnp.ones((32, 3)), train=True)
 
     In training, return the state beside the loss and carry it on: `jax.value_and_grad(loss, has_aux=True)`. Or leave
     it out (`loop.fit`), and at the end gather statistics of the trained network, once over the data, by momentum=None

@@ -18,7 +18,19 @@ REPORTS = 100  # about how often a progress bar moves
 
 
 def reporter(progress: bool | str | Report, total: int) -> tuple[Callable[[jax.Array, jax.Array], None] | None, int]:
-    """A traceable report(steps done, loss) that calls `progress` on the host, once for a whole vmap; how often."""
+    """A function that moves a progress bar from within a compiled program, and how often it is to be called.
+
+    progress: False: none; True, a title, a `ProgressBar` or a function (steps done since the last call, steps of a run,
+        loss, lanes).
+    total: steps of a run.
+
+    Returns (report(steps done, loss), a traceable function that calls the host once for a whole vmap, or None; the
+    number of calls). Raises HyperparameterError for another kind of progress, ImportError for a bar without tqdm. A
+    part of `fit`; not for other programs.
+
+    >>> jo.loop.reporter(False, 100)
+    (None, 0)
+    """
     if progress is False or progress is None:
         return None, 0
     sink = ProgressBar(progress if isinstance(progress, str) else "") if isinstance(progress, bool | str) else progress

@@ -41,14 +41,25 @@ class EarlyStopping(NamedTuple):
 def early_stopping(
     patience: int | jax.Array, *, min_delta: float | jax.Array = 0.0, mode: str = "min"
 ) -> EarlyStopping:
-    """Stop after `patience` checks in a row without a value better than the best by more than `min_delta`.
+    """A pure pair that says stop after so many checks in a row without a better value.
 
-    mode: "min" if lower is better (a loss), "max" if higher is (an accuracy). NaN is never better. If `init` and
-    every `update` are given the parameters, the state keeps a copy of the best ones.
+    better:  value < best - min_delta  ("min"), value > best + min_delta  ("max");   stop once wait = patience
 
-    Raises HyperparameterError for a patience below 1, a negative min_delta, an unknown mode;
-    MissingArgumentError if update gets no params though init did. Not for a noisy value checked at every
-    step: its luckiest draw looks like a best that nothing beats.
+    patience: checks, an integer >= 1, traced too.
+    min_delta: by how much a better value is better, in its units, >= 0.
+    mode: "min" if lower is better (a loss), "max" if higher is (an accuracy).
+
+    Returns an `EarlyStopping`: init(params=None) -> state, update(value, state, params=None) -> state. NaN is never
+    better. If init and every update are given the parameters, the state keeps a copy of the best ones.
+
+    Raises HyperparameterError for a patience below 1, a negative min_delta, an unknown mode; MissingArgumentError if
+    update gets no params though init did. Source: Prechelt 1998, doi:10.1007/3-540-49430-8_3. Not for a noisy value
+    checked at every step: its luckiest draw looks like a best that nothing beats.
+
+    >>> watch = jo.loop.early_stopping(patience=2)
+    >>> state = watch.update(0.5, watch.init())
+    >>> bool(state.should_stop)
+    False
     """
     errors.check_choice("early_stopping", "mode", mode, ("min", "max"))
     check_whole("early_stopping", "patience", patience, 1)
