@@ -97,6 +97,17 @@ SHARED: dict[str, dict[str, tuple[str, ...]]] = {
     "catalog": {
         "language": ('"en" or "ko".',),
     },
+    "core": {
+        "tree": ("a tree of arrays or numbers.",),
+        "tree_x": ("x, a tree of arrays or numbers.",),
+        "tree_y": ("y, a tree of the same structure, of shapes that broadcast.",),
+        "scalar": ("s, a number or an array of shape (), which may be traced.",),
+        "dtype": ("of all leaves; None: each leaf's own.",),
+        "axis": ("along which axes, an integer or several; None: of all elements.",),
+        "keepdims": ("keep these axes, with the length 1.",),
+        "moments": ("m, a tree like updates.",),
+        "decay": ("a number in [0, 1], which may be traced.",),
+    },
     "": {
         "key": ("a PRNG key, typed or raw, or an integer seed.",),
         "name": ("who speaks, in error messages.",),

@@ -109,7 +109,12 @@ def check_start(name: str, params: Any) -> None:
     """Parameters to begin at: arrays or numbers in a tree; what dtype they need says the method.
 
     name: who speaks, in error messages.
-    params: the parameters, a tree of floating arrays.
+    params: whatever the user gave.
+
+    Raises MissingArgumentError for None, TreeError for a tree without leaves or a leaf that is no array or number.
+
+    >>> from jaxopt_ko.core.checks import check_start
+    >>> check_start("minimize", {"a": jnp.zeros(2)})
     """
     if params is None:
         say(MissingArgumentError, name, "params is missing", "params=None", "Pass where to start, an array or a pytree")
@@ -122,9 +127,16 @@ def check_start(name: str, params: Any) -> None:
 
 
 def check_numbers(name: str, argument: str, value: Any) -> None:
-    """An array, a number, or lists of them.
+    """Refuses what is no array, number, or list of them.
 
     name: who speaks, in error messages.
+    argument: the name of the argument that the message is about.
+    value: whatever the user gave.
+
+    Raises TreeError for anything else: strings, objects, ragged lists.
+
+    >>> from jaxopt_ko.core.checks import check_numbers
+    >>> check_numbers("my_loss", "weights", [1.0, 2.0])
     """
     try:
         dtype = getattr(value, "dtype", None) or np.asarray(value).dtype
@@ -135,9 +147,18 @@ def check_numbers(name: str, argument: str, value: Any) -> None:
 
 
 def check_arrays(name: str, what: str, full: PyTree) -> PyTree:
-    """A tree of arrays and numbers, of whatever dtype.
+    """Refuses a tree of anything but arrays and numbers, of whatever dtype.
 
     name: who speaks, in error messages.
+    what: what the tree is called there.
+    full: the tree.
+
+    Returns the tree itself.
+    Raises TreeError for a leaf that is none.
+
+    >>> from jaxopt_ko.core.checks import check_arrays
+    >>> check_arrays("my_loop", "the carry", {"a": 1.0})
+    {'a': 1.0}
     """
     for index, leaf in enumerate(jax.tree.leaves(full)):
         if not hasattr(leaf, "dtype") and not isinstance(leaf, bool | int | float | complex):
@@ -160,7 +181,16 @@ def no_matrix(name: str, tree: PyTree, index: int, leaf: Any, wanted: str) -> No
 
 
 def is_complex_leaf(leaf: Any) -> bool:
-    """Is it an array of complex numbers, or one such number?"""
+    """Is it an array of complex numbers, or one such number?
+
+    leaf: a leaf of a tree.
+
+    Returns a bool.
+
+    >>> from jaxopt_ko.core.checks import is_complex_leaf
+    >>> is_complex_leaf(1j), is_complex_leaf(jnp.ones(2))
+    (True, False)
+    """
     return bool(jnp.issubdtype(getattr(leaf, "dtype", type(leaf)), jnp.complexfloating))
 
 
@@ -178,6 +208,18 @@ def structure_mismatch(name: str, what: str, tree: PyTree, like: str, reference:
     """Say where two trees part: missing leaves, extra ones, or other containers.
 
     name: who speaks, in error messages.
+    what: what the tree is called there.
+    tree: the tree that is wrong.
+    like: what the other is called.
+    reference: the other, which it must be like.
+
+    Raises TreeError, always.
+
+    >>> from jaxopt_ko.core.checks import structure_mismatch
+    >>> structure_mismatch("my_rule", "gradients", {}, "params", {"a": 1.0})
+    Traceback (most recent call last):
+        ...
+    jaxopt_ko.errors.TreeError: my_rule: the gradients must have the structure of the params. Got no leaf at ['a']...
     """
     have, want = (
         {
@@ -244,6 +286,13 @@ def check_carry(name: str, old: PyTree, new: PyTree) -> None:
     """The new state must be a scan carry for the old one: equal structure, shapes and dtypes.
 
     name: who speaks, in error messages.
+    old: the state that went in.
+    new: the state that came out.
+
+    Raises TreeError for another structure, StateError for a leaf of another shape or dtype.
+
+    >>> from jaxopt_ko.core.checks import check_carry
+    >>> check_carry("my_rule", {"mu": jnp.zeros(2)}, {"mu": jnp.ones(2)})
     """
     try:
         chex.assert_trees_all_equal_structs(old, new)
@@ -265,6 +314,15 @@ def check_same_trees(name: str, what: str, tree: PyTree, like: str, reference: P
     """Two trees must agree in structure and in every shape.
 
     name: who speaks, in error messages.
+    what: what the tree is called there.
+    tree: the tree that is checked.
+    like: what the other is called.
+    reference: the other, which it must be like.
+
+    Raises TreeError, which names the leaves that differ.
+
+    >>> from jaxopt_ko.core.checks import check_same_trees
+    >>> check_same_trees("my_rule", "gradients", {"a": jnp.ones(2)}, "params", {"a": jnp.zeros(2)})
     """
     try:
         chex.assert_trees_all_equal_structs(tree, reference)

@@ -49,18 +49,23 @@ def keeps_average(field: str, at: At, scalar: str) -> Callable[[StateClass], Sta
 
 
 def eval_params(state: State, params: Params) -> Params:
-    """The parameters to evaluate at, by whatever average the optimizer keeps, in the dtypes of `params`.
+    """The parameters to evaluate at, by whatever average the optimizer keeps.
 
     state: of an optimizer with `average_params`, `schedule_free`, `generalized_primal_averaging` or `ema_nesterov`
         somewhere in it: in a chain, in groups (masked, partition, selective_transform), inside of wrappers.
     params: those being trained, as they are after the step that made the state. Leaves that no average owns, frozen
         ones say, come back as they are; several averages may own different leaves.
 
-    Raises StateError if the state holds no average, or two of one leaf: for one of them pass the part of the state
-    that is meant, or call its own function (`averaged_params`, `schedule_free_eval_params`, …). Behind `lookahead`
-    pass params.fast.
+    Returns a tree like params, in its dtypes; computed in float32 at least.
+    Raises StateError if the state holds no average, two of one leaf, or one of another shape: for one of two pass the
+    part of the state that is meant, or call its own function (`averaged_params`, `schedule_free_eval_params`, …).
+    Behind `lookahead` pass params.fast.
 
-    opt = chain(adamw(1e-3), average_params(0.999)); …; loss(eval_params(state, params))
+    >>> opt = jo.chain(jo.sgd(0.5), jo.average_params(0.5))
+    >>> params = jnp.array([1.0])
+    >>> updates, state = opt.update(jnp.array([1.0]), opt.init(params), params)
+    >>> jo.eval_params(state, jo.apply_updates(params, updates)).shape
+    (1,)
     """
     return evaluated("eval_params", state, params, tuple(_AVERAGES))
 

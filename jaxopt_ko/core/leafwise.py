@@ -168,29 +168,41 @@ def leafwise(
     name: who speaks, in error messages.
     state_type: a NamedTuple whose fields are, beside the count `own` if it has one, the `scalars` and then one tree for
         each array of memory. EmptyState for a rule without memory.
-    init(p) -> memory of one leaf, a tuple in the order of the fields: arrays of any shape, or nests of them.
-    rule(g, p, *memory, h) -> (step, *memory), in float32 at least; stored in the memory's own dtypes. `p` is None
-        unless `needs_params`.
+    rule: rule(g, p, *memory, h) -> (step, *memory), in float32 at least; stored in the memory's own dtypes. `p` is None
+        unless `needs_params`. A rule that closes over arrays is compiled for itself alone: what varies comes through
+        hypers.
+    init: init(p) -> memory of one leaf, a tuple in the order of the fields: arrays of any shape, or nests of them.
     hypers: name -> (number, array or schedule; its domain), checked now and handed on as h.name at each step.
-    shared(t, h) -> more scalars for h, made once a step; t = 1, 2, … is its number, None if nothing counts. h.gathered
-        gives what bias correction divides by.
-    reduce(updates, h) -> more scalars that depend on all leaves together, a norm say.
+    shared: shared(t, h) -> more scalars for h, made once a step; t = 1, 2, … is its number, None if nothing counts.
+        h.gathered gives what bias correction divides by.
+    reduce: reduce(updates, h) -> more scalars that depend on all leaves together, a norm say.
     scalars: state that is one number for all leaves, with its start, a float, an int or a bool; `shared` gets it as
         it is and returns its new value by name.
         Numbers that the leaves share are in the rule's dtype; integers, truth values and PRNG keys stay what they are.
     dtypes: arguments that name the dtype of some memory, to be checked now.
+    needs_params: must params be given?
     stack_axes: how many leading axes of a leaf count leaves of one shape, as for a scan over layers: an integer, or
         integers in a prefix of the params' tree. init and rule see one of those leaves.
-    debiased, counts, alone: as of `hyperparameters.HyperparameterReader`, what schedules need.
+    own: the field of the state that counts its steps, if it has it.
+    debiased: hypers that are decays of means which are divided by the weight that they have gathered.
+    counts: does the rule need the number of the step, whatever its state has?
+    alone: the class of a state with a count alone, where a schedule is all that there is to keep.
     beside: leaves that cannot be trained, integers and PRNG keys, are left out: it stands beside an optimizer, which
         says whether it minds.
     squares: the fields that hold lengths or squares: real numbers, which the rule gets as such, also where they are
         kept in a complex leaf's dtype.
     real: complex leaves are refused. Else a rule gets them as they are: real and complex numbers may meet in it, and
         `numerics.inner` and `abs_sq` are the products to square with.
-    A rule that closes over arrays is compiled for itself alone: what varies comes through hypers.
 
+    Returns a GradientTransformation; its state is what init makes of each leaf, and the count and scalars.
     Raises, when made: HyperparameterError. When traced: what `transform` says.
+    Not for rules that need all leaves as one vector (`core.treewise.treewise`) or stacks of matrices
+    (`core.matrixwise.matrixwise`).
+
+    >>> rule = lambda g, p, h: (h.factor * g,)
+    >>> opt = jo.leafwise("times", jo.EmptyState, rule=rule, hypers={"factor": (2.0, jo.errors.FINITE)})
+    >>> opt.update(jnp.array([1.0, 3.0]), opt.init(jnp.zeros(2)))[0].tolist()
+    [2.0, 6.0]
     """
     for key, dtype in (dtypes or {}).items():
         errors.check_dtype(name, key, dtype)

@@ -55,7 +55,17 @@ def summed(leaf: Any, axes: int | tuple[int, ...]) -> Any:
 
 
 def full_like(tree: PyTree, fill_value: Any, dtype: DType | None = None) -> PyTree:
-    """An array full of a value in the shape and place of each leaf, abstract or not, in `dtype` or the leaf's own."""
+    """An array full of a value in the shape and place of each leaf, abstract or not.
+
+    tree: a tree of arrays, numbers or abstract leaves (jax.ShapeDtypeStruct).
+    fill_value: the value, a number or an array of shape ().
+    dtype: of all leaves; None: each leaf's own.
+
+    Returns a tree like it, of arrays.
+
+    >>> jo.tree.full_like({"a": jnp.zeros(2)}, 0.5)["a"].tolist()
+    [0.5, 0.5]
+    """
     if not jax.tree_util.treedef_is_leaf(structure(tree)):
         return jax.tree.map(lambda leaf: full_like(leaf, fill_value, dtype), tree)
     dtype = dtype_of(tree) if dtype is None else dtype

@@ -93,7 +93,16 @@ def pytree_class(*fields: str) -> Callable[[C], C]:
 
 
 def method_of(pair: Any) -> Method:
-    """The record of a transformation; of a foreign one its name alone."""
+    """The record of a transformation; of a foreign one its name alone.
+
+    pair: a transformation, an (init, update) pair, ours or optax's.
+
+    Returns a `Method`.
+
+    >>> from jaxopt_ko.core.method import method_of
+    >>> method_of(jo.lbfgs()).solver, method_of(jo.adam(0.1)).solver
+    (True, False)
+    """
     if isinstance(pair.update, Update):
         return pair.update.method
     name = str(getattr(pair.update, "__name__", type(pair).__name__))
@@ -103,16 +112,35 @@ def method_of(pair: Any) -> Method:
 
 
 def name_of(pair: Any) -> str:
-    """How errors call a transformation, ours or foreign."""
+    """How errors call a transformation, ours or foreign.
+
+    pair: a transformation, an (init, update) pair, ours or optax's.
+
+    Returns a string.
+
+    >>> from jaxopt_ko.core.method import name_of
+    >>> name_of(jo.adam(0.1))
+    'adam'
+    """
     return method_of(pair).name
 
 
 def make_transformation(
     name: str | Method, init: Callable[..., State], update: Callable[..., tuple[Updates, State]]
 ) -> GradientTransformation:
-    """A transformation from two functions, by name or with the record of the method that they wrap.
+    """A transformation from two functions, by name or with the record of the method that they wrap; without checks.
 
-    name: who speaks, in error messages.
+    name: how errors call it, or the `Method` of a transformation that is wrapped.
+    init: init(params, **extra_args) -> state.
+    update: update(updates, state, params, **extra_args) -> (updates, state).
+
+    Returns a GradientTransformation.
+    Not for rules of one's own: `transform` checks what goes in and out.
+
+    >>> from jaxopt_ko.core.method import make_transformation
+    >>> opt = make_transformation("twice", lambda params: (), lambda g, state, params: (2 * g, state))
+    >>> opt.update(3.0, opt.init(None))
+    (6.0, ())
     """
     return GradientTransformationExtraArgs(init, Update(update, Method(name) if isinstance(name, str) else name))
 
@@ -125,7 +153,17 @@ def with_record(pair: GradientTransformation, **changed: Any) -> GradientTransfo
 
 
 def filter_kwargs(function: Callable[..., Any], positional: int) -> Callable[..., Any]:
-    """`function` with the keyword arguments that its signature does not take dropped."""
+    """`function` with the keyword arguments that its signature does not take dropped.
+
+    function: the function; of a builtin, whose signature is not known, no keyword argument is passed.
+    positional: how many arguments are passed by place; what is beyond is dropped, too.
+
+    Returns a function of the same results.
+
+    >>> from jaxopt_ko.core.method import filter_kwargs
+    >>> filter_kwargs(lambda x, scale=1.0: scale * x, 1)(2.0, scale=3.0, other=4.0)
+    6.0
+    """
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):  # a builtin: nothing is known, so nothing extra is passed

@@ -41,16 +41,20 @@ def quantizable(
 ) -> Callable[[StateClass], StateClass]:
     """A decorator for the class of a state, a NamedTuple: which of its fields `quantized` may keep in few bits.
 
-    signed: fields whose leaves have numbers of either sign, means of gradients; nonnegative: fields of squares and
-        lengths, never below 0. Each is a tree like the parameters.
-    divisor: one of `nonnegative` whose root divides other fields, those of `divided`, by default all signed ones. Where
-        its code is read as 0 these are read as 0, too: a small mean over a root of nothing would be a step without
-        bound.
+    signed: fields whose leaves have numbers of either sign, means of gradients; each is a tree like the parameters.
+    nonnegative: fields of squares and lengths, never below 0; each is a tree like the parameters.
+    divisor: one of `nonnegative` whose root divides other fields, those of `divided`. Where its code is read as 0 these
+        are read as 0, too: a small mean over a root of nothing would be a step without bound. None: none does.
+    divided: the fields that it divides; None: all signed ones.
 
-    Raises StateError for a field that the class does not have.
+    Returns a decorator: class -> the same class.
+    Raises StateError, when it decorates, for a field that the class does not have.
 
-    @quantizable(signed=("mu",), nonnegative=("nu",), divisor="nu")
-    class MyState(NamedTuple): …
+    >>> from typing import NamedTuple
+    >>> @jo.quantizable(signed=("mu",), nonnegative=("nu",), divisor="nu")
+    ... class MyState(NamedTuple):
+    ...     mu: object
+    ...     nu: object
     """
     told = Quantizable(signed, nonnegative, divisor, (signed if divided is None else divided) if divisor else ())
 

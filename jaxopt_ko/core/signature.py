@@ -31,7 +31,21 @@ T = TypeVar("T")
 
 
 def options(function: Callable[P, T]) -> Callable[P, T]:
-    """`function`, which refuses arguments that are not what its signature says: see `signature_check`."""
+    """`function`, which refuses arguments that are not what its signature says: see `signature_check`.
+
+    function: with annotations kept as text (from __future__ import annotations). Switches, dtypes, shardings,
+        functions, transformations, dicts and `stack_axes` are looked at, defaults are not.
+
+    Returns a function with the same signature.
+    Raises, when that is called, HyperparameterTypeError or TransformationError.
+
+    >>> from jaxopt_ko.core.signature import options
+    >>> @options
+    ... def twice(x, negate: "bool" = False):
+    ...     return -2 * x if negate else 2 * x
+    >>> twice(3.0, negate=True)
+    -6.0
+    """
     check = signature_check(function)
 
     @functools.wraps(function)

@@ -48,22 +48,34 @@ def transform(
     """A transformation from two functions over whole trees, with the checks that a `lax.scan` would want.
 
     name: how errors call it.
-    init(params) -> state;  update(updates, state, params=None, **extra_args) -> (updates, state). `update` gets
-    those extra arguments that its signature takes.
+    init: init(params) -> state.
+    update: update(updates, state, params=None, **extra_args) -> (updates, state). The first three are passed by place;
+        of the extra arguments it gets those that its signature takes.
+    needs_params: params must be given, and be like the gradients; else they are passed on as they are.
     state_type: the class of the state, if another is to be refused; what fits it is taken (`hyperparameters.as_state`).
     hypers: name -> (number, array or schedule; its domain), checked now; `update` gets them as h=, with h.name at each
-    step, h.t, the step's number, and h.gathered(name), what bias correction divides by.
-    own: the field of the state that counts its steps, if it has it. debiased, skipped, counts: as of
-    `hyperparameters.HyperparameterReader`.
-    needs_params: params must be given, and be like the gradients; else they are passed on as they are.
+        step, h.t, the step's number, and h.gathered(name), what bias correction divides by.
+    own: the field of the state that counts its steps, if it has it.
+    debiased: hypers that are decays of means which are divided by the weight that they have gathered.
+    skipped: how many first steps leave those means as they are, an integer >= 0.
+    counts: does the rule need the number of the step, whatever its state has?
     solver: does the state have `info`, which says how it stands?
     any_leaf: integers, PRNG keys and the like may be among the leaves: an inner transformation says whether it minds.
     real: complex leaves are refused.
 
+    Returns a GradientTransformation; its state is what `init` returns, in one with a count where a schedule needs that.
     Raises, when made: HyperparameterError. When traced: TreeError if the gradients differ from the parameters that are
     needed, or the updates from the gradients, in structure or shape, or a leaf is not a floating array; StateError
     if the new state differs from the old in structure, shape or dtype; MissingArgumentError without params where
     `needs_params`.
+    Not for rules that see one array at a time: `leafwise` compiles those once a shape.
+
+    >>> def update(updates, state, params=None, *, h):
+    ...     return jo.tree.scale(h.factor, updates), state
+    >>> hypers = {"factor": (0.5, jo.errors.FINITE)}
+    >>> opt = jo.transform("times", lambda params: jo.EmptyState(), update, hypers=hypers)
+    >>> opt.update({"a": jnp.array([4.0])}, opt.init({"a": jnp.zeros(1)}))[0]["a"].tolist()
+    [2.0]
     """
     init_, update_ = filter_kwargs(init, 1), filter_kwargs(update, 3)
     counted = own if own is not None and own in getattr(state_type, "_fields", ()) else None

@@ -96,12 +96,17 @@ def _leaf_square(x: jax.Array) -> jax.Array:
 
 
 def global_norm(updates: PyTree, *, axis_name: AxisName = None) -> jax.Array:
-    """The Euclidean norm of all leaves taken as one vector; float32[] at least, 0 for an empty tree.
+    """The Euclidean norm of all leaves taken as one vector; 0 for an empty tree.
 
     updates: the gradients, or what the transformation before made of them, a tree like params.
     axis_name: within `jax.shard_map` or `jax.vmap`, the axes that the vector is cut along: each device has a part of
-    every leaf, and one collective of a number makes the norm of the whole. A leaf that several devices have as a copy
-    would count several times. Where arrays are sharded by their type or by the compiler, nothing needs to be said.
+        every leaf, and one collective of a number makes the norm of the whole. A leaf that several devices have as a
+        copy would count several times. None: where arrays are sharded by their type or by the compiler, or not at all.
+
+    Returns float[], float32 at least; no square overflows or vanishes, and the derivative at 0 is 0.
+
+    >>> float(jo.global_norm({"a": jnp.array([3.0]), "b": jnp.array([[4.0]])}))
+    5.0
     """
     own = joint_length([jnp.asarray(leaf) for leaf in jax.tree.leaves(updates)])
     return own if axis_name is None else joint_length([jax.lax.all_gather(own, axis_name)])
@@ -114,7 +119,15 @@ def scalar_dtype_like(tree: PyTree) -> jnp.dtype:
 
 
 def ascent(grads: PyTree) -> PyTree:
-    """The direction of steepest ascent that jax.grad's result stands for: of a complex leaf, its conjugate."""
+    """The direction of steepest ascent that jax.grad's result stands for: of a complex leaf, its conjugate.
+
+    grads: gradients as jax.grad gives them, a tree of arrays.
+
+    Returns a tree like it.
+
+    >>> jo.tree.ascent(jnp.array([1.0 + 2.0j])).tolist()
+    [(1-2j)]
+    """
     return jax.tree.map(lambda g: jnp.conj(g) if is_complex(dtype_of(g)) else g, grads)
 
 
@@ -129,7 +142,18 @@ def zeros_vector(tree: PyTree) -> jax.Array:
 
 
 def add(tree_x: PyTree, tree_y: PyTree, *other_trees: PyTree) -> PyTree:
-    """x + y + …, leaf by leaf; None stays None."""
+    """x + y + …, leaf by leaf; None stays None.
+
+    tree_x: x, a tree of arrays or numbers.
+    tree_y: y, a tree of the same structure, of shapes that broadcast.
+    *other_trees: more of them.
+
+    Returns a tree like x, each leaf in the dtype that JAX gives the sum.
+    Raises ValueError, JAX's, for another structure.
+
+    >>> jo.tree.add({"a": 1.0}, {"a": 2.0}, {"a": 3.0})
+    {'a': 6.0}
+    """
     return jax.tree.map(lambda *xs: functools.reduce(_plus, xs), tree_x, tree_y, *other_trees)
 
 
@@ -138,27 +162,78 @@ def _plus(x: Any, y: Any) -> Any:
 
 
 def sub(tree_x: PyTree, tree_y: PyTree) -> PyTree:
-    """x - y, leaf by leaf."""
+    """x - y, leaf by leaf.
+
+    tree_x: x, a tree of arrays or numbers.
+    tree_y: y, a tree of the same structure, of shapes that broadcast.
+
+    Returns a tree like x, each leaf in the dtype that JAX gives the difference.
+    Raises ValueError, JAX's, for another structure.
+
+    >>> jo.tree.sub({"a": 3.0}, {"a": 1.0})
+    {'a': 2.0}
+    """
     return jax.tree.map(lambda x, y: x - y, tree_x, tree_y)
 
 
 def mul(tree_x: PyTree, tree_y: PyTree) -> PyTree:
-    """x y, leaf by leaf."""
+    """x y, leaf by leaf.
+
+    tree_x: x, a tree of arrays or numbers.
+    tree_y: y, a tree of the same structure, of shapes that broadcast.
+
+    Returns a tree like x, each leaf in the dtype that JAX gives the product.
+    Raises ValueError, JAX's, for another structure.
+
+    >>> jo.tree.mul({"a": 3.0}, {"a": 2.0})
+    {'a': 6.0}
+    """
     return jax.tree.map(lambda x, y: x * y, tree_x, tree_y)
 
 
 def div(tree_x: PyTree, tree_y: PyTree) -> PyTree:
-    """x / y, leaf by leaf."""
+    """x / y, leaf by leaf.
+
+    tree_x: x, a tree of arrays or numbers.
+    tree_y: y, a tree of the same structure, of shapes that broadcast.
+
+    Returns a tree like x, each leaf in the dtype that JAX gives the quotient.
+    Raises ValueError, JAX's, for another structure.
+
+    >>> jo.tree.div({"a": 3.0}, {"a": 2.0})
+    {'a': 1.5}
+    """
     return jax.tree.map(lambda x, y: x / y, tree_x, tree_y)
 
 
 def scale(scalar: Any, tree: PyTree) -> PyTree:
-    """s x, leaf by leaf, in each leaf's own dtype, multiplied in float32 at least."""
+    """s x, leaf by leaf.
+
+    scalar: s, a number or an array of shape (), which may be traced.
+    tree: a tree of arrays or numbers.
+
+    Returns a tree like it, in each leaf's own dtype, multiplied in float32 at least.
+    Not for leaves of integers and a scalar that is none: it is cut to one first.
+
+    >>> jo.tree.scale(0.5, {"a": jnp.array([2.0, 4.0])})["a"].tolist()
+    [1.0, 2.0]
+    """
     return jax.tree.map(lambda x: _scaled(scalar, x), tree)
 
 
 def add_scale(tree_x: PyTree, scalar: Any, tree_y: PyTree) -> PyTree:
-    """x + s y, leaf by leaf, in x's dtype, computed in float32 at least and left so for integer x; None for None."""
+    """x + s y, leaf by leaf; None for None.
+
+    tree_x: x, a tree of arrays or numbers.
+    scalar: s, a number or an array of shape (), which may be traced.
+    tree_y: y, a tree of the same structure, of shapes that broadcast.
+
+    Returns a tree like x, in x's dtypes, computed in float32 at least and left so for integer x.
+    Raises ValueError, JAX's, for another structure.
+
+    >>> jo.tree.add_scale({"a": jnp.array([1.0])}, -0.5, {"a": jnp.array([4.0])})["a"].tolist()
+    [-1.0]
+    """
 
     def leaf(x: Any, y: Any) -> jax.Array:
         wide = compute_dtype(dtype_of(x), dtype_of(y))
@@ -184,7 +259,17 @@ def _terms(function: Callable[..., jax.Array], *trees: PyTree) -> tuple[list[jax
 
 
 def vdot(tree_x: PyTree, tree_y: PyTree) -> jax.Array:
-    """The inner product of two trees as vectors, sum of conj(x) y, float32 at least; complex if a leaf is."""
+    """The inner product of two trees as vectors, sum of conj(x) y.
+
+    tree_x: x, a tree of arrays or numbers.
+    tree_y: y, a tree of the same structure, of shapes that broadcast.
+
+    Returns float[], float32 at least; complex if a leaf is.
+    Raises TreeError for another structure.
+
+    >>> float(jo.tree.vdot({"a": jnp.array([1.0, 2.0])}, {"a": jnp.array([3.0, 4.0])}))
+    11.0
+    """
     if structure(tree_x) != structure(tree_y):
         structure_mismatch("tree.vdot", "tree_x", tree_x, "tree_y", tree_y)
     terms, wide = _terms(lambda x, y: jnp.sum((jnp.conj(x) if is_complex(x.dtype) else x) * y), tree_x, tree_y)
@@ -192,9 +277,16 @@ def vdot(tree_x: PyTree, tree_y: PyTree) -> jax.Array:
 
 
 def sum(tree: PyTree, associative_reduction: bool = False, *, axis_name: AxisName = None) -> jax.Array:
-    """float[]: the sum of all elements, float32 at least. associative_reduction: taken, and without effect here.
+    """The sum of all elements of all leaves.
 
+    tree: a tree of arrays or numbers.
+    associative_reduction: taken for optax's sake, and without effect here.
     axis_name: as of `global_norm`; divided by the sum of the sizes it is the mean of what the devices have parts of.
+
+    Returns float[], float32 at least; complex if a leaf is; 0 of an empty tree.
+
+    >>> float(jo.tree.sum({"a": jnp.array([1.0, 2.0]), "b": 3.0}))
+    6.0
     """
     terms, wide = _terms(jnp.sum, tree)
     own = builtins.sum((term.astype(wide) for term in terms), start=jnp.zeros((), wide))
@@ -202,13 +294,29 @@ def sum(tree: PyTree, associative_reduction: bool = False, *, axis_name: AxisNam
 
 
 def max(tree: PyTree) -> jax.Array:
-    """The largest element, -inf of an empty tree."""
+    """The largest element, -inf of an empty tree.
+
+    tree: a tree of arrays or numbers, all real.
+
+    Returns an array of shape (), in the smallest dtype that holds all leaves'.
+
+    >>> float(jo.tree.max({"a": jnp.array([1.0, 5.0]), "b": 3.0}))
+    5.0
+    """
     parts = [jnp.max(jnp.asarray(x)) for x in jax.tree.leaves(tree) if np.size(x)]
     return functools.reduce(jnp.maximum, _common(parts)) if parts else jnp.asarray(-jnp.inf)
 
 
 def min(tree: PyTree) -> jax.Array:
-    """The smallest element, inf of an empty tree."""
+    """The smallest element, inf of an empty tree.
+
+    tree: a tree of arrays or numbers, all real.
+
+    Returns an array of shape (), in the smallest dtype that holds all leaves'.
+
+    >>> float(jo.tree.min({"a": jnp.array([1.0, 5.0]), "b": 3.0}))
+    1.0
+    """
     parts = [jnp.min(jnp.asarray(x)) for x in jax.tree.leaves(tree) if np.size(x)]
     return functools.reduce(jnp.minimum, _common(parts)) if parts else jnp.asarray(jnp.inf)
 
@@ -221,13 +329,19 @@ def _common(parts: list[jax.Array]) -> list[jax.Array]:
 def norm(
     tree: PyTree, ord: int | str | float | None = None, squared: bool = False, *, axis_name: AxisName = None
 ) -> jax.Array:
-    """float[]: the norm of a tree as a vector, float32 at least; ord None or 2, 1, or "inf"; squared if asked.
+    """The norm of a tree as a vector, or its square.
 
-    No square overflows where the norm does not. axis_name: as of `global_norm`.
+    tree: a tree of arrays or numbers.
+    ord: None or 2, Euclid's; 1, the sum of lengths; "inf" or infinity, the largest.
+    squared: return the square of it.
+    axis_name: as of `global_norm`.
 
-    axis_name: a mapped axis of jax.vmap or jax.shard_map to reduce over, or several; None: none.
-
+    Returns float[], float32 at least; no square of an element overflows where the norm is asked for, and is a number.
     Raises HyperparameterError for another ord.
+
+    >>> x = {"a": jnp.array([3.0]), "b": jnp.array([-4.0])}
+    >>> [float(jo.tree.norm(x, ord)) for ord in (2, 1, "inf")], float(jo.tree.norm(x, squared=True))
+    ([5.0, 7.0, 4.0], 25.0)
     """
     kinds: dict[Any, Callable[[], jax.Array]] = {
         None: lambda: global_norm(tree, axis_name=axis_name),
@@ -251,7 +365,15 @@ def _largest(tree: PyTree, axis_name: AxisName) -> jax.Array:
 
 
 def size(tree: PyTree) -> int:
-    """How many elements there are."""
+    """How many elements there are.
+
+    tree: a tree of arrays or numbers.
+
+    Returns an int.
+
+    >>> jo.tree.size({"a": jnp.ones((2, 3)), "b": 1.0})
+    7
+    """
     return builtins.sum(int(np.size(leaf)) for leaf in jax.tree.leaves(tree))
 
 
@@ -261,20 +383,47 @@ def real_size(tree: PyTree) -> int:
 
 
 def cast(tree: PyTree, dtype: DType | None) -> PyTree:
-    """Leaf by leaf in another dtype; as it is for None."""
+    """Leaf by leaf in another dtype; as it is for None.
+
+    tree: a tree of arrays or numbers.
+    dtype: of all leaves, those of integers too; None: the tree stays as it is.
+
+    Returns a tree like it.
+
+    >>> str(jo.tree.cast({"a": jnp.ones(2)}, jnp.bfloat16)["a"].dtype)
+    'bfloat16'
+    """
     return tree if dtype is None else jax.tree.map(lambda x: jnp.asarray(x).astype(dtype), tree)
 
 
 def cast_like(tree: PyTree, other_tree: PyTree) -> PyTree:
-    """Each leaf in the dtype that the other tree's has."""
+    """Each leaf in the dtype that the other tree's has.
+
+    tree: a tree of arrays or numbers.
+    other_tree: a tree of the same structure.
+
+    Returns a tree like the first, in the dtypes of the second.
+    Raises ValueError, JAX's, for another structure.
+
+    >>> jo.tree.cast_like({"a": jnp.ones(2)}, {"a": jnp.ones(2, jnp.float16)})["a"].dtype
+    dtype('float16')
+    """
     return jax.tree.map(lambda x, y: jnp.asarray(x).astype(dtype_of(y)), tree, other_tree)
 
 
 def dtype(tree: PyTree, mixed_dtype_handler: str | None = None) -> DType:
-    """The dtype of all leaves, of no leaf float32 or with x64 float64; mixed_dtype_handler: "promote", "lowest" or
-    "highest" if they differ.
+    """The dtype of all leaves; of no leaf float32, or float64 with x64.
 
-    Raises TreeError for different dtypes without a handler.
+    tree: a tree of arrays or numbers.
+    mixed_dtype_handler: if they differ, "promote" to what holds all, "lowest" or "highest" of them; None: refuse.
+
+    Returns a dtype.
+    Raises TreeError for different dtypes without a handler, and where none of them is the lowest or highest, as of
+    float16 and bfloat16; HyperparameterError for another handler.
+
+    >>> x = {"a": jnp.ones(2), "b": jnp.ones(2, jnp.float16)}
+    >>> str(jo.tree.dtype(x, "lowest")), str(jo.tree.dtype(x, "promote"))
+    ('float16', 'float32')
     """
     kinds = {dtype_of(leaf) for leaf in jax.tree.leaves(tree)}
     if not kinds:
@@ -299,17 +448,43 @@ def dtype(tree: PyTree, mixed_dtype_handler: str | None = None) -> DType:
 
 
 def clip(tree: PyTree, min_value: Any = None, max_value: Any = None) -> PyTree:
-    """Every element brought into [min_value, max_value]."""
+    """Every element brought into [min_value, max_value].
+
+    tree: a tree of arrays or numbers.
+    min_value: the least, a number or an array that broadcasts to every leaf; None: no bound.
+    max_value: the most, likewise.
+
+    Returns a tree like it.
+
+    >>> jo.tree.clip({"a": jnp.array([-2.0, 0.5, 3.0])}, -1.0, 1.0)["a"].tolist()
+    [-1.0, 0.5, 1.0]
+    """
     return jax.tree.map(lambda x: jnp.clip(x, min_value, max_value), tree)
 
 
 def conj(tree: PyTree) -> PyTree:
-    """Complex conjugates."""
+    """Complex conjugates, leaf by leaf.
+
+    tree: a tree of arrays or numbers.
+
+    Returns a tree like it.
+
+    >>> jo.tree.conj(jnp.array([1.0 + 2.0j])).tolist()
+    [(1-2j)]
+    """
     return jax.tree.map(jnp.conj, tree)
 
 
 def real(tree: PyTree) -> PyTree:
-    """Real parts."""
+    """Real parts, leaf by leaf.
+
+    tree: a tree of arrays or numbers.
+
+    Returns a tree like it, of real arrays.
+
+    >>> jo.tree.real(jnp.array([1.0 + 2.0j])).tolist()
+    [1.0]
+    """
     return jax.tree.map(jnp.real, tree)
 
 
@@ -317,33 +492,92 @@ def where(condition: Any, tree_x: PyTree, tree_y: PyTree) -> PyTree:
     """x where the condition holds, y elsewhere; one condition for all leaves.
 
     A gradient of an integer or of a key (float0) has no value: it stays as it is.
+
+    condition: bool[], or of a shape that broadcasts to every leaf; it may be traced.
+    tree_x: x, a tree of arrays or numbers.
+    tree_y: y, a tree of the same structure, of shapes that broadcast.
+
+    Returns a tree like x, each leaf in the dtype that JAX gives the two.
+    Raises ValueError, JAX's, for another structure.
+
+    >>> jo.tree.where(jnp.array(False), {"a": jnp.ones(2)}, {"a": jnp.zeros(2)})["a"].tolist()
+    [0.0, 0.0]
     """
     return jax.tree.map(lambda x, y: x if is_float0(x) else jnp.where(condition, x, y), tree_x, tree_y)
 
 
 def zeros_like(tree: PyTree, dtype: DType | None = None) -> PyTree:
-    """Zeros in the shape, dtype and place of each leaf, abstract or not."""
+    """Zeros in the shape, dtype and place of each leaf.
+
+    tree: a tree of arrays or numbers.
+    dtype: of all leaves; None: each leaf's own.
+
+    Returns a tree like it, of arrays; leaves may be abstract (jax.ShapeDtypeStruct).
+
+    >>> str(jo.tree.zeros_like({"a": jnp.ones(2)}, jnp.bfloat16)["a"].dtype)
+    'bfloat16'
+    """
     return jax.tree.map(lambda leaf: full_like(leaf, 0, dtype), tree)
 
 
 def ones_like(tree: PyTree, dtype: DType | None = None) -> PyTree:
-    """Ones in the shape, dtype and place of each leaf."""
+    """Ones in the shape, dtype and place of each leaf.
+
+    tree: a tree of arrays or numbers.
+    dtype: of all leaves; None: each leaf's own.
+
+    Returns a tree like it, of arrays; leaves may be abstract (jax.ShapeDtypeStruct).
+
+    >>> jo.tree.ones_like({"a": jnp.zeros(2)})["a"].tolist()
+    [1.0, 1.0]
+    """
     return jax.tree.map(lambda leaf: full_like(leaf, 1, dtype), tree)
 
 
 def allclose(a: PyTree, b: PyTree, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> jax.Array:
-    """bool[]: |a - b| <= atol + rtol |b| everywhere."""
+    """|a - b| <= atol + rtol |b| everywhere.
+
+    a, b: trees of arrays or numbers of one structure.
+    rtol: relative tolerance, >= 0; 1e-5 as in NumPy.
+    atol: absolute tolerance, >= 0; 1e-8 as in NumPy.
+    equal_nan: does NaN agree with NaN?
+
+    Returns bool[]; True of trees without leaves.
+    Raises ValueError, JAX's, for another structure.
+
+    >>> bool(jo.tree.allclose({"a": jnp.array([1.0])}, {"a": jnp.array([1.000001])}))
+    True
+    """
     close = jax.tree.map(lambda x, y: jnp.allclose(x, y, rtol, atol, equal_nan), a, b)
     return functools.reduce(jnp.logical_and, jax.tree.leaves(close), jnp.asarray(True))
 
 
 def batch_shape(tree: PyTree, shape: tuple[int, ...] = ()) -> PyTree:
-    """Each leaf repeated along more axes in front: of leaves [*s], [*shape, *s]."""
+    """Each leaf repeated along more axes in front: of leaves [*s], [*shape, *s].
+
+    tree: a tree of arrays or numbers.
+    shape: the axes; (), none.
+
+    Returns a tree like it.
+
+    >>> jo.tree.batch_shape({"a": jnp.ones(3)}, (2,))["a"].shape
+    (2, 3)
+    """
     return jax.tree.map(lambda x: jnp.broadcast_to(x, (*shape, *np.shape(x))), tree)
 
 
 def split_key_like(rng_key: jax.Array, target_tree: PyTree) -> PyTree:
-    """A PRNG key for each leaf."""
+    """A PRNG key for each leaf.
+
+    rng_key: one PRNG key, typed or raw.
+    target_tree: any tree; its structure alone counts.
+
+    Returns a tree like it, of keys.
+
+    >>> keys = jo.tree.split_key_like(jax.random.key(0), {"a": 1.0, "b": 2.0})
+    >>> sorted(keys), keys["a"].shape
+    (['a', 'b'], ())
+    """
     treedef = structure(target_tree)
     keys = jax.random.split(rng_key, builtins.max(treedef.num_leaves, 1))
     return treedef.unflatten(list(keys)[: treedef.num_leaves])
@@ -355,7 +589,19 @@ def random_like(
     sampler: Callable[..., jax.Array] = jax.random.normal,
     dtype: DType | None = None,
 ) -> PyTree:
-    """sampler(key, shape, dtype) of each leaf, in its dtype or another."""
+    """sampler(key, shape, dtype) of each leaf, each with a key of its own.
+
+    rng_key: one PRNG key, typed or raw.
+    target_tree: a tree of arrays or numbers, whose shapes and dtypes count.
+    sampler: a function (key, shape, dtype) -> array: jax.random.normal, uniform, rademacher and the like.
+    dtype: of all leaves; None: each leaf's own.
+
+    Returns a tree like it, of arrays.
+
+    >>> x = jo.tree.random_like(jax.random.key(0), {"a": jnp.zeros((2, 3))}, jax.random.uniform)
+    >>> x["a"].shape
+    (2, 3)
+    """
 
     def leaf(x: Any, key: jax.Array) -> jax.Array:
         return sampler(key, np.shape(x), dtype_of(x) if dtype is None else dtype)
@@ -364,7 +610,15 @@ def random_like(
 
 
 def unwrap_random_key_data(input_tree: PyTree) -> PyTree:
-    """Typed PRNG keys as the numbers in them, to be compared or saved."""
+    """Typed PRNG keys as the numbers in them, to be compared or saved.
+
+    input_tree: any tree; leaves that are no typed keys stay as they are.
+
+    Returns a tree like it, with uint32[..., n] for each array of keys.
+
+    >>> jo.tree.unwrap_random_key_data({"key": jax.random.key(0)})["key"].dtype
+    dtype('uint32')
+    """
 
     def leaf(x: Any) -> Any:
         typed = isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)

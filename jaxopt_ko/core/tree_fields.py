@@ -28,19 +28,33 @@ class NamedTupleKey(NamedTuple):
 def get_all_with_path(tree: PyTree, key: Any, filtering: Filtering | None = None) -> list[tuple[Path, Any]]:
     """Every (path, value) whose field, dictionary key or NamedTuple class is called `key`.
 
-    filtering(path, value) -> bool: which of them to keep.
+    tree: any tree, a state for instance.
+    key: the name, a string; or another key of a dict.
+    filtering: filtering(path, value) -> bool: which of them to keep; None: all.
 
-    key: a PRNG key, typed or raw, or an integer seed.
+    Returns a list of pairs; a path is a tuple of steps, JAX's keys and `NamedTupleKey` for the field of a NamedTuple.
+
+    >>> state = jo.adam(0.1).init(jnp.ones(2))
+    >>> [(str(path[-1]), int(value)) for path, value in jo.tree.get_all_with_path(state, "count")]
+    [('ScaleByAdamState.count', 0)]
     """
     return [(path, value) for path, value in _found(tree, (), key) if filtering is None or filtering(path, value)]
 
 
 def get(tree: PyTree, key: Any, default: Any = None, filtering: Filtering | None = None) -> Any:
-    """The one value called `key`, as `get_all_with_path` finds it, or `default`.
+    """The one value called `key`, as `get_all_with_path` finds it.
 
-    get(state, "learning_rate"), get(state, "ScaleByAdamState"). Raises KeyError if there are several.
+    tree: any tree, a state for instance.
+    key: the name of a field, a dictionary key or a NamedTuple class.
+    default: what to return if there is none.
+    filtering: filtering(path, value) -> bool: which of several is meant; None: there must be one.
 
-    key: a PRNG key, typed or raw, or an integer seed.
+    Returns the value itself, or `default`.
+    Raises KeyError if there are several.
+
+    >>> state = jo.adam(0.1).init(jnp.ones(2))
+    >>> int(jo.tree.get(state, "count")), jo.tree.get(state, "ScaleByAdamState").mu.tolist()
+    (0, [0.0, 0.0])
     """
     found = get_all_with_path(tree, key, filtering)
     if len(found) > 1:
@@ -54,9 +68,19 @@ def _several_values(name: str, key: Any, paths: Sequence[str]) -> NoReturn:
 
 
 def set(tree: PyTree, filtering: Filtering | None = None, /, **kwargs: Any) -> PyTree:
-    """A copy of a tree with every value called so replaced: set(state, learning_rate=0.1).
+    """A copy of a tree with every value called so replaced.
 
+    tree: any tree, a state for instance.
+    filtering: filtering(path, value) -> bool: which of them to replace; None: all.
+    **kwargs: name=value, the name of a field, a dictionary key or a NamedTuple class.
+
+    Returns a tree like it; leaves that are not replaced are the same objects.
     Raises KeyError for a name that is not there.
+
+    >>> opt = jo.inject_hyperparams(jo.sgd)(learning_rate=0.1)
+    >>> state = jo.tree.set(opt.init(jnp.ones(2)), learning_rate=jnp.float32(0.5))
+    >>> float(jo.tree.get(state, "learning_rate"))
+    0.5
     """
     for key in kwargs:
         if not get_all_with_path(tree, key, filtering):
@@ -157,9 +181,20 @@ def map_params(
 ) -> PyTree:
     """f(leaf, *leaves of rest) on every part of a state that is a tree like the parameters, moments say.
 
-    initable: the transformation, or its init. rest: trees like the parameters: their shardings, for instance.
-    transform_non_params: for all other leaves, counts say; they stay as they are without it.
+    initable: the transformation, or its init.
+    f: a function of a leaf, and of one leaf of each of `rest`.
+    state: of that transformation.
+    *rest: trees like the parameters: their shardings, for instance.
+    transform_non_params: a function for all other leaves, counts say; None: they stay as they are.
     is_leaf: as in jax.tree.map; where a state was masked, lambda x: isinstance(x, MaskedNode).
+
+    Returns a state like it.
+    Raises TransformationError if initable is neither.
+
+    >>> opt = jo.adam(0.1)
+    >>> state = jo.tree_map_params(opt, lambda m: m + 1.0, opt.init(jnp.zeros(2)))
+    >>> jo.tree.get(state, "mu").tolist(), int(jo.tree.get(state, "count"))
+    ([1.0, 1.0], 0)
     """
     init = initable.init if hasattr(initable, "init") else initable
     if not callable(init):
