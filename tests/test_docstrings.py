@@ -20,7 +20,7 @@ sys.modules["arguments"] = arguments
 SPEC.loader.exec_module(arguments)
 FUNCTIONS = {name: function for function, name in arguments.public_functions().items()}
 TO_WRITE = {
-    "drivers", "optimizers", "solvers",
+    "drivers", "solvers",
 }  # fmt: skip
 
 

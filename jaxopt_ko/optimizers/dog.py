@@ -63,11 +63,11 @@ def scale_by_dog(init_step: tuple[str, Hyper] = ("heuristic", 1e-6), eps: Hyper 
     Source: Ivgi, Hinder & Carmon 2023, arXiv:2302.12022.
     Not for use alone: u points up the gradient; `dog` turns it.
 
-    >>> rule = jo.scale_by_dog(("distance", 0.1))
+    >>> rule = jo.scale_by_dog(("distance", 10.0))
     >>> params = {"w": jnp.zeros(2)}
     >>> updates, state = rule.update({"w": jnp.array([3.0, 4.0])}, rule.init(params), params)
-    >>> print(updates["w"])
-    [0.06 0.08]
+    >>> print(updates["w"].round())
+    [6. 8.]
     """
     name = "scale_by_dog"
     kind, amount = _check_kind(name, "init_step", init_step)

@@ -78,13 +78,28 @@ def scale_by_kl_shampoo(
     Q_L = orthogonal factor of L Q_L, and Q_R of R Q_R, every precondition_frequency steps
 
     The first gradient makes L = (1 - b2) G G' / n, R and their eigenvectors, and no step; D_L = D_R = init_factor.
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
-    max_clamp_value: c of 1 / sqrt(d) <= max(10, min(c, m)), and n for R; None: no bound. For gradients whose elements
-        are below 1e-2 in small matrices that bound is felt.
-    max_precondition_dim: a longer side is left in its own basis.
+
+    b1: decay of M, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of L, R, D_L and D_R, in [0, 1): they remember about 1 / (1 - b2) gradients.
+    eps: added to sqrt(D_L D_R'), >= 0: it bounds the step where gradients vanish.
+    precondition_frequency: an integer >= 1: steps from one turn of the bases to the next; matrices of other shapes take
+        other turns.
+    init_factor: D_L and D_R at first, > 0: the mean square that gradients are taken to have.
+    max_clamp_value: c of 1 / sqrt(d) <= max(10, min(c, m)), and n for R, an integer >= 1; None: no bound. For gradients
+        whose elements are below 1e-2 in small matrices that bound is felt.
+    max_precondition_dim: an integer >= 1: a longer side has no factor, and is left in its own basis.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+
+    State: M, L, R, Q_L, Q_R, D_L and D_R: 4 m n + 8 (m**2 + n**2) + 4 (m + n) bytes of a matrix [m, n].
+    Raises HyperparameterError, when made, for a number outside its domain; TreeError, when traced, for a leaf that is
+        no matrix, or is complex.
+    Source: Lin et al. 2025, arXiv:2509.03378, in the form of its authors, github.com/yorkerlin/KL-Methods.
+    Not for short runs of gradients whose size is far from what init_factor says.
+
+    >>> rule = jo.scale_by_kl_shampoo(max_precondition_dim=4)
+    >>> state = rule.init({"w": jnp.ones((3, 5))})
+    >>> state.L["w"].shape, state.R["w"].shape
+    ((3, 3), (0, 0))
     """
     name = "scale_by_kl_shampoo"
     return _fitted(
@@ -109,17 +124,29 @@ def scale_by_kl_soap(
 ) -> GradientTransformation:
     """Adam's direction, its bias not corrected, in the bases of `scale_by_kl_shampoo`.
 
-    V = b2 V + (1 - b2) T**2
+    V = b2 V + (1 - b2) T**2;   T = Q_L' G Q_R
     U = Q_L (Q_L' M Q_R / (sqrt(V) + eps)) Q_R'
 
-    L, R, D_L and D_R with shampoo_beta, b2 if None. nu_dtype: of V, float32 at least by default.
-
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    b1: decay of M, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of V, in [0, 1): it remembers about 1 / (1 - b2) squares.
+    eps: added to sqrt(V), >= 0: it bounds the step where gradients vanish.
+    shampoo_beta: decay of L, R, D_L and D_R, in [0, 1); None: b2.
+    precondition_frequency: an integer >= 1: steps from one turn of the bases to the next; matrices of other shapes take
+        other turns.
+    init_factor: D_L and D_R at first, > 0: the mean square that gradients are taken to have.
+    max_clamp_value: bound of 1 / sqrt(d), as of `scale_by_kl_shampoo`, an integer >= 1; None: no bound.
     max_precondition_dim: an integer >= 1: a longer side has no factor, and is left in its own basis.
-    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    nu_dtype: of V, float32 at least by default.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+
+    State: that of `scale_by_kl_shampoo` and V: 8 m n + 8 (m**2 + n**2) + 4 (m + n) bytes of a matrix [m, n].
+    Raises HyperparameterError, when made, for a number outside its domain; TreeError, when traced, for a leaf that is
+        no matrix, or is complex.
+    Source: Lin et al. 2025, arXiv:2509.03378, in the form of its authors, github.com/yorkerlin/KL-Methods.
+    Not for scarce memory: `scale_by_kl_shampoo` does without V.
+
+    >>> rule = jo.scale_by_kl_soap(shampoo_beta=0.95)
+    >>> state = rule.init({"layers": jnp.ones((3, 5))})
     """
     return _fitted(
         "scale_by_kl_soap", ScaleByKlSoapState, b1, b2, shampoo_beta, eps, precondition_frequency, init_factor,
@@ -220,17 +247,34 @@ def kl_shampoo(
 ) -> GradientTransformation:
     """The step -lr (U + weight_decay P), U of `scale_by_kl_shampoo`, for matrices; `rest`, or AdamW, for what is none.
 
-    No grafting, and Adam's memory of squares is not needed. Not for gradients far from 0.1 in short runs: init_factor
-    is their mean square at first, and they forget it as b2**t.
+    U = L**-1/2 M R**-1/2,   L a mean of G R**-1 G' / n, R of G' L**-1 G / m
+
+    No grafting, and Adam's memory of squares is not needed. Matrices are the leaves with two axes behind their
+    `stack_axes`.
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    b1: decay of M, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of L and R, in [0, 1): they remember about 1 / (1 - b2) gradients.
+    eps: added to the divisor in the bases of L and R, >= 0: it bounds the step where gradients vanish.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
-    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+    mask: which of the matrices decay: a tree of booleans, a prefix of one, or a function of params; None: all. The
+        AdamW that is the default of rest has no mask: it decays all its leaves.
+    precondition_frequency: an integer >= 1: steps from one turn of the bases to the next; matrices of other shapes take
+        other turns.
+    init_factor: the mean square that gradients are taken to have at first, > 0; it is forgotten as b2**t.
+    max_clamp_value: bound of the inverse roots, as of `scale_by_kl_shampoo`, an integer >= 1; None: no bound.
     max_precondition_dim: an integer >= 1: a longer side has no factor, and is left in its own basis.
+    rest: the method for leaves that are no matrices; None: AdamW with this learning rate, b1, b2, eps and weight_decay.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+
+    State: 4 m n + 8 (m**2 + n**2) + 4 (m + n) bytes of a matrix [m, n], 20 a parameter of square ones; of the rest 8.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params where weight_decay is not 0; TreeError, when traced, for complex matrices.
+    Source: Lin et al. 2025, arXiv:2509.03378, in the form of its authors, github.com/yorkerlin/KL-Methods.
+    Not for gradients far from 0.1 in short runs: init_factor is their mean square at first.
+
+    >>> opt = jo.kl_shampoo(1e-3, init_factor=1e-2)
+    >>> state = opt.init({"w": jnp.ones((3, 5)), "b": jnp.ones(5)})
     """
     rule = scale_by_kl_shampoo(
         b1, b2, eps, precondition_frequency, init_factor, max_clamp_value, max_precondition_dim, stack_axes=stack_axes
@@ -258,17 +302,35 @@ def kl_soap(
 ) -> GradientTransformation:
     """The step -lr (U + weight_decay P), U of `scale_by_kl_soap`, for matrices; `rest`, or AdamW, for what is none.
 
+    U = Q_L (Q_L' M Q_R / (sqrt(V) + eps)) Q_R',   V a mean of (Q_L' G Q_R)**2, the bases those of KL-Shampoo
+
+    Matrices are the leaves with two axes behind their `stack_axes`.
+
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    b1: decay of M, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of V, in [0, 1): it remembers about 1 / (1 - b2) squares.
+    eps: added to sqrt(V), >= 0: it bounds the step where gradients vanish.
+    shampoo_beta: decay of L and R, in [0, 1); None: b2.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
-    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+    mask: which of the matrices decay: a tree of booleans, a prefix of one, or a function of params; None: all. The
+        AdamW that is the default of rest has no mask: it decays all its leaves.
+    precondition_frequency: an integer >= 1: steps from one turn of the bases to the next; matrices of other shapes take
+        other turns.
+    init_factor: the mean square that gradients are taken to have at first, > 0; it is forgotten as shampoo_beta**t.
+    max_clamp_value: bound of the inverse roots, as of `scale_by_kl_shampoo`, an integer >= 1; None: no bound.
     max_precondition_dim: an integer >= 1: a longer side has no factor, and is left in its own basis.
-    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    nu_dtype: of V, float32 at least by default.
+    rest: the method for leaves that are no matrices; None: AdamW with this learning rate, b1, b2, eps and weight_decay.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
 
+    State: 8 m n + 8 (m**2 + n**2) + 4 (m + n) bytes of a matrix [m, n], 24 a parameter of square ones; of the rest 8.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params where weight_decay is not 0; TreeError, when traced, for complex matrices.
+    Source: Lin et al. 2025, arXiv:2509.03378, in the form of its authors, github.com/yorkerlin/KL-Methods.
     Not where memory counts: in its paper KL-Shampoo, that keeps no squares, is the better of the two.
+
+    >>> opt = jo.kl_soap(1e-3, weight_decay=0.1, mask={"w": True, "b": False}, rest=jo.adam(1e-3))
+    >>> state = opt.init({"w": jnp.ones((3, 5)), "b": jnp.ones(5)})
     """
     rule = scale_by_kl_soap(
         b1, b2, eps, shampoo_beta, precondition_frequency, init_factor, max_clamp_value, max_precondition_dim,

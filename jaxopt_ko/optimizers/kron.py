@@ -73,18 +73,34 @@ def scale_by_kron(
     Q_R = Q_R - precond_lr triu(A' A - B' B) / |A' A + B' B| Q_R
     U   = P_L M_hat P_R;   u = U min(1, 1.1 / rms(U))
 
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    preconditioner_update_probability: p; Q is fitted as soon as 1 / p steps have gone since the last time, matrices of
-        other shapes in the steps between. None: 1 for 500 steps, then falling as exp(-t / 1000) to 0.03.
-    max_size_triangular: a longer side has a diagonal for Q, as has one of 1, and all if min_ndim_triangular > 2.
+    A matrix without a gradient keeps its Q, that would grow beyond all bounds.
+
+    b1: decay of M, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    preconditioner_update_probability: p in [0, 1]; Q is fitted as soon as 1 / p steps have gone since the last time,
+        matrices of other shapes in the steps between. None: 1 for 500 steps, then falling as exp(-t / 1000) to 0.03.
+    max_size_triangular: an integer >= 0: a longer side has a diagonal for Q, as has a side of 1.
+    min_ndim_triangular: an integer >= 0: above 2, all Q are diagonals.
     memory_save_mode: "smart_one_diag", a diagonal for the longer side if there is one; "one_diag", for the longer or
         the last; "all_diag", for both; None, "none": for none.
     momentum_into_precond_update: fit to M_hat; if False, to G.
-    precond_init_scale: of Q_L x Q_R at first. normalize_grads: G / |G|_F in the place of G.
-    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    precond_lr: length of the steps of Q, >= 0; kron-torch's 0.1.
+    precond_init_scale: of Q_L x Q_R at first, > 0.
+    mu_dtype: dtype of M; None: the parameter's, float32 at least.
+    precond_dtype: dtype of Q_L and Q_R; None: the parameter's, float32 at least.
+    normalize_grads: G / |G|_F in the place of G.
     key: of V, a JAX PRNG key or an integer seed; V follows from it and t.
-    A matrix without a gradient keeps its Q, that would grow beyond all bounds.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+
+    State: M, Q_L and Q_R: 4 m n + 4 (m**2 + n**2) bytes of a matrix [m, n], 12 a parameter of square ones.
+    Raises HyperparameterError, when made, for a number outside its domain; also for another memory_save_mode.
+        TreeError, when traced, for a leaf that is no matrix, or is complex.
+    Source: Li 2015, arXiv:1512.04202; Pooladzandi & Li 2024, arXiv:2402.11858; with the values of kron-torch 0.3.3.
+    Not for short runs: Q starts from the identity.
+
+    >>> rule = jo.scale_by_kron(memory_save_mode="one_diag", key=jax.random.key(0))
+    >>> state = rule.init({"w": jnp.ones((3, 5))})
+    >>> state.Q_L["w"].shape, state.Q_R["w"].shape
+    ((3, 3), (5,))
     """
     name = "scale_by_kron"
     mode = "none" if memory_save_mode is None else memory_save_mode
@@ -233,16 +249,42 @@ def psgd_kron(
 ) -> GradientTransformation:
     """The step -lr (u + weight_decay P), u of `scale_by_kron`, for matrices; `rest`, or AdamW, for what is none.
 
+    U = Q_L' Q_L M_hat Q_R' Q_R;   u = U min(1, 1.1 / rms(U)),   Q_L and Q_R fitted by gradient steps of their own
+
     Half of SOAP's memory, and no factorization: products and triangular solves, seldom after the first thousands of
-    steps. Its authors take a third of Adam's learning rate. Not for short runs: Q starts from the identity.
+    steps. Its authors take a third of Adam's learning rate. Matrices are the leaves with two axes behind their
+    `stack_axes`.
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b1: decay of M, in [0, 1): it remembers about 1 / (1 - b1) gradients.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
-    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
-    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
-    key: a PRNG key, typed or raw, or an integer seed.
+    mask: which of the matrices decay: a tree of booleans, a prefix of one, or a function of params; None: all. The
+        AdamW that is the default of rest has no mask: it decays all its leaves.
+    preconditioner_update_probability: p in [0, 1]: Q is fitted every 1 / p steps; None: 1 for 500 steps, then falling
+        as exp(-t / 1000) to 0.03.
+    max_size_triangular: an integer >= 0: a longer side has a diagonal for Q, as has a side of 1.
+    min_ndim_triangular: an integer >= 0: above 2, all Q are diagonals.
+    memory_save_mode: "smart_one_diag", "one_diag" or "all_diag": for which sides Q is a diagonal, see `scale_by_kron`;
+        None, "none": for none.
+    momentum_into_precond_update: fit to the mean gradient; if False, to the newest.
+    precond_lr: length of the steps of Q, >= 0; kron-torch's 0.1.
+    precond_init_scale: of Q_L x Q_R at first, > 0.
+    mu_dtype: dtype of M; None: the parameter's, float32 at least.
+    precond_dtype: dtype of Q_L and Q_R; None: the parameter's, float32 at least.
+    normalize_grads: G / |G|_F in the place of G.
+    key: of the random matrices that Q is fitted with: a PRNG key, typed or raw, or an integer seed.
+    rest: the method for leaves that are no matrices; None: AdamW with this learning rate, b1 and weight_decay.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+
+    State: 4 m n + 4 (m**2 + n**2) bytes of a matrix [m, n], 12 a parameter of square ones; of the rest AdamW keeps 8.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params where weight_decay is not 0; also for another memory_save_mode. TreeError, when traced, for complex
+        matrices.
+    Source: Li 2015, arXiv:1512.04202; Pooladzandi & Li 2024, arXiv:2402.11858; with the values of kron-torch 0.3.3.
+    Not for short runs: Q starts from the identity.
+
+    >>> opt = jo.psgd_kron(jo.cosine_decay_schedule(3e-4, 10_000), memory_save_mode="smart_one_diag")
+    >>> state = opt.init({"w": jnp.ones((3, 5)), "b": jnp.ones(5)})
     """
     rule = scale_by_kron(
         b1, preconditioner_update_probability, max_size_triangular, min_ndim_triangular, memory_save_mode,

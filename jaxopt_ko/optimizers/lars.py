@@ -41,15 +41,29 @@ def lars(
     r = trust_coefficient |p| / (|d| + eps)    with norms="separate", the paper's: / (|g| + weight_decay |p| + eps)
     v = momentum v - lr r d                    u = v, or Nesterov's -lr r d + momentum v
 
-    The two agree without weight decay. Norms are over a leaf, or over each of those it stacks (`stack_axes`); r = 1
-    where one is 0, or where trust_ratio_mask is False, as it should be for biases. Needs params.
+    The two agree without weight decay. Norms are over a leaf, or over each of those it stacks; r = 1 where one is 0.
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
-    weight_decay_mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
-    nesterov: take the mean one gradient ahead, as Nesterov does.
+    weight_decay: lambda >= 0: this times the parameters is added to the gradient.
+    weight_decay_mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; True: all.
+    trust_coefficient: the paper's eta, >= 0: the length of a step beside that of the parameters, at a rate of 1; its
+        0.001.
+    eps: added to the norm in the divisor, >= 0.
+    trust_ratio_mask: which leaves have their r, as the former mask; False, r = 1, is for biases and norms.
+    momentum: decay of v, in [0, 1]; the paper's 0.9.
+    nesterov: take the step of v one step ahead.
+    norms: "joint", of d, or "separate", of g and p.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+
+    State: v, 4 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params; HyperparameterError also for other norms.
+    Source: You, Gitman & Ginsburg 2017, arXiv:1708.03888, Algorithm 1.
+    Not for small batches.
+
+    >>> kernels = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
+    >>> opt = jo.lars(1.0, 1e-4, weight_decay_mask=kernels, trust_ratio_mask=kernels)
+    >>> state = opt.init({"w": jnp.ones((2, 3)), "b": jnp.zeros(3)})
     """
     check_choice("lars", "norms", norms, NORMS)
     check_hyper("lars", "momentum", momentum, UNIT)

@@ -47,9 +47,23 @@ def scale_by_lion(
 
     The sign of a complex number is z / |z|; the other two modes are for real leaves.
 
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
+    b1: weight of m in c, in [0, 1], no decay: the smaller, the more counts the new gradient; the paper's 0.9.
+    b2: decay of m, in [0, 1]: it remembers about 1 / (1 - b2) gradients; the paper's 0.99.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    mode: "hard", "smooth" or "refined".
+    smooth_beta: of "smooth", > 0: the larger, the nearer to the sign.
+
+    State: m, 4 bytes a parameter; 2 with mu_dtype=jnp.bfloat16.
+    Raises HyperparameterError, when made, for a number outside its domain; also for another mode. TreeError, when
+        traced, for complex leaves where mode is not "hard".
+    Source: Chen et al. 2023, arXiv:2302.06675, Algorithm 2.
+    Not for small batches, whose noise turns signs.
+
+    >>> rule = jo.scale_by_lion()
+    >>> params = {"w": jnp.ones(2)}
+    >>> updates, state = rule.update({"w": jnp.array([3.0, -4.0])}, rule.init(params))
+    >>> print(updates["w"])
+    [ 1. -1.]
     """
     check_choice("scale_by_lion", "mode", mode, MODES)
 
@@ -86,16 +100,31 @@ def lion(
     mode: str = "hard",
     smooth_beta: Hyper | None = None,
 ) -> GradientTransformation:
-    """The step -lr (u + weight_decay p) of `scale_by_lion`: half the memory of AdamW. Needs params.
+    """The step -lr (u + weight_decay p) of `scale_by_lion`: half the memory of AdamW.
 
-    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
+    p   <- p - lr (sign(b1 m + (1 - b1) g) + weight_decay p)
+    m_t = b2 m + (1 - b2) g
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0; 3 to 10 times
+        smaller than AdamW's.
+    b1: weight of m in the sign, in [0, 1], no decay: the smaller, the more counts the new gradient; the paper's 0.9.
+    b2: decay of m, in [0, 1]: it remembers about 1 / (1 - b2) gradients; the paper's 0.99.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
-    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    weight_decay: lambda >= 0: parameters shrink by this times the learning rate a step; 3 to 10 times larger than
+        AdamW's, as the rate is smaller. The default is optax's.
     mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
-    smooth_beta: 1 if None. Its learning rate is 3 to 10 times smaller than AdamW's, and its decay as much larger.
-    Not for small batches.
+    mode: "hard", "smooth" or "refined": the sign or what is near it, see `scale_by_lion`.
+    smooth_beta: of "smooth", > 0; None: 1.
+
+    State: m, 4 bytes a parameter; 2 with mu_dtype=jnp.bfloat16.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params where weight_decay is not 0; HyperparameterError also for another mode. TreeError, when traced, for
+        complex leaves where mode is not "hard".
+    Source: Chen et al. 2023, arXiv:2302.06675, Algorithm 2.
+    Not for small batches, whose noise turns signs.
+
+    >>> opt = jo.lion(1e-4, mu_dtype=jnp.bfloat16, weight_decay=1.0)
+    >>> state = opt.init({"w": jnp.ones((2, 3))})
     """
     rule = scale_by_lion(b1, b2, mu_dtype, mode=mode, smooth_beta=1.0 if smooth_beta is None else smooth_beta)
     return chain(rule, add_decayed_weights(weight_decay, mask), scale_by_learning_rate(learning_rate))

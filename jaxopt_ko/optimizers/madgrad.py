@@ -44,11 +44,23 @@ def scale_by_madgrad(
     z   = x_0 - s_t / (cbrt(v_t) + eps)
     u   = (1 - momentum) (z - p)
 
-    u is the whole step, learning rate and sign included. nu_dtype: of v, float32 at least by default. Needs params.
+    u is the whole step, learning rate and sign included.
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
-    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    momentum: how far p stays from z, in [0, 1): p is a mean of the z of about 1 / (1 - momentum) steps; the paper's
+        0.9.
+    eps: added to the cube root, >= 0; the paper's 1e-6.
+    eps_in_rate: add eps to the learning rate, too.
+    nu_dtype: of v, float32 at least by default.
+
+    State: v, s and x_0, 12 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params.
+    Source: Defazio & Jelassi 2021, arXiv:2101.11075, Algorithm 1.
+    Not to be continued from other parameters than those of init: it remembers them as x_0.
+
+    >>> rule = jo.scale_by_madgrad(1e-2)
+    >>> state = rule.init({"w": jnp.ones((2, 3))})
     """
 
     def init(p: Array) -> Memory:
@@ -93,16 +105,29 @@ def madgrad(
     eps_in_rate: bool = True,
     nu_dtype: DType | None = None,
 ) -> GradientTransformation:
-    """The step of `scale_by_madgrad`, with a weight decay that is added to the gradient (L2). Needs params.
+    """The step of `scale_by_madgrad`, with a weight decay that is added to the gradient (L2).
+
+    z  = x_0 - s_t / (cbrt(v_t) + eps),   s_t and v_t the sums of a_t g and a_t g**2, a_t = lr sqrt(t)
+    p <- p + (1 - momentum) (z - p)
 
     Generalizes like SGD with momentum; wants less weight decay than that, often none, and a learning rate of its own.
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
-    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    momentum: how far p stays from z, in [0, 1): p is a mean of the z of about 1 / (1 - momentum) steps; the paper's
+        0.9.
+    weight_decay: >= 0: an L2 penalty, this times the parameters is added to the gradient.
+    eps: added to the cube root, >= 0; the paper's 1e-6.
+    eps_in_rate: add eps to the learning rate, too, as optax and the authors' code do.
+    nu_dtype: of v, float32 at least by default.
 
+    State: v, s and x_0, 12 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params.
+    Source: Defazio & Jelassi 2021, arXiv:2101.11075, Algorithm 1.
     Not to be continued from other parameters than those of init: it remembers them.
+
+    >>> opt = jo.madgrad(1e-2)
+    >>> state = opt.init({"w": jnp.ones((2, 3))})
     """
     rule = scale_by_madgrad(learning_rate, momentum, eps, eps_in_rate=eps_in_rate, nu_dtype=nu_dtype)
     return chain(add_decayed_weights(weight_decay), rule)

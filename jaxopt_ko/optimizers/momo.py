@@ -55,12 +55,26 @@ def momo(
     tau = min(lr, max((1 + lr wd)(f_t - lb - gamma_t) + <d_t, x>, 0) / |d_t|**2)
     u   = -tau d_t - lr wd / (1 + lr wd) x
 
-    Needs params and update's `value`, the loss. adapt_lower_bound: estimate lb, lower_bound at least (section 4).
+    update takes the loss as `value`.
 
-    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    learning_rate: the most that tau may be, >= 0, infinity excluded; the paper's 1.
+    beta: decay of d, f and gamma, in [0, 1): they remember about 1 / (1 - beta) steps; the paper's 0.9.
+    lower_bound: lb, a finite number that the loss never falls below; 0 is one for most losses.
+    weight_decay: wd >= 0: parameters shrink by lr wd / (1 + lr wd) a step, whatever tau is.
+    adapt_lower_bound: estimate lb, lower_bound at least (section 4).
 
+    State: d, 4 bytes a parameter, and three numbers.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params; and without value.
+    Source: Schaipp et al. 2023, arXiv:2305.07583, Algorithms 1 and E.
     Not where the least loss is far above any bound that is known.
+
+    >>> loss = lambda p: jnp.sum(p["w"] ** 2)
+    >>> opt, params = jo.momo(), {"w": jnp.array([4.0, 4.0])}
+    >>> value, grads = jax.value_and_grad(loss)(params)
+    >>> updates, state = opt.update(grads, opt.init(params), params, value=value)
+    >>> print(updates["w"].round())
+    [-2. -2.]
     """
 
     def init(p: Array) -> Memory:
@@ -99,12 +113,27 @@ def momo_adam(
     tau = min(lr / c, max((1 + lr wd)(f_t - c lb - gamma_t) + <d_t, x>, 0) / <d_t, d_t / D>)
     u   = -tau d_t / D - lr wd / (1 + lr wd) x
 
-    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    update takes the loss as `value`.
+
+    learning_rate: the most that tau c may be, >= 0; the paper's 1e-2.
+    b1: decay of d, f and gamma, in [0, 1): they remember about 1 / (1 - b1) steps.
     b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
-    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
-    nu_dtype: of v, float32 at least by default. Needs params and update's `value`, the loss.
+    eps: added to the root in D, >= 0: it bounds the step where gradients vanish.
+    lower_bound: lb, a finite number that the loss never falls below; 0 is one for most losses.
+    weight_decay: wd >= 0: parameters shrink by lr wd / (1 + lr wd) a step, whatever tau is.
+    adapt_lower_bound: estimate lb, lower_bound at least (section 4).
+    nu_dtype: of v, float32 at least by default.
+
+    State: d and v, 8 bytes a parameter, and three numbers.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params; and without value.
+    Source: Schaipp et al. 2023, arXiv:2305.07583, Algorithms 2 and E; b1, b2 and eps are Adam's.
+    Not where the least loss is far above any bound that is known.
+
+    >>> opt = jo.momo_adam(jo.warmup_constant_schedule(0.0, 1e-2, 100), lower_bound=0.5)
+    >>> state = opt.init({"w": jnp.ones((2, 3))})
+    >>> print(state.lb)
+    0.5
     """
 
     def init(p: Array) -> Memory:

@@ -65,22 +65,37 @@ def scale_by_muon(
     m_hat = beta m_t / (1 - beta**(t+1)) + (1 - beta) g / (1 - beta**t)    nesterov;  m_t / (1 - beta**t) without
     u     = s U V'  of  m_hat = U S V', by `matrix_functions.orthogonalized`;       adaptive: u <m_hat, u>
 
+    Matrices of one shape are one stack and one call.
+
     ns_coeffs: (a, b, c) for ns_steps steps, one such triple for each step, or a preset: "standard" (singular values
         within 0.68 and 1.13), "polar_express" (both ns_steps long), "dion", "deepseek", "cubic" (of their own length).
     ns_steps: how many steps of Newton-Schulz, an integer >= 1; 5 are Jordan's.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    beta: decay of m, in [0, 1): it remembers about 1 / (1 - beta) gradients; Jordan's 0.95.
+    eps: added to |m_hat| before it is orthogonalized, >= 0.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
     nesterov: take the mean one gradient ahead, as Nesterov does.
-    preconditioning: how singular values are first brought below 1: "frobenius", "spectral", "aol", "schatten".
-    weight_dimension_numbers: a `MuonDimensionNumbers` for each leaf, a prefix of such a tree, or a function that
-        makes one; None: the two axes behind the first `stack_axes`.
+    adaptive: multiply u by <m_hat, u>, the sum of the singular values: steps fall with the gradient.
+    preconditioning: how singular values are first brought below 1: "frobenius", "spectral", "aol" or "schatten", see
+        `matrix_functions.orthogonalized`.
+    weight_dimension_numbers: a `MuonDimensionNumbers` for each leaf, a prefix of such a tree, or a function that makes
+        one; None: the two axes behind the first `stack_axes`.
     stack_axes: how many leading axes of a leaf are stacks of separate matrices; an integer, or a prefix of integers.
-    compute_dtype, gram: of `matrix_functions.orthogonalized`.
-    shape_scale: s(fan_in, fan_out).
+    compute_dtype: dtype of the products; None: bfloat16 on accelerators, float32 at least on CPU.
+    gram: iterate on X X' alone and multiply once; None: in 32 bits, where a side is over twice the other.
+    shape_scale: (fan_in, fan_out) -> s; None: 1.
     stack_sharding: of [N, m, n], to spread the matrices over a mesh, whole: NamedSharding(mesh, PartitionSpec("x")).
 
-    Matrices of one shape are one stack and one call. Raises TreeError, when traced, for a leaf that is no matrix.
+    State: m, 4 bytes a parameter; 2 with mu_dtype=jnp.bfloat16.
+    Raises HyperparameterError, when made, for a number outside its domain; also for unknown presets. TreeError, when
+        traced, for a leaf that is no matrix.
+    Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon; adaptive, Bernstein & Newhouse 2024,
+        arXiv:2409.20325.
     Not for embeddings, heads, norms and biases: see `muon`.
+
+    >>> rule = jo.scale_by_muon(ns_coeffs="polar_express", ns_steps=6)
+    >>> numbers = jo.MuonDimensionNumbers((0, 1, 2), 3)
+    >>> of_kernels = jo.scale_by_muon(weight_dimension_numbers={"conv": numbers})
+    >>> state = of_kernels.init({"conv": jnp.ones((3, 3, 2, 4))})
     """
     name = "scale_by_muon"
     how = orthogonalization(name, ns_coeffs, ns_steps, preconditioning, compute_dtype, gram, adaptive)
@@ -115,21 +130,31 @@ def orthogonalize(
     shape_scale: Callable[[int, int], float] | None = None,
     stack_sharding: jax.sharding.Sharding | None = None,
 ) -> GradientTransformation:
-    """The orthogonal matrix nearest to the updates, for every matrix: u = s U V' of g = U S V'; 0 for g = 0.
+    """The orthogonal matrix nearest to the updates, for every matrix.
 
-    Options are those of `scale_by_muon`, which puts a mean gradient before it and sums its terms in the same pass.
+    u = s U V' of g = U S V';   0 for g = 0
+
+    It has no memory: `scale_by_muon` puts a mean gradient before it and sums its terms in the same pass.
 
     ns_coeffs: a, b, c of Newton-Schulz, such a triple for each step, or a preset's name: see `scale_by_muon`.
     ns_steps: how many steps of Newton-Schulz, an integer >= 1; 5 are Jordan's.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    eps: added to |g| before it is orthogonalized, >= 0.
     preconditioning: how singular values are first brought below 1: "frobenius", "spectral", "aol", "schatten".
     weight_dimension_numbers: `MuonDimensionNumbers`, a tree of them, or a function that makes it; None: by stack_axes.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
     compute_dtype: dtype of the products; None: bfloat16 on accelerators, float32 at least on CPU.
     gram: iterate on X X' alone and multiply once; None: in 32 bits, where a side is over twice the other.
+    shape_scale: (fan_in, fan_out) -> s; None: 1.
     stack_sharding: where the stack of all matrices of a shape is computed; None: where they are.
 
-    Raises TreeError, when traced, for a leaf that is no matrix.
+    State: none.
+    Raises HyperparameterError, when made, for a number outside its domain; also for unknown presets. TreeError, when
+        traced, for a leaf that is no matrix.
+    Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon; other presets, see `matrix_functions.orthogonalized`.
+    Not for use in the place of `muon` unless the updates have a mean before it: single gradients are noisy.
+
+    >>> rule = jo.chain(jo.trace(0.9), jo.orthogonalize())
+    >>> state = rule.init({"w": jnp.ones((3, 5))})
     """
     name = "orthogonalize"
     how = orthogonalization(name, ns_coeffs, ns_steps, preconditioning, compute_dtype, gram)
@@ -177,26 +202,48 @@ def muon(
 ) -> GradientTransformation:
     """The step -lr (u + weight_decay p), u of `scale_by_muon`, for matrices; `rest`, or AdamW, for what is none.
 
-    s = sqrt(max(1, fan_out / fan_in)) of `scale_by_muon`; with consistent_rms r, s = r sqrt(max(fan_in, fan_out)),
-    which makes a root mean square of r whatever the shape: 0.2 is AdamW's, whose learning rates then do.
+    u = s U V' of m_hat = U S V'
+    s = sqrt(max(1, fan_out / fan_in)), or with consistent_rms r sqrt(max(fan_in, fan_out)), r its value
 
     Matrices are the leaves with two axes behind their `stack_axes`, or those that muon_weight_dimension_numbers
     gives axes, not None. Embeddings and heads are two-dimensional, too: leave them to `rest` by such a tree.
-    Needs params for decay.
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
     ns_coeffs: a, b, c of Newton-Schulz, such a triple for each step, or a preset's name: see `scale_by_muon`.
     ns_steps: how many steps of Newton-Schulz, an integer >= 1; 5 are Jordan's.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
-    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
-    weight_decay_mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
-    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
-    nesterov: take the mean one gradient ahead, as Nesterov does.
+    beta: decay of m, in [0, 1): it remembers about 1 / (1 - beta) gradients; Jordan's 0.95.
+    eps: added to |m_hat| before it is orthogonalized, >= 0; of AdamW, too.
+    weight_decay: lambda >= 0: beside the gradient, matrices shrink by this times the learning rate a step.
+    weight_decay_mask: which of the matrices decay: a tree of booleans, a prefix of one, or a function of params; None:
+        all.
+    mu_dtype: dtype of m, and of AdamW's; None: the parameter's, float32 at least.
+    nesterov: orthogonalize the mean one gradient ahead, and take AdamW's so, too.
+    adaptive: multiply u by the sum of the singular values of m_hat: steps fall with the gradient.
     preconditioning: how singular values are first brought below 1: "frobenius", "spectral", "aol", "schatten".
+    adam_b1, adam_b2, adam_eps_root, adam_weight_decay: of the AdamW of the rest; see `adamw`.
+    adam_learning_rate: of the AdamW of the rest: a number, an array or a schedule, >= 0; None: learning_rate.
+    muon_weight_dimension_numbers: a tree of `MuonDimensionNumbers` and None, which leaves a leaf to the rest, a prefix
+        of one, or a function that makes one; None: by stack_axes.
+    consistent_rms: root mean square of u whatever the shape: 0.2 is AdamW's, whose learning rates then do; None:
+        Jordan's s.
+    rest: the method for leaves that are no matrices; None: AdamW with the adam_ arguments.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
     compute_dtype: dtype of the products; None: bfloat16 on accelerators, float32 at least on CPU.
     gram: iterate on X X' alone and multiply once; None: in 32 bits, where a side is over twice the other.
     stack_sharding: where the stack of all matrices of a shape is computed; None: where they are.
+
+    State: m, 4 bytes a parameter of matrices; of the rest AdamW keeps 8.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params where weight_decay is not 0; HyperparameterError also for unknown presets. TreeError, when traced, for
+        axes that do not fit a leaf.
+    Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon; consistent_rms, Liu et al. 2025, arXiv:2502.16982,
+        equation 4.
+    Not for a minimum to many digits: the steps do not shrink with the gradient, unless adaptive.
+
+    >>> matrix = jo.MuonDimensionNumbers()
+    >>> numbers = {"embedding": None, "hidden": matrix, "bias": None}
+    >>> opt = jo.muon(2e-3, weight_decay=0.1, consistent_rms=0.2, muon_weight_dimension_numbers=numbers)
+    >>> state = opt.init({"embedding": jnp.ones((7, 3)), "hidden": jnp.ones((3, 3)), "bias": jnp.ones(3)})
     """
     for name, value in (("adam_b1", adam_b1), ("adam_b2", adam_b2)):
         errors.check_hyper("muon", name, value, FRACTION)

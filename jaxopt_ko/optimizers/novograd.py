@@ -48,16 +48,25 @@ def scale_by_novograd(
     m_t = b1 m + g / (sqrt(v_t + eps_root) + eps) + weight_decay p
     u   = m_t
 
-    Needs params. stack_axes: leading axes of a leaf that count leaves of one shape, with a v each.
-
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
+    b1: decay of m, in [0, 1]: a sum of about 1 / (1 - b1) scaled gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squared norms; 0.25 is optax's.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
-    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    weight_decay: lambda >= 0: this times the parameters goes into m.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
-    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
-    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+    nu_dtype: dtype of v; None: the parameter's, float32 at least.
+    stack_axes: leading axes of a leaf that count leaves of one shape, with a v each: an integer, or a tree of them.
+
+    State: m, 4 bytes a parameter, and one number a leaf.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params.
+    Source: Ginsburg et al. 2019, arXiv:1905.11286, Algorithm 1.
+    Not where the coordinates of one leaf are of different scales, which it leaves as they are.
+
+    >>> rule = jo.scale_by_novograd(stack_axes=1)
+    >>> state = rule.init({"layers": jnp.ones((4, 3, 3))})
+    >>> state.nu["layers"].shape
+    (4,)
     """
 
     def init(p: Array) -> Memory:
@@ -105,21 +114,30 @@ def novograd(
     nu_dtype: DType | None = None,
     stack_axes: PyTree = 0,
 ) -> GradientTransformation:
-    """The step -lr m_t of `scale_by_novograd`: the memory of momentum and one number a leaf. Needs params.
+    """The step -lr m_t of `scale_by_novograd`: the memory of momentum and one number a leaf.
+
+    m_t = b1 m + g / (sqrt(v_t + eps_root) + eps) + weight_decay p,   v_t a mean of |g|**2 in each leaf
 
     Its steps are 1 / (1 - b1) times as long as normalized ones: take a learning rate ten times smaller than LAMB's.
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
+    b1: decay of m, in [0, 1]: a sum of about 1 / (1 - b1) scaled gradients.
+    b2: decay of v, in [0, 1]: it remembers about 1 / (1 - b2) squared norms; 0.25 is optax's.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
-    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    weight_decay: lambda >= 0: this times the parameters goes into m.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
-    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
-    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+    nu_dtype: dtype of v; None: the parameter's, float32 at least.
+    stack_axes: leading axes of a leaf that count leaves of one shape, with a v each: an integer, or a tree of them.
 
+    State: m, 4 bytes a parameter, and one number a leaf.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params.
+    Source: Ginsburg et al. 2019, arXiv:1905.11286, Algorithm 1.
     Not where the coordinates of one leaf are of different scales, which it leaves as they are.
+
+    >>> opt = jo.novograd(jo.cosine_decay_schedule(1e-2, 1000), weight_decay=1e-3)
+    >>> state = opt.init({"w": jnp.ones((2, 3)), "b": jnp.zeros(3)})
     """
     rule = scale_by_novograd(b1, b2, eps, eps_root, weight_decay, mu_dtype, nu_dtype=nu_dtype, stack_axes=stack_axes)
     return chain(rule, scale_by_learning_rate(learning_rate))

@@ -33,9 +33,26 @@ class ScaleByOptimisticGradientState(NamedTuple):
 def scale_by_optimistic_gradient(
     alpha: Hyper = 1.0, beta: Hyper = 1.0, *, from_zero: bool = False
 ) -> GradientTransformation:
-    """The gradient, and its change once more: u = alpha g_t + beta (g_t - g_{t-1}).
+    """The gradient, and its change once more.
 
-    At first there is no change: g_0 = g_1, as in optax; from_zero: g_0 = 0, as the paper's Algorithm 1 starts.
+    u = alpha g_t + beta (g_t - g_{t-1})
+
+    At first there is no change: g_0 = g_1, as in optax.
+
+    alpha: weight of the gradient, >= 0; the paper's 1.
+    beta: weight of its change, >= 0; the paper's 1.
+    from_zero: g_0 = 0, as the paper's Algorithm 1 starts.
+
+    State: the last gradient, 4 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain.
+    Source: Daskalakis, Ilyas, Syrgkanis & Zeng 2018, arXiv:1711.00141, section 2.
+    Not for plain minimization: it gains nothing there.
+
+    >>> rule = jo.scale_by_optimistic_gradient(from_zero=True)
+    >>> params = {"w": jnp.zeros(2)}
+    >>> updates, state = rule.update({"w": jnp.array([3.0, -4.0])}, rule.init(params))
+    >>> print(updates["w"])
+    [ 6. -8.]
     """
 
     def init(p: Array) -> Memory:
@@ -65,10 +82,26 @@ def optimistic_gradient_descent(
 ) -> GradientTransformation:
     """The step -lr u of `scale_by_optimistic_gradient`: converges in games where gradient descent circles.
 
-    Two players each descend a loss of their own, or one ascends the other's: f(x, y) = x y. Mokhtari et al. 2019,
-    arXiv:1901.08511, have alpha and beta. Not for plain minimization: it gains nothing there.
+    p <- p - lr (alpha g_t + beta (g_t - g_{t-1}))
+
+    Two players each descend a loss of their own, or one ascends the other's: f(x, y) = x y.
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    alpha: weight of the gradient, >= 0; the paper's 1.
+    beta: weight of its change, >= 0; the paper's 1.
+    from_zero: g_0 = 0, as the paper's Algorithm 1 starts; False: g_0 = g_1, as in optax.
+
+    State: the last gradient, 4 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain.
+    Source: Daskalakis, Ilyas, Syrgkanis & Zeng 2018, arXiv:1711.00141, section 2; with alpha and beta Mokhtari et al.
+        2019, arXiv:1901.08511.
+    Not for plain minimization: it gains nothing there.
+
+    >>> opt = jo.optimistic_gradient_descent(0.1)
+    >>> game = lambda p: p["x"] * p["y"]
+    >>> grads = jax.grad(game)({"x": 1.0, "y": 1.0})
+    >>> grads["y"] = -grads["y"]  # y ascends
+    >>> updates, state = opt.update(grads, opt.init(grads))
     """
     rule = scale_by_optimistic_gradient(alpha, beta, from_zero=from_zero)
     return chain(rule, scale_by_learning_rate(learning_rate))
@@ -89,18 +122,29 @@ def optimistic_adam_v2(
     from_zero: bool = False,
     nu_dtype: DType | None = None,
 ) -> GradientTransformation:
-    """Adam's direction r in the place of the gradient: -lr (alpha r_t + beta (r_t - r_{t-1})).
+    """Adam's direction r in the place of the gradient of `optimistic_gradient_descent`.
 
-    The paper's Algorithm 1 has nesterov=False and from_zero=True.
+    p <- p - lr (alpha r_t + beta (r_t - r_{t-1})),   r = u of `scale_by_adam`
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    alpha: weight of r, >= 0; the paper's 1.
+    beta: weight of its change, >= 0; the paper's 1.
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
     b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
-    nesterov: take the mean one gradient ahead, as Nesterov does.
+    nesterov: take the mean one gradient ahead, as Nesterov does and optax; the paper has False.
+    from_zero: r_0 = 0, as the paper's Algorithm 1 starts; False: r_0 = r_1, as in optax.
     nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+
+    State: m, v and the last r, 12 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain.
+    Source: Daskalakis, Ilyas, Syrgkanis & Zeng 2018, arXiv:1711.00141, Algorithm 1.
+    Not for plain minimization, where Adam has a vector of memory less.
+
+    >>> opt = jo.optimistic_adam_v2(1e-4, b1=0.5, nesterov=False, from_zero=True)
+    >>> state = opt.init({"generator": jnp.ones((2, 3)), "critic": jnp.ones((2, 3))})
     """
     rule = scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov, nu_dtype=nu_dtype)
     optimism = scale_by_optimistic_gradient(alpha, beta, from_zero=from_zero)

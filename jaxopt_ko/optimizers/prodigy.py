@@ -53,13 +53,27 @@ def prodigy(
     d  <- max(d, estim_lr_coef r_t / |s_t|_1)
     u   = -a (m_t / (sqrt(v_t) + d eps) + weight_decay x)
 
-    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    nu_dtype: of v, float32 at least by default.
-    beta3: b3, sqrt(b2) if None. estim_lr0: d_0. Leave learning_rate at 1, or let it be a schedule that falls from
-    there. Needs params. Not to be continued from other parameters than those of init: it remembers them.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
-    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    learning_rate: a factor of the estimate, >= 0: leave it at 1, or let it be a schedule that falls from there.
+    betas: (b1, b2), the decays of m and of v, in [0, 1); Adam's.
+    beta3: b3, the decay of r and s, in [0, 1); None: sqrt(b2).
+    eps: added, times d, to the root in the divisor, >= 0.
+    estim_lr0: d_0 > 0, a guess that is no larger than the distance; the authors' 1e-6.
+    estim_lr_coef: a factor of each estimate, > 0: above 1 for a bolder one.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times a a step.
+    safeguard_warmup: leave the learning rate out of s, where a schedule begins with a warm-up.
     bias_correction: divide means by the weight that they have gathered, as all start at 0.
+    nu_dtype: of v, float32 at least by default.
+
+    State: m, v, s and x_0, 16 bytes a parameter, and two numbers.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params.
+    Source: Mishchenko & Defazio 2023, arXiv:2306.06101, Algorithm 4.
+    Not to be continued from other parameters than those of init: it remembers them.
+
+    >>> opt = jo.prodigy(jo.cosine_decay_schedule(1.0, 1000), weight_decay=0.01)
+    >>> state = opt.init({"w": jnp.ones((2, 3))})
+    >>> print(state.estim_lr)
+    1e-06
     """
     b1, b2 = (check_hyper("prodigy", f"betas[{i}]", b, FRACTION) for i, b in enumerate(betas))
 

@@ -41,8 +41,20 @@ def scale_by_radam(
     b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
+    threshold: the least rho_t that v is trusted from, >= 0; the authors' code's 5, where the paper has 4.
     nesterov: take the mean one gradient ahead, as Nesterov does.
     mu_dtype, nu_dtype: of m and v, float32 at least by default.
+
+    State: m and v, 8 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain.
+    Source: Liu et al. 2020, arXiv:1908.03265, Algorithm 2; b1, b2 and eps are Adam's.
+    Not for a large first gradient: the first steps are m_hat, as long as it is.
+
+    >>> rule = jo.scale_by_radam()
+    >>> params = {"w": jnp.zeros(2)}
+    >>> updates, state = rule.update({"w": jnp.array([3.0, -4.0])}, rule.init(params))
+    >>> print(updates["w"].round())
+    [ 3. -4.]
     """
 
     def init(p: Array) -> Memory:
@@ -94,14 +106,25 @@ def radam(
 ) -> GradientTransformation:
     """The step -lr u of `scale_by_radam`: Adam with a warm-up of its own, of some five steps at the default b2.
 
+    u = r_t m_hat / (sqrt(v_hat + eps_root) + eps) if rho_t >= threshold, else m_hat;   r_t rises to 1
+
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
     b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
+    threshold: the least rho_t that v is trusted from, >= 0; the authors' code's 5, where the paper has 4.
     nesterov: take the mean one gradient ahead, as Nesterov does.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
     nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+
+    State: m and v, 8 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain.
+    Source: Liu et al. 2020, arXiv:1908.03265, Algorithm 2; b1, b2 and eps are Adam's.
+    Not for a large first gradient: the first steps are plain momentum, as long as it is.
+
+    >>> opt = jo.radam(1e-3)
+    >>> state = opt.init({"w": jnp.ones((2, 3))})
     """
     rule = scale_by_radam(b1, b2, eps, eps_root, threshold, nesterov=nesterov, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
     return chain(rule, scale_by_learning_rate(learning_rate))

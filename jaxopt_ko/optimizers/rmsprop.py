@@ -68,9 +68,24 @@ def scale_by_rms(
     u   = g / sqrt(v_t + eps)        eps_in_sqrt=True: optax
     u   = g / (sqrt(v_t) + eps)      eps_in_sqrt=False: torch, the textbook
 
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    decay: of v, in [0, 1], with bias_correction in [0, 1): it remembers about 1 / (1 - decay) squares; the lecture's
+        0.9.
+    eps: added under the root or to it, >= 0; 1e-8 is optax's and torch's.
+    initial_scale: v_0 >= 0.
+    eps_in_sqrt: whether eps stands under the root.
     bias_correction: v_t / (1 - decay**t) in the place of v_t, without which the first steps are too long.
     nu_dtype: of v, float32 at least by default.
+
+    State: v, 4 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain.
+    Source: Tieleman & Hinton 2012, lecture 6e.
+    Not for use alone: u points up the gradient; `rmsprop` turns it.
+
+    >>> rule = jo.scale_by_rms(eps=0.0, bias_correction=True)
+    >>> params = {"w": jnp.ones(2)}
+    >>> updates, state = rule.update({"w": jnp.array([3.0, -4.0])}, rule.init(params))
+    >>> print(updates["w"].round())
+    [ 1. -1.]
     """
     start = check_hyper("scale_by_rms", "initial_scale", initial_scale, NONNEGATIVE)
 
@@ -110,13 +125,25 @@ def scale_by_stddev(
     """`scale_by_rms` with the variance v_t - m_t**2 in the place of v_t.
 
     m_t = decay m + (1 - decay) g,  m_0 = 0; corrected like v_t if bias_correction
+    u   = g / sqrt(v_t - m_t**2 + eps)
 
     With bias_correction and initial_scale=0 the first variance is 0 but for rounding, and the first step g / eps:
     give a large eps there (optax returns NaN for it at times; here the variance never falls below 0).
 
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
-    bias_correction: divide means by the weight that they have gathered, as all start at 0.
-    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    decay: of m and v, in [0, 1], with bias_correction in [0, 1): they remember about 1 / (1 - decay) gradients.
+    eps: added under the root or to it, >= 0: it bounds the step where the gradient hardly varies.
+    initial_scale: v_0 >= 0.
+    eps_in_sqrt: whether eps stands under the root, as in optax; False: torch's.
+    bias_correction: divide m and v by the weight that they have gathered, 1 - decay**t.
+    nu_dtype: of v, float32 at least by default.
+
+    State: m and v, 8 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain.
+    Source: Graves 2013, arXiv:1308.0850, equations 38-45.
+    Not for a small eps: where the gradient hardly varies the step explodes.
+
+    >>> rule = jo.scale_by_stddev(eps=1e-4)
+    >>> state = rule.init({"w": jnp.ones((2, 3))})
     """
     start = check_hyper("scale_by_stddev", "initial_scale", initial_scale, NONNEGATIVE)
 
@@ -162,14 +189,32 @@ def rmsprop(
 ) -> GradientTransformation:
     """AdaGrad that forgets: the rate of each element follows its recent gradients; see `scale_by_rms`.
 
+    v_t = decay v + (1 - decay) g**2
+    p  <- p - lr g / sqrt(v_t + eps)
+
+    torch.optim.RMSprop is decay=0.99, eps_in_sqrt=False, lr_in_velocity=False.
+
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
-    centered: over the standard deviation, `scale_by_stddev`. momentum: a velocity of the scaled gradients, none
-    kept if None; lr_in_velocity as in `sgd`: True is optax's form, False torch's. torch.optim.RMSprop is
-    decay=0.99, eps_in_sqrt=False, lr_in_velocity=False.
-    nesterov: take the mean one gradient ahead, as Nesterov does.
-    bias_correction: divide means by the weight that they have gathered, as all start at 0.
+    decay: of v, in [0, 1], with bias_correction in [0, 1): it remembers about 1 / (1 - decay) squares; the lecture's
+        0.9.
+    eps: added under the root or to it, >= 0; 1e-8 is optax's and torch's.
+    initial_scale: v_0 >= 0.
+    eps_in_sqrt: whether eps stands under the root, as in optax; False: torch's, the textbook.
+    centered: over the standard deviation, `scale_by_stddev`.
+    momentum: decay of a velocity of the scaled gradients, in [0, 1]; None: no velocity is kept.
+    nesterov: with momentum: take the velocity one step ahead.
+    bias_correction: v_t / (1 - decay**t) in the place of v_t, without which the first steps are too long.
+    lr_in_velocity: the learning rate inside the velocity, as in optax, or before it, False, as in torch; see `sgd`.
     nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+
+    State: v, 4 bytes a parameter; 4 more if centered, and 4 more with momentum.
+    Raises HyperparameterError, when made, for a number outside its domain.
+    Source: Tieleman & Hinton 2012, lecture 6e; centered, Graves 2013, arXiv:1308.0850, equations 38-45.
+    Not for a start that must be careful: without bias_correction the first steps are too long.
+
+    >>> opt = jo.rmsprop(1e-3, momentum=0.9, bias_correction=True)
+    >>> like_torch = jo.rmsprop(1e-2, 0.99, eps_in_sqrt=False, lr_in_velocity=False)
+    >>> state = like_torch.init({"w": jnp.ones((2, 3))})
     """
     rule = scale_by_stddev if centered else scale_by_rms
     scaled = rule(decay, eps, initial_scale, eps_in_sqrt, bias_correction, nu_dtype=nu_dtype)

@@ -39,7 +39,18 @@ def scale_by_rprop(
 
     As in torch.optim.Rprop; optax 0.2.8 emits the step before this one.
 
-    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    learning_rate: the first size of all steps, > 0: a number or an array; of a schedule its value at 0.
+    eta_minus: factor of a size whose gradient turns, in [0, 1); the paper's 0.5.
+    eta_plus: factor of a size whose gradient keeps its sign, > 0; the paper's 1.2.
+    min_step_size, max_step_size: bounds of the sizes, >= 0 and > 0; the paper's 1e-6 and 50.
+
+    State: d and u, 8 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain; TreeError, when traced, for complex leaves.
+    Source: Igel & Huesken 2003, Neurocomputing 50 (iRprop-), after Riedmiller & Braun 1993.
+    Not for mini-batches: their noise turns signs.
+
+    >>> opt = jo.chain(jo.scale_by_rprop(1e-2), jo.scale(-1.0))
+    >>> state = opt.init({"w": jnp.ones((2, 3))})
     """
     start = check_hyper("scale_by_rprop", "learning_rate", learning_rate, POSITIVE)
 
@@ -70,8 +81,25 @@ def rprop(
     min_step_size: Hyper = 1e-6,
     max_step_size: Hyper = 50.0,
 ) -> GradientTransformation:
-    """The step -u of `scale_by_rprop`; learning_rate is its first size. For full batches only: noise turns signs.
+    """The step -u of `scale_by_rprop`: sizes of steps that each element finds for itself.
 
-    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
+    d_t = clip(1.2 d) if the gradient keeps its sign;  clip(0.5 d), and no step, if it turns
+    p  <- p - d_t sign(g);   d_0 = learning_rate
+
+    learning_rate: the first size of all steps, > 0: a number or an array; of a schedule its value at 0.
+    eta_minus: factor of a size whose gradient turns, in [0, 1); the paper's 0.5.
+    eta_plus: factor of a size whose gradient keeps its sign, > 0; the paper's 1.2.
+    min_step_size, max_step_size: bounds of the sizes, >= 0 and > 0; the paper's 1e-6 and 50.
+
+    State: d and u, 8 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain; TreeError, when traced, for complex leaves.
+    Source: Igel & Huesken 2003, Neurocomputing 50 (iRprop-), after Riedmiller & Braun 1993.
+    Not for mini-batches: their noise turns signs.
+
+    >>> opt = jo.rprop(0.1)
+    >>> params = {"w": jnp.ones(2)}
+    >>> updates, state = opt.update({"w": jnp.array([3.0, -400.0])}, opt.init(params))
+    >>> print(updates["w"])
+    [-0.1  0.1]
     """
     return chain(scale_by_rprop(learning_rate, eta_minus, eta_plus, min_step_size, max_step_size), scale(-1.0))

@@ -68,11 +68,15 @@ def scale_by_lmo(
     "sign"      sign(g)                                   1 / in                 rms to largest: heads
     "rms"       g / |g|                                   sqrt(size)             biases, gains
 
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    A zero gradient makes no step. Signs and "rms" take leaves of any shape behind stack_axes: the last axis is `out`,
+    and a vector has in = 1.
+
+    norm: one of the five.
+    radius: length of u in that norm, > 0: a number, an array or a schedule.
+    eps: added to the lengths that are divided by, >= 0.
     shape_scale: another s(in, out): 1 for signs of embeddings, max(1, sqrt(out / in)) for a spectral input layer,
-    sqrt(out k k / in) / (k k) for a convolution whose `in` is the k x k channels of weight_dimension_numbers.
-    Those and stack_axes are as in `scale_by_muon`. Signs and "rms" take leaves of any shape behind stack_axes: the
-    last axis is `out`, and a vector has in = 1.
+        sqrt(out k k / in) / (k k) for a convolution whose `in` is the k x k channels of weight_dimension_numbers; None:
+        s as above.
     ns_coeffs: a, b, c of Newton-Schulz, such a triple for each step, or a preset's name: see `scale_by_muon`.
     ns_steps: how many steps of Newton-Schulz, an integer >= 1; 5 are Jordan's.
     weight_dimension_numbers: `MuonDimensionNumbers`, a tree of them, or a function that makes it; None: by stack_axes.
@@ -80,7 +84,15 @@ def scale_by_lmo(
     compute_dtype: dtype of the products; None: bfloat16 on accelerators, float32 at least on CPU.
     stack_sharding: where the stack of all matrices of a shape is computed; None: where they are.
 
-    A zero gradient makes no step. Raises TreeError, when traced, for a leaf that is no matrix where one is needed.
+    State: none.
+    Raises HyperparameterError, when made, for a number outside its domain; also for another norm. TreeError, when
+        traced, for a leaf that is no matrix where one is needed.
+    Source: Pethick et al. 2025, arXiv:2502.07529, its norms for layers.
+    Not for single gradients: put a mean before it, as `scion` does.
+
+    >>> lmo = jo.scale_by_lmo("sign", radius=3000.0)
+    >>> head = jo.chain(jo.ema(0.9, debias=False), lmo, jo.scale_by_learning_rate(2e-4))
+    >>> state = head.init({"head": jnp.ones((3, 7))})
     """
     name = "scale_by_lmo"
     errors.check_choice(name, "norm", norm, NORMS)
@@ -151,23 +163,35 @@ def scion(
     p <- (1 - lr) p - lr u(d)                   inside the ball of the radius, if it began there
     p <- p - lr u(d)                            constrained=False
 
+    The only memory is d; the authors' ScionLight, which keeps d in the place of the gradient, has nothing to save: a
+    gradient here is gone after the step.
+
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b1: decay of d, in [0, 1): it remembers about 1 / (1 - b1) gradients; 1 minus the paper's alpha.
+    radius: > 0, for all, or one for each norm: {"spectral": 50.0, "sign": 3000.0} is the authors' for GPT-2.
     norms: which norm for which leaf: a tree, or a prefix of one, of the names in `scale_by_lmo`, or a function that
         makes it; None: "spectral" for what has two axes behind its stack_axes, "sign" for the rest. Embeddings and
         heads are two-dimensional, too: say "sign" for them, or "column" and "row".
-    radius: for all, or one for each norm: {"spectral": 50.0, "sign": 3000.0} is the authors' for GPT-2.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
-    mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
+    constrained: stay in the ball: the parameters shrink by the learning rate a step.
+    eps: added to the lengths that are divided by, >= 0.
+    mu_dtype: dtype of d; None: the parameter's, float32 at least.
     ns_coeffs: a, b, c of Newton-Schulz, such a triple for each step, or a preset's name: see `scale_by_muon`.
     ns_steps: how many steps of Newton-Schulz, an integer >= 1; 5 are Jordan's.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
     compute_dtype: dtype of the products; None: bfloat16 on accelerators, float32 at least on CPU.
     stack_sharding: where the stack of all matrices of a shape is computed; None: where they are.
 
-    The only memory is d; with mu_dtype=bfloat16 it is half, and the authors' ScionLight, which keeps d in the place
-    of the gradient, has nothing to save: a gradient here is gone after the step. Needs params, if constrained; not
-    to be used so where the parameters begin outside of the ball, or have to leave it.
+    State: d, 4 bytes a parameter; 2 with mu_dtype=jnp.bfloat16.
+    Raises HyperparameterError, when made, for a number outside its domain; also for another norm in radius.
+        MissingArgumentError, in update, without params if constrained. TreeError, when traced, for a leaf whose norm
+        has no radius, or that is no matrix where one is needed.
+    Source: Pethick et al. 2025, arXiv:2502.07529, Algorithms 1 (unconstrained) and 2 (constrained).
+    Not with constrained=True where the parameters begin outside of the ball, or have to leave it.
+
+    >>> norms = {"embedding": "column", "hidden": "spectral", "bias": "rms", "head": "sign"}
+    >>> opt = jo.scion(1e-3, norms=norms, constrained=False)
+    >>> shapes = {"embedding": (7, 3), "hidden": (3, 3), "bias": (3,), "head": (3, 7)}
+    >>> state = opt.init({name: jnp.ones(shape) for name, shape in shapes.items()})
     """
     errors.check_hyper("scion", "b1", b1, FRACTION)
     radii = radius if isinstance(radius, Mapping) else dict.fromkeys(NORMS, radius)

@@ -29,9 +29,26 @@ def sgd(
     nesterov                the look-ahead g + momentum v (-lr g + momentum v) in the place of v
 
     The two forms agree while lr is constant; under a schedule the second keeps old steps at their old length.
+
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    nesterov: take the mean one gradient ahead, as Nesterov does.
-    dampening: see `trace`. Not for badly scaled problems: the steps zig-zag across a narrow valley.
+    momentum: decay of the velocity, in [0, 1], usually 0.9: it sums about 1 / (1 - momentum) gradients; None: no
+        velocity.
+    nesterov: with momentum: take the velocity one step ahead.
+    accumulator_dtype: dtype of the velocity; None: the parameter's, float32 at least.
+    dampening: torch's, in [0, 1): v = momentum v + (1 - dampening) g, but v = g at first; None: 0, as in optax.
+    lr_in_velocity: put the learning rate inside the velocity.
+
+    State: none; with momentum v, 4 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain.
+    Source: Robbins & Monro 1951; momentum, Polyak 1964; nesterov in this form, Sutskever et al. 2013.
+    Not for badly scaled problems: the steps zig-zag across a narrow valley.
+
+    >>> opt = jo.sgd(jo.cosine_decay_schedule(0.1, 1000), momentum=0.9, nesterov=True)
+    >>> state = opt.init({"w": jnp.ones((2, 3))})
+    >>> plain = jo.sgd(0.5)
+    >>> updates, _ = plain.update({"w": jnp.array([2.0, -4.0])}, plain.init({"w": jnp.ones(2)}))
+    >>> print(updates["w"])
+    [-1.  2.]
     """
     step = scale_by_learning_rate(learning_rate)
     if dampening is not None:

@@ -61,14 +61,30 @@ def scale_by_shampoo(
     U   = (L_hat + eps I)**-exponent G (R_hat + eps I)**-exponent  L_hat = L / (1 - b2**t), of every f-th step
     u   = U |D| / |U|                                              D of the graft: what the step's length is taken from
 
-    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    b2: decay of L, R and of the graft's mean, in [0, 1): they remember about 1 / (1 - b2) gradients; None: sums.
+    eps: added to the eigenvalues of L and R, and to the root of the graft, >= 0.
+    exponent: of the roots, > 0; the paper's 1/4.
     graft: "none", u = U; "sgd", D = G; "adagrad", D = G / (sqrt(sum of G**2) + eps); "rmsprop", of their mean.
-    precondition_frequency: f, the steps from one pair of roots to the next; matrices of other shapes take other turns.
-    block_size: matrices with a longer side are cut into blocks of that size, and padded with zeros.
+    precondition_frequency: f, an integer >= 1: the steps from one pair of roots to the next; matrices of other shapes
+        take other turns.
+    block_size: an integer >= 1: matrices with a longer side are cut into blocks of that size, and padded with zeros;
+        None: none is cut.
     root: "eigh", by eigenvalues; "newton", by products alone, for accelerators and exponents 1/2, 1/4, …
     nu_dtype: of the graft's squares, float32 at least by default.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+
+    State: L, R and their roots, 8 (m**2 + n**2) bytes of a matrix [m, n], and for "adagrad" and "rmsprop" 4 m n.
+    Raises HyperparameterError, when made, for a number outside its domain; also for another graft or root, and an
+        exponent that is not 1, 1/2, 1/3, … with "newton". TreeError, when traced, for a leaf that is no matrix, or is
+        complex.
+    Source: Gupta, Koren & Singer 2018, arXiv:1802.09568, Algorithm 1; means, grafts and blocks, Anil et al. 2020,
+        arXiv:2002.09018, and Shi et al. 2023, arXiv:2309.06497.
+    Not where roots are dear: on CPU, and for sides of many thousands without blocks.
+
+    >>> rule = jo.scale_by_shampoo(graft="adagrad", block_size=4)
+    >>> state = rule.init({"w": jnp.ones((8, 6))})
+    >>> state.L["w"].shape
+    (4, 4, 4)
     """
     name = "scale_by_shampoo"
     errors.check_choice(name, "graft", graft, GRAFTS)
@@ -172,21 +188,41 @@ def shampoo(
     nu_dtype: DType | None = None,
     stack_axes: PyTree = 0,
 ) -> GradientTransformation:
-    """The step -lr (v + weight_decay P), v = b1 v + (1 - b1) u, u of `scale_by_shampoo`, for matrices.
+    """The step -lr (v + weight_decay P), v a mean of `scale_by_shampoo`, for matrices; AdamW, or `rest`, for others.
 
-    `rest`, or AdamW, for what is none.
+    u = L**-exponent G R**-exponent, as long as the graft's step;   v = b1 v + (1 - b1) u
+
+    Matrices are the leaves with two axes behind their `stack_axes`.
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    b1: decay of v, in [0, 1): it remembers about 1 / (1 - b1) steps.
+    b2: decay of L, R and of the graft's mean, in [0, 1): they remember about 1 / (1 - b2) gradients; None: the paper's
+        sums.
+    eps: added to the eigenvalues of L and R, and to the root of the graft, >= 0.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
-    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
-    nesterov: take the mean one gradient ahead, as Nesterov does.
-    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    mask: which of the matrices decay: a tree of booleans, a prefix of one, or a function of params; None: all. The
+        AdamW that is the default of rest has no mask: it decays all its leaves.
+    exponent: of the roots, > 0; the paper's 1/4.
+    graft: "rmsprop", "adagrad", "sgd" or "none": whose step u is as long as, see `scale_by_shampoo`.
+    precondition_frequency: an integer >= 1: steps from one pair of roots to the next; matrices of other shapes take
+        other turns.
+    block_size: an integer >= 1: matrices with a longer side are cut into blocks of that size; None: none is cut.
+    root: "eigh", by eigenvalues; "newton", by products alone, for accelerators and exponents 1/2, 1/4, …
+    nesterov: take v one step ahead.
+    rest: the method for leaves that are no matrices; None: AdamW with this learning rate, b1, eps and weight_decay.
+    nu_dtype: of the graft's squares, float32 at least by default.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
 
+    State: 8 m n + 8 (m**2 + n**2) bytes of a matrix [m, n] in one block, 24 a parameter of square ones; of the rest 8.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params where weight_decay is not 0; also for another graft or root, and an exponent that is not 1, 1/2, 1/3, …
+        with "newton". TreeError, when traced, for complex matrices.
+    Source: Gupta, Koren & Singer 2018, arXiv:1802.09568, Algorithm 1; means, grafts and blocks, Anil et al. 2020,
+        arXiv:2002.09018, and Shi et al. 2023, arXiv:2309.06497.
     Not where roots are dear: on CPU those of 1024 x 1024 take most of a second; SOAP needs them more seldom.
+
+    >>> opt = jo.shampoo(1e-3, precondition_frequency=20, block_size=512)
+    >>> state = opt.init({"w": jnp.ones((3, 5)), "b": jnp.ones(5)})
     """
     errors.check_hyper("shampoo", "b1", b1, FRACTION)
     rule = scale_by_shampoo(

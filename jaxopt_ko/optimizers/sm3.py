@@ -41,13 +41,22 @@ def scale_by_sm3(
     m_t   = b1 m + (1 - b1) g / sqrt(v + eps)
     u     = m_t
 
-    A vector has one axis, and is AdaGrad's; a scalar is a vector of one. stack_axes: leading axes of a leaf that
-    count leaves of one shape, and bound nothing.
+    A vector has one axis, and is AdaGrad's; a scalar is a vector of one.
 
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
-    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+    b1: decay of m, in [0, 1]: it remembers about 1 / (1 - b1) steps.
+    b2: decay of the bounds, in [0, 1]; the paper's 1, a sum that forgets nothing.
+    eps: added under the root, >= 0: it bounds the step where gradients vanish.
+    stack_axes: leading axes of a leaf that count leaves of one shape, and bound nothing: an integer, or a tree of them.
+
+    State: m, 4 bytes a parameter, and 4 bytes for each row and each column: 8 a parameter of vectors.
+    Raises HyperparameterError, when made, for a number outside its domain; TreeError, when traced, for complex leaves.
+    Source: Anil, Gupta, Koren & Singer 2019, arXiv:1901.11150, Algorithm SM3-II.
+    Not for long runs with b2=1: the steps only shrink.
+
+    >>> rule = jo.scale_by_sm3()
+    >>> state = rule.init({"w": jnp.ones((3, 5))})
+    >>> [bound.shape for bound in state.mu["w"]]
+    [(3,), (5,)]
     """
 
     def init(p: Array) -> Memory:
@@ -86,10 +95,20 @@ def _others(axis: int, ndim: int) -> tuple[int, ...]:
 def sm3(learning_rate: Hyper, momentum: Hyper = 0.9, *, stack_axes: PyTree = 0) -> GradientTransformation:
     """The step -lr m_t of `scale_by_sm3`: as AdaGrad for large embeddings, with the memory of momentum.
 
-    As AdaGrad's, its steps shrink for good; not for long runs without a warm start of the learning rate.
+    v   = min over axes a of mu_a + g**2;   mu_a = max of v over the other axes
+    m_t = momentum m + (1 - momentum) g / sqrt(v + eps),   eps = 1e-8
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+    momentum: decay of m, in [0, 1]: it remembers about 1 / (1 - momentum) steps; the paper's 0.9.
+    stack_axes: leading axes of a leaf that count leaves of one shape, and bound nothing: an integer, or a tree of them.
+
+    State: m, 4 bytes a parameter, and 4 bytes for each row and each column: 8 a parameter of vectors.
+    Raises HyperparameterError, when made, for a number outside its domain; TreeError, when traced, for complex leaves.
+    Source: Anil, Gupta, Koren & Singer 2019, arXiv:1901.11150, Algorithm SM3-II.
+    Not for long runs without a warm start of the learning rate: as AdaGrad's, its steps shrink for good.
+
+    >>> opt = jo.sm3(jo.warmup_constant_schedule(0.0, 0.1, 100))
+    >>> state = opt.init({"embedding": jnp.ones((7, 3))})
     """
     check_hyper("sm3", "momentum", momentum, UNIT)
     return chain(scale_by_sm3(momentum, stack_axes=stack_axes), scale_by_learning_rate(learning_rate))

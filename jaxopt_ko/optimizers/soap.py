@@ -57,16 +57,28 @@ def scale_by_soap(
     L    = b L + (1 - b) G G';  R = b R + (1 - b) G' G               b = shampoo_beta, b2 if None
     Q_L  = orthogonal factor of L Q_L, and Q_R of R Q_R, every precondition_frequency steps
 
-    The first gradient makes L, R and their eigenvectors, and no step. max_precondition_dim: a longer side is left in
-    its own basis. nu_dtype: of V, float32 at least by default.
-    Three to five times the memory of Adam for square matrices.
+    The first gradient makes L, R and their eigenvectors, and no step.
 
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
+    b1: decay of M, in [0, 1): it remembers about 1 / (1 - b1) gradients; the authors' 0.95.
+    b2: decay of V, in [0, 1): it remembers about 1 / (1 - b2) squares; the authors' 0.95.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    shampoo_beta: decay of L and R, in [0, 1); None: b2.
+    precondition_frequency: an integer >= 1: steps from one turn of the bases to the next; matrices of other shapes take
+        other turns. The authors' is 10.
     max_precondition_dim: an integer >= 1: a longer side has no factor, and is left in its own basis.
-    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    nu_dtype: of V, float32 at least by default.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+
+    State: M, V, L, R, Q_L and Q_R: 8 m n + 8 (m**2 + n**2) bytes of a matrix [m, n], 24 a parameter of square ones.
+    Raises HyperparameterError, when made, for a number outside its domain; TreeError, when traced, for a leaf that is
+        no matrix, or is complex.
+    Source: Vyas et al. 2024, arXiv:2409.11321, Algorithms 3 and 4.
+    Not where the factors do not fit beside the weights, unless max_precondition_dim leaves out the long sides.
+
+    >>> rule = jo.scale_by_soap(max_precondition_dim=4)
+    >>> state = rule.init({"w": jnp.ones((3, 5))})
+    >>> state.Q_L["w"].shape, state.Q_R["w"].shape
+    ((3, 3), (0, 0))
     """
     name = "scale_by_soap"
     errors.check_size(name, "max_precondition_dim", max_precondition_dim)
@@ -141,18 +153,36 @@ def soap(
 ) -> GradientTransformation:
     """The step -lr (U + weight_decay P), U of `scale_by_soap`, for matrices; `rest`, or AdamW, for what is none.
 
-    Matrices are the leaves with two axes behind their `stack_axes`. Not where the factors, m**2 + n**2 each twice,
-    do not fit beside the weights: Muon keeps one matrix.
+    U = Q_L (Q_L' M Q_R / (1 - b1**t) / (sqrt(V / (1 - b2**t)) + eps)) Q_R',   V a mean of (Q_L' G Q_R)**2
 
-    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
+    Q_L and Q_R are near the eigenvectors of the means of G G' and G' G. Matrices are the leaves with two axes behind
+    their `stack_axes`.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0; the authors'
+        3e-3.
+    b1: decay of M, in [0, 1): it remembers about 1 / (1 - b1) gradients; the authors' 0.95.
+    b2: decay of V, in [0, 1): it remembers about 1 / (1 - b2) squares; the authors' 0.95.
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    shampoo_beta: decay of the means of G G' and G' G, in [0, 1); None: b2.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
-    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+    mask: which of the matrices decay: a tree of booleans, a prefix of one, or a function of params; None: all. The
+        AdamW that is the default of rest has no mask: it decays all its leaves.
+    precondition_frequency: an integer >= 1: steps from one turn of the bases to the next; matrices of other shapes take
+        other turns. The authors' is 10.
     max_precondition_dim: an integer >= 1: a longer side has no factor, and is left in its own basis.
-    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    nu_dtype: of V, float32 at least by default.
+    rest: the method for leaves that are no matrices; None: AdamW with this learning rate, b1, b2, eps and weight_decay.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+
+    State: 8 m n + 8 (m**2 + n**2) bytes of a matrix [m, n], 24 a parameter of square ones; of the rest AdamW keeps 8.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params where weight_decay is not 0; TreeError, when traced, for complex matrices.
+    Source: Vyas et al. 2024, arXiv:2409.11321, Algorithms 3 and 4.
+    Not where the factors, m**2 + n**2 each twice, do not fit beside the weights: Muon keeps one matrix.
+
+    >>> opt = jo.soap(3e-3, max_precondition_dim=1024)
+    >>> params = {"w": jnp.ones((4, 4)), "b": jnp.zeros(4)}
+    >>> state = opt.init(params)
     """
     rule = scale_by_soap(
         b1, b2, eps, shampoo_beta, precondition_frequency, max_precondition_dim, nu_dtype=nu_dtype,

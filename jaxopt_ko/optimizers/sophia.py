@@ -61,16 +61,31 @@ def scale_by_sophia(
 
     d is what hessian_diagonal_fn makes of the updates, params and extra arguments of update: by default it needs
     obj_fn(params) among those. The mean of d begins at 0 and is not corrected, so the first steps are signs.
-    The paper has bias_correction=False and hessian_first=True: h_t in the place of h in u.
+    The paper has bias_correction=False and hessian_first=True.
 
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients; the authors' code's 0.965.
+    b2: decay of h, in [0, 1): it remembers about 1 / (1 - b2) estimates; the paper's 0.99.
+    eps: the least divisor, >= 0.
+    gamma: the larger, the fewer elements are clipped, >= 0; the paper's 0.01 for Hutchinson's estimates.
+    clip_threshold: bound of each element of u, > 0, the paper's 1; None: none.
+    update_interval: an integer >= 1: steps from one estimate to the next; the paper's 10.
+    hessian_diagonal_fn: a transformation whose updates are d; Hutchinson's estimator by default.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
-    print_win_rate_every_n_steps: with verbose, prints how many of the elements were not clipped; the authors want 0.1
-    to 0.5, a larger gamma raises it. Needs params.
-    bias_correction: divide means by the weight that they have gathered, as all start at 0.
-    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    verbose: print how many of the elements were not clipped; the authors want 0.1 to 0.5, a larger gamma raises it.
+    print_win_rate_every_n_steps: an integer >= 0: with verbose, how often; 0: never.
+    bias_correction: divide m by the weight that it has gathered, 1 - b1**t.
+    hessian_first: h_t in the place of h in u.
+    nu_dtype: dtype of h; None: the parameter's, float32 at least.
+
+    State: m and h, 8 bytes a parameter, and what the estimator keeps, a key and no more by default.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params; and, by default, without obj_fn. TransformationError for a hessian_diagonal_fn that is no (init, update)
+        pair. TreeError, when traced, for complex leaves.
+    Source: Liu, Li, Hall, Liang & Ma 2023, arXiv:2305.14342, Algorithm 3; the diagonal of Algorithm 1.
+    Not without a loss that can be differentiated twice.
+
+    >>> rule = jo.scale_by_sophia(gamma=0.05, bias_correction=False, hessian_first=True)
+    >>> state = rule.init({"w": jnp.ones((2, 3))})
     """
     name = "scale_by_sophia"
     estimator = check_pair(name, "hessian_diagonal_fn", hessian_diagonal_fn)
@@ -139,18 +154,38 @@ def sophia(
 ) -> GradientTransformation:
     """The step -lr (u + weight_decay p) of `scale_by_sophia`, for language models: cheap second-order steps.
 
-    updates, state = sophia(1e-3).update(grads, state, params, obj_fn=lambda p: loss(p, batch)). Not under vmap, where
-    the Hessian is estimated at every step and thrown away; nor without a loss that can be differentiated twice.
+    u = clip(m_hat / max(gamma h, eps), clip_threshold),   h a mean of estimates of the Hessian's diagonal
+
+    update takes the loss as obj_fn, a function of the parameters alone.
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients; the authors' code's 0.965.
+    b2: decay of h, in [0, 1): it remembers about 1 / (1 - b2) estimates; the paper's 0.99.
+    eps: the least divisor, >= 0.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
     weight_decay_mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+    gamma: the larger, the fewer elements are clipped, >= 0; the paper's 0.01 for Hutchinson's estimates.
+    clip_threshold: bound of each element of u, > 0, the paper's 1; None: none.
+    update_interval: an integer >= 1: steps from one estimate to the next; the paper's 10.
+    hessian_diagonal_fn: a transformation whose updates are the estimates; Hutchinson's estimator by default.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
-    bias_correction: divide means by the weight that they have gathered, as all start at 0.
-    nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    verbose: print how many of the elements were not clipped; the authors want 0.1 to 0.5, a larger gamma raises it.
+    print_win_rate_every_n_steps: an integer >= 0: with verbose, how often; 0: never.
+    bias_correction: divide m by the weight that it has gathered, 1 - b1**t; the paper has False.
+    hessian_first: take a new estimate into h before the step, as the paper does.
+    nu_dtype: dtype of h; None: the parameter's, float32 at least.
+
+    State: m and h, 8 bytes a parameter, and what the estimator keeps, a key and no more by default.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params; and, by default, without obj_fn. TransformationError for a hessian_diagonal_fn that is no (init, update)
+        pair. TreeError, when traced, for complex leaves.
+    Source: Liu, Li, Hall, Liang & Ma 2023, arXiv:2305.14342, Algorithm 3; the diagonal of Algorithm 1.
+    Not under vmap, where the Hessian is estimated at every step and thrown away; nor without a loss that can be
+        differentiated twice.
+
+    >>> loss = lambda p: jnp.sum(p["w"] ** 4)
+    >>> opt, params = jo.sophia(1e-3), {"w": jnp.ones(2)}
+    >>> updates, state = opt.update(jax.grad(loss)(params), opt.init(params), params, obj_fn=loss)
     """
     rule = scale_by_sophia(
         b1,

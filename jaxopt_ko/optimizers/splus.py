@@ -57,11 +57,23 @@ def scale_by_splus(
     L   = b2 L + (1 - b2) G G';  R = b2 R + (1 - b2) G' G
     Q_L = eigenvectors of L, Q_R of R                     of the first, and then of every precondition_frequency-th step
 
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
-    max_precondition_dim: a longer side is left in its own basis. The singular values of U are near sqrt(max(m, n)),
-    however old the bases are: none is divided by.
+    The singular values of U are near sqrt(max(m, n)), however old the bases are: none is divided by.
+
+    b1: decay of M, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of L and R, in [0, 1): they remember about 1 / (1 - b2) gradients.
+    precondition_frequency: an integer >= 1: steps from one decomposition to the next; matrices of other shapes take
+        other turns. The authors' is 100.
+    max_precondition_dim: an integer >= 1: a longer side has no factor, and is left in its own basis.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+
+    State: M, L, R, Q_L and Q_R: 4 m n + 8 (m**2 + n**2) bytes of a matrix [m, n], 20 a parameter of square ones.
+    Raises HyperparameterError, when made, for a number outside its domain; TreeError, when traced, for a leaf that is
+        no matrix, or is complex.
+    Source: Frans, Levine & Abbeel 2025, arXiv:2506.07254, Algorithm 1.
+    Not for use without a factor for the shape, 2 / (m + n) in `splus`: u is as long whatever the gradient.
+
+    >>> rule = jo.scale_by_splus(precondition_frequency=50)
+    >>> state = rule.init({"w": jnp.ones((3, 5))})
     """
     name = "scale_by_splus"
     errors.check_size(name, "max_precondition_dim", max_precondition_dim)
@@ -135,18 +147,37 @@ def splus(
 ) -> GradientTransformation:
     """The step -lr 2 / (m + n) (U + weight_decay P), U of `scale_by_splus`, for matrices; and the mean of P beside it.
 
-    `rest`, or -lr nonstandard_constant (sign(M) + weight_decay p), for what is none, and that factor for matrices with
-    a side beyond max_precondition_dim. ema_rate: of the mean; evaluate at it, `averaged_params(state, params)`.
-    The learning rate is that of Adam times the width of the network, 0.1 to 0.2. Not evaluated at P itself: its steps
-    are of one length until the learning rate falls. Needs params.
+    U = Q_L sign(Q_L' M Q_R) Q_R'
+    -lr nonstandard_constant (sign(M) + weight_decay p)     for what is no matrix, unless `rest` says otherwise
 
-    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
-    b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
-    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
+    That factor is also for matrices with a side beyond max_precondition_dim. The learning rate is that of Adam times
+    the width of the network. Evaluate at the mean: `averaged_params(state, params)`.
+
+    learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0; 0.1 to 0.2.
+    b1: decay of M, in [0, 1): it remembers about 1 / (1 - b1) gradients.
+    b2: decay of L and R, in [0, 1): they remember about 1 / (1 - b2) gradients.
+    ema_rate: decay of the mean of the parameters, in [0, 1): it remembers about 1 / (1 - ema_rate) steps.
+    precondition_frequency: an integer >= 1: steps from one decomposition to the next; matrices of other shapes take
+        other turns. The authors' is 100.
+    nonstandard_constant: factor of the steps of what is no matrix, or too long a one, >= 0.
+    weight_decay: lambda >= 0: parameters shrink by this times the learning rate, times 2 / (m + n) or
+        nonstandard_constant, a step.
     mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
-    max_precondition_dim: an integer >= 1: a longer side has no factor, and is left in its own basis.
+    max_precondition_dim: an integer >= 1: a longer side has no factor, and its matrix nonstandard_constant for 2 / (m +
+        n).
+    rest: the method for leaves that are no matrices; None: the second line above.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
+
+    State: 8 m n + 8 (m**2 + n**2) bytes of a matrix [m, n], 24 a parameter of square ones; of the rest 8 a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params; TreeError, when traced, for complex matrices.
+    Source: Frans, Levine & Abbeel 2025, arXiv:2506.07254, Algorithm 1.
+    Not evaluated at P itself: its steps are of one length until the learning rate falls.
+
+    >>> opt = jo.splus(0.1)
+    >>> params = {"w": jnp.ones((3, 5)), "b": jnp.zeros(5)}
+    >>> state = opt.init(params)
+    >>> to_evaluate = jo.averaged_params(state, params)
     """
     errors.check_hyper("splus", "ema_rate", ema_rate, FRACTION)
     errors.check_hyper("splus", "nonstandard_constant", nonstandard_constant, NONNEGATIVE)

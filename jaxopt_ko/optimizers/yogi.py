@@ -33,12 +33,22 @@ def scale_by_yogi(
     v_t = v - (1 - b2) sign(v - g**2) g**2             v_hat = v_t / (1 - b2**t)
     u   = m_hat / (sqrt(v_hat + eps_root) + eps)
 
-    Both moments begin at initial_accumulator_value, as in optax; the paper has no bias correction.
+    The paper has no bias correction.
+
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    b2: 1 minus the most that v moves by, as a part of g**2, in [0, 1); the paper's 0.999.
+    eps: added to the root in the divisor, >= 0; the paper's 1e-3, larger than Adam's.
     eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
+    initial_accumulator_value: of both moments at first, >= 0, as in optax.
     mu_dtype, nu_dtype: of m and v, float32 at least by default.
+
+    State: m and v, 8 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain.
+    Source: Zaheer, Reddi, Sachan, Kale & Kumar 2018, NeurIPS, Algorithm 2.
+    Not for a quick fall of the gradients' size, which v follows slowly.
+
+    >>> opt = jo.chain(jo.scale_by_yogi(initial_accumulator_value=0.0), jo.scale_by_learning_rate(1e-2))
+    >>> state = opt.init({"embedding": jnp.ones((7, 3))})
     """
     start = check_hyper("scale_by_yogi", "initial_accumulator_value", initial_accumulator_value, NONNEGATIVE)
 
@@ -80,12 +90,23 @@ def yogi(
 ) -> GradientTransformation:
     """The step -lr u of `scale_by_yogi`: for sparse gradients, after which Adam's rate would rise too fast.
 
+    v_t = v - (1 - b2) sign(v - g**2) g**2
+    p  <- p - lr m_hat / (sqrt(v_t / (1 - b2**t)) + eps),   m_hat as in `adam`
+
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
-    b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
-    eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
+    b2: 1 minus the most that v moves by, as a part of g**2, in [0, 1); the paper's 0.999.
+    eps: added to the root in the divisor, >= 0; the paper's 1e-3, larger than Adam's.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
     nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+
+    State: m and v, 8 bytes a parameter.
+    Raises HyperparameterError, when made, for a number outside its domain.
+    Source: Zaheer, Reddi, Sachan, Kale & Kumar 2018, NeurIPS, Algorithm 2.
+    Not for a quick fall of the gradients' size, which v follows slowly.
+
+    >>> opt = jo.yogi(1e-2)
+    >>> state = opt.init({"embedding": jnp.ones((7, 3))})
     """
     rule = scale_by_yogi(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
     return chain(rule, scale_by_learning_rate(learning_rate))

@@ -100,14 +100,25 @@ class _Seen(NamedTuple):
 def roles_of(
     params: Params, roles: Mapping[str, str | MatrixAxes] | None = None, *, stack_axes: PyTree = 0
 ) -> list[Leaf]:
-    """The leaves of a tree, None leaves left out, with their roles.
+    """What each leaf of a tree is for, guessed from its path, its module's class and its shape.
+
+    A guess errs to the safe side: what looks like an embedding, a head, a norm or a bias is no hidden matrix, and what
+    looks like nothing has no role. None leaves are left out. `ROLES` has the roles and what they mean.
 
     params: the parameters, a tree of floating arrays.
     roles: regular expression, found in the path -> role, where the guess is wrong; the last one that fits holds.
-        MatrixAxes, counted in the whole leaf, for a hidden matrix that is to be read so.
+        MatrixAxes, counted in the whole leaf, for a hidden matrix that is to be read so. None: guesses alone.
     stack_axes: how many leading axes of a leaf are stacks, as for a scan over layers; an integer, or a prefix.
 
-    Raises HyperparameterError for an unknown role; TreeError for a leaf that cannot be the matrix it is said to be.
+    Returns a list of Leaf(path, shape, role, stacks, axes), one for each leaf in the tree's order.
+    Raises HyperparameterError for an unknown role or a key that is no regular expression; TreeError for a leaf that
+        cannot be the matrix it is said to be.
+    Source: ours; what is a matrix for Muon, Jordan et al. 2024, kellerjordan.github.io/posts/muon.
+    Not for trees whose leaves have no names: a list of arrays gives it shapes alone.
+
+    >>> params = {"embed": jnp.ones((7, 4)), "block_0": {"kernel": jnp.ones((4, 4)), "bias": jnp.ones(4)}}
+    >>> [(leaf.path, leaf.role) for leaf in jo.roles_of(params)]
+    [('block_0/bias', 'bias'), ('block_0/kernel', 'matrix'), ('embed', 'embedding')]
     """
     check_roles("roles_of", roles)
     check_stack_axes("roles_of", stack_axes)
