@@ -220,13 +220,14 @@ def muon(
     nesterov: orthogonalize the mean one gradient ahead, and take AdamW's so, too.
     adaptive: multiply u by the sum of the singular values of m_hat: steps fall with the gradient.
     preconditioning: how singular values are first brought below 1: "frobenius", "spectral", "aol", "schatten".
-    adam_b1, adam_b2, adam_eps_root, adam_weight_decay: of the AdamW of the rest; see `adamw`.
+    adam_b1, adam_b2: decays of the AdamW of the rest, in [0, 1).
+    adam_eps_root, adam_weight_decay: of the AdamW of the rest, >= 0; weight_decay is of the matrices alone.
     adam_learning_rate: of the AdamW of the rest: a number, an array or a schedule, >= 0; None: learning_rate.
     muon_weight_dimension_numbers: a tree of `MuonDimensionNumbers` and None, which leaves a leaf to the rest, a prefix
         of one, or a function that makes one; None: by stack_axes.
     consistent_rms: root mean square of u whatever the shape: 0.2 is AdamW's, whose learning rates then do; None:
         Jordan's s.
-    rest: the method for leaves that are no matrices; None: AdamW with the adam_ arguments.
+    rest: the method for leaves that are no matrices; None: AdamW with the adam_ arguments, which else are not used.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
     compute_dtype: dtype of the products; None: bfloat16 on accelerators, float32 at least on CPU.
     gram: iterate on X X' alone and multiply once; None: in 32 bits, where a side is over twice the other.

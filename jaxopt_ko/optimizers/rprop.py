@@ -42,7 +42,8 @@ def scale_by_rprop(
     learning_rate: the first size of all steps, > 0: a number or an array; of a schedule its value at 0.
     eta_minus: factor of a size whose gradient turns, in [0, 1); the paper's 0.5.
     eta_plus: factor of a size whose gradient keeps its sign, > 0; the paper's 1.2.
-    min_step_size, max_step_size: bounds of the sizes, >= 0 and > 0; the paper's 1e-6 and 50.
+    min_step_size: the least size, >= 0; the paper's 1e-6.
+    max_step_size: the largest size, > 0; the paper's 50.
 
     State: d and u, 8 bytes a parameter.
     Raises HyperparameterError, when made, for a number outside its domain; TreeError, when traced, for complex leaves.
@@ -89,7 +90,8 @@ def rprop(
     learning_rate: the first size of all steps, > 0: a number or an array; of a schedule its value at 0.
     eta_minus: factor of a size whose gradient turns, in [0, 1); the paper's 0.5.
     eta_plus: factor of a size whose gradient keeps its sign, > 0; the paper's 1.2.
-    min_step_size, max_step_size: bounds of the sizes, >= 0 and > 0; the paper's 1e-6 and 50.
+    min_step_size: the least size, >= 0; the paper's 1e-6.
+    max_step_size: the largest size, > 0; the paper's 50.
 
     State: d and u, 8 bytes a parameter.
     Raises HyperparameterError, when made, for a number outside its domain; TreeError, when traced, for complex leaves.
