@@ -48,8 +48,9 @@ def load(path: Path) -> types.ModuleType:
 
 def tables() -> list[types.ModuleType]:
     """tests/test_parity.py, which has the runs, and whatever else has a table."""
-    if str(TESTS) not in sys.path:
-        sys.path.insert(0, str(TESTS))
+    for folder in (TESTS / "support", TESTS):
+        if str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
     return [load(TESTS / "test_parity.py"), *map(load, sorted((TESTS / "parity").glob("test_*.py")))]
 
 

@@ -1,0 +1,155 @@
+"""Pages made from documents of the repository: changes, how it is built, benchmarks; and the page of the explorer."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from sitegen.api import heading
+from sitegen.methods import table
+from sitegen.names import ROOT
+
+RESULTS = ROOT / "examples" / "benchmarks" / "results"
+SITE = {
+    "CHANGELOG.md": "changes.md",
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "built.md",
+    "README.ko.md": "index.md",
+}
+SKELETONS = ROOT / "docs" / "skeletons"
+
+
+def document(path: Path, title: str | None = None) -> str:
+    """A document of the repository, its links to other files led to the site's pages or made plain."""
+    text = path.read_text(encoding="utf-8")
+
+    def link(found: re.Match[str]) -> str:
+        words, target = found[1], found[2]
+        if target.startswith(("http", "#")):
+            return found[0]
+        file, _, _ = target.partition("#")
+        if file in SITE:
+            return f"[{words}]({SITE[file]})"
+        if file.startswith("docs/skeletons/"):
+            return f"[{words}](skeletons.rst)"
+        if file == "docs/skeletons":
+            return f"[{words}](skeletons.rst)"
+        return words
+
+    text = re.sub(r"\[([^\]]+)\]\(([^)\s]+)\)", link, text)
+    text = re.sub(r"^```py$", "```python", text, flags=re.MULTILINE)
+    if title:
+        text = re.sub(r"^# .*$", f"# {title}", text, count=1, flags=re.MULTILINE)
+    return text
+
+
+def skeletons() -> str:
+    """The skeletons for new methods."""
+    text = [*heading("Skeletons"), "To be copied: an optimizer, a solver, a transformation.", ""]
+    for path in sorted(SKELETONS.glob("*.py")):
+        text += [*heading(path.stem, "-"), ".. code-block:: python", ""]
+        text += [f"   {line}" if line else "" for line in path.read_text(encoding="utf-8").splitlines()] + [""]
+    return "\n".join(text)
+
+
+def benchmarks() -> str:
+    """Tables from the result files, as they were committed."""
+    text = [
+        *heading("Benchmarks"),
+        "What the programs under ``examples/benchmarks`` wrote, with date, versions and machine of the run. Counts "
+        "(equations, operations, bytes, collectives, evaluations) are compared with these files by the tests; times "
+        "depend on the machine.",
+        "",
+    ]
+    for path in sorted(RESULTS.rglob("*.json")) if RESULTS.exists() else []:
+        text += result(path.stem, json.loads(path.read_text(encoding="utf-8")))
+    for path in sorted((ROOT / "examples" / "benchmarks").glob("*.txt")):
+        text += [*heading(path.stem.replace("_", " "), "-"), ".. code-block:: text", ""]
+        text += [f"   {line}".rstrip() for line in path.read_text(encoding="utf-8").splitlines()] + [""]
+    return "\n".join(text)
+
+
+ABOUT = ("machine", "versions", "run", "about")
+
+
+def result(name: str, found: Any) -> list[str]:
+    """A result file: what is a list of rows becomes a table, what is one value a line above it."""
+    text = [*heading(name.replace("_", " "), "-")]
+    groups: dict[str, Any] = {"": found} if isinstance(found, list) else {}
+    about: dict[str, Any] = {}
+    for key, value in found.items() if isinstance(found, dict) else ():
+        if key in ABOUT and isinstance(value, dict):
+            about |= value
+        elif isinstance(value, list | dict):
+            groups[key] = value
+        else:
+            about[key] = value
+    if about:
+        text += ["; ".join(f"{key} {shown(value)}" for key, value in about.items()) + ".", ""]
+    for key, value in groups.items():
+        rows = value
+        if isinstance(rows, dict):
+            nested = all(isinstance(one, dict) for one in rows.values())
+            rows = [{"": own, **(one if nested else {"value": one})} for own, one in rows.items()]
+        if not rows or not all(isinstance(row, dict) for row in rows):
+            continue
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        if key:
+            text += [f"**{key.replace('_', ' ')}**", ""]
+        cells = [[shown(row.get(column, "")) or "\\ " for column in columns] for row in rows]
+        text += table([column.replace("_", " ") or "\\ " for column in columns], cells)
+    return text
+
+
+def shown(value: Any) -> str:
+    """A value of a result file, in a cell."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: ""}[value]
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, list | dict):
+        return f"``{json.dumps(value)}``"
+    if isinstance(value, datetime.date):
+        return value.isoformat()
+    text = str(value)
+    return re.sub(r"([*_|`\\])", r"\\\1", text)
+
+
+EXPLORER = {
+    "en": (
+        "Explorer",
+        "Race the methods on nine landscapes from a starting point of your choice, step through the scenes, and walk "
+        "the family tree. The library computed every path when the site was built.",
+        "Open it in a window of its own",
+    ),
+    "ko": (
+        "탐색기",
+        "출발점을 직접 골라 아홉 가지 함수에서 방법들을 경주시키고, 장면을 한 단계씩 넘겨 보고, 계보를 따라갈 수 "
+        "있습니다. 모든 경로는 사이트를 만들 때 라이브러리로 계산했습니다.",
+        "새 창에서 열기",
+    ),
+}
+
+
+def explorer(language: str) -> str:
+    """The page that has the explorer in it."""
+    title, text, words = EXPLORER[language]
+    link = f'<p><a href="explore.html">{words}</a></p>'
+    frame = f'{link}<iframe class="explorer" src="explore.html" title="{title}" loading="lazy"></iframe>'
+    return "\n".join([*heading(title), text, "", ".. raw:: html", "", f"   {frame}", ""])
+
+
+def pages(language: str) -> dict[str, str]:
+    """All of them."""
+    return {
+        "changes.md": document(ROOT / "CHANGELOG.md"),
+        "built.md": document(ROOT / "CONTRIBUTING.md", "How it is built"),
+        "skeletons.rst": ":orphan:\n\n" + skeletons(),
+        "benchmarks.rst": benchmarks(),
+        "explorer.rst": explorer(language),
+    }
