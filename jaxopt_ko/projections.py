@@ -16,10 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.core import tree as trees
 from jaxopt_ko.core.checks import check_same_trees, is_complex_leaf, structure_mismatch
 from jaxopt_ko.core.numerics import is_complex, largest, norm, or_one, zero_count
-from jaxopt_ko.errors import TreeError, describe, path_of, say
+from jaxopt_ko.errors import LIMIT, TreeError, describe, path_of, say
 from jaxopt_ko.types import PyTree
 
 MOST_STEPS = 200  # to the nearest point of the transport polytope; some ten are made
@@ -84,13 +85,14 @@ def projection_linf_ball(tree: PyTree, scale: Any = 1) -> PyTree:
     """The nearest point of max|x| <= scale: x / |x| min(|x|, scale) of each element.
 
     tree: x, floating arrays in a tree; all leaves together count as one vector.
-    scale: radius of the ball, a number > 0, which may be traced.
+    scale: radius of the ball, a number >= 0, which may be traced.
 
     Returns a tree like x, in its dtypes; complex elements keep their angles.
 
     >>> jo.projections.projection_linf_ball(jnp.array([1.5, -2.0, 0.5])).tolist()
     [1.0, -1.0, 0.5]
     """
+    errors.check_number("projection_linf_ball", "scale", scale, LIMIT)
 
     def project(x: Any) -> Any:
         if not is_complex(trees.dtype_of(x)):
@@ -108,15 +110,16 @@ def projection_simplex(tree: PyTree, scale: Any = 1) -> PyTree:
     max(x - t, 0) for the t that gives that sum
 
     tree: x, floating arrays in a tree; all leaves together count as one vector.
-    scale: the sum over all leaves, a number > 0, which may be traced.
+    scale: the sum over all leaves, a number >= 0, which may be traced.
 
     Returns a tree like x, in its dtypes; computed in float32 at least.
-    Raises TreeError for a complex leaf.
+    Raises HyperparameterError for a scale below 0, TreeError for a complex leaf.
     Source: Held, Wolfe & Crowder 1974, Mathematical Programming 6, 62; by sorting.
 
     >>> jo.projections.projection_simplex(jnp.array([1.0, 0.5, -1.0])).tolist()
     [0.75, 0.25, 0.0]
     """
+    errors.check_number("projection_simplex", "scale", scale, LIMIT)
     _check_order("projection_simplex", tree)
     x, unravel = trees.ravel(tree)
     return unravel(_simplex(x, _as(scale, x)))
@@ -126,7 +129,7 @@ def projection_l1_sphere(tree: PyTree, scale: Any = 1) -> PyTree:
     """The nearest point of sum|x| = scale: signs of x times the projection of |x| on the simplex.
 
     tree: x, floating arrays in a tree; all leaves together count as one vector.
-    scale: the sum over all leaves, a number > 0, which may be traced.
+    scale: the sum over all leaves, a number >= 0, which may be traced.
 
     Returns a tree like x, in its dtypes; computed in float32 at least.
     Source: Duchi et al. 2008, ICML, section 4.
@@ -134,6 +137,7 @@ def projection_l1_sphere(tree: PyTree, scale: Any = 1) -> PyTree:
     >>> jo.projections.projection_l1_sphere(jnp.array([1.0, -0.5])).tolist()
     [0.75, -0.25]
     """
+    errors.check_number("projection_l1_sphere", "scale", scale, LIMIT)
     x, unravel = trees.ravel_leaves(tree)
     return unravel(_signs(x) * _simplex(jnp.abs(x), _as(scale, jnp.real(x))).astype(x.dtype))
 
@@ -142,7 +146,7 @@ def projection_l1_ball(tree: PyTree, scale: Any = 1) -> PyTree:
     """The nearest point of sum|x| <= scale: x itself, or that of sum|x| = scale; some elements become 0.
 
     tree: x, floating arrays in a tree; all leaves together count as one vector.
-    scale: the sum over all leaves, a number > 0, which may be traced.
+    scale: the sum over all leaves, a number >= 0, which may be traced.
 
     Returns a tree like x, in its dtypes; computed in float32 at least.
     Source: Duchi et al. 2008, ICML, section 4.
@@ -150,6 +154,7 @@ def projection_l1_ball(tree: PyTree, scale: Any = 1) -> PyTree:
     >>> jo.projections.projection_l1_ball(jnp.array([2.0, -1.5])).tolist()
     [0.75, -0.25]
     """
+    errors.check_number("projection_l1_ball", "scale", scale, LIMIT)
     x, unravel = trees.ravel_leaves(tree)
     s = _as(scale, jnp.real(x))
     return unravel(jnp.where(jnp.sum(jnp.abs(x)) <= s, x, _signs(x) * _simplex(jnp.abs(x), s).astype(x.dtype)))
@@ -161,13 +166,14 @@ def projection_l2_sphere(tree: PyTree, scale: Any = 1) -> PyTree:
     From x = 0, where all points are as near, it goes to that with equal elements.
 
     tree: x, floating arrays in a tree; all leaves together count as one vector.
-    scale: the length of all leaves as one vector, a number > 0, which may be traced.
+    scale: the length of all leaves as one vector, a number >= 0, which may be traced.
 
     Returns a tree like x, in its dtypes; computed in float32 at least.
 
     >>> [round(x, 4) for x in jo.projections.projection_l2_sphere(jnp.array([3.0, 4.0])).tolist()]
     [0.6, 0.8]
     """
+    errors.check_number("projection_l2_sphere", "scale", scale, LIMIT)
     x, unravel = trees.ravel(tree)
     length, even = norm(x), np.ones(x.shape) / max(np.sqrt(x.size), 1)
     there = length > 0
@@ -178,13 +184,14 @@ def projection_l2_ball(tree: PyTree, scale: Any = 1) -> PyTree:
     """The nearest point of |x| <= scale: x, or scale x / |x|.
 
     tree: x, floating arrays in a tree; all leaves together count as one vector.
-    scale: radius of the ball, a number > 0, which may be traced.
+    scale: radius of the ball, a number >= 0, which may be traced.
 
     Returns a tree like x, in its dtypes; computed in float32 at least.
 
     >>> [round(x, 4) for x in jo.projections.projection_l2_ball(jnp.array([3.0, 4.0]), 2.5).tolist()]
     [1.5, 2.0]
     """
+    errors.check_number("projection_l2_ball", "scale", scale, LIMIT)
     x, unravel = trees.ravel(tree)
     length, s = norm(x), _as(scale, x)
     outside = length > s

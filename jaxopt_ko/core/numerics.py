@@ -507,7 +507,7 @@ def largest(x: jax.Array) -> jax.Array:
     >>> float(jo.numerics.largest(jnp.array([1.0, -3.0])))
     3.0
     """
-    return jnp.max(jnp.abs(x)) if x.size else jnp.zeros((), x.dtype)
+    return jnp.max(jnp.abs(x)) if x.size else jnp.zeros((), x.real.dtype)
 
 
 def joined(parts: Sequence[jax.Array]) -> jax.Array:
@@ -617,6 +617,7 @@ def safe_norm(
     [0.0, 0.0]
     """
     x = jnp.asarray(x)
+    x = x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(scalar_dtype())
     unit = power_of_two(jnp.max(jnp.abs(x), initial=0)) if ord != 0 else jnp.ones((), x.real.dtype)
     with mixing(x.dtype):
         x = x / unit

@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxopt_ko import errors
 from jaxopt_ko.core import placement
-from jaxopt_ko.core.checks import structure_mismatch
+from jaxopt_ko.core.checks import check_same_trees
 from jaxopt_ko.core.leaves import *
 from jaxopt_ko.core.left_out import *
 from jaxopt_ko.core.moments import *
@@ -212,8 +212,7 @@ def scale(scalar: Any, tree: PyTree) -> PyTree:
     scalar: s, a number or an array of shape (), which may be traced.
     tree: a tree of arrays or numbers.
 
-    Returns a tree like it, in each leaf's own dtype, multiplied in float32 at least.
-    Not for leaves of integers and a scalar that is none: it is cut to one first.
+    Returns a tree like it, in each leaf's own dtype, multiplied in float32 at least, and left so for integers.
 
     >>> jo.tree.scale(0.5, {"a": jnp.array([2.0, 4.0])})["a"].tolist()
     [1.0, 2.0]
@@ -245,9 +244,8 @@ def add_scale(tree_x: PyTree, scalar: Any, tree_y: PyTree) -> PyTree:
 
 def _scaled(scalar: Any, x: Any) -> jax.Array:
     wide = compute_dtype(dtype_of(x))
-    if not jnp.issubdtype(dtype_of(x), jnp.floating):
-        wide = dtype_of(x)
-    return (jnp.asarray(scalar).astype(wide) * jnp.asarray(x).astype(wide)).astype(dtype_of(x))
+    scaled: jax.Array = jnp.asarray(scalar).astype(wide) * jnp.asarray(x).astype(wide)
+    return scaled.astype(dtype_of(x)) if is_floating(x) else scaled
 
 
 def _terms(function: Callable[..., jax.Array], *trees: PyTree) -> tuple[list[jax.Array], jnp.dtype]:
@@ -262,16 +260,15 @@ def vdot(tree_x: PyTree, tree_y: PyTree) -> jax.Array:
     """The inner product of two trees as vectors, sum of conj(x) y.
 
     tree_x: x, a tree of arrays or numbers.
-    tree_y: y, a tree of the same structure, of shapes that broadcast.
+    tree_y: y, a tree of the same structure and shapes.
 
     Returns float[], float32 at least; complex if a leaf is.
-    Raises TreeError for another structure.
+    Raises TreeError for another structure or another shape.
 
     >>> float(jo.tree.vdot({"a": jnp.array([1.0, 2.0])}, {"a": jnp.array([3.0, 4.0])}))
     11.0
     """
-    if structure(tree_x) != structure(tree_y):
-        structure_mismatch("tree.vdot", "tree_x", tree_x, "tree_y", tree_y)
+    check_same_trees("tree.vdot", "tree_x", tree_x, "tree_y", tree_y)
     terms, wide = _terms(lambda x, y: jnp.sum((jnp.conj(x) if is_complex(x.dtype) else x) * y), tree_x, tree_y)
     return builtins.sum((term.astype(wide) for term in terms), start=jnp.zeros((), wide))
 

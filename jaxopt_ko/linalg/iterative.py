@@ -145,6 +145,7 @@ def nnls(
     [1.0, 0.0]
     """
     errors.check_size("nnls", "iters", iters, 0)
+    A, b = jnp.asarray(A), jnp.asarray(b)
     if A.ndim != 2 or b.ndim not in (1, 2) or b.shape[0] != A.shape[0]:
         errors.say(errors.TreeError, "nnls", "A must be [m, n] and b [m] or [m, k]",
                    f"{errors.describe(A)} and {errors.describe(b)}")  # fmt: skip

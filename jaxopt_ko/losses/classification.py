@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxopt_ko.core.checks import check_numbers
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import compute_dtype
-from jaxopt_ko.errors import FINITE, FRACTION, NONNEGATIVE, TreeError, check_number, deprecated, describe, say
+from jaxopt_ko.errors import FINITE, FRACTION, NONNEGATIVE, UNIT, TreeError, check_number, deprecated, describe, say
 from jaxopt_ko.losses.arrays import Axis, axes_of, power, real_array, same_shape, sum_where, taking_part
 
 
@@ -194,7 +194,8 @@ def sigmoid_focal_loss(
     gamma: how fast certain examples lose weight, >= 0: 0 for the cross entropy itself, 2 as in the paper.
 
     Returns float[...] like logits, in float32 at least.
-    Raises TreeError as `sigmoid_binary_cross_entropy` does, HyperparameterError for a negative alpha or gamma.
+    Raises TreeError as `sigmoid_binary_cross_entropy` does, HyperparameterError for alpha outside [0, 1] or a
+        negative gamma.
     Source: Lin et al. 2017, arXiv:1708.02002, equation 5.
 
     >>> loss = jo.losses.sigmoid_focal_loss(jnp.array([0.0, 4.0]), jnp.array([1, 1]), gamma=2.0)
@@ -210,7 +211,7 @@ def sigmoid_focal_loss(
     loss = modulated * sigmoid_binary_cross_entropy(z, y)
     if alpha is None:
         return loss
-    check_number(name, "alpha", alpha, NONNEGATIVE)
+    check_number(name, "alpha", alpha, UNIT)
     return (alpha * y + (1 - alpha) * (1 - y)) * loss
 
 

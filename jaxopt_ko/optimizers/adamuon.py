@@ -306,8 +306,7 @@ def normuon(
     b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) steps; the paper's 0.95.
     eps: added to sqrt(v), and to |M| before it is orthogonalized, >= 0.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
-    mask: which of the matrices decay: a tree of booleans, a prefix of one, or a function of params; None: all. The
-        AdamW that is the default of rest has no mask: it decays all its leaves.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
     mu_dtype: dtype of M; None: the parameter's, float32 at least.
     nu_dtype: dtype of v; None: float32 at least.
     rms: root mean square of u, > 0; 0.2 is AdamW's.
@@ -336,7 +335,7 @@ def normuon(
         weight_dimension_numbers=weight_dimension_numbers, stack_axes=stack_axes, compute_dtype=compute_dtype,
         stack_sharding=stack_sharding,
     )  # fmt: skip
-    rest = adamw(learning_rate, eps=eps, weight_decay=weight_decay) if rest is None else rest
+    rest = adamw(learning_rate, eps=eps, weight_decay=weight_decay, mask=mask) if rest is None else rest
     labels = Layout(weight_dimension_numbers, stack_axes).labels("normuon")
     return matrices_and_rest(matrices, rest, labels, learning_rate, weight_decay, mask)
 
@@ -375,8 +374,7 @@ def adamuon(
         0.95.
     eps: added to sqrt(V), and to |M| before it is orthogonalized, >= 0.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
-    mask: which of the matrices decay: a tree of booleans, a prefix of one, or a function of params; None: all. The
-        AdamW that is the default of rest has no mask: it decays all its leaves.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
     mu_dtype: dtype of M; None: the parameter's, float32 at least.
     nu_dtype: dtype of V; None: float32 at least.
     rms: root mean square of u, > 0; 0.2 is AdamW's.
@@ -403,6 +401,6 @@ def adamuon(
         weight_dimension_numbers=weight_dimension_numbers, stack_axes=stack_axes, compute_dtype=compute_dtype,
         stack_sharding=stack_sharding,
     )  # fmt: skip
-    rest = adamw(learning_rate, eps=eps, weight_decay=weight_decay) if rest is None else rest
+    rest = adamw(learning_rate, eps=eps, weight_decay=weight_decay, mask=mask) if rest is None else rest
     labels = Layout(weight_dimension_numbers, stack_axes).labels("adamuon")
     return matrices_and_rest(matrices, rest, labels, learning_rate, weight_decay, mask)

@@ -185,8 +185,7 @@ def apollo(
     b2: decay of V, the mean of R**2, in [0, 1): it remembers about 1 / (1 - b2) squares.
     eps: added to sqrt(V), >= 0: it bounds the step where gradients vanish.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
-    mask: which of the matrices decay: a tree of booleans, a prefix of one, or a function of params; None: all. The
-        AdamW that is the default of rest has no mask: it decays all its leaves.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
     scale_type: "channel", a factor for each column, or "tensor", one for the matrix.
     gamma: the most that |u| may grow by in a step, >= 1; infinity for no limit. 1.01 is Fira's.
     keeps: the axis that M and V keep whole; "long", the paper's, or "short".
@@ -209,6 +208,6 @@ def apollo(
         rank, update_proj_gap, scale, b1, b2, eps, scale_type=scale_type, gamma=gamma, keeps=keeps, key=key,
         nu_dtype=nu_dtype, stack_axes=stack_axes,
     )  # fmt: skip
-    rest = adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay) if rest is None else rest
+    rest = adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay, mask=mask) if rest is None else rest
     labels = matrix_labels("apollo", stack_axes)
     return matrices_and_rest(rule, rest, labels, learning_rate, weight_decay, mask)

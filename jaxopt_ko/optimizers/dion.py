@@ -170,8 +170,7 @@ def dion(
     b1: what stays in M of the part that the step has used, in [0, 1); the paper's mu, 0.95.
     eps: added to the length of each column of R, >= 0.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
-    mask: which of the matrices decay: a tree of booleans, a prefix of one, or a function of params; None: all. The
-        AdamW that is the default of rest has no mask: it decays all its leaves.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
     rank_multiple_of: an integer >= 1, which devices or tiles may want.
     orthonormal_side: which side P has: "long", "output" or "input", see `scale_by_dion`.
     qr_method: "rcqr", the authors', "cqr" or "qr": how P is made orthonormal, see `scale_by_dion`.
@@ -196,6 +195,6 @@ def dion(
         rank_fraction, b1, eps, rank_multiple_of=rank_multiple_of, orthonormal_side=orthonormal_side,
         qr_method=qr_method, shape_scale=shape_scale, key=key, stack_axes=stack_axes,
     )  # fmt: skip
-    rest = adamw(learning_rate, b2=0.95, eps=eps, weight_decay=weight_decay) if rest is None else rest
+    rest = adamw(learning_rate, b2=0.95, eps=eps, weight_decay=weight_decay, mask=mask) if rest is None else rest
     labels = matrix_labels("dion", stack_axes)
     return matrices_and_rest(rule, rest, labels, learning_rate, weight_decay, mask)

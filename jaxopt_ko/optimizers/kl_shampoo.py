@@ -257,8 +257,7 @@ def kl_shampoo(
     b2: decay of L and R, in [0, 1): they remember about 1 / (1 - b2) gradients.
     eps: added to the divisor in the bases of L and R, >= 0: it bounds the step where gradients vanish.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
-    mask: which of the matrices decay: a tree of booleans, a prefix of one, or a function of params; None: all. The
-        AdamW that is the default of rest has no mask: it decays all its leaves.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
     precondition_frequency: an integer >= 1: steps from one turn of the bases to the next; matrices of other shapes take
         other turns.
     init_factor: the mean square that gradients are taken to have at first, > 0; it is forgotten as b2**t.
@@ -312,8 +311,7 @@ def kl_soap(
     eps: added to sqrt(V), >= 0: it bounds the step where gradients vanish.
     shampoo_beta: decay of L and R, in [0, 1); None: b2.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
-    mask: which of the matrices decay: a tree of booleans, a prefix of one, or a function of params; None: all. The
-        AdamW that is the default of rest has no mask: it decays all its leaves.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
     precondition_frequency: an integer >= 1: steps from one turn of the bases to the next; matrices of other shapes take
         other turns.
     init_factor: the mean square that gradients are taken to have at first, > 0; it is forgotten as shampoo_beta**t.
@@ -343,6 +341,6 @@ def _recipe(
     name: str, rule: GradientTransformation, learning_rate: Hyper, b1: Hyper, b2: Hyper, eps: Hyper,
     weight_decay: Hyper, mask: MaskOrFn | None, rest: GradientTransformation | None, stack_axes: PyTree,
 ) -> GradientTransformation:  # fmt: skip
-    rest = adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay) if rest is None else rest
+    rest = adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay, mask=mask) if rest is None else rest
     labels = matrix_labels(name, stack_axes)
     return matrices_and_rest(rule, rest, labels, learning_rate, weight_decay, mask)

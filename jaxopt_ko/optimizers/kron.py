@@ -258,8 +258,7 @@ def psgd_kron(
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
     b1: decay of M, in [0, 1): it remembers about 1 / (1 - b1) gradients.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
-    mask: which of the matrices decay: a tree of booleans, a prefix of one, or a function of params; None: all. The
-        AdamW that is the default of rest has no mask: it decays all its leaves.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
     preconditioner_update_probability: p in [0, 1]: Q is fitted every 1 / p steps; None: 1 for 500 steps, then falling
         as exp(-t / 1000) to 0.03.
     max_size_triangular: an integer >= 0: a longer side has a diagonal for Q, as has a side of 1.
@@ -291,6 +290,6 @@ def psgd_kron(
         momentum_into_precond_update, precond_lr, precond_init_scale, mu_dtype, precond_dtype,
         normalize_grads=normalize_grads, key=key, stack_axes=stack_axes,
     )  # fmt: skip
-    rest = adamw(learning_rate, b1, weight_decay=weight_decay) if rest is None else rest
+    rest = adamw(learning_rate, b1, weight_decay=weight_decay, mask=mask) if rest is None else rest
     labels = matrix_labels("psgd_kron", stack_axes)
     return matrices_and_rest(rule, rest, labels, learning_rate, weight_decay, mask)

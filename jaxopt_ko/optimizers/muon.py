@@ -250,6 +250,8 @@ def muon(
         errors.check_hyper("muon", name, value, FRACTION)
     for name, value in (("adam_eps_root", adam_eps_root), ("adam_weight_decay", adam_weight_decay)):
         errors.check_hyper("muon", name, value, NONNEGATIVE)
+    if consistent_rms is not None:
+        errors.check_number("muon", "consistent_rms", consistent_rms, errors.POSITIVE)
     if adam_learning_rate is not None:
         errors.check_hyper("muon", "adam_learning_rate", adam_learning_rate, NONNEGATIVE)
 

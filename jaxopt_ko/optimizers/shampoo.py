@@ -200,8 +200,7 @@ def shampoo(
         sums.
     eps: added to the eigenvalues of L and R, and to the root of the graft, >= 0.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
-    mask: which of the matrices decay: a tree of booleans, a prefix of one, or a function of params; None: all. The
-        AdamW that is the default of rest has no mask: it decays all its leaves.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
     exponent: of the roots, > 0; the paper's 1/4.
     graft: "rmsprop", "adagrad", "sgd" or "none": whose step u is as long as, see `scale_by_shampoo`.
     precondition_frequency: an integer >= 1: steps from one pair of roots to the next; matrices of other shapes take
@@ -229,6 +228,6 @@ def shampoo(
         b2, eps, exponent, graft, precondition_frequency, block_size, root, nu_dtype=nu_dtype, stack_axes=stack_axes
     )
     momentum = trace(b1, nesterov, dampening=b1)
-    rest = adamw(learning_rate, b1, eps=eps, weight_decay=weight_decay) if rest is None else rest
+    rest = adamw(learning_rate, b1, eps=eps, weight_decay=weight_decay, mask=mask) if rest is None else rest
     labels = matrix_labels("shampoo", stack_axes)
     return matrices_and_rest(chain(rule, momentum), rest, labels, learning_rate, weight_decay, mask)

@@ -165,8 +165,7 @@ def soap(
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     shampoo_beta: decay of the means of G G' and G' G, in [0, 1); None: b2.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
-    mask: which of the matrices decay: a tree of booleans, a prefix of one, or a function of params; None: all. The
-        AdamW that is the default of rest has no mask: it decays all its leaves.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
     precondition_frequency: an integer >= 1: steps from one turn of the bases to the next; matrices of other shapes take
         other turns. The authors' is 10.
     max_precondition_dim: an integer >= 1: a longer side has no factor, and is left in its own basis.
@@ -188,6 +187,6 @@ def soap(
         b1, b2, eps, shampoo_beta, precondition_frequency, max_precondition_dim, nu_dtype=nu_dtype,
         stack_axes=stack_axes,
     )  # fmt: skip
-    rest = adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay) if rest is None else rest
+    rest = adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay, mask=mask) if rest is None else rest
     labels = matrix_labels("soap", stack_axes)
     return matrices_and_rest(rule, rest, labels, learning_rate, weight_decay, mask)
