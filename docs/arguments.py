@@ -108,6 +108,38 @@ SHARED: dict[str, dict[str, tuple[str, ...]]] = {
         "moments": ("m, a tree like updates.",),
         "decay": ("a number in [0, 1], which may be traced.",),
     },
+    "transforms": {
+        "mask": ("which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.",),
+        "axis_name": ("within `jax.shard_map`, the axes that every leaf is cut along; see `global_norm`. None: none.",),
+        "debias": ("divide by the weight that the mean has gathered, as it starts at 0.",),
+    },
+    "wrappers": {
+        "inner": ("the transformation, ours or optax's.",),
+        "should_transform_fn": ("a function of the number of the call, int32[] from 0, to bool[].",),
+        "state_dtype": ("of z; None: float32 at least.",),
+        "weight_lr_power": (">= 0: with 2 steps of a warm-up count little in the average.",),
+        "l2_norm_clip": ("C, the largest norm of an example's gradient over all leaves, in its units, > 0.",),
+    },
+    "solvers": {
+        "gtol": ("converged when max|g| <= gtol, >= 0; None: from the dtype and the gradients seen, see `descent`.",),
+        "ftol": ("converged when f falls by no more than ftol |f|, >= 0; None: eps of the dtype, see `descent`.",),
+        "memory_size": ("how many pairs (s, y) are kept, an int >= 1; 10, as more seldom save evaluations.",),
+        "max_linesearch_steps": ("trials in one search, an int >= 1.",),
+        "max_learning_rate": ("the longest stepsize, > 0; None: no bound.",),
+        "verbose": ("print the searches that fail.",),
+        "scaling": ("s, the step that the operator is of: a number or a traced scalar, >= 0.",),
+    },
+    "drivers": {
+        "args": ("what the functions are given after the parameters: a tuple of trees, differentiated by.",),
+        "tol": ("of the method, >= 0; None: its own, from the dtype.",),
+        "max_steps": ("updates, an int >= 0, traced too; None: 10,000.",),
+        "has_aux": ("does the function return a pair, what it is asked for and aux? The solution keeps aux.",),
+        "bandwidth": (
+            "how far apart, at most, two parameters are that meet in Q, or in a row of A or G; None: any distance.",
+        ),
+        "verbose": ("print a row for every update.",),
+        "derivative": ('"implicit" by the equations that hold, "implicit-cg", or "unrolled", see `minimize`.',),
+    },
     "": {
         "key": ("a PRNG key, typed or raw, or an integer seed.",),
         "name": ("who speaks, in error messages.",),

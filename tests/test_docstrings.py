@@ -19,17 +19,6 @@ arguments = importlib.util.module_from_spec(SPEC)
 sys.modules["arguments"] = arguments
 SPEC.loader.exec_module(arguments)
 FUNCTIONS = {name: function for function, name in arguments.public_functions().items()}
-TO_WRITE = {
-    "drivers", "solvers",
-}  # fmt: skip
-
-
-def room(function):
-    path = pathlib.Path(inspect.getsourcefile(inspect.unwrap(function)))
-    return path.relative_to(PACKAGE).parts[0]
-
-
-WRITTEN = [name for name, function in FUNCTIONS.items() if room(function) not in TO_WRITE]
 PARSER, EXAMPLES = doctest.DocTestParser(), {}
 for name, function in FUNCTIONS.items():
     found = PARSER.get_examples(inspect.getdoc(function) or "")
@@ -37,12 +26,12 @@ for name, function in FUNCTIONS.items():
         EXAMPLES[name] = found
 
 
-@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_argument_is_documented(name):
     assert not arguments.missing(FUNCTIONS[name])
 
 
-@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_function_has_an_example(name):
     assert name in EXAMPLES
 

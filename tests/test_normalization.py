@@ -367,7 +367,7 @@ def test_what_does_not_fit_is_refused(kind, call, words):
 
 def test_the_example_of_the_docstring_runs():
     lines = re.findall(r">>> (.*)", jo.batch_norm.__doc__)
-    names = {"jax": jax, "batch_norm": jo.batch_norm}
+    names = {"jax": jax, "jnp": jnp, "jo": jo}
     exec("\n".join(lines), names)
     assert names["state"].count == 1 and names["y"].shape == (32, 3)
 

@@ -39,16 +39,38 @@ def least_squares(
     verbose: bool = False,
     derivative: str = "implicit",
 ) -> Solution:
-    """min |residual_fn(params, *args)|**2 / 2 from `params`, by Levenberg-Marquardt unless another method is given.
+    """The smallest sum of squares of residuals, or of a robust loss of them, from a starting point.
 
-    residual_fn -> pytree of the residuals, at least as many as parameters, or (residuals, aux) with has_aux. value is
-    half the sum of squares or, with a robust loss, C**2 / 2 sum rho((r / C)**2), C = loss_scale. jacobian_fn(params,
-    *args), bounds and loss: see `levenberg_marquardt`. A method for scalar functions (lbfgs) is given that value.
-    params: the parameters, a tree of floating arrays.
-    tol: in the place of the method's own gtol and xtol.
+    min |residual_fn(params, *args)|**2 / 2,   or C**2 / 2 sum rho((r / C)**2), C = loss_scale
 
-    For the rest, max_steps, verbose, what may be done with it and derivatives, see `minimize`.
-    Raises, when traced, what the method raises. Not for functions that are no sums of squares.
+    residual_fn: (params, *args) -> pytree of the residuals, at least as many as parameters, or (residuals, aux) with
+        has_aux.
+    params: the start, a tree of floating arrays.
+    method: levenberg_marquardt() unless another is given: gauss_newton(); one for scalar functions (lbfgs) is given the
+        value.
+    args: what the functions are given after the parameters: a tuple of trees, differentiated by.
+    bounds: (lower, upper), each None, a number or a tree like params or its upper part; residuals are never evaluated
+        outside.
+    tol: in the place of the method's own gtol and xtol, >= 0; None: those.
+    max_steps: updates, an int >= 0, traced too; None: 10,000.
+    jacobian_fn: (params, *args) -> what jax.jacobian(residual_fn) would return, or the matrix float[m,n]; None: it is
+        derived.
+    loss: "linear", or, so that outliers count less, "huber", "soft_l1", "cauchy", "arctan" or a function rho(z).
+    loss_scale: C, the size of a residual from which on it is an outlier, in its units, > 0.
+    has_aux: does the function return a pair, what it is asked for and aux? The solution keeps aux.
+    verbose: print a row for every update.
+    derivative: "implicit" by the equations that hold, "implicit-cg", or "unrolled", see `minimize`.
+
+    Returns a `Solution`, whose value is half the sum of squares, or the robust loss. What may be done with it and its
+    derivatives: see `minimize`.
+
+    Raises HyperparameterError for another loss, a loss_scale or limits outside their domain; when traced, what the
+    method raises. Source: see `levenberg_marquardt`. Not for functions that are no sums of squares: `minimize`.
+
+    >>> t, y = jnp.array([0.0, 1.0, 2.0]), jnp.array([1.0, 3.0, 5.0])
+    >>> line = jo.least_squares(lambda p: p[0] + p[1] * t - y, jnp.zeros(2))
+    >>> [round(float(p), 4) for p in line.params]
+    [1.0, 2.0]
     """
     name = "least_squares"
     errors.check_function(name, "residual_fn", residual_fn)

@@ -41,30 +41,44 @@ def minimize(
     bounds: tuple[PyTree, PyTree] | None = None,
     derivative: str = "implicit",
 ) -> Solution:
-    """min fun(params, *args) from `params`, by L-BFGS unless another method is given; any transformation will do.
+    """The smallest value of a function, from a starting point, under constraints where the method takes them.
 
-    fun -> one number, or (number, aux) with has_aux. method: a solver (lbfgs, bfgs, nonlinear_cg, newton, newton_cg,
-    lbfgsb, ...) runs one evaluation an update; of any other transformation (sgd, adam) the best point seen is kept.
-    params: the parameters, a tree of floating arrays.
-    tol: bound on the gradient, max|g| <= tol; by default from the dtype and the gradients seen, see each method.
-    max_steps: updates, 10,000 by default. bounds: (lower, upper) for the methods that take them (lbfgsb).
-    equality, inequality: subject to equality(params, *args) = 0 and inequality(params, *args) <= 0, trees of arrays,
-    for the methods that take them (interior_point); the solution then has multipliers and kkt.
+    min fun(params, *args)   subject to   equality = 0,   inequality <= 0,   lower <= params <= upper
+
+    fun: (params, *args) -> one real number, or (number, aux) with has_aux.
+    params: the start, a tree of floating arrays.
+    method: a solver (lbfgs, bfgs, nonlinear_cg, newton, newton_cg, lbfgsb, …) runs one evaluation an update; of any
+        other transformation (sgd, adam) the best point seen is kept. lbfgs() by default, the first choice for a smooth
+        function.
+    args: what the functions are given after the parameters: a tuple of trees, differentiated by.
+    tol: bound on the gradient, max|g| <= tol, >= 0; None: from the dtype and the gradients seen, see each method.
+    max_steps: updates, an int >= 0, traced too; None: 10,000.
+    has_aux: does the function return a pair, what it is asked for and aux? The solution keeps aux.
     verbose: print a row for every update.
+    equality, inequality: subject to equality(params, *args) = 0 and inequality(params, *args) <= 0, trees of arrays,
+        for the methods that take them (interior_point); the solution then has multipliers and kkt.
+    bounds: (lower, upper) for the methods that take them (lbfgsb): each None, a number or a tree like params.
+    derivative: "implicit": by the equation gradient = 0, with a dense Hessian; "implicit-cg": the same by conjugate
+        residuals on Hessian-vector products; "unrolled": through all updates, as a scan of max_steps, with respect to
+        `params`, too.
 
-    Pure: jitted inside, so that a second call with the same fun and new data compiles nothing; it may be vmapped (each
+    Returns a `Solution`; a run that fails says so in its `status`, and the params are then the best seen. Pure: jitted
+    inside, so that a second call with the same fun and new data compiles nothing; it may be vmapped (each
     lane stops by itself) and differentiated by `args`, bounds and what fun closes over, in forward and reverse mode,
-    again and again. What is no array among args (a string) is a constant. derivative: "implicit" by the equation
-    gradient = 0, with a dense Hessian; "implicit-cg" the same by conjugate residuals on Hessian-vector products;
-    "unrolled" through all updates, as a scan of max_steps, with respect to `params`, too. What is at a bound moves
+    again and again. What is no array among args (a string) is a constant. What is at a bound moves
     with it; where the Hessian is singular the derivative is the shortest that fits. With constraints it is the
     conditions of Karush, Kuhn and Tucker that are differentiated, always densely, with the constraints that are active
     at the solution; the multipliers have derivatives, too.
 
     Raises, when traced, TransformationError for constraints or bounds that the method does not take, TreeError if fun
-    returns no real number, MissingArgumentError or what the method raises.
-    A run that fails says so in `status`; the params are then the best seen. Not for sums of squares: least_squares
-    needs a third of the evaluations.
+    returns no real number, MissingArgumentError or what the method raises; HyperparameterError for limits outside their
+    domain. Not for sums of squares: `least_squares` needs a third of the evaluations.
+
+    >>> found = jo.minimize(lambda x, a: jnp.sum((x - a) ** 2), jnp.zeros(2), args=(3.0,))
+    >>> round(float(found.value), 6)
+    0.0
+    >>> found.status.sentence
+    'Converged: the gradient is zero to the tolerance.'
     """
     name = "minimize"
     errors.check_function(name, "fun", fun)

@@ -60,12 +60,28 @@ def linear_program(
     bandwidth: int | None = None,
     verbose: bool = False,
 ) -> Solution:
-    """min c'x   with   A x = b,   G x <= h,   lower <= x <= upper.
+    """The solution of a linear program.
 
-    The solution is a point inside the set of solutions if there is more than one. For the arguments, what may be done
-    with it, derivatives and what it raises see `quadratic_program`. Not for large sparse problems: A and G are dense.
+    min c'x   with   A x = b,   G x <= h,   lower <= x <= upper
 
-    params: the parameters, a tree of floating arrays.
+    c: float[n], or a tree, whose elements as one vector are meant by n; the solution is such a tree.
+    A, b: float[m,n] and float[m], the equations; None: none.
+    G, h: float[k,n] and float[k] (inf for no row), the inequalities; None: none.
+    bounds: (lower, upper), each None, a number or a tree like c; None: free, and equal ones fix a parameter.
+    params: a tree like c that takes its place for structure and dtype; None: c. Where the run starts does not depend on
+        it.
+    tol: bound on the relative residuals and the gap, >= 0; None: eps**(4/7) of the dtype.
+    max_steps: updates, an int >= 0, traced too; None: 200.
+    bandwidth: how far apart, at most, two parameters are that meet in Q, or in a row of A or G; None: any distance.
+    verbose: print a row for every update.
+
+    Returns a `Solution`: a point inside the set of solutions if there is more than one. What may be done with it, and
+    its derivatives, as of `quadratic_program`. Raises what `quadratic_program` raises. Source: Mehrotra 1992,
+    doi:10.1137/0802028, predictor and corrector. Not for large sparse problems: A and G are dense.
+
+    >>> found = jo.linear_program(jnp.array([1.0, 2.0]), A=[[1.0, 1.0]], b=[1.0], bounds=(0.0, None))
+    >>> round(float(found.value), 2)
+    1.0
     """
     return _program("linear_program", _Data(None, c, A, b, G, h, bounds), params, tol, max_steps, bandwidth, verbose)
 
@@ -86,19 +102,26 @@ def quadratic_program(
     bandwidth: int | None = None,
     verbose: bool = False,
 ) -> Solution:
-    """min x'Qx/2 + c'x   with   A x = b,   G x <= h,   lower <= x <= upper; Q positive semidefinite.
+    """The solution of a convex quadratic program.
 
+    min x'Qx/2 + c'x   with   A x = b,   G x <= h,   lower <= x <= upper
+
+    Q: float[n,n], positive semidefinite; it counts by its symmetric part.
     c: float[n], or a tree, whose elements as one vector are meant by n; computed in its dtype, and the solution is such
-    a tree. Q float[n,n] (its symmetric part), A float[m,n], b float[m], G float[k,n], h float[k] (inf for no row).
-    bounds: (lower, upper), each None, a number or a tree like c; free by default, and equal ones fix a parameter.
-    tol and the status: see `quadratic_interior_point`, whose update is run, 200 times at most by default. params: a
-    tree like c that takes its place for structure and dtype; where the run starts does not depend on it.
-    params: the parameters, a tree of floating arrays.
+        a tree.
+    A, b: float[m,n] and float[m], the equations; None: none.
+    G, h: float[k,n] and float[k] (inf for no row), the inequalities; None: none.
+    bounds: (lower, upper), each None, a number or a tree like c; None: free, and equal ones fix a parameter.
+    params: a tree like c that takes its place for structure and dtype; None: c. Where the run starts does not depend on
+        it.
+    tol: bound on the relative residuals and the gap, >= 0; None: eps**(4/7) of the dtype, 1e-9 in float64.
+    max_steps: updates, an int >= 0, traced too; None: 200.
     bandwidth: how far apart, at most, two parameters are that are together in an element of Q or a row of A or G, as
-    in optimal control, stage after stage; an update then takes n bandwidth**2 operations for its factors, not n**3.
+        in optimal control, stage after stage; an update then takes n bandwidth**2 operations for its factors, not n**3.
     verbose: print a row for every update.
+        None: any distance.
 
-    multipliers and kkt of the Solution are those of Q x + c + A'y + G'z - z_lower + z_upper = 0 and its residuals.
+    Returns a `Solution`, with the multipliers and kkt of Q x + c + A'y + G'z - z_lower + z_upper = 0 and its residuals.
     Pure: jitted inside, so that new data of the same shapes compiles nothing; it may be vmapped (each lane stops by
     itself) and params, value and multipliers differentiated by all data, in forward and reverse mode, again and again:
     by the conditions of Karush, Kuhn and Tucker on the constraints that are active (Amos & Kolter 2017,
@@ -109,10 +132,15 @@ def quadratic_program(
     hundred rows on LAPACK's: for many lanes set the environment's NPROC=16 and OPENBLAS_NUM_THREADS=1 before jax
     starts, or use lax.map.
 
-    Raises MissingArgumentError for a matrix without its right-hand side; TreeError where shapes do not fit or bounds
-    leave no room; HyperparameterError if Q's numbers can be seen and one of its eigenvalues is negative, or the
-    matrices' and they leave the band. Traced, those are the statuses INFEASIBLE and STUCK. Not for large sparse
-    problems: the matrices are dense, and only a band shortens the work.
+    Raises MissingArgumentError without Q, or for a matrix without its right-hand side; TreeError where shapes do not
+    fit or bounds leave no room; HyperparameterError if Q's numbers can be seen and one of its eigenvalues is negative,
+    or the matrices' and they leave the band. Traced, those are the statuses INFEASIBLE and STUCK. Source: see
+    `quadratic_interior_point`. Not for large sparse problems: the matrices are dense, and only a band shortens the
+    work.
+
+    >>> found = jo.quadratic_program(jnp.eye(2), jnp.array([-1.0, -1.0]), bounds=(None, 0.5))
+    >>> [round(float(x), 3) for x in found.params]
+    [0.5, 0.5]
     """
     name = "quadratic_program"
     if Q is None:

@@ -39,15 +39,32 @@ def root(
     verbose: bool = False,
     derivative: str = "implicit",
 ) -> Solution:
-    """fn(params, *args) = 0 from `params`, as many equations as unknowns, as the least squares of fn.
+    """Where equations hold, as many as there are unknowns, from a starting point: as the least squares of their left
+    sides.
 
-    value is |fn|**2 / 2. Success means that max|fn| <= sqrt(eps) max(1, max|fn| at the start), or tol in the place of
-    sqrt(eps); a minimum of |fn| that is no root is the status NO_ROOT. The derivative of the root is
-    -(dfn/dparams)**-1 dfn/dargs. For the rest see `least_squares`.
+    fn(params, *args) = 0;   the root's derivative is -(dfn/dparams)**-1 dfn/dargs
 
-    params: the parameters, a tree of floating arrays.
+    fn: (params, *args) -> a tree of floating arrays, as many elements as params has, or (it, aux) with has_aux.
+    params: the start, a tree of floating arrays.
+    method: one for residuals: levenberg_marquardt() unless another is given, gauss_newton().
+    args: what the functions are given after the parameters: a tuple of trees, differentiated by.
+    bounds: (lower, upper), each None, a number or a tree like params or its upper part; fn is never evaluated outside.
+    tol: success means max|fn| <= tol max(1, max|fn| at the start), >= 0; None: sqrt(eps) of the dtype.
+    max_steps: updates, an int >= 0, traced too; None: 10,000.
+    has_aux: does the function return a pair, what it is asked for and aux? The solution keeps aux.
+    verbose: print a row for every update.
+    derivative: "implicit" by the equations that hold, "implicit-cg", or "unrolled", see `minimize`.
 
-    Raises TreeError, when traced, if fn returns another number of elements than params has.
+    Returns a `Solution`, whose value is |fn|**2 / 2; a minimum of |fn| that is no root is the status NO_ROOT. What may
+    be done with it: see `minimize`.
+
+    Raises TreeError, when traced, if fn returns another number of elements than params has; TransformationError for a
+    method that reads no residuals. Source: see `levenberg_marquardt`. Not for more equations than unknowns:
+    `least_squares`; nor for one number without an axis: give fn and params shape (1,).
+
+    >>> found = jo.root(lambda x: x**2 - 2, jnp.array([1.0]))
+    >>> round(float(found.params[0]), 4)
+    1.4142
     """
     errors.check_function("root", "fn", fn)
     limits: dict[str, Any] = {"tol": tol, "max_steps": max_steps}

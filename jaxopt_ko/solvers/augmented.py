@@ -111,20 +111,34 @@ class _Round(NamedTuple):
 def augmented_lagrangian(
     inner: GradientTransformation, penalty: Hyper = 10.0, *, gtol: Hyper | None = None
 ) -> GradientTransformation:
-    """One update of `inner` on L an update, and at the end of each minimization new multipliers, or a larger rho.
+    """Constraints for any method that minimizes: one update of it on L an update, in rounds.
 
+    At the end of each round there are new multipliers, or a larger rho.
+
+    L = f + y'c_e + rho / 2 |c_e|**2 + (|max(z + rho c_i, 0)|**2 - |z|**2) / 2 rho
     y <- y + rho c_e,  z <- max(z + rho c_i, 0);  rho <- 10 rho if max(|c_e|, |max(c_i, -z / rho)|) did not halve
 
-    inner: any solver (lbfgs, newton, lbfgsb with bounds, ...). penalty: the first rho.
+    inner: any solver (lbfgs, newton, lbfgsb with bounds, …), which minimizes L.
+    penalty: the first rho, > 0; 10, which grows where it is too small.
+    gtol: converged when violation and max|grad L| are at most this times max(1, |f|), >= 0; None: sqrt(eps) of the
+        dtype. `tol` takes its place.
+
     init(params, value_fn=, equality=None, inequality=None, bounds=None, has_aux=False) and update(updates, state,
     params, the same arguments, tol=None); see `interior_point` for them. bounds go to the inner method. An update
     evaluates what the inner one does and, where a round ends, what the inner init does.
 
-    gtol: converged when violation and max|grad L| are at most this times max(1, |f|); sqrt(eps) by default, `tol`
-    takes its place. Status: INFEASIBLE where no step lowers the violation; STUCK where rho grows beyond
-    bounds or the inner method fails, as it does where the multipliers have no bound (x**2 <= 0).
-    Raises what `interior_point` does, and TransformationError if inner is no solver. Not where high accuracy is
-    wanted and n is small: interior_point takes a tenth of the evaluations.
+    State: that of inner, and two numbers a parameter and constraint. Status: INFEASIBLE where no step lowers the
+    violation; STUCK where rho grows beyond bounds or the inner method fails, as it does where the multipliers have no
+    bound (x**2 <= 0).
+
+    Raises what `interior_point` does, and TransformationError if inner is no solver. Source: Birgin & Martínez 2014,
+    algorithm 4.1, doi:10.1137/1.9781611973365. Not where high accuracy is wanted and n is small: `interior_point` takes
+    a tenth of the evaluations.
+
+    >>> method, ring = jo.augmented_lagrangian(jo.lbfgs()), lambda x: x @ x - 2
+    >>> found = jo.minimize(lambda x: jnp.sum(x), -jnp.ones(2), method, equality=ring)
+    >>> round(float(found.value), 2)
+    -2.0
     """
     inner = errors.check_pair("augmented_lagrangian", "inner", inner)
     name = f"augmented_lagrangian({name_of(inner)})"

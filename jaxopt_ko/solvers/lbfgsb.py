@@ -79,12 +79,18 @@ def lbfgsb(
     ftol: Hyper | None = None,
     max_linesearch_steps: int = 20,
 ) -> GradientTransformation:
-    """One trial of L-BFGS-B an update: f and its gradient at one new point of the box.
+    """Limited-memory BFGS in a box: one trial an update, f and its gradient at one new point of the box.
 
     q(x + z) = f + g'z + z'Bz/2       B = theta (I + V'EV), from the last `memory_size` pairs
     x_c: the first local minimizer of q on the path P(x - t g), t >= 0
     x_s: the minimizer of q over what x_c leaves free;  p = P(x_s) - x, if that points downhill
     x + a p: by a search for the strong Wolfe conditions that begins with a = 1 and ends at the bound
+
+    memory_size: how many pairs (s, y) are kept, an int >= 1; 10, as more seldom save evaluations.
+    gtol: converged when max|P(x - g) - x| <= gtol, >= 0; `tol` takes its place. None: that of `descent`.
+    ftol: converged when f falls, and was to fall, by no more than ftol |f|, in short steps as in `descent`; None: eps.
+        Also when the step is lost in x's rounding. UNBOUNDED as in `descent`.
+    max_linesearch_steps: trials in one search, an int >= 1.
 
     init(params, value_fn=, bounds=None, has_aux=False) and update(updates, state, params, value_fn=, bounds=None,
     has_aux=False, tol=None). bounds = (lower, upper), each None, a number or a tree like params or its upper part
@@ -92,12 +98,16 @@ def lbfgsb(
     by the first update. A rejected step is otherwise exactly zero; the updates that come in are not read.
     After a search that finds nothing the memory is emptied, once; the next such search ends the run.
 
-    gtol: converged when max|P(x - g) - x| <= gtol; `tol` takes its place, the default is that of `descent`.
-    ftol: converged when f falls, and was to fall, by no more than ftol |f|, in short steps as in `descent`; eps by
-    default. Also when the step is lost in x's rounding. UNBOUNDED as in `descent`.
+    State: 2 memory_size + 3 numbers a parameter.
 
-    Raises MissingArgumentError without value_fn; TreeError for a value that is not one number, bounds of another
-    structure and bounds that cross. Not for constraints other than bounds; without bounds lbfgs is cheaper.
+    Raises HyperparameterError, when made, for numbers outside their domain; MissingArgumentError, when traced, without
+    value_fn; TreeError for a value that is not one number, bounds of another structure and bounds that cross. Source:
+    Byrd, Lu, Nocedal & Zhu 1995, doi:10.1137/0916069; Morales & Nocedal 2011, doi:10.1145/2049662.2049669. Not for
+    constraints other than bounds; without bounds `lbfgs` is cheaper.
+
+    >>> found = jo.minimize(lambda x: jnp.sum((x - 1) ** 2), jnp.zeros(2), jo.lbfgsb(), bounds=(None, 0.5))
+    >>> [round(float(x), 4) for x in found.params]
+    [0.5, 0.5]
     """
     name = "lbfgsb"
     check_size(name, "memory_size", memory_size)

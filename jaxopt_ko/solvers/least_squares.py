@@ -103,15 +103,16 @@ def levenberg_marquardt(
     the predicted decrease is lost in f's rounding, steps are judged by the length of the next Gauss-Newton step
     instead of by f, and the run ends when that stops falling: this is worth three digits of the parameters.
 
-    factor: the first Delta is factor |D x|. gtol: bound on the cosine between r and a column of J, eps by default.
-    xtol: bound on the length of the next Gauss-Newton step over that of x, both scaled; 500 eps by default.
+    factor: the first Delta is factor |D x|, > 0.
+    gtol: bound on the cosine between r and a column of J, > 0; None: eps of the dtype.
+    xtol: bound on the length of the next Gauss-Newton step over that of x, both scaled, > 0; None: 500 eps.
     linear_solver: "svd" decomposes J once a step; "qr" is faster above a hundred parameters, and on a GPU, but less
-    sure where J has not full rank; "lsmr" has no J but its products with vectors, for very many parameters
-    (`matrix_free`).
+        sure where J has not full rank; "lsmr" has no J but its products with vectors, for very many parameters
+        (`matrix_free`).
 
     init and update(updates, state, params) take these arguments, the same at each step:
-    residual_fn(params, ...) -> pytree of the m >= n residuals, or (residuals, aux) with has_aux=True.
-    jacobian_fn(params, ...) -> what jax.jacobian(residual_fn) would return, or the matrix float[m,n].
+    residual_fn(params, …) -> pytree of the m >= n residuals, or (residuals, aux) with has_aux=True.
+    jacobian_fn(params, …) -> what jax.jacobian(residual_fn) would return, or the matrix float[m,n].
     loss: "linear", "huber", "soft_l1", "cauchy", "arctan" or rho(z), of z = (r / loss_scale)**2; f is then
     loss_scale**2 / 2 sum rho(z), see `robust`.
     bounds=(lower, upper): each None, a number or a tree like params or its upper part. r is never evaluated outside;
@@ -119,9 +120,15 @@ def levenberg_marquardt(
     tol: takes the place of both gtol and xtol.
     A rejected step is exactly zero. The updates that come in are not read.
 
-    Raises TreeError, when traced, for residuals that are one number, complex, or fewer than the parameters, for
-    bounds that cross or do not fit and for a Jacobian of another shape; MissingArgumentError without residual_fn.
-    Not for more than some thousand parameters unless by "lsmr": J is dense.
+    State: m n + n**2 numbers, by "lsmr" 3 n. Raises TreeError, when traced, for residuals that are one number, complex,
+    or fewer than the parameters, for bounds that cross or do not fit and for a Jacobian of another shape;
+    MissingArgumentError without residual_fn; HyperparameterError for another linear_solver. Source: Moré 1978, Lecture
+    Notes in Mathematics 630, sections 4 to 7. Not for more than some thousand parameters unless by "lsmr": J is dense.
+
+    >>> residual = lambda x: jnp.stack([x[0] - 1, 10 * (x[1] - x[0] ** 2)])
+    >>> found = jo.least_squares(residual, jnp.zeros(2), jo.levenberg_marquardt())
+    >>> [round(float(x), 4) for x in found.params]
+    [1.0, 1.0]
     """
     name = "levenberg_marquardt"
     check_choice(name, "linear_solver", linear_solver, [*DECOMPOSITIONS, "lsmr"])
@@ -141,15 +148,24 @@ def gauss_newton(
 ) -> GradientTransformation:
     """One trial step of Gauss-Newton an update: r and J at one new point, kept if f falls.
 
-    p_n: the shortest p for the least |r + J p|
-    search="dogleg": p is where the way from 0 by p_c, the least |r + J p| along -D**-2 J'r, to p_n leaves the
-    region |D p| <= Delta, whose Delta follows the rules of `levenberg_marquardt`. Powell 1970.
-    search="line": p = t p_n, t = 1 first and shortened by interpolation until f falls by 1e-4 of what is predicted.
+    p_n: the shortest p for the least |r + J p|;   p: a part of the way to p_n, as search says
 
-    The options and the arguments of init and update are those of `levenberg_marquardt`.
+    search: "dogleg": p is where the way from 0 by p_c, the least |r + J p| along -D**-2 J'r, to p_n leaves the region
+        |D p| <= Delta, whose Delta follows the rules of `levenberg_marquardt`. "line": p = t p_n, t = 1 first and
+        shortened by interpolation until f falls by 1e-4 of what is predicted.
+    factor: the first Delta is factor |D x|, > 0.
+    gtol, xtol: bounds on a cosine and on a length, > 0, as of `levenberg_marquardt`; None: eps and 500 eps of the
+        dtype.
+    linear_solver: "svd", or "qr", faster above a hundred parameters, and less sure where J has not full rank.
 
-    Raises what levenberg_marquardt does. Not for J near losing its rank, where p_n is long and badly known:
+    The arguments of init and update and the state are those of `levenberg_marquardt`.
+
+    Raises what `levenberg_marquardt` does; HyperparameterError for another search. Source: Powell 1970 for the dogleg;
+    Nocedal & Wright 2006, section 10.3. Not for J near losing its rank, where p_n is long and badly known:
     levenberg_marquardt turns away from it; nor far from the solution with search="line".
+
+    >>> import functools
+    >>> fit = functools.partial(jo.least_squares, method=jo.gauss_newton("line"))
     """
     name = "gauss_newton"
     check_choice(name, "search", search, ["dogleg", "line"])

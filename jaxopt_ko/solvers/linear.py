@@ -96,18 +96,26 @@ def cg(*, tol: Hyper | None = None) -> GradientTransformation:
 
     alpha = r'z / d'Ad   x += alpha d   r -= alpha A d   z = M r   d = z + (r_new'z_new / r'z) d
 
-    Converged when |b - A x| <= tol |b|; tol is eps**(2/3) by default, and `tol` given to init and update takes its
-    place. Once r says so, an update without a step computes b - A x itself, and goes on from there if it is larger.
+    tol: converged when |b - A x| <= tol |b|, >= 0; None: eps**(2/3) of the dtype. `tol` given to init and update takes
+        its place. Once r says so, an update without a step computes b - A x itself, and goes on from there if it is
+        larger.
 
-    init(params, operator=, b=, preconditioner=None, tol=None) and update(updates, state, params, ...) with the
+    init(params, operator=, b=, preconditioner=None, tol=None) and update(updates, state, params, …) with the
     same arguments: operator is a function from trees like params to such trees, or a matrix float[n,n]; b a tree like
     params; preconditioner a function like operator, near to A's inverse. Instead of operator and b there may be
     value_fn, a quadratic function of params: A is its Hessian, -b its gradient at 0. The updates that come in are
     not read.
 
-    A direction with d'Ad <= 0 ends the run as SEARCH_FAILED: phi has no minimum, or M is not positive definite.
-    Raises MissingArgumentError, when traced, without operator and b, or value_fn; TreeError if they do not fit
-    params. Not for a value_fn that is no quadratic: newton_cg.
+    State: 2 numbers a parameter. A direction with d'Ad <= 0 ends the run as SEARCH_FAILED: phi has no minimum, or M is
+    not positive definite.
+
+    Raises MissingArgumentError, when traced, without operator and b, or value_fn; TreeError if they do not fit params.
+    Source: Hestenes & Stiefel 1952; Nocedal & Wright 2006, algorithm 5.3. Not for a value_fn that is no quadratic:
+    `newton_cg`.
+
+    >>> method, A, b = jo.cg(), jnp.diag(jnp.array([1.0, 2.0])), jnp.ones(2)
+    >>> state = method.init(jnp.zeros(2), operator=A, b=b)
+    >>> step, state = method.update(jnp.zeros(2), state, jnp.zeros(2), operator=A, b=b)
     """
     name = "cg"
     check_given(name, NONNEGATIVE, tol=tol)

@@ -57,14 +57,25 @@ def newton(
     leaves saddle points, such as a start where g is zero, along the eigenvector of a negative eigenvalue.
 
     linesearch: go along -|H|^-1 g of `scale_by_newton` instead, as far as this search finds; see `descent`. It is to
-    begin with the full step (initial_guess_strategy="one").
-    radius, gtol, ftol, and how steps are judged: see `trust_region`.
-    init(params, value_fn=, has_aux=False, tol=None) and update(updates, state, params, value_fn=, has_aux=False,
-    tol=None): the updates that come in are not read. A rejected step is exactly zero.
+        begin with the full step (initial_guess_strategy="one"). None: the trust region.
+    radius: the first Delta, > 0; None: |g| / u'Hu with u = g / |g|, where the model is lowest along -g.
+    gtol: converged when max|g| <= gtol, >= 0; `tol` takes its place. None: eps**(2/3) min(1, G / (16 eps**(1/6))), G
+        the largest max|g| so far.
+    ftol: converged when steps that the region did not bound were to lower f, and did, by no more than ftol |f|: one
+        shorter than sqrt(eps) |x|, or three than eps**(1/3) |x|; >= 0; None: eps.
 
-    Moré & Sorensen 1983, SIAM J. Sci. Stat. Comput. 4, doi:10.1137/0904038.
-    Raises MissingArgumentError, when traced, without value_fn. Not for more than some thousand parameters: H is
-    dense, made of n products at once, and its eigenvalues are computed at each new point; use newton_cg there.
+    init(params, value_fn=, has_aux=False, tol=None) and update(updates, state, params, value_fn=, has_aux=False,
+    tol=None): the updates that come in are not read. A rejected step is exactly zero; how steps are judged:
+    `trust_region`.
+
+    State: 2 n**2 + 2 n numbers, n elements in all. Raises HyperparameterError, when made, for numbers outside their
+    domain; MissingArgumentError, when traced, without value_fn. Source: Moré & Sorensen 1983, SIAM J. Sci. Stat.
+    Comput. 4, doi:10.1137/0904038. Not for more than some thousand parameters: H is dense, made of n products at once,
+    and its eigenvalues are computed at each new point; use `newton_cg` there.
+
+    >>> found = jo.minimize(jo.landscapes.rosenbrock, jnp.array([-1.2, 1.0]), jo.newton())
+    >>> round(float(found.value), 6)
+    0.0
     """
 
     if linesearch is not None:
@@ -104,15 +115,22 @@ class ScaleByNewtonState(NamedTuple):
 
 
 def scale_by_newton() -> GradientTransformation:
-    """|H|^-1 g, the Newton direction (to be negated, as a gradient is), for a line search; reads params, value_fn.
+    """The Newton direction, made to go down, for a line search; to be negated, as a gradient is.
 
-    H = Q Lambda Q'     |H| = Q |Lambda| Q', no modulus below n eps of the largest
+    |H|^-1 g,  H = Q Lambda Q',  |H| = Q |Lambda| Q', no modulus below n eps of the largest
 
-    |H| is positive definite, so the direction leads downhill, and away from saddle points. Nocedal & Wright 2006,
-    section 3.4; the moduli of the eigenvalues as in Dauphin et al. 2014, arXiv:1406.2572.
+    |H| is positive definite, so the direction leads downhill, and away from saddle points.
 
-    update(updates, state, params, value_fn=, has_aux=False): H is that of value_fn at params.
-    Raises MissingArgumentError, when traced, without value_fn. Not for more than some thousand parameters.
+    It takes no arguments. update(updates, state, params, value_fn=, has_aux=False): H is that of value_fn at params.
+    State: three numbers.
+
+    Raises MissingArgumentError, when traced, without params or value_fn. Source: Nocedal & Wright 2006, section 3.4;
+    the moduli of the eigenvalues as in Dauphin et al. 2014, arXiv:1406.2572. Not for more than some thousand
+    parameters: `scale_by_newton_cg`.
+
+    >>> search = jo.scale_by_zoom_linesearch(20, initial_guess_strategy="one")
+    >>> tx = jo.chain(jo.scale_by_newton(), jo.scale(-1.0), search)
+    >>> state = tx.init(jnp.zeros(2))
     """
     name = "scale_by_newton"
 
@@ -197,20 +215,28 @@ def newton_cg(
 ) -> GradientTransformation:
     """One trial step of truncated Newton in a trust region an update: f and g at one new point; H is never formed.
 
-    p by conjugate gradients on H p = -g until |H p + g| <= min(forcing, sqrt(|g| / |g|_max)) |g|, the edge
-    of the region |p| <= Delta, or a direction with d'Hd <= 0, which is followed to the edge.
-    |g|_max is the largest so far.
+    p by conjugate gradients on H p = -g until |H p + g| <= min(forcing, sqrt(|g| / |g|_max)) |g|, the edge of the
+    region |p| <= Delta, or a direction with d'Hd <= 0, which is followed to the edge; |g|_max the largest so far
 
     A point where g is small may be a saddle: before the run ends there, conjugate gradients from a fixed random vector
     look for negative curvature, by products alone, and what they find is followed as far as f falls.
 
-    forcing: the accuracy of p far from a solution. max_products: for one p; 2 n + 5 by default, 1000 at most.
-    linesearch: as for `newton`, along `scale_by_newton_cg`.
-    radius, gtol, ftol, and how steps are judged: see `trust_region`. init and update: as for `newton`.
+    forcing: the accuracy of p far from a solution, in [0, 1); 0.1, as exact steps are wasted there.
+    linesearch: go along the direction of `scale_by_newton_cg` instead, as far as this search finds; None: the trust
+        region.
+    max_products: for one p, an int >= 1; None: 2 n + 5, 1000 at most.
+    radius, gtol, ftol: the first Delta and the tolerances, as of `newton`; None: their defaults there.
 
-    Steihaug 1983, SIAM J. Numer. Anal. 20, doi:10.1137/0720042; Nocedal & Wright 2006, algorithm 7.2.
-    Raises MissingArgumentError, when traced, without value_fn. Its inner loop ends by itself, so updates have
-    forward-mode derivatives only. Not where n is small and f dear: newton takes fewer evaluations.
+    init and update: as for `newton`. State: 2 numbers a parameter.
+
+    Raises HyperparameterError, when made, for numbers outside their domain; MissingArgumentError, when traced, without
+    value_fn. Its inner loop ends by itself, so updates have forward-mode derivatives only. Source: Steihaug 1983, SIAM
+    J. Numer. Anal. 20, doi:10.1137/0720042; Nocedal & Wright 2006, algorithm 7.2. Not where n is small and f dear:
+    `newton` takes fewer evaluations.
+
+    >>> found = jo.minimize(lambda x: jnp.sum((x - 1) ** 2), jnp.zeros(2), jo.newton_cg())
+    >>> round(float(found.value), 6)
+    0.0
     """
     name = "newton_cg"
     if linesearch is not None:
@@ -276,16 +302,23 @@ class ScaleByNewtonCgState(NamedTuple):
 
 
 def scale_by_newton_cg(forcing: Hyper = 0.1, *, max_products: int | None = None) -> GradientTransformation:
-    """H^-1 g by conjugate gradients, to be negated, as a gradient is, for a line search; reads params, value_fn.
+    """The Newton direction by conjugate gradients, for a line search; to be negated, as a gradient is.
 
-    |H d - g| <= min(forcing, sqrt(|g| / |g|_max)) |g|, or as far as the first direction of negative curvature, and
-    along that by as much as if its curvature were positive. It leads downhill.
+    d ~ H^-1 g: |H d - g| <= min(forcing, sqrt(|g| / |g|_max)) |g|, or as far as the first direction of negative
+    curvature, and along that by as much as if its curvature were positive. It leads downhill.
 
-    forcing, max_products: as for `newton_cg`.
-    update(updates, state, params, value_fn=, has_aux=False): H is that of value_fn at params.
+    forcing: the accuracy of d far from a solution, in [0, 1).
+    max_products: for one d, an int >= 1; None: 2 n + 5, 1000 at most.
 
-    Nocedal & Wright 2006, algorithm 7.1, but for the last step. Raises MissingArgumentError, when traced, without
-    value_fn. On badly scaled problems newton_cg's trust region takes fewer evaluations.
+    update(updates, state, params, value_fn=, has_aux=False): H is that of value_fn at params. State: three numbers.
+
+    Raises HyperparameterError, when made, for numbers outside their domain; MissingArgumentError, when traced, without
+    params or value_fn. Source: Nocedal & Wright 2006, algorithm 7.1, but for the last step. Not on badly scaled
+    problems, where the trust region of `newton_cg` takes fewer evaluations.
+
+    >>> search = jo.scale_by_zoom_linesearch(20, initial_guess_strategy="one")
+    >>> tx = jo.chain(jo.scale_by_newton_cg(), jo.scale(-1.0), search)
+    >>> state = tx.init(jnp.zeros(2))
     """
     name = "scale_by_newton_cg"
     check_hyper(name, "forcing", forcing, FRACTION)

@@ -57,10 +57,18 @@ BLUR = 1e4  # times eps |f|: what f cannot tell well enough
 
 
 def keep_in(projection: Projection) -> GradientTransformation:
-    """Updates that end in a set: P(params + u) - params; for the end of any chain, reads params.
+    """Updates that end in a set: for the end of any chain.
 
-    projection: a function of trees like params, such as projections.projection_simplex.
-    Not for a method that remembers where it went (lbfgs): it would learn steps that were not made.
+    u = P(p + u) - p
+
+    projection: P, a function of trees like params, such as projections.projection_simplex.
+
+    No state; needs params. Raises TransformationError if projection is no function; MissingArgumentError, when traced,
+    without params; TreeError where P returns another tree. Source: Goldstein 1964, Levitin & Polyak 1966, the projected
+    gradient. Not for a method that remembers where it went (lbfgs): it would learn steps that were not made.
+
+    >>> tx = jo.chain(jo.sgd(0.1), jo.keep_in(jo.projections.projection_simplex))
+    >>> state = tx.init(jnp.array([0.5, 0.5]))
     """
     project = errors.check_function("keep_in", "projection", projection)
 
@@ -103,15 +111,30 @@ def proximal_gradient(
     x_new = prox(y - s g(y), s), kept if f(x_new) <= f(y) + g'd + |d|**2 / 2 s, d = x_new - y; else s is decreased
     y = x_new + (t - 1) / t_new (x_new - x),  t_new = (1 + sqrt(1 + 4 t**2)) / 2;  y = x_new without acceleration
 
-    t goes back to 1 where (y - x_new)'(x_new - x) > 0 (O'Donoghue & Candès 2015). An accelerated iteration takes two
-    updates, one at x_new and one at y: the second is zero. prox(x, s): see `prox_lasso` and its kin, as in
-    lambda x, s: prox_lasso(x, 0.1, s). stepsize: the first s; it grows by increase_factor after each iteration.
+    prox: (x, s) -> argmin |y - x|**2 / 2 + s h(y): see `prox_lasso` and its kin, as in lambda x, s: prox_lasso(x, 0.1,
+        s).
+    stepsize: the first s, > 0.
+    acceleration: look ahead along the last step; False: plain proximal gradient, which is monotone. t goes back to 1
+        where (y - x_new)'(x_new - x) > 0 (O'Donoghue & Candès 2015).
+    decrease_factor: what s is multiplied by where it was too long, in [0, 1).
+    increase_factor: what s is multiplied by after each iteration, > 0; above 1, so that s finds f's scale by itself.
+    gtol: converged when max|d| / s <= gtol, >= 0; `tol` takes its place. None: sqrt(eps), or less where no gradient was
+        large (see `descent`). Also when no element of x changes.
 
     init(params, value_fn=, has_aux=False) and update(updates, state, params, value_fn=, has_aux=False, tol=None);
-    the updates that come in are not read. The first steps are from prox(x, s) on, so a start may be outside.
-    gtol: converged when max|d| / s <= gtol; `tol` takes its place. by default sqrt(eps), or less
-    where no gradient was large (see `descent`). Also when no element of x changes.
-    Raises MissingArgumentError without value_fn. Not where f is ill-conditioned and h a box: lbfgsb.
+    the updates that come in are not read. The first steps are from prox(x, s) on, so a start may be outside. An
+    accelerated iteration takes two updates, one at x_new and one at y: the second is zero.
+
+    State: 2 numbers a parameter. Info's value is f(x), without h.
+
+    Raises HyperparameterError, when made, for numbers outside their domain, TransformationError for a prox that is no
+    function; MissingArgumentError, when traced, without value_fn. Source: Beck & Teboulle 2009, SIAM J. Imaging
+    Sciences 2. Not where f is ill-conditioned and h a box: `lbfgsb`.
+
+    >>> lasso = jo.proximal_gradient(lambda x, s: jo.prox_lasso(x, 1.0, s))
+    >>> found = jo.minimize(lambda x: jnp.sum((x - 1) ** 2) / 2, jnp.zeros(2), lasso)
+    >>> [round(float(x), 4) for x in found.params]
+    [0.0, 0.0]
     """
     return _gradient("proximal_gradient", prox, stepsize, acceleration, decrease_factor, increase_factor, gtol)
 
@@ -126,7 +149,26 @@ def projected_gradient(
     increase_factor: Hyper = 1.2,
     gtol: Hyper | None = None,
 ) -> GradientTransformation:
-    """min f(x) over a set, f smooth: `proximal_gradient` with the set's projection for the prox."""
+    """min f(x) over a set, f smooth: `proximal_gradient` with the set's projection for the prox.
+
+    x_new = P(y - s g(y)),  y as of `proximal_gradient`
+
+    projection: P, a function of trees like params, such as projections.projection_simplex.
+    stepsize: the first s, > 0.
+    acceleration: look ahead along the last step; False: plain projected gradient, which is monotone.
+    decrease_factor: what s is multiplied by where it was too long, in [0, 1).
+    increase_factor: what s is multiplied by after each iteration, > 0.
+    gtol: converged when max|d| / s <= gtol, d the step, >= 0; None: as of `proximal_gradient`.
+
+    State: 2 numbers a parameter. init, update and what it raises are those of `proximal_gradient`, and
+    TransformationError for a projection that is no function. Source: Beck & Teboulle 2009, SIAM J. Imaging Sciences 2.
+    Not for a box: `lbfgsb`.
+
+    >>> method = jo.projected_gradient(jo.projections.projection_simplex)
+    >>> found = jo.minimize(lambda x: jnp.sum((x - jnp.array([2.0, 0.0])) ** 2), jnp.ones(2) / 2, method)
+    >>> [round(float(x), 4) for x in found.params]
+    [1.0, 0.0]
+    """
     name = "projected_gradient"
     project = errors.check_function(name, "projection", projection)
     return _gradient(

@@ -52,14 +52,25 @@ class ScaleByLBFGSState(NamedTuple):
 def scale_by_lbfgs(
     memory_size: int = 10, scale_init_precond: bool = True, *, memory_dtype: DType | None = None
 ) -> GradientTransformation:
-    """H g, with H from the last `memory_size` pairs (s, y) and a multiple of the identity; reads params.
+    """H g, with H from the last pairs (s, y) of steps and changes of the gradient; to be negated, as a gradient is.
 
     for each pair, newest first:  a = rho s'q;  q -= a y
     r = gamma q,  gamma = s'y / y'y of the newest pair (first: min(1, 1/|g|)), or 1 unless scale_init_precond
     for each pair, oldest first:  r += s (a - rho y'r)
 
-    A pair with s'y <= 1e-10 |s| |y| does not enter the memory, so H stays positive definite and -H g goes down.
-    memory_dtype: of the memory of s and y; by default float32 at least.
+    memory_size: how many pairs (s, y) are kept, an int >= 1; 10, as more seldom save evaluations.
+    scale_init_precond: begin with gamma, as f's scale is known from the newest pair; False: with 1.
+    memory_dtype: of the memory of s and y; None: float32 at least. Sixteen bits halve it.
+
+    State: 2 memory_size + 2 numbers a parameter. Needs params. A pair with s'y <= 1e-10 |s| |y| does not enter the
+    memory, so H stays positive definite and -H g goes down.
+
+    Raises HyperparameterError for a memory_size < 1; MissingArgumentError, when traced, without params; StateError for
+    a state of other parameters. Source: Nocedal & Wright 2006, algorithms 7.4 and 7.5. Not for noisy gradients
+    (mini-batches): the pairs would measure the noise.
+
+    >>> tx = jo.chain(jo.scale_by_lbfgs(), jo.scale(-1.0), jo.scale_by_zoom_linesearch(20))
+    >>> state = tx.init(jnp.zeros(2))
     """
     name = "scale_by_lbfgs"
     errors.check_size(name, "memory_size", memory_size)
@@ -115,11 +126,29 @@ def lbfgs(
     gtol: Hyper | None = None,
     ftol: Hyper | None = None,
 ) -> GradientTransformation:
-    """Limited-memory BFGS along a line search: -a H g, or -a lr H g; the first choice for a smooth function.
+    """Limited-memory BFGS along a line search; the first choice for a smooth function.
 
-    `minimize` runs it flat, one evaluation an update; used as optax's lbfgs, it makes optax's iterates. See `descent`
-    for the two readings, gtol and ftol, `scale_by_lbfgs` for H. linesearch=None: steps of -lr H g, or -H g.
-    Not for noisy gradients (mini-batches): the pairs (s, y) would measure the noise.
+    x <- x - a H g, or x - a lr H g;   H as of `scale_by_lbfgs`, a by the search
+
+    learning_rate: lr, a number, an array or a schedule, >= 0; None: 1, as H g is of the right length by itself.
+    memory_size: how many pairs (s, y) are kept, an int >= 1; 10, as more seldom save evaluations.
+    scale_init_precond: begin H with s'y / y'y of the newest pair, as f's scale is known from it; False: with 1.
+    linesearch: scale_by_zoom_linesearch(…) or one of its kin, which begins with the full step; None: steps of -lr H g,
+        or -H g, without a search.
+    memory_dtype: of the memory of s and y; None: float32 at least.
+    gtol: converged when max|g| <= gtol, >= 0; None: from the dtype and the gradients seen, see `descent`.
+    ftol: converged when f falls by no more than ftol |f|, >= 0; None: eps of the dtype, see `descent`.
+
+    State: 2 memory_size + 5 numbers a parameter, 100 bytes by default. `minimize` runs it flat, one evaluation an
+    update; used as optax's lbfgs, it makes optax's iterates. See `descent` for the two readings.
+
+    Raises HyperparameterError, when made, for numbers outside their domain; MissingArgumentError, when traced, without
+    params or value_fn. Source: Liu & Nocedal 1989, doi:10.1007/BF01589116; Nocedal & Wright 2006, section 7.2. Not for
+    noisy gradients (mini-batches): the pairs (s, y) would measure the noise.
+
+    >>> found = jo.minimize(jo.landscapes.rosenbrock, jnp.array([-1.2, 1.0]), jo.lbfgs())
+    >>> round(float(found.value), 6)
+    0.0
     """
     step = DOWNHILL if learning_rate is None else scale_by_learning_rate(learning_rate)
     direction = chain(scale_by_lbfgs(memory_size, scale_init_precond, memory_dtype=memory_dtype), step)
@@ -206,13 +235,25 @@ FORMULAS = ("bfgs", "dfp", "sr1")
 
 @options
 def scale_by_bfgs(formula: str = "bfgs") -> GradientTransformation:
-    """H g, with H the dense approximation of the inverse Hessian; reads params.
+    """H g, with H the dense approximation of the inverse Hessian; to be negated, as a gradient is.
 
-    H starts as min(1, 1/|g|) I, and as (s'y / y'y) I when the first pair comes in. Before each later one it grows by
-    max(1, s'y / y'Hy), so that what no pair has told of yet keeps up where f gets flatter (Al-Baali 1998, JOTA 96,
-    533-553). A pair with s'y <= 1e-10 |s| |y| is left out, so H stays positive definite.
+    BFGS  H_new = (I - rho s y') H (I - rho y s') + rho s s',  s = x_new - x,  y = g_new - g,  rho = 1 / s'y
+
     formula: how a pair enters H, "bfgs", "dfp" or "sr1". SR1 does not scale H, and takes in as BFGS does a pair with
-    u'y <= 1e-8 |u| |y|, after which its own H would not be positive definite.
+        u'y <= 1e-8 |u| |y|, u = s - H y, after which its own H would not be positive definite.
+
+    State: n**2 + 2 n numbers, n elements in all. Needs params. H starts as min(1, 1/|g|) I, and as (s'y / y'y) I when
+    the first pair comes in. Before each later one it grows by max(1, s'y / y'Hy), so that what no pair has told of yet
+    keeps up where f gets flatter (Al-Baali 1998, JOTA 96, 533-553). A pair with s'y <= 1e-10 |s| |y| is left out, so H
+    stays positive definite.
+
+    Raises HyperparameterError for another formula; MissingArgumentError, when traced, without params; StateError for a
+    state of other parameters. Source: Nocedal & Wright 2006, algorithm 6.1, equations 6.15 and 6.25. Not for more than
+    some hundred parameters: `scale_by_lbfgs`.
+
+    >>> tx = jo.chain(jo.scale_by_bfgs(), jo.scale(-1.0), jo.scale_by_zoom_linesearch(20))
+    >>> tx.init(jnp.zeros(2))[0].inverse_hessian.shape
+    (2, 2)
     """
     errors.check_choice("scale_by_bfgs", "formula", formula, FORMULAS)
 
@@ -261,9 +302,23 @@ def bfgs(
     gtol: Hyper | None = None,
     ftol: Hyper | None = None,
 ) -> GradientTransformation:
-    """BFGS along a line search: -a H g with a dense H; for a smooth function of up to some hundred parameters.
+    """BFGS along a line search, with a dense H; for a smooth function of up to some hundred parameters.
 
-    See `descent` for the two readings, gtol and ftol, `scale_by_bfgs` for H and for the other formulas, "dfp" and
-    "sr1". Not for more parameters: H takes n**2 numbers, and as many operations an update; lbfgs takes 20 n.
+    x <- x - a H g;   H as of `scale_by_bfgs`, a by the search
+
+    linesearch: scale_by_zoom_linesearch(…) or one of its kin, which begins with the full step.
+    formula: how a pair enters H: "bfgs", "dfp" or "sr1", see `scale_by_bfgs`.
+    gtol: converged when max|g| <= gtol, >= 0; None: from the dtype and the gradients seen, see `descent`.
+    ftol: converged when f falls by no more than ftol |f|, >= 0; None: eps of the dtype, see `descent`.
+
+    State: n**2 + 5 n numbers, n elements in all. See `descent` for the two readings.
+
+    Raises HyperparameterError, when made, for another formula or negative tolerances; MissingArgumentError, when
+    traced, without params or value_fn. Source: Nocedal & Wright 2006, algorithm 6.1. Not for more parameters: H takes
+    n**2 numbers, and as many operations an update; `lbfgs` takes 25 n.
+
+    >>> found = jo.minimize(lambda x: jnp.sum((x - 1) ** 2), jnp.zeros(2), jo.bfgs())
+    >>> round(float(found.value), 6)
+    0.0
     """
     return searched("bfgs", chain(scale_by_bfgs(formula), DOWNHILL), linesearch, gtol, ftol)

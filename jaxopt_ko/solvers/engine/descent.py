@@ -103,10 +103,19 @@ def descent(
     ftol: Hyper | None = None,
     name: str | None = None,
 ) -> GradientTransformation:
-    """Steps along `direction`, as long as `linesearch` finds them; `minimize` takes it flat.
+    """Steps along a direction, as long as a line search finds them; `minimize` takes it flat.
+
+    x <- x + a p,  p the update of direction, a by the search
 
     direction: its updates are the p to search along, so they point downhill: chain(scale_by_lbfgs(), scale(-1.0)).
-    linesearch: scale_by_zoom_linesearch(...) and its kin.
+    linesearch: scale_by_zoom_linesearch(…) and its kin.
+    gtol: converged when max|g| <= gtol, >= 0; `tol` takes its place. None: sqrt(eps) min(1, G / (16 eps**(1/6))), G the
+        largest max|g| so far, or sqrt(eps) where a minimum along p is seen within sqrt(eps) |x| or, where searches
+        begin with the full step, eps**0.38 min(1, G / (16 eps**(1/6))) and the next one is to lower f by no more than
+        eps**(5/6), or less if f has hardly fallen; there max|g| <= eps**(1/4) |f|, too, unless |f| <= eps**(5/6).
+    ftol: converged when f falls, and was to fall, by no more than ftol |f|, and |g| not by half, in three steps shorter
+        than eps**(1/3) |x|, or in one than sqrt(eps) |x|; >= 0; None: eps. Also when the step is lost in x's rounding.
+    name: how errors call it; None: a name made of its two parts'.
 
     init(params, value_fn=, has_aux=False) and update(updates, state, params, value_fn=, has_aux=False, tol=None):
     the flat reading. An update evaluates value_fn and its gradient at x + a p for one a, the first at x itself; it is
@@ -114,15 +123,16 @@ def descent(
     least. After a search that finds nothing the direction starts anew, once; the next such search ends the run.
     init(params) and update(updates, state, params, value=, grad=, value_fn=): optax's reading.
 
-    gtol: converged when max|g| <= gtol; `tol` takes its place. By default sqrt(eps) min(1, G / (16 eps**(1/6))), G the
-    largest max|g| so far, or sqrt(eps) where a minimum along p is seen within sqrt(eps) |x| or, where searches begin
-    with the full step, eps**0.38 min(1, G / (16 eps**(1/6))) and the next one is to lower f by no more than
-    eps**(5/6), or less if f has hardly fallen; there max|g| <= eps**(1/4) |f|, too, unless |f| <= eps**(5/6).
-    ftol: converged when f falls, and was to fall, by no more than ftol |f|, and |g| not by half, in three steps shorter
-    than eps**(1/3) |x|, or in one than sqrt(eps) |x|; eps by default. Also when the step is lost in x's rounding.
-    A gtol or tol that was given is sought for as long as |g| falls by half, though f tells no more.
-    UNBOUNDED where f is -inf at a trial, or falls on and on along steps that get longer but no flatter.
-    name: how errors call it.
+    State: that of the direction, and 3 numbers a parameter. A gtol or tol that was given is sought for as long as |g|
+    falls by half, though f tells no more. UNBOUNDED where f is -inf at a trial, or falls on and on along steps that get
+    longer but no flatter.
+
+    Raises TransformationError if direction is no transformation or linesearch none of the scale_by_*_linesearch;
+    HyperparameterError for negative tolerances; StateError, in update, for a state of neither reading. Source: Nocedal
+    & Wright 2006, chapter 3. Not for directions that may point uphill (Adam's may).
+
+    >>> method = jo.descent(jo.chain(jo.scale_by_lbfgs(), jo.scale(-1.0)), jo.scale_by_zoom_linesearch(20))
+    >>> state = method.init(jnp.zeros(2))
     """
     direction = errors.check_pair("descent", "direction", direction)
     searching = method_of(errors.check_pair("descent", "linesearch", linesearch)).search

@@ -90,15 +90,32 @@ def scale_by_backtracking_linesearch(
     store_grad: bool = False,
     verbose: bool = False,
 ) -> GradientTransformation:
-    """The first of a, decrease_factor a, ... that lowers f enough; begins at increase_factor times the last a.
+    """The first stepsize of a, decrease_factor a, … that lowers f enough.
 
-    f(x + a p) <= (1 + rtol) f(x) + slope_rtol a g'p + atol
+    u = a p, p what comes in, with f(x + a p) <= (1 + rtol) f(x) + slope_rtol a g'p + atol
 
-    increase_factor: infinity begins at max_learning_rate always.
-    store_grad: keep the gradient at the end, for `value_and_grad_from_state`. verbose: print searches that fail.
-    update(updates, state, params, value=, grad=, value_fn=, has_aux=False): value and grad at params. A search that
-    fails takes its last step if f does not rise, and else none. Raises MissingArgumentError without these arguments.
-    Not behind directions that may point uphill (Adam's may). Nocedal & Wright 2006, algorithm 3.1.
+    max_backtracking_steps: trials in one search, an int >= 1.
+    slope_rtol: the part of the decrease that the slope promises, >= 0; 1e-4, so that almost any decrease will do.
+    decrease_factor: what a is multiplied by after a trial, > 0, below 1; 0.8 as in optax.
+    increase_factor: a search begins at this times the last a, > 0; infinity begins at max_learning_rate always.
+    max_learning_rate: the longest stepsize, > 0; 1, the full step.
+    atol: an amount of f that is let pass besides, >= 0.
+    rtol: the same as a part of f(x), >= 0.
+    store_grad: keep the gradient at the end, for `value_and_grad_from_state`; False, as it costs a reverse pass a
+        trial.
+    verbose: print the searches that fail.
+
+    update(updates, state, params, value=, grad=, value_fn=, has_aux=False): value and grad at params. State: some
+    numbers; with store_grad one a parameter. A search that fails takes its last step if f does not rise, and else none.
+
+    Raises HyperparameterError, when made, for numbers outside their domain; MissingArgumentError, when traced, without
+    value, grad, value_fn or params. Source: Nocedal & Wright 2006, algorithm 3.1. Not behind directions that may point
+    uphill (Adam's may).
+
+    >>> tx = jo.chain(jo.sgd(1.0), jo.scale_by_backtracking_linesearch(20))
+    >>> x = jnp.ones(2)
+    >>> f = lambda x: jnp.sum(x**2)
+    >>> u, state = tx.update(jax.grad(f)(x), tx.init(x), x, value=f(x), grad=jax.grad(f)(x), value_fn=f)
     """
     name = "scale_by_backtracking_linesearch"
     check_size(name, "max_backtracking_steps", max_backtracking_steps)
@@ -144,18 +161,36 @@ def scale_by_zoom_linesearch(
 ) -> GradientTransformation:
     """A stepsize of sufficient decrease and small curvature, the strong Wolfe conditions.
 
+    u = a p,  p what comes in
     f(x + a p)  <= f(x) + slope_rtol a g'p
     |g(x + a p)'p| <= curv_rtol |g'p|
     or, in the place of the first:
     g(x + a p)'p <= (2 slope_rtol - 1) g'p and f(x + a p) <= f(x) + approx_dec_rtol |f(x)|
 
+    max_linesearch_steps: trials in one search, an int >= 1.
+    max_learning_rate: the longest stepsize, > 0; None: no bound.
+    tol: on the amounts by which the conditions may be missed, >= 0.
+    increase_factor: what a is multiplied by while f still falls steeply, > 0; 2 as in optax.
+    slope_rtol: the part of the decrease that the slope promises, >= 0; 1e-4, so that almost any decrease will do.
+    curv_rtol: the part of the slope that may be left, > 0; 0.9 behind quasi-Newton directions, 0.1 behind conjugate
+        gradients.
+    approx_dec_rtol: by how much f may seem to rise near a minimum, where its decrease drowns in rounding, >= 0; None:
+        not.
+    stepsize_precision: an interval this short is given up, >= 0.
     initial_guess_strategy: "one", "keep" the last stepsize, or "slope": the last one times the ratio of the slopes.
-    tol: on the amounts by which the conditions may be missed. stepsize_precision: an interval this short is given up.
-    curv_rtol: 0.9 behind quasi-Newton directions, 0.1 behind conjugate gradients. Interpolates as optax does when
-    nested; flat, where only the count of evaluations matters, with the slopes of both ends.
-    When the budget ends the best point of sufficient decrease is taken, and if there is none, none.
-    update and what it raises: see `scale_by_backtracking_linesearch`. Nocedal & Wright 2006, algorithms 3.5 and 3.6;
-    Hager & Zhang 2005, equation (4.1).
+    verbose: print the searches that fail.
+
+    update(updates, state, params, value=, grad=, value_fn=, has_aux=False): value and grad at params. State: one number
+    a parameter. Interpolates as optax does when nested; flat, where only the count of evaluations matters, with the
+    slopes of both ends. When the budget ends the best point of sufficient decrease is taken, and if there is none,
+    none.
+
+    Raises HyperparameterError, when made, for numbers outside their domain; MissingArgumentError, when traced, without
+    value, grad, value_fn or params. Source: Nocedal & Wright 2006, algorithms 3.5 and 3.6; Hager & Zhang 2005, equation
+    (4.1). Not behind directions that may point uphill (Adam's may).
+
+    >>> tx = jo.chain(jo.scale_by_lbfgs(), jo.scale(-1.0), jo.scale_by_zoom_linesearch(20))
+    >>> state = tx.init(jnp.zeros(2))
     """
     name = "scale_by_zoom_linesearch"
     check_size(name, "max_linesearch_steps", max_linesearch_steps)
@@ -186,9 +221,29 @@ def scale_by_hager_zhang_linesearch(
 ) -> GradientTransformation:
     """A stepsize of the Wolfe or the approximate Wolfe conditions, by double secant steps.
 
-    The conditions are the zoom search's with g(x + a p)'p >= curv_rtol g'p in the place of the second.
-    Finds minima along p to half the digits of f where Armijo's condition drowns in f's rounding.
-    Words, fields and what it raises: see `scale_by_zoom_linesearch`. Hager & Zhang 2005, SIAM J. Optim. 16, section 4.
+    u = a p,  p what comes in
+
+    The conditions are those of `scale_by_zoom_linesearch` with g(x + a p)'p >= curv_rtol g'p in the place of the
+    second.
+
+    max_linesearch_steps: trials in one search, an int >= 1.
+    max_learning_rate: the longest stepsize, > 0; None: no bound.
+    slope_rtol: the part of the decrease that the slope promises, >= 0; 0.1 in the paper.
+    curv_rtol: the part of the slope that may be left, > 0; 0.9 in the paper.
+    approx_dec_rtol: by how much f may seem to rise near a minimum, as a part of |f|, >= 0; 1e-6 in the paper.
+    increase_factor: what a is multiplied by until the minimum is bracketed, > 0; 5 in the paper.
+    initial_guess_strategy: "one", "keep" the last stepsize, or "slope": the last one times the ratio of the slopes.
+    verbose: print the searches that fail.
+
+    update and state are those of `scale_by_zoom_linesearch`. Finds minima along p to half the digits of f where
+    Armijo's condition drowns in f's rounding.
+
+    Raises HyperparameterError, when made, for numbers outside their domain; MissingArgumentError, when traced, without
+    value, grad, value_fn or params. Source: Hager & Zhang 2005, SIAM J. Optim. 16, section 4. Not where evaluations are
+    to be few and f precise: the zoom search takes fewer.
+
+    >>> method = jo.nonlinear_cg(linesearch=jo.scale_by_hager_zhang_linesearch(30))
+    >>> state = method.init(jnp.zeros(2))
     """
     name = "scale_by_hager_zhang_linesearch"
     check_size(name, "max_linesearch_steps", max_linesearch_steps)
@@ -208,10 +263,21 @@ def scale_by_hager_zhang_linesearch(
 def value_and_grad_from_state(
     value_fn: Callable[..., Any], *, has_aux: bool = False
 ) -> Callable[..., tuple[Any, Updates]]:
-    """`jax.value_and_grad(value_fn)`, but taken from the state where the last update left them there.
+    """`jax.value_and_grad` of a function, but taken from the state where the last update left them there.
 
-    value, grad = value_and_grad_from_state(f)(params, *args, state=state, **kwargs): only the first call evaluates f.
-    Raises StateError if the state has no value and gradient, or more than one.
+    (value, grad) of the line search in the state, else f evaluated anew
+
+    value_fn: the function to minimize, (params, *args, **kwargs) -> float[], or (float[], aux) with has_aux.
+    has_aux: does value_fn return a pair? aux is dropped.
+
+    Returns a function (params, *args, state=state, **kwargs) -> (value, grad): only the first call evaluates f. Raises
+    StateError if the state has no value and gradient, or more than one. Source: optax's value_and_grad_from_state. Not
+    for a loss whose batch changes from step to step: the value in the state is of the old one.
+
+    >>> tx, f = jo.lbfgs(), lambda x: jnp.sum(x**2)
+    >>> value, grad = jo.value_and_grad_from_state(f)(jnp.ones(2), state=tx.init(jnp.ones(2)))
+    >>> float(value)
+    2.0
     """
 
     def value_and_grad(params: Params, *args: Any, state: State, **kwargs: Any) -> tuple[Any, Updates]:

@@ -50,8 +50,7 @@ LEFT = 0.9  # of theta, at the end of a restoration
 
 @cached_factory
 def interior_point(*, gtol: Hyper | None = None) -> GradientTransformation:
-    """One trial point of a primal-dual interior-point method an update: f and the constraints there, and their
-    derivatives if it is taken.
+    """One trial point of a primal-dual interior-point method an update: f and the constraints, with their derivatives.
 
     min f(x)  subject to  equality(x) = 0,  inequality(x) <= 0,  lower <= x <= upper
 
@@ -60,22 +59,30 @@ def interior_point(*, gtol: Hyper | None = None) -> GradientTransformation:
     Where none is short enough, the violation alone is minimized, by the same method, until theta has fallen.
     `iterations` of the state counts the trials that were taken: what others call an iteration.
 
+    gtol: converged when the error (5) of the scaled problem is at most this, > 0; None: eps**0.5; `tol` takes its
+        place. The scale is such that no gradient at the start is larger than 100. No run succeeds where one of the
+        conditions without any scaling is missed by more than gtol**0.5, relative to f and its gradient.
+
     init(params, value_fn=, equality=None, inequality=None, bounds=None, has_aux=False) and update(updates, state,
     params, the same arguments, tol=None). equality, inequality: params -> a tree of arrays. bounds = (lower, upper),
     each None, a number or a tree like params or its upper part; no function is evaluated outside, and where they are
     equal x is held there. The first update moves the start inside the bounds. A rejected step is exactly zero; the
     updates that come in are not read.
 
-    gtol: converged when the error (5) of the scaled problem is at most this; eps**0.5 by default; `tol` takes its
-    place. The scale is such that no gradient at the start is larger than 100. No run succeeds where one of the
-    conditions without any scaling is missed by more than gtol**0.5, relative to f and its gradient.
-    Where the constraints leave no interior, a bound that is met, and that only, is relaxed by eps**0.5 (section 3.5).
-    Status: INFEASIBLE where the violation has a minimum that is not 0; UNBOUNDED, NOT_FINITE, STUCK.
+    State: (n + p + q)**2 numbers or so, of n parameters, p equalities, q inequalities. Where the constraints leave no
+    interior, a bound that is met, and that only, is relaxed by eps**0.5 (section 3.5). Status: INFEASIBLE where the
+    violation has a minimum that is not 0; UNBOUNDED, NOT_FINITE, STUCK.
 
-    Raises MissingArgumentError without value_fn; TreeError for a value that is not one number, constraints that are
-    no real floating arrays and bounds that do not fit. An inner loop finds the regularization, so updates have
-    forward-mode derivatives only; minimize's own are of either mode. Not for more than some thousand parameters or
-    constraints: all is dense. With no constraints but bounds, lbfgsb needs no Hessian.
+    Raises MissingArgumentError without value_fn; TreeError for a value that is not one number, constraints that are no
+    real floating arrays and bounds that do not fit. An inner loop finds the regularization, so updates have
+    forward-mode derivatives only; minimize's own are of either mode. Source: Waechter & Biegler 2006, Mathematical
+    Programming 106, doi:10.1007/s10107-004-0559-y. Not for more than some thousand parameters or constraints: all is
+    dense. With no constraints but bounds, `lbfgsb` needs no Hessian.
+
+    >>> method, ring = jo.interior_point(), lambda x: x @ x - 2
+    >>> found = jo.minimize(lambda x: jnp.sum(x), -jnp.ones(2), method, inequality=ring)
+    >>> round(float(found.value), 3)
+    -2.0
     """
     name = "interior_point"
     check_given(name, POSITIVE, gtol=gtol)

@@ -22,37 +22,130 @@ Prox = Callable[[PyTree, Any], PyTree]  # (x, s) -> prox_h(x, s)
 
 
 def prox_none(x: PyTree, scaling: Any = 1.0) -> PyTree:
-    """h = 0."""
+    """The proximal operator of h = 0: x itself.
+
+    argmin |y - x|**2 / 2 over y
+
+    x: a tree of floating arrays.
+    scaling: s, the step that the operator is of: a number or a traced scalar, >= 0.
+
+    Returns x. Raises nothing. Source: Parikh & Boyd 2014, Proximal Algorithms. Not needed where a method has no prox.
+
+    >>> jo.prox_none(jnp.array([3.0, -0.5])).tolist()
+    [3.0, -0.5]
+    """
     return x
 
 
 def prox_lasso(x: PyTree, l1reg: Any = 1.0, scaling: Any = 1.0) -> PyTree:
-    """h = l1reg sum|y|; l1reg: a number, or a tree like x of numbers and arrays."""
+    """The proximal operator of the L1 norm: elements shrunk towards 0, small ones to 0.
+
+    argmin |y - x|**2 / 2 + scaling l1reg sum|y| over y = sign(x) max(|x| - scaling l1reg, 0)
+
+    x: a tree of floating arrays.
+    l1reg: weight of the norm, >= 0: a number, or a tree like x of numbers and arrays.
+    scaling: s, the step that the operator is of: a number or a traced scalar, >= 0.
+
+    Returns a tree like x, computed in float32 at least. Raises ValueError, of JAX's, where l1reg does not fit x.
+    Source: Parikh & Boyd 2014, Proximal Algorithms, section 6.5.2. Not for groups that are to vanish together:
+    `prox_group_lasso`.
+
+    >>> jo.prox_lasso(jnp.array([3.0, -0.5]), 1.0).tolist()
+    [2.0, -0.0]
+    """
     return _each(lambda v, a: _shrink(v, _as(scaling, v) * a), x, l1reg)
 
 
 def prox_non_negative_lasso(x: PyTree, l1reg: Any = 1.0, scaling: Any = 1.0) -> PyTree:
-    """h = l1reg sum y, over y >= 0."""
+    """The proximal operator of the L1 norm over y >= 0.
+
+    argmin |y - x|**2 / 2 + scaling l1reg sum y over y >= 0 = max(x - scaling l1reg, 0)
+
+    x: a tree of floating arrays.
+    l1reg: weight of the sum, >= 0: a number, or a tree like x of numbers and arrays.
+    scaling: s, the step that the operator is of: a number or a traced scalar, >= 0.
+
+    Returns a tree like x, computed in float32 at least. Raises ValueError, of JAX's, where l1reg does not fit x.
+    Source: Parikh & Boyd 2014, Proximal Algorithms. Not for parameters of both signs: `prox_lasso`.
+
+    >>> jo.prox_non_negative_lasso(jnp.array([3.0, -0.5]), 1.0).tolist()
+    [2.0, 0.0]
+    """
     return _each(lambda v, a: jnp.maximum(v - _as(scaling, v) * a, 0), x, l1reg)
 
 
 def prox_ridge(x: PyTree, l2reg: Any = 1.0, scaling: Any = 1.0) -> PyTree:
-    """h = l2reg / 2 sum y**2."""
+    """The proximal operator of a squared L2 norm: everything shrunk by one factor.
+
+    argmin |y - x|**2 / 2 + scaling l2reg / 2 sum y**2 over y = x / (1 + scaling l2reg)
+
+    x: a tree of floating arrays.
+    l2reg: weight of the norm, >= 0: a number, or a tree like x of numbers and arrays.
+    scaling: s, the step that the operator is of: a number or a traced scalar, >= 0.
+
+    Returns a tree like x, computed in float32 at least. Raises ValueError, of JAX's, where l2reg does not fit x.
+    Source: Parikh & Boyd 2014, Proximal Algorithms, section 6.1.1. Not to make parameters 0: `prox_lasso`; and a term
+    that is smooth may as well be added to f.
+
+    >>> jo.prox_ridge(jnp.array([3.0, -1.0]), 1.0).tolist()
+    [1.5, -0.5]
+    """
     return _each(lambda v, a: v / (1 + _as(scaling, v) * a), x, l2reg)
 
 
 def prox_non_negative_ridge(x: PyTree, l2reg: Any = 1.0, scaling: Any = 1.0) -> PyTree:
-    """h = l2reg / 2 sum y**2, over y >= 0."""
+    """The proximal operator of a squared L2 norm over y >= 0.
+
+    argmin |y - x|**2 / 2 + scaling l2reg / 2 sum y**2 over y >= 0 = max(x, 0) / (1 + scaling l2reg)
+
+    x: a tree of floating arrays.
+    l2reg: weight of the norm, >= 0: a number, or a tree like x of numbers and arrays.
+    scaling: s, the step that the operator is of: a number or a traced scalar, >= 0.
+
+    Returns a tree like x, computed in float32 at least. Raises ValueError, of JAX's, where l2reg does not fit x.
+    Source: Parikh & Boyd 2014, Proximal Algorithms. Not for parameters of both signs: `prox_ridge`.
+
+    >>> jo.prox_non_negative_ridge(jnp.array([3.0, -1.0]), 1.0).tolist()
+    [1.5, 0.0]
+    """
     return _each(lambda v, a: jnp.maximum(v, 0) / (1 + _as(scaling, v) * a), x, l2reg)
 
 
 def prox_elastic_net(x: PyTree, l1reg: Any = 1.0, l2reg: Any = 1.0, scaling: Any = 1.0) -> PyTree:
-    """h = l1reg sum|y| + l2reg / 2 sum y**2."""
+    """The proximal operator of the elastic net, an L1 norm and a squared L2 norm.
+
+    argmin |y - x|**2 / 2 + scaling (l1reg sum|y| + l2reg / 2 sum y**2) over y
+
+    x: a tree of floating arrays.
+    l1reg, l2reg: weights of the two, >= 0: numbers, or trees like x of numbers and arrays.
+    scaling: s, the step that the operator is of: a number or a traced scalar, >= 0.
+
+    Returns a tree like x, computed in float32 at least. Raises ValueError, of JAX's, where the weights do not fit x.
+    Source: Zou & Hastie 2005, doi:10.1111/j.1467-9868.2005.00503.x; Parikh & Boyd 2014, section 6.5.3. Not for one of
+    the two alone: `prox_lasso`, `prox_ridge`.
+
+    >>> jo.prox_elastic_net(jnp.array([3.0, 0.5]), 1.0, 1.0).tolist()
+    [1.0, 0.0]
+    """
     return prox_ridge(prox_lasso(x, l1reg, scaling), l2reg, scaling)
 
 
 def prox_group_lasso(x: PyTree, l2reg: Any = 1.0, scaling: Any = 1.0) -> PyTree:
-    """h = l2reg times the sum of |y| over the leaves, each a group: (1 - s l2reg / |v|) v, 0 where that is negative."""
+    """The proximal operator of the sum of the L2 norms of groups, each leaf a group: small leaves become 0 as a whole.
+
+    argmin |y - x|**2 / 2 + scaling l2reg sum over leaves |y| = (1 - scaling l2reg / |x|) x, 0 where that is negative
+
+    x: a tree of floating arrays, one for each group.
+    l2reg: weight of the norms, >= 0: a number, or a tree like x of numbers.
+    scaling: s, the step that the operator is of: a number or a traced scalar, >= 0.
+
+    Returns a tree like x, computed in float32 at least. Raises ValueError, of JAX's, where l2reg does not fit x.
+    Source: Yuan & Lin 2006, doi:10.1111/j.1467-9868.2005.00532.x; Parikh & Boyd 2014, section 6.5.4. Not for groups
+    within an array: split it into leaves.
+
+    >>> jo.prox_group_lasso({"a": jnp.array([3.0, 4.0]), "b": jnp.array([0.3, 0.4])}, 2.5)["b"].tolist()
+    [0.0, 0.0]
+    """
 
     def group(v: Array, a: Array) -> Array:
         length, least = norm(v.reshape(-1)), _as(scaling, v) * a
@@ -63,9 +156,21 @@ def prox_group_lasso(x: PyTree, l2reg: Any = 1.0, scaling: Any = 1.0) -> PyTree:
 
 
 def prox_nuclear_norm(x: PyTree, reg: Any = 1.0, scaling: Any = 1.0) -> PyTree:
-    """h = reg times the sum of the singular values, of each leaf float[...,m,n] by itself: U max(S - s reg, 0) V'.
+    """The proximal operator of the nuclear norm: singular values shrunk, small ones to 0.
 
-    Raises TreeError for a leaf that is no matrix, or stack of them. Cai, Candès & Shen 2010, SIAM J. Optim. 20.
+    argmin |y - x|**2 / 2 + scaling reg sum of the singular values of y = U max(S - scaling reg, 0) V',  x = U S V'
+
+    x: a tree of matrices float[m,n], or stacks of them float[…,m,n], each matrix by itself.
+    reg: weight of the norm, >= 0: a number, or a tree like x of numbers and arrays.
+    scaling: s, the step that the operator is of: a number or a traced scalar, >= 0.
+
+    Returns a tree like x, computed in float32 at least; it can be differentiated where singular values meet, too.
+    Raises TreeError for a leaf that is no matrix, or stack of them. Source: Cai, Candès & Shen 2010, SIAM J. Optim. 20.
+    Not for large matrices: each call takes their singular value decompositions.
+
+    >>> low = jo.prox_nuclear_norm(jnp.diag(jnp.array([3.0, 0.5])), 1.0)
+    >>> round(float(low[0, 0]), 4), round(float(abs(low[1, 1])), 4)
+    (2.0, 0.0)
     """
     for index, leaf in enumerate(jax.tree.leaves(x)):
         _check_matrix("prox_nuclear_norm", x, index, leaf)
