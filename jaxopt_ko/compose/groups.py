@@ -53,9 +53,10 @@ def masked(
 
     State: that of inner for the leaves that it gets, nothing for others.
 
-    Raises TransformationError, when made, if inner is no transformation; TreeError, when traced, for a mask that is no
-    tree of bools or fits no prefix. Source: optax's masked. Not to freeze the other leaves, which here keep their
-    gradient as a step: use `partition` with `set_to_zero()`, or `freeze`.
+    Raises TransformationError, when made, if inner is no transformation; TreeError for a mask that is no tree of bools,
+    when traced where it is a function, and for one that is no prefix of the parameters; HyperparameterTypeError for one
+    that is no tree at all. Source: optax's masked. Not to freeze the other leaves, which here keep their gradient as a
+    step: use `partition` with `set_to_zero()`, or `freeze`.
 
     >>> tx = jo.chain(jo.masked(jo.add_decayed_weights(0.1), {"w": True, "b": False}), jo.sgd(0.1))
     >>> params = {"w": jnp.ones((2, 2)), "b": jnp.ones(2)}

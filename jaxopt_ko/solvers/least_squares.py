@@ -120,10 +120,11 @@ def levenberg_marquardt(
     tol: takes the place of both gtol and xtol.
     A rejected step is exactly zero. The updates that come in are not read.
 
-    State: m n + n**2 numbers, by "lsmr" 3 n. Raises TreeError, when traced, for residuals that are one number, complex,
-    or fewer than the parameters, for bounds that cross or do not fit and for a Jacobian of another shape;
-    MissingArgumentError without residual_fn; HyperparameterError for another linear_solver. Source: Moré 1978, Lecture
-    Notes in Mathematics 630, sections 4 to 7. Not for more than some thousand parameters unless by "lsmr": J is dense.
+    State: m n + n**2 numbers, by "lsmr" 3 n. Raises TreeError, when traced, for residuals that are one number, fewer
+    than the parameters, or complex with a robust loss, for bounds that cross or do not fit and for a Jacobian of
+    another shape; MissingArgumentError without residual_fn; HyperparameterError for another linear_solver. Source: Moré
+    1978, Lecture Notes in Mathematics 630, sections 4 to 7. Not for more than some thousand parameters unless
+    by "lsmr": J is dense.
 
     >>> residual = lambda x: jnp.stack([x[0] - 1, 10 * (x[1] - x[0] ** 2)])
     >>> found = jo.least_squares(residual, jnp.zeros(2), jo.levenberg_marquardt())

@@ -35,10 +35,10 @@ def selective_transform(optimizer: GradientTransformation, *, freeze_mask: MaskO
     freeze_mask: a bool, a tree of bools like the parameters or a prefix of one, or a function that makes it; True: the
         leaf stays as it is.
 
-    State: that of `partition`, the optimizer's for the leaves that move alone. Raises what `partition` raises;
-        TreeError,
-    when traced, for a mask that is no tree of bools. Source: optax's selective_transform. Not for leaves under another
-    optimizer: `partition`.
+    State: that of `partition`, the optimizer's for the leaves that move alone.
+
+    Raises what `partition` raises; TreeError for a mask that is no tree of bools, HyperparameterTypeError for one that
+    is no tree at all. Source: optax's selective_transform. Not for leaves under a second optimizer: `partition`.
 
     >>> tx = jo.selective_transform(jo.adam(1e-3), freeze_mask={"w": False, "b": True})
     >>> state = tx.init({"w": jnp.ones(2), "b": jnp.ones(2)})
