@@ -164,35 +164,49 @@ def sphinx(language: str, source: Path, builder: str = "html", strict: bool = Tr
     """Run Sphinx."""
     out = BUILD / builder / language if builder == "html" else BUILD / builder
     extra = BUILD / "made" / "explorer"
+    more = {"DOCS_MESSAGES": str(BUILD / "gettext")} if language == "ko" else {}
     environment = {
-        **os.environ, "DOCS_CACHE": str(BUILD / "cache" / digest(ROOT / "jaxopt_ko")), "PYTHONPATH": str(ROOT),
+        **os.environ, **more, "DOCS_CACHE": str(BUILD / "cache" / digest(ROOT / "jaxopt_ko")), "PYTHONPATH": str(ROOT),
         "DOCS_EXTRA": str(extra) if extra.exists() else "", "PYTHONWARNINGS": "ignore",
     }  # fmt: skip
     command = [
         sys.executable, "-m", "sphinx", "-b", builder, "-c", str(DOCS), "-D", f"language={language}",
-        "-d", str(BUILD / "doctrees" / f"{builder}-{language}"), "-n", "-q", *(["-W", "--keep-going"] * strict),
-        str(source), str(out),
+        "-d", str(BUILD / "doctrees" / f"{builder}-{language}"), "-n", "-Q" if builder == "gettext" else "-q",
+        *(["-W", "--keep-going"] * strict), str(source), str(out),
     ]  # fmt: skip
     subprocess.run(command, env=environment, check=True)
 
 
+def messages() -> Path:
+    """The messages of the written pages as they are now: BUILD/gettext."""
+    out = BUILD / "source" / "written"
+    for path in written():
+        write(out / path.relative_to(DOCS / "pages"), path.read_text(encoding="utf-8"))
+    for path in out.rglob("*.md"):
+        if not (DOCS / "pages" / path.relative_to(out)).exists():
+            path.unlink()
+    sphinx("en", out, "gettext", strict=False)
+    pots = BUILD / "gettext"
+    for path in pots.rglob("*.pot"):
+        if not (DOCS / "pages" / path.relative_to(pots)).with_suffix(".md").exists():
+            path.unlink()
+    return pots
+
+
 def update() -> None:
     """The messages of the written pages -> docs/locale/ko, where a changed one is marked as fuzzy."""
-    source = sources("en")
-    sphinx("en", source, "gettext", strict=False)
-    pots = BUILD / "gettext"
-    own = {path.relative_to(DOCS / "pages").with_suffix(".pot").as_posix() for path in written()}
-    for path in pots.rglob("*.pot"):
-        if path.relative_to(pots).as_posix() not in own:
-            path.unlink()
-    command = [sys.executable, "-m", "sphinx_intl", "update", "-p", str(pots), "-d", str(DOCS / "locale"), "-l", "ko"]
-    subprocess.run([*command, "-w", "0"], check=True)
     from sitegen import translation
 
+    pots = messages()
+    command = [sys.executable, "-m", "sphinx_intl", "update", "-p", str(pots), "-d", str(DOCS / "locale"), "-l", "ko"]
+    subprocess.run([*command, "-w", "0"], check=True)
     for path in (DOCS / "locale" / "ko").rglob("*.po"):
+        if not (pots / path.relative_to(translation.LOCALE)).with_suffix(".pot").exists():
+            path.unlink()
+            continue
         body = path.read_text(encoding="utf-8").partition("\n\n")[2]
         path.write_text(f"{HEADER}\n{body}", encoding="utf-8")
-    (DOCS / "locale" / "STATUS.md").write_text(translation.status(), encoding="utf-8")
+    (DOCS / "locale" / "STATUS.md").write_text(translation.status(pots=pots), encoding="utf-8")
 
 
 def check() -> None:
@@ -222,6 +236,8 @@ def main() -> None:
     check()
     prepare(options.jobs)
     for language in options.language or LANGUAGES:
+        if language == "ko":
+            messages()
         sphinx(language, sources(language))
         pages = len(list((BUILD / "html" / language).rglob("*.html")))
         print(f"{BUILD / 'html' / language / 'index.html'}: {pages} pages", flush=True)

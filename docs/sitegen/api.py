@@ -107,10 +107,7 @@ def comment_of(name: names.Name) -> str:
 def members(cls: type) -> list[str]:
     """Fields with what the source says behind them, and public methods that a class defines."""
     made: list[str] = []
-    try:
-        source = inspect.getsource(cls)
-    except (OSError, TypeError):
-        source = ""
+    source = names.classes().get(cls.__name__, (None, ""))[1]
     if issubclass(cls, enum.Enum):
         return [".. rst-class:: fields", "", *(f"* ``{member.name}`` = ``{member.value!r}``" for member in cls), ""]
     fields = getattr(cls, "_fields", None) or getattr(cls, "__dataclass_fields__", {})

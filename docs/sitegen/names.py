@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import inspect
 import types
@@ -57,7 +58,8 @@ def public() -> dict[str, Name]:
     for name in jo.__all__:
         room = getattr(jo, name)
         if isinstance(room, types.ModuleType):
-            for own in getattr(room, "__all__", None) or _own(room):
+            more = _own(room) if room is jo.types else []
+            for own in dict.fromkeys([*(getattr(room, "__all__", None) or _own(room)), *more]):
                 add(f"jaxopt_ko.{name}.{own}", getattr(room, own))
     return found
 
@@ -68,8 +70,26 @@ def modules() -> dict[str, types.ModuleType]:
     return {name: getattr(jo, name) for name in jo.__all__ if isinstance(getattr(jo, name), types.ModuleType)}
 
 
+@functools.cache
+def classes() -> dict[str, tuple[Path, str]]:
+    """Every class of the package by its name: the file, from the package on, and its source.
+
+    A public class says that it lives on the face, so that Python looks for its source there.
+    """
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.ClassDef):
+                lines = text.splitlines()[node.lineno - 1 : node.end_lineno]
+                found.setdefault(node.name, (path.relative_to(PACKAGE), "\n".join(lines)))
+    return found
+
+
 def source_of(thing: Any) -> Path | None:
     """The file in which it is written, from the package on."""
+    if inspect.isclass(thing):
+        return classes().get(thing.__name__, (None, ""))[0]
     try:
         path = Path(inspect.getsourcefile(inspect.unwrap(getattr(thing, "fun", thing))) or "")
     except TypeError:
@@ -82,7 +102,8 @@ def page_of(name: Name) -> str:
     source = source_of(name.thing)
     if source is None:
         parts = name.path.split(".")
-        return "types" if len(parts) == 2 else parts[1]
+        home = modules()[parts[1]].__file__ if len(parts) == 3 else None
+        source = Path(home).relative_to(PACKAGE) if home else Path("types.py")
     room = source.parts[0].removesuffix(".py")
     if room == "states" or name.path.startswith("jaxopt_ko.states."):
         return "states"
