@@ -172,7 +172,8 @@ def sphinx(language: str, source: Path, builder: str = "html", strict: bool = Tr
     command = [
         sys.executable, "-m", "sphinx", "-b", builder, "-c", str(DOCS), "-D", f"language={language}",
         "-d", str(BUILD / "doctrees" / f"{builder}-{language}"), "-n", "-Q" if builder == "gettext" else "-q",
-        *(["-W", "--keep-going"] * strict), str(source), str(out),
+        *(["-W", "--keep-going"] * strict), *(["-D", "nb_execution_mode=off"] * (builder == "gettext")),
+        str(source), str(out),
     ]  # fmt: skip
     subprocess.run(command, env=environment, check=True)
 
