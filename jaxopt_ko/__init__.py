@@ -1,80 +1,132 @@
 """Functional optimizers for JAX: every method one (init, update) pair over pytrees.
 
-The names below are all that is public: each room's, and the modules that optax has, too.
+The names below are all that is public: each room's, and the modules that optax has, too. The rooms of `_LATE`
+are imported when one of their names is asked for first.
 """
 
+from typing import TYPE_CHECKING
+
 from jaxopt_ko import (
-    catalog,
     compose,
     contrib,
     core,
-    drivers,
     errors,
     linalg,
     losses,
     optimizers,
-    precision,
     projections,
     schedules,
-    sharding,
-    solvers,
-    states,
     training,
     transforms,
     tree_utils,
     types,
-    wrappers,
 )
-from jaxopt_ko import drivers as solve
-from jaxopt_ko.analysis import debug, diagnose, landscapes, second_order
 from jaxopt_ko.compose import *
 from jaxopt_ko.core import *
 from jaxopt_ko.core import numerics, tree
-from jaxopt_ko.core.naming import answers_at, published
-from jaxopt_ko.drivers import *
+from jaxopt_ko.core.naming import answers_at, late, published, suggests
 from jaxopt_ko.linalg import *
 from jaxopt_ko.losses import convex_kl_divergence as convex_kl_divergence  # deprecated, as in optax
 from jaxopt_ko.losses import top_level as top_level_losses
 from jaxopt_ko.losses.top_level import *
 from jaxopt_ko.optimizers import *
 from jaxopt_ko.optimizers import optimistic_adam as optimistic_adam  # deprecated, as in optax
-from jaxopt_ko.precision import *
 from jaxopt_ko.schedules import curves
 from jaxopt_ko.schedules.curves import *
-from jaxopt_ko.sharding import *
-from jaxopt_ko.solvers import *
 from jaxopt_ko.training import *
 from jaxopt_ko.training import data, microbatching, normalization
 from jaxopt_ko.training import fit as loop
 from jaxopt_ko.transforms import *
 from jaxopt_ko.types import *
-from jaxopt_ko.wrappers import *
+
+if TYPE_CHECKING:  # what type checkers see of the rooms that are imported late
+    from jaxopt_ko import catalog, drivers, precision, sharding, solvers, states, wrappers
+    from jaxopt_ko import drivers as solve
+    from jaxopt_ko.analysis import debug, diagnose, landscapes, second_order
+    from jaxopt_ko.drivers import *
+    from jaxopt_ko.precision import *
+    from jaxopt_ko.sharding import *
+    from jaxopt_ko.solvers import *
+    from jaxopt_ko.wrappers import *
 
 __version__ = "0.1.0"
 
+# room -> its names, written by `python docs/late_names.py` from the room's own `__all__`
+_LATE: dict[str, tuple[str, ...]] = {
+    # <late>
+    "analysis": (),
+    "catalog": (),
+    "drivers": (
+        "least_squares", "linear_program", "minimize", "quadratic_program", "root",
+    ),
+    "precision": (
+        "KahanState", "MasterWeightsState", "Quantized", "QuantizedState", "SplitMasterState",
+        "StochasticRoundingState", "dequantized", "kahan", "master_params", "master_weights", "quantized",
+        "split_master", "stochastic_rounding", "with_master",
+    ),
+    "sharding": (
+        "explain_shardings", "load_state", "place", "state_dict", "state_shardings",
+    ),
+    "solvers": (
+        "AugmentedLagrangianState", "BacktrackingLinesearchInfo", "DescentState", "InteriorPointState", "LBFGSBState",
+        "LeastSquaresState", "LinearCgState", "ProximalGradientState", "QuadraticState",
+        "ScaleByBacktrackingLinesearchState", "ScaleByBfgsState", "ScaleByLBFGSState", "ScaleByNewtonCgState",
+        "ScaleByNewtonState", "ScaleByNonlinearCgState", "ScaleByZoomLinesearchState", "TrustRegionState",
+        "ZoomLinesearchInfo", "augmented_lagrangian", "bfgs", "cg", "descent", "gauss_newton", "interior_point",
+        "keep_in", "lbfgs", "lbfgsb", "levenberg_marquardt", "newton", "newton_cg", "nonlinear_cg",
+        "projected_gradient", "prox_elastic_net", "prox_group_lasso", "prox_lasso", "prox_non_negative_lasso",
+        "prox_non_negative_ridge", "prox_none", "prox_nuclear_norm", "prox_ridge", "proximal_gradient",
+        "scale_by_backtracking_linesearch", "scale_by_bfgs", "scale_by_hager_zhang_linesearch", "scale_by_lbfgs",
+        "scale_by_newton", "scale_by_newton_cg", "scale_by_nonlinear_cg", "scale_by_zoom_linesearch",
+        "value_and_grad_from_state",
+    ),
+    "states": (),
+    "wrappers": (
+        "ApplyEvery", "ApplyIfFiniteState", "CautiousState", "ConditionFn", "ConditionallyMaskState",
+        "ConditionallyTransformState", "DifferentiallyPrivateAggregateState", "EmaNesterovState",
+        "GeneralizedPrimalAveragingState", "Group", "LookaheadParams", "LookaheadState", "LossScalingState",
+        "MechanicState", "MonitorState", "MultiSteps", "MultiStepsState", "PrimalAveragesState",
+        "ReduceLROnPlateauState", "Routed", "SAMState", "ScheduleFreeState", "ShouldSkipUpdateFunction",
+        "SnapshotState", "SplitRealAndImaginaryState", "WeightedMultiStepsState", "apply_every", "apply_if_finite",
+        "cautious", "conditionally_mask", "conditionally_transform", "differentially_private_aggregate", "dpsgd",
+        "ema_nesterov", "ema_nesterov_eval_params", "explain", "flatten", "freeze", "generalized_primal_averaging",
+        "generalized_primal_averaging_eval_params", "incremental_update", "lbfgs_from_optax", "lookahead",
+        "loss_scale", "loss_scaling", "maximize", "measure_with_ema", "mechanize", "monitor", "periodic_update",
+        "reduce_on_plateau", "route", "sam", "scale_gradient", "schedule_free", "schedule_free_adamw",
+        "schedule_free_eval_params", "schedule_free_sgd", "selective_transform", "skip_large_updates",
+        "skip_not_finite", "snapshot", "split_real_and_imaginary", "to_optax",
+    ),
+    # </late>
+}  # fmt: skip
+_PATHS = {  # public module -> where it stands
+    "catalog": "catalog", "debug": "analysis.debug", "diagnose": "analysis.diagnose",
+    "landscapes": "analysis.landscapes", "second_order": "analysis.second_order", "sharding": "sharding",
+    "solve": "drivers", "states": "states",
+}  # fmt: skip
+
 __all__ = [
-    "catalog", "contrib", "data", "debug", "diagnose", "errors", "landscapes", "loop", "losses", "microbatching",
-    "normalization", "numerics", "projections", "schedules", "second_order", "sharding", "solve", "states",
-    "transforms", "tree", "tree_utils", "types",
+    "contrib", "data", "errors", "loop", "losses", "microbatching", "normalization", "numerics", "projections",
+    "schedules", "transforms", "tree", "tree_utils", "types",
 ]  # fmt: skip
 __all__ += compose.__all__
 __all__ += core.__all__
 __all__ += curves.__all__
-__all__ += drivers.__all__
 __all__ += linalg.__all__
 __all__ += optimizers.__all__
-__all__ += precision.__all__
-__all__ += sharding.__all__
-__all__ += solvers.__all__
 __all__ += top_level_losses.__all__
 __all__ += training.__all__
 __all__ += transforms.__all__
 __all__ += types.__all__
-__all__ += wrappers.__all__
 
 answers_at(__name__, {
-    "catalog": catalog, "data": data, "debug": debug, "diagnose": diagnose, "landscapes": landscapes, "loop": loop,
-    "microbatching": microbatching, "normalization": normalization, "numerics": numerics,
-    "second_order": second_order, "solve": solve, "states": states, "tree": tree,
+    "data": data, "loop": loop, "microbatching": microbatching, "normalization": normalization, "numerics": numerics,
+    "tree": tree,
 })  # fmt: skip
+for _room in (compose, core, errors, linalg, losses, optimizers, projections, schedules, training, transforms, types):
+    suggests(_room.__name__, vars(_room))
 published(__name__, globals(), __all__)
+
+if not TYPE_CHECKING:  # or a type checker would take every name for one that is there
+    __all__ += list(_PATHS)
+    __all__ += [name for names in _LATE.values() for name in names]
+    __getattr__, __dir__ = late(__name__, globals(), _LATE, _PATHS)

@@ -1,5 +1,8 @@
 """What states are put together of: the classes by which a pickle of one names its parts."""
 
+import sys
+
+from jaxopt_ko.core.naming import answers_at
 from jaxopt_ko.precision.packed import (
     Companded8,
     Companded8Nonnegative,
@@ -32,3 +35,5 @@ __all__ = [
 # their names in 0.1, by which older pickles call them
 Line, Memory, Reached = LineSearchState, LBFGSBMemory, Evaluation
 Point, Scaling = HomogeneousPoint, Equilibration
+
+answers_at("jaxopt_ko", {"states": sys.modules[__name__]})

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, NamedTuple, Self, TypeAlias
 
+import jax
+import numpy as np
 from jax import Array
 
 __all__ = [
@@ -22,12 +25,14 @@ Updates: TypeAlias = Any  # pytree like Params: gradients on the way in, steps t
 State: TypeAlias = Any  # what a transformation remembers between two updates
 DType: TypeAlias = Any  # whatever jnp.dtype() takes
 
-Schedule: TypeAlias = Callable[[Array], Array]  # int32[] step, from 0 -> float[]
-Hyper: TypeAlias = float | Array | Schedule  # every numeric hyperparameter of every method
+Number: TypeAlias = float | Array | np.ndarray[Any, Any] | np.number[Any]  # one number, traced or not
+Schedule: TypeAlias = Callable[[Any], Array]  # int32[] step, from 0 -> float[]
+GivenSchedule: TypeAlias = Callable[[Any], Number]  # one that a user has written: its result may be a Python number
+Hyper: TypeAlias = Number | GivenSchedule  # every numeric hyperparameter of every method
 
 
 OptState: TypeAlias = Any  # optax's names for what is above
-ScalarOrSchedule: TypeAlias = float | Array | Schedule
+ScalarOrSchedule: TypeAlias = Hyper
 MaskOrFn: TypeAlias = Any  # pytree of bools, or a function of the parameters that makes it
 TransformInitFn: TypeAlias = Callable[[Params], State]
 TransformUpdateFn: TypeAlias = Callable[..., tuple[Updates, State]]
@@ -119,6 +124,10 @@ class Status(NamedTuple):
         """What the code of one finished run means."""
         return Code(int(self.code)).sentence  # type: ignore[call-arg]
 
+    def __repr__(self) -> str:
+        """The code's name and sentence; of many runs, how many ended how; of a traced one, its type."""
+        return f"Status({_told(self.code)})"
+
 
 class Evaluations(NamedTuple):
     """How often the problem was evaluated."""
@@ -168,6 +177,46 @@ class Solution(NamedTuple):
     aux: PyTree = None  # what fun returns beside its value there, with has_aux
     multipliers: Multipliers | None = None  # of a method for constrained problems
     kkt: KKT | None = None  # of the same
+
+    def __repr__(self) -> str:
+        """How the run ended, where, and what it took; the fields have the rest."""
+        code = self.status.code if isinstance(self.status, Status) else self.status
+        counts = _short(self.evaluations)
+        if isinstance(self.evaluations, Evaluations):
+            made = {name: _short(n) for name, n in self.evaluations._asdict().items()}
+            counts = ", ".join(f"{n} {name}" for name, n in made.items() if n != "0")
+        steps = f"steps={_short(self.steps)}, evaluations=({counts})"
+        return f"Solution({_told(code)}\n  params={_short(self.params)}, value={_short(self.value)}, {steps})"
+
+
+def _told(code: Any) -> str:
+    """What a code means; it never raises, for a debugger shows what is traced, abstract, deleted or wrong as well."""
+    try:
+        codes = np.asarray(code).ravel()
+        names = [Code(operator.index(one)) for one in codes]  # type: ignore[call-arg]
+    except Exception:
+        return _short(code)
+    if not names:
+        return "no run"
+    if np.ndim(code) == 0:
+        return f"{names[0].name}: {names[0].sentence}"
+    return f"{len(names)} runs: " + ", ".join(f"{names.count(one)} {one.name}" for one in dict.fromkeys(names))
+
+
+def _short(tree: Any) -> str:
+    """Six numbers at most; of more the dtype and the shape, of many arrays their number."""
+    leaves = jax.tree.leaves(tree)
+    if len(leaves) != 1:
+        return f"{len(leaves)} arrays" if leaves else repr(tree)
+    (leaf,) = leaves
+    try:
+        if isinstance(leaf, float | np.ndarray | Array) and np.size(leaf) <= 6:
+            return " ".join(np.array2string(np.asarray(leaf), precision=6, separator=", ").split())
+    except Exception:  # it is traced, deleted, or on another process's device
+        pass
+    if hasattr(leaf, "dtype") and hasattr(leaf, "shape"):
+        return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+    return repr(leaf) if isinstance(leaf, int | str) else type(leaf).__name__
 
 
 class EmptyState(NamedTuple):

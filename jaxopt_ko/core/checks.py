@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -294,20 +293,28 @@ def check_carry(name: str, old: PyTree, new: PyTree) -> None:
     >>> from jaxopt_ko.core.checks import check_carry
     >>> check_carry("my_rule", {"mu": jnp.zeros(2)}, {"mu": jnp.ones(2)})
     """
-    try:
-        chex.assert_trees_all_equal_structs(old, new)
-    except AssertionError:
+    if not _equal_structures(old, new):
         structure_mismatch(name, "new state", new, "state that went in", old)
-    try:
-        chex.assert_trees_all_equal_shapes_and_dtypes(old, new)
-    except (AssertionError, AttributeError) as error:  # chex takes no Python numbers, which a foreign state may have
-        pairs = zip(flatten_with_path(old)[0], jax.tree.leaves(new), strict=True)
-        for (path, a), b in pairs:
-            if np.shape(a) != np.shape(b) or jnp.result_type(a) != jnp.result_type(b):
-                say(StateError, name, f"the new state's leaf {spell_path(path)} must stay {describe(a)}",
-                    describe(b), "Store it in the dtype and shape that init chose (lax.scan's carry rule)")  # fmt: skip
-        if isinstance(error, AssertionError):
-            raise
+    for index, (a, b) in enumerate(zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True)):
+        if np.shape(a) != np.shape(b) or _dtype(a) != _dtype(b):
+            say(StateError, name, f"the new state's leaf {path_of(old, index)} must stay {describe(a)}",
+                describe(b), "Store it in the dtype and shape that init chose (lax.scan's carry rule)")  # fmt: skip
+
+
+def _equal_structures(tree: PyTree, reference: PyTree) -> bool:
+    return bool(jax.tree.structure(tree) == jax.tree.structure(reference))  # type: ignore[operator]
+
+
+def _dtype(x: Any) -> Any:
+    """Of an array, or of a Python number, which a foreign state may have."""
+    return x.dtype if hasattr(x, "dtype") else jnp.result_type(x)
+
+
+def have_equal_shapes(tree: PyTree, reference: PyTree) -> bool:
+    """Do two trees agree in structure and in every shape?"""
+    if not _equal_structures(tree, reference):
+        return False
+    return list(map(np.shape, jax.tree.leaves(tree))) == list(map(np.shape, jax.tree.leaves(reference)))
 
 
 def check_same_trees(name: str, what: str, tree: PyTree, like: str, reference: PyTree) -> None:
@@ -324,9 +331,7 @@ def check_same_trees(name: str, what: str, tree: PyTree, like: str, reference: P
     >>> from jaxopt_ko.core.checks import check_same_trees
     >>> check_same_trees("my_rule", "gradients", {"a": jnp.ones(2)}, "params", {"a": jnp.zeros(2)})
     """
-    try:
-        chex.assert_trees_all_equal_structs(tree, reference)
-    except AssertionError:
+    if not _equal_structures(tree, reference):
         structure_mismatch(name, what, tree, like, reference)
     for index, (a, b) in enumerate(zip(jax.tree.leaves(tree), jax.tree.leaves(reference), strict=True)):
         if np.shape(a) != np.shape(b):

@@ -6,13 +6,12 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_ko.core import tree
-from jaxopt_ko.core.checks import check_room
+from jaxopt_ko.core.checks import check_room, have_equal_shapes
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leaf_rule import Constants, Memory
 from jaxopt_ko.core.numerics import is_complex, mixing, narrowed, real_dtype
@@ -58,10 +57,9 @@ def leaf_function(rules: tuple[tuple[str, KeyedFunction, tuple[bool, ...]], ...]
             with mixing(wide), np.errstate(all="ignore"):  # constants among themselves are NumPy's, as XLA has them
                 result = apply(u, None if p is None else widen(p), *map(read, mine, squares), h)
             u, *new = result if isinstance(result, tuple) else (result,)
-            try:
-                chex.assert_trees_all_equal_shapes([g, *mine], [u, *new])
-            except AssertionError:
-                _rule_shapes(name, jax.tree.leaves([g, *mine]), jax.tree.leaves([u, *new]))
+            went_in, came_out = [g, *mine], [u, *new]
+            if not have_equal_shapes(went_in, came_out):
+                _rule_shapes(name, jax.tree.leaves(went_in), jax.tree.leaves(came_out))
             stored += jax.tree.map(functools.partial(_stored, name), mine, new)
         return narrowed(u, out), tuple(stored)
 

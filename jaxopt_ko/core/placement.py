@@ -5,6 +5,7 @@ Nothing here does anything for arrays on one device: no operation is added to a 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -13,7 +14,6 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxlib.mlir import ir
@@ -127,17 +127,27 @@ def alike(old: jax.Array, new: jax.Array) -> jax.Array:
     jax.experimental.shard_alike is no help: arrays of one shape all land in one group of it (jax 0.10.2; see
     tests/test_upstream.py), and jax 0.11 has it no more.
     """
-    made: jax.Array = _alike.bind(old, new, group=next(_groups))
+    made: jax.Array = _placed_alike().bind(old, new, group=next(_groups))
     return made
 
 
 # An argument as it came has a group of its own, and a constant is none's: what stands behind a barrier is.
 _FREE = ("stablehlo.constant", "stablehlo.broadcast_in_dim")
 _groups = itertools.count()
-_alike: Any = Primitive("placed_alike")
-_alike.def_impl(lambda old, new, group: new)
-_alike.def_abstract_eval(lambda old, new, group: new)
-ad.primitive_jvps[_alike] = lambda primals, tangents, group: (_alike.bind(*primals, group=group), tangents[1])
+
+
+@functools.cache
+def _placed_alike() -> Any:
+    """The primitive, made for the first array on a mesh: jax.extend brings Pallas, a tenth of the time of an import."""
+    from jax.extend.core import Primitive  # noqa: PLC0415
+
+    alike_: Any = Primitive("placed_alike")
+    alike_.def_impl(lambda old, new, group: new)
+    alike_.def_abstract_eval(lambda old, new, group: new)
+    ad.primitive_jvps[alike_] = lambda primals, tangents, group: (alike_.bind(*primals, group=group), tangents[1])
+    mlir.register_lowering(alike_, _alike_lowering)
+    batching.primitive_batchers[alike_] = _alike_batcher
+    return alike_
 
 
 def _alike_lowering(_: Any, old: Any, new: Any, group: int) -> Any:
@@ -153,11 +163,7 @@ def _alike_batcher(args: Any, axes: Any, group: int) -> Any:
     if axes[0] is None:
         return new, None if axes[1] is None else 0
     new = jnp.broadcast_to(new, old.shape) if axes[1] is None else new
-    return _alike.bind(old, new, group=group), 0
-
-
-mlir.register_lowering(_alike, _alike_lowering)
-batching.primitive_batchers[_alike] = _alike_batcher
+    return _placed_alike().bind(old, new, group=group), 0
 
 
 def all_placed_as(new: PyTree, old: PyTree) -> PyTree:

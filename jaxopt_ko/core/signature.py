@@ -94,15 +94,21 @@ def current_words(function: Callable[..., Any], args: Sequence[Any], kwargs: Map
 def signature_check(function: Callable[..., Any]) -> Callable[..., None]:
     """A check of the arguments by their annotations: switches, dtypes, shardings, functions, transformations, dicts,
     pairs of hyperparameters, `stack_axes`. Numbers are looked at where their domain is known, defaults not at all."""
-    name, signature = function.__name__, inspect.signature(function)
-    known = {}
-    for argument, parameter in signature.parameters.items():
-        annotation = str(parameter.annotation)
-        check = _check_for(argument, annotation.removesuffix(" | None"))
-        if check is not None and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            known[argument] = check, annotation.endswith(" | None"), parameter.default
+    name = function.__name__
+
+    @functools.cache
+    def checks() -> tuple[inspect.Signature, dict[str, tuple[Callable[..., Any], bool, Any]]]:
+        """Made at the first call: hundreds of signatures would be a good part of the time of an import."""
+        signature, known = inspect.signature(function), {}
+        for argument, parameter in signature.parameters.items():
+            annotation = str(parameter.annotation)
+            check = _check_for(argument, annotation.removesuffix(" | None"))
+            if check is not None and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                known[argument] = check, annotation.endswith(" | None"), parameter.default
+        return signature, known
 
     def check_all(*args: Any, **kwargs: Any) -> None:
+        signature, known = checks()
         try:
             given = signature.bind(*args, **kwargs).arguments
         except TypeError:

@@ -1,5 +1,8 @@
 """From a problem to its solution: `minimize`, `least_squares`, `root`, linear and quadratic programs."""
 
+import sys
+
+from jaxopt_ko.core.naming import answers_at, published
 from jaxopt_ko.drivers.least_squares import least_squares
 from jaxopt_ko.drivers.minimize import minimize
 from jaxopt_ko.drivers.programs import linear_program, quadratic_program
@@ -8,3 +11,6 @@ from jaxopt_ko.drivers.root import root
 __all__ = [
     "least_squares", "linear_program", "minimize", "quadratic_program", "root",
 ]  # fmt: skip
+
+answers_at("jaxopt_ko", {"solve": sys.modules[__name__]})
+published("jaxopt_ko", globals(), __all__)

@@ -1,5 +1,8 @@
 """Training in few bytes: parameters in 16 bits that move, states in 8 or 4 bits."""
 
+import importlib
+
+from jaxopt_ko.core.naming import published
 from jaxopt_ko.precision.masters import (
     MasterWeightsState,
     SplitMasterState,
@@ -16,3 +19,6 @@ __all__ = [
     "dequantized", "kahan", "master_params", "master_weights", "quantized", "split_master", "stochastic_rounding",
     "with_master",
 ]  # fmt: skip
+
+published("jaxopt_ko", globals(), __all__)
+importlib.import_module("jaxopt_ko.states")  # where pickles look for what the states here are made of

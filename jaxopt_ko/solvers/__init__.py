@@ -1,5 +1,8 @@
 """Methods that look at the problem itself; one file a method, over `problem` and `engine`."""
 
+import importlib
+
+from jaxopt_ko.core.naming import published
 from jaxopt_ko.solvers.augmented import AugmentedLagrangianState, augmented_lagrangian
 from jaxopt_ko.solvers.conjugate_gradient import ScaleByNonlinearCgState, nonlinear_cg, scale_by_nonlinear_cg
 from jaxopt_ko.solvers.engine.descent import DescentState, descent
@@ -59,3 +62,6 @@ __all__ = [
     "scale_by_bfgs", "scale_by_hager_zhang_linesearch", "scale_by_lbfgs", "scale_by_newton", "scale_by_newton_cg",
     "scale_by_nonlinear_cg", "scale_by_zoom_linesearch", "value_and_grad_from_state",
 ]  # fmt: skip
+
+published("jaxopt_ko", globals(), __all__)
+importlib.import_module("jaxopt_ko.states")  # where pickles look for what the states here are made of

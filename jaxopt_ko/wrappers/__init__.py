@@ -1,5 +1,6 @@
 """Around any transformation: accumulation, averages, guards, routing, reports."""
 
+from jaxopt_ko.core.naming import published
 from jaxopt_ko.wrappers.accumulation import (
     MultiSteps,
     MultiStepsState,
@@ -63,3 +64,5 @@ __all__ = [
     "schedule_free_sgd", "selective_transform", "skip_large_updates", "skip_not_finite", "snapshot",
     "split_real_and_imaginary", "to_optax",
 ]  # fmt: skip
+
+published("jaxopt_ko", globals(), __all__)
