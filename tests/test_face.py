@@ -1,4 +1,4 @@
-"""The face of the package: what a solution shows, what a misspelt name was meant to be, which rooms are imported late."""
+"""The face: what a solution shows, what a misspelt name was meant to be, which rooms are imported late."""
 
 import copy
 import importlib.util
@@ -45,9 +45,11 @@ def test_a_solution_shows_how_it_ended_and_where():
 
 
 def test_many_solutions_show_how_many_ended_how():
-    many = jax.vmap(lambda x: jo.minimize(bowl, x, max_steps=2))(jnp.stack([jnp.ones(3), jnp.full(3, 1e3)]))
-    assert repr(many.status) == "Status(2 runs: 1 GRADIENT_SMALL, 1 BUDGET_SPENT)"
-    assert "params=float32[2,3]" in repr(many)
+    many = jax.vmap(lambda x: jo.minimize(bowl, x, max_steps=2))(
+        jnp.stack([jnp.ones(3), jnp.full(3, 1e3), jnp.ones(3)])
+    )
+    assert repr(many.status) == "Status(3 runs: 2 GRADIENT_SMALL, 1 BUDGET_SPENT)"
+    assert "params=float32[3,3]" in repr(many)
     assert repr(jo.Status(jnp.zeros(0, jnp.int32))) == "Status(no run)"
 
 
@@ -86,7 +88,8 @@ def test_whatever_a_solution_is_made_of_it_shows_itself():
     [
         ("", "adm", "adam"), ("", "ADAM", "adam"), ("", "minimise", "minimize"), ("", "multisteps", "MultiSteps"),
         ("solve", "least_square", "least_squares"), ("losses", "huber", "huber_loss"), ("tree", "nomr", "norm"),
-        ("contrib", "moun", "muon"), ("tree_utils", "tree_ad", "tree_add"), ("schedules", "cosine_decay", "cosine_decay_schedule"),
+        ("contrib", "moun", "muon"), ("tree_utils", "tree_ad", "tree_add"),
+        ("schedules", "cosine_decay", "cosine_decay_schedule"),
         ("debug", "check_value", "check_values"), ("states", "Quantised", None), ("", "qqq", None), ("", "_adam", None),
     ],
 )  # fmt: skip
@@ -155,7 +158,8 @@ assert jaxopt_ko.debug is jo.debug is sys.modules["jaxopt_ko.analysis.debug"] is
 assert jo.debug.__spec__.name == "jaxopt_ko.analysis.debug" and jo.solve is jo.drivers is sys.modules["jaxopt_ko.solve"]
 assert hessian_trace is jo.diagnose.hessian_trace and hessian_trace.__module__ == "jaxopt_ko.diagnose"
 from jaxopt_ko import *
-assert lbfgs is jo.lbfgs is vars(jo)["lbfgs"] and minimize is jo.solve.minimize and catalog is sys.modules["jaxopt_ko.catalog"]
+assert lbfgs is jo.lbfgs is vars(jo)["lbfgs"] and minimize is jo.solve.minimize
+assert catalog is jo.catalog is sys.modules["jaxopt_ko.catalog"]
 import importlib
 importlib.reload(jo)
 assert jo.lbfgs is lbfgs and sum(getattr(x, "package", None) == "jaxopt_ko" for x in sys.meta_path) == 1
@@ -172,7 +176,7 @@ def test_late_classes_are_pickled_by_their_public_path_however_they_were_importe
     thing = getattr(getattr(jo, room) if room else jo, name)
     data = pickle.dumps(thing)
     home = sys.modules[thing.__module__]
-    assert home.__name__ == (f"jaxopt_ko.{room}" if room else "jaxopt_ko")
+    assert thing.__module__ == (f"jaxopt_ko.{room}" if room else "jaxopt_ko") and getattr(home, name) is thing
     assert fresh(f"import pickle; print(pickle.loads({data!r}).__qualname__)").strip() == thing.__qualname__
     own = {"states.LBFGSBMemory": "solvers.engine.compact_bfgs", "states.FourBit": "precision.packed"}.get(path)
     if own:

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from jaxopt_ko.errors import say
 
 
-def published(module: str, namespace: dict[str, Any], names: Iterable[str]) -> None:
+def published(module: str, namespace: Mapping[str, Any], names: Iterable[str]) -> None:
     """Classes and functions of `names` get `module` for their `__module__`, and so outlive the files they are in.
 
     Their annotations are read first, in the module that they were written in. An alias keeps the name it was given.
@@ -44,7 +44,6 @@ def published(module: str, namespace: dict[str, Any], names: Iterable[str]) -> N
             own, hints = vars(thing).get("__annotations__", {}), typing.get_type_hints(thing, include_extras=True)
             own.update({field: hints[field] for field in own})
         thing.__module__ = module
-    suggests(module, namespace)
 
 
 def suggests(module: str, namespace: dict[str, Any]) -> None:
@@ -72,6 +71,7 @@ def late(
     def attribute(name: str) -> Any:
         if name in modules:
             thing = importlib.import_module(f"{package}.{modules[name]}")
+            suggests(f"{package}.{name}", vars(thing))
         elif name in homes:
             thing = getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
         else:
@@ -154,3 +154,4 @@ def answers_at(package: str, paths: Mapping[str, types.ModuleType]) -> None:
             own = ((name, getattr(thing, "__module__", None)) for name, thing in vars(module).items())
             names = [name for name, home in own if home == module.__name__ and not name.startswith("_")]
         published(f"{package}.{path}", vars(module), names)
+        suggests(f"{package}.{path}", vars(module))
