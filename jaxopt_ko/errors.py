@@ -82,9 +82,22 @@ def say_of_part(name: str, error: Exception) -> NoReturn:
     raise type(error)(f"{name}: {error}") from None
 
 
-def deprecated(name: str, instead: str) -> None:
-    """Warn that a name is old."""
-    _warn(f"{name} is deprecated: use `{instead}` instead.", DeprecationWarning)
+WITH_OPTAX = "when optax's does"
+
+
+def deprecated(old: str, new: str, since: str, goes: str | None = None) -> None:
+    """Warn that a name is old, at the line that calls: since when, what to write, and when the old name goes.
+
+    old: the name, or the argument as "scion(momentum=…)".
+    new: what to write instead.
+    since: the version that deprecated it, "0.2.0": that one and all of its minor version have the old name.
+    goes: when it goes, as `WITH_OPTAX` for a name that is here because it is optax's; None: the next minor version may
+        be without it.
+    """
+    if goes is None:
+        major, minor, _ = map(int, since.split("."))
+        goes = f"in {major}.{minor + 1}.0 at the earliest"
+    _warn(f"{old} is deprecated since {since}: use `{new}` instead. It goes {goes}.", DeprecationWarning)
 
 
 def _warn(message: str, kind: type[Warning]) -> None:
@@ -332,7 +345,7 @@ def key_or_seed(name: str, key: Any, seed: Any) -> Any:
     """The one that was given: seed is optax's older word for key."""
     if seed is None:
         return key
-    deprecated(f"{name}(seed=…)", "key")
+    deprecated(f"{name}(seed=…)", "key", "0.1.0", WITH_OPTAX)
     if key is not None:
         say(HyperparameterError, name, "one of key and seed must be given", "both", "Leave out seed")
     return check_key(name, seed, "seed")

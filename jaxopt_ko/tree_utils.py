@@ -6,7 +6,7 @@ from typing import Any
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.naming import no_such_name
 from jaxopt_ko.core.tree import NamedTupleKey
-from jaxopt_ko.errors import deprecated
+from jaxopt_ko.errors import WITH_OPTAX, deprecated
 
 tree_add = tree.add
 tree_add_scale = tree.add_scale
@@ -56,7 +56,7 @@ _DEPRECATED = {
 def __getattr__(name: str) -> Any:
     if name in _DEPRECATED:
         function, instead = _DEPRECATED[name]
-        deprecated(name, instead)
+        deprecated(name, instead, "0.1.0", WITH_OPTAX)
         return function
     no_such_name(__name__, name)
 

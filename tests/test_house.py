@@ -221,3 +221,33 @@ def test_every_decay_that_is_debiased_is_declared():
         used = set(re.findall(r'\.gathered(?:_next|_before)?\("(\w+)"', source))
         declared = set(re.findall(r'"(\w+)"', " ".join(re.findall(r"debiased=([^\n]*)", source))))
         assert used <= declared, name
+
+
+def deprecations():
+    """(where, the version that it names or None) of every call that says that a name is old."""
+    for _, path in [*modules(), *rooms()]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            function = ast.unparse(node.func).rpartition(".")[2] if isinstance(node, ast.Call) else ""
+            if function in ("deprecated", "renamed"):
+                place = 2 if function == "deprecated" else 0
+                since = node.args[place] if len(node.args) > place else None
+                passed_on = isinstance(since, ast.Attribute) and since.attr == "renamed_since"
+                yield f"{path.name}:{node.lineno}", "0.0.0" if passed_on else getattr(since, "value", None)
+
+
+def test_every_deprecation_says_since_which_version():
+    found = dict(deprecations())
+    assert len(found) > 15
+    for where, since in found.items():
+        assert since is not None and re.fullmatch(r"\d+\.\d+\.\d+", since), where
+
+
+def test_a_deprecation_says_what_to_write_since_when_and_when_it_goes():
+    with pytest.warns(DeprecationWarning) as seen:
+        jo.errors.deprecated("f(old=…)", "new", "1.9.3")
+        jo.errors.deprecated("g", "h", "0.1.0", jo.errors.WITH_OPTAX)
+    assert [str(w.message) for w in seen] == [
+        "f(old=…) is deprecated since 1.9.3: use `new` instead. It goes in 1.10.0 at the earliest.",
+        "g is deprecated since 0.1.0: use `h` instead. It goes when optax's does.",
+    ]
+    assert all(w.filename == __file__ for w in seen)

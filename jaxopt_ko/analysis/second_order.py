@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko.core import tree
-from jaxopt_ko.errors import deprecated
+from jaxopt_ko.errors import WITH_OPTAX, deprecated
 from jaxopt_ko.types import Params, PyTree
 
 __all__ = ["fisher_diag", "hessian_diag", "hvp"]
@@ -39,7 +39,7 @@ def hvp(loss: Loss, v: Array, params: Params, inputs: Any, targets: Any) -> PyTr
     ...     warnings.simplefilter("ignore", DeprecationWarning)
     ...     Hv = jo.second_order.hvp(lambda p, x, y: jnp.sum(p**2), jnp.ones(2), jnp.ones(2), None, None)
     """
-    deprecated("hvp", "jax.jvp(jax.grad(loss), (params,), (v,))[1]")
+    deprecated("hvp", "jax.jvp(jax.grad(loss), (params,), (v,))[1]", "0.1.0", WITH_OPTAX)
     return _product(loss, v, params, inputs, targets)
 
 
@@ -65,7 +65,7 @@ def hessian_diag(loss: Loss, params: Params, inputs: Any, targets: Any) -> Array
     ...     warnings.simplefilter("ignore", DeprecationWarning)
     ...     d = jo.second_order.hessian_diag(lambda p, x, y: jnp.sum(p**2), jnp.ones(2), None, None)
     """
-    deprecated("hessian_diag", "jnp.diag(jax.hessian(loss)(params, inputs, targets))")
+    deprecated("hessian_diag", "jnp.diag(jax.hessian(loss)(params, inputs, targets))", "0.1.0", WITH_OPTAX)
     eye = jnp.eye(tree.size(params), dtype=tree.zeros_vector(params).dtype)
     return jax.vmap(lambda e: jnp.sum(e * tree.ravel(_product(loss, e, params, inputs, targets))[0]))(eye)
 
@@ -87,6 +87,6 @@ def fisher_diag(negative_log_likelihood: Loss, params: Params, inputs: Any, targ
     ...     warnings.simplefilter("ignore", DeprecationWarning)
     ...     F = jo.second_order.fisher_diag(lambda p, x, y: jnp.sum(p**2), jnp.ones(2), None, None)
     """
-    deprecated("fisher_diag", "jax.grad(negative_log_likelihood)(params, inputs, targets) ** 2")
+    deprecated("fisher_diag", "jax.grad(negative_log_likelihood)(params, inputs, targets) ** 2", "0.1.0", WITH_OPTAX)
     gradient, _ = tree.ravel(jax.grad(negative_log_likelihood)(params, inputs, targets))
     return jnp.square(gradient)

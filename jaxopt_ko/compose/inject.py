@@ -263,5 +263,5 @@ def inject_stateful_hyperparams(
     ...     warnings.simplefilter("ignore", DeprecationWarning)
     ...     tx = jo.inject_stateful_hyperparams(jo.sgd)(0.1)
     """
-    errors.deprecated("inject_stateful_hyperparams", "inject_hyperparams")
+    errors.deprecated("inject_stateful_hyperparams", "inject_hyperparams", "0.1.0", errors.WITH_OPTAX)
     return inject_hyperparams(inner_factory, static_args, hyperparam_dtype)

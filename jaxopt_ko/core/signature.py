@@ -56,11 +56,13 @@ def options(function: Callable[P, T]) -> Callable[P, T]:
     return checked
 
 
-def renamed(**words: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+def renamed(since: str, /, **words: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """A function whose keywords have new words takes the old ones, too, with a DeprecationWarning.
 
-    renamed(old="new"), outside of all other decorators. Its signature has the new words only. HyperparameterError where
-    both are given.
+    renamed("0.2.0", old="new"), outside of all other decorators. Its signature has the new words only.
+    HyperparameterError where both are given.
+
+    since: the first version that has the new words.
     """
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
@@ -69,6 +71,7 @@ def renamed(**words: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
             return function(*args, **current_words(called, args, kwargs))
 
         called.renamed = words  # type: ignore[attr-defined]
+        called.renamed_since = since  # type: ignore[attr-defined]
         return called
 
     return decorate
@@ -86,7 +89,7 @@ def current_words(function: Callable[..., Any], args: Sequence[Any], kwargs: Map
         new = words[word]
         if new in given:
             say(HyperparameterError, name, f"one of {new} and {word} must be given", "both", f"Leave out {word}")
-        deprecated(f"{name}({word}=…)", new)
+        deprecated(f"{name}({word}=…)", new, function.renamed_since)  # type: ignore[attr-defined]
         known[new] = kwargs[word]
     return known
 

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxopt_ko.core.checks import check_numbers
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import compute_dtype
-from jaxopt_ko.errors import FINITE, FRACTION, NONNEGATIVE, UNIT, TreeError, check_number, deprecated, describe, say
+from jaxopt_ko.errors import WITH_OPTAX, FINITE, FRACTION, NONNEGATIVE, UNIT, TreeError, check_number, deprecated, describe, say
 from jaxopt_ko.losses.arrays import Axis, axes_of, power, real_array, same_shape, sum_where, taking_part
 
 
@@ -333,7 +333,7 @@ def convex_kl_divergence(
     ...     float(jo.losses.convex_kl_divergence(jnp.zeros(2), jnp.ones(2)))
     0.0
     """
-    deprecated("convex_kl_divergence", "generalized_kl_divergence")
+    deprecated("convex_kl_divergence", "generalized_kl_divergence", "0.1.0", WITH_OPTAX)
     return generalized_kl_divergence(log_predictions, targets, axis, where)
 
 

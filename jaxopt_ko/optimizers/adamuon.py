@@ -272,7 +272,7 @@ def _scaled(
     return u.astype(o.dtype), V.astype(v.dtype)
 
 
-@renamed(weight_decay_mask="mask")
+@renamed("0.2.0", weight_decay_mask="mask")
 @recipe
 def normuon(
     learning_rate: Hyper,
@@ -340,7 +340,7 @@ def normuon(
     return matrices_and_rest(matrices, rest, labels, learning_rate, weight_decay, mask)
 
 
-@renamed(weight_decay_mask="mask")
+@renamed("0.2.0", weight_decay_mask="mask")
 @recipe
 def adamuon(
     learning_rate: Hyper,

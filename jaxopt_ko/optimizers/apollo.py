@@ -47,7 +47,7 @@ def projection(key: Array, draw: Array, shape: tuple[int, int], dtype: DType) ->
     return jax.random.normal(jax.random.fold_in(key, draw), shape, dtype) / jnp.sqrt(jnp.asarray(shape[0], dtype))
 
 
-@renamed(seed="key")
+@renamed("0.2.0", seed="key")
 @options
 def scale_by_apollo(
     rank: int = 256,
@@ -149,7 +149,7 @@ def scale_by_apollo(
     )  # fmt: skip
 
 
-@renamed(seed="key")
+@renamed("0.2.0", seed="key")
 @recipe
 def apollo(
     learning_rate: Hyper,

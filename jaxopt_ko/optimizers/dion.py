@@ -47,7 +47,7 @@ def spectral_scale(fan_in: int, fan_out: int) -> float:
     return math.sqrt(fan_out / fan_in)
 
 
-@renamed(mu="b1", seed="key")
+@renamed("0.2.0", mu="b1", seed="key")
 @options
 def scale_by_dion(
     rank_fraction: float = 1.0,
@@ -139,7 +139,7 @@ def scale_by_dion(
     )  # fmt: skip
 
 
-@renamed(mu="b1", seed="key")
+@renamed("0.2.0", mu="b1", seed="key")
 @recipe
 def dion(
     learning_rate: Hyper,

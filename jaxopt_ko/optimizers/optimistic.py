@@ -167,7 +167,7 @@ def optimistic_adam(
 
     optimism: learning_rate if None.
     """
-    errors.deprecated("optimistic_adam", "optimistic_adam_v2")
+    errors.deprecated("optimistic_adam", "optimistic_adam_v2", "0.1.0", errors.WITH_OPTAX)
     rule = scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov)
     optimism = learning_rate if optimism is None else optimism
     return chain(rule, scale_by_optimistic_gradient(learning_rate, optimism), scale_by_learning_rate(1.0))

@@ -140,7 +140,7 @@ def _stepped(g: Array, radius: Array, eps: Array, *, s: float, norm: str, axes: 
     return (radius.astype(real) * s * x).astype(g.dtype)
 
 
-@renamed(momentum="b1")
+@renamed("0.2.0", momentum="b1")
 @recipe
 def scion(
     learning_rate: Hyper,

@@ -40,7 +40,7 @@ class ScaleBySplusState(NamedTuple):
     Q_R: Updates  # float[…, n, n] eigenvectors of R
 
 
-@renamed(inverse_every="precondition_frequency", max_dim="max_precondition_dim")
+@renamed("0.2.0", inverse_every="precondition_frequency", max_dim="max_precondition_dim")
 @options
 def scale_by_splus(
     b1: Hyper = 0.9,
@@ -129,7 +129,7 @@ def _scale_by_shape(
     return transform("splus", init_empty_state, update, state_type=EmptyState, hypers=hypers)
 
 
-@renamed(inverse_every="precondition_frequency", max_dim="max_precondition_dim")
+@renamed("0.2.0", inverse_every="precondition_frequency", max_dim="max_precondition_dim")
 @recipe
 def splus(
     learning_rate: Hyper = 0.1,
