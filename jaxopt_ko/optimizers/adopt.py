@@ -15,7 +15,7 @@ from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import NONNEGATIVE, UNIT
 from jaxopt_ko.optimizers.adam import ScaleByAdamState
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, Schedule
+from jaxopt_ko.types import DType, GivenSchedule, GradientTransformation, Hyper
 
 
 def fourth_root(step: Array) -> Array:
@@ -32,7 +32,7 @@ def scale_by_adopt(
     *,
     nesterov: bool = False,
     use_clipping: bool = True,
-    clip_value_fn: Schedule = fourth_root,
+    clip_value_fn: GivenSchedule = fourth_root,
     nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """Adam whose gradient is divided by the mean square of those before it, and only then averaged.
@@ -105,7 +105,7 @@ def adopt(
     *,
     nesterov: bool = False,
     use_clipping: bool = True,
-    clip_value_fn: Schedule = fourth_root,
+    clip_value_fn: GivenSchedule = fourth_root,
     nu_dtype: DType | None = None,
 ) -> GradientTransformation:
     """The step -lr u of `scale_by_adopt`: converges whatever b2 is, where Adam needs one that suits the problem.

@@ -34,7 +34,7 @@ from jaxopt_ko.schedules.arguments import (
 )
 from jaxopt_ko.schedules.ramps import SHAPES, as_scalar, cosine, follow, levels_of, line, raised, through
 from jaxopt_ko.schedules.steps import fits, steps_since
-from jaxopt_ko.types import Schedule
+from jaxopt_ko.types import GivenSchedule, Schedule
 
 __all__ = [
     "constant_schedule", "cosine_decay_schedule", "cosine_onecycle_schedule", "exponential_decay",
@@ -506,7 +506,7 @@ def sgdr_schedule(cosine_kwargs: Annotated[Iterable[Mapping[str, Any]], list_of(
 
 @checked
 def join_schedules(
-    schedules: Annotated[Sequence[Schedule], list_of(value_that("a function of the step", callable))],
+    schedules: Annotated[Sequence[GivenSchedule], list_of(value_that("a function of the step", callable))],
     boundaries: Annotated[Sequence[int], list_of(whole_steps)],
 ) -> Schedule:
     """One schedule after the other, each counting its steps from 0, and asked for no others.
@@ -548,7 +548,7 @@ def join_schedules(
 @checked
 def rewarm(
     schedule: Annotated[
-        Schedule | float, value_that("a number or a function of the step", lambda s: callable(s) or is_real(s))
+        GivenSchedule | float, value_that("a number or a function of the step", lambda s: callable(s) or is_real(s))
     ],
     at: Moment,
     steps: SomeSteps,
