@@ -45,8 +45,8 @@ assert_type(jo.inject_hyperparams(jo.adam)(0.1), jo.GradientTransformation)
 jo.adam("0.1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 jo.adam(lambda t: "0.1")  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]
 jo.adam(0.1, beta1=0.9)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-jo.adm  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnusedExpression]
-jo.losses.huber  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnusedExpression]
+jo.adm(0.1)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+jo.losses.huber(x, x)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 # ---- transformations ------------------------------------------------------------------------------------
