@@ -115,7 +115,7 @@ def of_the_face(module: str, name: str, names: Collection[str]) -> Any:
 
 def no_such_name(module: str, name: str) -> NoReturn:
     """Raises AttributeError: what `hasattr` and `from module import name` expect. It says which name was meant."""
-    meant = "" if name.startswith("_") else _nearest(name, _offered(sys.modules[module]))
+    meant = "" if name.startswith("_") else nearest(name, _offered(sys.modules[module]))
     advice = f"dir({module}) lists those that there are"
     try:
         say(AttributeError, module, f"there is no name {name!r}", None, f"{meant}{advice}")
@@ -130,7 +130,7 @@ def _offered(module: types.ModuleType) -> list[str]:
     return list(vars(module).get("__all__", own))
 
 
-def _nearest(name: str, names: Iterable[str]) -> str:
+def nearest(name: str, names: Iterable[str]) -> str:
     """`Did you mean adam? ` for adm."""
     import difflib  # noqa: PLC0415  # an import takes milliseconds, and most programs never need it
 
