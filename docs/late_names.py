@@ -12,8 +12,11 @@ import textwrap
 from pathlib import Path
 
 FACE = Path(__file__).resolve().parent.parent / "jaxopt_ko" / "__init__.py"
-ROOMS = ("analysis", "catalog", "drivers", "precision", "sharding", "solvers", "states", "wrappers")
-OFF_THE_FACE = ("analysis", "catalog", "states")  # their modules are public, and their names are not on the face
+ROOMS = (
+    "analysis", "catalog", "drivers", "losses.top_level", "precision", "projections", "sharding", "solvers", "states",
+    "training", "wrappers",
+)  # fmt: skip
+OFF_THE_FACE = ("analysis", "catalog", "projections", "states")  # public modules, whose names stay in them
 BEGIN, END = "    # <late>\n", "    # </late>\n"
 
 

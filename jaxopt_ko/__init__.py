@@ -12,11 +12,8 @@ from jaxopt_ko import (
     core,
     errors,
     linalg,
-    losses,
     optimizers,
-    projections,
     schedules,
-    training,
     transforms,
     tree_utils,
     types,
@@ -26,27 +23,37 @@ from jaxopt_ko.core import *
 from jaxopt_ko.core import numerics, tree
 from jaxopt_ko.core.naming import answers_at, late, published, suggests
 from jaxopt_ko.linalg import *
-from jaxopt_ko.losses import convex_kl_divergence as convex_kl_divergence  # deprecated, as in optax
-from jaxopt_ko.losses import top_level as top_level_losses
-from jaxopt_ko.losses.top_level import *
 from jaxopt_ko.optimizers import *
 from jaxopt_ko.optimizers import optimistic_adam as optimistic_adam  # deprecated, as in optax
 from jaxopt_ko.schedules import curves
 from jaxopt_ko.schedules.curves import *
-from jaxopt_ko.training import *
-from jaxopt_ko.training import data, microbatching, normalization
-from jaxopt_ko.training import fit as loop
 from jaxopt_ko.transforms import *
 from jaxopt_ko.types import *
 
 if TYPE_CHECKING:  # what type checkers see of the rooms that are imported late
-    from jaxopt_ko import catalog, drivers, precision, sharding, solvers, states, wrappers
+    from jaxopt_ko import (
+        catalog,
+        drivers,
+        losses,
+        precision,
+        projections,
+        sharding,
+        solvers,
+        states,
+        training,
+        wrappers,
+    )
     from jaxopt_ko import drivers as solve
     from jaxopt_ko.analysis import debug, diagnose, landscapes, second_order
     from jaxopt_ko.drivers import *
+    from jaxopt_ko.losses import convex_kl_divergence
+    from jaxopt_ko.losses.top_level import *
     from jaxopt_ko.precision import *
     from jaxopt_ko.sharding import *
     from jaxopt_ko.solvers import *
+    from jaxopt_ko.training import *
+    from jaxopt_ko.training import data, microbatching, normalization
+    from jaxopt_ko.training import fit as loop
     from jaxopt_ko.wrappers import *
 
 __version__ = "0.1.0"
@@ -59,11 +66,19 @@ _LATE: dict[str, tuple[str, ...]] = {
     "drivers": (
         "least_squares", "linear_program", "minimize", "quadratic_program", "root",
     ),
+    "losses.top_level": (
+        "cosine_distance", "cosine_similarity", "ctc_loss", "ctc_loss_with_forward_probs",
+        "generalized_kl_divergence", "hinge_loss", "huber_loss", "kl_divergence", "l2_loss", "log_cosh",
+        "mean_squared_error", "ntxent", "safe_softmax_cross_entropy", "sigmoid_binary_cross_entropy",
+        "sigmoid_focal_loss", "smooth_labels", "softmax_cross_entropy", "softmax_cross_entropy_with_integer_labels",
+        "squared_error",
+    ),
     "precision": (
         "KahanState", "MasterWeightsState", "Quantized", "QuantizedState", "SplitMasterState",
         "StochasticRoundingState", "dequantized", "kahan", "master_params", "master_weights", "quantized",
         "split_master", "stochastic_rounding", "with_master",
     ),
+    "projections": (),
     "sharding": (
         "explain_shardings", "load_state", "place", "state_dict", "state_shardings",
     ),
@@ -81,6 +96,9 @@ _LATE: dict[str, tuple[str, ...]] = {
         "value_and_grad_from_state",
     ),
     "states": (),
+    "training": (
+        "BatchNorm", "BatchNormParams", "BatchNormState", "batch_norm", "microbatch", "multi_normal",
+    ),
     "wrappers": (
         "ApplyEvery", "ApplyIfFiniteState", "CautiousState", "ConditionFn", "ConditionallyMaskState",
         "ConditionallyTransformState", "DifferentiallyPrivateAggregateState", "EmaNesterovState",
@@ -99,34 +117,31 @@ _LATE: dict[str, tuple[str, ...]] = {
     # </late>
 }  # fmt: skip
 _PATHS = {  # public module -> where it stands
-    "catalog": "catalog", "debug": "analysis.debug", "diagnose": "analysis.diagnose",
-    "landscapes": "analysis.landscapes", "second_order": "analysis.second_order", "sharding": "sharding",
+    "catalog": "catalog", "data": "training.data", "debug": "analysis.debug", "diagnose": "analysis.diagnose",
+    "landscapes": "analysis.landscapes", "loop": "training.fit", "losses": "losses",
+    "microbatching": "training.microbatching", "normalization": "training.normalization",
+    "projections": "projections", "second_order": "analysis.second_order", "sharding": "sharding",
     "solve": "drivers", "states": "states",
 }  # fmt: skip
+_DEPRECATED = {"losses": ("convex_kl_divergence",)}  # as in optax; not in __all__
 
 __all__ = [
-    "contrib", "data", "errors", "loop", "losses", "microbatching", "normalization", "numerics", "projections",
-    "schedules", "transforms", "tree", "tree_utils", "types",
+    "contrib", "errors", "numerics", "schedules", "transforms", "tree", "tree_utils", "types",
 ]  # fmt: skip
 __all__ += compose.__all__
 __all__ += core.__all__
 __all__ += curves.__all__
 __all__ += linalg.__all__
 __all__ += optimizers.__all__
-__all__ += top_level_losses.__all__
-__all__ += training.__all__
 __all__ += transforms.__all__
 __all__ += types.__all__
 
-answers_at(__name__, {
-    "data": data, "loop": loop, "microbatching": microbatching, "normalization": normalization, "numerics": numerics,
-    "tree": tree,
-})  # fmt: skip
-for _room in (compose, core, errors, linalg, losses, optimizers, projections, schedules, training, transforms, types):
+answers_at(__name__, {"numerics": numerics, "tree": tree})
+for _room in (compose, core, errors, linalg, optimizers, schedules, transforms, types):
     suggests(_room.__name__, vars(_room))
 published(__name__, globals(), __all__)
 
 if not TYPE_CHECKING:  # or a type checker would take every name for one that is there
     __all__ += list(_PATHS)
     __all__ += [name for names in _LATE.values() for name in names]
-    __getattr__, __dir__ = late(__name__, globals(), _LATE, _PATHS)
+    __getattr__, __dir__ = late(__name__, globals(), _LATE | _DEPRECATED, _PATHS)

@@ -59,11 +59,11 @@ def late(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """`__getattr__` and `__dir__` (PEP 562) of a face whose rooms are imported when one of their names is asked for.
 
-    rooms: room -> its names on the face.
+    rooms: room, or a module of one -> its names on the face.
     paths: public module -> where it stands, {"debug": "analysis.debug"}; `import package.debug` is answered as well.
     """
     homes = {name: room for room, names in rooms.items() for name in names}
-    modules = {**{room: room for room in rooms}, **paths}
+    modules = {**{room: room for room in rooms if "." not in room}, **paths}
     elsewhere = {f"{package}.{path}": f"{package}.{home}" for path, home in paths.items() if path != home}
     sys.meta_path[:] = [finder for finder in sys.meta_path if getattr(finder, "package", None) != package]
     sys.meta_path.append(_Elsewhere(package, elsewhere))

@@ -3,6 +3,8 @@
 All compute in float32 at least and return what they computed in: a float16 does not hold the square of 300.
 """
 
+from jaxopt_ko.core.naming import published
+from jaxopt_ko.losses import top_level
 from jaxopt_ko.losses.classification import (
     convex_kl_divergence,
     generalized_kl_divergence,
@@ -66,3 +68,5 @@ __all__ = [
     "squared_error",
     "triplet_margin_loss",
 ]
+
+published("jaxopt_ko", vars(top_level), top_level.__all__)
