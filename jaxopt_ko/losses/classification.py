@@ -11,7 +11,18 @@ from jax.typing import ArrayLike
 from jaxopt_ko.core.checks import check_numbers
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import compute_dtype
-from jaxopt_ko.errors import WITH_OPTAX, FINITE, FRACTION, NONNEGATIVE, UNIT, TreeError, check_number, deprecated, describe, say
+from jaxopt_ko.errors import (
+    FINITE,
+    FRACTION,
+    NONNEGATIVE,
+    UNIT,
+    WITH_OPTAX,
+    TreeError,
+    check_number,
+    deprecated,
+    describe,
+    say,
+)
 from jaxopt_ko.losses.arrays import Axis, axes_of, power, real_array, same_shape, sum_where, taking_part
 
 
