@@ -71,7 +71,6 @@ def late(
     def attribute(name: str) -> Any:
         if name in modules:
             thing = importlib.import_module(f"{package}.{modules[name]}")
-            suggests(f"{package}.{name}", vars(thing))
         elif name in homes:
             thing = getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
         else:

@@ -3,7 +3,7 @@
 All compute in float32 at least and return what they computed in: a float16 does not hold the square of 300.
 """
 
-from jaxopt_ko.core.naming import published
+from jaxopt_ko.core.naming import published, suggests
 from jaxopt_ko.losses import top_level
 from jaxopt_ko.losses.classification import (
     convex_kl_divergence,
@@ -70,3 +70,4 @@ __all__ = [
 ]
 
 published("jaxopt_ko", vars(top_level), top_level.__all__)
+suggests(__name__, globals())

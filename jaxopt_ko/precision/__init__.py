@@ -2,7 +2,7 @@
 
 import importlib
 
-from jaxopt_ko.core.naming import published
+from jaxopt_ko.core.naming import published, suggests
 from jaxopt_ko.precision.masters import (
     MasterWeightsState,
     SplitMasterState,
@@ -21,4 +21,5 @@ __all__ = [
 ]  # fmt: skip
 
 published("jaxopt_ko", globals(), __all__)
+suggests(__name__, globals())
 importlib.import_module("jaxopt_ko.states")  # where pickles look for what the states here are made of

@@ -2,7 +2,7 @@
 
 import importlib
 
-from jaxopt_ko.core.naming import published
+from jaxopt_ko.core.naming import published, suggests
 from jaxopt_ko.solvers.augmented import AugmentedLagrangianState, augmented_lagrangian
 from jaxopt_ko.solvers.conjugate_gradient import ScaleByNonlinearCgState, nonlinear_cg, scale_by_nonlinear_cg
 from jaxopt_ko.solvers.engine.descent import DescentState, descent
@@ -64,4 +64,5 @@ __all__ = [
 ]  # fmt: skip
 
 published("jaxopt_ko", globals(), __all__)
+suggests(__name__, globals())
 importlib.import_module("jaxopt_ko.states")  # where pickles look for what the states here are made of

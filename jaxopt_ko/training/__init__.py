@@ -1,6 +1,6 @@
 """Around a training loop: fit, data, normalization, microbatches."""
 
-from jaxopt_ko.core.naming import answers_at, published
+from jaxopt_ko.core.naming import answers_at, published, suggests
 from jaxopt_ko.training import data, fit, microbatching, normalization
 from jaxopt_ko.training.distributions import multi_normal
 from jaxopt_ko.training.microbatching import microbatch
@@ -14,3 +14,4 @@ answers_at("jaxopt_ko", {
     "data": data, "loop": fit, "microbatching": microbatching, "normalization": normalization,
 })  # fmt: skip
 published("jaxopt_ko", globals(), __all__)
+suggests(__name__, globals())

@@ -1,6 +1,6 @@
 """Around any transformation: accumulation, averages, guards, routing, reports."""
 
-from jaxopt_ko.core.naming import published
+from jaxopt_ko.core.naming import published, suggests
 from jaxopt_ko.wrappers.accumulation import (
     MultiSteps,
     MultiStepsState,
@@ -66,3 +66,4 @@ __all__ = [
 ]  # fmt: skip
 
 published("jaxopt_ko", globals(), __all__)
+suggests(__name__, globals())
