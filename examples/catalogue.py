@@ -1,7 +1,7 @@
-"""The catalogue of methods as a table, one of them as a page, or both READMEs' copies of it written anew.
+"""The catalogue of methods as a table, one of them as a page, or its copies in `docs` written anew.
 
 python examples/catalogue.py [ko] [--columns name equation paper] [--page adam]
-python examples/catalogue.py --write README.md README.ko.md
+python examples/catalogue.py --write docs/catalogue.md docs/catalogue.ko.md
 """
 
 import argparse
@@ -13,7 +13,7 @@ BEGIN, END = "<!-- catalogue -->", "<!-- /catalogue -->"
 
 
 def renewed(text, language):
-    """A README with what is between the two markers as it should be."""
+    """A document with what is between the two markers as it should be."""
     before, _, rest = text.partition(BEGIN)
     _, marker, after = rest.partition(END)
     if not marker:
@@ -26,7 +26,7 @@ def main():
     parser.add_argument("language", nargs="?", choices=catalog.LANGUAGES, default="en")
     parser.add_argument("--columns", nargs="+", choices=list(catalog.TITLES), default=catalog.COLUMNS)
     parser.add_argument("--page", choices=list(catalog.BY_NAME), metavar="NAME")
-    parser.add_argument("--write", nargs="+", type=pathlib.Path, metavar="README", help="the Korean one ends in .ko.md")
+    parser.add_argument("--write", nargs="+", type=pathlib.Path, metavar="FILE", help="the Korean one ends in .ko.md")
     args = parser.parse_args()
     if args.write:
         for path in args.write:

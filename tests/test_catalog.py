@@ -224,14 +224,14 @@ def test_unknown_words_are_refused():
         catalog.page("muon?")
 
 
-# ---- READMEs --------------------------------------------------------------------------------------------
+# ---- copies --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "language"), [("README.md", "en"), ("README.ko.md", "ko")])
-def test_readmes_are_current(name, language):
+@pytest.mark.parametrize(("name", "language"), [("docs/catalogue.md", "en"), ("docs/catalogue.ko.md", "ko")])
+def test_the_copies_in_docs_are_current(name, language):
     text = (ROOT / name).read_text(encoding="utf-8")
     now = example().renewed(text, language)
-    assert text == now, "run: python examples/catalogue.py --write README.md README.ko.md"
+    assert text == now, "run: python examples/catalogue.py --write docs/catalogue.md docs/catalogue.ko.md"
 
 
 def test_the_example_prints_and_writes(tmp_path, capsys, monkeypatch):
