@@ -181,7 +181,7 @@ def markdown(found, language="en"):
         both = found["steps"][name]
         rows.append((words[korean], f"{both['ours'][key]:,}", f"{both['optax'][key]:,}"))
     exchanged = found["collectives on eight devices"]["muon"]
-    words = ("Muon on eight devices: collectives a step", "장치 8개에서 Muon: 스텝당 집합 통신 수")
+    words = ("Muon on eight devices: collectives a step", "장치 여덟 개에서 Muon: 스텝당 집합 통신 수")
     rows.append((words[korean], f"{exchanged['ours']:,}", f"{exchanged['optax']:,}"))
     return "\n".join(f"| {' | '.join(row)} |".replace("|  |", "| |") for row in rows)
 
