@@ -39,7 +39,8 @@ MARK = "counts"  # of the table in READMEs
 SHOWN = (  # in READMEs: what is counted, of which step; in English and Korean
     ("adamw, 300 leaves", "stablehlo", "AdamW, 300 leaves: operations that XLA gets",
      "AdamW, 리프 300개: XLA에 넘기는 연산 수"),
-    ("ten groups, 300 leaves", "stablehlo", "ten groups of parameters: the same", "매개변수를 열 그룹으로 나눌 때: 연산 수"),
+    ("ten groups, 300 leaves", "stablehlo", "ten groups of parameters: the same",
+     "매개변수를 열 그룹으로 나눌 때: 연산 수"),
     ("clip and adamw, 300 leaves", "bytes accessed a parameter", "clip by norm and AdamW: bytes moved a parameter",
      "노름 클리핑과 AdamW: 매개변수당 옮기는 바이트"),
     ("muon, network", "bytes accessed a parameter", "Muon: bytes moved a parameter", "Muon: 매개변수당 옮기는 바이트"),
