@@ -53,3 +53,12 @@ def test_integers_are_numbers():
 def test_a_weight_of_a_class_is_at_most_1():
     with pytest.raises(HyperparameterError, match=r"alpha must be .*in \[0, 1\]"):
         jo.losses.sigmoid_focal_loss(jnp.zeros(2), jnp.ones(2), alpha=1.5)
+
+
+def test_one_equation_with_one_unknown_has_a_root():
+    found = jo.root(lambda x, a: x**2 - a, 1.0, args=(2.0,))
+    assert bool(found.status.success) and abs(float(found.params) - 2**0.5) < 2e-5
+    slope = jax.grad(lambda a: jo.root(lambda x, a: x**2 - a, 1.0, args=(a,)).params)(2.0)
+    np.testing.assert_allclose(slope, 0.5 / 2**0.5, rtol=1e-4)
+    with_aux = jo.root(lambda x: (x - 3.0, x), jnp.asarray(1.0), has_aux=True)
+    assert float(with_aux.aux) == float(with_aux.params)

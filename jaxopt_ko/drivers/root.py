@@ -60,10 +60,10 @@ def root(
 
     Raises TreeError, when traced, if fn returns another number of elements than params has; TransformationError for a
     method that reads no residuals. Source: see `levenberg_marquardt`. Not for more equations than unknowns:
-    `least_squares`; nor for one number without an axis: give fn and params shape (1,).
+    `least_squares`.
 
-    >>> found = jo.root(lambda x: x**2 - 2, jnp.array([1.0]))
-    >>> round(float(found.params[0]), 4)
+    >>> found = jo.root(lambda x: x**2 - 2, 1.0)
+    >>> round(float(found.params), 4)
     1.4142
     """
     errors.check_function("root", "fn", fn)
@@ -71,6 +71,11 @@ def root(
     return run(
         Equations(fn, has_aux), method, params, Data(args, bounds), **limits, verbose=verbose, derivative=derivative
     )
+
+
+def _with_axis(r: PyTree) -> PyTree:
+    """One equation, a number, as an array of one: residuals are arrays."""
+    return jnp.reshape(r, (1,)) if isinstance(r, jax.Array) and r.ndim == 0 else r
 
 
 class Equations(NamedTuple):
@@ -92,7 +97,7 @@ class Equations(NamedTuple):
     def equations(self, params: Params, args: tuple[Any, ...]) -> PyTree:
         """Their left-hand sides, without aux."""
         result = self.fn(params, *args)
-        return result[0] if self.has_aux else result
+        return _with_axis(result[0] if self.has_aux else result)
 
     def value(self, params: Params, args: tuple[Any, ...]) -> Array:
         """|fn|**2 / 2."""
@@ -103,7 +108,11 @@ class Equations(NamedTuple):
         """The equations as residuals. The method's own tolerances are kept: a root is judged by `judge`."""
         args = data.args
         _check_square("root", jax.eval_shape(self.equations, params, args), params)
-        residual_fn = lambda p: self.fn(p, *args)  # noqa: E731
+
+        def residual_fn(p: Params) -> Any:
+            result = self.fn(p, *args)
+            return (_with_axis(result[0]), result[1]) if self.has_aux else _with_axis(result)
+
         extra_args = {"residual_fn": residual_fn, "has_aux": self.has_aux, "bounds": data.bounds}
         start = started_on_residuals(method, params, extra_args)
         if start is None:

@@ -66,6 +66,8 @@ def keep_in(projection: Projection) -> GradientTransformation:
     No state; needs params. Raises TransformationError if projection is no function; MissingArgumentError, when traced,
     without params; TreeError where P returns another tree. Source: Goldstein 1964, Levitin & Polyak 1966, the projected
     gradient. Not for a method that remembers where it went (lbfgs): it would learn steps that were not made.
+    Nor, but for a box, behind steps that are scaled by coordinate (adam): the nearest point is then another one than
+    the scaling asks for, and the run stops where it is no minimum.
 
     >>> tx = jo.chain(jo.sgd(0.1), jo.keep_in(jo.projections.projection_simplex))
     >>> state = tx.init(jnp.array([0.5, 0.5]))
