@@ -163,7 +163,8 @@ def public_functions() -> dict[Any, str]:
         room = jo if not module else getattr(jo, module)
         for name in getattr(room, "__all__", None) or dir(room):
             thing = getattr(room, name, None)
-            ours = inspect.isfunction(thing) and (thing.__module__ or "").startswith("jaxopt_ko")
+            home = f"jaxopt_ko.{module}" if module and not hasattr(room, "__all__") else "jaxopt_ko"
+            ours = inspect.isfunction(thing) and f"{thing.__module__}.".startswith(f"{home}.")
             if ours and not name.startswith("_"):
                 found.setdefault(inspect.unwrap(thing), (thing, f"{module}.{name}" if module else name))
     return dict(found.values())

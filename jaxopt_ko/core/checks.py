@@ -50,7 +50,8 @@ def wrong_state(name: str, state: Any, expected: type) -> NoReturn:
     """A state that is not, and does not fit, the class that this rule's init makes."""
     fields: Sequence[str] = expected._fields  # type: ignore[attr-defined]
     of = f" of ({', '.join(fields)})" if fields else ", which holds nothing"
-    say(StateError, name, f"the state must be a {expected.__name__}{of}", _fields_of(state), STATE_ADVICE)
+    article = "an" if expected.__name__[0] in "AEIOU" else "a"
+    say(StateError, name, f"the state must be {article} {expected.__name__}{of}", _fields_of(state), STATE_ADVICE)
 
 
 def _fields_of(state: Any) -> str:

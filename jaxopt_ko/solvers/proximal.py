@@ -76,7 +76,7 @@ def keep_in(projection: Projection) -> GradientTransformation:
 
     def update(updates: Updates, state: EmptyState, params: Params) -> tuple[Updates, EmptyState]:
         there = project(apply_updates(params, updates))
-        check_same_trees("keep_in", "the projection's result", there, "params", params)
+        check_same_trees("keep_in", "projection's result", there, "params", params)
         step = jax.tree.map(lambda to, p, u: (to - jnp.asarray(p)).astype(tree.dtype_of(u)), there, params, updates)
         return step, state
 
@@ -196,7 +196,7 @@ def _gradient(
     def near(problem: Objective, v: Array, s: Array) -> Array:
         like = problem.unravel(v)
         result = prox(like, s)
-        check_same_trees(name, "the prox's result", result, "params", like)
+        check_same_trees(name, "prox's result", result, "params", like)
         return tree.ravel(result)[0].astype(v.dtype)
 
     def init(
