@@ -35,7 +35,7 @@ nb_execution_timeout = 300
 nb_output_stderr = "remove"
 nb_merge_streams = True
 
-locale_dirs = [str(HERE / "locale")]
+locale_dirs = [str(HERE / "locale"), str(HERE / "templates" / "locale")]  # pages, words of the theme
 gettext_compact = False
 gettext_location = False
 gettext_additional_targets = ["literal-block"] if os.environ.get("DOCS_CODE_COMMENTS") else []
