@@ -252,3 +252,19 @@ def test_a_deprecation_says_what_to_write_since_when_and_when_it_goes():
         "g is deprecated since 0.1.0: use `h` instead. It goes when optax's does.",
     ]
     assert all(w.filename == __file__ for w in seen)
+
+
+def lines_of(node):
+    """How many a function or a module has without docstrings."""
+    inner = [x for x in ast.walk(node) if isinstance(x, ast.FunctionDef | ast.ClassDef | ast.Module)]
+    said = sum(x.body[0].end_lineno - x.body[0].lineno + 1 for x in inner if ast.get_docstring(x))
+    first = getattr(node, "lineno", 1)
+    return max((x.end_lineno for x in ast.walk(node) if hasattr(x, "end_lineno")), default=first) - first + 1 - said
+
+
+def test_pages_and_functions_are_short():
+    for name, path in modules():
+        page = ast.parse(path.read_text(encoding="utf-8"))
+        assert lines_of(page) <= 450 or name == "catalog.rows", name  # which is data
+        for node in ast.walk(page):
+            assert not isinstance(node, ast.FunctionDef) or lines_of(node) <= 80, (name, node.name)
