@@ -7,8 +7,8 @@ bfloat16 alone; with each wrapper of the parameters; with each code of the momen
 behind the same one the 8 bits that one writes first, m and v in equal parts of a block's largest, v without its root,
 to see them fail. Seeds of a row are one compiled program.
 
-Learning rates are a third to a half of the best on a grid in float32. There, two runs that differ in their last bits
-end apart by as much as 8 bits do (AdamW's 4e-3: 0.008, the standard error of three seeds); here by a tenth of it.
+Learning rates are a third to a half of the best on a grid in float32, where two runs that differ by a rounding at the
+start end too far apart to tell codes from chance (AdamW's 4e-3: a standard error of 0.008 over three seeds).
 
 The loss is that of the trained parameters as they stand, in their own arithmetic, on text kept apart. Differences are
 from float32's loss with the same seed. Bytes are counted from the arrays that the last step leaves; the embedding, a
@@ -203,9 +203,9 @@ def of_mean(numbers):
         return float(np.mean(numbers)), float(error)
 
 
-def finite(x):
-    """JSON knows no NaN: None."""
-    return x if math.isfinite(x) else None
+def shown(x):
+    """A number with six decimals; JSON knows no NaN: the word."""
+    return round(x, 6) if math.isfinite(x) else "NaN"
 
 
 def summary(found, count):
@@ -215,10 +215,10 @@ def summary(found, count):
         mean, error = of_mean(losses)
         beside, beside_error = of_mean(np.subtract(losses, found[method, FULL][0]))
         lines.append({
-            "method": method, "row": row, "losses": [finite(x) for x in losses],
-            "loss": finite(mean), "loss_error": finite(error),
-            "difference": finite(beside), "difference_error": finite(beside_error),
+            "method": method, "row": row, "loss": shown(mean), "loss_error": shown(error),
+            "difference": shown(beside), "difference_error": shown(beside_error),
             "state_bytes": round(state / count, 3), "resident_bytes": round((params + grads + state) / count, 3),
+            "losses": [shown(x) for x in losses],
         })  # fmt: skip
     return lines
 
@@ -250,11 +250,11 @@ def cell(line):
     value, error = line["difference"], line["difference_error"]
     if line["row"] == FULL:
         value, error = line["loss"], line["loss_error"]
-    if value is None:
-        return "NaN"
+    if value == "NaN":
+        return value
     sign = "" if line["row"] == FULL else "+"
     digits = 4 if abs(value) < 10 else 0
-    return f"{value:{sign}.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+    return f"{value:{sign}.{digits}f}" + ("" if error == "NaN" else f" ± {error:.{digits}f}")
 
 
 def measured(args):
@@ -279,14 +279,14 @@ def measured(args):
     found = {(m, row): found[m, row] for m in methods for row in rows}
     return {
         "rows": summary(found, count),
-        "settings": {
+        "about": {
             "parameters": count, "width": WIDTH, "layers": LAYERS, "context": CONTEXT, "batch": BATCH, "steps": steps,
             "warm_up": WARM_UP, "seeds": seeds, "learning_rates": {m: METHODS[m][1] for m in methods},
             "characters": len(data), "kept_apart": WINDOWS * CONTEXT, "min_size": 0, "embeddings": "float32 moments",
         },
-        "seconds": {
-            "wall": round(wall), "cpu_user": round(after.user - before.user),
-            "cpu_system": round(after.system - before.system), "rows_at_a_time": args.jobs,
+        "run": {
+            "seconds": round(wall), "processor_seconds": round(sum(after[:2]) - sum(before[:2])),
+            "rows_at_a_time": args.jobs, "load_average_of_15_minutes": round(os.getloadavg()[2], 1),
         },
         "machine": {"cores": os.cpu_count(), "processor": platform.machine(), "device": jax.devices()[0].device_kind},
         "versions": {
@@ -315,8 +315,10 @@ def main():
         return
     report = measured(args)
     print(markdown(report))
-    seconds = report["seconds"]
-    print(f"{seconds['wall']} s, {seconds['cpu_user'] + seconds['cpu_system']} s of the processors")
+    made = report["run"]
+    print(
+        f"{made['seconds']} s, {made['processor_seconds']} s of processors, load {made['load_average_of_15_minutes']}"
+    )
     if args.out:
         args.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 

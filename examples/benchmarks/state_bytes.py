@@ -4,7 +4,7 @@ Each optimizer of the catalogue begins on a transformer of 4 layers and 3.3 M fl
 for a learning rate; then inside `quantized(…, "companded8")` and `quantized(…, "four_bit")` with their defaults, which
 leave embeddings and leaves of less than 4096 elements in float32. Counted are the arrays that `init` makes. Beside
 them: all that is resident after a jitted step of AdamW so packed, with bfloat16 parameters and gradients and a split
-master of 24 bits, and of what is usual instead. Prints a table; `--write` puts a short one into READMEs.
+master of 24 bits, and of what is usual instead. Prints a table.
 """
 
 import argparse
@@ -21,17 +21,11 @@ import jaxopt_ko as jo
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from characters import start
-from readme_table import written
 
 RESULTS = Path(__file__).parent / "results" / "state_bytes.json"
-MARK = "state bytes"  # of the table in READMEs
 WIDTH, LAYERS = 256, 4  # of the table
 WIDE, DEEP = 512, 6  # of what is resident: 19 M parameters, of which embeddings are 0.6 %
 WAYS = ("float32", "companded8", "four_bit")
-SHOWN = (  # in READMEs
-    "adamw", "adan", "ademamix", "lion", "adafactor", "sm3", "muon", "normuon", "adamuon", "soap", "shampoo", "galore",
-    "prodigy", "psgd_kron",
-)  # fmt: skip
 
 
 def tree(width=WIDTH, layers=LAYERS, dtype=jnp.float32):
@@ -119,29 +113,20 @@ def measured():
             "versions": {"jax": jax.__version__, "jaxopt_ko": jo.__version__}}  # fmt: skip
 
 
-HEADS = {"en": ("method", "state", "companded8", "four_bit"), "ko": ("방법", "상태", "companded8", "four_bit")}
-
-
-def markdown(report, language="en", names=None):
+def markdown(report):
     """Bytes a parameter of the states."""
-    lines = ["| " + " | ".join(HEADS[language]) + " |", "|---|---|---|---|"]
-    for name in names or report["state"]:
-        lines.append(f"| `{name}` | " + " | ".join(f"{report['state'][name][way]:.2f}" for way in WAYS) + " |")
+    lines = ["| method | state | companded8 | four_bit |", "|---|---|---|---|"]
+    for name, sizes in report["state"].items():
+        lines.append(f"| `{name}` | " + " | ".join(f"{sizes[way]:.2f}" for way in WAYS) + " |")
     return "\n".join(lines)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="write the report to this file, as JSON")
-    parser.add_argument("--write", type=Path, nargs="+", metavar="README",
-                        help="measure nothing: put the table of the recorded run into these files")  # fmt: skip
     args = parser.parse_args()
     if args.out and not args.out.parent.is_dir():
         parser.error(f"--out {args.out}: there is no directory {args.out.parent}")
-    if args.write:
-        report = json.loads(RESULTS.read_text(encoding="utf-8"))
-        written(args.write, MARK, lambda language: markdown(report, language, SHOWN))
-        return
     report = measured()
     print(markdown(report))
     for name, size in report["resident"].items():
