@@ -10,8 +10,11 @@ Pictures, lessons and the output of code blocks are kept in docs/_build until wh
 from __future__ import annotations
 
 import argparse
+import ast
 import hashlib
+import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -34,20 +37,38 @@ msgstr ""
 "Content-Type: text/plain; charset=utf-8\\n"
 "Content-Transfer-Encoding: 8bit\\n"
 """
-XLA = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+XLA = " ".join([  # compile quickly, run slowly; tests/conftest.py says why
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_parallel_codegen_split_count=1 --xla_cpu_use_fusion_emitters=false"
+    * importlib.metadata.version("jaxlib").startswith("0.10."),
+])  # fmt: skip
 sys.path[:0] = [str(ROOT), str(DOCS)]
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 
 def digest(*paths: Path) -> str:
-    """Of the files, and of all files in the folders."""
+    """Of the files, and of all files in the folders; of Python what runs, without comments and docstrings."""
     made = hashlib.sha256()
     for path in paths:
         files = sorted(path.rglob("*")) if path.is_dir() else [path]
         for file in files:
             if file.is_file() and file.suffix not in (".pyc", ".md", ".po"):
-                made.update(file.relative_to(ROOT).as_posix().encode() + file.read_bytes())
+                contents = file.read_bytes()
+                if file.suffix == ".py" and not file.is_relative_to(ROOT / "examples"):
+                    contents = code_of(contents)
+                made.update(file.relative_to(ROOT).as_posix().encode() + contents)
     return made.hexdigest()[:16]
+
+
+def code_of(source: bytes) -> bytes:
+    """A module without comments and docstrings."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        first = body[0] if isinstance(body, list) and body else None
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+            body[0] = ast.Pass()
+    return ast.dump(tree).encode()
 
 
 def kept(name: str, key: str, make: Callable[[Path], None]) -> Path:
@@ -139,8 +160,13 @@ def sources(language: str) -> Path:
     pages |= api.pages() | methods.pages(language, made / "pictures")
     pages |= course.pages(language, made) | {"gallery.rst": course.gallery(language, made)}
     pages |= others.pages(language)
+    described = sorted((line, name) for name, text in pages.items() for line in re.findall(r"\n *\.\. py:.*", text))
+    key, mark = hashlib.sha256(repr(described).encode()).hexdigest(), BUILD / "source" / f"{language}.key"
+    if not mark.exists() or mark.read_text() != key:  # Sphinx takes a name that has moved for one that is there twice
+        shutil.rmtree(BUILD / "doctrees" / f"html-{language}", ignore_errors=True)
     for name, text in pages.items():
         write(out / name, text)
+    mark.write_text(key)
     for path in out.rglob("*"):
         if path.suffix in (".md", ".rst") and path.relative_to(out).as_posix() not in pages:
             path.unlink()
@@ -176,6 +202,17 @@ def sphinx(language: str, source: Path, builder: str = "html", strict: bool = Tr
         str(source), str(out),
     ]  # fmt: skip
     subprocess.run(command, env=environment, check=True)
+
+
+def remove_old(language: str) -> int:
+    """Take away pages that are built no more; -> the number of those that are there."""
+    source, out = BUILD / "source" / language, BUILD / "html" / language
+    here = {path.relative_to(source).with_suffix("") for path in source.rglob("*") if path.suffix in (".md", ".rst")}
+    here |= {Path(name) for name in ("genindex", "py-modindex", "search", "explore")}
+    for path in out.rglob("*.html"):
+        if path.relative_to(out).with_suffix("") not in here:
+            path.unlink()
+    return len(list(out.rglob("*.html")))
 
 
 def messages() -> Path:
@@ -240,8 +277,7 @@ def main() -> None:
         if language == "ko":
             messages()
         sphinx(language, sources(language))
-        pages = len(list((BUILD / "html" / language).rglob("*.html")))
-        print(f"{BUILD / 'html' / language / 'index.html'}: {pages} pages", flush=True)
+        print(f"{BUILD / 'html' / language / 'index.html'}: {remove_old(language)} pages", flush=True)
     print(f"{time.perf_counter() - begun:.0f} s")
 
 

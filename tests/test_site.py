@@ -190,7 +190,7 @@ def test_a_small_site_is_built(tmp_path):
     status, said = sphinx(tmp_path, {"index.md": GOOD})
     assert status == 0, said
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
-    assert "<msup><mi>x</mi><mn>2</mn></msup>" in page and 'href="../ko/index.html"' in page
+    assert "<msup><mi>x</mi><mn>2</mn></msup>" in page and '../ko/index.html"' in page
 
 
 @docs
@@ -370,7 +370,7 @@ QUERIES = {
         "condition number": "course/07_condition_number",
     },
     "ko": {
-        "모멘텀을": "methods/momentum", "학습률이": "methods/sgd", "기울기를": "methods/gradient_descent",
+        "모멘텀을": "methods/momentum", "학습률이": "course/02_learning_rate", "기울기 누적은": "howto/accumulation",
         "조건수와": "course/07_condition_number", "뉴턴법": "course/07_condition_number", "편향 보정": "course/05_adam",
         "배치 정규화": "course/11_batch_normalization", "Adam은": "methods/adam", "직선 탐색을": "course/08_lbfgs",
         "제약": "course/10_interior_point",
@@ -385,9 +385,9 @@ def test_twenty_queries_find_their_page_without_a_network(site, browser):
     page.on("request", lambda request: asked.append(request.url))
     for query, wanted in QUERIES[site.name].items():
         page.goto(f"{(site / 'search.html').as_uri()}?q={urllib.parse.quote(query)}")
-        page.wait_for_function("Search._pulse_status < 0 && document.querySelector('.search-summary').innerText")
+        page.wait_for_function("document.querySelector('#search-results h2')?.innerText === _('Search Results')")
         found = [link.get_attribute("href").partition("#")[0] for link in page.query_selector_all("ul.search a")]
-        assert f"{wanted}.html" in [link.partition("?")[0] for link in found], (query, found[:10])
+        assert f"{wanted}.html" in [link.partition("?")[0] for link in found[:10]], (query, found[:10])
     assert not [url for url in asked if not url.startswith(("file:", "data:"))]
     page.close()
 

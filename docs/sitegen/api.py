@@ -208,10 +208,11 @@ def undocumented() -> dict[str, list[str]]:
     arguments = module_from_spec(spec)
     spec.loader.exec_module(arguments)
     found = {}
+    public = {name.removeprefix("jaxopt_ko.") for name in names.public()}
     for function, name in arguments.public_functions().items():
         source = names.source_of(function)
         excused = source is not None and source.parts[0] in being_written()
-        if not excused and (missing := arguments.missing(function)):
+        if name in public and not excused and (missing := arguments.missing(function)):
             found[name] = missing
     return found
 

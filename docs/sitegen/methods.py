@@ -103,7 +103,7 @@ def caption(row: Any, told: dict[str, Any], say: Any) -> str:
     for name, run in told.items():
         title = say(name)
         how = say("at rate") % f"{run['rate']:.2g}" if run["rate"] is not None else ""
-        made.append(say("in steps") % (title, run["steps"], how, f"{run['value']:.1e}"))
+        made.append(say("in steps") % (title, run["steps"], how, f"{run['value']:.1e}" if run["value"] else "0"))
     extra = say("constrained picture") if row.family == "constrained" else ""
     extra = say("bounded picture") if row.name == "lbfgsb" else extra
     extra = say("projected picture") if row.name in ("projected_gradient", "proximal_gradient") else extra

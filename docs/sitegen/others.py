@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,9 @@ def document(path: Path, title: str | None = None) -> str:
         file, _, _ = target.partition("#")
         if file in SITE:
             return f"[{words}]({SITE[file]})"
-        if file.startswith("docs/skeletons/"):
-            return f"[{words}](skeletons.rst)"
-        if file == "docs/skeletons":
+        if file.startswith("docs/pages/"):
+            return f"[{words}]({file.removeprefix('docs/pages/')})"
+        if file.startswith("docs/skeletons"):
             return f"[{words}](skeletons.rst)"
         return words
 
@@ -65,7 +66,7 @@ def benchmarks() -> str:
         "",
     ]
     for path in sorted(RESULTS.rglob("*.json")) if RESULTS.exists() else []:
-        text += result(path.stem, json.loads(path.read_text(encoding="utf-8")))
+        text += result(path.stem, json.loads(path.read_text(encoding="utf-8")), committed(path))
     for path in sorted((ROOT / "examples" / "benchmarks").glob("*.txt")):
         text += [*heading(path.stem.replace("_", " "), "-"), ".. code-block:: text", ""]
         text += [f"   {line}".rstrip() for line in path.read_text(encoding="utf-8").splitlines()] + [""]
@@ -75,11 +76,18 @@ def benchmarks() -> str:
 ABOUT = ("machine", "versions", "run", "about")
 
 
-def result(name: str, found: Any) -> list[str]:
+def committed(path: Path) -> str:
+    """The day on which a file was last committed, "" where there is no history."""
+    command = ["git", "log", "-1", "--format=%cs", "--", str(path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def result(name: str, found: Any, day: str = "") -> list[str]:
     """A result file: what is a list of rows becomes a table, what is one value a line above it."""
     text = [*heading(name.replace("_", " "), "-")]
     groups: dict[str, Any] = {"": found} if isinstance(found, list) else {}
-    about: dict[str, Any] = {}
+    about: dict[str, Any] = {"committed": day} if day else {}
     for key, value in found.items() if isinstance(found, dict) else ():
         if key in ABOUT and isinstance(value, dict):
             about |= value
@@ -90,18 +98,28 @@ def result(name: str, found: Any) -> list[str]:
     if about:
         text += ["; ".join(f"{key} {shown(value)}" for key, value in about.items()) + ".", ""]
     for key, value in groups.items():
-        rows = value
-        if isinstance(rows, dict):
-            nested = all(isinstance(one, dict) for one in rows.values())
-            rows = [{"": own, **(one if nested else {"value": one})} for own, one in rows.items()]
+        rows = rows_of(value) if isinstance(value, dict) else value
         if not rows or not all(isinstance(row, dict) for row in rows):
             continue
-        columns = list(dict.fromkeys(column for row in rows for column in row))
+        columns = sorted(dict.fromkeys(column for row in rows for column in row), key=lambda name: name.strip() != "")
         if key:
             text += [f"**{key.replace('_', ' ')}**", ""]
         cells = [[shown(row.get(column, "")) or "\\ " for column in columns] for row in rows]
-        text += table([column.replace("_", " ") or "\\ " for column in columns], cells)
+        text += table([column.replace("_", " ").strip() or "\\ " for column in columns], cells)
     return text
+
+
+def rows_of(found: dict[str, Any], depth: int = 0) -> list[dict[str, Any]]:
+    """A tree of values as rows: its branches are named in the first columns, its last level has the others."""
+    rows: list[dict[str, Any]] = []
+    for name, value in found.items():
+        if not isinstance(value, dict):
+            rows.append({" " * depth: name, "value": value})
+        elif any(isinstance(one, dict) for one in value.values()):
+            rows += [{" " * depth: name, **row} for row in rows_of(value, depth + 1)]
+        else:
+            rows.append({" " * depth: name, **value})
+    return rows
 
 
 def shown(value: Any) -> str:

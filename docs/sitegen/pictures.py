@@ -93,7 +93,7 @@ def best(row: Any, name: str) -> tuple[np.ndarray, float | None]:
     if row.name in RATE_FREE:
         return np.asarray(jax.jit(lambda: optimizer_path(row, fun, start, 1.0))()), None
     runs = np.asarray(jax.jit(jax.vmap(lambda rate: optimizer_path(row, fun, start, rate)))(RATES))
-    margin = 0.5 * (np.asarray(high) - np.asarray(low))
+    margin = 0.05 * (np.asarray(high) - np.asarray(low))
     inside = np.all((runs > low - margin) & (runs < high + margin), axis=(1, 2))
     ends = np.asarray(jax.vmap(lambda path: jnp.mean(jax.vmap(fun)(path[-10:])))(jnp.asarray(runs)))
     ends = np.where(inside & np.isfinite(ends), ends, np.inf)

@@ -1,8 +1,8 @@
 """Search in Korean: words without their particles, and the pairs of letters in long ones.
 
 Korean writes particles on to the word: 모멘텀을, 학습률이. Here both the index and the query lose them, again and again
-until none is left, but never below two letters. Words of four letters and more are also found by each two neighbours in
-them (경사하강법 by 경사, 하강). Where Hangul and Latin letters meet, a word ends: Adam을 is Adam.
+until none is left, but never below two letters. Words of three letters and more are also found by each two neighbours
+in them (경사하강법 by 경사, 하강). Where Hangul and Latin letters meet, a word ends: Adam을 is Adam.
 """
 
 from __future__ import annotations
@@ -95,14 +95,14 @@ PARTICLES = sorted(
     reverse=True,
 )
 LEAST = 2  # letters that stay
-PAIRS_FROM = 4  # letters of a word that is also found by its pairs
+PAIRS_FROM = 3  # letters of a word that is also found by its pairs
 HANGUL = re.compile(r"[가-힣]+")
 WORD = re.compile(r"[가-힣]+|[^\W가-힣]+")
 
 SPLITTER = r"""
 function splitQuery(query) {
   const josa = new Set(%s);
-  const found = query.normalize("NFC").toLowerCase().match(/[가-힣]+|[\p{L}\p{N}_]+/gu) || [];
+  const found = query.normalize("NFC").toLowerCase().match(/[가-힣]+|(?:(?![가-힣])[\p{L}\p{N}_])+/gu) || [];
   const kept = found.filter((word, i) => !(i > 0 && josa.has(word)));
   return kept.filter((word) => !/^[가-힣]$/.test(word));
 }

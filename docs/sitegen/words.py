@@ -68,12 +68,10 @@ WORDS: dict[str, tuple[str, str]] = {
         "From the orange point; the green star is the minimum of the function.",
         "주황색 점에서 출발합니다. 초록색 별은 함수의 최소점입니다.",
     ),
-    "long_valley": (
-        "Left, a valley of condition number 20", "왼쪽은 조건수가 20인 골짜기로"
-    ),
-    "rosenbrock": ("Right, Rosenbrock's function", "오른쪽은 로젠브록 함수로"),
-    "at rate": (" at the learning rate %s", " 학습률 %s로"),
-    "in steps": ("%s: %d steps%s, to a value of %s.", "%s, %d스텝을%s 걸어 함수값이 %s이 되었습니다."),
+    "long_valley": ("Left, a valley of condition number 20", "왼쪽(조건수 20인 골짜기)"),
+    "rosenbrock": ("Right, Rosenbrock's function", "오른쪽(로젠브록 함수)"),
+    "at rate": (" at the learning rate %s", ", 학습률 %s"),
+    "in steps": ("%s: %d steps%s, to a value of %s.", "%s: %d스텝%s, 마지막 함수값 %s."),
     "best of grid": (
         "The rate is the best of sixteen from 0.0001 to 10.", "학습률은 0.0001부터 10까지 16개 가운데 가장 나은 값입니다."
     ),
