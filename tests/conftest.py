@@ -24,6 +24,10 @@ import numpy as np
 import pytest
 
 gc.set_threshold(50_000, 20, 100)  # what JAX remembers is much, lives long, and is looked through at each collection
+if not hasattr(jax, "enable_x64"):  # before jax 0.8
+    from jax.experimental import enable_x64
+
+    jax.enable_x64 = enable_x64
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

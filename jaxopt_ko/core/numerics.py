@@ -370,6 +370,8 @@ _shared_wide_sum = jax.jit(_wide_sum, static_argnums=(1, 2))  # traced and lower
 
 # Before jax 0.8 `enable_x64` was experimental.
 _JAX: Any = jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")
+# Before jax 0.7.2 vmap made sums of float64 to float32, which XLA refuses.
+_WIDE = jax.__version_info__ >= (0, 7, 2)
 
 
 def _wide_root(parts: Sequence[jax.Array], axis: Axes, keepdims: bool) -> jax.Array:
@@ -384,7 +386,7 @@ def _wide_root(parts: Sequence[jax.Array], axis: Axes, keepdims: bool) -> jax.Ar
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
 def _length(parts: tuple[jax.Array, ...], axis: Axes, keepdims: bool) -> jax.Array:
     """The Euclidean norm of arrays of one dtype as one, along some axes."""
-    if parts[0].real.dtype != np.float32:
+    if parts[0].real.dtype != np.float32 or not _WIDE:
         return _root_of_three(parts, axis, keepdims)
     found: jax.Array = jax.lax.platform_dependent(
         *parts,
