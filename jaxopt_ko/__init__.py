@@ -126,7 +126,9 @@ _PATHS = {  # public module -> where it stands
 _DEPRECATED = {"losses": ("convex_kl_divergence",)}  # as in optax; not in __all__
 
 __all__ = [
-    "contrib", "errors", "numerics", "schedules", "transforms", "tree", "tree_utils", "types",
+    "catalog", "contrib", "data", "debug", "diagnose", "errors", "landscapes", "loop", "losses", "microbatching",
+    "normalization", "numerics", "projections", "schedules", "second_order", "sharding", "solve", "states",
+    "transforms", "tree", "tree_utils", "types",
 ]  # fmt: skip
 __all__ += compose.__all__
 __all__ += core.__all__
@@ -139,9 +141,16 @@ __all__ += types.__all__
 answers_at(__name__, {"numerics": numerics, "tree": tree})
 for _room in (compose, core, errors, linalg, optimizers, schedules, transforms, types):
     suggests(_room.__name__, vars(_room))
-published(__name__, globals(), __all__)
+published(__name__, globals(), [name for name in __all__ if name in globals()])
 
-if not TYPE_CHECKING:  # or a type checker would take every name for one that is there
-    __all__ += list(_PATHS)
+if TYPE_CHECKING:
+    __all__ += drivers.__all__  # type: ignore[has-type]
+    __all__ += losses.top_level.__all__  # type: ignore[has-type]
+    __all__ += precision.__all__  # type: ignore[has-type]
+    __all__ += sharding.__all__  # type: ignore[has-type]
+    __all__ += solvers.__all__  # type: ignore[has-type]
+    __all__ += training.__all__  # type: ignore[has-type]
+    __all__ += wrappers.__all__  # type: ignore[has-type]
+else:  # hidden: for a type checker `__getattr__` would be every name
     __all__ += [name for names in _LATE.values() for name in names]
     __getattr__, __dir__ = late(__name__, globals(), _LATE | _DEPRECATED, _PATHS)
