@@ -19,7 +19,7 @@ from jax import Array
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree as trees
 from jaxopt_ko.core.checks import check_same_trees, is_complex_leaf, structure_mismatch
-from jaxopt_ko.core.naming import suggests
+from jaxopt_ko.core.naming import suggests as _suggests
 from jaxopt_ko.core.numerics import is_complex, largest, norm, or_one, zero_count
 from jaxopt_ko.errors import LIMIT, TreeError, describe, path_of, say
 from jaxopt_ko.types import PyTree
@@ -505,4 +505,4 @@ def _wide(x: Any) -> Any:
     return trees.compute_dtype(trees.dtype_of(x))
 
 
-suggests(__name__, globals())
+_suggests(__name__, globals())
