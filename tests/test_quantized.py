@@ -163,7 +163,10 @@ def declared_nodes(state):
     return [x for x in nodes if declared_by(x) is not None]
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.name.partition("-")[0] != "quantized"], ids=lambda c: c.name)
+FIRST = {case.factory: case for case in reversed(CASES) if not case.words and case.factory is not jo.quantized}
+
+
+@pytest.mark.parametrize("case", FIRST.values(), ids=lambda c: c.name)
 def test_what_is_declared_nonnegative_is(case):
     opt = whole(case)
     shapes = jax.eval_shape(opt.init, params_like())
@@ -240,7 +243,7 @@ def test_the_table_says_what_is_kept_and_its_bytes_are_those_of_the_state():
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
 def test_a_coordinate_without_gradients_never_moves(codec, rounding):
     opt = jo.quantized(jo.adam(1e-2), codec, rounding=rounding)
-    params = jnp.ones((2, 2048))
+    params = jnp.ones((1, 2048))
     still = jnp.arange(2048) % 3 == 0
 
     def step(carry, key):
@@ -249,7 +252,7 @@ def test_a_coordinate_without_gradients_never_moves(codec, rounding):
         u, s = opt.update(g, s, p)
         return (jo.apply_updates(p, u), s), jnp.max(jnp.abs(u))
 
-    keys = jax.random.split(jax.random.key(0), 300)
+    keys = jax.random.split(jax.random.key(0), 150)
     (moved, _), longest = jax.jit(lambda p: jax.lax.scan(step, (p, opt.init(p)), keys))(params)
     assert (moved[:, still] == 1).all() and (moved[:, ~still] != 1).mean() > 0.99
     assert longest.max() < 0.1  # no quotient of a mean over a root of nothing
@@ -269,8 +272,8 @@ def displacement(tx, gs):
 @pytest.mark.parametrize("spread", [0.0, 0.8])
 @pytest.mark.parametrize("size, bar", [(1e-3, 0.2), (1e-6, 0.12), (1e-7, 0.12)])
 def test_the_whole_way_of_small_gradients_is_that_of_float32(size, bar, spread):
-    gs = size * jax.random.normal(jax.random.key(0), (200, 8, 512))
-    gs *= jnp.exp(spread * jax.random.normal(jax.random.key(2), (1, 8, 512)) - spread**2 / 2)
+    gs = size * jax.random.normal(jax.random.key(0), (200, 4, 512))
+    gs *= jnp.exp(spread * jax.random.normal(jax.random.key(2), (1, 4, 512)) - spread**2 / 2)
     tx = jo.adamw(1e-3, weight_decay=0.0)
     way, longest = displacement(tx, gs)
     for rounding, more in (("nearest", 1.0), ("stochastic", 1.25)):
@@ -285,10 +288,10 @@ def test_squares_forget_gradients_that_were_ten_times_as_large(rounding, within)
 
     def end(opt):
         def step(state, i):
-            g = jax.random.normal(jax.random.fold_in(jax.random.key(4), i), (2, 512))
+            g = jax.random.normal(jax.random.fold_in(jax.random.key(4), i), (1, 512))
             return opt.update(g * jnp.where(i < 1000, 1e-2, 1e-3), state)[1], None
 
-        state = jax.lax.scan(step, opt.init(jnp.zeros((2, 512))), jnp.arange(4000))[0]
+        state = jax.lax.scan(step, opt.init(jnp.zeros((1, 512))), jnp.arange(4000))[0]
         v = jo.tree.get(state, "nu")
         return jnp.sqrt(unpack(v) if is_packed(v) else v)
 
