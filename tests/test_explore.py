@@ -393,7 +393,9 @@ def test_the_switch_changes_every_string(opened):
     assert {text for text in english if HANGUL.search(text)} == {"한국어"}
     assert sum(bool(HANGUL.search(text)) for text in korean) > 150
     page.locator("#language").click()
-    assert set(page.evaluate(TEXTS)) == english
+    page.wait_for_timeout(200)
+    changed = set(page.evaluate(TEXTS)) ^ english  # numbers on axes apart: they follow the races, which are drawn anew
+    assert not {text for text in changed if LATIN.search(text) or HANGUL.search(text)}
 
 
 def test_korean_readers_get_korean(opened, tmp_path):
