@@ -2,7 +2,7 @@
 
 Each optimizer of the catalogue begins on a transformer of 4 layers and 3.3 M float32 parameters, as it stands there but
 for a learning rate; then inside `quantized(…, "companded8")` and `quantized(…, "four_bit")` with their defaults, which
-leave embeddings and leaves of less than 4096 elements in float32. Counted are the arrays that `init` makes. Beside
+leave embeddings and leaves of fewer than 4096 elements in float32. Counted are the arrays that `init` makes. Beside
 them: all that is resident after a jitted step of AdamW so packed, with bfloat16 parameters and gradients and a split
 master of 24 bits, and of what is usual instead. Prints a table.
 """

@@ -29,7 +29,6 @@ class Codec:
     signed: bool  # from -1 to 1; else from 0 to 1
     block: int  # how many share a scale
     bits: int  # 8 or 4
-    dtype: Any  # of the codes
     nearest: Callable[[Array], Array]  # the code beside a number
     below: Callable[[Array], Array]  # the largest code whose number is not above it, but for the last
     number: Callable[[Array], Array]  # of a code, float32
@@ -51,7 +50,6 @@ class Codec:
 
 # ---- companded8 -------------------------------------------------------------------------------------------
 
-COMPANDED_BLOCK = 64
 M, V = 127, 255  # the largest codes
 
 
@@ -77,13 +75,13 @@ def _positive(q: Array, n: Array, most: int) -> Array:
 
 
 COMPANDED8 = Codec(
-    "companded8", True, COMPANDED_BLOCK, 8, jnp.int8,
+    "companded8", True, 64, 8,
     nearest=lambda n: jnp.rint(_companded(n)).astype(jnp.int8),
     below=lambda n: jnp.clip(jnp.floor(_companded(n)), -M, M - 1).astype(jnp.int8),
     number=_expanded,
 )  # fmt: skip
 COMPANDED8_NONNEGATIVE = Codec(
-    "companded8", False, COMPANDED_BLOCK, 8, jnp.uint8,
+    "companded8", False, 64, 8,
     nearest=lambda n: _positive(jnp.rint(V * n), n, V),
     below=lambda n: _positive(jnp.floor(V * n), n, V - 1),
     number=lambda q: _share(q.astype(jnp.float32), V),
@@ -123,7 +121,7 @@ def _row_codec(name: str, signed: bool, block: int, bits: int, row: np.ndarray[A
         return _looked_up(row, q)
 
     return Codec(
-        name, signed, block, bits, jnp.uint8, exact=not signed, number=number,
+        name, signed, block, bits, exact=not signed, number=number,
         nearest=lambda n: _place(first, n, bits),
         below=lambda n: jnp.minimum(_place(row[1:], n, bits), np.uint8(len(row) - 2)),
     )  # fmt: skip
@@ -200,9 +198,9 @@ class _SignedFloat(Codec):
         return jnp.where(n < 0, length | np.uint8(128), length)
 
 
-FP8 = _SignedFloat("fp8", True, 256, 8, jnp.uint8, nearest=_bits, below=_towards_zero, number=_of_bits)
+FP8 = _SignedFloat("fp8", True, 256, 8, nearest=_bits, below=_towards_zero, number=_of_bits)
 FP8_NONNEGATIVE = Codec(
-    "fp8", False, 256, 8, jnp.uint8,
+    "fp8", False, 256, 8,
     nearest=lambda n: _positive(_bits(n), n, 126), below=lambda n: _positive(_towards_zero(n), n, 125), number=_of_bits,
     rooted=True,
 )  # fmt: skip

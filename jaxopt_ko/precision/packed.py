@@ -84,6 +84,7 @@ KINDS = (
     Companded8, Companded8Nonnegative, Dynamic8, Dynamic8Nonnegative, Fp8, Fp8Nonnegative, FourBit, FourBitNonnegative,
     FourBitOdd, FourBitNonnegativeOdd,
 )  # fmt: skip
+ODD = (FourBitOdd, FourBitNonnegativeOdd)
 Kind = Any  # one of KINDS
 
 
@@ -94,11 +95,8 @@ def is_packed(x: Any) -> bool:
 
 def kind_of(codec: str, signed: bool, shape: tuple[int, ...]) -> Kind:
     """The class for an array of this shape."""
-    both = {"companded8": (Companded8, Companded8Nonnegative), "dynamic8": (Dynamic8, Dynamic8Nonnegative),
-            "fp8": (Fp8, Fp8Nonnegative), "four_bit": (FourBit, FourBitNonnegative)}  # fmt: skip
-    if codec == "four_bit" and shape[-1] % 2:
-        both["four_bit"] = (FourBitOdd, FourBitNonnegativeOdd)
-    return both[codec][not signed]
+    odd = codec == "four_bit" and shape[-1] % 2 == 1
+    return next(kind for kind in KINDS if (kind.codec.name, kind.codec.signed, kind in ODD) == (codec, signed, odd))
 
 
 def bytes_of(codec: str, shape: tuple[int, ...]) -> int:
@@ -112,7 +110,7 @@ def shape_of(packed: Any) -> tuple[int, ...]:
     """Of the array that it stands for."""
     *front, n = np.shape(packed.codes)
     if packed.codec.bits == 4:
-        n = 2 * n - isinstance(packed, FourBitOdd | FourBitNonnegativeOdd)
+        n = 2 * n - isinstance(packed, ODD)
     return (*front, n)
 
 
@@ -125,8 +123,6 @@ def pack(kind: Kind, x: Array, key: Array | None = None) -> Any:
 
 def repack(old: Any, read: Array, x: Array, key: Array | None = None) -> Any:
     """What `old`, read as `read`, becomes where the array is x now: a block that is as it was keeps its codes."""
-    if x is read:
-        return old
     new = pack(type(old), x, key)
     return new if type(old).codec.exact else _kept_where(old, new, read, x)
 
@@ -193,11 +189,6 @@ def _lined(x: Array) -> Array:
 
 
 def _two_to_a_byte(codes: Array) -> Array:
-    """Codes below 16, two to a byte."""
-    n = codes.shape[-1]
-    if n % 2:
-        codes, _ = _cut_by_blocks(codes, 1, False)
-        codes = jnp.pad(codes, [(0, 0)] * (codes.ndim - 1) + [(0, 1)])
-    pairs, behind = _cut_by_blocks(codes, -(-n // 2), True)
-    pairs = jax.lax.reshape(pairs, (*pairs.shape[:-1], -(-n // 2), 2), out_sharding=behind)
+    """Codes below 16, [..., n] with n > 1, two to a byte."""
+    pairs = _in_blocks(codes, 2)
     return pairs[..., 0] << np.uint8(4) | pairs[..., 1]

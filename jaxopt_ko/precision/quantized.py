@@ -24,10 +24,10 @@ from jaxopt_ko.core.tree_fields import is_any
 from jaxopt_ko.errors import HyperparameterError, say
 from jaxopt_ko.optimizers.matrix.roles import roles_of
 from jaxopt_ko.precision.codecs import CODECS
+from jaxopt_ko.precision.landing import key_of
 from jaxopt_ko.precision.packed import bytes_of, is_packed, kind_of, pack, repack, unpack
 from jaxopt_ko.types import GradientTransformation, GradientTransformationExtraArgs, Params, PyTree, State, Updates
 
-ROUNDINGS = ("nearest", "stochastic")
 HALF = "bfloat16"
 WORTH = 0.75  # of its bytes: an array that would not become smaller than that stays as it is
 At = tuple[Any, ...]  # the path of a leaf in a state
@@ -63,7 +63,7 @@ def quantized(
     codec: str = "companded8",
     *,
     rounding: str = "nearest",
-    key: Array | int | None = None,
+    key: Array | int = 0,
     min_size: int = 4096,
     embeddings: bool = False,
 ) -> Quantized:
@@ -86,13 +86,13 @@ def quantized(
 
     tx: any transformation, alone or put together; optax's states of the same names count as declared.
     codec: one of these. companded8 and dynamic8 follow float32's AdamW closely; fp8 and four_bit are coarser. dynamic8
-        has a 0 among its squares: for methods that divide gradients, and not a mean, by an older root (adopt) it is
-        not.
+        may read a small square as 0, and is not for methods that divide gradients, rather than a mean, by an older root
+        (adopt).
     rounding: "stochastic" writes the one or the other code beside a number, so that the mean is the number: slow means
         do not stall. Its bits come of `key`, the step and the leaf's path, on one device as on eight. bfloat16 wants
         it: rounded to nearest, a v that falls by a thousandth a step would never fall.
-    key: a PRNG key or an integer seed, for "stochastic"; without it the seed is 0.
-    min_size: leaves of less elements stay as they are; 0 takes all.
+    key: a PRNG key or an integer seed >= 0, for "stochastic".
+    min_size: leaves of fewer elements stay as they are; 0 takes all.
     embeddings: tables of vectors, as `roles_of` guesses them, too? Their rows come up so rarely that they are left in
         float32 otherwise.
 
@@ -115,10 +115,9 @@ def quantized(
     """
     name = "quantized"
     errors.check_choice(name, "codec", codec, (*CODECS, HALF))
-    errors.check_choice(name, "rounding", rounding, ROUNDINGS)
+    start = key_of(name, rounding, key)
     _check_half(name, codec, rounding)
     errors.check_size(name, "min_size", min_size, least=0)
-    start = errors.check_key(name, 0 if key is None else key) if rounding == "stochastic" else None
     pair = as_transformation(name, "tx", tx, lands=True)
     plan = _Plan(codec, min_size, embeddings)
 
@@ -228,7 +227,7 @@ class _Plan(NamedTuple):
         if not tree.is_floating(x) or is_complex(tree.dtype_of(x)):
             return "no real number"
         if not shape or np.size(x) < max(self.min_size, 1):
-            return f"less than {self.min_size} elements"
+            return f"fewer than {self.min_size} elements"
         if jax.tree_util.keystr(own) in tables:
             return "an embedding"
         if self._bytes(x) >= WORTH * np.size(x) * _itemsize(x):
@@ -311,11 +310,13 @@ def _written(old: State, read: State, new: State, key: Array | None) -> State:
     """A state with the nodes that an older one has, which was read as `read`."""
 
     def leaf(path: At, was: Any, before: Any, now: Any) -> Any:
+        if before is was:  # it was not read, and is kept as it is
+            return now
+        if now is before:
+            return was
         own = None if key is None else leaf_key(key, jax.tree_util.keystr(path))
         if is_packed(was):
             return repack(was, before, now, own)
-        if before is was or own is None or was.dtype == now.dtype:
-            return now
-        return was if now is before else round_stochastic(now, was.dtype, own)
+        return now if own is None or was.dtype == now.dtype else round_stochastic(now, was.dtype, own)
 
     return jax.tree_util.tree_map_with_path(leaf, old, read, new, is_leaf=is_packed)
