@@ -20,6 +20,7 @@ def run_if(
     """One step of `inner` if the condition holds, else `otherwise` and the state as it was; only one of them runs.
 
     condition: bool[]. Under jax.vmap both run and each lane takes its own. The steps take the dtypes of `otherwise`.
+    g, p, state: the gradients, the parameters and the inner state, as of `inner.update`; extra: its keyword arguments.
     """
 
     def take() -> tuple[Updates, State]:
@@ -33,7 +34,10 @@ def run_if(
 
 
 def either(condition: Any, yes: Callable[[], PyTree], no: Callable[[], PyTree]) -> PyTree:
-    """`lax.cond`; where the condition is known, step by step, the one function alone, with nothing to compile."""
+    """`lax.cond`; where the condition is known, step by step, the one function alone, with nothing to compile.
+
+    yes, no: functions without arguments that return trees of one structure, shapes and dtypes.
+    """
     if isinstance(condition, jax.core.Tracer):
         return jax.lax.cond(condition, yes, no)
     return yes() if condition else no()
@@ -42,6 +46,7 @@ def either(condition: Any, yes: Callable[[], PyTree], no: Callable[[], PyTree]) 
 def as_steps(values: Updates, g: Updates, p: Params, lands: DType | None = None) -> Updates:
     """Values like the gradients, in the dtypes that steps have: those that hold gradient and parameter both.
 
+    values: a tree like g. g, p: the gradients, and the parameters or None.
     lands: of a method whose steps lead exactly to numbers of 16 bits (`Method.lands`), their dtype, held as well.
     """
     held = () if lands is None else (lands,)
@@ -59,5 +64,5 @@ def _cast(x: Any, dtype: DType) -> Any:
 
 
 def no_steps(g: Updates, p: Params, lands: DType | None = None) -> Updates:
-    """Zeros, as steps."""
+    """Zeros, as the steps of `as_steps` for the gradients g and the parameters p; lands: as there."""
     return as_steps(jax.tree.map(jnp.zeros_like, g), g, p, lands)

@@ -14,7 +14,7 @@ from jaxopt_ko.types import GradientTransformation, GradientTransformationExtraA
 def as_transformation(name: str, where: str, pair: Any, lands: bool = False) -> GradientTransformation:
     """An argument that must be a transformation, as one that takes any extra arguments: ours as it is.
 
-    lands: as of `errors.check_pair`.
+    name, where, pair: who asks, what it calls the argument, and the argument; lands: as of `errors.check_pair`.
     """
     pair = errors.check_pair(name, where, pair, lands)
     update = pair.update if isinstance(pair.update, Update) else Update(_any_extra(pair.update), method_of(pair))

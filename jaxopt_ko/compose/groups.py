@@ -127,7 +127,7 @@ def partition(
 
 
 def common_landing(pairs: Iterable[GradientTransformation]) -> np.dtype[Any] | None:
-    """The dtype that holds the steps of all those that land exactly on numbers of 16 bits; None if none does."""
+    """The dtype that holds the steps of all those `pairs` that land exactly on numbers of 16 bits; None if none does."""
     known = [lands for pair in pairs if (lands := method_of(pair).lands) is not None]
     return common_dtype(*known) if known else None
 
@@ -173,7 +173,7 @@ def labels_by_path(patterns: Mapping[str, Any], otherwise: Any = None) -> Callab
 
 
 def labels_of_mask(name: str, mask: MaskOrFn, names: Mapping[bool, Hashable]) -> Any:
-    """A mask, as of `masked`, as a function that labels: names[True] where it is True."""
+    """A mask, as of `masked`, as a function that labels: names[True] where it is True. name: who speaks in errors."""
 
     def labels(params: Params) -> PyTree:
         flags, parts, treedef = tree.flatten_by_prefix(name, "mask", mask, params)

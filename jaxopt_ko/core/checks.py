@@ -27,20 +27,26 @@ from jaxopt_ko.types import MaskedNode, PyTree
 
 
 def check_leaves(name: str, what: str, tree: PyTree, real: bool = True) -> None:
-    """Every leaf must be a floating array, and a real one where `real`."""
+    """Every leaf of `tree` must be a floating array, and a real one where `real`.
+
+    name, what: who speaks in an error, and what it calls the tree.
+    """
     for index, leaf in enumerate(jax.tree.leaves(tree)):
         check_leaf(name, what, tree, index, leaf, real=real)
 
 
 def check_room(name: str, path: str, was: Any, now: Any) -> None:
-    """Complex numbers cannot be kept, or added, where there is place for real ones alone."""
+    """Complex numbers cannot be kept, or added, where there is place for real ones alone.
+
+    name, path: who speaks in an error, and what it calls the place. was, now: what is there, and what comes to it.
+    """
     if is_complex_leaf(now) and not is_complex_leaf(was):
         say(TreeError, name, f"{path} is real, and what comes to it complex", f"{describe(was)} and {describe(now)}",
             "Give complex parameters, and complex dtypes (mu_dtype=jnp.complex64) or None")  # fmt: skip
 
 
 def not_a_bool(name: str, argument: str, path: str, value: Any) -> NoReturn:
-    """A leaf of a mask that is no truth value."""
+    """A leaf of a mask that is no truth value: who speaks (name), of which argument, at which path, and the value."""
     say(TreeError, name, f"{argument} at the leaf {path} must be True or False", describe(value),
         "Give a tree of bools like the parameters, or a function that makes one; a traced bool has no value yet, "
         "and an array of several says nothing of the leaf")  # fmt: skip
