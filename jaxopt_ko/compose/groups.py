@@ -127,7 +127,7 @@ def partition(
 
 
 def common_landing(pairs: Iterable[GradientTransformation]) -> np.dtype[Any] | None:
-    """The dtype that holds the steps of all those `pairs` that land exactly on numbers of 16 bits; None if none does."""
+    """The dtype that holds the steps of those `pairs` that land exactly on numbers of 16 bits; None if none does."""
     known = [lands for pair in pairs if (lands := method_of(pair).lands) is not None]
     return common_dtype(*known) if known else None
 
