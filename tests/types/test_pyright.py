@@ -1,6 +1,7 @@
 """Pyright on a user's program and on the skeletons, and on the face: needs the `types` extra. mypy: test_house.py."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -16,7 +17,8 @@ ROOT = pathlib.Path(__file__).parents[2]
 def pyright(*arguments):
     """Its report, by what pyproject.toml says of it."""
     command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "--outputjson", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}  # --verifytypes does not follow the path of an editable install
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode in (0, 1), done.stdout + done.stderr
     return json.loads(done.stdout)
 
