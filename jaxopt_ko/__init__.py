@@ -56,7 +56,7 @@ if TYPE_CHECKING:  # what type checkers see of the rooms that are imported late
     from jaxopt_ko.training import fit as loop
     from jaxopt_ko.wrappers import *
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # room -> its names, written by `python docs/late_names.py` from the room's own `__all__`
 _LATE: dict[str, tuple[str, ...]] = {

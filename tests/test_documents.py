@@ -98,6 +98,10 @@ def test_every_signature_that_changed_since_the_release_is_accounted_for():
     assert not [name for name in sorted(changed) if not any(fnmatch.fnmatch(name, p) for p in patterns)]
 
 
+def test_the_newest_release_is_the_version_and_has_a_date():
+    assert re.findall(r"^## \[(.*)\] - \d{4}-\d\d-\d\d$", CHANGELOG, re.MULTILINE)[0] == jo.__version__
+
+
 def test_modules_that_moved_are_where_the_table_says():
     for old, new in table(CHANGELOG, "0.1.0", "now"):
         room, *others = quoted(old)
@@ -120,7 +124,7 @@ def test_names_that_changed_are_where_the_table_says():
 
 def test_public_paths_are_imported_as_before():
     """Those that the changelog promises."""
-    (said,) = re.findall(r"All public paths are as they were: (.*?) are imported", unreleased())
+    (said,) = re.findall(r"All public paths are as they were: (.*?) are imported", CHANGELOG)
     for path in quoted(said):
         room = path.removeprefix("jaxopt_ko.")
         assert importlib.import_module(f"jaxopt_ko.{room}") is getattr(jo, room)
