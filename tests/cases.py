@@ -1009,6 +1009,8 @@ CASES = [
     ),
 ]
 BY_NAME = {case.name: case for case in CASES}
+# Solvers that share all but a few lines with another, and take long to compile: their contracts in the stage `slow`.
+COUSINS = {"gauss_newton": "levenberg_marquardt", "newton_cg": "newton", "augmented_lagrangian": "interior_point"}
 
 
 def every(contract: str, keep: Callable[[Case], bool] = lambda case: True, parts: bool = True):
@@ -1018,6 +1020,7 @@ def every(contract: str, keep: Callable[[Case], bool] = lambda case: True, parts
         if case.part and not parts:
             continue
         marks = [pytest.mark.xfail(reason=case.lacks[contract], strict=True)] if contract in case.lacks else []
+        marks += [pytest.mark.slow] if case.name in COUSINS else []
         params.append(pytest.param(case, id=case.name, marks=marks))
     return pytest.mark.parametrize("case", params)
 

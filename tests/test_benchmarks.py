@@ -45,6 +45,7 @@ def quick(tmp_path_factory):
     return run, json.loads((cwd / "x.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_a_quick_run_has_its_rows_and_what_it_was_made_with(quick, module):
     (run, report), low_precision = quick, module("low_precision")
     assert [line["row"] for line in report["rows"]] == list(low_precision.QUICK)
@@ -54,6 +55,7 @@ def test_a_quick_run_has_its_rows_and_what_it_was_made_with(quick, module):
     assert "100%|" in run.stderr
 
 
+@pytest.mark.slow
 def test_codes_with_a_master_learn_and_equal_parts_do_not(quick):
     full, packed, linear = quick[1]["rows"]
     assert full["loss"] < 3.6 < 4.57  # the logarithm of 97 characters
@@ -123,6 +125,7 @@ def test_what_is_live_is_what_is_counted(state_bytes):
             assert state_bytes.bytes_of(make(params)) == state_bytes.bytes_of(jax.eval_shape(make, params))
 
 
+@pytest.mark.slow
 def test_seven_bytes_a_parameter_are_resident_after_a_step(state_bytes):
     recorded = json.loads(state_bytes.RESULTS.read_text(encoding="utf-8"))["resident"]
     name = "AdamW, bfloat16, split_master 24, companded8"

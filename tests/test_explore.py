@@ -22,6 +22,7 @@ import scenes
 
 import jaxopt_ko as jo
 
+pytestmark = pytest.mark.slow  # all races are run for the page, and a browser draws it
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 HANGUL, LATIN = re.compile("[가-힣]"), re.compile("[A-Za-z]{2,}")
 PROPER = {  # names that Korean leaves in Latin letters

@@ -52,9 +52,15 @@ def test_every_method_finds_the_minimum_of_the_valley(x64, name):
     assert (int(solution.evaluations.product) > 0) == name.startswith("newton")
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(("name", "solved", "median"), [("lbfgs", 44, 36), ("bfgs", 44, 36), ("hager-zhang", 38, 100)])
+@pytest.mark.parametrize(
+    ("name", "solved", "median"),
+    [
+        ("lbfgs", 44, 36),
+        pytest.param("bfgs", 44, 36, marks=pytest.mark.slow),
+        pytest.param("hager-zhang", 38, 100, marks=pytest.mark.slow),
+    ],
+)
 def test_more_garbow_hillstrom_from_the_standard_start(name, solved, median):
     """Solved: to 1e-6 of the minimum, or of a published local one; the value's unit is 1 where it is smaller."""
     good, counts = {}, []

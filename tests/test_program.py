@@ -46,7 +46,6 @@ def solve(program, **words):
     return jo.quadratic_program(program.Q, program.c, **program.words(), **words)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("which", "name"), PUBLISHED, ids="-".join)
 def test_published_optima_and_infeasible_problems(x64, which, name):
     program, expected = mps.load(which, name), mps.known(which)[name]

@@ -114,6 +114,7 @@ def machine(tmp_path_factory):
     return ran("support_vectors.py", tmp_path_factory.mktemp("machine"))
 
 
+@pytest.mark.slow
 def test_machine_is_that_of_libsvm(machine):
     text, _ = machine
     table = {name: (ours, theirs) for name, ours, theirs in re.findall(r"^(\w[\w ]*?) {2,}(\S+) +(\S+)$", text, re.M)}
@@ -132,6 +133,7 @@ def test_machine_is_that_of_libsvm(machine):
     assert "78 of 78 programs converged" in text
 
 
+@pytest.mark.slow
 def test_machines_of_every_penalty_are_those_of_libsvm(machine, module):
     text, _ = machine
     rows = np.float64(re.findall(r"^ +([\d.]+) +(0\.\d+) +([01]\.\d+) +(\d+) +(\d+)$", text, re.MULTILINE))
@@ -152,6 +154,7 @@ def test_machines_of_every_penalty_are_those_of_libsvm(machine, module):
     assert number("C = #, the smallest within", text) == rows[near][0, 0]
 
 
+@pytest.mark.slow
 def test_machine_is_drawn(machine):
     _, picture = machine
     assert picture.startswith(b"\x89PNG")

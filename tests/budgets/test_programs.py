@@ -93,7 +93,6 @@ def classify(p, x, y):
     return jnp.mean(jo.softmax_cross_entropy_with_integer_labels(z, y))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options"),
     [

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 import jaxopt_ko as jo
 from cases import CASES, whole
+from engines import in_brief
 
 AXES = {"explicit": AxisType.Explicit, "automatic": AxisType.Auto}
 SPECS = {"w": P("data", "model"), "v": P(None, "model"), "b": P("data")}  # rows and columns, columns, a vector
@@ -25,6 +26,9 @@ for case in CASES:
         METHODS.setdefault(case.factory, case)
 # steps of these follow signs of rounding errors, or noise that is drawn for each device count
 LOOSE = {"shampoo": 1e-3, "lbfgsb": 1e-3, "interior_point": 1e-4, "augmented_lagrangian": 1e-4}
+
+
+ON_BOTH = ("adamw", "adafactor", "muon", "shampoo", "lbfgs", "multi_steps", "quantized")
 
 
 def mesh_of(kind, shape=(4, 2), names=("data", "model")):
@@ -100,8 +104,15 @@ def assert_where_they_were(before, after):
         assert a.sharding.is_equivalent_to(b.sharding, a.ndim), jax.tree_util.keystr(path)
 
 
-@pytest.mark.parametrize("kind", AXES)
-@pytest.mark.parametrize("case", METHODS.values(), ids=lambda case: case.name)
+def on_every_kind():
+    """Both kinds of axes. Most methods on automatic ones, and elementwise rules, which are alike, are `slow`."""
+    for case in METHODS.values():
+        for kind in AXES:
+            brief = in_brief(case) if kind == "explicit" else case.name not in ON_BOTH
+            yield pytest.param(case, kind, id=f"{case.name}-{kind}", marks=[pytest.mark.slow] * brief)
+
+
+@pytest.mark.parametrize(("case", "kind"), list(on_every_kind()))
 def test_equals_one_device_keeps_shardings_and_compiles_once(case, kind, alone):
     mesh = mesh_of(kind)
     with jax.set_mesh(mesh):

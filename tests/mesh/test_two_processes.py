@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "two_processes.py"
-METHODS = ("adamw", "muon", "shampoo", "multi_steps")
+METHODS = [("muon",), pytest.param(("adamw", "muon", "shampoo", "multi_steps"), marks=pytest.mark.slow)]
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, methods):
     """Where the processes left what they came to. The parent ends its processes, and they end without a parent."""
     made = tmp_path
-    command = [sys.executable, "-W", "error", str(EXAMPLE), "--folder", str(made)]
+    command = [sys.executable, "-W", "error", str(EXAMPLE), "--folder", str(made), "--methods", *methods]
     env = {**os.environ, "JAX_PLATFORMS": "cpu"}
     run = subprocess.run(command, env=env, capture_output=True, text=True, timeout=400, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
@@ -31,9 +31,10 @@ def ended_with(folder, name):
         return [kept[key] for key in kept.files if key != "losses"], kept["losses"]
 
 
-def test_two_processes_equal_one_and_outlive_a_death(folder):
+@pytest.mark.parametrize("methods", METHODS, ids="-".join)
+def test_two_processes_equal_one_and_outlive_a_death(folder, methods):
     """One test: two workers of pytest would each start the processes."""
-    for method in METHODS:
+    for method in methods:
         check_two_equal_one(method, folder)
     check_the_resumed_run(folder)
     check_no_process_is_left(folder)
