@@ -97,7 +97,8 @@ _LATE: dict[str, tuple[str, ...]] = {
     ),
     "states": (),
     "training": (
-        "BatchNorm", "BatchNormParams", "BatchNormState", "batch_norm", "microbatch", "multi_normal",
+        "BatchNorm", "BatchNormParams", "BatchNormState", "CoordinateCheck", "batch_norm", "coordinate_check",
+        "microbatch", "multi_normal",
     ),
     "wrappers": (
         "ApplyEvery", "ApplyIfFiniteState", "CautiousState", "ConditionFn", "ConditionallyMaskState",
@@ -105,14 +106,15 @@ _LATE: dict[str, tuple[str, ...]] = {
         "GeneralizedPrimalAveragingState", "Group", "LookaheadParams", "LookaheadState", "LossScalingState",
         "MechanicState", "MonitorState", "MultiSteps", "MultiStepsState", "PrimalAveragesState",
         "ReduceLROnPlateauState", "Routed", "SAMState", "ScheduleFreeState", "ShouldSkipUpdateFunction",
-        "SnapshotState", "SplitRealAndImaginaryState", "WeightedMultiStepsState", "apply_every", "apply_if_finite",
-        "cautious", "conditionally_mask", "conditionally_transform", "differentially_private_aggregate", "dpsgd",
-        "ema_nesterov", "ema_nesterov_eval_params", "explain", "flatten", "freeze", "generalized_primal_averaging",
-        "generalized_primal_averaging_eval_params", "incremental_update", "lbfgs_from_optax", "lookahead",
-        "loss_scale", "loss_scaling", "maximize", "measure_with_ema", "mechanize", "monitor", "periodic_update",
-        "reduce_on_plateau", "route", "sam", "scale_gradient", "schedule_free", "schedule_free_adamw",
-        "schedule_free_eval_params", "schedule_free_sgd", "selective_transform", "skip_large_updates",
-        "skip_not_finite", "snapshot", "split_real_and_imaginary", "to_optax",
+        "SnapshotState", "SplitRealAndImaginaryState", "WeightedMultiStepsState", "WidthFactor", "WidthScaled",
+        "apply_every", "apply_if_finite", "cautious", "conditionally_mask", "conditionally_transform",
+        "differentially_private_aggregate", "dpsgd", "ema_nesterov", "ema_nesterov_eval_params", "explain", "flatten",
+        "freeze", "generalized_primal_averaging", "generalized_primal_averaging_eval_params", "incremental_update",
+        "lbfgs_from_optax", "lookahead", "loss_scale", "loss_scaling", "maximize", "measure_with_ema", "mechanize",
+        "monitor", "periodic_update", "reduce_on_plateau", "route", "sam", "scale_gradient", "schedule_free",
+        "schedule_free_adamw", "schedule_free_eval_params", "schedule_free_sgd", "selective_transform",
+        "skip_large_updates", "skip_not_finite", "snapshot", "split_real_and_imaginary", "to_optax", "width_factors",
+        "width_scaled",
     ),
     # </late>
 }  # fmt: skip

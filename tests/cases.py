@@ -55,6 +55,13 @@ def scalars(params):
     return jax.tree.map(lambda p: jnp.issubdtype(getattr(p, "dtype", int), jnp.floating) and p.shape == (), params)
 
 
+def narrow(params):
+    """Shapes of a model of half the width, where that is a whole number."""
+    return jax.tree.map(
+        lambda p: jax.ShapeDtypeStruct(tuple(n if n % 2 else n // 2 for n in np.shape(p)), jnp.float32), params
+    )
+
+
 def matrices(params):
     return jax.tree.map(lambda p: np.ndim(p) == 2, params)
 
@@ -862,6 +869,14 @@ CASES = [
         "schedule_free_adamw",
         jo.schedule_free_adamw,
         {"learning_rate": 0.1, "b1": 0.9, "b2": 0.99, "eps": 1e-8, "weight_decay": 1e-3, "weight_lr_power": 1.0},
+    ),
+    Case(
+        "width_scaled",
+        jo.width_scaled,
+        {"learning_rate": 0.05, "weight_decay": 0.1},
+        make=lambda learning_rate, weight_decay: jo.width_scaled(
+            jo.adamw(learning_rate, weight_decay=weight_decay), None, narrow, "sgd"
+        ),
     ),
     Case(
         "cautious",

@@ -20,7 +20,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import apply_updates
 from jaxopt_ko.core.checks import check_arrays, check_carry, check_start
 from jaxopt_ko.core.method import filter_kwargs
-from jaxopt_ko.core.naming import published
+from jaxopt_ko.core.naming import of_the_face, published
 from jaxopt_ko.core.numerics import real_dtype, scalar_dtype, zero_count
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import ascent, compute_dtype, where
@@ -452,3 +452,14 @@ _ELSEWHERE = (
     microbatched,
 )  # and public here
 published(__name__, globals(), [thing.__name__ for thing in _ELSEWHERE])
+
+_LATE = ("CoordinateCheck", "WidthFactor", "WidthScaled", "coordinate_check", "width_factors", "width_scaled")
+
+
+def __getattr__(name: str) -> Any:
+    """What stands in other rooms and is public here as well; imported when it is asked for."""
+    return of_the_face("jaxopt_ko.loop", name, _LATE)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE})
