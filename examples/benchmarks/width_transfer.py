@@ -1,10 +1,10 @@
 """Does the best learning rate of a narrow network hold for a wide one? `python examples/benchmarks/width_transfer.py`.
 
-A perceptron of three hidden layers (ReLU) learns scikit-learn's digits with Adam for 100 steps of the whole training
-set: at four widths, under the standard parametrization and under muP (`width_scaled`, a head that begins at zero, its
-product times base width over width), with rates by factors of 2 and the same initial keys. Rates and seeds are one
-compiled program for each width. Best is the rate of the least mean training loss, cross-entropy at the last step; the
-shift is how many factors of 2 it moves from the narrowest to the widest.
+A perceptron of three hidden layers (ReLU) learns scikit-learn's digits with Adam for 30 steps of one batch of 512
+images: at four widths, under the standard parametrization and under muP (`width_scaled`, a head that begins at zero,
+its product times base width over width), with rates by factors of 2 and the same initial keys. Each width is one
+compiled program of the rate. Best is the rate of the least training loss, the mean cross-entropy over seeds at the last
+step; the shift is how many factors of 2 it moves from the narrowest to the widest.
 
 Prints a table and writes it to results/width_transfer.json.
 """
@@ -23,8 +23,8 @@ from sklearn.datasets import load_digits
 import jaxopt_ko as jo
 
 RESULTS = Path(__file__).parent / "results" / "width_transfer.json"
-WIDTHS, BASE, LAYERS, STEPS, SEEDS = (64, 128, 256, 512), 64, 3, 100, 2
-RATES = [2.0**k for k in range(-13, -3)]
+WIDTHS, BASE, LAYERS, STEPS, SEEDS = (64, 128, 256, 512), 64, 3, 30, 3
+RATES = [2.0**k for k in range(-13, -2)]
 
 
 def start(width, key, mup):

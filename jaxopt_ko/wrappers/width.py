@@ -266,7 +266,8 @@ def _factor(name: str, leaf: Leaf, base: tuple[int, ...], delta: tuple[int, ...]
             "Make both by one function of the width")  # fmt: skip
     wide = [axis for axis in range(leaf.stacks, len(base)) if base[axis] != delta[axis]]
     inner, outer = _two_sides(name, leaf, wide)
-    m_in, m_out = (math.prod(leaf.shape[axis] / base[axis] for axis in side) for side in (inner, outer))
+    grown = [n / m if m else 1.0 for n, m in zip(leaf.shape, base, strict=True)]
+    m_in, m_out = (math.prod(grown[axis] for axis in side if axis in wide) for side in (inner, outer))
     grows_in, grows_out = (any(axis in wide for axis in side) for side in (inner, outer))
     if grows_in and grows_out:
         kind, width = "matrix", m_in
@@ -293,7 +294,7 @@ def _rate(leaf: Leaf, base: tuple[int, ...], kind: str, m_in: float, m_out: floa
 
 def _orthogonal(axes: MatrixAxes, shape: tuple[int, ...], rules: str) -> float:
     """sqrt(out / in), the spectral norm that a step wants, over the one that Muon gives it."""
-    _, inputs, outputs = axes.shape(shape)
+    inputs, outputs = (max(side, 1) for side in axes.shape(shape)[1:])
     given = max(1.0, outputs / inputs) if rules == "muon" else max(inputs, outputs)
     return math.sqrt(outputs / inputs / given)
 
