@@ -588,6 +588,20 @@ CASES = [
     Case("clip", jo.clip, {"max_delta": 0.7}, direction=True),
     Case("clip_by_norm", jo.clip_by_norm, {"max_norm": 1.0}, direction=True),
     Case("clip_by_global_norm", jo.clip_by_global_norm, {"max_norm": 1.0}, direction=True),
+    Case(
+        "zclip",
+        jo.zclip,
+        {"decay": 0.9, "z_threshold": 1.0, "eps": 1e-6},
+        make=lambda **h: jo.zclip(warmup=3, **h),
+        direction=True,
+    ),
+    Case(
+        "adagc",
+        jo.adagc,
+        {"lambda_abs": 1.0, "lambda_rel": 0.9, "decay": 0.9},
+        make=lambda **h: jo.adagc(warmup=3, **h),
+        direction=True,
+    ),
     Case("clip_by_block_rms", jo.clip_by_block_rms, {"threshold": 0.5}, direction=True),
     Case("adaptive_grad_clip", jo.adaptive_grad_clip, {"clipping": 1.0, "eps": 1e-3}, direction=True),
     Case("centralize", jo.centralize, lacks={"convergence": "it keeps the means"}, direction=True),
@@ -698,6 +712,12 @@ CASES = [
         jo.loss_scaling,
         {"learning_rate": 0.1, "factor": 2.0, "max_scale": 16.0, "min_scale": 1.0},
         make=lambda learning_rate, **h: of_scaled_loss(jo.loss_scaling(jo.adam(learning_rate), 4.0, 3, **h)),
+    ),
+    Case(
+        "skip_spikes",
+        jo.skip_spikes,
+        {"learning_rate": 0.1, "sigma": 6.0},
+        make=lambda learning_rate, **h: jo.skip_spikes(jo.adam(learning_rate), 8, **h),
     ),
     Case(
         "conditionally_transform",

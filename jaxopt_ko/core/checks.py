@@ -11,6 +11,7 @@ import numpy as np
 from jax.tree_util import tree_flatten_with_path as flatten_with_path
 
 from jaxopt_ko.errors import (
+    HyperparameterError,
     HyperparameterTypeError,
     MissingArgumentError,
     StateError,
@@ -351,3 +352,16 @@ def check_axes_option(name: str, argument: str, value: Any) -> None:
     if any(not isinstance(axis, int | np.integer) or isinstance(axis, bool) for axis in axes):
         say(HyperparameterTypeError, name, f"{argument} must be an integer or a tuple of integers", describe(value),
             "Count from 0, or from the end with -1")  # fmt: skip
+
+
+def check_period(name: str, argument: str, value: Any, least: int = 1) -> Any:
+    """A count of steps, an integer of `least` or more; it may be traced."""
+    dtype = getattr(value, "dtype", None)
+    whole = jnp.issubdtype(dtype, jnp.integer) if dtype is not None else isinstance(value, int)
+    if isinstance(value, bool) or not whole or np.shape(value) != ():
+        say(HyperparameterTypeError, name, f"{argument} must be an integer of at least {least}", describe(value),
+            "Give a Python int or an int32 array of shape ()")  # fmt: skip
+    if not isinstance(value, jax.core.Tracer) and int(value) < least:
+        say(HyperparameterError, name, f"{argument} must be an integer of at least {least}", f"{argument}={value}",
+            "It counts steps")  # fmt: skip
+    return value if isinstance(value, jax.core.Tracer) else int(value)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from jaxopt_ko.core.naming import of_the_face
+from jaxopt_ko.transforms.adaptive_clipping import AdagcState, ZclipState, adagc, zclip
 from jaxopt_ko.transforms.averaging import AverageParamsState, EmaState, average_params, averaged_params, ema
 from jaxopt_ko.transforms.centering import centralize
 from jaxopt_ko.transforms.clipping import (
@@ -41,15 +42,16 @@ from jaxopt_ko.transforms.scaling import (
 from jaxopt_ko.transforms.trust_ratio import scale_by_param_block_norm, scale_by_param_block_rms, scale_by_trust_ratio
 
 __all__ = [
-    "AddNoiseState", "AverageParamsState", "EmaState", "HutchinsonState", "HyperballState", "QKHeads",
-    "ScaleByScheduleState", "TraceState", "WeightDecaySchedule", "ZeroNansState", "adaptive_grad_clip",
-    "add_cautious_decayed_weights", "add_corrected_decayed_weights", "add_decayed_weights", "add_noise",
-    "average_params", "averaged_params", "centralize", "clip", "clip_by_block_rms", "clip_by_global_norm",
-    "clip_by_norm", "ema", "hutchinson_estimator_diag_hessian", "hyperball", "keep_params_nonnegative",
-    "learning_rate", "learning_rates", "normalize", "normalize_by_update_norm", "per_example_global_norm_clip",
-    "per_example_layer_norm_clip", "qk_clip", "scale", "scale_by_group", "scale_by_learning_rate",
-    "scale_by_param_block_norm", "scale_by_param_block_rms", "scale_by_schedule", "scale_by_trust_ratio",
-    "set_to_zero", "step_count", "trace", "unitwise_clip", "unitwise_norm", "zero_nans",
+    "AdagcState", "AddNoiseState", "AverageParamsState", "EmaState", "HutchinsonState", "HyperballState", "QKHeads",
+    "ScaleByScheduleState", "TraceState", "WeightDecaySchedule", "ZclipState", "ZeroNansState", "adagc",
+    "adaptive_grad_clip", "add_cautious_decayed_weights", "add_corrected_decayed_weights", "add_decayed_weights",
+    "add_noise", "average_params", "averaged_params", "centralize", "clip", "clip_by_block_rms",
+    "clip_by_global_norm", "clip_by_norm", "ema", "hutchinson_estimator_diag_hessian", "hyperball",
+    "keep_params_nonnegative", "learning_rate", "learning_rates", "normalize", "normalize_by_update_norm",
+    "per_example_global_norm_clip", "per_example_layer_norm_clip", "qk_clip", "scale", "scale_by_group",
+    "scale_by_learning_rate", "scale_by_param_block_norm", "scale_by_param_block_rms", "scale_by_schedule",
+    "scale_by_trust_ratio", "set_to_zero", "step_count", "trace", "unitwise_clip", "unitwise_norm", "zclip",
+    "zero_nans",
 ]  # fmt: skip
 _ELSEWHERE = (  # what optax.transforms has and other rooms make
     "ApplyIfFiniteState", "ConditionFn", "ConditionallyMaskState", "ConditionallyTransformState", "MaskedNode",

@@ -48,23 +48,24 @@ from jaxopt_ko.wrappers.schedule_free import (
     schedule_free_sgd,
 )
 from jaxopt_ko.wrappers.sharpness import SAMState, sam
+from jaxopt_ko.wrappers.spikes import SkipSpikesState, skip_spikes
 from jaxopt_ko.wrappers.width import WidthFactor, WidthScaled, width_factors, width_scaled
 
 __all__ = [
     "ApplyEvery", "ApplyIfFiniteState", "CautiousState", "ConditionFn", "ConditionallyMaskState",
     "ConditionallyTransformState", "DifferentiallyPrivateAggregateState", "EmaNesterovState",
     "GeneralizedPrimalAveragingState", "Group", "LookaheadParams", "LookaheadState", "LossScalingState",
-    "MechanicState", "MonitorState", "MultiSteps", "MultiStepsState", "PrimalAveragesState", "ReduceLROnPlateauState",
-    "Routed", "SAMState", "ScheduleFreeState", "ShouldSkipUpdateFunction", "SnapshotState",
-    "SplitRealAndImaginaryState", "WeightedMultiStepsState", "WidthFactor", "WidthScaled", "apply_every",
-    "apply_if_finite", "cautious", "conditionally_mask", "conditionally_transform",
+    "MechanicState", "MonitorState", "MultiSteps", "MultiStepsState", "PrimalAveragesState",
+    "ReduceLROnPlateauState", "Routed", "SAMState", "ScheduleFreeState", "ShouldSkipUpdateFunction",
+    "SkipSpikesState", "SnapshotState", "SplitRealAndImaginaryState", "WeightedMultiStepsState", "WidthFactor",
+    "WidthScaled", "apply_every", "apply_if_finite", "cautious", "conditionally_mask", "conditionally_transform",
     "differentially_private_aggregate", "dpsgd", "ema_nesterov", "ema_nesterov_eval_params", "explain", "flatten",
     "freeze", "generalized_primal_averaging", "generalized_primal_averaging_eval_params", "incremental_update",
     "lbfgs_from_optax", "lookahead", "loss_scale", "loss_scaling", "maximize", "measure_with_ema", "mechanize",
     "monitor", "periodic_update", "reduce_on_plateau", "route", "sam", "scale_gradient", "schedule_free",
     "schedule_free_adamw", "schedule_free_eval_params", "schedule_free_sgd", "selective_transform",
-    "skip_large_updates", "skip_not_finite", "snapshot", "split_real_and_imaginary", "to_optax", "width_factors",
-    "width_scaled",
+    "skip_large_updates", "skip_not_finite", "skip_spikes", "snapshot", "split_real_and_imaginary", "to_optax",
+    "width_factors", "width_scaled",
 ]  # fmt: skip
 
 published("jaxopt_ko", globals(), __all__)

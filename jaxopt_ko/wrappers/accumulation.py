@@ -14,6 +14,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.compose.conditional import as_steps, run_if
 from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import check_period
 from jaxopt_ko.core.hyperparameters import Scalars, as_state
 from jaxopt_ko.core.leafwise import Step, leafwise
 from jaxopt_ko.core.method import make_transformation, method_of, name_of, pytree_class, takes, with_record
@@ -29,7 +30,7 @@ from jaxopt_ko.errors import (
     say,
 )
 from jaxopt_ko.types import DType, GradientTransformation, Params, PyTree, State, Updates
-from jaxopt_ko.wrappers.checks import check_flag, check_period
+from jaxopt_ko.wrappers.checks import check_flag
 
 
 class MultiStepsState(NamedTuple):

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import check_period
 from jaxopt_ko.core.hyperparameters import Scalars, as_state
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import make_transformation
 from jaxopt_ko.core.numerics import scalar_dtype
 from jaxopt_ko.types import GradientTransformation, Params, State, Updates
-from jaxopt_ko.wrappers.checks import check_period
 
 
 class ApplyEvery(NamedTuple):

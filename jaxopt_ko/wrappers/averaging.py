@@ -13,9 +13,8 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
-from jaxopt_ko.core.checks import check_same_trees
+from jaxopt_ko.core.checks import check_period, check_same_trees
 from jaxopt_ko.types import Params
-from jaxopt_ko.wrappers.checks import check_period
 
 
 def incremental_update(new_tensors: Params, old_tensors: Params, step_size: float | Array) -> Params:

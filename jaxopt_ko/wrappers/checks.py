@@ -4,24 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_ko.errors import HyperparameterError, HyperparameterTypeError, TransformationError, describe, say
-
-
-def check_period(name: str, argument: str, value: Any, least: int = 1) -> Any:
-    """A count of steps, an integer of `least` or more; it may be traced."""
-    dtype = getattr(value, "dtype", None)
-    whole = jnp.issubdtype(dtype, jnp.integer) if dtype is not None else isinstance(value, int)
-    if isinstance(value, bool) or not whole or np.shape(value) != ():
-        say(HyperparameterTypeError, name, f"{argument} must be an integer of at least {least}", describe(value),
-            "Give a Python int or an int32 array of shape ()")  # fmt: skip
-    if not isinstance(value, jax.core.Tracer) and int(value) < least:
-        say(HyperparameterError, name, f"{argument} must be an integer of at least {least}", f"{argument}={value}",
-            "It counts steps")  # fmt: skip
-    return value if isinstance(value, jax.core.Tracer) else int(value)
+from jaxopt_ko.errors import HyperparameterTypeError, TransformationError, describe, say
 
 
 def check_flag(name: str, what: str, value: Any) -> None:

@@ -12,12 +12,13 @@ from jaxopt_ko import errors
 from jaxopt_ko.compose.conditional import as_steps, no_steps, run_if
 from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import check_period
 from jaxopt_ko.core.method import method_of, name_of, with_record
 from jaxopt_ko.core.numerics import next_count, zero_count
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.types import GradientTransformation, Params, State, Updates
-from jaxopt_ko.wrappers.checks import check_flag, check_period
+from jaxopt_ko.wrappers.checks import check_flag
 
 
 class ApplyIfFiniteState(NamedTuple):

@@ -16,6 +16,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.compose.conditional import no_steps, run_if
 from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import check_period
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.method import make_transformation, method_of, name_of, with_record
 from jaxopt_ko.core.numerics import next_count, real_dtype, zero_count
@@ -23,7 +24,6 @@ from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import POSITIVE, Domain, HyperparameterError, StateError, say
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, State, Updates
-from jaxopt_ko.wrappers.checks import check_period
 
 GROWTH = Domain(1.0, float("inf"), "a finite number > 1", low_open=True)
 

@@ -10,13 +10,12 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
-from jaxopt_ko.core.checks import check_objective
+from jaxopt_ko.core.checks import check_objective, check_period
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.numerics import next_count, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import NONNEGATIVE, Domain
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, Updates
-from jaxopt_ko.wrappers.checks import check_period
 
 FACTOR = Domain(0.0, 1.0, "in (0, 1)", low_open=True)
 SHARE = Domain(0.0, 1.0, "in [0, 1]", infinite=True)
