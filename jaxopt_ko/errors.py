@@ -97,10 +97,10 @@ def deprecated(old: str, new: str, since: str, goes: str | None = None) -> None:
     if goes is None:
         major, minor, _ = map(int, since.split("."))
         goes = f"in {major}.{minor + 1}.0 at the earliest"
-    _warn(f"{old} is deprecated since {since}: use `{new}` instead. It goes {goes}.", DeprecationWarning)
+    warn(f"{old} is deprecated since {since}: use `{new}` instead. It goes {goes}.", DeprecationWarning)
 
 
-def _warn(message: str, kind: type[Warning]) -> None:
+def warn(message: str, kind: type[Warning]) -> None:
     """At the line outside of this package that calls."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith(f"{__package__}."):
@@ -335,7 +335,7 @@ def key_or_zero(name: str, key: Any, seed: Any) -> Any:
     """The key or seed that was given, else the seed 0, with a warning: two runs would have the same noise unnoticed."""
     key = key_or_seed(name, key, seed)
     if key is None:
-        _warn(f"{name}: no key was given. The seed 0 is taken: the noise is the same in every run. "
+        warn(f"{name}: no key was given. The seed 0 is taken: the noise is the same in every run. "
               "Give key=jax.random.key(0), or an integer seed.", UserWarning)  # fmt: skip
         return 0
     return key

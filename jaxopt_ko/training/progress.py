@@ -17,6 +17,17 @@ Report = Callable[[int, int, float, int], object]  # (steps done since the last,
 REPORTS = 100  # about how often a progress bar moves
 
 
+def sink_of(name: str, progress: Any) -> Report | None:
+    """What is told how far a run is: a bar, or the function that was given; None for none."""
+    if progress is False or progress is None:
+        return None
+    sink = ProgressBar(progress if isinstance(progress, str) else "") if isinstance(progress, bool | str) else progress
+    if not callable(sink):
+        say(HyperparameterError, name, "progress must be True, a title or a ProgressBar", describe(progress),
+            "Or a function of (steps done since the last call, steps of a run, loss, lanes)")  # fmt: skip
+    return sink
+
+
 def reporter(progress: bool | str | Report, total: int) -> tuple[Callable[[jax.Array, jax.Array], None] | None, int]:
     """A function that moves a progress bar from within a compiled program, and how often it is to be called.
 
@@ -31,12 +42,9 @@ def reporter(progress: bool | str | Report, total: int) -> tuple[Callable[[jax.A
     >>> jo.loop.reporter(False, 100)
     (None, 0)
     """
-    if progress is False or progress is None:
+    sink = sink_of("fit", progress)
+    if sink is None:
         return None, 0
-    sink = ProgressBar(progress if isinstance(progress, str) else "") if isinstance(progress, bool | str) else progress
-    if not callable(sink):
-        say(HyperparameterError, "fit", "progress must be True, a title or a ProgressBar", describe(progress),
-            "Or a function of (steps done since the last call, steps of a run, loss, lanes)")  # fmt: skip
     last = 0
 
     def on_host(packed: jax.Array) -> None:
