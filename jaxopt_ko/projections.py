@@ -21,7 +21,7 @@ from jaxopt_ko.core import tree as trees
 from jaxopt_ko.core.checks import check_same_trees, is_complex_leaf, structure_mismatch
 from jaxopt_ko.core.naming import suggests as _suggests
 from jaxopt_ko.core.numerics import is_complex, largest, norm, or_one, zero_count
-from jaxopt_ko.errors import LIMIT, TreeError, describe, path_of, say
+from jaxopt_ko.errors import LIMIT, HyperparameterError, TreeError, describe, path_of, say
 from jaxopt_ko.types import PyTree
 
 MOST_STEPS = 200  # to the nearest point of the transport polytope; some ten are made
@@ -341,10 +341,11 @@ def projection_transport(X: Array, row_sums: Array, column_sums: Array) -> Array
 
     X: float[r, c].
     row_sums: float[r], each >= 0.
-    column_sums: float[c], each >= 0, of the same total as row_sums; that is not checked.
+    column_sums: float[c], each >= 0, of the same total as row_sums up to rounding, 1e-3 of it in float32.
 
-    Returns float[r, c], in X's dtype; computed in float32 at least.
-    Raises TreeError for other shapes, and for complex X.
+    Returns float[r, c], in X's dtype; computed in float32 at least. NaN if no P has these sums, and they are traced.
+    Raises TreeError for other shapes, and for complex X; HyperparameterError for sums below 0 and different totals,
+    where their numbers can be seen.
     Source: Li, Sun & Toh, arXiv:1702.05934, algorithm 1.
 
     >>> P = jo.projections.projection_transport(jnp.eye(2), jnp.array([1.0, 1.0]), jnp.array([1.0, 1.0]))
@@ -356,7 +357,27 @@ def projection_transport(X: Array, row_sums: Array, column_sums: Array) -> Array
     _check_shape(name, "row_sums", row_sums, (np.shape(X)[0],))
     _check_shape(name, "column_sums", column_sums, (np.shape(X)[1],))
     wide = _wide(X)
-    return _transport(*(jnp.asarray(a).astype(wide) for a in (X, row_sums, column_sums))).astype(trees.dtype_of(X))
+    x, r, c = (jnp.asarray(a).astype(wide) for a in (X, row_sums, column_sums))
+    some = _have_a_plan(name, r, c)
+    P: Array = jnp.where(some, _transport(x, r, c), jnp.nan).astype(trees.dtype_of(X))
+    return P
+
+
+def _have_a_plan(name: str, rows: Array, columns: Array) -> Array:
+    """bool[]: are there P >= 0 with these sums? An error says no, where the numbers can be seen."""
+    near = float(np.finfo(rows.dtype).eps) ** 0.5 * max(1.0, (rows.size + columns.size) ** 0.5)
+    totals = jnp.sum(rows), jnp.sum(columns)
+    nonnegative = jnp.all(rows >= 0) & jnp.all(columns >= 0)
+    equal = jnp.abs(totals[0] - totals[1]) <= near * jnp.maximum(*totals)
+    if not isinstance(nonnegative & equal, jax.core.Tracer):
+        if not nonnegative:
+            least = f"the least are {float(jnp.min(rows)):.6g} and {float(jnp.min(columns)):.6g}"
+            say(HyperparameterError, name, "row_sums and column_sums must be >= 0", least)
+        if not equal:
+            say(HyperparameterError, name, "row_sums and column_sums must have the same total",
+                f"{float(totals[0]):.6g} and {float(totals[1]):.6g}",
+                "No P has both: divide each by its total, say")  # fmt: skip
+    return nonnegative & equal
 
 
 # ---- how --------------------------------------------------------------------------------------------------

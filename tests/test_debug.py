@@ -1,5 +1,7 @@
 """Checks of values: silent on good steps, precise on bad ones, absent when switched off."""
 
+import subprocess
+import sys
 from typing import NamedTuple
 
 import jax
@@ -139,6 +141,24 @@ def test_inside_a_whole_run_scanned_and_mapped():
 def test_a_compiled_step_that_cannot_raise_says_so():
     with pytest.raises(RuntimeError, match="raise_on_bad_values"):
         jax.jit(debug.check_values(squares()).update)(GOOD, checked.init(PARAMS), PARAMS)
+    step = jax.jit(checked.update)
+    debug.raise_on_bad_values(step)(GOOD, checked.init(PARAMS), PARAMS)
+    if hasattr(jax, "make_user_context"):
+        with pytest.raises(RuntimeError, match="raise_on_bad_values"):  # not with what was traced before
+            step(GOOD, checked.init(PARAMS), PARAMS)
+    with pytest.raises(RuntimeError, match="outermost"):
+        jax.jit(debug.raise_on_bad_values(checked.update))(GOOD, checked.init(PARAMS), PARAMS)
+
+
+def test_nothing_is_said_at_the_end_of_a_program():
+    program = """
+import jax, jax.numpy as jnp, jaxopt_ko as jo
+opt = jo.debug.check_values(jo.sgd(0.5))
+step = jo.debug.raise_on_bad_values(jax.jit(lambda g: opt.update(g, opt.init(g))[0]))
+print(step(jnp.ones(2)).tolist())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout == "[-0.5, -0.5]\n" and not done.stderr
 
 
 def test_what_is_no_transformation_is_refused():

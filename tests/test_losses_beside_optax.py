@@ -175,6 +175,25 @@ def test_ctc_agrees_with_torch():
     np.testing.assert_allclose(loss, TORCH, rtol=1e-5)
 
 
+def test_what_ctc_takes_for_labels(x64):
+    """Padding may be anything; a label that is no class, or is the blank, is no loss, and harms no other example."""
+    gaps, ends = paddings()
+    for padding in (-1, 99, 0):
+        labels = np.where(ends == 0, SPELLED, padding)
+        both = jax.value_and_grad(lambda z, labels=labels: jnp.sum(jo.ctc_loss(z, gaps, labels, ends)))
+        value, slope = both(jnp.asarray(LOGITS))
+        assert np.isfinite(value) and np.all(np.isfinite(slope))
+        np.testing.assert_array_equal(jo.ctc_loss(LOGITS, gaps, labels, ends), jo.ctc_loss(LOGITS, gaps, SPELLED, ends))
+    for wrong in (-1, 4, 0):
+        labels = np.asarray(SPELLED).copy()
+        labels[1, 0] = wrong
+        np.testing.assert_array_equal(np.isnan(jo.ctc_loss(LOGITS, gaps, labels, ends)), [False, True, False])
+    with pytest.raises(jo.errors.TreeError, match="labels must be integers"):
+        jo.ctc_loss(LOGITS, gaps, np.asarray(SPELLED, float), ends)
+    with pytest.raises(jo.errors.HyperparameterError, match=r"blank_id must be one of the 4 classes. Got blank_id=4"):
+        jo.ctc_loss(LOGITS, gaps, SPELLED, ends, blank_id=4)
+
+
 TORCH = [8.6952317, 4.2959719, 4.9550458]
 
 # ---- extremes -------------------------------------------------------------------------------------------

@@ -62,3 +62,27 @@ def test_one_equation_with_one_unknown_has_a_root():
     np.testing.assert_allclose(slope, 0.5 / 2**0.5, rtol=1e-4)
     with_aux = jo.root(lambda x: (x - 3.0, x), jnp.asarray(1.0), has_aux=True)
     assert float(with_aux.aux) == float(with_aux.params)
+
+
+@pytest.mark.parametrize("make", [jo.nadam, jo.nadamw])
+def test_a_decay_of_nesterovs_momentum_without_it_is_refused(make):
+    with pytest.raises(HyperparameterError, match=r"momentum_decay .* nesterov must be True. Got nesterov=False"):
+        make(1e-3, momentum_decay=4e-3, nesterov=False)
+
+
+@pytest.mark.parametrize("mask", [None, {"w": True}])
+@pytest.mark.parametrize("decay", [jo.add_corrected_decayed_weights(0.0, 0.1), jo.add_cautious_decayed_weights(0)])
+def test_no_decay_needs_no_params(decay, mask):
+    decay = decay if mask is None else jo.masked(decay, mask)
+    g = {"w": jnp.ones(2)}
+    np.testing.assert_array_equal(decay.update(g, decay.init(g))[0]["w"], g["w"])
+
+
+def test_adamc_without_decay_is_adam():
+    g = {"w": jnp.array([1.0, -3.0]), "b": jnp.ones(2)}
+    for words in ({}, {"normalized": {"w": True, "b": False}}):
+        ours, adam = jo.adamc(0.1, weight_decay=0.0, **words), jo.adam(0.1)
+        got, want = (tx.update(g, tx.init(g))[0] for tx in (ours, adam))
+        np.testing.assert_array_equal(got["w"], want["w"])
+    with pytest.raises(ValueError, match="params"):
+        jo.adamc(0.1).update(g, jo.adamc(0.1).init(g))

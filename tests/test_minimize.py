@@ -447,6 +447,17 @@ def test_the_ways_to_a_derivative_agree(x64, name):
     np.testing.assert_allclose(jax.grad(end)(1.3, name, "unrolled", 100), slope, rtol=1e-5)
 
 
+def test_conjugate_residuals_are_for_symmetric_systems():
+    refused = pytest.raises(jo.errors.HyperparameterError, match=r'"implicit-cg" is for symmetric systems')
+    with refused:
+        jo.root(lambda x: x**2 - 2, 1.0, derivative="implicit-cg")
+    fun, start = lambda x: jnp.sum((x - 1.0) ** 2), jnp.zeros(2)
+    with refused:
+        jo.minimize(fun, start, jo.interior_point(), bounds=(0.0, 0.5), derivative="implicit-cg")
+    with refused:
+        jo.minimize(fun, start, jo.projected_gradient(jo.projections.projection_non_negative), derivative="implicit-cg")
+
+
 def test_second_derivatives_and_what_the_function_closes_over(x64):
     best = lambda a: jo.minimize(lambda x: jnp.sum((x - a) ** 2) + jnp.sum(x**4), jnp.zeros(2)).params[0]  # noqa: E731
     # x + 2 x**3 = a

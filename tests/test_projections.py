@@ -171,6 +171,21 @@ def test_the_transport_polytope(x64, shape):
     np.testing.assert_allclose(lanes[0], p, atol=1e-12)
 
 
+def test_sums_that_no_plan_has():
+    X, a = jnp.ones((2, 3)), jnp.array([1.0, 2.0])
+    no, short, below = jnp.ones(3), jnp.full(3, 0.9), jnp.array([-1.0, 2.0, 2.0])
+    with pytest.raises(jo.errors.HyperparameterError, match=r"same total. Got 3 and 2.7\. No P has both"):
+        P.projection_transport(X, a, short)
+    with pytest.raises(jo.errors.HyperparameterError, match=r"must be >= 0. Got the least are 1 and -1"):
+        P.projection_transport(X, a, below)
+    lanes = quick.jit(jax.vmap(P.projection_transport, (None, None, 0)))(X, a, jnp.stack([no, short, below]))
+    np.testing.assert_allclose(lanes[0].sum(1), a, rtol=1e-6)
+    assert np.all(np.isnan(lanes[1:]))
+    nearly = P.projection_transport(X, a, no * (1 + 1e-5))  # which float32 may make of equal ones
+    np.testing.assert_allclose(nearly.sum(1), a, rtol=3e-5)
+    assert P.projection_transport(X, a.astype(int), no.astype(int)).dtype == X.dtype
+
+
 def test_what_is_refused():
     with pytest.raises(jo.errors.TreeError, match=r"projection_affine_set: A must have the shape \(2, 3\)"):
         P.projection_affine_set(jnp.ones(3), jnp.ones((2, 4)), jnp.ones(2))

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-import chex
 import jax
 import jax.numpy as jnp
+from jax.experimental import checkify
 
 from jaxopt_ko import errors
 from jaxopt_ko.core.method import filter_kwargs, make_transformation, method_of, name_of
@@ -21,6 +24,25 @@ from jaxopt_ko.types import GradientTransformation, Params, PyTree, State, Updat
 SECOND_MOMENTS = frozenset({"nu", "nu_max", "sum_of_squares", "e_g", "e_x"})
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Caught(threading.local):
+    """Whether what is traced now is called through `raise_on_bad_values`."""
+
+    now = False
+
+
+_caught = _Caught()
+
+
+@functools.cache
+def _own_traces() -> Callable[[bool], contextlib.AbstractContextManager[Any]]:
+    """A context in which jit traces anew: a step traced with checks is not the one that is called without any.
+
+    jax 0.7 has none, and there such a call ends with JAX's own error.
+    """
+    made = getattr(jax, "make_user_context", None)
+    return contextlib.nullcontext if made is None else made(False)
 
 
 def check_values(transformation: GradientTransformation, enabled: bool = True) -> GradientTransformation:
@@ -51,7 +73,7 @@ def check_values(transformation: GradientTransformation, enabled: bool = True) -
         _check_finite(name, "updates", steps, "Lower the learning rate, raise eps, or clip the gradients")
         for path, moment in _second_moments(new_state, jax.tree.structure(updates)):
             bad = ~(moment >= 0)  # NaN is bad too
-            _check(bad, f"{name}: the second moment {path} must be >= 0",
+            _check(bad, name, f"the second moment {path} must be >= 0",
                    "Its state was changed from outside, or restored from another field")  # fmt: skip
         return steps, new_state
 
@@ -59,41 +81,59 @@ def check_values(transformation: GradientTransformation, enabled: bool = True) -
 
 
 def raise_on_bad_values(step: F, enabled: bool = True) -> F:
-    """A step, jitted or not, that raises at the call what `check_values` found in it: chex.chexify, made synchronous.
+    """A step, jitted or not, that raises at the call what `check_values` found in it.
 
     step: a function, with a transformation of check_values in it. It goes outermost, over jit, vmap, scan and all.
     enabled: False: step itself comes back.
 
     Returns a function as step. The checks of a loop are made in every pass and reported when it ends. Raises, at the
-    call, what the checks raise. Not for a step within another compiled function, where nothing can be raised.
+    call, what the checks raise, and RuntimeError within another compiled function, where nothing can be raised.
 
     >>> opt = jo.debug.check_values(jo.sgd(0.5))
     >>> step = jo.debug.raise_on_bad_values(jax.jit(lambda g: opt.update(g, opt.init(g))[0]))
     >>> step(jnp.ones(2)).tolist()
     [-0.5, -0.5]
     """
-    return chex.chexify(step, async_check=False) if enabled else step
+    if not enabled:
+        return step
+    functional, traces = checkify.checkify(step), _own_traces()
+
+    @functools.wraps(step)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((args, kwargs))):
+            say(RuntimeError, "raise_on_bad_values", "it goes outermost, where the arguments are numbers",
+                "a call that is being traced", "Put it around jit, vmap, grad and scan, not within")  # fmt: skip
+        outer, _caught.now = _caught.now, True
+        try:
+            with traces(True):
+                error, result = functional(*args, **kwargs)
+        finally:
+            _caught.now = outer
+        if (message := error.get()) is not None:
+            name, wrong, got, do = message.removesuffix(" (`check` failed)").split("\n")
+            say(AssertionError, name, wrong, got, do)
+        return result
+
+    return checked  # type: ignore[return-value]
 
 
 def _check_finite(name: str, what: str, tree: PyTree, do: str) -> None:
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         bad = ~jnp.isfinite(leaf)
-        _check(bad, f"{name}: the {what} leaf {jax.tree_util.keystr(path) or '(root)'} must be finite", do)
+        _check(bad, name, f"the {what} leaf {jax.tree_util.keystr(path) or '(root)'} must be finite", do)
 
 
-def _check(bad: jax.Array, wrong: str, do: str) -> None:
+def _check(bad: jax.Array, name: str, wrong: str, do: str) -> None:
     """Raise, now or when the compiled program runs, if any element of `bad` is true."""
     count = jnp.sum(bad, dtype=jnp.int32)
-    message = wrong.replace("{", "{{").replace("}", "}}") + f". Got {{}} bad of {bad.size} values. {do}"
-    try:
-        chex.assert_tree_all_finite(
-            jnp.where(count > 0, jnp.nan, 0.0), custom_message=message, custom_message_format_vars=(count,)
-        )
-    except RuntimeError as error:
-        if "chexify" not in str(error):
-            raise
+    if _caught.now:
+        before, after = (text.replace("{", "{{").replace("}", "}}") for text in (f"{name}\n{wrong}", do))
+        checkify.check(count == 0, f"{before}\n{{}} bad of {bad.size} values\n{after}", count)
+    elif isinstance(count, jax.core.Tracer):
         say(RuntimeError, "check_values", "a compiled step cannot raise by itself", None,
             "Call it through raise_on_bad_values(jax.jit(step)), outside of jit, vmap and scan")  # fmt: skip
+    elif count > 0:
+        say(AssertionError, name, wrong, f"{int(count)} bad of {bad.size} values", do)
 
 
 def _second_moments(state: State, like: Any) -> Iterator[tuple[str, jax.Array]]:

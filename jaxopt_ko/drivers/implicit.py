@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from jax import Array
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.numerics import ratio
 from jaxopt_ko.drivers.compiled import frozen
+from jaxopt_ko.errors import HyperparameterError, say
 from jaxopt_ko.linalg.least_norm import condition as condition_of
 from jaxopt_ko.linalg.least_norm import shortest
 from jaxopt_ko.solvers.problem.bounds import box
@@ -97,6 +98,12 @@ def implicit(
     marks = jnp.stack([none, none] if held is None else [held.which, held.firmly]).astype(x.dtype)
     x, value = solved(x, value, marks, args)
     return unravel(x), value
+
+
+def no_symmetric_system(name: str, what: str) -> NoReturn:
+    """Conjugate residuals are for symmetric systems."""
+    say(HyperparameterError, name, 'derivative="implicit-cg" is for symmetric systems', what,
+        'Use "implicit", whose system is dense, or "unrolled"')  # fmt: skip
 
 
 def _nearer(off: Callable[[Array], Array], inverse: Callable[[Array], Array], x: Array, wanted: Array) -> Array:

@@ -11,11 +11,11 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
-from jaxopt_ko.core.method import method_of
+from jaxopt_ko.core.method import method_of, name_of
 from jaxopt_ko.core.numerics import inner
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.drivers.compiled import closure_convert, frozen
-from jaxopt_ko.drivers.implicit import at_bounds, implicit
+from jaxopt_ko.drivers.implicit import at_bounds, implicit, no_symmetric_system
 from jaxopt_ko.drivers.run import Data, RunStart, run, started_on_value
 from jaxopt_ko.errors import TransformationError, say
 from jaxopt_ko.solvers.proximal import ProximalGradientState
@@ -59,8 +59,8 @@ def minimize(
         for the methods that take them (interior_point); the solution then has multipliers and kkt.
     bounds: (lower, upper) for the methods that take them (lbfgsb): each None, a number or a tree like params.
     derivative: "implicit": by the equation gradient = 0, with a dense Hessian; "implicit-cg": the same by conjugate
-        residuals on Hessian-vector products; "unrolled": through all updates, as a scan of max_steps, with respect to
-        `params`, too.
+        residuals on Hessian-vector products, refused with constraints or a prox, whose systems are not symmetric;
+        "unrolled": through all updates, as a scan of max_steps, with respect to `params`, too.
 
     Returns a `Solution`; a run that fails says so in its `status`, and the params are then the best seen. Pure: jitted
     inside, so that a second call with the same fun and new data compiles nothing; it may be vmapped (each
@@ -131,9 +131,13 @@ class Minimum(NamedTuple):
         self, solution: Solution, method: GradientTransformation, data: Data, symmetric_cg: bool
     ) -> Solution:
         """By gradient = 0, by x = prox(x - gradient) or, with multipliers, by Karush, Kuhn and Tucker's conditions."""
+        prox, own = method_of(method).prox, ()
+        if symmetric_cg and solution.multipliers is not None:
+            no_symmetric_system("minimize", "the conditions of a problem with constraints")
+        if symmetric_cg and prox is not None:
+            no_symmetric_system("minimize", f"the prox of {name_of(method)}")
         if solution.multipliers is not None:
             return _constrained(self, solution, data)
-        prox, own = method_of(method).prox, ()
         if prox is not None:
             near, own = closure_convert({"prox": lambda p: prox(p, 1.0)}, frozen(solution.params), ())
         hidden = prox is None and isinstance(solution.state, ProximalGradientState)
@@ -148,7 +152,7 @@ class Minimum(NamedTuple):
         held, limits = at_bounds("minimize", solution, data.bounds)
         end, best = implicit(
             condition, lambda p, given: self.value(p, given[0]), frozen((solution.params, solution.value)),
-            (data.args, own, limits), held, symmetric_cg and prox is None,
+            (data.args, own, limits), held, symmetric_cg,
         )  # fmt: skip
         return solution._replace(params=end, value=best)
 

@@ -16,7 +16,7 @@ from jaxopt_ko.core.checks import check_leaf
 from jaxopt_ko.core.method import name_of
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.drivers.compiled import frozen
-from jaxopt_ko.drivers.implicit import at_bounds, implicit
+from jaxopt_ko.drivers.implicit import at_bounds, implicit, no_symmetric_system
 from jaxopt_ko.drivers.run import Data, RunStart, run, started_on_residuals
 from jaxopt_ko.errors import TransformationError, TreeError, say
 from jaxopt_ko.solvers.least_squares import levenberg_marquardt
@@ -53,7 +53,7 @@ def root(
     max_steps: updates, an int >= 0, traced too; None: 10,000.
     has_aux: does the function return a pair, what it is asked for and aux? The solution keeps aux.
     verbose: print a row for every update.
-    derivative: "implicit" by the equations that hold, "implicit-cg", or "unrolled", see `minimize`.
+    derivative: "implicit" by the equations that hold, or "unrolled", see `minimize`; "implicit-cg" is refused.
 
     Returns a `Solution`, whose value is |fn|**2 / 2; a minimum of |fn| that is no root is the status NO_ROOT. What may
     be done with it: see `minimize`.
@@ -67,6 +67,8 @@ def root(
     1.4142
     """
     errors.check_function("root", "fn", fn)
+    if derivative == "implicit-cg":
+        no_symmetric_system("root", "the derivative of fn, which need not be symmetric")
     limits: dict[str, Any] = {"tol": tol, "max_steps": max_steps}
     return run(
         Equations(fn, has_aux), method, params, Data(args, bounds), **limits, verbose=verbose, derivative=derivative

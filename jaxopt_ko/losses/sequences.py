@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxopt_ko.core.tree import compute_dtype
-from jaxopt_ko.errors import TreeError, describe, say
+from jaxopt_ko.errors import HyperparameterError, TreeError, check_size, describe, say
 from jaxopt_ko.losses.arrays import real_array
 
 
@@ -26,13 +26,15 @@ def ctc_loss(
 
     logits: float[B, T, K], scores of K classes at each of T times; softmax is taken here.
     logit_paddings: [B, T], 0 where there is a time and 1 where there is none, at the end.
-    labels: int[B, N], the classes in their order, without blanks.
+    labels: int[B, N], the classes in their order, without blanks; what is padded may be anything.
     label_paddings: [B, N], 0 where there is a label and 1 where there is none, at the end.
     blank_id: which of the K classes is the blank, an integer.
     log_epsilon: stands for the logarithm of 0; labels that do not fit into the time cost minus this.
 
-    Returns float[B], in float32 at least: the first result of `ctc_loss_with_forward_probs`, which has the equations.
-    Raises TreeError for logits that are not floating, shapes that do not fit.
+    Returns float[B], in float32 at least, NaN for a label that is no class or is the blank: the first result of
+    `ctc_loss_with_forward_probs`, which has the equations.
+    Raises TreeError for logits that are not floating, labels that are no integers, shapes that do not fit;
+    HyperparameterError for a blank_id that is no class.
     Source: Graves et al. 2006, ICML, section 4.1.
 
     >>> logits, labels = jnp.zeros((1, 3, 2)), jnp.array([[1]])
@@ -63,14 +65,15 @@ def ctc_loss_with_forward_probs(
 
     logits: float[B, T, K], scores of K classes at each of T times; softmax is taken here.
     logit_paddings: [B, T], 0 where there is a time and 1 where there is none, at the end.
-    labels: int[B, N], the classes in their order, without blanks.
+    labels: int[B, N], the classes in their order, without blanks; what is padded may be anything.
     label_paddings: [B, N], 0 where there is a label and 1 where there is none, at the end.
     blank_id: which of the K classes is the blank, an integer.
     log_epsilon: stands for the logarithm of 0; labels that do not fit into the time cost minus this.
 
     Returns float[B]; log b float[T, B, N + 1], its last row with l added; log l float[T, B, N]. Where the labels do not
-    fit into the time, the loss is about -log_epsilon.
-    Raises TreeError for logits that are not floating, shapes that do not fit.
+    fit into the time, the loss is about -log_epsilon; for a label that is no class or is the blank, it is NaN.
+    Raises TreeError for logits that are not floating, labels that are no integers, shapes that do not fit;
+    HyperparameterError for a blank_id that is no class.
     Source: Graves et al. 2006, ICML, section 4.1.
 
     >>> logits, labels = jnp.zeros((1, 3, 2)), jnp.array([[1]])
@@ -86,8 +89,19 @@ def ctc_loss_with_forward_probs(
     if z.ndim != 3 or y.ndim != 2 or gaps.shape != z.shape[:2] or ends.shape != y.shape or y.shape[0] != z.shape[0]:
         say(TreeError, name, "logits must be [B, T, K], logit_paddings [B, T], labels and label_paddings [B, N]",
             ", ".join(map(describe, (z, gaps, y, ends))))  # fmt: skip
+    if not jnp.issubdtype(y.dtype, jnp.integer):
+        say(TreeError, name, "labels must be integers, the classes in their order", describe(y),
+            "Give labels.astype(jnp.int32) if they are whole numbers")  # fmt: skip
+    classes = z.shape[-1]
+    if check_size(name, "blank_id", blank_id, 0) >= classes:
+        say(HyperparameterError, name, f"blank_id must be one of the {classes} classes", f"blank_id={blank_id}",
+            f"Give an integer from 0 to {classes - 1}")  # fmt: skip
+    said_at = ends == 0
+    known = jnp.all(~said_at | ((y >= 0) & (y < classes) & (y != blank_id)), axis=1)  # [B]
+    y = jnp.where(said_at, y, jnp.zeros_like(y))  # padding may be anything
     log_p = jnp.moveaxis(jax.nn.log_softmax(z, axis=-1), 1, 0)  # [T, B, K]
-    spoken = jnp.take_along_axis(log_p, y[None].astype(jnp.int32), axis=2)  # [T, B, N]
+    inside = jnp.clip(y.astype(jnp.int32), 0, classes - 1)
+    spoken = jnp.take_along_axis(log_p, inside[None], axis=2)  # [T, B, N]
     silent = log_p[:, :, blank_id, None]  # [T, B, 1]
     nothing = jnp.asarray(log_epsilon, z.dtype)
     repeats = jnp.pad(y[:, 1:] == y[:, :-1], ((0, 0), (1, 0)), constant_values=True)  # y_n is y_{n-1}, or n is 1
@@ -107,6 +121,6 @@ def ctc_loss_with_forward_probs(
     blank = jnp.full((batch, most + 1), nothing).at[:, 0].set(0)
     _, (log_b, log_l) = jax.lax.scan(step, (blank, jnp.full((batch, most), nothing)), (silent, spoken, past))
     whole = jnp.concatenate([log_b[-1, :, :1], jnp.logaddexp(log_b[-1, :, 1:], log_l[-1])], axis=1)
-    count = jnp.sum(ends == 0, axis=1)
+    count = jnp.sum(said_at, axis=1)
     loss = -jnp.take_along_axis(whole, count[:, None], axis=1)[:, 0]
-    return loss, log_b.at[-1].set(whole), log_l
+    return jnp.where(known, loss, jnp.nan), log_b.at[-1].set(whole), log_l

@@ -20,7 +20,7 @@ from jaxopt_ko.core.numerics import inner, next_count, raised, ratio, safe_sqrt
 from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import wide_like
-from jaxopt_ko.errors import FRACTION, NONNEGATIVE, UNIT
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE, UNIT, HyperparameterError, say
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, Updates
@@ -364,7 +364,7 @@ def nadam(
     eps: added to the root in the divisor, >= 0: it bounds the step where gradients vanish.
     eps_root: added under the root, >= 0; above 0 where the step itself is differentiated.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
-    nesterov: take the mean one gradient ahead, as Nesterov does; False makes `adam` of it. Without meaning if there is
+    nesterov: take the mean one gradient ahead, as Nesterov does; False makes `adam` of it, and is refused with
         a momentum_decay.
     momentum_decay: of `scale_by_nadam`, >= 0; None: the momentum is b1 at every step.
     nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
@@ -408,7 +408,7 @@ def nadamw(
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
     weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step.
     mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
-    nesterov: take the mean one gradient ahead, as Nesterov does; False makes `adamw` of it. Without meaning if there is
+    nesterov: take the mean one gradient ahead, as Nesterov does; False makes `adamw` of it, and is refused with
         a momentum_decay.
     momentum_decay: of `scale_by_nadam`, >= 0; None: the momentum is b1 at every step.
     nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
@@ -439,6 +439,9 @@ def _nadam_rule(
     if momentum_decay is None:
         rule = functools.partial(scale_by_adam, nesterov=nesterov)
     else:
+        if not nesterov:
+            wrong = "momentum_decay is that of Nesterov's momentum, so nesterov must be True"
+            say(HyperparameterError, "scale_by_nadam", wrong, "nesterov=False", "Leave one of them out")
         rule = functools.partial(scale_by_nadam, momentum_decay=momentum_decay)
     return rule(b1, b2, eps, eps_root, mu_dtype, nu_dtype=nu_dtype)
 

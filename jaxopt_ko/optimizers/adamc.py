@@ -49,7 +49,7 @@ def adamc(
 
     State: m and v, 8 bytes a parameter.
     Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, when made, for a
-        schedule or an array without max_learning_rate, and in update without params.
+        schedule or an array without max_learning_rate, and in update without params where weight_decay is not 0.
     Source: Defazio 2025, arXiv:2506.02285, Algorithm 1.
     Not for networks without normalization: there AdamW.
 

@@ -64,8 +64,8 @@ def add_cautious_decayed_weights(weight_decay: Hyper = 0.0, mask: MaskOrFn | Non
     weight_decay: lambda >= 0, a number, an array or a schedule, the same as for `add_decayed_weights`; 0 by default.
     mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
 
-    No state; under a schedule a count. Needs params. g is the direction, before its learning rate: put it where
-    `add_decayed_weights` stands. It keeps the minima of the loss where they are.
+    No state; under a schedule a count. Needs params where weight_decay is not 0. g is the direction, before its
+    learning rate: put it where `add_decayed_weights` stands. It keeps the minima of the loss where they are.
 
     Raises HyperparameterError, when made, for a negative number; MissingArgumentError, when traced, without params.
     Source: Chen et al. 2025, arXiv:2510.12402, Algorithm 1. Not for weights that must shrink whatever their gradient
@@ -74,14 +74,17 @@ def add_cautious_decayed_weights(weight_decay: Hyper = 0.0, mask: MaskOrFn | Non
     >>> tx = jo.chain(jo.scale_by_adam(), jo.add_cautious_decayed_weights(0.1), jo.scale_by_learning_rate(1e-3))
     >>> state = tx.init(jnp.ones(2))
     """
+    off = isinstance(weight_decay, int | float) and weight_decay == 0
 
     def rule(g: Array, p: Array, h: Scalars) -> Array:
+        if off:
+            return g
         agree = inner(jnp.sign(g), jnp.sign(p)) >= 0
         return g + h.weight_decay * jnp.where(agree, p, jnp.zeros_like(p))
 
     hypers = {"weight_decay": (weight_decay, NONNEGATIVE)}
     decay = leafwise(
-        "add_cautious_decayed_weights", EmptyState, rule=rule, hypers=hypers, needs_params=True,
+        "add_cautious_decayed_weights", EmptyState, rule=rule, hypers=hypers, needs_params=not off,
         alone=WeightDecaySchedule,
     )  # fmt: skip
     return decay if mask is None else masked(decay, mask)
@@ -97,15 +100,17 @@ def add_corrected_decayed_weights(
 
     u = g + weight_decay (learning_rate / max_learning_rate) p
 
-    weight_decay: lambda >= 0, a number, an array or a schedule: the decay where the learning rate is largest.
+    weight_decay: lambda >= 0, a number, an array or a schedule: the decay where the learning rate is largest; at 0
+        params are not needed.
     learning_rate: the one that comes behind, >= 0, so that p decays by weight_decay lr_t**2 / lr_max in all, and the
         ratio of gradient to weights that the layers settle at is one whatever the schedule.
     max_learning_rate: the schedule's largest value, > 0; None for a number, whose decay is that of
         `add_decayed_weights`.
     mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
 
-    No state; under a schedule a count. Needs params. Raises MissingArgumentError, when made, for a schedule or an array
-    without max_learning_rate, and, when traced, without params; HyperparameterError for numbers outside their domain.
+    No state; under a schedule a count. Needs params where weight_decay is not 0. Raises MissingArgumentError, when
+    made, for a schedule or an array without max_learning_rate, and, when traced, without params; HyperparameterError
+    for numbers outside their domain.
     Source: Defazio 2025, arXiv:2506.02285. Not for layers that no normalization follows: a head, embeddings, norms,
     biases.
 
@@ -120,16 +125,18 @@ def add_corrected_decayed_weights(
     if constant and not isinstance(rate, int | float):
         missing_argument(name, "max_learning_rate", "It is the largest value of the schedule")
 
+    off = isinstance(weight_decay, int | float) and weight_decay == 0
+
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         return {"decay": h.weight_decay * (1 if constant else h.learning_rate / h.max_learning_rate)}
 
     def rule(g: Array, p: Array, h: Scalars) -> Array:
-        return g + h.decay * p
+        return g if off else g + h.decay * p
 
     hypers = {"weight_decay": (weight_decay, NONNEGATIVE), "learning_rate": (rate, NONNEGATIVE)}
     if max_learning_rate is not None:
         hypers["max_learning_rate"] = (max_learning_rate, POSITIVE)
     decay = leafwise(
-        name, EmptyState, rule=rule, shared=shared, hypers=hypers, needs_params=True, alone=WeightDecaySchedule
+        name, EmptyState, rule=rule, shared=shared, hypers=hypers, needs_params=not off, alone=WeightDecaySchedule
     )
     return decay if mask is None else masked(decay, mask)
