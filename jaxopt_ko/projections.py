@@ -369,7 +369,8 @@ def _have_a_plan(name: str, rows: Array, columns: Array) -> Array:
     totals = jnp.sum(rows), jnp.sum(columns)
     nonnegative = jnp.all(rows >= 0) & jnp.all(columns >= 0)
     equal = jnp.abs(totals[0] - totals[1]) <= near * jnp.maximum(*totals)
-    if not isinstance(nonnegative & equal, jax.core.Tracer):
+    some: Array = nonnegative & equal
+    if not isinstance(some, jax.core.Tracer):
         if not nonnegative:
             least = f"the least are {float(jnp.min(rows)):.6g} and {float(jnp.min(columns)):.6g}"
             say(HyperparameterError, name, "row_sums and column_sums must be >= 0", least)
@@ -377,7 +378,7 @@ def _have_a_plan(name: str, rows: Array, columns: Array) -> Array:
             say(HyperparameterError, name, "row_sums and column_sums must have the same total",
                 f"{float(totals[0]):.6g} and {float(totals[1]):.6g}",
                 "No P has both: divide each by its total, say")  # fmt: skip
-    return nonnegative & equal
+    return some
 
 
 # ---- how --------------------------------------------------------------------------------------------------
