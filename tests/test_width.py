@@ -153,6 +153,21 @@ def test_base_may_be_a_function_and_params_may_come_later():
         late.explain()
 
 
+def test_averages_within_are_read_at_the_parameters():
+    inner = jo.chain(jo.sgd(0.1), jo.average_params(0.5))
+    tx = jo.width_scaled(inner, WIDE, BASE)
+    apart = jo.chain(jo.width_scaled(jo.sgd(0.1), WIDE, BASE), jo.average_params(0.5))
+
+    def run(opt, params):
+        state, update = opt.init(params), jax.jit(opt.update)
+        for g in GRADS:
+            updates, state = update(g, state, params)
+            params = jo.apply_updates(params, updates)
+        return state, params
+
+    close(tx.eval_params(*run(tx, WIDE)), jo.eval_params(*run(apart, WIDE)))
+
+
 def test_muon_goes_by_the_ratio_of_the_sides():
     def of(rules, shape, base):
         (one,) = jo.width_factors({"w": jnp.ones(shape)}, {"w": jnp.ones(base)}, rules, roles={"w": "matrix"})
@@ -229,12 +244,14 @@ def net(width, key, base):
     }
 
 
-def checked(base, **options):
+ADAM = jo.adam(0.01)
+
+
+def checked(base, opt=ADAM, rules="adam", widths=(64, 128, 256)):
     def make(width, key):
-        params = net(width, key, base)
-        opt = jo.adam(0.01)
+        params, own = net(width, key, base), opt
         if base:
-            opt = jo.width_scaled(opt, params, jax.eval_shape(lambda key: net(base, key, base), key))
+            own = jo.width_scaled(opt, params, jax.eval_shape(lambda key: net(base, key, base), key), rules)
 
         def loss_fn(params, batch):
             x, y = batch
@@ -247,9 +264,9 @@ def checked(base, **options):
                 "logits": logits,
             }
 
-        return params, opt, loss_fn
+        return params, own, loss_fn
 
-    return jo.coordinate_check(make, (64, 128, 256), BATCH, steps=3, **options)
+    return jo.coordinate_check(make, widths, BATCH, steps=3)
 
 
 def test_a_perceptron_passes_under_mup():
@@ -260,6 +277,14 @@ def test_a_perceptron_passes_under_mup():
     assert "passed" in str(found).splitlines()[0] and len(found.table().body) == 3
     told = json.loads(json.dumps(found.as_dict()))
     assert told["passed"] is True and np.shape(told["sizes"]["h"]) == (3, 4) and np.shape(told["losses"]) == (3, 4)
+
+
+def test_muon_with_steps_of_one_size_passes():
+    matrix = jo.MuonDimensionNumbers()
+    numbers = {"inputs": {"kernel": None}, "block_0": {"kernel": matrix}, "head": {"kernel": None}}
+    opt = jo.muon(0.03, consistent_rms=0.2, rest=jo.adam(0.01), muon_weight_dimension_numbers=numbers)
+    assert checked(64, opt, "muon_consistent_rms", (64, 256)).passed
+    assert abs(checked(64, opt, "muon", (64, 256)).change_slopes["k"][-1]) > 0.25
 
 
 def test_a_perceptron_fails_under_the_standard_parametrization():
@@ -300,6 +325,22 @@ def test_a_power_of_the_width_is_the_slope():
 def test_a_check_that_cannot_run_says_why(make, widths, error, words):
     with pytest.raises(error, match=words):
         jo.coordinate_check(make, widths, jnp.ones(2), steps=1, seeds=1)
+
+
+def test_what_the_page_says_of_the_best_rate_is_in_the_results():
+    root = Path(__file__).parents[1]
+    found = json.loads((root / "examples/benchmarks/results/width_transfer.json").read_text(encoding="utf-8"))
+    assert found["coordinate_checks"]["muP"]["passed"] and not found["coordinate_checks"]["standard"]["passed"]
+    best = {name: [] for name in found["shifts"]}
+    for row in found["rows"]:
+        losses = np.array(row["losses"])
+        assert found["rates"][np.nanargmin(losses)] == row["best_rate"]
+        best[row["parametrization"]].append(row["best_rate"])
+    assert max(best["muP"]) <= 2 * min(best["muP"])
+    page = (root / "docs/pages/howto/width.md").read_text(encoding="utf-8")
+    falls = best["standard"][0] / best["standard"][-1]
+    assert f"{falls:.0f} times lower at width 512 than at 64" in page and "the same at all four" in page
+    assert len(set(best["muP"])) == 1
 
 
 def test_the_same_names_are_in_the_loop():

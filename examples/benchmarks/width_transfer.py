@@ -1,6 +1,6 @@
 """Does the best learning rate of a narrow network hold for a wide one? `python examples/benchmarks/width_transfer.py`.
 
-A perceptron of three hidden layers (ReLU) learns scikit-learn's digits with Adam for 30 steps of one batch of 512
+A perceptron of three hidden layers (ReLU) learns scikit-learn's digits with Adam for 12 steps of one batch of 512
 images: at four widths, under the standard parametrization and under muP (`width_scaled`, a head that begins at zero,
 its product times base width over width), with rates by factors of 2 and the same initial keys. Each width is one
 compiled program of the rate. Best is the rate of the least training loss, the mean cross-entropy over seeds at the last
@@ -23,7 +23,7 @@ from sklearn.datasets import load_digits
 import jaxopt_ko as jo
 
 RESULTS = Path(__file__).parent / "results" / "width_transfer.json"
-WIDTHS, BASE, LAYERS, STEPS, SEEDS = (64, 128, 256, 512), 64, 3, 30, 3
+WIDTHS, BASE, LAYERS, STEPS, SEEDS = (64, 128, 256, 512), 64, 3, 12, 3
 RATES = [2.0**k for k in range(-13, -2)]
 
 

@@ -63,8 +63,8 @@ class CoordinateCheck(NamedTuple):
         rows = [
             (
                 name,
-                *(f"{value:+.2f}" for value in slope),
-                f"{self.change_slopes[name][-1]:+.2f}",
+                *map(_signed, slope),
+                _signed(self.change_slopes[name][-1]),
                 faults.get(name, "passed"),
             )
             for name, slope in self.slopes.items()
@@ -232,6 +232,10 @@ def _run(
 
 def _wide(activations: PyTree) -> list[jax.Array]:
     return [jnp.asarray(x).astype(compute_dtype(jnp.result_type(x))) for x in jax.tree.leaves(activations)]
+
+
+def _signed(slope: float) -> str:
+    return "-" if math.isnan(slope) else f"{slope:+.2f}"
 
 
 def _slopes(widths: Sequence[int], x: np.ndarray[Any, Any]) -> Any:

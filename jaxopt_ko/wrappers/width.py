@@ -19,6 +19,7 @@ from jaxopt_ko import errors
 from jaxopt_ko.compose.extra_args import as_transformation
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import structure_mismatch
+from jaxopt_ko.core.evaluation import eval_params
 from jaxopt_ko.core.method import Method, Update, method_of, name_of
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.stacking import MatrixAxes
@@ -101,16 +102,21 @@ def width_factors(
 class WidthScaled(GradientTransformationExtraArgs):
     """A transformation that can say what it does to which leaf, and what is left to the model."""
 
-    def __new__(cls, init: Any, update: Any, explain: Callable[..., Table]) -> WidthScaled:  # noqa: D102
+    def __new__(  # noqa: D102
+        cls, init: Any, update: Any, explain: Callable[..., Table], eval_params: Callable[[State, Params], Params]
+    ) -> WidthScaled:
         self = super().__new__(cls, init, update)
-        self.explain = explain
+        self.explain, self.eval_params = explain, eval_params
         return self
 
     explain: Callable[..., Table]  # (params=None) -> the table
+    eval_params: Callable[[State, Params], Params]  # jaxopt_ko.eval_params, for averages that tx keeps of p / f
 
 
 jax.tree_util.register_pytree_node(
-    WidthScaled, lambda scaled: ((*scaled, scaled.explain), None), lambda _, parts: WidthScaled(*parts)
+    WidthScaled,
+    lambda scaled: ((*scaled, scaled.explain, scaled.eval_params), None),
+    lambda _, parts: WidthScaled(*parts),
 )
 
 
@@ -149,10 +155,11 @@ def width_scaled(
     divides its weight decay by the factor likewise. What tx divides by the length of the parameters (`lamb`, `lars`)
     is as it was, which is right for these.
 
-    Returns a transformation with one function more: opt.explain(), a table of the factors, and of what is not done
+    Returns a transformation with two functions more: opt.explain(), a table of the factors, and of what is not done
     here: the initialization's standard deviation, the multiplier 1 / width before the logits (of an embedding that is
     the head, too), attention's scores divided by the size of a head and not by its root. Without these a rate does not
-    transfer; `coordinate_check` tells. State: that of tx; parameters within it (averages) are p / f.
+    transfer; `coordinate_check` tells. State: that of tx; parameters within it (averages) are p / f, and
+    opt.eval_params(state, params) is the average of p.
 
     Raises HyperparameterError for other rules; TransformationError if tx is no transformation, or a solver, whose line
     search would read other parameters; TreeError for a base of another structure.
@@ -203,7 +210,11 @@ def width_scaled(
                 "Write opt.explain(params)")  # fmt: skip
         return _table(told if told is not None and params is None else factors_of(params), scale_eps)
 
-    return WidthScaled(init, Update(update, Method(f"{name}({name_of(pair)})")), table)
+    def evaluated(state: State, params: Params) -> Params:
+        rates, _ = scales(params)
+        return _times(eval_params(state, _times(params, [1 / f for f in rates])), rates)
+
+    return WidthScaled(init, Update(update, Method(f"{name}({name_of(pair)})")), table, evaluated)
 
 
 def _check_rules(name: str, rules: Any) -> None:
