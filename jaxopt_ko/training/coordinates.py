@@ -114,8 +114,9 @@ def coordinate_check(
 
     make: make(width, key) -> (params, optimizer, loss_fn): the model of this width, with the initialization and the
         optimizer that are to be checked. loss_fn(params, batch) -> (loss, activations), which are a tree of arrays: a
-        dict {"hidden": h, "logits": y}; flax's "intermediates"; what an equinox model returns beside its output. It is
-        traced and vmapped over keys, as a jitted function would be.
+        dict {"hidden": h, "logits": y}; flax's "intermediates", if muP's multiplier is applied to what goes into the
+        head, for what is done behind it they do not show; what an equinox model returns beside its output. It is traced
+        and vmapped over keys, as a jitted function would be.
     widths: integers, two at least, increasing; 64, 128, 256, 512 say: slopes of narrow models are noisy.
     batch: what loss_fn gets, the same in each step; a few examples will do.
     steps: how many updates are made, an integer >= 1; 4: enough for what the first leave at its initial size.
