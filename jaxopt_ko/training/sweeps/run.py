@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from os import PathLike
 from typing import Any, NamedTuple
 
 import jax
@@ -22,12 +24,14 @@ from jaxopt_ko.errors import (
 )
 from jaxopt_ko.training.checks import check_whole
 from jaxopt_ko.training.progress import Report, sink_of
-from jaxopt_ko.training.sweeps.lanes import Lanes, Leaves, check_train, free_memory, lanes_of, takes_steps
+from jaxopt_ko.training.sweeps.lanes import Lanes, Leaves, Shape, check_train, free_memory, lanes_of, takes_steps
 from jaxopt_ko.training.sweeps.rungs import Rung, rungs_of
 from jaxopt_ko.training.sweeps.space import Space, settings
+from jaxopt_ko.training.sweeps.store import Books, Kept, SweepStore
 from jaxopt_ko.training.sweeps.table import Sweep, ranking
 from jaxopt_ko.training.sweeps.trial import Trial
 
+BOOKS = "done", "spent", "running", "diverged", "measured"
 BLOCKS = 10  # of a whole run: a lane that diverges is left out at the end of one
 
 
@@ -45,6 +49,7 @@ def sweep(
     mode: str = "min",
     devices: Any = None,
     key: Any = 0,
+    checkpoint: str | PathLike[str] | None = None,
     progress: bool | str | Report = False,
     chunk: int | None = None,
     memory: float | int = 0.5,
@@ -69,6 +74,8 @@ def sweep(
     mode: "min" if lower is better, "max" if higher is.
     devices: a list of them; None: all of this process. Each runs an equal part of the lanes.
     key: moves the points of trials, an integer >= 0 or a PRNG key.
+    checkpoint: a folder, one for each sweep: every chunk is written there when it is done, a tenth of the budget at
+        most, and the same call goes on from there, after kill -9 too. Needs orbax.
     progress: True, a title, or a `ProgressBar` (any `Report`): steps of all lanes.
     chunk: lanes at a time; None: as many as fit into memory by the compiler's account of one, 32 a device on CPUs.
     memory: what the lanes at a time may take of each device: a share of what is free (a float in (0, 1]), or bytes.
@@ -77,8 +84,9 @@ def sweep(
     it was finite at the start, or when a metric is NaN, or in the end the one that counts infinite. It stops then,
     within a tenth of the budget, and its setting stands last. Warns where the best lies at the edge of the space, or if
     all diverged. Raises HyperparameterError, TransformationError or TreeError for what does not fit, before anything is
-    compiled. Source of the halving: Jamieson & Talwalkar 2016,
-    arXiv:1502.07943. Not for models that fill a device by themselves: lanes then run one by one, and gain nothing.
+    compiled; StateError for the folder of another sweep; OSError if it cannot be written. Source of the halving:
+    Jamieson & Talwalkar 2016, arXiv:1502.07943. Not for models that fill a device by themselves: their lanes run one by
+    one, and gain nothing.
 
     >>> def train(hyperparameters, key):
     ...     return (hyperparameters["rate"] - 0.3) ** 2 + 0.01 * jax.random.normal(key)
@@ -96,8 +104,14 @@ def sweep(
         rungs = rungs_of(len(found.values), budget or 1, int(eta), lanes.continues)
     metric = _metric(metric, names)
     report = sink_of("sweep", progress)
-    run = _Run(lanes, found, seeds, rungs, metric, mode, memory, chunk, report)
-    run.all_rungs()
+    run = _Run(lanes, found, seeds, rungs, metric, mode, report)
+    with contextlib.ExitStack() as stack:
+        if checkpoint is not None:
+            asked = {"method": method, "budget": budget, "eta": int(eta), "metric": metric, "mode": mode}
+            run.store = _store(checkpoint, asked, found, seeds, lanes)
+            stack.enter_context(run.store)
+            run.restore()
+        run.all_rungs(memory, chunk)
     result = Sweep(
         names=found.names, values=found.values, seeds=seeds, axes=found.axes,
         metrics=run.metrics(), metric=metric, mode=mode,
@@ -124,7 +138,7 @@ class _Run:
 
     def __init__(
         self, lanes: Lanes, space: Space, seeds: np.ndarray, rungs: list[Rung], metric: str, mode: str,
-        memory: float | int, chunk: int | None, report: Report | None,
+        report: Report | None,
     ) -> None:  # fmt: skip
         self.lanes, self.rungs, self.metric, self.mode, self.report = lanes, rungs, metric, mode, report
         self.shape = len(space.values), len(seeds)
@@ -135,10 +149,9 @@ class _Run:
         self.value = {name: np.full(number, np.nan) for name in lanes.metrics}
         self.measured = np.zeros(self.shape[0], int)
         self.decided = 0  # rungs whose best were chosen
-        devices = len(lanes.devices)
-        self.width = -(-chunk // devices) * devices if chunk else lanes.width(number, memory, rungs[-1].end)
-        room = memory * free_memory(lanes.devices) if isinstance(memory, float) else memory
-        self.on_host = lanes.carry_bytes * number / devices > room  # what waits for its turn
+        self.width, self.on_host = 0, False  # lanes at a time; where others wait for their turn
+        self.chunks: list[Chunk] = []
+        self.store: SweepStore | None = None
         self.total = self._planned()
         self.told, self.pace = 0, 0.0  # steps reported; seconds that a step of a whole chunk takes
 
@@ -156,20 +169,24 @@ class _Run:
 
     # ---- rung by rung
 
-    def all_rungs(self) -> None:
+    def all_rungs(self, memory: float | int, chunk: int | None) -> None:
         """Train all that is to be trained."""
-        chunks: list[Chunk] = []
+        if self.decided == len(self.rungs):
+            return
+        devices, number = len(self.lanes.devices), int(self.running.sum())
+        self.width = -(-chunk // devices) * devices if chunk else self.lanes.width(number, memory, self.rungs[-1].end)
+        room = memory * free_memory(self.lanes.devices) if isinstance(memory, float) else memory
+        self.on_host = self.lanes.carry_bytes * number / devices > room
+        self.chunks = [part for chunk in self.chunks for part in self._cut(*chunk)]
         start = 0
         for index, rung in enumerate(self.rungs):
-            self.width = self._narrowed(start) if index else self.width
-            for end in self._blocks(start, rung.end):
-                chunks = self._packed(chunks)
-                chunks = [self._block(chunk, end, rung) for chunk in chunks]
             if index >= self.decided:
+                self.width = self._narrowed(start) if index else self.width
+                for end in self._blocks(start, rung.end):
+                    self._pack(end)
+                    self.chunks = [self._block(chunk, end, rung) for chunk in self.chunks]
                 self._decide(index)
             start = rung.end if self.lanes.continues else 0
-            if not self.lanes.continues:
-                chunks, self.done = [], np.where(self.running, 0, self.done)
 
     def _blocks(self, start: int, end: int) -> Iterator[int]:
         """Where the blocks of a rung end, none longer than a tenth of a whole run."""
@@ -191,40 +208,41 @@ class _Run:
         saved = self.pace * (self.rungs[-1].end - start) * (1 - narrow / self.width)
         return narrow if saved > self.lanes.compile_seconds else self.width
 
-    def _packed(self, chunks: list[Chunk]) -> list[Chunk]:
-        """Chunks of those that are running, as few as hold them; new lanes begin."""
-        alive = np.flatnonzero(self.running)
-        held = [chunk.lanes[(chunk.lanes >= 0) & self.running[chunk.lanes]] for chunk in chunks]
+    def _pack(self, end: int) -> None:
+        """Chunks of those that are running, as few as hold them; lanes that are to begin do so."""
+        held = [chunk.lanes[(chunk.lanes >= 0) & self.running[chunk.lanes]] for chunk in self.chunks]
         old = np.concatenate([*held, np.zeros(0, int)])
-        kept = [chunk for chunk, lanes in zip(chunks, held, strict=True) if len(lanes)]
-        wide = any(len(chunk.lanes) != self.width for chunk in kept)
-        if (-(-len(old) // self.width) < len(kept) or wide) and len({chunk.done for chunk in kept}) == 1:
+        kept = [chunk for chunk, lanes in zip(self.chunks, held, strict=True) if len(lanes)]
+        few = -(-len(old) // self.width) < len(kept) or any(len(chunk.lanes) != self.width for chunk in kept)
+        if few and len({chunk.done for chunk in kept}) == 1:
             kept = self._repacked(kept, old)
-        fresh = np.setdiff1d(alive, old)
-        return kept + [self._begun(fresh[i : i + self.width]) for i in range(0, len(fresh), self.width)]
+        fresh = np.setdiff1d(np.flatnonzero(self.running & (self.done < end)), old)
+        self.chunks = kept + [self._begun(fresh[i : i + self.width]) for i in range(0, len(fresh), self.width)]
 
     def _begun(self, lanes: np.ndarray) -> Chunk:
-        full = np.concatenate([lanes, np.full(self.width - len(lanes), lanes[0])])
+        full = np.resize(lanes, self.width)  # what fills up is one of them
         carry, watched = self.lanes.begin(self.values[full], self.seeds[full])
         return self._waiting(Chunk(np.where(np.arange(self.width) < len(lanes), full, -1), 0, carry, watched))
 
     def _repacked(self, chunks: list[Chunk], lanes: np.ndarray) -> list[Chunk]:
         """These lanes in as few chunks as hold them."""
-        numbers = np.concatenate([chunk.lanes for chunk in chunks])
-        place = {lane: i for i, lane in enumerate(numbers) if lane >= 0}
+        place = {lane: i for i, lane in enumerate(np.concatenate([chunk.lanes for chunk in chunks])) if lane >= 0}
         rows = np.array([place[lane] for lane in lanes])
 
-        def gathered(parts: list[Any]) -> list[np.ndarray]:
-            whole = np.concatenate([np.asarray(part) for part in parts])
-            full = np.resize(rows, -(-len(rows) // self.width) * self.width)  # what fills up is one of them
-            return [whole[full[i : i + self.width]] for i in range(0, len(full), self.width)]
+        def gathered(parts: Iterable[Any]) -> np.ndarray:
+            return np.asarray(np.concatenate([np.asarray(part) for part in parts])[rows])
 
-        numbers = np.concatenate([lanes, np.full(-len(lanes) % self.width, -1)]).reshape(-1, self.width)
-        watched = gathered([chunk.watched for chunk in chunks])
-        leaves = [gathered(list(parts)) for parts in zip(*(chunk.carry for chunk in chunks), strict=True)]
+        leaves = [gathered(parts) for parts in zip(*(chunk.carry for chunk in chunks), strict=True)]
+        return self._cut(lanes, chunks[0].done, leaves, gathered(chunk.watched for chunk in chunks))
+
+    def _cut(self, lanes: np.ndarray, done: int, leaves: Leaves, watched: np.ndarray) -> list[Chunk]:
+        """Any number of lanes in chunks of the one width; what fills up the last one is one of them."""
+        number = -(-len(lanes) // self.width) * self.width
+        rows = np.resize(np.arange(len(lanes)), number).reshape(-1, self.width)
+        names = np.where(np.arange(number) < len(lanes), np.resize(lanes, number), -1).reshape(-1, self.width)
         return [
-            self._waiting(Chunk(numbers[i], chunks[0].done, [leaf[i] for leaf in leaves], watched[i]))
-            for i in range(len(numbers))
+            self._waiting(Chunk(name, done, [leaf[row] for leaf in leaves], watched[row]))
+            for name, row in zip(names, rows, strict=True)
         ]
 
     def _waiting(self, chunk: Chunk) -> Chunk:
@@ -255,6 +273,7 @@ class _Run:
         self.diverged[lanes] = ~fine
         self.running[lanes] = fine
         chunk = self._waiting(chunk._replace(done=end, carry=ran.carry))
+        self._keep(chunk if self.lanes.continues else None)
         self._tell()
         return chunk
 
@@ -269,8 +288,47 @@ class _Run:
             going = np.zeros(self.shape[0], bool)
             going[order[: self.rungs[index + 1].settings]] = True
             self.running &= np.repeat(going, self.shape[1])
+        if not self.lanes.continues:
+            self.chunks, self.done = [], np.where(self.running, 0, self.done)
         self.decided = index + 1
+        if self.decided == len(self.rungs):
+            self.running[:] = False
+            self._keep(None)
         self._tell()
+
+    # ---- what is kept
+
+    def _books(self) -> Books:
+        books = {name: getattr(self, name) for name in BOOKS}
+        value = {f"metric {i}": value for i, value in enumerate(self.value.values())}
+        return {**books, **value, "numbers": np.array([self.decided, self.width])}
+
+    def _keep(self, chunk: Chunk | None) -> None:
+        if self.store is None:
+            return
+        kept = None
+        if chunk is not None:
+            rows = np.flatnonzero((chunk.lanes >= 0) & self.running[chunk.lanes])
+            kept = Kept(chunk.lanes[rows], [np.asarray(leaf)[rows] for leaf in [*chunk.carry, chunk.watched]])
+        self.store.keep(self._books(), kept)
+
+    def restore(self) -> None:
+        """Go on from what is in the folder."""
+        books, parts = self.store.found() if self.store is not None else (None, [])
+        if books is None:
+            return
+        for name in BOOKS:
+            setattr(self, name, np.array(books[name]))
+        self.value = {name: np.array(books[f"metric {i}"]) for i, name in enumerate(self.value)}
+        self.decided, self.width = map(int, books["numbers"])
+        for part in parts:
+            done = self.done[part.lanes]
+            for steps in np.unique(done):
+                rows = done == steps
+                leaves = [leaf[rows] for leaf in part.leaves]
+                self.chunks.append(Chunk(part.lanes[rows], int(steps), leaves[:-1], leaves[-1]))
+        if self.lanes.continues:  # what cannot be read any more begins anew
+            self.done[np.setdiff1d(np.flatnonzero(self.running), [lane for part in parts for lane in part.lanes])] = 0
 
     def _tell(self) -> None:
         """The bar: steps that are done, or that will not be needed any more."""
@@ -289,6 +347,15 @@ class _Run:
             best = float("nan") if not len(value) else float(value.min() if self.mode == "min" else value.max())
             self.report(at - self.told, self.total, best, int(self.running.sum()))
             self.told = at
+
+
+def _store(where: Any, asked: dict[str, Any], space: Space, seeds: np.ndarray, lanes: Lanes) -> SweepStore:
+    """The folder, and what a sweep in it must have been asked for."""
+    values = {name: [float(x) for x in space.values[:, i]] for i, name in enumerate(space.names)}
+    shapes = [(str(x.dtype), *x.shape) for x in lanes.leaves] if lanes.continues else []
+    run = {"space": values, "seeds": seeds.tolist(), **asked, "metrics": list(lanes.metrics),
+           "the carry": [list(shape) for shape in shapes]}  # fmt: skip
+    return SweepStore(where, run, [*lanes.leaves, Shape((len(lanes.leaves),), np.dtype(bool))])
 
 
 # ---- what is refused ------------------------------------------------------------------------------------
