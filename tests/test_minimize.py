@@ -598,3 +598,22 @@ def test_what_is_refused():
     opt = jo.scale_by_lbfgs()
     with pytest.raises(jo.errors.StateError, match=r"3 elements in all.*gradients of 4"):
         opt.update(jnp.ones(4), opt.init(x), jnp.ones(4))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            {"params": jnp.arange(3)},
+            r"minimize: the params leaf \(root\) is not a floating-point array. .*Write 1.0 for 1",
+        ),
+        ({"params": {"a": "x"}}, r"minimize: the params leaf \['a'\] is not an array or a number. Got a str"),
+        ({"equality": lambda p: p}, r"minimize: lbfgs: it takes no equality constraints"),
+        ({"fun": lambda p: p}, r"minimize: lbfgs: the function to minimize must return one number"),
+        ({"method": jo.levenberg_marquardt()}, r"minimize: levenberg_marquardt: residual_fn is missing"),
+    ],
+)
+def test_what_is_wrong_is_said_by_minimize_to_its_user(given, words):
+    with pytest.raises((TypeError, ValueError), match=f"^{words}") as caught:
+        jo.minimize(**{"fun": lambda p: jnp.sum(p**2), "params": jnp.ones(2), **given})
+    assert "masked" not in str(caught.value)

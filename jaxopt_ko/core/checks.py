@@ -130,7 +130,9 @@ def check_start(name: str, params: Any) -> None:
             "pytree of arrays")  # fmt: skip
     for index, leaf in enumerate(jax.tree.leaves(params)):
         if not hasattr(leaf, "dtype") and not isinstance(leaf, int | float | complex):
-            check_leaf(name, "params", params, index, leaf)
+            wrong = f"the params leaf {path_of(params, index)} is not an array or a number"
+            say(TreeError, name, wrong, describe(leaf),
+                "Take it out of params: what is no array can be given to the function beside them")  # fmt: skip
 
 
 def check_numbers(name: str, argument: str, value: Any) -> None:

@@ -16,11 +16,12 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import apply_updates
+from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import check_args, check_start
 from jaxopt_ko.core.method import Update, filter_kwargs, method_of, name_of
 from jaxopt_ko.drivers import table
 from jaxopt_ko.drivers.compiled import closure_convert, drop_weak_types, frozen, jitted, of_arrays
-from jaxopt_ko.errors import TransformationError, say
+from jaxopt_ko.errors import MissingArgumentError, TransformationError, TreeError, say
 from jaxopt_ko.solvers.first_order import first_order
 from jaxopt_ko.solvers.problem.bounds import box
 from jaxopt_ko.types import Code, GradientTransformation, Hyper, Info, Params, PyTree, Solution, State, Status
@@ -89,6 +90,7 @@ def run(
     """The solution that `method` finds from `params`. Checks what all drivers take; the problem's own are checked."""
     name = problem.name
     check_start(name, params)
+    _check_floating(name, params)
     check_args(name, data.args)
     method = errors.check_pair(name, "method", method, lands=True)
     errors.check_choice(name, "derivative", derivative, DERIVATIVES)
@@ -97,8 +99,22 @@ def run(
         box(name, params, data.bounds)  # once where its numbers can be seen
     most = check_limits(name, tol, max_steps, MAX_STEPS)
     setting = Setting(problem, method, verbose, derivative, length)
-    solution: Solution = _run(setting, drop_weak_types(params), data, tol, most)
+    try:
+        solution: Solution = _run(setting, drop_weak_types(params), data, tol, most)
+    except (TransformationError, TreeError, MissingArgumentError) as error:
+        if str(error).startswith(f"{name_of(method)}: "):  # and not what a user's function raises
+            errors.say_of_part(name, error)
+        raise
     return solution
+
+
+def _check_floating(name: str, params: Params) -> None:
+    """Nothing but floating and complex numbers can be moved."""
+    for index, leaf in enumerate(jax.tree.leaves(params)):
+        if not jnp.issubdtype(tree.dtype_of(leaf), jnp.inexact):
+            say(TreeError, name, f"the params leaf {errors.path_of(params, index)} is not a floating-point array",
+                errors.describe(leaf), "Write 1.0 for 1; what the function needs and is not to be moved goes in args, "
+                "integers too")  # fmt: skip
 
 
 def check_limits(name: str, tol: Hyper | None, max_steps: Any, most: int) -> Any:
