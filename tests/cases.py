@@ -720,6 +720,12 @@ CASES = [
         make=lambda learning_rate, **h: jo.skip_spikes(jo.adam(learning_rate), 8, **h),
     ),
     Case(
+        "track_noise_scale",
+        jo.diagnose.track_noise_scale,
+        {"learning_rate": 0.1, "decay": 0.9},
+        make=lambda learning_rate, **h: jo.diagnose.track_noise_scale(jo.adam(learning_rate), 2, batch_size=3, **h),
+    ),
+    Case(
         "conditionally_transform",
         jo.conditionally_transform,
         {"decay": 0.5},

@@ -82,6 +82,7 @@ FLOORS = [  # a room, or a module of one that has floors of its own; what is low
     {"analysis.vectors", "analysis.tridiagonal"},
     {"analysis.lanczos"},
     {"analysis.curvature", "analysis.noise", "analysis.skips"},
+    {"analysis.noise_tracking"},
     {"analysis"},
     {"catalog.entry", "contrib", "sharding.named"},
     {"sharding.saved"},

@@ -17,11 +17,13 @@ from jaxopt_ko.analysis.curvature import (
     spectral_density,
 )
 from jaxopt_ko.analysis.noise import NoiseScale, gradient_noise_scale
+from jaxopt_ko.analysis.noise_tracking import TrackNoiseScaleState, batch_advice, noise_scale, track_noise_scale
 from jaxopt_ko.analysis.skips import Skips, skips
 from jaxopt_ko.wrappers.reporting import LostUpdatesState, UpdateRatioState, lost_updates, update_ratio
 
 __all__ = [
     "Condition", "CriticalPoint", "Extremes", "Kind", "LostUpdatesState", "NoiseScale", "Skips", "Spectrum",
-    "Trace", "UpdateRatioState", "condition_number", "critical_point", "gradient_noise_scale", "hessian_extremes",
-    "hessian_trace", "lost_updates", "skips", "spectral_density", "update_ratio",
+    "Trace", "TrackNoiseScaleState", "UpdateRatioState", "batch_advice", "condition_number", "critical_point",
+    "gradient_noise_scale", "hessian_extremes", "hessian_trace", "lost_updates", "noise_scale", "skips",
+    "spectral_density", "track_noise_scale", "update_ratio",
 ]  # fmt: skip
