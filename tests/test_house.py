@@ -78,6 +78,7 @@ FLOORS = [  # a room, or a module of one that has floors of its own; what is low
     {"precision", "states"},
     {"drivers.compiled", "drivers.table"},
     {"drivers.implicit", "drivers.run"},
+    {"drivers.pool", "drivers.minimize", "drivers.least_squares"},
     {"drivers"},
     {"analysis.vectors", "analysis.tridiagonal"},
     {"analysis.lanczos"},

@@ -4,12 +4,13 @@ import sys
 
 from jaxopt_ko.core.naming import answers_at, published
 from jaxopt_ko.drivers.least_squares import least_squares
+from jaxopt_ko.drivers.many import least_squares_many, minimize_many
 from jaxopt_ko.drivers.minimize import minimize
 from jaxopt_ko.drivers.programs import linear_program, quadratic_program
 from jaxopt_ko.drivers.root import root
 
 __all__ = [
-    "least_squares", "linear_program", "minimize", "quadratic_program", "root",
+    "least_squares", "least_squares_many", "linear_program", "minimize", "minimize_many", "quadratic_program", "root",
 ]  # fmt: skip
 
 answers_at("jaxopt_ko", {"solve": sys.modules[__name__]})

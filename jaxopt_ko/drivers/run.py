@@ -216,13 +216,13 @@ def loop(start: RunStart, params: Params, max_steps: Any, verbose: bool, unrolle
         )
     else:
         end = jax.lax.while_loop(goes_on, step, first)
-    solution = _solution(end)
+    solution = solution_of(end)
     if verbose:
         table.show_end(solution)
     return solution
 
 
-def _solution(end: LoopCarry) -> Solution:
+def solution_of(end: LoopCarry) -> Solution:
     """What the last state says of the problem; without a best point in it, the last."""
     state, info = end.state, end.state.info
     code = jnp.where(info.status.code == np.int32(Code.RUNNING), np.int32(Code.BUDGET_SPENT), info.status.code)

@@ -45,3 +45,25 @@ def _print_end(code: Any, steps: Any, value: Any, evaluations: Any) -> None:
         f"{products} products",
         flush=True,
     )
+
+
+def show_pool(passes: Array, waits: Array, running: Array) -> None:
+    """Print how many of many problems still wait, and how many are worked on."""
+    jax.debug.callback(_print_pool, passes, waits, running)
+
+
+def show_pool_end(found: Solution, updates: Array) -> None:
+    """Print how the runs ended, and the updates of lanes beside those that they took."""
+    jax.debug.callback(_print_pool_end, found.status.code, found.steps, updates)
+
+
+def _print_pool(passes: Any, waits: Any, running: Any) -> None:
+    print(f"after {int(passes):>6} passes: {int(waits):>9} problems wait, {int(running):>7} lanes run", flush=True)
+
+
+def _print_pool_end(codes: Any, steps: Any, updates: Any) -> None:
+    counts = {code: int((codes == code).sum()) for code in sorted({int(code) for code in codes.ravel()})}
+    for code, count in counts.items():
+        print(f"{count:>9}  {Code(code).sentence}")  # type: ignore[call-arg]
+    taken = max(int(steps.sum()), 1)
+    print(f"{taken} steps in {int(updates)} updates of lanes, {float(updates) / taken:.3f} times as many", flush=True)
