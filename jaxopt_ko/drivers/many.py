@@ -24,7 +24,6 @@ from jaxopt_ko.drivers.run import MAX_STEPS, Data, Problem, RunStart, check_limi
 from jaxopt_ko.errors import (
     HyperparameterError,
     HyperparameterTypeError,
-    MissingArgumentError,
     TreeError,
     describe,
     say,

@@ -167,13 +167,13 @@ def _put(whole: Solution, at: Array, rows: Solution) -> Solution:
 def _first(wanted: Array, count: int) -> Array:
     """int32[count]: the lanes that are wanted, and if there are fewer, others behind them."""
     order = jnp.argsort(~wanted, stable=True)
-    return order[:count].astype(jnp.int32)  # type: ignore[no-any-return]
+    return order[:count].astype(jnp.int32)
 
 
 def _like(shapes: PyTree) -> Any:
     """Arrays of zeros, and some PRNG key or other, of these shapes and dtypes."""
 
-    def leaf(x: Any) -> Array:
+    def leaf(x: Any) -> Any:
         if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
             return jnp.zeros(x.shape, x.dtype)
         data = jax.eval_shape(jax.random.key_data, x)
