@@ -3,9 +3,11 @@
 import ast
 import fnmatch
 import importlib
+import os
 import pathlib
 import re
 import subprocess
+import sys
 
 import pytest
 from test_house import FLOORS, PACKAGE, modules
@@ -150,3 +152,26 @@ def test_commits_that_git_blame_is_to_pass_over_are_in_the_history():
         pytest.skip("a shallow clone has not the whole history")
     for commit in listed:
         git("merge-base", "--is-ancestor", commit, "HEAD")
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_a_stale_generated_file_fails_the_check(tmp_path, stale):
+    """`.ci/generated --check` on a repository of generators that copy `source` to `made`; each has tests of its own."""
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    script = (ROOT / ".ci" / "generated").read_text(encoding="utf-8")
+    generators = re.findall(r"^\$python (\S+)", script, re.MULTILINE)
+    assert len(generators) >= 5 and all((ROOT / name).exists() for name in generators)
+    for name in (".ci/generated", *generators):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("import shutil\nshutil.copy('source', 'made')\n" if path.suffix else script)
+    (tmp_path / "source").write_text("new")
+    (tmp_path / "made").write_text("old" if stale else "new")
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "all"]):
+        subprocess.run([*git, *command], check=True)
+    check = ["bash", str(tmp_path / ".ci" / "generated"), "--check"]
+    done = subprocess.run(
+        check, env={**os.environ, "PYTHON": sys.executable}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == int(stale), done.stderr
+    assert ("made" in done.stdout, "Stale" in done.stderr) == (stale, stale)

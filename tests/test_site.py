@@ -199,6 +199,8 @@ def test_a_small_site_is_built(tmp_path):
     [
         ("[gone](gone.md)", "gone.md"),
         ("{jo}`no_such_name`", "no_such_name"),
+        ("[gone](index.md#no-such-heading)", "no-such-heading"),
+        ("![gone](gone.png)", "gone.png"),
         ("{doc}`/gone`", "gone"),
         ("{jo}`adam`", "adam"),  # which is no page of this small site
     ],
@@ -206,6 +208,22 @@ def test_a_small_site_is_built(tmp_path):
 def test_a_broken_link_fails_the_build(tmp_path, line, message):
     status, said = sphinx(tmp_path, {"index.md": f"{GOOD}\n{line}\n"})
     assert status != 0 and message in said
+
+
+@docs
+@pytest.mark.parametrize(
+    ("latex", "lines"),
+    [
+        ("x = y,", ["x = y,"]),
+        (r"a = b, \quad c = d;", ["a = b", "c = d;"]),
+        (r"a\;\quad b\, \qquad f(x, y),\\ g", [r"a\;", r"b\,", "f(x, y)", "g"]),
+        (r"\text{a, \quad b},", [r"\text{a, \quad b},"]),
+    ],
+)
+def test_an_equation_keeps_what_its_sentence_needs(latex, lines):
+    from sitegen.mathml import lines_of
+
+    assert lines_of(latex) == lines
 
 
 @docs

@@ -9,6 +9,7 @@ import latex2mathml.converter
 from docutils import nodes
 
 LETTERS = re.compile(r'<mrow>((?:<mi mathvariant="normal">.</mi>|<mspace[^>]*>|<mo>[^<]*</mo>)+)</mrow>')
+PAUSE = re.compile(r"(?<!\\)[,;]\s*$")  # and not the space that \, and \; are
 
 
 def convert(latex: str, display: str = "inline") -> str:
@@ -24,7 +25,10 @@ def convert(latex: str, display: str = "inline") -> str:
 
 
 def lines_of(latex: str) -> list[str]:
-    r"""The parts of an equation that \quad or \\ divides, outside of braces and environments."""
+    r"""The parts of an equation that \quad or \\ divides, outside of braces and environments.
+
+    A comma before such a mark goes with it, for the line ends there; that at the end of all is the sentence's.
+    """
     if "\\begin" in latex:
         return [latex]
     parts, depth, start, i = [], 0, 0, 0
@@ -32,12 +36,12 @@ def lines_of(latex: str) -> list[str]:
         depth += {"{": 1, "}": -1}.get(latex[i], 0)
         mark = next((m for m in ("\\qquad", "\\quad", "\\\\") if latex.startswith(m, i)), "")
         if mark and depth == 0:
-            parts.append(latex[start:i])
+            parts.append(PAUSE.sub("", latex[start:i].strip()))
             i += len(mark)
             start = i
         else:
             i += 1
-    return [part.strip().rstrip(",;") for part in [*parts, latex[start:]] if part.strip()]
+    return [part for part in [*parts, latex[start:].strip()] if part]
 
 
 def visit_inline(self: Any, node: nodes.math) -> None:
