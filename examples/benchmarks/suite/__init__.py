@@ -1,0 +1,1 @@
+"""Optimizers compared: the same tuning for all, and statistics that say what is settled."""
