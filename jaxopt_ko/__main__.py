@@ -4,6 +4,7 @@ python -m jaxopt_ko catalog                       every method, a line each
 python -m jaxopt_ko catalog adam --language ko    all that is said of one
 python -m jaxopt_ko doctor                        versions, devices and flags, for a bug report
 python -m jaxopt_ko explore --out explore.html    a page to explore the optimizers in
+python -m jaxopt_ko bench --help                  which optimizer wins, tuned alike: a benchmark, and its page
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ FLAGS = (  # those that change a result, a dtype or what is compiled
 VARIABLES = (
     "JAX_PLATFORMS", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION", "XLA_FLAGS", "LIBTPU_INIT_ARGS", "NPROC",
 )  # fmt: skip
-EXPLORER = Path(__file__).resolve().parent.parent / "examples" / "explore.py"  # it is in the repository, not in a wheel
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"  # they are in the repository, not in a wheel
+EXPLORER, SUITE = EXAMPLES / "explore.py", EXAMPLES / "benchmarks" / "suite"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,7 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     explored = commands.add_parser("explore", help="write a page to explore the optimizers in")
     explored.add_argument("--out", default="explore.html", help="the page, one file that needs no network")
     explored.set_defaults(run=_explore)
-    known = parser.parse_args(arguments)
+    commands.add_parser("bench", help="compare optimizers, tuned alike: bench --help")
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["bench"]:  # whose words are the suite's own
+        return _bench(given[1:])
+    known = parser.parse_args(given)
     if not hasattr(known, "run"):
         parser.print_help()
         return 0
@@ -153,13 +159,26 @@ def _step() -> str:
 
 def _explore(words: argparse.Namespace) -> int:
     if not EXPLORER.exists():
-        print("The page is made by examples/explore.py of the repository, which is not part of the installed package. "
-              "Clone the repository, pip install -e '.[examples]', and call this again.", file=sys.stderr)  # fmt: skip
-        return 2
+        return _absent("The page is made by examples/explore.py")
     made = subprocess.run([sys.executable, str(EXPLORER), "--out", words.out], check=False)
     if made.returncode == 0:
         print(f"Open {Path(words.out).resolve().as_uri()}")
     return made.returncode
+
+
+# ---- bench ----------------------------------------------------------------------------------------------
+
+
+def _bench(words: Sequence[str]) -> int:
+    if not SUITE.exists():
+        return _absent("The benchmark is examples/benchmarks/suite")
+    return subprocess.run([sys.executable, str(SUITE), *words], check=False).returncode
+
+
+def _absent(what: str) -> int:
+    print(f"{what} of the repository, which is not part of the installed package. "
+          "Clone the repository, pip install -e '.[examples]', and call this again.", file=sys.stderr)  # fmt: skip
+    return 2
 
 
 if __name__ == "__main__":

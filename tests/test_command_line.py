@@ -85,3 +85,14 @@ def test_the_explorer_is_the_repositorys(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(shell, "EXPLORER", tmp_path / "nowhere.py")
     status, _, wrong = run(capsys, "explore")
     assert status == 2 and "examples/explore.py" in wrong
+
+
+def test_the_benchmark_is_the_repositorys(capsys, monkeypatch, tmp_path):
+    assert (shell.SUITE / "__main__.py").exists()
+    (tmp_path / "__main__.py").write_text("import pathlib, sys; pathlib.Path(sys.argv[2]).write_text(' '.join(sys.argv))")
+    monkeypatch.setattr(shell, "SUITE", tmp_path)
+    status, _, _ = run(capsys, "bench", "--out", str(tmp_path / "x"), "--tasks", "a", "b", "--help")
+    assert status == 0 and (tmp_path / "x").read_text().endswith("x --tasks a b --help")
+    monkeypatch.setattr(shell, "SUITE", tmp_path / "nowhere")
+    status, _, wrong = run(capsys, "bench")
+    assert status == 2 and "examples/benchmarks/suite" in wrong

@@ -1,9 +1,11 @@
 """A cell is a task and a method: tuned, and run with other seeds. Finished cells are files; what is killed loses one.
 
-tuned-TASK-METHOD.json    every trial on the tuning seeds; for each level the best of them, on the held-out seeds
+tuned-TASK-METHOD.json    every trial on the tuning seeds; for each level the best of them, on the held-out seeds;
+                          of the reference method the ends of as many runs more, which set the target
 one-TASK-METHOD.json      the one setting that is best over all tasks, on the held-out seeds
 """
 
+import functools
 import json
 import os
 import sys
@@ -15,8 +17,8 @@ import jax
 import numpy as np
 
 from suite import scores
-from suite.lanes import Program, state_bytes
-from suite.methods import METHODS, trials
+from suite.lanes import Runs, state_bytes
+from suite.methods import DEFAULT, METHODS, REFERENCE, trials
 from suite.task import SCALES
 from suite.tasks import NAMES, task
 
@@ -31,13 +33,17 @@ class Settings(NamedTuple):
     first_seed: int = 0
     lanes: int = 15
     tasks: tuple[str, ...] = NAMES
-    methods: tuple[str, ...] = tuple(METHODS)
+    methods: tuple[str, ...] = DEFAULT
 
     def tuning(self) -> np.ndarray:
         return self.first_seed + np.arange(self.tuning_seeds)
 
     def held_out(self) -> np.ndarray:
         return self.first_seed + 500_000 + np.arange(self.seeds)
+
+    def aiming(self) -> np.ndarray:
+        """Of the reference alone, for the target: its score is of other seeds, as that of all methods."""
+        return self.first_seed + 900_000 + np.arange(self.seeds)
 
 
 def write(path: Path, content: Any) -> None:
@@ -58,33 +64,23 @@ def digits(values: np.ndarray, count: int = 6) -> Any:
     return float(f"{values:.{count}g}") if np.isfinite(values) else None
 
 
-def grid(numbers: np.ndarray, levels: tuple[float, ...], seeds: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Runs of numbers float[n,levels,2] with all seeds: (numbers, levels, seeds) of n * levels * seeds runs."""
-    n, k, s = len(numbers), len(levels), len(seeds)
-    return (
-        np.repeat(numbers.reshape(n * k, 2), s, 0),
-        np.tile(np.repeat(np.asarray(levels, np.float32), s), n),
-        np.tile(seeds, n * k),
-    )
+def runs(settings: Settings, name: str, method: str) -> Runs:
+    scale = SCALES[settings.scale]
+    return Runs(task(name, scale), method, scale, settings.lanes, trials(METHODS[method], settings.trials))
 
 
-def curves(program: Program, numbers: np.ndarray, levels: tuple[float, ...], seeds: np.ndarray) -> np.ndarray:
-    """float[n,levels,seeds,points+1]."""
-    found = program(*grid(numbers, levels, seeds))
-    return found.reshape(len(numbers), len(levels), len(seeds), -1)
-
-
-def tuned(settings: Settings, name: str, method: str, program: Program) -> dict[str, Any]:
+def tuned(settings: Settings, name: str, method: str, made: Runs) -> dict[str, Any]:
     t, tried = task(name, SCALES[settings.scale]), trials(METHODS[method], settings.trials)
-    every = np.repeat(tried[:, None], len(t.levels), 1)
-    found = curves(program, every, t.levels, settings.tuning())
-    best = [scores.chosen(found[:, level, :, -1]) for level in range(len(t.levels))]
-    held = curves(program, tried[best][None], t.levels, settings.held_out())[0]
+    found = made(made.cases, settings.tuning())
+    found = found.reshape(len(tried), made.levels, *found.shape[1:])
+    best = [scores.chosen(found[:, level, :, -1]) for level in range(made.levels)]
+    mine = made.levels * np.array(best) + np.arange(made.levels)
+    held = made(mine, settings.held_out())
+    aim = made(mine, settings.aiming())[..., -1] if method == REFERENCE else []
     size, parameters = state_bytes(t, method)
     return {
-        "trials": digits(tried), "tuning": digits(found), "best": best, "held": digits(held),
-        "state_bytes": size, "parameters": parameters, "compile_seconds": round(program.compiling, 3),
-        "lane_step_seconds": program.seconds / (program.made * program.lanes * program.steps),
+        "trials": digits(tried), "tuning": digits(found), "best": best, "held": digits(held), "aim": digits(aim),
+        "state_bytes": size, "parameters": parameters, "lane_step_seconds": digits(np.array(made.lane_step()), 4),
     }  # fmt: skip
 
 
@@ -108,29 +104,23 @@ def best_of_all(folder: Path, settings: Settings, method: str) -> int:
 
 def work(folder: Path, settings: Settings, method: str) -> None:
     """All cells of a method that are not there; a line on standard output for each when it is."""
-    programs = {}
-
-    def program(name: str) -> Program:
-        if name not in programs:
-            programs[name] = Program(task(name, SCALES[settings.scale]), method, SCALES[settings.scale], settings.lanes)
-        return programs[name]
-
+    made = functools.cache(lambda name: runs(settings, name, method))
     for name in settings.tasks:
         if read(folder, "tuned", name, method) is None:
-            write(folder / f"tuned-{name}-{method}.json", tuned(settings, name, method, program(name)))
+            write(folder / f"tuned-{name}-{method}.json", tuned(settings, name, method, made(name)))
         print(f"tuned {name} {method}", flush=True)
     trial = best_of_all(folder, settings, method)
-    numbers = trials(METHODS[method], settings.trials)[trial]
     for name in settings.tasks:
         if read(folder, "one", name, method) is None:
-            levels = task(name, SCALES[settings.scale]).levels
-            held = curves(program(name), np.tile(numbers, (1, len(levels), 1)), levels, settings.held_out())[0]
+            mine = made(name)
+            held = mine(trial * mine.levels + np.arange(mine.levels), settings.held_out())
             write(folder / f"one-{name}-{method}.json", {"trial": trial, "held": digits(held)})
         print(f"one {name} {method}", flush=True)
     device = jax.devices()[0]
     used = os.times()
     about = {"device": device.device_kind, "platform": device.platform, "devices": jax.device_count(),
-             "cpu_seconds": round(used.user + used.system, 1), "compilations": len(programs)}  # fmt: skip
+             "cpu_seconds": round(used.user + used.system, 1),
+             "compilations": sum(made(name).compilations for name in settings.tasks)}  # fmt: skip
     before = read(folder, "about", "run", method)
     if before:
         about["cpu_seconds"] = round(about["cpu_seconds"] + before["cpu_seconds"], 1)

@@ -11,6 +11,7 @@ Finished cells stay in OUT.cells; called again with the same words, a run goes o
 
 import argparse
 import datetime
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -24,7 +25,7 @@ from pathlib import Path
 
 from suite import report
 from suite.cells import Settings, write
-from suite.methods import METHODS, REFERENCE
+from suite.methods import DEFAULT, METHODS, REFERENCE
 from suite.task import SCALES
 from suite.tasks import NAMES
 
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, help="the result; the page is beside it (default: suite-SCALE.json)")
     parser.add_argument("--scale", choices=tuple(SCALES), default="small")
-    parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), default=tuple(METHODS), metavar="METHOD")
+    parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), default=DEFAULT, metavar="METHOD")
     parser.add_argument("--tasks", nargs="+", choices=NAMES, default=NAMES, metavar="TASK")
     parser.add_argument("--trials", type=at_least(2), default=10, help="settings tried of every method")
     parser.add_argument("--seeds", type=at_least(5), default=5, help="held-out seeds of every run, 5 or more")
@@ -97,7 +98,9 @@ def versions() -> dict[str, str]:
             found[name] = "not installed"
     import jaxopt_ko
 
-    return found | {"jaxopt_ko": jaxopt_ko.__version__}
+    sources = sorted(HERE.glob("tasks/*.py")) + [HERE / f"{name}.py" for name in ("task", "methods", "lanes", "cells")]
+    code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
+    return found | {"jaxopt_ko": jaxopt_ko.__version__, "suite": code}
 
 
 def environment() -> dict[str, str]:
@@ -128,7 +131,9 @@ def folder_of(settings: Settings, out: Path) -> Path:
         if before[part].get(name) != value
     ]
     if changed:
-        raise SystemExit(f"{folder} holds cells of another run: {'; '.join(changed)}. Remove it, or choose another --out.")
+        raise SystemExit(
+            f"{folder} holds cells of another run: {'; '.join(changed)}. Remove it, or choose another --out."
+        )
     return folder
 
 

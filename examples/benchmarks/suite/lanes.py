@@ -1,7 +1,8 @@
 """A run as a pure function, and the program that makes many of them at once."""
 
 import functools
-import time
+import os
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -25,11 +26,13 @@ def start(task: Task, key: jax.Array, level: jax.Array) -> Any:
 
 
 def run(task: Task, method: Method, scale: Scale) -> Callable[..., jax.Array]:
-    """(numbers float32[2], level f32[], key, data) -> float32[POINTS+1], the metric from start to end."""
+    """(numbers float32[2], level f32[], key) -> float32[POINTS+1], the metric from start to end."""
     every = task.steps // POINTS
     compute = functools.partial(cast, dtype=scale.dtype if task.network else "float32")
 
-    def lane(numbers, level, key, data):
+    data = jax.tree.map(jnp.asarray, task.data)
+
+    def lane(numbers, level, key):
         first, batches = jax.random.split(key)
         params = start(task, first, level)
         tx = optimizer(method, numbers, task, params)
@@ -63,44 +66,46 @@ def run(task: Task, method: Method, scale: Scale) -> Callable[..., jax.Array]:
     return lane
 
 
-class Program:
-    """The runs of a method on a task, `lanes` at a time; compiled once."""
+class Runs:
+    """The runs of a method on a task, by `loop.sweep`; all of them are one program, compiled at the first call.
 
-    def __init__(self, task: Task, name: str, scale: Scale, lanes: int):
-        self.lanes, self.steps, self.seconds, self.made = lanes, POINTS * (task.steps // POINTS), 0.0, 0
-        devices = jax.devices()
-        over = np.gcd(lanes, len(devices))
-        mesh = jax.make_mesh((over,), ("lane",), (jax.sharding.AxisType.Auto,), devices=devices[:over])
-        split, whole = (jax.sharding.NamedSharding(mesh, jax.P(*axes)) for axes in (("lane",), ()))
-        began = time.perf_counter()
-        lane = jax.vmap(run(task, METHODS[name], scale), in_axes=(0, 0, 0, None))
-        inputs = (
-            jax.ShapeDtypeStruct((lanes, 2), jnp.float32),
-            jax.ShapeDtypeStruct((lanes,), jnp.float32),
-            jax.eval_shape(lambda: jax.random.split(jax.random.key(0), lanes)),
-            jax.eval_shape(lambda: jax.tree.map(jnp.asarray, task.data)),
-        )
-        self.data = jax.device_put(jax.tree.map(jnp.asarray, task.data), whole)
-        self.split = split
-        self.program = jax.jit(lane, in_shardings=(split, split, split, whole), out_shardings=split).lower(
-            *inputs
-        ).compile()  # fmt: skip
-        self.compiling = time.perf_counter() - began
+    A case is a trial at a level: its number is trial * levels + level.
+    """
 
-    def __call__(self, numbers: np.ndarray, levels: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-        """float32[n,POINTS+1]: the curves of n runs, in chunks of `lanes`; the last is filled up with its first run."""
-        keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
-        curves = []
-        for first in range(0, len(numbers), self.lanes):
-            at = np.arange(first, first + self.lanes)
-            at = np.where(at < len(numbers), at, first)
-            began = time.perf_counter()
-            given = (jnp.asarray(numbers[at], jnp.float32), jnp.asarray(levels[at], jnp.float32), keys[at])
-            found = self.program(*jax.device_put(given, self.split), self.data)
-            curves.append(np.asarray(found)[: len(numbers) - first])
-            self.seconds += time.perf_counter() - began
-            self.made += 1
-        return np.concatenate(curves)
+    def __init__(self, task: Task, name: str, scale: Scale, lanes: int, tried: np.ndarray):
+        self.lanes, self.steps, self.levels = lanes, POINTS * (task.steps // POINTS), len(task.levels)
+        self.cases = np.arange(len(tried) * self.levels)
+        self.seconds, self.processor, self.timed, self.compilations = 0.0, 0.0, 0, 0
+        lane, settings, levels = run(task, METHODS[name], scale), jnp.asarray(tried), jnp.asarray(task.levels)
+
+        def train(hyperparameters: Any, key: jax.Array) -> dict[str, jax.Array]:
+            case = jnp.round(hyperparameters["case"]).astype(jnp.int32)
+            curve = lane(settings[case // len(levels)], levels[case % len(levels)], key)
+            return {str(point): curve[point] for point in range(POINTS + 1)}
+
+        self.train = train
+
+    def __call__(self, cases: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        """float[cases,seeds,POINTS+1]: the curves, NaN from where a run has left the numbers."""
+        before = os.times()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of the best at the edge, or of none: cases have no order
+            found = jo.loop.sweep(
+                self.train, {"case": [float(c) for c in cases]}, seeds=[int(s) for s in seeds],
+                metric=str(POINTS), chunk=self.lanes,
+            )  # fmt: skip
+        if not found.compilations:
+            after = os.times()
+            self.seconds += found.seconds
+            self.processor += after.user + after.system - before.user - before.system
+            self.timed += -(-len(cases) * len(seeds) // self.lanes)
+        self.compilations += found.compilations
+        return np.stack([found.metrics[str(point)] for point in range(POINTS + 1)], -1)
+
+    def lane_step(self) -> tuple[float, float]:
+        """Seconds that a step of one run takes, in the calls that compiled nothing: passed, and of processors."""
+        steps = max(self.timed * self.lanes * self.steps, 1)
+        return self.seconds / steps, self.processor / steps
 
 
 def state_bytes(task: Task, name: str) -> tuple[int, int]:

@@ -44,7 +44,7 @@ def muon(rate, other, task: Task, params):
         return "matrix" if p.ndim >= 2 and top not in task.tokens else "rest"
 
     labels = jax.tree_util.tree_map_with_path(kind, params)
-    axes = jax.tree.map(lambda p, label: max(p.ndim - 2, 0) if label == "matrix" else None, params, labels)
+    axes = jax.tree.map(lambda p, label: max(p.ndim - 2, 0) if label == "matrix" else 0, params, labels)
     matrices = jo.muon(rate, beta=1 - other, weight_decay=DECAY, consistent_rms=0.2, stack_axes=axes)
     return jo.partition({"matrix": matrices, "rest": jo.adamw(rate, weight_decay=DECAY)}, labels)
 
@@ -64,7 +64,9 @@ METHODS = {
     "lion": Method(lambda r, o, *_: jo.lion(r, b1=1 - o, weight_decay=DECAY), (1e-4, 1e-1)),
     "ademamix": Method(ademamix, (1e-3, 1.0)),
     "schedule_free_adamw": Method(
-        lambda r, o, *_: jo.schedule_free_adamw(r, b1=1 - o, weight_decay=DECAY), (1e-3, 1.0), falls=False,
+        lambda r, o, *_: jo.schedule_free_adamw(r, b1=1 - o, weight_decay=DECAY),
+        (1e-3, 1.0),
+        falls=False,
         read=jo.schedule_free_eval_params,
     ),  # fmt: skip
     "prodigy": Method(lambda r, o, *_: jo.prodigy(r, betas=(1 - o, 0.999), weight_decay=DECAY), (0.1, 10.0)),
@@ -76,7 +78,11 @@ METHODS = {
         (1e-3, 1.0),
     ),
     "shampoo": Method(
-        lambda r, o, task, params: jo.shampoo(
+        lambda r, o, task, params: jo.shampoo(r, b1=1 - o, weight_decay=DECAY, stack_axes=stacks(params)),
+        (1e-3, 1.0),
+    ),
+    "kl_soap": Method(
+        lambda r, o, task, params: jo.kl_soap(
             r, b1=1 - o, weight_decay=DECAY, precondition_frequency=5, stack_axes=stacks(params)
         ),
         (1e-3, 1.0),
@@ -85,6 +91,7 @@ METHODS = {
         lambda r, o, task, params: jo.psgd_kron(r, b1=1 - o, weight_decay=DECAY, stack_axes=stacks(params)), (3e-4, 0.3)
     ),
 }
+DEFAULT = tuple(name for name in METHODS if name != "psgd_kron")  # which takes as long as all others on CPUs
 REFERENCE = "nadamw"  # whose end is the target
 
 

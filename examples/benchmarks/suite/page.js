@@ -140,11 +140,11 @@ function kendall(a, b) {
 }
 
 function drawTables() {
-  const columns = ["method", "area", "score", "reached", "one_area", "one_score", "one_reached", "tried", "bytes", "time", "compile"].map((k) => say(`column_${k}`));
+  const columns = ["method", "area", "score", "reached", "one_area", "one_score", "one_reached", "tried", "bytes", "time", "cpu"].map((k) => say(`column_${k}`));
   $("table").replaceChildren(...results.map((r) => table(head(r), columns, r.ranking.map((name) => {
     const m = r.methods[name];
     return [name, fixed(m.area), `${fixed(m.score)} ± ${fixed(m.error, 4)}`, share(m.reached), fixed(m.one_area), fixed(m.one_score), share(m.one_reached),
-      share(m.tried.reduce((a, b) => a + b) / m.tried.length), fixed(m.bytes, 1), fixed(m.step_microseconds, 1), fixed(m.compile_seconds, 1)];
+      share(m.tried.reduce((a, b) => a + b) / m.tried.length), fixed(m.bytes, 1), fixed(m.step_microseconds, 1), fixed(m.step_cpu_microseconds, 1)];
   }))));
   $("agreement").replaceChildren();
   if (results.length > 1) {

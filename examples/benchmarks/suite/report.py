@@ -29,8 +29,9 @@ def collected(folder: Path, settings: Settings) -> dict[str, Any]:
     for name in settings.tasks:
         t = task(name, SCALES[settings.scale])
         reference = array(cells["tuned", name, REFERENCE]["held"])
+        aim = array(cells["tuned", name, REFERENCE]["aim"])
         for level, value in enumerate(t.levels):
-            goal = scores.target(reference[level, :, -1])
+            goal = scores.target(aim[level])
             problems.append({
                 "task": name, "level": LEVELS[level], "value": value, "steps": POINTS * (t.steps // POINTS),
                 "metric": t.metric, "target": digits(np.array(goal)), "start": digits(np.nanmean(reference[level, :, 0])),
@@ -93,8 +94,10 @@ def of_method(found: dict, cells: dict, method: str, settings: Settings) -> dict
         "trials": digits(np.array(tuned[0]["trials"]), 4),
         "tried": digits(np.mean([r["tried"] for r in mine], 0), 3),  # by trial: share of runs at the target
         "bytes": round(float(np.mean([c["state_bytes"] / c["parameters"] for c in tuned])), 2),
-        "step_microseconds": digits(1e6 * np.exp(np.mean([np.log(c["lane_step_seconds"]) for c in tuned])), 4),
-        "compile_seconds": round(float(np.mean([c["compile_seconds"] for c in tuned])), 2),
+        **{
+            name: digits(1e6 * np.exp(np.mean([np.log(c["lane_step_seconds"][i]) for c in tuned])), 4)
+            for i, name in enumerate(("step_microseconds", "step_cpu_microseconds"))
+        },
     }  # fmt: skip
 
 

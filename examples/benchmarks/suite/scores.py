@@ -3,7 +3,8 @@
 A run has a budget of N steps and is validated at 30 points of it. Its time is the first such point at which its metric
 is at the target or below; a run that never comes there is censored: all that is known is that its time is more than N.
 
-    target        what four of five of tuned NadamW's held-out runs reach at the end of their budget
+    target        what four of five runs of tuned NadamW reach at the end of their budget, with seeds of their own:
+                  neither those of the tuning nor those that NadamW itself is scored on
     score         the mean over the seeds of min(time, N) / N, the restricted mean time of survival analysis: a censored
                   run counts as the whole budget, for every method alike, and how many there are is said beside it
     median        of the times, infinite if half of the runs are censored; it needs no value for them
@@ -20,6 +21,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import stats
 
 Z = 3.0  # from which a difference is claimed
 GREATEST = 4.0  # ratio of a profile that its area ends at
@@ -67,31 +69,25 @@ def profile(medians: np.ndarray, ratios: np.ndarray) -> np.ndarray:
 
     A problem that no method solves counts against all.
     """
-    least = medians.min(0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        relative = np.where(np.isfinite(medians), medians / np.where(least > 0, least, 1.0), np.inf)
-    relative = np.where(np.isfinite(medians) & (medians <= least), 1.0, relative)  # 0 / 0, too
-    return (relative[:, :, None] <= np.asarray(ratios)).mean(1)
+    return (relative(medians)[:, :, None] <= np.asarray(ratios)).mean(1)
 
 
 def area(medians: np.ndarray) -> np.ndarray:
     """float[methods]: under the profile from 1 to GREATEST, exactly, as a share of what is possible."""
-    ends = np.unique(np.concatenate([[1.0, GREATEST], _ratios(medians)]))
-    ends = ends[(ends >= 1) & (ends <= GREATEST)]
+    ends = np.unique(np.concatenate([[1.0, GREATEST], relative(medians).ravel()]))
+    ends = ends[ends <= GREATEST]
     return profile(medians, ends[:-1]) @ np.diff(ends) / (GREATEST - 1)
 
 
-def _ratios(medians: np.ndarray) -> np.ndarray:
+def relative(medians: np.ndarray) -> np.ndarray:
+    """float[methods,problems]: over the least of the problem; inf where not solved, or where another took no step."""
     least = medians.min(0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        relative = (medians / np.where(least > 0, least, 1.0)).ravel()
-    return relative[np.isfinite(relative)]
+        return np.where(np.isfinite(medians), np.where(medians <= least, 1.0, medians / least), np.inf)
 
 
 def normal(t: float, freedom: float) -> float:
     """z, the normal quantile of Student's t; signed, and 0 where there is no difference."""
-    from scipy import stats
-
     if not math.isfinite(t):
         return math.copysign(math.inf, t)
     tail = stats.t.logsf(abs(t), freedom)
@@ -108,12 +104,10 @@ def welch(a: np.ndarray, b: np.ndarray, points: int = 30) -> float:
     return normal((mean_b - mean_a) / both, freedom)
 
 
-def paired(differences: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
-    """(mean, standard error, z) of differences, one a task."""
+def paired(differences: Sequence[float] | np.ndarray, points: int = 30) -> tuple[float, float, float]:
+    """(mean, standard error, z) of differences, one a task; the error is not below that of rounding up to a point."""
     d = np.asarray(differences, np.float64)
-    error = float(d.std(ddof=1)) / len(d) ** 0.5
-    if error == 0:
-        return float(d.mean()), 0.0, 0.0
+    error = max(float(d.std(ddof=1)), 1 / points / 12**0.5) / len(d) ** 0.5
     return float(d.mean()), error, normal(float(d.mean()) / error, len(d) - 1)
 
 

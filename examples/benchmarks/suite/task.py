@@ -4,13 +4,16 @@ A file of `tasks` has `make(scale)`, which returns a Task; its functions are pur
 hyperparameters, the level and a key alone, and many runs are one program under `vmap`.
 """
 
+import argparse
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from sklearn.datasets import load_breast_cancer, load_digits
 
 
 class Scale(NamedTuple):
@@ -56,8 +59,6 @@ class Task(NamedTuple):
 @functools.cache
 def digits() -> dict[str, np.ndarray]:
     """scikit-learn's 1,797 images of 8 by 8: x float[n,64] in 0 to 1, y int[n]; 300 of them are for validation."""
-    from sklearn.datasets import load_digits
-
     x, y = load_digits(return_X_y=True)
     return split(np.asarray(x, np.float32) / 16, y, 300)
 
@@ -65,8 +66,6 @@ def digits() -> dict[str, np.ndarray]:
 @functools.cache
 def tumours() -> dict[str, np.ndarray]:
     """scikit-learn's 569 breast tumours: 30 features, centred and of variance 1, and whether benign."""
-    from sklearn.datasets import load_breast_cancer
-
     x, y = load_breast_cancer(return_X_y=True)
     return split(((x - x.mean(0)) / x.std(0)).astype(np.float32), y, 169)
 
@@ -80,9 +79,6 @@ def split(x: np.ndarray, y: np.ndarray, kept: int) -> dict[str, np.ndarray]:
 @functools.cache
 def text() -> dict[str, np.ndarray]:
     """The source of argparse, of Python's standard library, in 64 characters: those beside them are read as '?'."""
-    import argparse
-    from pathlib import Path
-
     known = "?\n abcdefghijklmnopqrstuvwxyz_.,:;()[]{}'\"=+-*/%#<>!@\\|0123456789"[:64]
     index = {c: i for i, c in enumerate(known)}
     source = Path(argparse.__file__).read_text(encoding="utf-8").lower()
@@ -113,9 +109,7 @@ def weights(key: jax.Array, rows: int, columns: int, gain: Any = 1.0) -> jax.Arr
 def layers(key: jax.Array, widths: tuple[int, ...], gain: float = 2**0.5) -> list[dict[str, jax.Array]]:
     """Weights and biases from layer to layer."""
     keys = jax.random.split(key, len(widths))
-    return [
-        {"w": weights(k, m, n, gain), "b": jnp.zeros(n)} for k, m, n in zip(keys, widths, widths[1:], strict=False)
-    ]
+    return [{"w": weights(k, m, n, gain), "b": jnp.zeros(n)} for k, m, n in zip(keys, widths, widths[1:], strict=False)]
 
 
 def perceptron(params: list[dict[str, jax.Array]], x: jax.Array, act: Callable = jax.nn.relu) -> jax.Array:

@@ -36,8 +36,8 @@ def make(scale: Scale) -> Task:
         floor=1e-4,
         init=lambda key, level: jnp.zeros(d),
         loss=loss,
-        validate=lambda params, data, level: excess(params - data["goal"], data, level) / excess(
-            data["goal"], data, level
+        validate=lambda params, data, level: (
+            excess(params - data["goal"], data, level) / excess(data["goal"], data, level)
         ),
         data={"turn": turn, "goal": goal},
         network=False,
