@@ -89,7 +89,9 @@ def test_the_explorer_is_the_repositorys(capsys, monkeypatch, tmp_path):
 
 def test_the_benchmark_is_the_repositorys(capsys, monkeypatch, tmp_path):
     assert (shell.SUITE / "__main__.py").exists()
-    (tmp_path / "__main__.py").write_text("import pathlib, sys; pathlib.Path(sys.argv[2]).write_text(' '.join(sys.argv))")
+    (tmp_path / "__main__.py").write_text(
+        "import pathlib, sys; pathlib.Path(sys.argv[2]).write_text(' '.join(sys.argv))"
+    )
     monkeypatch.setattr(shell, "SUITE", tmp_path)
     status, _, _ = run(capsys, "bench", "--out", str(tmp_path / "x"), "--tasks", "a", "b", "--help")
     assert status == 0 and (tmp_path / "x").read_text().endswith("x --tasks a b --help")

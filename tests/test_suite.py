@@ -15,8 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "examples" / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "benchmarks"))
 
 from suite import cells, command, lanes, methods, report, scores
 from suite.task import SCALES
@@ -72,7 +71,7 @@ def test_tasks_at_the_large_scale_compute_in_half_precision():
         data = lanes.cast(jax.tree.map(jnp.asarray, t.data), "bfloat16")
         text = str(jax.make_jaxpr(lambda p, t=t, d=data: t.loss(p, d, jax.random.key(0), jnp.float32(0.5)))(params))
         products = re.findall(r":(\w+)\[[^\]]*\] = dot_general", text)
-        assert len(products) >= 3 and set(products) == {"bf16"}, (name, products)
+        assert products.count("bf16") >= 2 and products.count("f32") <= 2 * (name == "experts"), (name, products)
 
 
 @pytest.mark.parametrize(("name", "method"), [("perceptron", "muon"), ("delayed", "sgd"), ("logistic", "soap")])
@@ -92,7 +91,7 @@ def test_runs_learn_and_are_the_same_alone_and_beside_others(name, method):
 def test_a_delayed_gradient_is_that_of_so_many_steps_ago():
     t = task("least_squares", SMALL)
     t = t._replace(
-        steps=30, delay=3, floor=0.0, init=lambda key, level: jnp.ones(()), data=(),
+        steps=30, delay=3, floor=-math.inf, init=lambda key, level: jnp.ones(()), data=(),
         loss=lambda params, data, key, level: params**2, validate=lambda params, data, level: params,
     )  # fmt: skip
     plain = methods.Method(lambda r, o, *_: methods.jo.sgd(0.1), (1.0, 1.0))
@@ -179,12 +178,10 @@ class Pretended:
     """Curves without training: muon falls twice as fast as nadamw, sgd half as fast; the second trial is the best."""
 
     levels, compilations = 3, 1
-    speeds = {"nadamw": 2.0, "muon": 4.0, "sgd": 1.0}
-    made = []
 
     def __init__(self, t, name, scale, lanes, tried):
         self.name, self.cases = (t.name, name), np.arange(3 * len(tried))
-        self.speed = self.speeds[name]
+        self.speed = {"nadamw": 2.0, "muon": 4.0, "sgd": 1.0}[name]
 
     def __call__(self, cases, seeds):
         self.made.append(self.name)
@@ -198,14 +195,16 @@ class Pretended:
         return 1e-4, 1e-4
 
 
-SETTINGS = cells.Settings(trials=3, tasks=("perceptron", "policy", "game", "logistic", "scales"), methods=("nadamw", "sgd", "muon"))
+SETTINGS = cells.Settings(
+    trials=3, tasks=("perceptron", "policy", "game", "logistic", "scales"), methods=("nadamw", "sgd", "muon")
+)
 
 
 @pytest.fixture
 def pretended(monkeypatch):
     monkeypatch.setattr(cells, "Runs", Pretended)
     monkeypatch.setattr(Pretended, "fail", (), raising=False)
-    monkeypatch.setattr(Pretended, "made", [])
+    monkeypatch.setattr(Pretended, "made", [], raising=False)
     return Pretended
 
 

@@ -3,9 +3,8 @@
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-sys.path.append(str(HERE.parents[2]))  # the package beside the examples, where none is installed
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[3]))  # the package beside the examples, where none is installed
 
 from suite.command import main
 

@@ -23,7 +23,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from suite import report
+from tqdm import tqdm
+
+import jaxopt_ko
+from suite import accelerator, report
 from suite.cells import Settings, write
 from suite.methods import DEFAULT, METHODS, REFERENCE
 from suite.task import SCALES
@@ -50,8 +53,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--accelerator", action="store_true", help="times of the step itself; see accelerator.py")
     words = parser.parse_args(arguments)
     if words.accelerator:
-        from suite import accelerator
-
         return accelerator.main(words.out or Path("accelerator.json"))
     if words.page:
         return pages(parser, words.page, words.out)
@@ -96,8 +97,6 @@ def versions() -> dict[str, str]:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             found[name] = "not installed"
-    import jaxopt_ko
-
     sources = sorted(HERE.glob("tasks/*.py")) + [HERE / f"{name}.py" for name in ("task", "methods", "lanes", "cells")]
     code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
     return found | {"jaxopt_ko": jaxopt_ko.__version__, "suite": code}
@@ -138,8 +137,6 @@ def folder_of(settings: Settings, out: Path) -> Path:
 
 
 def run(settings: Settings, out: Path, workers: int) -> int:
-    from tqdm import tqdm
-
     folder, began = folder_of(settings, out), time.perf_counter()
     failed, lock = {}, threading.Lock()
     with (

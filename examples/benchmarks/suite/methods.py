@@ -68,7 +68,7 @@ METHODS = {
         (1e-3, 1.0),
         falls=False,
         read=jo.schedule_free_eval_params,
-    ),  # fmt: skip
+    ),
     "prodigy": Method(lambda r, o, *_: jo.prodigy(r, betas=(1 - o, 0.999), weight_decay=DECAY), (0.1, 10.0)),
     "muon": Method(muon, (1e-3, 1.0), "1 - beta"),
     "soap": Method(

@@ -34,7 +34,8 @@ def collected(folder: Path, settings: Settings) -> dict[str, Any]:
             goal = scores.target(aim[level])
             problems.append({
                 "task": name, "level": LEVELS[level], "value": value, "steps": POINTS * (t.steps // POINTS),
-                "metric": t.metric, "target": digits(np.array(goal)), "start": digits(np.nanmean(reference[level, :, 0])),
+                "metric": t.metric, "target": digits(np.array(goal)),
+                "start": digits(np.nanmean(reference[level, :, 0])),
                 "learned": bool(goal < t.learned[level]),
             })  # fmt: skip
             results.append({
