@@ -4,6 +4,7 @@ import graphlib
 import importlib.util
 import inspect
 import itertools
+import math
 import pathlib
 import re
 import sys
@@ -79,11 +80,24 @@ def test_lbfgs_keeps_ten_pairs_and_dense_methods_matrices():
 @every_row
 def test_bytes_follow_the_polynomial_at_other_sizes(row):
     n, m = 16, 30
+    if row.by_shape and row.family != "matrix":
+        n = 320**2
     memory = row.memory
     assert min(memory) >= 0 and memory.rest < 400
     expected = memory.mn * m * n + memory.nn * n * n + memory.m * m + memory.n * n + memory.rest
-    expected += memory.root * 4  # sqrt(n)
+    expected += memory.root * math.isqrt(n)
     assert catalog.state_bytes(row, n, m) == expected
+
+
+def test_where_the_shape_counts_it_is_a_matrix_that_is_told_of():
+    told = {row.name: str(row.memory) for row in catalog.ROWS if row.by_shape and row.family != "matrix"}
+    assert told == {"adafactor": "8√n", "sm3": "4n + 8√n", "galore": "1536√n", "apollo": "2048√n"}
+    pages = {name: catalog.page(name) for name in ("sm3", "adafactor", "adam")}
+    assert "4n + 8√n, of a square matrix: 4,202,496 for 1024 × 1024, 4.01 a parameter" in pages["sm3"]
+    assert "8√n, of a square matrix: 8,192 for 1024 × 1024, 0.00781 a parameter" in pages["adafactor"]
+    assert "matrix" not in pages["adam"]
+    state = jo.sm3(0.1).init(np.zeros((1024, 1024), np.float32))
+    assert sum(leaf.nbytes for leaf in jax.tree.leaves(state)) == 4_202_496
 
 
 def test_a_live_state_is_as_large_as_measured():

@@ -136,6 +136,19 @@ class Row(NamedTuple):
             _MEASURED[self.name] = _measured(self)
         return _MEASURED[self.name]
 
+    @property
+    def by_shape(self) -> bool:
+        """Whether the state of a matrix has another size than that of a vector of as many parameters: `memory` is then
+        that of a square matrix, of 256 rows at least where the method leaves smaller ones alone.
+        """
+        if self.family == "matrix":
+            return True
+        if self.needs[0] != "gradient":
+            return False
+        if self.name not in _BY_SHAPE:
+            _BY_SHAPE[self.name] = _bytes(self, (SIDE**2,), 0) != _bytes(self, (SIDE, SIDE), 0)
+        return _BY_SHAPE[self.name]
+
     def make(self) -> GradientTransformation:
         """The method, with a learning rate of 0.1 if it takes one."""
         factory = METHODS[self.factory or self.name]
@@ -154,12 +167,15 @@ def _shown(name: str, value: Any) -> str:
 
 SIZES = ((4, 8), (6, 8), (8, 8), (4, 10), (6, 10))  # (n, m) where a polynomial of Memory's terms has one fit
 
+SIDE = 256  # of a matrix that every method takes for one: Adafactor begins at 128, GaLore above its rank
+
 _MEASURED: dict[str, Memory] = {}  # by name of the row
+_BY_SHAPE: dict[str, bool] = {}  # the same
 
 
 def _measured(row: Row) -> Memory:
-    if row.family == "matrix":  # of square matrices of n weights
-        sides = (64, 128, 256)
+    if row.by_shape:  # of square matrices of n weights
+        sides = (64, 128, 256) if row.family == "matrix" else (SIDE, 2 * SIDE, 4 * SIDE)
         fit = np.linalg.solve(np.vander(sides, 3).astype(float), [float(state_bytes(row, k * k, 0)) for k in sides])
         n, root, rest = map(round, fit)
         return Memory(0, 0, 0, n, rest, root)
@@ -172,7 +188,7 @@ def state_bytes(row: Row, n: int, m: int) -> int:
     """Bytes of the state over n float32 parameters, with m residuals or inequalities where the method has such.
 
     row: of the catalogue, `jo.catalog.BY_NAME["adam"]` say.
-    n: how many parameters, an integer >= 1; of a matrix method a square number, its matrix has that many elements.
+    n: how many parameters, an integer >= 1; where the row is `by_shape` a square number, of the elements of a matrix.
     m: how many residuals or inequalities, an integer >= 1; without effect for other methods.
 
     Returns an int: the bytes of all arrays, counts included; nothing is computed, shapes alone are found.
@@ -181,10 +197,15 @@ def state_bytes(row: Row, n: int, m: int) -> int:
     804
     """
 
+    return _bytes(row, (math.isqrt(n),) * 2 if row.by_shape else (n,), m)
+
+
+def _bytes(row: Row, shape: tuple[int, ...], m: int) -> int:
+    """Of the state over parameters of one shape."""
+
     def start(params: jax.Array) -> Any:
         return row.make().init(params, **_problem(row, params, m))
 
-    shape = (math.isqrt(n),) * 2 if row.family == "matrix" else (n,)
     state = jax.eval_shape(start, np.zeros(shape, np.float32))
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
 

@@ -28,10 +28,15 @@ TITLES: dict[str, Text] = {
 COLUMNS = ("name", "title", "year", "memory", "needs", "parents")
 SHORT = ("title", "call", "year", "memory", "needs", "sentence")  # for a README
 KEY: Text = (
-    "Bytes of the state as measured, but for counts: n parameters in float32, m residuals or inequalities; solvers as "
-    "`minimize` runs them.",
-    "상태의 바이트 수는 스텝 카운터 등을 뺀 실측값입니다. 매개변수는 float32로 n개, 잔차나 부등식은 m개이며, "
-    "솔버는 `minimize`로 실행할 때의 값입니다.",
+    "Bytes of the state as measured, but for counts: n parameters in float32, m residuals or inequalities; where √n "
+    "stands, of a square matrix of n weights, large enough to be taken for one; solvers as `minimize` runs them.",
+    "상태의 바이트 수는 스텝 카운터 등을 뺀 실측값입니다. 매개변수는 float32로 n개, 잔차나 부등식은 m개입니다. "
+    "√n이 있으면 가중치가 n개인 정사각 행렬, 그중 행렬로 다룰 만큼 큰 것의 값입니다. 솔버는 `minimize`로 실행할 때의 "
+    "값입니다.",
+)
+OF_A_MATRIX: Text = (
+    ", of a square matrix: {bytes:,} for {side} × {side}, {each:.3g} a parameter",
+    ", 정사각 행렬일 때: {side} × {side}이면 {bytes:,}, 매개변수마다 {each:.3g}",
 )
 
 
@@ -72,10 +77,13 @@ def page(name: str, language: str = "en") -> str:
     errors.check_choice("page", "language", language, LANGUAGES)
     i = LANGUAGES.index(language)
     size = max(width(title[i]) for title in TITLES.values())
-    return "\n".join(
-        title[i] + " " * (size + 2 - width(title[i])) + _cell(BY_NAME[name], column, i)
-        for column, title in TITLES.items()
-    )
+    row = BY_NAME[name]
+    cells = {column: _cell(row, column, i) for column in TITLES}
+    if row.by_shape:
+        side, memory = 1024, row.memory
+        count = memory.n * side**2 + memory.root * side
+        cells["memory"] += OF_A_MATRIX[i].format(bytes=count, side=side, each=count / side**2)
+    return "\n".join(title[i] + " " * (size + 2 - width(title[i])) + cells[key] for key, title in TITLES.items())
 
 
 class Node(NamedTuple):
