@@ -10,6 +10,7 @@ import pytest
 import jaxopt_ko as jo
 from jaxopt_ko import loop
 from jaxopt_ko.errors import HyperparameterError, HyperparameterTypeError, StateError, TransformationError, TreeError
+from jaxopt_ko.training.sweeps.rungs import neighbours
 
 X = jnp.linspace(-1, 1, 16).reshape(8, 2)
 Y = jnp.sin(3 * X.sum(axis=1))
@@ -152,6 +153,38 @@ def test_halving_of_a_function_begins_anew():
     result = loop.sweep(train, {"x": np.arange(12.0)}, seeds=2, budget=90, method="halving")
     assert result.best == {"x": 5.0} and sorted(set(lengths))[-1] == 90 and len(set(lengths)) + 1 >= result.compilations
     assert result.steps.sum() <= 12 * 2 * 90 / 4
+
+
+@EDGE
+@pytest.mark.parametrize("power", [-1.0, 0.5])
+def test_halving_follows_a_best_that_moves_with_the_length(power):
+    """The best rate goes as a power of the number of steps: after a tenth of them it is places away."""
+
+    def train(h, key, steps):
+        return (jnp.log(h["rate"]) - power * np.float32(np.log(steps / 300))) ** 2
+
+    space = {"rate": np.geomspace(1e-2, 1e2, 27)}
+    grid = loop.sweep(train, space, seeds=1, budget=300)
+    halved = loop.sweep(train, space, seeds=1, budget=300, method="halving")
+    assert abs(halved.best_index - grid.best_index) <= 1
+    assert halved.steps.sum() <= grid.steps.sum() / 4
+    assert halved.measured[halved.best_index] == 300
+
+
+def test_the_search_around_the_best_doubles_and_halves_its_steps():
+    line, known = np.arange(20)[:, None], np.zeros(20, bool)
+    known[10] = True
+    assert neighbours(line, 10, known) == {9, 11}
+    known[11] = True  # worse
+    assert neighbours(line, 10, known) == {8}
+    known[8] = True  # better
+    assert neighbours(line, 8, known) == {4}
+    known[4] = True  # worse
+    assert neighbours(line, 8, known) == {6, 9}
+    known[[7, 9]] = True
+    assert neighbours(line, 8, known) == set() and neighbours(line, 19, np.arange(20) == 19) == {18}
+    plane = np.stack(np.meshgrid(np.arange(3), np.arange(3), indexing="ij"), axis=-1).reshape(-1, 2)
+    assert neighbours(plane, 4, np.arange(9) == 4) == {1, 3, 5, 7}
 
 
 @EDGE

@@ -25,7 +25,7 @@ from jaxopt_ko.errors import (
 from jaxopt_ko.training.checks import check_whole
 from jaxopt_ko.training.progress import Report, sink_of
 from jaxopt_ko.training.sweeps.lanes import Lanes, Leaves, Shape, check_train, free_memory, lanes_of, takes_steps
-from jaxopt_ko.training.sweeps.rungs import Rung, rungs_of
+from jaxopt_ko.training.sweeps.rungs import MOST, Rung, neighbours, rungs_of
 from jaxopt_ko.training.sweeps.space import Space, settings
 from jaxopt_ko.training.sweeps.store import Books, Kept, SweepStore
 from jaxopt_ko.training.sweeps.table import Sweep, ranking
@@ -66,8 +66,8 @@ def sweep(
     seeds: how many, which are then 0, 1, ..., or a list of them, integers >= 0. All settings are run with each.
     budget: training steps of a whole run, an integer >= 1. A function without steps needs none.
     method: "grid": all combinations; "random": so many trials, spread evenly over the space by Halton's sequence;
-        "halving": of the grid, or of so many trials, the best go on, for a sixth to a quarter of the grid's steps
-        where there are eight settings or more.
+        "halving": of the grid, or of so many trials, the best go on, and in a grid their neighbours are then looked
+        at; from eight settings on that takes a quarter of the steps of all settings at most.
     eta: of so many settings one goes on to the next rung of a halving, an integer >= 2; 3 is usual.
     trials: settings of "random", or of "halving" without a grid; None: the grid.
     metric: the name of the metric that counts; None: the only one there is.
@@ -101,10 +101,11 @@ def sweep(
     names = lanes.look(budget or 1)
     rungs = [Rung(budget or 1, len(found.values))]
     if method == "halving":
-        rungs = rungs_of(len(found.values), budget or 1, int(eta), lanes.continues)
+        rungs = rungs_of(len(found.values), budget or 1, int(eta), lanes.continues, trials is None)
     metric = _metric(metric, names)
     report = sink_of("sweep", progress)
     run = _Run(lanes, found, seeds, rungs, metric, mode, report)
+    run.climbs = method == "halving" and trials is None
     with contextlib.ExitStack() as stack:
         if checkpoint is not None:
             asked = {"method": method, "budget": budget, "eta": int(eta), "metric": metric, "mode": mode}
@@ -150,6 +151,7 @@ class _Run:
         self.measured = np.zeros(self.shape[0], int)
         self.decided = 0  # rungs whose best were chosen
         self.width, self.on_host = 0, False  # lanes at a time; where others wait for their turn
+        self.climbs, self.space = False, space  # do the neighbours of the best run, too?
         self.chunks: list[Chunk] = []
         self.store: SweepStore | None = None
         self.total = self._planned()
@@ -171,7 +173,7 @@ class _Run:
 
     def all_rungs(self, memory: float | int, chunk: int | None) -> None:
         """Train all that is to be trained."""
-        if self.decided == len(self.rungs):
+        if self.decided > len(self.rungs):
             return
         devices, number = len(self.lanes.devices), int(self.running.sum())
         self.width = -(-chunk // devices) * devices if chunk else self.lanes.width(number, memory, self.rungs[-1].end)
@@ -187,6 +189,37 @@ class _Run:
                     self.chunks = [self._block(chunk, end, rung) for chunk in self.chunks]
                 self._decide(index)
             start = rung.end if self.lanes.continues else 0
+        while self.climbs and (self.running.any() or self._neighbour()):
+            for end in self._blocks(0, self.rungs[-1].end):
+                self._pack(end)
+                self.chunks = [self._block(chunk, end, self.rungs[-1]) for chunk in self.chunks]
+            self._decide(len(self.rungs) - 1)
+        self.decided = len(self.rungs) + 1
+        self._keep(None)
+        self._tell()
+
+    def _neighbour(self) -> bool:
+        """Let a neighbour of the best begin anew, if there is one that is not known and a whole run is left."""
+        order, last = self._order(), self.rungs[-1].end
+        cost = self.shape[1] * last
+        lost = self.diverged.sum() * last - self.spent[self.diverged].sum()  # which a grid would not spend either
+        gone = np.any(self.by_setting(self.diverged), axis=1)
+        if gone[order[0]] or self.spent.sum() + cost > MOST * (self.shape[0] * cost - lost):
+            return False
+        places = np.stack([np.searchsorted(axis, self.space.values[:, i])
+                           for i, axis in enumerate(self.space.axes.values())], axis=1)  # fmt: skip
+        near = neighbours(places, int(order[0]), (self.measured == last) | gone)
+        if not near:
+            return False
+        first = next(setting for setting in order if setting in near)  # which did best so far
+        self.chunks = []
+        mine = np.repeat(np.arange(self.shape[0]) == first, self.shape[1])
+        self.running, self.done = mine, np.where(mine, 0, self.done)
+        return True
+
+    def _order(self) -> np.ndarray:
+        mean = self.by_setting(np.where(self.diverged, np.nan, self.value[self.metric])).mean(axis=1)
+        return ranking(mean, self.measured, self.by_setting(self.diverged), self.mode)
 
     def _blocks(self, start: int, end: int) -> Iterator[int]:
         """Where the blocks of a rung end, none longer than a tenth of a whole run."""
@@ -283,17 +316,14 @@ class _Run:
         part = running.any(axis=1) | (self.by_setting(self.done) == self.rungs[index].end).any(axis=1)
         self.measured[part] = self.by_setting(self.done).max(axis=1)[part]
         if index + 1 < len(self.rungs):
-            mean = self.by_setting(np.where(self.diverged, np.nan, self.value[self.metric])).mean(axis=1)
-            order = ranking(mean, self.measured, self.by_setting(self.diverged), self.mode)
             going = np.zeros(self.shape[0], bool)
-            going[order[: self.rungs[index + 1].settings]] = True
+            going[self._order()[: self.rungs[index + 1].settings]] = True
             self.running &= np.repeat(going, self.shape[1])
         if not self.lanes.continues:
             self.chunks, self.done = [], np.where(self.running, 0, self.done)
         self.decided = index + 1
         if self.decided == len(self.rungs):
             self.running[:] = False
-            self._keep(None)
         self._tell()
 
     # ---- what is kept
@@ -341,6 +371,8 @@ class _Run:
             behind = (rung.end - np.clip(self.done, start, rung.end))[self.running].sum()
             most = min(taking, int(self.running.sum())) * (rung.end - start)
             left += int(behind) if index == self.decided else most
+        if self.climbs:  # how long it goes on is not known: at most to here
+            self.total = max(self.total, int(self.spent.sum()) + left)
         at = self.total - left
         if at > self.told:
             value = self.value[self.metric][~np.isnan(self.value[self.metric])]
