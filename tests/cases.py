@@ -726,6 +726,12 @@ CASES = [
         make=lambda learning_rate, **h: jo.diagnose.track_noise_scale(jo.adam(learning_rate), 2, batch_size=3, **h),
     ),
     Case(
+        "rollback",
+        jo.rollback,
+        {"learning_rate": 0.1, "sigma": 6.0, "rate_factor": 0.5},
+        make=lambda learning_rate, **h: jo.rollback(jo.adam(learning_rate), 3, window=8, **h),
+    ),
+    Case(
         "conditionally_transform",
         jo.conditionally_transform,
         {"decay": 0.5},

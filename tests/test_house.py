@@ -49,7 +49,7 @@ FLOORS = [  # a room, or a module of one that has floors of its own; what is low
         "training.sweeps.table",
         "training.sweeps.store",
     },
-    {"training.sweeps.trial"},
+    {"training.sweeps.trial", "training.rate_finder"},
     {"training.sweeps.lanes"},
     {"training.sweeps.run"},
     {"transforms", "training"},

@@ -33,6 +33,7 @@ from jaxopt_ko.training.checkpoints import Checkpoints, Store, as_checkpoints
 from jaxopt_ko.training.checks import check_prng_key, check_whole
 from jaxopt_ko.training.microbatching import microbatched
 from jaxopt_ko.training.progress import ProgressBar, Report, reporter
+from jaxopt_ko.training.rate_finder import RateSearch, find_rate
 from jaxopt_ko.training.steps import Carry, LossFn, TrainStep, train_step
 from jaxopt_ko.training.stopping import EarlyStopping, EarlyStoppingState, early_stopping
 from jaxopt_ko.training.sweeps.run import sweep
@@ -346,9 +347,11 @@ _ELSEWHERE = (
     EarlyStoppingState,
     Interval,
     ProgressBar,
+    RateSearch,
     Sweep,
     Trial,
     early_stopping,
+    find_rate,
     interval,
     microbatched,
     sweep,

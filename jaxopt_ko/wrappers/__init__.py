@@ -39,6 +39,7 @@ from jaxopt_ko.wrappers.primal_averaging import (
 )
 from jaxopt_ko.wrappers.privacy import DifferentiallyPrivateAggregateState, differentially_private_aggregate, dpsgd
 from jaxopt_ko.wrappers.reporting import MonitorState, SnapshotState, measure_with_ema, monitor, snapshot
+from jaxopt_ko.wrappers.rollback import RollbackState, rollback
 from jaxopt_ko.wrappers.routing import Group, Routed, explain, route
 from jaxopt_ko.wrappers.schedule_free import (
     ScheduleFreeState,
@@ -56,16 +57,17 @@ __all__ = [
     "ConditionallyTransformState", "DifferentiallyPrivateAggregateState", "EmaNesterovState",
     "GeneralizedPrimalAveragingState", "Group", "LookaheadParams", "LookaheadState", "LossScalingState",
     "MechanicState", "MonitorState", "MultiSteps", "MultiStepsState", "PrimalAveragesState",
-    "ReduceLROnPlateauState", "Routed", "SAMState", "ScheduleFreeState", "ShouldSkipUpdateFunction",
-    "SkipSpikesState", "SnapshotState", "SplitRealAndImaginaryState", "WeightedMultiStepsState", "WidthFactor",
-    "WidthScaled", "apply_every", "apply_if_finite", "cautious", "conditionally_mask", "conditionally_transform",
-    "differentially_private_aggregate", "dpsgd", "ema_nesterov", "ema_nesterov_eval_params", "explain", "flatten",
-    "freeze", "generalized_primal_averaging", "generalized_primal_averaging_eval_params", "incremental_update",
-    "lbfgs_from_optax", "lookahead", "loss_scale", "loss_scaling", "maximize", "measure_with_ema", "mechanize",
-    "monitor", "periodic_update", "reduce_on_plateau", "route", "sam", "scale_gradient", "schedule_free",
-    "schedule_free_adamw", "schedule_free_eval_params", "schedule_free_sgd", "selective_transform",
-    "skip_large_updates", "skip_not_finite", "skip_spikes", "snapshot", "split_real_and_imaginary", "to_optax",
-    "width_factors", "width_scaled",
+    "ReduceLROnPlateauState", "RollbackState", "Routed", "SAMState", "ScheduleFreeState",
+    "ShouldSkipUpdateFunction", "SkipSpikesState", "SnapshotState", "SplitRealAndImaginaryState",
+    "WeightedMultiStepsState", "WidthFactor", "WidthScaled", "apply_every", "apply_if_finite", "cautious",
+    "conditionally_mask", "conditionally_transform", "differentially_private_aggregate", "dpsgd", "ema_nesterov",
+    "ema_nesterov_eval_params", "explain", "flatten", "freeze", "generalized_primal_averaging",
+    "generalized_primal_averaging_eval_params", "incremental_update", "lbfgs_from_optax", "lookahead", "loss_scale",
+    "loss_scaling", "maximize", "measure_with_ema", "mechanize", "monitor", "periodic_update", "reduce_on_plateau",
+    "rollback", "route", "sam", "scale_gradient", "schedule_free", "schedule_free_adamw",
+    "schedule_free_eval_params", "schedule_free_sgd", "selective_transform", "skip_large_updates",
+    "skip_not_finite", "skip_spikes", "snapshot", "split_real_and_imaginary", "to_optax", "width_factors",
+    "width_scaled",
 ]  # fmt: skip
 
 published("jaxopt_ko", globals(), __all__)
