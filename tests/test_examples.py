@@ -88,3 +88,23 @@ def test_every_example_tells_how_it_is_run():
     ends = [line for line in run.stdout.splitlines() if line.startswith(("code ", "ran on:"))]
     assert ends == [f"code 0 {script}" for script in scripts], run.stdout + run.stderr
     assert run.stdout.count("usage: ") == len(scripts), run.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_find_rate_suggests_rates_that_train_and_draws_them(tmp_path, language):
+    pytest.importorskip("koreanize_matplotlib")
+    command = [
+        sys.executable,
+        str(DIGITS.with_name("find_rate.py")),
+        "--language",
+        language,
+        "--out",
+        tmp_path / "x.png",
+    ]
+    env = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    run = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert run.returncode == 0, run.stderr
+    ends = [float(x) for x in re.findall(r"epochs at it ([\d.]+);", run.stdout)]
+    assert run.stdout.count("learning rate 0.") == len(ends) == 4 and max(ends) < 0.6
+    assert (tmp_path / "x.png").stat().st_size > 20_000
