@@ -48,10 +48,11 @@ class RateSearch(NamedTuple):
     @property
     def why(self) -> str:
         """In a sentence, why this rate, or why none."""
-        low, high = float(self.rates[0]), float(self.rates[-1])
+        low, high, best = float(self.rates[0]), float(self.rates[-1]), float(self.lowest)
+        factor = best / float(self.suggestion) if self.found else 0.0
         return _WHY[int(self.verdict)].format(
-            factor=f"a factor of {float(self.lowest) / float(self.suggestion):.2g}" if self.found else "",
-            best=f"{float(self.lowest):.2g}", lower=f"{low / 1e3:.0e}", higher=f"{high * 1e3:.0e}",
+            factor=f"a factor of {factor:.0f}" if factor >= 10 else f"a factor of {factor:.1f}",
+            best=f"{best:.2g}", lower=f"{low / 1e3:.0e}", higher=f"{high * 1e3:.0e}",
         )  # fmt: skip
 
     @property
