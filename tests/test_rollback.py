@@ -171,3 +171,23 @@ def test_switched_off_it_is_the_optimizer_itself_and_what_cannot_be_is_refused()
             jo.rollback(jo.adam(0.1), **words)
     with pytest.raises(TransformationError, match="rollback"):
         jo.rollback(jo.stochastic_rounding(jo.adam(0.1), 0), 5)
+
+
+def test_devices_that_have_parts_of_the_leaves_go_the_same_way():
+    """One of four parts overflows at the step: all of them leave it out, and all go back."""
+    mesh = jax.make_mesh((4,), ("d",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:4])
+    P = jax.sharding.PartitionSpec
+    tx = jo.rollback(jo.sgd(1e30), 100, patience=3, window=4, axis_name="d")
+
+    def run(p, g):
+        state, start = tx.init(p), p
+        u, state = tx.update(g * 1e-30, state, p)
+        p = p + u
+        u, state = tx.update(g, state, p)
+        u, state = tx.update(g, state, p + u)
+        return p + u - start, state.restored, state.not_finite
+
+    g = jnp.ones(8).at[7].set(1e20)
+    spread = jax.shard_map(run, mesh=mesh, in_specs=(P("d"), P("d")), out_specs=(P("d"), P(), P()), check_vma=False)
+    moved, restored, bad = quick.jit(spread)(jnp.full(8, 1e20), g)
+    assert int(restored) == 1 and int(bad) == 1 and not np.any(moved)

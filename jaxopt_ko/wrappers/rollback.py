@@ -147,68 +147,32 @@ def rollback(
         anew = ~goes_back & enough & (seen.reason != levels.NOT_FINITE) & bad
         takes = ~goes_back & (~bad | anew)
         none = jax.tree.map(_wide_zeros, updates)
-        no, kept = jnp.zeros((), bool), (state.kept_params, state.kept_states)
-        left = _Outcome(none, state.inner_state, *kept, zero_count(), no)
-        first = state.tries == 0  # of the steps that lead back
-        due = state.since >= every
-
-        def forward() -> _Outcome:
-            kept_params, kept_states = either(
-                due,
-                lambda: (
-                    (jax.tree.map(_copy, params), *state.kept_params[:-1]),
-                    (state.inner_state, *state.kept_states[:-1]),
-                ),
-                lambda: kept,
-            )
-            steps, inner = pair.update(updates, state.inner_state, params, **extra)
-            check_same_trees(name_of(pair), "updates", steps, "gradients", updates)
-            check_carry(name_of(pair), state.inner_state, inner)
-            steps = jax.tree.map(lambda u, o: _scaled(u, state.rate, o.dtype), steps, none)
-            fine = jnp.ones((), bool)
-            for new in jax.tree.leaves(tree.floating_only(apply_updates(params, steps))):
-                fine &= jnp.all(jnp.isfinite(new))
-            steps = tree.where(fine, steps, none)
-            return _Outcome(steps, inner, kept_params, kept_states, zero_count(), ~fine)
-
-        def back() -> _Outcome:
-            drops = first & (state.depth > 0)
-            kept_params, kept_states = (tree.where(drops, (*own[1:], own[-1]), own) for own in kept)
-            target = tree.none_as(updates, kept_params[0])
-            own = tree.none_as(updates, params)
-            steps = jax.tree.map(_leading, own, target, none)
-            there = jnp.ones((), bool)
-            for new, old in zip(*map(jax.tree.leaves, (apply_updates(own, steps), target)), strict=True):
-                there &= jnp.all(new == old) if tree.is_floating(new) else True
-            tries = jnp.where(first, TRIES, state.tries).astype(jnp.int32) - 1
-            return _Outcome(
-                steps, jax.tree.map(_copy, kept_states[0]), kept_params, kept_states,
-                jnp.where(there, zero_count(), tries).astype(jnp.int32), no,
-            )  # fmt: skip
-
-        end: _Outcome = either(goes_back, back, lambda: either(takes, forward, lambda: left))
-        begins = goes_back & first
-        reason = jnp.where(takes | (goes_back & ~first), levels.TAKEN, seen.reason)
-        reason = jnp.where(end.broken, levels.NOT_FINITE, reason)
-        not_finite, high_loss, high_norm = (
-            jnp.where(reason == kind, next_count(n), n)
-            for kind, n in enumerate((state.not_finite, state.high_loss, state.high_norm), start=1)
+        kept = (state.kept_params, state.kept_states)
+        left = _Outcome(none, state.inner_state, *kept, zero_count(), jnp.zeros((), bool))
+        end: _Outcome = either(
+            goes_back,
+            lambda: _back(updates, state, params, left, axis_name),
+            lambda: either(
+                takes,
+                lambda: _forward(pair, updates, state, params, extra, state.since >= every, left, axis_name),
+                lambda: left,
+            ),
         )
-        keeps = takes & due
-        taken = takes & ~end.broken
+        row = jnp.where(goes_back | takes, zero_count(), row)
+        begins = goes_back & (state.tries == 0)
+        totals = _totals(state, seen, end.broken, takes | (goes_back & ~begins))
+        taken, keeps = takes & ~end.broken, takes & (state.since >= every)
         after = levels.written(tree.where(anew, levels.empty(window), before), seen)
         since = jnp.where(keeps, zero_count(), state.since)
         return end.steps, RollbackState(
             **tree.where(taken, after, before)._asdict(),
             since=jnp.where(goes_back, zero_count(), jnp.where(taken, next_count(since), since)),
-            in_a_row=jnp.where(goes_back | takes, zero_count(), row),
+            in_a_row=row,
             depth=jnp.where(begins, next_count(state.depth), jnp.where(keeps, zero_count(), state.depth)),
             tries=end.tries,
             broken=end.broken,
             rate=jnp.where(begins, state.rate * h.rate_factor.astype(state.rate.dtype), state.rate),
-            not_finite=not_finite,
-            high_loss=high_loss,
-            high_norm=high_norm,
+            **totals,
             restored=jnp.where(begins, next_count(state.restored), state.restored),
             restarts=jnp.where(anew, next_count(state.restarts), state.restarts),
             kept_params=end.params,
@@ -220,6 +184,70 @@ def rollback(
         whole, init, update, needs_params=True, state_type=RollbackState, hypers=hypers, own=None, any_leaf=True
     )
     return made if enabled else pair
+
+
+def _forward(
+    pair: GradientTransformation, g: Updates, state: RollbackState, p: Params, extra: Any, due: Array, left: _Outcome,
+    axis_name: tree.AxisName,
+) -> _Outcome:  # fmt: skip
+    """A step of the transformation, and what it starts from kept where that is due."""
+    kept_params, kept_states = either(
+        due,
+        lambda: (
+            (jax.tree.map(_copy, p), *state.kept_params[:-1]),
+            (state.inner_state, *state.kept_states[:-1]),
+        ),
+        lambda: (state.kept_params, state.kept_states),
+    )
+    steps, inner = pair.update(g, state.inner_state, p, **extra)
+    check_same_trees(name_of(pair), "updates", steps, "gradients", g)
+    check_carry(name_of(pair), state.inner_state, inner)
+    steps = jax.tree.map(lambda u, o: _scaled(u, state.rate, o.dtype), steps, left.steps)
+    fine = jnp.ones((), bool)
+    for new in jax.tree.leaves(tree.floating_only(apply_updates(p, steps))):
+        fine &= jnp.all(jnp.isfinite(new))
+    fine = _everywhere(fine, axis_name)
+    steps = tree.where(fine, steps, left.steps)
+    return _Outcome(steps, inner, kept_params, kept_states, zero_count(), ~fine)
+
+
+def _back(g: Updates, state: RollbackState, p: Params, left: _Outcome, axis_name: tree.AxisName) -> _Outcome:
+    """A step to what was kept; the first of them drops the newest where that was tried."""
+    first = state.tries == 0
+    drops = first & (state.depth > 0)
+    kept_params, kept_states = (
+        tree.where(drops, (*own[1:], own[-1]), own) for own in (state.kept_params, state.kept_states)
+    )
+    target = tree.none_as(g, kept_params[0])
+    own = tree.none_as(g, p)
+    steps = jax.tree.map(_leading, own, target, left.steps)
+    there = jnp.ones((), bool)
+    for new, old in zip(*map(jax.tree.leaves, (apply_updates(own, steps), target)), strict=True):
+        there &= jnp.all(new == old) if tree.is_floating(new) else True
+    there = _everywhere(there, axis_name)
+    tries = jnp.where(first, TRIES, state.tries).astype(jnp.int32) - 1
+    return _Outcome(
+        steps, jax.tree.map(_copy, kept_states[0]), kept_params, kept_states,
+        jnp.where(there, zero_count(), tries).astype(jnp.int32), left.broken,
+    )  # fmt: skip
+
+
+def _everywhere(condition: Array, axis_name: tree.AxisName) -> Array:
+    """Does it hold on all devices that have a part of the leaves? They are to go the same way."""
+    if axis_name is None:
+        return condition
+    least: Array = jax.lax.pmin(condition.astype(jnp.int32), axis_name)  # type: ignore[no-untyped-call]
+    return least > 0
+
+
+def _totals(state: RollbackState, seen: levels.Verdict, broken: Array, passed: Array) -> dict[str, Array]:
+    """The counts of bad steps with this one, by its reason; none where it passed, and led nowhere that is broken."""
+    reason = jnp.where(broken, levels.NOT_FINITE, jnp.where(passed, levels.TAKEN, seen.reason))
+    fields = ("not_finite", "high_loss", "high_norm")
+    olds = {field: getattr(state, field) for field in fields}
+    return {
+        field: jnp.where(reason == kind, next_count(olds[field]), olds[field]) for kind, field in enumerate(fields, 1)
+    }
 
 
 def _copy(x: Any) -> Any:
