@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-MOST = 0.22  # of the steps of all settings: a quarter of a grid of which some diverge
+MOST = 0.24  # of the steps of all settings: what a halving may cost
 LEFT = 4  # whole runs of a setting that are left over for the neighbours of the best
 
 
