@@ -8,8 +8,8 @@ one-TASK-METHOD.json      the one setting that is best over all tasks, on the he
 import functools
 import json
 import os
+import platform
 import sys
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,27 +105,38 @@ def best_of_all(folder: Path, settings: Settings, method: str) -> int:
 def work(folder: Path, settings: Settings, method: str) -> None:
     """All cells of a method that are not there; a line on standard output for each when it is."""
     made = functools.cache(lambda name: runs(settings, name, method))
+    before = 0.0
+
+    def put(kind: str, name: str, content: dict[str, Any]) -> None:
+        nonlocal before
+        used = sum(os.times()[:2])
+        write(folder / f"{kind}-{name}-{method}.json", content | {"cpu_seconds": round(used - before, 2)})
+        before = used
+
     for name in settings.tasks:
         if read(folder, "tuned", name, method) is None:
-            write(folder / f"tuned-{name}-{method}.json", tuned(settings, name, method, made(name)))
+            put("tuned", name, tuned(settings, name, method, made(name)))
         print(f"tuned {name} {method}", flush=True)
     trial = best_of_all(folder, settings, method)
     for name in settings.tasks:
         if read(folder, "one", name, method) is None:
             mine = made(name)
             held = mine(trial * mine.levels + np.arange(mine.levels), settings.held_out())
-            write(folder / f"one-{name}-{method}.json", {"trial": trial, "held": digits(held)})
+            put("one", name, {"trial": trial, "held": digits(held)})
         print(f"one {name} {method}", flush=True)
     device = jax.devices()[0]
-    used = os.times()
-    about = {"device": device.device_kind, "platform": device.platform, "devices": jax.device_count(),
-             "cpu_seconds": round(used.user + used.system, 1),
-             "compilations": sum(made(name).compilations for name in settings.tasks)}  # fmt: skip
-    before = read(folder, "about", "run", method)
-    if before:
-        about["cpu_seconds"] = round(about["cpu_seconds"] + before["cpu_seconds"], 1)
-        about["compilations"] += before["compilations"]
-    write(folder / f"about-run-{method}.json", about)
+    kind = processor() if device.platform == "cpu" else device.device_kind
+    put("about", "run", {"device": kind, "platform": device.platform, "devices": jax.device_count()})
+
+
+def processor() -> str:
+    """Which CPU this is, and how many cores: JAX says only that it is one."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores"
 
 
 def worker(words: list[str]) -> int:
@@ -133,9 +144,12 @@ def worker(words: list[str]) -> int:
     folder, method = Path(words[0]), words[1]
     kept = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
     settings = Settings(**{k: tuple(v) if isinstance(v, list) else v for k, v in kept["settings"].items()})
-    began = time.perf_counter()
+    jax.config.update(
+        "jax_compilation_cache_dir", str(folder / "programs")
+    )  # the second half of the cells has the same
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     work(folder, settings, method)
-    print(f"done {method} {time.perf_counter() - began:.0f} s", flush=True)
     return 0
 
 

@@ -138,7 +138,8 @@ def folder_of(settings: Settings, out: Path) -> Path:
 
 def run(settings: Settings, out: Path, workers: int) -> int:
     folder, began = folder_of(settings, out), time.perf_counter()
-    failed, lock = {}, threading.Lock()
+    failed, lock, kept = {}, threading.Lock(), folder / "settings.json"
+    about = json.loads(kept.read_text(encoding="utf-8"))
     with (
         tqdm(total=2 * len(settings.tasks) * len(settings.methods), unit="cell") as bar,
         ThreadPoolExecutor(workers) as pool,
@@ -155,14 +156,12 @@ def run(settings: Settings, out: Path, workers: int) -> int:
                         with lock:
                             bar.set_postfix_str(line.strip())
                             bar.update()
+                            write(kept, about | {"seconds": round(about["seconds"] + time.perf_counter() - began, 1)})
                 rest.join()
             if child.returncode:
                 failed[name] = "".join(said)[-3000:]
 
         list(pool.map(method, settings.methods))
-    kept = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
-    kept["seconds"] = round(kept["seconds"] + time.perf_counter() - began, 1)
-    write(folder / "settings.json", kept)
     for name, text in failed.items():
         print(f"{name} failed:\n{text}", file=sys.stderr)
     if failed:

@@ -182,7 +182,7 @@ function drawLegend() {
 function drawAbout() {
   each("about", (r) => element("p", { class: "small" }, say("about", {
     device: r.device, devices: r.devices, date: r.date, scale: r.settings.scale, trials: r.settings.trials, tuning: r.settings.tuning_seeds,
-    seeds: r.settings.seeds, problems: r.problems.length, minutes: fixed(r.seconds / 60, 1), cpu: fixed(r.cpu_seconds / 60, 1), compilations: r.compilations,
+    seeds: r.settings.seeds, problems: r.problems.length, minutes: fixed(r.seconds / 60, 1), cpu: fixed(r.cpu_seconds / 60, 1), programs: r.programs,
     versions: Object.entries(r.versions).map((pair) => pair.join(" ")).join(", "),
   })));
 }

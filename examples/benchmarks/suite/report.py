@@ -45,11 +45,10 @@ def collected(folder: Path, settings: Settings) -> dict[str, Any]:
     about = {method: read(folder, "about", "run", method) for method in settings.methods}
     kept = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
     found = {
-        "format": 1, "settings": kept["settings"], "versions": kept["versions"], "seconds": kept["seconds"],
-        "device": about[REFERENCE]["device"], "devices": about[REFERENCE]["devices"],
-        "platform": about[REFERENCE]["platform"],
-        "cpu_seconds": round(sum(a["cpu_seconds"] for a in about.values()), 1),
-        "compilations": sum(a["compilations"] for a in about.values()),
+        "format": 1, "settings": json.loads(json.dumps(settings._asdict())), "versions": kept["versions"], "seconds": kept["seconds"],
+        **{key: about[REFERENCE][key] for key in ("device", "devices", "platform")},
+        "cpu_seconds": round(sum(c["cpu_seconds"] for c in (*cells.values(), *about.values())), 1),
+        "programs": len(settings.tasks) * len(settings.methods),
         "problems": problems, "results": results,
     }  # fmt: skip
     found["methods"] = {m: of_method(found, cells, m, settings) for m in settings.methods}

@@ -52,6 +52,6 @@ def make(scale: Scale) -> Task:
 
     return Task(
         "policy", levels=(0.0, 0.5, 1.0), steps=120 * scale.steps, metric="mean cost of a step",
-        learned=(0.45, 0.6, 1.2), init=lambda key, level: layers(key, (2, 16 * scale.width, 1), 1.0),
+        learned=(0.8, 2.0, 8.0), init=lambda key, level: layers(key, (2, 16 * scale.width, 1), 1.0),
         loss=loss, validate=validate, network=False,
     )  # fmt: skip
