@@ -45,7 +45,8 @@ def collected(folder: Path, settings: Settings) -> dict[str, Any]:
     about = {method: read(folder, "about", "run", method) for method in settings.methods}
     kept = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
     found = {
-        "format": 1, "settings": json.loads(json.dumps(settings._asdict())), "versions": kept["versions"], "seconds": kept["seconds"],
+        "format": 1, "settings": json.loads(json.dumps(settings._asdict())),
+        "versions": kept["versions"], "seconds": kept["seconds"],
         **{key: about[REFERENCE][key] for key in ("device", "devices", "platform")},
         "cpu_seconds": round(sum(c["cpu_seconds"] for c in (*cells.values(), *about.values())), 1),
         "programs": len(settings.tasks) * len(settings.methods),
