@@ -17,7 +17,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "benchmarks"))
 
-from suite import cells, command, lanes, methods, report, scores
+from suite import accelerator, cells, command, lanes, methods, readme, report, scores
 from suite.task import SCALES
 from suite.tasks import NAMES, task
 
@@ -276,6 +276,64 @@ def test_the_command_says_what_is_wrong(tmp_path, capsys):
         with pytest.raises(SystemExit):
             command.main(words)
         assert said in capsys.readouterr().err
+
+
+# ---- what is published ------------------------------------------------------------------------------------
+
+
+def test_a_run_and_its_repetition_are_published(pretended, tmp_path, monkeypatch):
+    _, found = worked(tmp_path)
+    other = found | {"ranking": ["nadamw", "muon", "sgd"], "settings": found["settings"] | {"first_seed": 1000}}
+    for name, content in {"a.json": found, "b.json": other}.items():
+        (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
+    texts = tmp_path / "README.md", tmp_path / "README.ko.md"
+    for path in texts:
+        path.write_text("before\n<!-- suite -->\n<!-- /suite -->\nafter", encoding="utf-8")
+    for name, value in {"RESULTS": tmp_path / "x.json", "PICTURE": tmp_path / "x.png", "READMES": texts}.items():
+        monkeypatch.setattr(readme, name, value)
+    assert command.main(["--publish", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 0
+    kept = json.loads((tmp_path / "x.json").read_text())
+    assert (
+        kept["again"]["tau"] == 0.3333 and kept["again"]["first_seed"] == 1000 and kept["results"] == found["results"]
+    )
+    english, korean = (path.read_text(encoding="utf-8") for path in texts)
+    assert "| muon | 1.000 |" in english and "muon beats" in english and "Kendall's tau of 0.33" in english
+    assert "Behind nadamw in this order, proved or not: sgd." in english and "muon > " in korean
+    assert (tmp_path / "x.png").stat().st_size > 5_000
+
+
+def test_readmes_show_what_was_recorded():
+    for path in readme.READMES:
+        text = path.read_text(encoding="utf-8")
+        if not readme.RESULTS.exists():
+            assert "The reference run is not in yet." in text
+            continue
+        found = json.loads(readme.RESULTS.read_text(encoding="utf-8"))
+        table = readme.markdown(found, "ko" if ".ko" in path.name else "en")
+        assert readme.renewed(text, readme.MARK, table) == text, "run: python -m jaxopt_ko bench --publish …"
+        assert readme.RESULTS.stat().st_size < 1e6 and readme.PICTURE.exists()
+        assert found["settings"]["tasks"] == list(NAMES) and found["settings"]["methods"] == list(methods.DEFAULT)
+        assert report.ranking(found) == found["ranking"] and report.claims(found) == found["claims"]
+        assert found["again"]["tau"] > 0.5 and found["again"]["first_seed"] != found["settings"]["first_seed"]
+
+
+# ---- the step itself ----------------------------------------------------------------------------------------
+
+
+def test_the_steps_times_are_told_beside_optax(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(accelerator.SIZES, "0.2 M", (8, 1))
+    kept = ("adamw", "adamw, 8 bits")
+    every = accelerator.optimizers
+    monkeypatch.setattr(accelerator, "optimizers", lambda width: {k: every(width)[k] for k in kept})
+    assert accelerator.main(tmp_path / "x.json") == 0
+    said, found = capsys.readouterr().out, json.loads((tmp_path / "x.json").read_text())
+    assert "These are CPUs" in said and "TFLOP/s" in said
+    row = found["rows"][0]
+    assert row["parameters"] == 12 * 8**2 + 8 and row["state_bytes"] == pytest.approx(8, abs=0.1)
+    assert row["optax_ms"] > 0 and row["peak_bytes"] > 16 and [r["method"] for r in found["rows"]] == list(kept)
+    assert accelerator.newton_schulz({"a": (2, 3), "b": (5,)}) == 5 * 2 * (2 * 2 * 2 * 3 + 8)
+    accelerator.main(tmp_path / "y.json", budget=0.0)
+    assert json.loads((tmp_path / "y.json").read_text())["left_out"] == [f"{k} at 0.2 M: no time" for k in kept]
 
 
 # ---- the page -------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 import jaxopt_ko
-from suite import accelerator, report
+from suite import accelerator, readme, report
 from suite.cells import Settings, write
 from suite.methods import DEFAULT, METHODS, REFERENCE
 from suite.task import SCALES
@@ -50,15 +50,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--lanes", type=at_least(1), help="runs in one program at a time")
     parser.add_argument("--workers", type=at_least(1), help="processes (default: 2; 1 on an accelerator)")
     parser.add_argument("--page", nargs="+", type=Path, metavar="RESULT", help="only the page, of one or two results")
-    parser.add_argument("--publish", nargs=2, type=Path, metavar="RESULT", help="take a run and one with other seeds as "
-                        "the repository's results, and write them into its READMEs")  # fmt: skip
+    parser.add_argument("--publish", nargs=2, type=Path, metavar="RESULT", help="a run, and one with other seeds, "
+                        "become the repository's results, and READMEs say so")  # fmt: skip
     parser.add_argument("--accelerator", action="store_true", help="times of the step itself; see accelerator.py")
     words = parser.parse_args(arguments)
     if words.accelerator:
         return accelerator.main(words.out or Path("accelerator.json"))
     if words.publish:
-        from suite import readme  # whose pictures need matplotlib
-
         readme.publish(*(json.loads(path.read_text(encoding="utf-8")) for path in words.publish))
         return 0
     if words.page:

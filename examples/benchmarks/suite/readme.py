@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-
 from readme_table import written
+
 from suite import report, scores
 from suite.methods import REFERENCE
 
@@ -21,21 +21,23 @@ WORDS = {
     "en": {
         "columns": "method|area under the profile|steps to the target, of the budget|runs that reach it"
         "|area with one setting for all|bytes of state a parameter",
+        "picture": "Performance profiles of the methods",
         "about": "{date}, {device}: {programs} programs, {cpu:.0f} minutes of processor time, {wall:.0f} passed; "
         "{problems} problems, {trials} trials a method, {seeds} held-out seeds.",
         "wins": "At z ≥ 3 over the tasks {winner} beats {losers}",
         "none": "Over the tasks no method beats another at z ≥ 3.",
         "below": "Behind {reference} in this order, proved or not: {names}.",
         "line": "On the transformer, where Track 3 of modded-nanogpt has AdamW < Muon < SOAP's kin, the share of the "
-        "budget needed is {scores} (mean of three levels): {verdict}.",
+        "budget needed is {scores}, a mean of three levels: {verdict}.",
         "as": "the published order", "not": "not the published order", "and": " and ",
         "weak": "NadamW itself learned little on {names}: their targets are weak.",
-        "again": "A second run with other seeds agrees by Kendall's tau of {tau:.2f} over all methods and {tau_top:.2f} "
-        "over the first three ({first}; then {second}).",
+        "again": "A second run with other seeds agrees by Kendall's tau of {tau:.2f} over all methods and "
+        "{tau_top:.2f} over the first three ({first}; then {second}).",
     },
     "ko": {
         "columns": "방법|프로파일 아래 넓이|목표까지의 스텝, 예산 대비|목표에 이른 실행|모두 한 설정일 때의 넓이"
-        "|파라미터당 상태 바이트",
+        "|매개변수당 상태 바이트",
+        "picture": "방법별 성능 프로파일",
         "about": "{date}, {device}: 프로그램 {programs}개, 프로세서 시간 {cpu:.0f}분, 걸린 시간 {wall:.0f}분; "
         "문제 {problems}개, 방법마다 시도 {trials}회, 평가용 시드 {seeds}개.",
         "wins": "과제에 걸쳐 z ≥ 3으로 앞선 쌍: {winner} > {losers}",
@@ -45,8 +47,8 @@ WORDS = {
         "입니다(세 난이도의 평균). 발표된 순서와 {verdict}.",
         "as": "같습니다", "not": "다릅니다", "and": ", ",
         "weak": "{names}에서는 NadamW 자신이 거의 배우지 못해 목표가 약합니다.",
-        "again": "다른 시드로 한 번 더 실행한 결과와의 켄달 타우는 모든 방법에 대해 {tau:.2f}, 처음 셋에 대해 {tau_top:.2f}"
-        "입니다(처음 {first}; 다음 {second}).",
+        "again": "다른 시드로 한 번 더 실행한 결과와의 켄달 타우는 모든 방법에 대해 {tau:.2f}, 처음 셋에 대해 "
+        "{tau_top:.2f}입니다(처음 {first}; 다음 {second}).",
     },
 }  # fmt: skip
 
@@ -59,7 +61,8 @@ def markdown(found: dict, language: str = "en") -> str:
         m = found["methods"][name]
         lines.append(f"| {name} | {m['area']:.3f} | {m['score']:.3f} ± {m['error']:.3f} | {m['reached']:.0%} "
                      f"| {m['one_area']:.3f} | {m['bytes']:.1f} |")  # fmt: skip
-    return "\n".join([*lines, "", " ".join(sentences(found, language))])
+    shown = f"![{words['picture']}](examples/images/{PICTURE.name})"
+    return "\n".join([*lines, "", " ".join(sentences(found, language)), "", shown])
 
 
 def sentences(found: dict, language: str) -> list[str]:
