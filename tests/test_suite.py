@@ -17,6 +17,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "benchmarks"))
 
+from readme_table import renewed
 from suite import accelerator, cells, command, lanes, methods, readme, report, scores
 from suite.task import SCALES
 from suite.tasks import NAMES, task
@@ -310,7 +311,7 @@ def test_readmes_show_what_was_recorded():
             continue
         found = json.loads(readme.RESULTS.read_text(encoding="utf-8"))
         table = readme.markdown(found, "ko" if ".ko" in path.name else "en")
-        assert readme.renewed(text, readme.MARK, table) == text, "run: python -m jaxopt_ko bench --publish …"
+        assert renewed(text, readme.MARK, table) == text, "run: python -m jaxopt_ko bench --publish …"
         assert readme.RESULTS.stat().st_size < 1e6 and readme.PICTURE.exists()
         assert found["settings"]["tasks"] == list(NAMES) and found["settings"]["methods"] == list(methods.DEFAULT)
         assert report.ranking(found) == found["ranking"] and report.claims(found) == found["claims"]
