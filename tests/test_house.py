@@ -80,6 +80,7 @@ FLOORS = [  # a room, or a module of one that has floors of its own; what is low
     {"drivers.compiled", "drivers.table"},
     {"drivers.implicit", "drivers.run"},
     {"drivers.pool", "drivers.minimize", "drivers.least_squares"},
+    {"drivers.covariance"},
     {"drivers"},
     {"analysis.vectors", "analysis.tridiagonal"},
     {"analysis.lanczos"},
