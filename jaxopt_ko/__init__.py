@@ -46,6 +46,7 @@ if TYPE_CHECKING:  # what type checkers see of the rooms that are imported late
     from jaxopt_ko import drivers as solve
     from jaxopt_ko.analysis import debug, diagnose, landscapes, second_order
     from jaxopt_ko.drivers import *
+    from jaxopt_ko.linalg import sparse
     from jaxopt_ko.losses import convex_kl_divergence
     from jaxopt_ko.losses.top_level import *
     from jaxopt_ko.precision import *
@@ -125,13 +126,13 @@ _PATHS = {  # public module -> where it stands
     "landscapes": "analysis.landscapes", "loop": "training.fit", "losses": "losses",
     "microbatching": "training.microbatching", "normalization": "training.normalization",
     "projections": "projections", "second_order": "analysis.second_order", "sharding": "sharding",
-    "solve": "drivers", "states": "states",
+    "solve": "drivers", "sparse": "linalg.sparse", "states": "states",
 }  # fmt: skip
 _DEPRECATED = {"losses": ("convex_kl_divergence",)}  # as in optax; not in __all__
 
 __all__ = [
     "catalog", "contrib", "data", "debug", "diagnose", "errors", "landscapes", "loop", "losses", "microbatching",
-    "normalization", "numerics", "projections", "schedules", "second_order", "sharding", "solve", "states",
+    "normalization", "numerics", "projections", "schedules", "second_order", "sharding", "solve", "sparse", "states",
     "transforms", "tree", "tree_utils", "types",
 ]  # fmt: skip
 __all__ += compose.__all__

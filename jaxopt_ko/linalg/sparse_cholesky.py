@@ -127,12 +127,20 @@ def analyze(pattern: Any, *, signs: Any = None, ordering: str | None = None) -> 
 
     Returns a `Plan`, which is static: a constant under jit, and in the structure of a `Factor`.
 
-    Raises TreeError for a pattern that is traced, not square, or whose factor has 2**31 numbers or more.
+    Raises TreeError for a pattern that is traced, not square, or whose factor has 2**31 numbers or more;
+    HyperparameterError for another ordering. Source: George & Liu 1981, Computer Solution of Large Sparse Positive
+    Definite Systems; Duff & Reid 1983, doi:10.1145/356044.356047. Not for dense matrices, nor for indefinite ones in
+    which the signs of the pivots depend on the values. OpenBLAS, which JAX factorizes small blocks with on CPUs, wastes
+    its threads on them: OPENBLAS_NUM_THREADS=1.
+
+    >>> plan = jo.sparse.analyze(jnp.array([[2.0, 0.0], [1.0, 3.0]]))
+    >>> plan
+    Plan(n=2, nnz=3, minimum_degree, stored=4)
     """
     name = "analyze"
     if ordering is not None:
         check_choice(name, "ordering", ordering, list(ORDERINGS))
-    rows, cols, n = places(name, pattern)
+    rows, cols, (n, _) = places(name, pattern)
     negative = np.zeros(n, bool) if signs is None else np.asarray(signs) < 0
     if negative.shape != (n,):
         say(TreeError, name, f"signs must be float[{n}], one for each row", describe(signs), "Leave it out for "
@@ -146,13 +154,13 @@ def _plan(n: int, rows: bytes, cols: bytes, negative: bytes, ordering: str | Non
     return Plan(n, i, j, minus, ordering)
 
 
-def places(name: str, pattern: Any, square: bool = True) -> tuple[Any, Any, int]:
-    """int32[nnz] rows, int32[nnz] columns, and the number of rows (of a square matrix)."""
+def places(name: str, pattern: Any, square: bool = True) -> tuple[Any, Any, tuple[int, int]]:
+    """int32[nnz] rows and columns of the entries, and the shape of the matrix."""
     if isinstance(pattern, tuple) and len(pattern) == 3:
         rows, cols, n = pattern
         shape = (int(n), int(n))
     elif hasattr(pattern, "indices") and hasattr(pattern, "data"):
-        if getattr(pattern.indices, "shape", (0,))[-1] != 2 or isinstance(pattern.indices, jax.core.Tracer):
+        if np.ndim(pattern.indices) != 2 or isinstance(pattern.indices, jax.core.Tracer):
             say(TreeError, name, "the pattern must be known when traced, a BCOO matrix without batch dimensions",
                 describe(pattern.indices), "Make the plan outside of jit and vmap")  # fmt: skip
         rows, cols = np.asarray(pattern.indices).T
@@ -164,17 +172,28 @@ def places(name: str, pattern: Any, square: bool = True) -> tuple[Any, Any, int]
         rows, cols = np.nonzero(np.asarray(pattern))
         shape = np.shape(pattern)
     if len(shape) != 2 or (square and shape[0] != shape[1]):
-        say(TreeError, name, "the pattern must be that of a square matrix", f"shape {shape}",
-            "Give a BCOO matrix, bool[n,n], or (rows, cols, n)")  # fmt: skip
-    return np.ascontiguousarray(rows, np.int32), np.ascontiguousarray(cols, np.int32), int(shape[0])
+        say(TreeError, name, f"the pattern must be that of a {'square ' * square}matrix", f"shape {shape}",
+            "Give a BCOO matrix or an array of bool")  # fmt: skip
+    m, n = map(int, shape)
+    return np.ascontiguousarray(rows, np.int32), np.ascontiguousarray(cols, np.int32), (m, n)
 
 
 def factorize(plan: Plan, values: Any) -> Factor:
-    """L of the matrix with these values at the plan's places.
+    """The factor of the symmetric matrix with these values at the plan's places.
 
+    K = L S L',  S = diag(+-1)
+
+    plan: of `analyze`.
     values: float[nnz] in the order of the pattern, or a BCOO matrix with the same indices.
 
-    Under vmap the values are a batch; derivatives go through `solve`, by the values.
+    Returns a `Factor`, a tree of arrays; where K has other signs than the plan's, it is NaN and `finite` is False.
+    Under jit and vmap, too. Raises TreeError for values of another number. Source: see `analyze`. Derivatives go
+    through `solve`, by the values; L itself has none.
+
+    >>> plan = jo.sparse.analyze(jnp.array([[2.0, 0.0], [1.0, 3.0]]))
+    >>> factor = jo.sparse.factorize(plan, jnp.array([2.0, 1.0, 3.0]))
+    >>> bool(factor.finite)
+    True
     """
     values = jnp.asarray(_numbers(values))
     if values.shape != plan.rows.shape or not jnp.issubdtype(values.dtype, jnp.floating):
@@ -237,11 +256,21 @@ def _eliminate(batch: Batch, fronts: Array, given: Any) -> tuple[Array, Block]:
 
 
 def solve(factor: Factor, b: Array, *, refine: int = 0) -> Array:
-    """K^-1 b; its derivatives by b and by the values are those of K x = b.
+    """The solution of a symmetric system whose matrix has been factorized.
+
+    K x = b
 
     factor: of `factorize`.
     b: float[n] or float[n,k].
-    refine: steps of iterative refinement, x + K^-1 (b - K x).
+    refine: steps of iterative refinement, x + K^-1 (b - K x), an int >= 0; 0: a backward stable solution needs none.
+
+    Returns x in b's shape, NaN if there is no factor. Its derivatives by b and by the factor's values, of any order,
+    are those of the equation. Raises TreeError for another number of rows. Source: see `analyze`.
+
+    >>> plan = jo.sparse.analyze(jnp.array([[2.0, 0.0], [1.0, 3.0]]))
+    >>> factor = jo.sparse.factorize(plan, jnp.array([2.0, 1.0, 3.0]))
+    >>> [round(float(x), 4) for x in jo.sparse.solve(factor, jnp.array([5.0, 10.0]))]
+    [1.0, 3.0]
     """
     if np.shape(b)[:1] != (factor.plan.n,):
         say(TreeError, "solve", f"b must be float[{factor.plan.n}] or float[{factor.plan.n},k]", describe(b))
@@ -261,7 +290,20 @@ def solve(factor: Factor, b: Array, *, refine: int = 0) -> Array:
 
 
 def multiply(plan: Plan, values: Any, x: Array) -> Array:
-    """K x, for x float[n] or float[n,k]: by both triangles, whatever triangle the pattern has."""
+    """The product of a symmetric matrix with a vector.
+
+    K x
+
+    plan: of `analyze`; of two triangles the lower is read, and one triangle stands for both.
+    values: float[nnz] in the order of the pattern, or a BCOO matrix with the same indices.
+    x: float[n] or float[n,k].
+
+    Returns K x in x's shape. Raises nothing of its own. Not for matrices that are not symmetric: BCOO's own product.
+
+    >>> plan = jo.sparse.analyze(jnp.array([[2.0, 0.0], [1.0, 3.0]]))
+    >>> jo.sparse.multiply(plan, jnp.array([2.0, 1.0, 3.0]), jnp.array([1.0, 3.0])).tolist()
+    [5.0, 10.0]
+    """
     v = jnp.asarray(_numbers(values))[plan.of].reshape(-1, *[1] * (x.ndim - 1))
     return jnp.zeros_like(x).at[plan.row].add(v * x[plan.col], indices_are_sorted=True)
 
