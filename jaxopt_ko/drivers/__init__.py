@@ -4,6 +4,7 @@ import sys
 
 from jaxopt_ko.core.naming import answers_at, published
 from jaxopt_ko.drivers.covariance import ConfidenceBand, Covariance, confidence_band, covariance
+from jaxopt_ko.drivers.curve_fit import CurveFit, curve_fit
 from jaxopt_ko.drivers.least_squares import least_squares
 from jaxopt_ko.drivers.many import least_squares_many, minimize_many
 from jaxopt_ko.drivers.minimize import minimize
@@ -11,7 +12,7 @@ from jaxopt_ko.drivers.programs import linear_program, quadratic_program
 from jaxopt_ko.drivers.root import root
 
 __all__ = [
-    "ConfidenceBand", "Covariance", "confidence_band", "covariance",
+    "ConfidenceBand", "Covariance", "CurveFit", "confidence_band", "covariance", "curve_fit",
     "least_squares", "least_squares_many", "linear_program", "minimize", "minimize_many", "quadratic_program", "root",
 ]  # fmt: skip
 
