@@ -67,6 +67,7 @@ FLOORS = [  # a room, or a module of one that has floors of its own; what is low
         "solvers.engine.residual_measures",
     },
     {"solvers.engine"},
+    {"solvers.engine.sparse_fit"},
     {"solvers.interior_point.rooms", "solvers.quadratic.program"},
     {"solvers.interior_point.variables", "solvers.quadratic.kkt"},
     {"solvers.interior_point.filter", "solvers.quadratic.variables"},

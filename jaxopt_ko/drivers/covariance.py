@@ -152,7 +152,7 @@ def statistics(setting: Setting, params: Params, data: Data) -> Covariance:
     functions, args = of_arrays(problem.functions, data.args)
     functions, args = closure_convert(functions, params, args)
     problem = problem._replace(**functions)
-    fun, jacobian_fn, loss, has_aux = problem if isinstance(problem, Fit) else problem.fit
+    fun, jacobian_fn, loss, has_aux, _ = problem if isinstance(problem, Fit) else problem.fit
     given = None if jacobian_fn is None else lambda p: jacobian_fn(p, *args)
     made = residuals(
         setting.name, params, lambda p: fun(p, *args), jacobian_fn=given, loss=loss, loss_scale=data.loss_scale,

@@ -10,16 +10,21 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.method import name_of
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.drivers.compiled import frozen
 from jaxopt_ko.drivers.implicit import at_bounds, implicit
 from jaxopt_ko.drivers.run import Data, RunStart, run, started_on_residuals, started_on_value
+from jaxopt_ko.errors import TransformationError, say
+from jaxopt_ko.linalg.sparse import sparsity
+from jaxopt_ko.solvers.engine.sparse_fit import Pattern, SparseFitState, pattern_of
 from jaxopt_ko.solvers.least_squares import levenberg_marquardt
 from jaxopt_ko.solvers.problem.residuals import residuals
 from jaxopt_ko.solvers.problem.robust_losses import LOSSES, check_loss
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree, Solution
 
 DEFAULT_FIT = levenberg_marquardt()
+SPARSE_FIT = levenberg_marquardt(linear_solver="sparse")
 
 
 @options
@@ -33,6 +38,7 @@ def least_squares(
     tol: Hyper | None = None,
     max_steps: int | None = None,
     jacobian_fn: Callable[..., PyTree] | None = None,
+    jac_sparsity: Any = None,
     loss: str | Callable[[Array], Array] = "linear",
     loss_scale: Any = 1.0,
     has_aux: bool = False,
@@ -55,6 +61,10 @@ def least_squares(
     max_steps: updates, an int >= 0, traced too; None: 10,000.
     jacobian_fn: (params, *args) -> what jax.jacobian(residual_fn) would return, or the matrix float[m,n]; None: it is
         derived.
+    jac_sparsity: where the Jacobian may have entries, for many parameters of which each residual depends on few (a
+        bundle adjustment): bool[m,n], a BCOO matrix, a `sparse.Coloring`, or "detect": by `sparse.sparsity`, at each
+        call. The method is then levenberg_marquardt(linear_solver="sparse"), and J takes as many products as its
+        columns or rows have colours. None: J is dense.
     loss: "linear", or, so that outliers count less, "huber", "soft_l1", "cauchy", "arctan" or a function rho(z).
     loss_scale: C, the size of a residual from which on it is an outlier, in its units, > 0.
     has_aux: does the function return a pair, what it is asked for and aux? The solution keeps aux.
@@ -76,11 +86,26 @@ def least_squares(
     errors.check_function(name, "residual_fn", residual_fn)
     check_loss(name, loss, LOSSES)
     errors.check_number(name, "loss_scale", loss_scale, errors.POSITIVE)
-    problem = Fit(residual_fn, jacobian_fn, loss, has_aux)
+    pattern = None
+    if jac_sparsity is not None:
+        method = SPARSE_FIT if method is DEFAULT_FIT else method
+        pattern = _pattern(name, jac_sparsity, lambda p: residual_fn(p, *args), params, has_aux)
+    problem = Fit(residual_fn, jacobian_fn, loss, has_aux, pattern)
     limits: dict[str, Any] = {"tol": tol, "max_steps": max_steps}
     return run(
         problem, method, params, Data(args, bounds, loss_scale), **limits, verbose=verbose, derivative=derivative
     )
+
+
+def _pattern(
+    name: str, jac_sparsity: Any, residual_fn: Callable[[Params], Any], params: Params, has_aux: bool
+) -> Pattern:
+    """Of what was given, or found in the jaxpr of the residuals."""
+    if isinstance(jac_sparsity, str):
+        errors.check_choice(name, "jac_sparsity", jac_sparsity, ["detect"])
+        made = residuals(name, params, residual_fn, has_aux=has_aux)
+        jac_sparsity = sparsity(lambda x: made.residual(x)[0], made.x)
+    return pattern_of(name, jac_sparsity)
 
 
 class Fit(NamedTuple):
@@ -90,6 +115,7 @@ class Fit(NamedTuple):
     jacobian_fn: Callable[..., Any] | None
     loss: Any
     has_aux: bool
+    jac_sparsity: Pattern | None = None
 
     @property
     def name(self) -> str:
@@ -117,7 +143,12 @@ class Fit(NamedTuple):
         if self.jacobian_fn is not None:
             jacobian_fn = self.jacobian_fn
             extra_args["jacobian_fn"] = lambda p: jacobian_fn(p, *args)
+        if self.jac_sparsity is not None:
+            extra_args["jac_sparsity"] = self.jac_sparsity
         start = started_on_residuals(method, params, extra_args)
+        if self.jac_sparsity is not None and not (start and isinstance(start.state, SparseFitState)):
+            say(TransformationError, self.name, "jac_sparsity is for levenberg_marquardt(linear_solver='sparse')",
+                name_of(method), "Leave out the method, or jac_sparsity")  # fmt: skip
         if start is None:
             value_fn = lambda p: self.cost(p, args, loss_scale)  # noqa: E731
             start = started_on_value(method, params, {"value_fn": value_fn, "bounds": bounds, "tol": tol})

@@ -53,6 +53,7 @@ from jaxopt_ko.solvers.engine.residual_measures import (
     vanishes,
     variable_scale,
 )
+from jaxopt_ko.solvers.engine.sparse_fit import sparse_fit
 from jaxopt_ko.solvers.problem.residuals import Residuals, residuals
 from jaxopt_ko.types import Code, GradientTransformation, Hyper, Info, Params, PyTree, Updates
 
@@ -107,24 +108,27 @@ def levenberg_marquardt(
     gtol: bound on the cosine between r and a column of J, > 0; None: eps of the dtype.
     xtol: bound on the length of the next Gauss-Newton step over that of x, both scaled, > 0; None: 500 eps.
     linear_solver: "svd" decomposes J once a step; "qr" is faster above a hundred parameters, and on a GPU, but less
-        sure where J has not full rank; "lsmr" has no J but its products with vectors, for very many parameters
-        (`matrix_free`).
+        sure where J has not full rank; "sparse" has the entries of J alone and a sparse Cholesky factor of J'J, for
+        many parameters of which each residual depends on few (`sparse_fit`), and needs jac_sparsity; "lsmr" has no J
+        but its products with vectors, for very many parameters (`matrix_free`).
 
     init and update(updates, state, params) take these arguments, the same at each step:
     residual_fn(params, …) -> pytree of the m >= n residuals, or (residuals, aux) with has_aux=True.
     jacobian_fn(params, …) -> what jax.jacobian(residual_fn) would return, or the matrix float[m,n].
     loss: "linear", "huber", "soft_l1", "cauchy", "arctan" or rho(z), of z = (r / loss_scale)**2; f is then
     loss_scale**2 / 2 sum rho(z), see `robust`.
+    jac_sparsity: with "sparse", where J may have entries: bool[m,n], a BCOO matrix or a `sparse.Coloring`.
     bounds=(lower, upper): each None, a number or a tree like params or its upper part. r is never evaluated outside;
     a start outside is moved into the box, with the first update at the latest. See `in_box` for the step there.
     tol: takes the place of both gtol and xtol.
     A rejected step is exactly zero. The updates that come in are not read.
 
-    State: m n + n**2 numbers, by "lsmr" 3 n. Raises TreeError, when traced, for residuals that are one number, fewer
-    than the parameters, or complex with a robust loss, for bounds that cross or do not fit and for a Jacobian of
-    another shape; MissingArgumentError without residual_fn; HyperparameterError for another linear_solver. Source: Moré
-    1978, Lecture Notes in Mathematics 630, sections 4 to 7. Not for more than some thousand parameters unless
-    by "lsmr": J is dense.
+    State: m n + n**2 numbers, by "sparse" the entries of J, m and 3 n, by "lsmr" 3 n. Raises TreeError, when traced,
+    for residuals that are one number, fewer than the parameters, or complex with a robust loss, for bounds that cross
+    or do not fit and for a Jacobian or a jac_sparsity of another shape; MissingArgumentError without residual_fn;
+    TransformationError by "sparse" without jac_sparsity or with a jacobian_fn; HyperparameterError for another
+    linear_solver. Source: Moré 1978, Lecture Notes in Mathematics 630, sections 4 to 7. Not for more than some thousand
+    parameters unless by "sparse" or "lsmr": J is dense.
 
     >>> residual = lambda x: jnp.stack([x[0] - 1, 10 * (x[1] - x[0] ** 2)])
     >>> found = jo.least_squares(residual, jnp.zeros(2), jo.levenberg_marquardt())
@@ -132,9 +136,9 @@ def levenberg_marquardt(
     [1.0, 1.0]
     """
     name = "levenberg_marquardt"
-    check_choice(name, "linear_solver", linear_solver, [*DECOMPOSITIONS, "lsmr"])
-    if linear_solver == "lsmr":
-        return matrix_free(name, factor, gtol=gtol, xtol=xtol)
+    check_choice(name, "linear_solver", linear_solver, [*DECOMPOSITIONS, "sparse", "lsmr"])
+    if linear_solver in ("sparse", "lsmr"):
+        return (sparse_fit if linear_solver == "sparse" else matrix_free)(name, factor, gtol=gtol, xtol=xtol)
     return _method(name, StepRule(in_ball, True), linear_solver, factor, gtol, xtol)
 
 
