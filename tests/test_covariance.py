@@ -79,6 +79,8 @@ def test_what_no_residual_tells_is_infinite_and_the_rest_is_not(x64):
     same = jo.confidence_band(lambda p: p[0] * 3 + p[1], np.array([-0.6, 4.0]), line)
     np.testing.assert_allclose(band.upper[0], same.upper, rtol=1e-10)
     assert np.isinf(band.standard_error[1]) and np.isfinite(band.value[1])
+    few = jo.covariance(lambda p: p[:1] - p[1:2], np.ones(3), absolute=True)
+    assert np.all(np.isinf(np.diag(few.matrix))) and few.matrix.shape == (3, 3)
     exact = jo.covariance(lambda p: p - 1.0, np.array([1.0, 1.0]))
     assert np.all(np.isinf(exact.matrix))
 

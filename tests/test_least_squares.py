@@ -1,5 +1,7 @@
 """Levenberg-Marquardt on NIST's and More, Garbow and Hillstrom's problems; lanes, derivatives, errors."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -237,14 +239,82 @@ def test_what_is_refused():
     x = jnp.ones(3)
     with pytest.raises(jo.errors.TreeError, match="not one number"):
         least_squares(lambda b: jnp.sum(b**2), x)
-    with pytest.raises(jo.errors.TreeError, match=r"at least as many residuals as parameters \(3\).*2 residuals"):
-        least_squares(lambda b: b[:2], x)
     with pytest.raises(jo.errors.MissingArgumentError, match="residual_fn is missing"):
         levenberg_marquardt().init(x)
     with pytest.raises(jo.errors.HyperparameterError, match="factor"):
         levenberg_marquardt(factor=0.0)
     with pytest.raises(jo.errors.TransformationError, match="Call it first"):
         least_squares(lambda b: b, x, levenberg_marquardt)
+
+
+@pytest.mark.parametrize("solver", ["svd", "qr", "lsmr", "line"])
+def test_fewer_residuals_than_unknowns_are_solved_and_by_the_shortest_step(x64, solver):
+    A = np.random.default_rng(3).normal(size=(2, 5))
+    A /= np.linalg.norm(A, axis=0)  # so that the scale of the steps is one for all
+    line = solver == "line"
+    method = jo.gauss_newton("line") if line else levenberg_marquardt(linear_solver=solver)
+    found = quick.jit(lambda x: least_squares(lambda b: A @ b - 1.0, x, method))(jnp.zeros(5))
+    assert bool(found.status.success) and int(found.steps) <= 20
+    np.testing.assert_allclose(A @ found.params, 1.0, atol=1e-8)
+    nearest = np.linalg.pinv(A) @ np.ones(2)
+    np.testing.assert_allclose(found.params, nearest, atol=1e-8 if line else 0.1)
+
+
+def test_fewer_residuals_in_a_box_and_by_a_given_jacobian(x64):
+    bent = lambda b: jnp.stack([b[0] * b[1] + b[2] ** 2 - 3.0])  # noqa: E731
+    for words in ({"bounds": (0.0, 1.5)}, {"jacobian_fn": jax.jacobian(bent)}):
+        found = least_squares(bent, jnp.array([1.0, 0.5, 0.2]), **words)
+        assert bool(found.status.success) and abs(bent(found.params)[0]) < 1e-7
+        assert "bounds" not in words or bool(jnp.all((found.params >= 0) & (found.params <= 1.5)))
+
+
+@pytest.mark.parametrize("shape", ["pairs", "complex", "jacobian", "matrix"])
+def test_complex_residuals_are_pairs_of_their_parts(x64, shape):
+    t = np.linspace(0.0, 3.0, 12)
+    z = 2.0 * np.exp((-0.3 + 1.5j) * t)
+
+    def turn(p):
+        return jax.lax.complex(p[0], 0.0 * p[0]) * jnp.exp(jax.lax.complex(p[1], p[2]) * (t + 0j)) - z
+
+    def parts(p):
+        return turn(p).real, turn(p).imag
+
+    def columns(p):
+        return jnp.stack([jax.jvp(turn, (p,), (d,))[1] for d in np.eye(3)], axis=1)
+
+    given = {
+        "jacobian": columns,
+        "matrix": lambda p: jnp.concatenate([columns(p).real, columns(p).imag]),
+    }.get(shape)
+    found = least_squares(parts if shape == "pairs" else turn, jnp.array([1.5, -0.2, 1.4]), jacobian_fn=given)
+    np.testing.assert_allclose(found.params, [2.0, -0.3, 1.5], atol=1e-9)
+    assert found.state.residual.shape == (24,)
+
+
+def test_constants_among_args_are_hashed_or_refused(x64):
+    @dataclasses.dataclass(frozen=True)
+    class Frozen:
+        power: int
+
+    @dataclasses.dataclass
+    class Loose:
+        power: int
+
+    runs = []
+
+    def residual(p, how, y):
+        runs.append(how)
+        return p**how.power - y
+
+    for power in (1, 3):
+        found = least_squares(residual, jnp.ones(2), args=(Frozen(power), np.full(2, 8.0)))
+        np.testing.assert_allclose(found.params, 8 ** (1 / power), rtol=1e-8)
+    before = len(runs)
+    least_squares(residual, jnp.ones(2), args=(Frozen(3), np.full(2, 27.0)))
+    assert len(runs) == before  # an equal one is found again
+    for wrong in (Loose(3), {1, 2}, np.array(["a"])):
+        with pytest.raises(jo.errors.HyperparameterTypeError, match=r"args\[0\] is neither an array nor a constant"):
+            least_squares(residual, jnp.ones(2), args=(wrong, np.ones(2)))
 
 
 # ---- robust losses, bounds, Jacobians, large problems ---------------------------------------------------

@@ -181,6 +181,18 @@ def check_args(name: str, args: Any) -> None:
     if not isinstance(args, tuple):
         say(TransformationError, name, "args must be a tuple of the arguments after params", describe(args),
             "Write args=(data,), with the comma")  # fmt: skip
+    for index, leaf in enumerate(jax.tree.leaves(args)):
+        if isinstance(leaf, jax.Array | int | float | complex | str):
+            continue
+        if isinstance(leaf, np.ndarray | np.generic) and leaf.dtype.kind not in "OSUMm":
+            continue
+        try:
+            hash(leaf)
+        except TypeError:
+            say(HyperparameterTypeError, name, f"args{path_of(args, index)} is neither an array nor a constant that "
+                "can be hashed", describe(leaf), "A program is compiled for each constant, which it is found by: give "
+                "it __hash__ and __eq__ (@dataclass(frozen=True), a tuple, a string), register its class as a pytree "
+                "of arrays, or let the function close over it")  # fmt: skip
 
 
 def no_matrix(name: str, tree: PyTree, index: int, leaf: Any, wanted: str) -> NoReturn:

@@ -164,11 +164,13 @@ def statistics(setting: Setting, params: Params, data: Data) -> Covariance:
     if made.box is not None:
         fixed = (made.x <= made.box[0]) | (made.x >= made.box[1])
     J = jnp.where(fixed[None, :], 0, jacobian())
+    result = jax.eval_shape(lambda: fun(params, *args))
+    m = tree.real_size(result[0] if has_aux else result)
     root, null, rank = _inverse_root(jnp.sqrt(bend)[:, None] * J, fixed)
-    left = (r.size - rank).astype(r.dtype)
+    left = (m - rank).astype(r.dtype)
     variance = jnp.ones((), r.dtype)
     if not setting.absolute:
-        sizes = r.size if setting.kind == "sandwich" else 2 * made.cost(r)
+        sizes = m if setting.kind == "sandwich" else 2 * made.cost(r)
         variance = jnp.where(left > 0, sizes / jnp.where(left > 0, left, 1), jnp.inf)
     if setting.kind == "sandwich":
         root = jnp.linalg.qr(((first * r)[:, None] * J @ root) @ root.T, mode="r").T

@@ -49,18 +49,20 @@ def least_squares(
 
     min |residual_fn(params, *args)|**2 / 2,   or C**2 / 2 sum rho((r / C)**2), C = loss_scale
 
-    residual_fn: (params, *args) -> pytree of the residuals, at least as many as parameters, or (residuals, aux) with
-        has_aux.
+    residual_fn: (params, *args) -> pytree of the residuals, or (residuals, aux) with has_aux. With fewer of them than
+        parameters each step is the shortest, in the method's scale, and the end one of many. A complex one counts as
+        two, its real and its imaginary part: f has |r|**2; in the state all real parts of a leaf come first.
     params: the start, a tree of floating arrays.
     method: levenberg_marquardt() unless another is given: gauss_newton(); one for scalar functions (lbfgs) is given the
         value.
-    args: what the functions are given after the parameters: a tuple of trees, differentiated by.
+    args: what the functions are given after the parameters: a tuple of trees, differentiated by. What is no array
+        among them (a string, a frozen dataclass) is a constant, to be hashed: for each another program is compiled.
     bounds: (lower, upper), each None, a number or a tree like params or its upper part; residuals are never evaluated
         outside.
     tol: in the place of the method's own gtol and xtol, >= 0; None: those.
     max_steps: updates, an int >= 0, traced too; None: 10,000.
-    jacobian_fn: (params, *args) -> what jax.jacobian(residual_fn) would return, or the matrix float[m,n]; None: it is
-        derived.
+    jacobian_fn: (params, *args) -> what jax.jacobian(residual_fn) would return, or the matrix float[m,n], with two rows
+        for a complex residual as above; None: it is derived.
     jac_sparsity: where the Jacobian may have entries, for many parameters of which each residual depends on few (a
         bundle adjustment): bool[m,n], a BCOO matrix, a `sparse.Coloring`, or "detect": by `sparse.sparsity`, at each
         call. The method is then levenberg_marquardt(linear_solver="sparse"), and J takes as many products as its

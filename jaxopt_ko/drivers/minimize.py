@@ -65,10 +65,10 @@ def minimize(
     Returns a `Solution`; a run that fails says so in its `status`, and the params are then the best seen. Pure: jitted
     inside, so that a second call with the same fun and new data compiles nothing; it may be vmapped (each
     lane stops by itself) and differentiated by `args`, bounds and what fun closes over, in forward and reverse mode,
-    again and again. What is no array among args (a string) is a constant. What is at a bound moves
-    with it; where the Hessian is singular the derivative is the shortest that fits. With constraints it is the
-    conditions of Karush, Kuhn and Tucker that are differentiated, always densely, with the constraints that are active
-    at the solution; the multipliers have derivatives, too.
+    again and again. What is no array among args (a string, a frozen dataclass) is a constant, to be hashed. What is at
+    a bound moves with it; where the Hessian is singular the derivative is the shortest that fits. With constraints it
+    is the conditions of Karush, Kuhn and Tucker that are differentiated, always densely, with the constraints that are
+    active at the solution; the multipliers have derivatives, too.
 
     Raises, when traced, TransformationError for constraints or bounds that the method does not take, TreeError if fun
     returns no real number, MissingArgumentError or what the method raises; HyperparameterError for limits outside their

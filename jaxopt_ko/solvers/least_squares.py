@@ -113,7 +113,8 @@ def levenberg_marquardt(
         but its products with vectors, for very many parameters (`matrix_free`).
 
     init and update(updates, state, params) take these arguments, the same at each step:
-    residual_fn(params, …) -> pytree of the m >= n residuals, or (residuals, aux) with has_aux=True.
+    residual_fn(params, …) -> pytree of the m residuals, or (residuals, aux) with has_aux=True. Fewer than n are filled
+    up with zeros: the step is then the shortest one, in the scale D.
     jacobian_fn(params, …) -> what jax.jacobian(residual_fn) would return, or the matrix float[m,n].
     loss: "linear", "huber", "soft_l1", "cauchy", "arctan" or rho(z), of z = (r / loss_scale)**2; f is then
     loss_scale**2 / 2 sum rho(z), see `robust`.
@@ -124,7 +125,7 @@ def levenberg_marquardt(
     A rejected step is exactly zero. The updates that come in are not read.
 
     State: m n + n**2 numbers, by "sparse" the entries of J, m and 3 n, by "lsmr" 3 n. Raises TreeError, when traced,
-    for residuals that are one number, fewer than the parameters, or complex with a robust loss, for bounds that cross
+    for residuals that are one number, or complex with a robust loss, for bounds that cross
     or do not fit and for a Jacobian or a jac_sparsity of another shape; MissingArgumentError without residual_fn;
     TransformationError by "sparse" without jac_sparsity or with a jacobian_fn; HyperparameterError for another
     linear_solver. Source: Moré 1978, Lecture Notes in Mathematics 630, sections 4 to 7. Not for more than some thousand

@@ -54,8 +54,9 @@ def residuals(
 ) -> Residuals:
     """`residual_fn(params, **extra_args)` as Residuals; of `extra_args` both functions get those that they take.
 
-    Raises MissingArgumentError without residual_fn; TreeError for residuals that are one number, too few, or no real
-    floating arrays, for a Jacobian of another shape, and what `robust` and `box` raise.
+    Fewer residuals than parameters are filled up with zeros.
+    Raises MissingArgumentError without residual_fn; TreeError for residuals that are one number, or no floating
+    arrays, for a Jacobian of another shape, and what `robust` and `box` raise.
     """
     if residual_fn is None:
         errors.missing_argument(name, "residual_fn", "Pass residual_fn=..., a function of the parameters")
@@ -67,12 +68,12 @@ def residuals(
     def returned(p: Params) -> tuple[PyTree, PyTree]:
         result = call(p, **extra_args)
         r, aux = check_aux(name, result) if has_aux else (result, None)
-        _check_residuals(name, r, x.size, linear=loss == "linear")
+        _check_residuals(name, r, linear=loss == "linear")
         return r, aux
 
     def residual(x: Array) -> tuple[Array, PyTree]:
         r, aux = returned(unravel(x))
-        return tree.ravel(r)[0].astype(x.dtype), aux
+        return _filled(tree.ravel(r)[0].astype(x.dtype), x.size), aux
 
     def linearize(x: Array) -> tuple[Array, PyTree, Callable[[], Array]]:
         r, push, aux = jax.linearize(residual, x, has_aux=True)
@@ -86,9 +87,10 @@ def residuals(
         r, aux = returned(unravel(x))
 
         def matrix() -> Array:
-            return _dense(name, given(unravel(x), **extra_args), r, params).astype(x.dtype)
+            J = _dense(name, given(unravel(x), **extra_args), r, params).astype(x.dtype)
+            return _filled(J, x.size)
 
-        return tree.ravel(r)[0].astype(x.dtype), aux, matrix
+        return _filled(tree.ravel(r)[0].astype(x.dtype), x.size), aux, matrix
 
     start = x
     if lower_upper is not None:
@@ -108,14 +110,20 @@ def residuals(
     )  # fmt: skip
 
 
+def _filled(rows: Array, n: int) -> Array:
+    """With zeros behind them where there are fewer than n: to a step they say nothing, so it is the shortest."""
+    more = max(0, n - rows.shape[0])
+    return jnp.pad(rows, ((0, more),) + ((0, 0),) * (rows.ndim - 1)) if more else rows
+
+
 def _complex_jacobian(name: str) -> NoReturn:
     """A derivative by complex parameters, where what is needed is one by their real and imaginary parts."""
     say(TreeError, name, "jacobian_fn must be None where parameters are complex", "a function",
         "Leave it out: the derivative by real and imaginary parts is taken of residual_fn")  # fmt: skip
 
 
-def _check_residuals(name: str, residuals: PyTree, n: int, linear: bool) -> None:
-    """Residuals of a least-squares problem: floating arrays, at least as many numbers as the parameters have.
+def _check_residuals(name: str, residuals: PyTree, linear: bool) -> None:
+    """Residuals of a least-squares problem: floating arrays.
 
     linear: complex ones may be among them, two numbers each; a robust loss would depend on where their phase begins.
     """
@@ -132,15 +140,15 @@ def _check_residuals(name: str, residuals: PyTree, n: int, linear: bool) -> None
     if len(leaves) == 1 and np.shape(leaves[0]) == ():
         say(TreeError, name, "residual_fn must return the residuals, not one number", describe(leaves[0]),
             "Return the vector whose squares are summed; for a scalar objective use a minimizer")  # fmt: skip
-    if (m := tree.real_size(residuals)) < n:
-        say(TreeError, name, f"there must be at least as many residuals as parameters ({n})", f"{m} residuals",
-            "Add data, or a term such as sqrt(weight) * params that ties the parameters down")  # fmt: skip
 
 
 def _dense(name: str, jacobian: PyTree, r: PyTree, params: Params) -> Array:
-    """float[m,n] of that matrix itself, or of a tree like r of trees like params, as jax.jacobian makes it."""
+    """float[m,n] of that matrix itself, or of a tree like r of trees like params, as jax.jacobian makes it.
+
+    The rows of a complex leaf of r are those of its real parts, then those of its imaginary parts.
+    """
     (rows, outer), (columns, inner) = tree.flatten(r), tree.flatten(params)
-    m, n = (sum(int(np.size(leaf)) for leaf in leaves) for leaves in (rows, columns))
+    m, n = tree.real_size(r), tree.real_size(params)
     if hasattr(jacobian, "shape") and np.shape(jacobian) == (m, n):
         check_leaf(name, "Jacobian", jacobian, 0, jacobian)
         return jnp.asarray(jacobian)
@@ -150,12 +158,18 @@ def _dense(name: str, jacobian: PyTree, r: PyTree, params: Params) -> Array:
         _jacobian_structure(name, jacobian, m, n)
     for a, part in zip(rows, blocks, strict=True):
         for b, block in zip(columns, part, strict=True):
-            _check_block(name, block, (*np.shape(a), *np.shape(b)), m, n)
-    wide = tree.compute_dtype(*(tree.dtype_of(block) for part in blocks for block in part))
-    strips = [
-        jnp.concatenate([jnp.asarray(block).astype(wide).reshape(np.size(a), -1) for block in part], axis=1)
-        for a, part in zip(rows, blocks, strict=True)
-    ]
+            _check_block(name, block, (*np.shape(a), *np.shape(b)), m, n, is_complex_leaf(a))
+    wide = tree.compute_dtype(*(jnp.real(jnp.asarray(block)).dtype for part in blocks for block in part))
+
+    def strip(part: list[Any], size: int) -> Array:
+        return jnp.concatenate([block.astype(wide).reshape(size, -1) for block in part], axis=1)
+
+    strips = []
+    for a, part in zip(rows, blocks, strict=True):
+        arrays = [jnp.asarray(block) for block in part]
+        strips.append(strip([jnp.real(block) for block in arrays], np.size(a)))
+        if is_complex_leaf(a):
+            strips.append(strip([jnp.imag(block) for block in arrays], np.size(a)))
     return jnp.concatenate(strips, axis=0)
 
 
@@ -168,10 +182,11 @@ def _jacobian_structure(name: str, jacobian: Any, m: int, n: int) -> NoReturn:
         "A tree like the residuals, with a tree like the parameters for each of its leaves")  # fmt: skip
 
 
-def _check_block(name: str, block: Any, shape: tuple[int, ...], m: int, n: int) -> None:
-    """One leaf of residuals by one leaf of parameters."""
+def _check_block(name: str, block: Any, shape: tuple[int, ...], m: int, n: int, parts: bool) -> None:
+    """One leaf of residuals by one leaf of parameters; parts: of complex residuals."""
     dtype = getattr(block, "dtype", None)
-    if np.shape(block) != shape or not (dtype is None or jnp.issubdtype(dtype, jnp.floating)):
-        say(TreeError, name, f"jacobian_fn must return real floating-point numbers in the shape {shape}, residuals by "
+    kind, numbers = (jnp.inexact, "numbers") if parts else (jnp.floating, "real floating-point numbers")
+    if np.shape(block) != shape or not (dtype is None or jnp.issubdtype(dtype, kind)):
+        say(TreeError, name, f"jacobian_fn must return {numbers} in the shape {shape}, residuals by "
             f"parameters, or the matrix float[{m},{n}] of all", describe(block),
             "Rows belong to the residuals: transpose it, or compare jax.jacobian(residual_fn)(params)")  # fmt: skip
