@@ -79,7 +79,7 @@ def recorded(module):
 @pytest.mark.parametrize("readme", ["README.md", "README.ko.md"])
 def test_readmes_show_what_was_recorded(readme, module, recorded):
     text, own = (ROOT / readme).read_text(encoding="utf-8"), module("low_precision")
-    table = own.markdown(recorded, "ko" if ".ko" in readme else "en")
+    table = own.markdown(recorded, "ko" if ".ko" in readme else "en", own.IN_README)
     assert module("readme_table").renewed(text, own.MARK, table) == text, (
         "run low_precision.py --write and both READMEs"
     )

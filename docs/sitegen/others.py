@@ -73,6 +73,7 @@ def benchmarks() -> str:
     return "\n".join(text)
 
 
+LONGEST = 40_000  # characters of JSON in a table; what has more is for programs to read
 ABOUT = ("machine", "versions", "run", "about")
 
 
@@ -98,6 +99,9 @@ def result(name: str, found: Any, day: str = "") -> list[str]:
     if about:
         text += ["; ".join(f"{key} {shown(value)}" for key, value in about.items()) + ".", ""]
     for key, value in groups.items():
+        if len(json.dumps(value)) > LONGEST:
+            text += [f"**{key.replace('_', ' ')}**: in ``examples/benchmarks/results/{name}.json``.", ""]
+            continue
         rows = rows_of(value) if isinstance(value, dict) else value
         if not rows or not all(isinstance(row, dict) for row in rows):
             continue

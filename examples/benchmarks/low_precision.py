@@ -141,6 +141,7 @@ ROWS = {
     LINEAR: (lambda tx: jo.split_master(linear_8_bit(tx), 24), "bfloat16", "bfloat16"),
 }
 QUICK = (FULL, TARGET, LINEAR)
+IN_README = (FULL, "bfloat16", "stochastic_rounding", "split_master 24", TARGET, "split_master 24, four_bit", LINEAR)
 
 
 def schedule(peak, steps):
@@ -232,14 +233,17 @@ WORDS = {  # of the table, where they are no names of ours
 }  # fmt: skip
 
 
-def markdown(report, language="en"):
-    """The report as a table: bytes resident, float32's losses, the others' differences from these ± standard errors."""
+def markdown(report, language="en", shown=None):
+    """The report as a table: bytes resident, float32's losses, the others' differences from these ± standard errors.
+
+    shown: the rows; None: all.
+    """
     lines = {(line["method"], line["row"]): line for line in report["rows"]}
     rows, methods = (list(dict.fromkeys(key[i] for key in lines)) for i in (1, 0))
     first, size, end, names = WORDS[language]
     head = [first, *map(size.format, methods), *map(end.format, methods)]
     table = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    for row in rows:
+    for row in shown or rows:
         own = [lines[method, row] for method in methods]
         cells = [names.get(row, row), *(f"{line['resident_bytes']:.2f}" for line in own), *map(cell, own)]
         table.append(f"| {' | '.join(cells)} |")
@@ -311,7 +315,7 @@ def main():
         parser.error(f"--out {args.out}: there is no directory {args.out.parent}")
     if args.write:
         report = json.loads(RESULTS.read_text(encoding="utf-8"))
-        written(args.write, MARK, lambda language: markdown(report, language))
+        written(args.write, MARK, lambda language: markdown(report, language, IN_README))
         return
     report = measured(args)
     print(markdown(report))

@@ -1,4 +1,4 @@
-"""What the READMEs say of the committed results, made of them alone: a table, sentences, a picture."""
+"""What the READMEs say of the committed results, made of them alone: sentences and a picture."""
 
 import json
 from pathlib import Path
@@ -19,8 +19,7 @@ LINE = ("adamw", "muon", "soap", "kl_soap")  # Track 3 of modded-nanogpt: AdamW,
 COLORS = ("#1b1f24", "#0068a8", "#b84a00", "#00795a", "#a0347c", "#8a6a00")
 WORDS = {
     "en": {
-        "columns": "method|area under the profile|steps to the target, of the budget|runs that reach it"
-        "|area with one setting for all|bytes of state a parameter",
+        "areas": "Area under the profile, 1 at most: {areas}.",
         "picture": "Performance profiles of the methods",
         "about": "{date}, {device}: {programs} programs, {cpu:.0f} minutes of processor time, {wall:.0f} passed; "
         "{problems} problems, {trials} trials a method, {seeds} held-out seeds.",
@@ -35,8 +34,7 @@ WORDS = {
         "{tau_top:.2f} over the first three ({first}; then {second}).",
     },
     "ko": {
-        "columns": "방법|프로파일 아래 넓이|목표까지의 스텝, 예산 대비|목표에 이른 실행|모두 한 설정일 때의 넓이"
-        "|매개변수당 상태 바이트",
+        "areas": "프로파일 아래 넓이(최대 1): {areas}.",
         "picture": "방법별 성능 프로파일",
         "about": "{date}, {device}: 프로그램 {programs}개, 프로세서 시간 {cpu:.0f}분, 걸린 시간 {wall:.0f}분; "
         "문제 {problems}개, 방법마다 시도 {trials}회, 평가용 시드 {seeds}개.",
@@ -55,14 +53,9 @@ WORDS = {
 
 def markdown(found: dict, language: str = "en") -> str:
     words = WORDS[language]
-    columns = words["columns"].split("|")
-    lines = [f"| {' | '.join(columns)} |", "| --- |" + " ---: |" * (len(columns) - 1)]
-    for name in found["ranking"]:
-        m = found["methods"][name]
-        lines.append(f"| {name} | {m['area']:.3f} | {m['score']:.3f} ± {m['error']:.3f} | {m['reached']:.0%} "
-                     f"| {m['one_area']:.3f} | {m['bytes']:.1f} |")  # fmt: skip
-    shown = f"![{words['picture']}](examples/images/{PICTURE.name})"
-    return "\n".join([*lines, "", " ".join(sentences(found, language)), "", shown])
+    areas = ", ".join(f"{name} {found['methods'][name]['area']:.3f}" for name in found["ranking"])
+    said = [words["areas"].format(areas=areas), *sentences(found, language)]
+    return "\n".join([" ".join(said), "", f"![{words['picture']}](examples/images/{PICTURE.name})"])
 
 
 def sentences(found: dict, language: str) -> list[str]:

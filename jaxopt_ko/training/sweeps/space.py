@@ -48,6 +48,10 @@ def interval(low: float, high: float, *, log: bool = False, n: int | None = None
     >>> jo.loop.interval(1e-4, 1.0, log=True, n=5).at(0.5).item()
     0.01
     """
+    if not isinstance(log, bool):
+        say(HyperparameterTypeError, "interval", "log must be True or False", describe(log))
+    if n is not None:
+        check_whole("interval", "n", n, 2)
     for name, end in (("low", low), ("high", high)):
         if not is_number(end) or np.shape(end) != () or not math.isfinite(end):
             say(HyperparameterError, "interval", f"{name} must be a finite number", describe(end),
@@ -56,10 +60,6 @@ def interval(low: float, high: float, *, log: bool = False, n: int | None = None
         wanted = "0 < low < high" if log else "low < high"
         say(HyperparameterError, "interval", f"the ends must be {wanted}", f"low={low}, high={high}",
             "Exchange or change them")  # fmt: skip
-    if not isinstance(log, bool):
-        say(HyperparameterTypeError, "interval", "log must be True or False", describe(log))
-    if n is not None:
-        check_whole("interval", "n", n, 2)
     return Interval(float(low), float(high), log, None if n is None else int(n))
 
 
