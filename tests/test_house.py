@@ -81,6 +81,7 @@ FLOORS = [  # a room, or a module of one that has floors of its own; what is low
     {"precision", "states"},
     {"drivers.compiled", "drivers.table"},
     {"drivers.implicit", "drivers.run"},
+    {"drivers.patterns"},
     {"drivers.pool", "drivers.minimize", "drivers.least_squares"},
     {"drivers.covariance"},
     {"drivers"},

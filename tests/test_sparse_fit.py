@@ -86,6 +86,22 @@ def test_a_parameter_that_nothing_depends_on_stays():
     np.testing.assert_allclose(fit.params, [2, 1, 1], rtol=1e-6)
 
 
+def test_roots_of_many_equations():
+    """Broyden's tridiagonal function, and its root's derivative."""
+
+    def broyden(x, c):
+        around = jnp.pad(x, 1)
+        return (3 - 2 * x) * x - around[:-2] - 2 * around[2:] + c
+
+    with jax.enable_x64(True):
+        start, c = -jnp.ones(N), jnp.asarray(1.0)
+        sparse, dense = (jo.root(broyden, start, args=(c,), jac_sparsity=s) for s in ("detect", None))
+        assert sparse.status.success and sparse.state.entries.shape == (3 * N - 2,)
+        np.testing.assert_allclose(sparse.params, dense.params, atol=1e-9)
+        end = lambda c: jnp.sum(jo.root(broyden, start, args=(c,), jac_sparsity="detect").params ** 2)  # noqa: E731
+        np.testing.assert_allclose(jax.grad(end)(c), (end(c + 1e-5) - end(c - 1e-5)) / 2e-5, rtol=1e-7)
+
+
 def test_refuses():
     with pytest.raises(TreeError, match=r"jac_sparsity must have 34 rows and 12 columns"):
         jo.least_squares(chain, jnp.ones(N), args=(1.0,), jac_sparsity=PATTERN[:-1])

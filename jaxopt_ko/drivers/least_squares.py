@@ -10,14 +10,12 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
-from jaxopt_ko.core.method import name_of
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.drivers.compiled import frozen
 from jaxopt_ko.drivers.implicit import at_bounds, implicit
+from jaxopt_ko.drivers.patterns import check_heeded, pattern_of
 from jaxopt_ko.drivers.run import Data, RunStart, run, started_on_residuals, started_on_value
-from jaxopt_ko.errors import TransformationError, say
-from jaxopt_ko.linalg.sparse import sparsity
-from jaxopt_ko.solvers.engine.sparse_fit import Pattern, SparseFitState, pattern_of
+from jaxopt_ko.solvers.engine.sparse_fit import Pattern
 from jaxopt_ko.solvers.least_squares import levenberg_marquardt
 from jaxopt_ko.solvers.problem.residuals import residuals
 from jaxopt_ko.solvers.problem.robust_losses import LOSSES, check_loss
@@ -91,23 +89,12 @@ def least_squares(
     pattern = None
     if jac_sparsity is not None:
         method = SPARSE_FIT if method is DEFAULT_FIT else method
-        pattern = _pattern(name, jac_sparsity, lambda p: residual_fn(p, *args), params, has_aux)
+        pattern = pattern_of(name, jac_sparsity, lambda p: residual_fn(p, *args), params, has_aux)
     problem = Fit(residual_fn, jacobian_fn, loss, has_aux, pattern)
     limits: dict[str, Any] = {"tol": tol, "max_steps": max_steps}
     return run(
         problem, method, params, Data(args, bounds, loss_scale), **limits, verbose=verbose, derivative=derivative
     )
-
-
-def _pattern(
-    name: str, jac_sparsity: Any, residual_fn: Callable[[Params], Any], params: Params, has_aux: bool
-) -> Pattern:
-    """Of what was given, or found in the jaxpr of the residuals."""
-    if isinstance(jac_sparsity, str):
-        errors.check_choice(name, "jac_sparsity", jac_sparsity, ["detect"])
-        made = residuals(name, params, residual_fn, has_aux=has_aux)
-        jac_sparsity = sparsity(lambda x: made.residual(x)[0], made.x)
-    return pattern_of(name, jac_sparsity)
 
 
 class Fit(NamedTuple):
@@ -148,9 +135,7 @@ class Fit(NamedTuple):
         if self.jac_sparsity is not None:
             extra_args["jac_sparsity"] = self.jac_sparsity
         start = started_on_residuals(method, params, extra_args)
-        if self.jac_sparsity is not None and not (start and isinstance(start.state, SparseFitState)):
-            say(TransformationError, self.name, "jac_sparsity is for levenberg_marquardt(linear_solver='sparse')",
-                name_of(method), "Leave out the method, or jac_sparsity")  # fmt: skip
+        check_heeded(self.name, self.jac_sparsity, method, start)
         if start is None:
             value_fn = lambda p: self.cost(p, args, loss_scale)  # noqa: E731
             start = started_on_value(method, params, {"value_fn": value_fn, "bounds": bounds, "tol": tol})

@@ -17,12 +17,15 @@ from jaxopt_ko.core.method import name_of
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.drivers.compiled import frozen
 from jaxopt_ko.drivers.implicit import at_bounds, implicit, no_symmetric_system
+from jaxopt_ko.drivers.patterns import check_heeded, pattern_of
 from jaxopt_ko.drivers.run import Data, RunStart, run, started_on_residuals
 from jaxopt_ko.errors import TransformationError, TreeError, say
+from jaxopt_ko.solvers.engine.sparse_fit import Pattern
 from jaxopt_ko.solvers.least_squares import levenberg_marquardt
 from jaxopt_ko.types import Code, GradientTransformation, Hyper, Params, PyTree, Solution, Status
 
 DEFAULT_FIT = levenberg_marquardt()
+SPARSE_FIT = levenberg_marquardt(linear_solver="sparse")
 
 
 @options
@@ -35,6 +38,7 @@ def root(
     bounds: tuple[PyTree, PyTree] | None = None,
     tol: Hyper | None = None,
     max_steps: int | None = None,
+    jac_sparsity: Any = None,
     has_aux: bool = False,
     verbose: bool = False,
     derivative: str = "implicit",
@@ -51,6 +55,9 @@ def root(
     bounds: (lower, upper), each None, a number or a tree like params or its upper part; fn is never evaluated outside.
     tol: success means max|fn| <= tol max(1, max|fn| at the start), >= 0; None: sqrt(eps) of the dtype.
     max_steps: updates, an int >= 0, traced too; None: 10,000.
+    jac_sparsity: where fn's derivative may have entries, for many unknowns of which each equation holds few: bool[n,n],
+        a BCOO matrix, a `sparse.Coloring`, or "detect": by `sparse.sparsity`, at each call. The method is then
+        levenberg_marquardt(linear_solver="sparse"). None: it is dense.
     has_aux: does the function return a pair, what it is asked for and aux? The solution keeps aux.
     verbose: print a row for every update.
     derivative: "implicit" by the equations that hold, or "unrolled", see `minimize`; "implicit-cg" is refused.
@@ -70,9 +77,30 @@ def root(
     if derivative == "implicit-cg":
         no_symmetric_system("root", "the derivative of fn, which need not be symmetric")
     limits: dict[str, Any] = {"tol": tol, "max_steps": max_steps}
+    pattern = None
+    if jac_sparsity is not None:
+        method = SPARSE_FIT if method is DEFAULT_FIT else method
+        residual_fn = residuals_of(lambda p: fn(p, *args), has_aux)
+        pattern = pattern_of("root", jac_sparsity, residual_fn, params, has_aux)
     return run(
-        Equations(fn, has_aux), method, params, Data(args, bounds), **limits, verbose=verbose, derivative=derivative
+        Equations(fn, has_aux, pattern),
+        method,
+        params,
+        Data(args, bounds),
+        **limits,
+        verbose=verbose,
+        derivative=derivative,
     )
+
+
+def residuals_of(fn: Callable[[Params], Any], has_aux: bool) -> Callable[[Params], Any]:
+    """Equations as residuals, with aux if there is some."""
+
+    def residual_fn(p: Params) -> Any:
+        result = fn(p)
+        return (_with_axis(result[0]), result[1]) if has_aux else _with_axis(result)
+
+    return residual_fn
 
 
 def _with_axis(r: PyTree) -> PyTree:
@@ -85,6 +113,7 @@ class Equations(NamedTuple):
 
     fn: Callable[..., Any]
     has_aux: bool
+    jac_sparsity: Pattern | None = None
 
     @property
     def name(self) -> str:
@@ -110,13 +139,12 @@ class Equations(NamedTuple):
         """The equations as residuals. The method's own tolerances are kept: a root is judged by `judge`."""
         args = data.args
         _check_square("root", jax.eval_shape(self.equations, params, args), params)
-
-        def residual_fn(p: Params) -> Any:
-            result = self.fn(p, *args)
-            return (_with_axis(result[0]), result[1]) if self.has_aux else _with_axis(result)
-
-        extra_args = {"residual_fn": residual_fn, "has_aux": self.has_aux, "bounds": data.bounds}
+        residual_fn = residuals_of(lambda p: self.fn(p, *args), self.has_aux)
+        extra_args: dict[str, Any] = {"residual_fn": residual_fn, "has_aux": self.has_aux, "bounds": data.bounds}
+        if self.jac_sparsity is not None:
+            extra_args["jac_sparsity"] = self.jac_sparsity
         start = started_on_residuals(method, params, extra_args)
+        check_heeded(self.name, self.jac_sparsity, method, start)
         if start is None:
             _no_equations_solver("root", name_of(method))
         return start

@@ -1,0 +1,34 @@
+"""Where a driver's Jacobian may have entries: given, or found in the jaxpr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from jaxopt_ko import errors
+from jaxopt_ko.core.method import name_of
+from jaxopt_ko.drivers.run import RunStart
+from jaxopt_ko.errors import TransformationError, say
+from jaxopt_ko.linalg.sparse import sparsity
+from jaxopt_ko.solvers.engine.sparse_fit import Pattern, SparseFitState
+from jaxopt_ko.solvers.engine.sparse_fit import pattern_of as coloured
+from jaxopt_ko.solvers.problem.residuals import residuals
+from jaxopt_ko.types import GradientTransformation, Params
+
+
+def pattern_of(
+    name: str, jac_sparsity: Any, residual_fn: Callable[[Params], Any], params: Params, has_aux: bool
+) -> Pattern:
+    """Of what was given, or found in the jaxpr of the residuals."""
+    if isinstance(jac_sparsity, str):
+        errors.check_choice(name, "jac_sparsity", jac_sparsity, ["detect"])
+        made = residuals(name, params, residual_fn, has_aux=has_aux)
+        jac_sparsity = sparsity(lambda x: made.residual(x)[0], made.x)
+    return coloured(name, jac_sparsity)
+
+
+def check_heeded(name: str, pattern: Pattern | None, method: GradientTransformation, start: RunStart | None) -> None:
+    """A method that was told of a sparse Jacobian and has a dense one."""
+    if pattern is not None and not (start and isinstance(start.state, SparseFitState)):
+        say(TransformationError, name, "jac_sparsity is for levenberg_marquardt(linear_solver='sparse')",
+            name_of(method), "Leave out the method, or jac_sparsity")  # fmt: skip
