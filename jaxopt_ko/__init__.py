@@ -65,8 +65,9 @@ _LATE: dict[str, tuple[str, ...]] = {
     "analysis": (),
     "catalog": (),
     "drivers": (
-        "ConfidenceBand", "Covariance", "CurveFit", "confidence_band", "covariance", "curve_fit", "least_squares",
-        "least_squares_many", "linear_program", "minimize", "minimize_many", "quadratic_program", "root",
+        "ConfidenceBand", "Covariance", "CurveFit", "Report", "confidence_band", "covariance", "curve_fit",
+        "least_squares", "least_squares_many", "linear_program", "minimize", "minimize_many", "quadratic_program",
+        "root",
     ),
     "losses.top_level": (
         "cosine_distance", "cosine_similarity", "ctc_loss", "ctc_loss_with_forward_probs",

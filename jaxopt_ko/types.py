@@ -107,6 +107,7 @@ class Code(MessageEnum):
     INFEASIBLE = 9, "Failed: no point satisfies the constraints, or none near here."
     UNBOUNDED = 10, "Failed: the value falls without bound; where there are constraints, they hold."
     STUCK = 11, "Stopped: rounding errors keep the method from coming any closer to a solution."
+    OUT_OF_TIME = 12, "Stopped: max_seconds were over before a tolerance was reached."
 
 
 class Status(NamedTuple):

@@ -79,7 +79,7 @@ FLOORS = [  # a room, or a module of one that has floors of its own; what is low
     {"precision.codecs", "precision.landing"},
     {"precision.packed", "precision.weights"},
     {"precision", "states"},
-    {"drivers.compiled", "drivers.table"},
+    {"drivers.compiled", "drivers.table", "drivers.reports"},
     {"drivers.implicit", "drivers.run"},
     {"drivers.patterns"},
     {"drivers.pool", "drivers.minimize", "drivers.least_squares"},

@@ -9,10 +9,11 @@ from jaxopt_ko.drivers.least_squares import least_squares
 from jaxopt_ko.drivers.many import least_squares_many, minimize_many
 from jaxopt_ko.drivers.minimize import minimize
 from jaxopt_ko.drivers.programs import linear_program, quadratic_program
+from jaxopt_ko.drivers.reports import Report
 from jaxopt_ko.drivers.root import root
 
 __all__ = [
-    "ConfidenceBand", "Covariance", "CurveFit", "confidence_band", "covariance", "curve_fit",
+    "ConfidenceBand", "Covariance", "CurveFit", "Report", "confidence_band", "covariance", "curve_fit",
     "least_squares", "least_squares_many", "linear_program", "minimize", "minimize_many", "quadratic_program", "root",
 ]  # fmt: skip
 

@@ -14,6 +14,7 @@ from jaxopt_ko.core.signature import options
 from jaxopt_ko.drivers.compiled import frozen
 from jaxopt_ko.drivers.implicit import at_bounds, implicit
 from jaxopt_ko.drivers.patterns import check_heeded, pattern_of
+from jaxopt_ko.drivers.reports import Report
 from jaxopt_ko.drivers.run import Data, RunStart, run, started_on_residuals, started_on_value
 from jaxopt_ko.solvers.engine.sparse_fit import Pattern
 from jaxopt_ko.solvers.least_squares import levenberg_marquardt
@@ -42,6 +43,8 @@ def least_squares(
     has_aux: bool = False,
     verbose: bool = False,
     derivative: str = "implicit",
+    callback: Callable[[Report], Any] | None = None,
+    max_seconds: float | None = None,
 ) -> Solution:
     """The smallest sum of squares of residuals, or of a robust loss of them, from a starting point.
 
@@ -70,6 +73,10 @@ def least_squares(
     has_aux: does the function return a pair, what it is asked for and aux? The solution keeps aux.
     verbose: print a row for every update.
     derivative: "implicit" by the equations that hold, "implicit-cg", or "unrolled", see `minimize`.
+    callback: called with a `Report` of every update, from inside the compiled loop: step, value, optimality, params and
+        more; another callback compiles nothing anew. Under vmap of each lane until it ends. None: nobody.
+    max_seconds: the run ends after the update in which they are over, compiling counted, with the status OUT_OF_TIME,
+        >= 0; outside of jit, vmap and grad only, where it runs in blocks of updates. None: no limit.
 
     Returns a `Solution`, whose value is half the sum of squares, or the robust loss. What may be done with it and its
     derivatives: see `minimize`.
@@ -91,7 +98,9 @@ def least_squares(
         method = SPARSE_FIT if method is DEFAULT_FIT else method
         pattern = pattern_of(name, jac_sparsity, lambda p: residual_fn(p, *args), params, has_aux)
     problem = Fit(residual_fn, jacobian_fn, loss, has_aux, pattern)
-    limits: dict[str, Any] = {"tol": tol, "max_steps": max_steps}
+    limits: dict[str, Any] = {
+        "tol": tol, "max_steps": max_steps, "callback": callback, "max_seconds": max_seconds,
+    }  # fmt: skip
     return run(
         problem, method, params, Data(args, bounds, loss_scale), **limits, verbose=verbose, derivative=derivative
     )

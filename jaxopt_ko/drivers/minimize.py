@@ -16,6 +16,7 @@ from jaxopt_ko.core.numerics import inner
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.drivers.compiled import closure_convert, frozen
 from jaxopt_ko.drivers.implicit import at_bounds, implicit, no_symmetric_system
+from jaxopt_ko.drivers.reports import Report
 from jaxopt_ko.drivers.run import Data, RunStart, run, started_on_value
 from jaxopt_ko.errors import TransformationError, say
 from jaxopt_ko.solvers.proximal import ProximalGradientState
@@ -40,6 +41,8 @@ def minimize(
     inequality: Callable[..., PyTree] | None = None,
     bounds: tuple[PyTree, PyTree] | None = None,
     derivative: str = "implicit",
+    callback: Callable[[Report], Any] | None = None,
+    max_seconds: float | None = None,
 ) -> Solution:
     """The smallest value of a function, from a starting point, under constraints where the method takes them.
 
@@ -61,6 +64,10 @@ def minimize(
     derivative: "implicit": by the equation gradient = 0, with a dense Hessian; "implicit-cg": the same by conjugate
         residuals on Hessian-vector products, refused with constraints or a prox, whose systems are not symmetric;
         "unrolled": through all updates, as a scan of max_steps, with respect to `params`, too.
+    callback: called with a `Report` of every update, from inside the compiled loop: step, value, optimality, params and
+        more; another callback compiles nothing anew. Under vmap of each lane until it ends. None: nobody.
+    max_seconds: the run ends after the update in which they are over, compiling counted, with the status OUT_OF_TIME,
+        >= 0; outside of jit, vmap and grad only, where it runs in blocks of updates. None: no limit.
 
     Returns a `Solution`; a run that fails says so in its `status`, and the params are then the best seen. Pure: jitted
     inside, so that a second call with the same fun and new data compiles nothing; it may be vmapped (each
@@ -86,7 +93,9 @@ def minimize(
         if constraint is not None:
             errors.check_function(name, argument, constraint)
     problem = Minimum(fun, equality, inequality, has_aux)
-    limits: dict[str, Any] = {"tol": tol, "max_steps": max_steps}
+    limits: dict[str, Any] = {
+        "tol": tol, "max_steps": max_steps, "callback": callback, "max_seconds": max_seconds,
+    }  # fmt: skip
     return run(problem, method, params, Data(args, bounds), **limits, verbose=verbose, derivative=derivative)
 
 

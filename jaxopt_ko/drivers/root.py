@@ -18,6 +18,7 @@ from jaxopt_ko.core.signature import options
 from jaxopt_ko.drivers.compiled import frozen
 from jaxopt_ko.drivers.implicit import at_bounds, implicit, no_symmetric_system
 from jaxopt_ko.drivers.patterns import check_heeded, pattern_of
+from jaxopt_ko.drivers.reports import Report
 from jaxopt_ko.drivers.run import Data, RunStart, run, started_on_residuals
 from jaxopt_ko.errors import TransformationError, TreeError, say
 from jaxopt_ko.solvers.engine.sparse_fit import Pattern
@@ -42,6 +43,8 @@ def root(
     has_aux: bool = False,
     verbose: bool = False,
     derivative: str = "implicit",
+    callback: Callable[[Report], Any] | None = None,
+    max_seconds: float | None = None,
 ) -> Solution:
     """Where equations hold, as many as there are unknowns, from a starting point: as the least squares of their left
     sides.
@@ -61,6 +64,10 @@ def root(
     has_aux: does the function return a pair, what it is asked for and aux? The solution keeps aux.
     verbose: print a row for every update.
     derivative: "implicit" by the equations that hold, or "unrolled", see `minimize`; "implicit-cg" is refused.
+    callback: called with a `Report` of every update, from inside the compiled loop: step, value, optimality, params and
+        more; another callback compiles nothing anew. Under vmap of each lane until it ends. None: nobody.
+    max_seconds: the run ends after the update in which they are over, compiling counted, with the status OUT_OF_TIME,
+        >= 0; outside of jit, vmap and grad only, where it runs in blocks of updates. None: no limit.
 
     Returns a `Solution`, whose value is |fn|**2 / 2; a minimum of |fn| that is no root is the status NO_ROOT. What may
     be done with it: see `minimize`.
@@ -76,7 +83,9 @@ def root(
     errors.check_function("root", "fn", fn)
     if derivative == "implicit-cg":
         no_symmetric_system("root", "the derivative of fn, which need not be symmetric")
-    limits: dict[str, Any] = {"tol": tol, "max_steps": max_steps}
+    limits: dict[str, Any] = {
+        "tol": tol, "max_steps": max_steps, "callback": callback, "max_seconds": max_seconds,
+    }  # fmt: skip
     pattern = None
     if jac_sparsity is not None:
         method = SPARSE_FIT if method is DEFAULT_FIT else method

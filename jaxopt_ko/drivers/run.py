@@ -6,6 +6,8 @@ ended at is a solution, and which equations that solves. `run` does the rest, in
 
 from __future__ import annotations
 
+import functools
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, NoReturn, Protocol
 
@@ -19,15 +21,16 @@ from jaxopt_ko.compose.chain import apply_updates
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import check_args, check_start
 from jaxopt_ko.core.method import Update, filter_kwargs, method_of, name_of
-from jaxopt_ko.drivers import table
+from jaxopt_ko.drivers import reports, table
 from jaxopt_ko.drivers.compiled import closure_convert, drop_weak_types, frozen, jitted, of_arrays
-from jaxopt_ko.errors import MissingArgumentError, TransformationError, TreeError, say
+from jaxopt_ko.errors import HyperparameterError, MissingArgumentError, TransformationError, TreeError, say
 from jaxopt_ko.solvers.first_order import first_order
 from jaxopt_ko.solvers.problem.bounds import box
 from jaxopt_ko.types import Code, GradientTransformation, Hyper, Info, Params, PyTree, Solution, State, Status
 
 DERIVATIVES = ("implicit", "implicit-cg", "unrolled")
 MAX_STEPS = 10_000
+BLOCK_SECONDS = 0.05  # of updates between two looks at the clock, at most
 
 
 class Data(NamedTuple):
@@ -86,6 +89,7 @@ class Setting(NamedTuple):
 def run(
     problem: Problem, method: GradientTransformation, params: Params, data: Data, *,
     tol: Hyper | None, max_steps: int | None, verbose: bool, derivative: str,
+    callback: Callable[[reports.Report], Any] | None = None, max_seconds: float | None = None,
 ) -> Solution:  # fmt: skip
     """The solution that `method` finds from `params`. Checks what all drivers take; the problem's own are checked."""
     name = problem.name
@@ -99,8 +103,13 @@ def run(
         box(name, params, data.bounds)  # once where its numbers can be seen
     most = check_limits(name, tol, max_steps, MAX_STEPS)
     setting = Setting(problem, method, verbose, derivative, length)
+    how: Callable[..., Solution] = _run
+    if max_seconds is not None:
+        check_seconds(name, max_seconds, derivative, (params, data, tol, max_steps))
+        how = functools.partial(_run_for, max_seconds)
     try:
-        solution: Solution = _run(setting, drop_weak_types(params), data, tol, most)
+        with reports.Listener(name, callback) as listener:
+            solution = how(setting, drop_weak_types(params), data, tol, most, listener)
     except (TransformationError, TreeError, MissingArgumentError) as error:
         if str(error).startswith(f"{name_of(method)}: "):  # and not what a user's function raises
             errors.say_of_part(name, error)
@@ -129,18 +138,87 @@ def check_limits(name: str, tol: Hyper | None, max_steps: Any, most: int) -> Any
 
 
 @jitted
-def _run(setting: Setting, params: Params, data: Data, tol: Any, max_steps: Any) -> Solution:
-    problem, method, verbose, derivative, length = setting
-    functions, args = of_arrays(problem.functions, data.args)
-    functions, args = closure_convert(functions, params, args)
-    problem, data = problem._replace(**functions), data._replace(args=args)
+def _run(setting: Setting, params: Params, data: Data, tol: Any, max_steps: Any, listener: Any) -> Solution:
+    _, method, verbose, derivative, length = setting
+    problem, data = _of_arrays(setting.problem, params, data)
     if derivative == "unrolled":
         begun = problem.start(method, params, data, tol)
-        return problem.judge(loop(begun, params, length, verbose, unrolled=True), params, data, tol)
+        return problem.judge(loop(begun, params, length, verbose, listener, unrolled=True), params, data, tol)
     start, given = frozen((params, data))  # where a run starts does not move what it finds
     begun = problem.start(method, start, given, tol)
-    solution = problem.judge(loop(begun, start, max_steps, verbose), start, given, tol)
+    solution = problem.judge(loop(begun, start, max_steps, verbose, listener), start, given, tol)
     return problem.differentiate(solution, begun.method, data, derivative == "implicit-cg")
+
+
+def _of_arrays(problem: Problem, params: Params, data: Data) -> tuple[Problem, Data]:
+    """The problem as functions of arrays alone."""
+    functions, args = of_arrays(problem.functions, data.args)
+    functions, args = closure_convert(functions, params, args)
+    return problem._replace(**functions), data._replace(args=args)
+
+
+# ---- against the clock ----------------------------------------------------------------------------------
+
+
+def check_seconds(name: str, max_seconds: Any, derivative: str, given: Any) -> None:
+    """A number, where the host can look at the clock between updates."""
+    errors.check_number(name, "max_seconds", max_seconds, errors.NONNEGATIVE)
+    if derivative == "unrolled":
+        say(HyperparameterError, name, "max_seconds cannot be given with derivative='unrolled'", "both",
+            "Give max_steps, a fixed number of updates")  # fmt: skip
+    if not reports.is_concrete((given, max_seconds)):
+        _no_clock(name)
+
+
+def _no_clock(name: str) -> NoReturn:
+    say(TransformationError, name, "max_seconds cannot be kept where the run is traced: a compiled program does not "
+        "see the clock", "a call within jit, vmap or grad",
+        "Call it outside, where each part is compiled all the same, or give max_steps")  # fmt: skip
+
+
+def _run_for(
+    max_seconds: Any, setting: Setting, params: Params, data: Data, tol: Any, max_steps: Any, listener: Any
+) -> Solution:
+    """The same in blocks of updates, of which the last one ends when the time is over; one update is always made."""
+    began = time.perf_counter()
+    functions, args = of_arrays(setting.problem.functions, data.args)
+    if not reports.is_concrete(closure_convert(functions, params, args)[1]):  # they close over what is traced
+        _no_clock(setting.problem.name)
+    if setting.verbose:
+        table.show_head()
+    carry, block, until, most = None, 1, 0, int(max_steps)
+    while True:
+        until, then = min(until + block, most), time.perf_counter()
+        carry = _updates(setting, params, data, tol, np.int32(until), listener, carry)
+        ended, now = int(carry.state.info.status.code) != Code.RUNNING, time.perf_counter()
+        late = now - began >= max_seconds
+        if ended or until >= most or late:
+            break
+        share = min(BLOCK_SECONDS, (max_seconds - (now - began)) / 2) / max(now - then, 1e-9)
+        block = max(1, int(block * min(share, 8.0)))
+    code = Code.OUT_OF_TIME if late and until < most else Code.BUDGET_SPENT
+    solution: Solution = _judged(setting, params, data, tol, carry, np.int32(code))
+    if setting.verbose:
+        table.show_end(solution)
+    return solution
+
+
+@jitted
+def _updates(
+    setting: Setting, params: Params, data: Data, tol: Any, until: Any, listener: Any, carry: LoopCarry | None
+) -> LoopCarry:
+    """Updates until their number is `until`, from the start or from where the last block ended."""
+    problem, data = _of_arrays(setting.problem, params, data)
+    begun = problem.start(setting.method, params, data, tol)
+    goes_on, step = passes(begun, until, setting.verbose, listener)
+    end: LoopCarry = jax.lax.while_loop(goes_on, step, LoopCarry(params, begun.state) if carry is None else carry)
+    return end
+
+
+@jitted
+def _judged(setting: Setting, params: Params, data: Data, tol: Any, carry: LoopCarry, unfinished: Any) -> Solution:
+    problem, data = _of_arrays(setting.problem, params, data)
+    return problem.judge(solution_of(carry, unfinished), params, data, tol)
 
 
 # ---- how a run begins -----------------------------------------------------------------------------------
@@ -191,9 +269,11 @@ class LoopCarry(NamedTuple):
     state: State  # whose count is that of the updates made
 
 
-def loop(start: RunStart, params: Params, max_steps: Any, verbose: bool, unrolled: bool = False) -> Solution:
-    """Updates until the state's status is one to stop at: in a while loop or, to be unrolled, in a scan."""
-    method, state, extra_args = start
+def passes(
+    start: RunStart, max_steps: Any, verbose: bool, listener: Any
+) -> tuple[Callable[[LoopCarry], Array], Callable[[LoopCarry], LoopCarry]]:
+    """Does the loop go on, and one pass of it; listener: the number of the callback that is told of it, or None."""
+    method, _, extra_args = start
 
     def goes_on(carry: LoopCarry) -> Array:
         info, count = carry.state.info, carry.state.count
@@ -203,11 +283,22 @@ def loop(start: RunStart, params: Params, max_steps: Any, verbose: bool, unrolle
     def step(carry: LoopCarry) -> LoopCarry:
         at, state = carry
         updates, state = method.update(jax.tree.map(jnp.zeros_like, at), state, at, **extra_args)
+        at = apply_updates(at, updates)
         if verbose:
             table.show(state.info, state.count)
-        return LoopCarry(apply_updates(at, updates), state)
+        if listener is not None:
+            reports.report(listener, goes_on(carry), state.count, state.info, at)
+        return LoopCarry(at, state)
 
-    first = LoopCarry(params, state)
+    return goes_on, step
+
+
+def loop(
+    start: RunStart, params: Params, max_steps: Any, verbose: bool, listener: Any = None, unrolled: bool = False
+) -> Solution:
+    """Updates until the state's status is one to stop at: in a while loop or, to be unrolled, in a scan."""
+    goes_on, step = passes(start, max_steps, verbose, listener)
+    first = LoopCarry(params, start.state)
     if verbose:
         table.show_head()
     if unrolled:
@@ -222,10 +313,10 @@ def loop(start: RunStart, params: Params, max_steps: Any, verbose: bool, unrolle
     return solution
 
 
-def solution_of(end: LoopCarry) -> Solution:
-    """What the last state says of the problem; without a best point in it, the last."""
+def solution_of(end: LoopCarry, unfinished: Any = Code.BUDGET_SPENT) -> Solution:
+    """What the last state says of the problem; without a best point in it, the last. unfinished: what it is called."""
     state, info = end.state, end.state.info
-    code = jnp.where(info.status.code == np.int32(Code.RUNNING), np.int32(Code.BUDGET_SPENT), info.status.code)
+    code = jnp.where(info.status.code == np.int32(Code.RUNNING), jnp.int32(unfinished), info.status.code)
     best, aux, multipliers, kkt = (
         getattr(state, name, default)
         for name, default in (("best", end.params), ("aux", None), ("multipliers", None), ("kkt", None))

@@ -1,0 +1,88 @@
+"""`callback` and `max_seconds` of the drivers: what is told, what is compiled, when it ends."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxopt_ko as jo
+
+
+def valley(x, a):
+    return 100.0 * (x[1] - x[0] ** 2) ** 2 + (a - x[0]) ** 2
+
+
+START = jnp.array([-1.2, 1.0])
+
+
+def test_every_update_is_told_and_another_callback_compiles_nothing():
+    traces, heard, again = [], [], []
+
+    def fun(x, a):
+        traces.append(1)
+        return valley(x, a)
+
+    found = jo.minimize(fun, START, args=(1.0,), callback=heard.append)
+    assert [report.step for report in heard] == list(range(1, int(found.steps) + 1))
+    assert heard[-1].value <= 1e-8 and isinstance(heard[0], jo.Report) and isinstance(heard[0].accepted, bool)
+    assert heard[-1].evaluations.function == int(found.evaluations.function)
+    np.testing.assert_allclose(valley(heard[3].params, 1.0), heard[3].value, rtol=1e-5)
+    before = len(traces)
+    jo.minimize(fun, START, args=(1.0,), callback=lambda report: again.append(report.value))
+    assert len(traces) == before and again == [report.value for report in heard]
+    plain = jo.minimize(fun, START, args=(1.0,))
+    np.testing.assert_array_equal(plain.params, found.params)
+
+
+def test_lanes_are_told_of_until_each_ends_and_a_jitted_run_tells_as_well():
+    heard = []
+    solve = jax.jit(jax.vmap(lambda a: jo.minimize(valley, START, args=(a,), callback=heard.append)))
+    found = solve(jnp.array([1.0, -1.2, 0.5]))
+    jax.effects_barrier()
+    assert len(heard) == int(found.steps.sum()) and len(set(found.steps.tolist())) > 1
+    heard.clear()
+    solve(jnp.array([1.0, -1.2, 0.5]))
+    jax.effects_barrier()
+    assert len(heard) == int(found.steps.sum())
+
+
+def test_least_squares_and_root_tell_too():
+    heard = []
+    fit = jo.least_squares(lambda p: p**2 - 2.0, jnp.ones(1), callback=heard.append)
+    assert len(heard) == int(fit.steps) > 0
+    heard.clear()
+    found = jo.root(lambda p: p**2 - 2.0, 1.0, callback=heard.append)
+    assert len(heard) == int(found.steps) and abs(heard[-1].params - 2**0.5) < 1e-5
+
+
+def test_a_run_ends_when_its_time_is_over_and_is_else_the_same(capsys):
+    sgd = jo.sgd(1e-5)
+    jo.minimize(valley, START, sgd, args=(1.0,), max_seconds=0.0)
+    began = time.perf_counter()
+    late = jo.minimize(valley, START, sgd, args=(1.0,), max_seconds=0.3, max_steps=10**9)
+    assert time.perf_counter() - began >= 0.3
+    assert jo.Code(int(late.status.code)) is jo.Code.OUT_OF_TIME and "max_seconds" in late.status.sentence
+    assert int(late.steps) > 1 and float(late.value) < float(valley(START, 1.0))
+    assert int(jo.minimize(valley, START, sgd, args=(1.0,), max_seconds=0.0).steps) == 1
+    plain = jo.minimize(valley, START, args=(1.0,))
+    timed = jo.minimize(valley, START, args=(1.0,), max_seconds=600.0, verbose=True)
+    jax.tree.map(np.testing.assert_array_equal, plain, timed)
+    assert len(capsys.readouterr().out.splitlines()) == 1 + int(plain.steps) + 2
+    few = jo.minimize(valley, START, args=(1.0,), max_seconds=600.0, max_steps=3)
+    assert jo.Code(int(few.status.code)) is jo.Code.BUDGET_SPENT and int(few.steps) == 3
+
+
+def test_the_clock_is_refused_where_a_program_cannot_see_it():
+    run = lambda a: jo.minimize(valley, START, args=(a,), max_seconds=1.0).value  # noqa: E731
+    closed = lambda a: jo.minimize(lambda x: valley(x, a), START, max_seconds=1.0).value  # noqa: E731
+    for transformed in (jax.jit(run), jax.grad(run), jax.jit(closed), jax.grad(closed)):
+        with pytest.raises(jo.errors.TransformationError, match="does not see the clock"):
+            transformed(1.0)
+    with pytest.raises(jo.errors.HyperparameterError, match="unrolled"):
+        jo.minimize(valley, START, args=(1.0,), max_seconds=1.0, max_steps=3, derivative="unrolled")
+    with pytest.raises(jo.errors.HyperparameterError, match="max_seconds must be"):
+        jo.minimize(valley, START, args=(1.0,), max_seconds=-1.0)
+    with pytest.raises(jo.errors.TransformationError, match="callback"):
+        jo.minimize(valley, START, args=(1.0,), callback=3)
