@@ -87,6 +87,7 @@ def test_a_robust_fit_is_hardly_moved_by_an_outlier(x64):
     robust = jo.curve_fit(decay, T, spoilt, plain.params, loss="cauchy", loss_scale=0.05, kind="sandwich")
     assert np.all(np.abs(robust.params - plain.params) < 0.1)
     assert np.all(robust.standard_errors < 0.2) and np.all(robust.standard_errors > 0.005)
+    assert repr(robust).endswith("  7 degrees of freedom)")  # of no size s
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ class Covariance(NamedTuple):
     matrix: Array  # float[n,n]  of the parameters in the order of jax.tree.leaves; inf where one is not determined
     standard_errors: PyTree  # like params, the roots of its diagonal
     freedom: Array  # float[]    m less the number of parameters that were fitted; inf where the errors' size is known
-    variance: Array  # float[]   s**2, by which the square of root is multiplied
+    variance: Array  # float[]   s**2, by which the square of root is multiplied; 1 where it is not estimated
     fixed: PyTree  # like params, bool: is it at a bound, and taken as known?
     undetermined: PyTree  # like params, bool: can it change without any change of the residuals?
     root: Array  # float[n,k]    matrix = variance root root', where all parameters are determined
@@ -169,11 +169,11 @@ def statistics(setting: Setting, params: Params, data: Data) -> Covariance:
     root, null, rank = _inverse_root(jnp.sqrt(bend)[:, None] * J, fixed)
     left = (m - rank).astype(r.dtype)
     variance = jnp.ones((), r.dtype)
-    if not setting.absolute:
-        sizes = m if setting.kind == "sandwich" else 2 * made.cost(r)
-        variance = jnp.where(left > 0, sizes / jnp.where(left > 0, left, 1), jnp.inf)
     if setting.kind == "sandwich":
         root = jnp.linalg.qr(((first * r)[:, None] * J @ root) @ root.T, mode="r").T
+        root, variance = jnp.sqrt(m / jnp.maximum(left, 1)) * root, jnp.where(left > 0, 1, jnp.inf).astype(r.dtype)
+    elif not setting.absolute:
+        variance = jnp.where(left > 0, 2 * made.cost(r) / jnp.maximum(left, 1), jnp.inf)
     unknown = jnp.any(null != 0, axis=1) | (jnp.isinf(variance) & ~fixed)
     matrix = jnp.where(jnp.isinf(variance), 1, variance) * (root @ root.T)
     matrix = jnp.where(unknown[:, None] | unknown[None, :], jnp.inf, matrix)

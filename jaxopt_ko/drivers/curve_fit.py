@@ -89,11 +89,9 @@ class CurveFit(NamedTuple):
         ]
         more = [f"and {len(names) - ROWS} more"] if len(names) > ROWS else []
         freedom, variance = float(self.statistics.freedom), float(self.statistics.variance)
-        size = (
-            "errors as given by sigma"
-            if np.isinf(freedom)
-            else f"s = {variance**0.5:.4g}, {freedom:g} degrees of freedom"
-        )
+        left = f"{freedom:g} degrees of freedom"
+        size = left if variance == 1 else f"s = {variance**0.5:.4g}, {left}"
+        size = "errors as given by sigma" if np.isinf(freedom) else size
         return [*rows, *more, size]
 
 
