@@ -13,6 +13,7 @@ from collections.abc import Iterable
 Graph = list[set[int]]  # the neighbours of each vertex, itself not among them
 
 SLACK = 1.5  # times the least degree, what may be eliminated in one round
+FULL = 0.5  # of what is left, as a least degree, at which the order matters no more
 LEAF = 64  # vertices that are no longer dissected
 WIDE = 4000  # a bound on a degree beyond which it is not made exact
 
@@ -30,7 +31,11 @@ def minimum_degree(graph: Graph, weights: list[int]) -> list[int]:
     degree = [sum(weight[u] for u in near) for near in graph]
     order: list[int] = []
     while alive:
-        bound = SLACK * min(degree[v] for v in alive) + 1
+        least = min(degree[v] for v in alive)
+        if least > FULL * sum(weight[v] for v in alive):  # nearly all are neighbours: no order fills less
+            order += [u for v in sorted(alive, key=lambda v: degree[v]) for u in members[v]]
+            break
+        bound = SLACK * least + 1
         low = sorted((degree[v], v) for v in alive if degree[v] <= bound)
         touched: set[int] = set()
         for _, v in low:

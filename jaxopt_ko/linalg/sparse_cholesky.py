@@ -130,8 +130,8 @@ def analyze(pattern: Any, *, signs: Any = None, ordering: str | None = None) -> 
     Raises TreeError for a pattern that is traced, not square, or whose factor has 2**31 numbers or more;
     HyperparameterError for another ordering. Source: George & Liu 1981, Computer Solution of Large Sparse Positive
     Definite Systems; Duff & Reid 1983, doi:10.1145/356044.356047. Not for dense matrices, nor for indefinite ones in
-    which the signs of the pivots depend on the values. OpenBLAS, which JAX factorizes small blocks with on CPUs, wastes
-    its threads on them: OPENBLAS_NUM_THREADS=1.
+    which the signs of the pivots depend on the values. On a CPU whose cores are
+    busy otherwise set OPENBLAS_NUM_THREADS=1: its threads wait for each other over small blocks.
 
     >>> plan = jo.sparse.analyze(jnp.array([[2.0, 0.0], [1.0, 3.0]]))
     >>> plan

@@ -17,8 +17,8 @@ import numpy as np
 from jaxopt_ko.errors import TreeError, say
 from jaxopt_ko.linalg.ordering import Graph, minimum_degree, nested_dissection, reverse_cuthill_mckee
 
-LAUNCH = 2e4  # multiplications in the time that a batch costs beside its own
-TOUCH = 4  # multiplications in the time of one entry of a front that is put together
+LAUNCH = 4e4  # multiplications in the time that a batch costs beside its own
+TOUCH = 12  # multiplications in the time of one entry of a front that is put together
 EXTRA = 1.5  # times its cost with as little padding as can be, what a factorization may cost
 BATCHES = 16  # more than that are made fewer whatever it costs
 ORDERINGS = ("minimum_degree", "nested_dissection", "cuthill_mckee")

@@ -50,6 +50,9 @@ from jaxopt_ko.solvers.engine.residual_measures import (
 from jaxopt_ko.solvers.problem.residuals import Residuals, residuals
 from jaxopt_ko.types import Code, GradientTransformation, Hyper, Info, Params, PyTree, Updates
 
+LEAST = 0.1  # times lambda, what it falls to at best
+MOST = 500_000_000  # products of entries in J'J, of three numbers each on the host
+
 
 class SparseFitState(NamedTuple):
     """State of `levenberg_marquardt(linear_solver="sparse")`; all of it at the parameters as they now are."""
@@ -111,7 +114,11 @@ def pattern_of(name: str, jac_sparsity: Any) -> Pattern:
 def normal(pattern: Pattern) -> Normal:
     """The normal equations of a pattern; on the host, once."""
     colors = pattern.colors
-    n, counts = colors.shape[1], np.bincount(colors.rows, minlength=colors.shape[0])
+    n, counts = colors.shape[1], np.bincount(colors.rows, minlength=colors.shape[0]).astype(np.int64)
+    if (pairs := int(np.sum(counts * (counts + 1) // 2))) >= MOST:
+        say(TreeError, "levenberg_marquardt", f"J'J must take less than {MOST} products of entries of J",
+            f"{pairs}, with up to {counts.max()} entries in a row", "Leave out jac_sparsity and take "
+            "linear_solver='lsmr', or give a sum of very many parameters a parameter of its own")  # fmt: skip
     starts = np.concatenate([[0], np.cumsum(counts)])
     one, other = [], []
     for size in np.unique(counts[counts > 0]):  # rows with as many entries at once; by rows, columns rise
@@ -314,7 +321,7 @@ def _try(it: _Given, state: SparseFitState, p: Array, model: Array, size: Array)
 def _redamp(state: SparseFitState, trial: _Trial) -> tuple[Array, Array]:
     """The next lambda and nu, by Nielsen's rule."""
     taken, stays = trial.taken, ~is_running(state.info) | trial.lost
-    kept = jnp.clip(1 - (2 * trial.rho - 1) ** 3, 0.1, 1)
+    kept = jnp.clip(1 - (2 * trial.rho - 1) ** 3, LEAST, 1)
     lam = jnp.where(stays, state.damping, jnp.where(taken, kept * state.damping, state.growth * state.damping))
     return lam, jnp.where(taken | stays, 2, 2 * state.growth)
 
