@@ -1,6 +1,8 @@
 """Least squares with a sparse Jacobian beside the dense ones: answers, bounds, losses, derivatives, refusals."""
 
 import functools
+import importlib.util
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,9 @@ import pytest
 
 import jaxopt_ko as jo
 from jaxopt_ko.errors import HyperparameterError, TransformationError, TreeError
+from jaxopt_ko.solvers.engine.sparse_fit import normal, pattern_of
+
+SCRIPT = pathlib.Path(__file__).parent.parent / "examples" / "benchmarks" / "bundle_adjustment.py"
 
 N = 12
 START = np.full(N, -1.2)
@@ -23,6 +28,14 @@ def chain(x, c):
     return jnp.concatenate(
         [10 * (x[1:] - x[:-1] ** 2), c - x[:-1], 0.1 * (x - jnp.where(np.arange(N) < N - 1, 0, 9.0))]
     )
+
+
+@functools.cache
+def script():
+    spec = importlib.util.spec_from_file_location("bundle_adjustment", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @functools.cache
@@ -113,3 +126,19 @@ def test_refuses():
         jo.least_squares(chain, jnp.ones(N), args=(1.0,), jac_sparsity="probe")
     with pytest.raises(TransformationError, match=r"jacobian_fn is of no use"):
         jo.least_squares(chain, jnp.ones(N), args=(1.0,), jac_sparsity=PATTERN, jacobian_fn=jax.jacobian(chain))
+
+
+def test_a_bundle_adjustment_ends_where_scipys_does():
+    made = script().bundle(cameras=4, points=30, seen=3)
+    (value, _), (known, _) = script().ours(made)(), script().scipys(made)()
+    np.testing.assert_allclose(value, known, rtol=1e-5)
+    assert value <= known
+
+
+def test_points_are_eliminated_before_cameras():
+    """What is left is the Schur complement of the cameras."""
+    made = script().bundle(cameras=8, points=150, seen=3)
+    pattern = np.zeros((made.seen.size, made.start.size), bool)
+    pattern[made.sparsity()] = True
+    first, *_, last = normal(pattern_of("test", pattern)).plan.symbolic.batches
+    assert first.pivots.min() >= 48 and set(range(48)) & set(last.pivots.reshape(-1).tolist())
