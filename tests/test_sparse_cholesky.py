@@ -14,6 +14,7 @@ from jaxopt_ko.linalg import ordering, symbolic
 from jaxopt_ko.linalg.sparse_cholesky import analyze, factorize, multiply, solve
 
 RANDOM = np.random.default_rng(0)
+ROWLESS = np.zeros(0, np.int32)
 
 
 def chain(n):
@@ -171,6 +172,11 @@ def test_derivatives_are_those_of_the_equation():
         second = jax.jit(lambda v, t: jax.jvp(jax.grad(f), (v, b), (t, 0 * b))[1])
         by_differences = (jax.jit(jax.grad(f))(v + 1e-6 * v, b) - jax.jit(jax.grad(f))(v - 1e-6 * v, b)) / 2e-6
         np.testing.assert_allclose(second(v, v), by_differences, rtol=1e-5, atol=1e-9)
+
+
+def test_no_rows_and_one():
+    assert solve(factorize(analyze((ROWLESS, ROWLESS, 0)), jnp.zeros(0)), jnp.zeros(0)).shape == (0,)
+    np.testing.assert_allclose(solve(factorize(analyze(np.ones((1, 1))), jnp.full(1, 4.0)), jnp.ones(1)), [0.25])
 
 
 def test_refuses():

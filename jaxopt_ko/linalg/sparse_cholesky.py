@@ -274,7 +274,7 @@ def solve(factor: Factor, b: Array, *, refine: int = 0) -> Array:
     """
     if np.shape(b)[:1] != (factor.plan.n,):
         say(TreeError, "solve", f"b must be float[{factor.plan.n}] or float[{factor.plan.n},k]", describe(b))
-    flat = jnp.asarray(b, factor.values.dtype).reshape(factor.plan.n, -1)
+    flat = jnp.asarray(b, factor.values.dtype).reshape(factor.plan.n, int(np.prod(np.shape(b)[1:])))
 
     def product(x: Array) -> Array:
         return multiply(factor.plan, factor.values, x)

@@ -63,22 +63,17 @@ def symbolic(n: int, rows: Ints, cols: Ints, negative: Any, ordering: str | None
 
     negative: bool[n], whose pivots are. ordering: one of ORDERINGS; None: the one of them that costs least.
     """
-    members, graph = compressed(n, rows, cols)
-    weights = [len(rows_of) for rows_of in members]
-    best = None
-    for name in ORDERINGS if ordering is None else (ordering,):
-        order = _ordered(name, graph, weights)
-        nodes = _supernodes(graph, weights, order)
-        batches = _batches(_levels(nodes), _shapes(nodes, members, negative))
-        cost = sum(_cost(*batch) for batch in batches)
-        if best is None or cost < best[0]:
-            best = cost, name, order, nodes, batches
-        if len(graph) == 1:
-            break
-    if best is None:  # no rows
+    if n == 0:
         none = np.zeros(0, np.int32)
         return Symbolic("", (), 0, none, none, none, 0.0)
-    cost, name, order, nodes, batches = best
+    members, graph = compressed(n, rows, cols)
+    weights = [len(rows_of) for rows_of in members]
+    found = []
+    for name in ORDERINGS[:1] if len(graph) == 1 else ORDERINGS if ordering is None else (ordering,):
+        nodes = _supernodes(graph, weights, _ordered(name, graph, weights))
+        batches = _batches(_levels(nodes), _shapes(nodes, members, negative))
+        found.append((sum(_cost(*batch) for batch in batches), name, nodes, batches))
+    cost, name, nodes, batches = min(found, key=lambda one: one[0])
     return _laid_out(n, rows, cols, negative, members, name, nodes, batches, cost)
 
 
