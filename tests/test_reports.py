@@ -53,8 +53,25 @@ def test_least_squares_and_root_tell_too():
     fit = jo.least_squares(lambda p: p**2 - 2.0, jnp.ones(1), callback=heard.append)
     assert len(heard) == int(fit.steps) > 0
     heard.clear()
+    fit = jo.curve_fit(lambda t, a: a * t, np.arange(3.0), np.ones(3), [2.0], callback=heard.append, max_seconds=60.0)
+    assert len(heard) == int(fit.solution.steps) > 0
+    heard.clear()
     found = jo.root(lambda p: p**2 - 2.0, 1.0, callback=heard.append)
     assert len(heard) == int(found.steps) and abs(heard[-1].params - 2**0.5) < 1e-5
+
+
+def test_what_a_callback_raises_ends_the_run():
+    heard = []
+
+    def stop(report):
+        heard.append(report.step)
+        if report.step == 3:
+            raise LookupError("enough")
+
+    for _ in range(2):
+        with pytest.raises(LookupError, match="enough"):
+            jo.minimize(valley, START, args=(1.0,), callback=stop)
+    assert heard == [1, 2, 3] * 2
 
 
 def test_a_run_ends_when_its_time_is_over_and_is_else_the_same(capsys):

@@ -28,6 +28,7 @@ from jaxopt_ko.drivers.covariance import (
     student_quantile,
 )
 from jaxopt_ko.drivers.least_squares import DEFAULT_FIT, Fit
+from jaxopt_ko.drivers.reports import Report
 from jaxopt_ko.drivers.run import Data, RunStart, run
 from jaxopt_ko.errors import HyperparameterError, TransformationError, TreeError, describe, say
 from jaxopt_ko.solvers.problem.robust_losses import LOSSES, check_loss
@@ -112,6 +113,8 @@ def curve_fit(
     tol: Hyper | None = None,
     max_steps: int | None = None,
     verbose: bool = False,
+    callback: Callable[[Report], Any] | None = None,
+    max_seconds: float | None = None,
 ) -> CurveFit:
     """The curve of a family that comes closest to measured points, with the standard errors of its parameters.
 
@@ -138,6 +141,8 @@ def curve_fit(
     tol: in the place of the method's own gtol and xtol, >= 0; None: those.
     max_steps: updates, an int >= 0, traced too; None: 10,000.
     verbose: print a row for every update.
+    callback: called with a `Report` of every update, see `least_squares`. None: nobody.
+    max_seconds: the fit ends when they are over, see `least_squares`. None: no limit.
 
     Returns a `CurveFit`: params and standard_errors like p0, covariance, solution, predict(x), band(x), interval();
     printed it is a table. Errors are by the linear model at the solution, see `covariance` for what is inf or 0. Pure:
@@ -172,7 +177,9 @@ def curve_fit(
     sigma, whiten = _errors_of(name, sigma, y)
     problem = Curve(f, how, whiten, loss)
     data = Data((x, y, sigma), _bounds(bounds, p0), loss_scale)
-    limits: dict[str, Any] = {"tol": tol, "max_steps": max_steps}
+    limits: dict[str, Any] = {
+        "tol": tol, "max_steps": max_steps, "callback": callback, "max_seconds": max_seconds,
+    }  # fmt: skip
     solution = run(problem, method, p0, data, **limits, verbose=verbose, derivative="implicit")
     setting = Setting(name, problem, absolute_sigma, kind)
     known: Covariance = statistics(setting, drop_weak_types(solution.params), data)

@@ -65,7 +65,8 @@ def minimize(
         residuals on Hessian-vector products, refused with constraints or a prox, whose systems are not symmetric;
         "unrolled": through all updates, as a scan of max_steps, with respect to `params`, too.
     callback: called with a `Report` of every update, from inside the compiled loop: step, value, optimality, params and
-        more; another callback compiles nothing anew. Under vmap of each lane until it ends. None: nobody.
+        more; another callback compiles nothing anew. Under vmap of each lane until it ends. What it raises ends the
+        run. None: nobody.
     max_seconds: the run ends after the update in which they are over, compiling counted, with the status OUT_OF_TIME,
         >= 0; outside of jit, vmap and grad only, where it runs in blocks of updates. None: no limit.
 

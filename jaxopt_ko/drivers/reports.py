@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import jax
@@ -28,7 +29,7 @@ class Report(NamedTuple):
 
 
 # A compiled program knows a callback by its number, so that another one needs no other program.
-_listeners: dict[int, Callable[[Report], Any]] = {}
+_listeners: dict[int, Listener] = {}
 _numbers = itertools.count()
 
 
@@ -38,23 +39,44 @@ def traced() -> bool:
 
 
 class Listener:
-    """The number of a callback, for the length of one call or, where that is traced, for good."""
+    """The number of a callback, for the length of one call or, where that is traced, for good.
+
+    What the callback raises ends the run, and is raised again as it was.
+    """
 
     def __init__(self, name: str, callback: Callable[[Report], Any] | None) -> None:
         self.number: np.int32 | None = None
-        if callback is not None:
-            errors.check_function(name, "callback", callback)
-            self.number = np.int32(next(_numbers))
-            _listeners[int(self.number)] = callback
         self.kept = callback is None or traced()
+        self.raised: Future[None] = Future()  # done if the callback has raised something
+        if callback is not None:
+            self.callback = errors.check_function(name, "callback", callback)
+            self.number = np.int32(next(_numbers))
+            _listeners[int(self.number)] = self
+
+    def hear(self, report: Report) -> None:
+        """Tell the callback."""
+        try:
+            self.callback(report)
+        except BaseException as error:
+            if not self.raised.done():
+                self.raised.set_exception(error)
+            raise
 
     def __enter__(self) -> np.int32 | None:
         return self.number
 
     def __exit__(self, *_: Any) -> None:
-        if not self.kept:
+        if self.kept or self.number is None:
+            return
+        try:
             jax.effects_barrier()  # type: ignore[no-untyped-call]
-            _listeners.pop(int(self.number), None)  # type: ignore[arg-type]
+        except jax.errors.JaxRuntimeError:
+            if not self.raised.done():
+                raise
+        finally:
+            _listeners.pop(int(self.number), None)
+        if self.raised.done():
+            self.raised.result()  # raises it
 
 
 def report(number: Any, running: Array, steps: Array, info: Info, params: Params) -> None:
@@ -64,13 +86,15 @@ def report(number: Any, running: Array, steps: Array, info: Info, params: Params
 
 
 def _deliver(number: Any, running: Any, steps: Any, numbers: Any, params: Any) -> None:
-    callback = _listeners.get(int(number))
-    if callback is None or not running:
+    listener = _listeners.get(int(number))
+    if listener is None or not running:
         return
     value, optimality, step_norm, accepted, counts = numbers
     evaluations = Evaluations(*map(int, counts))  # type: ignore[arg-type]
     at = jax.tree.map(np.asarray, params)
-    callback(Report(int(steps), float(value), float(optimality), float(step_norm), bool(accepted), evaluations, at))
+    listener.hear(
+        Report(int(steps), float(value), float(optimality), float(step_norm), bool(accepted), evaluations, at)
+    )
 
 
 def is_concrete(tree: Any) -> bool:
