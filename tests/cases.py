@@ -1015,6 +1015,15 @@ CASES = [
     Case("newton", jo.newton, words="flat", vector=True),
     Case("newton_cg", jo.newton_cg, words="flat", vector=True),
     Case("cg", jo.cg, words="flat", vector=True),
+    Case("nelder_mead", jo.nelder_mead, {"step": 1.0}, words="flat", vector=True),
+    Case(
+        "spsa",
+        jo.spsa,
+        {"learning_rate": 0.1, "perturbation": 0.05, "stability": 10.0, "alpha": 0.602, "gamma": 0.101},
+        words="flat",
+        vector=True,
+    ),
+    Case("mezo", jo.mezo, {"learning_rate": 0.02, "perturbation": 1e-2}, words="flat", vector=True),
     Case("scale_by_newton", jo.scale_by_newton, words="search", direction=True, vector=True),
     Case("scale_by_newton_cg", jo.scale_by_newton_cg, words="search", direction=True, vector=True),
     Case(

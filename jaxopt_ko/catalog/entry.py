@@ -60,10 +60,12 @@ from jaxopt_ko.solvers.interior_point import interior_point
 from jaxopt_ko.solvers.lbfgsb import lbfgsb
 from jaxopt_ko.solvers.least_squares import gauss_newton, levenberg_marquardt
 from jaxopt_ko.solvers.linear import cg
+from jaxopt_ko.solvers.nelder_mead import nelder_mead
 from jaxopt_ko.solvers.newton import newton, newton_cg
 from jaxopt_ko.solvers.proximal import projected_gradient, proximal_gradient
 from jaxopt_ko.solvers.quadratic import quadratic_interior_point
 from jaxopt_ko.solvers.quasi_newton import bfgs, lbfgs
+from jaxopt_ko.solvers.spsa import mezo, spsa
 from jaxopt_ko.types import GradientTransformation
 
 LANGUAGES = ("en", "ko")
@@ -81,6 +83,7 @@ METHODS: dict[str, Callable[..., GradientTransformation]] = {
         *(polyak_sgd, cocob, dadapt_adamw, prodigy, dog, dowg, momo, momo_adam),
         *(cg, nonlinear_cg, bfgs, lbfgs, lbfgsb, newton, newton_cg, gauss_newton, levenberg_marquardt),
         *(projected_gradient, proximal_gradient, augmented_lagrangian, interior_point),
+        *(nelder_mead, spsa, mezo),
     )
 } | dict.fromkeys(("linear_program", "quadratic_program"), quadratic_interior_point)
 

@@ -5,6 +5,7 @@ import sys
 from jaxopt_ko.core.naming import answers_at, published
 from jaxopt_ko.drivers.covariance import ConfidenceBand, Covariance, confidence_band, covariance
 from jaxopt_ko.drivers.curve_fit import CurveFit, curve_fit
+from jaxopt_ko.drivers.global_search import BasinHoppingResult, MultistartResult, basin_hopping, multistart
 from jaxopt_ko.drivers.least_squares import least_squares
 from jaxopt_ko.drivers.many import least_squares_many, minimize_many
 from jaxopt_ko.drivers.minimize import minimize
@@ -13,8 +14,9 @@ from jaxopt_ko.drivers.reports import Report
 from jaxopt_ko.drivers.root import root
 
 __all__ = [
-    "ConfidenceBand", "Covariance", "CurveFit", "Report", "confidence_band", "covariance", "curve_fit",
-    "least_squares", "least_squares_many", "linear_program", "minimize", "minimize_many", "quadratic_program", "root",
+    "BasinHoppingResult", "ConfidenceBand", "Covariance", "CurveFit", "MultistartResult", "Report", "basin_hopping",
+    "confidence_band", "covariance", "curve_fit", "least_squares", "least_squares_many", "linear_program", "minimize",
+    "minimize_many", "multistart", "quadratic_program", "root",
 ]  # fmt: skip
 
 answers_at("jaxopt_ko", {"solve": sys.modules[__name__]})

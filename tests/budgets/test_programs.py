@@ -13,7 +13,7 @@ from test_program import control
 from test_wrappers import standard
 
 import jaxopt_ko as jo
-from cases import assert_close
+from cases import assert_close, is_key
 from jaxopt_ko import diagnose
 from jaxopt_ko.solvers.quadratic import quadratic_interior_point
 
@@ -109,6 +109,30 @@ def test_a_million_parameters_take_less_than_five_copies(name, options):
     run = jax.jit(lambda p, k, *args: getattr(diagnose, name)(classify, p, args=args, key=k, **options))
     memory = run.lower(params, jax.eval_shape(lambda: jax.random.key(0)), *batch).compile().memory_analysis()
     assert size > 3.9e6 and 0 < memory.temp_size_in_bytes < 5 * size
+
+
+def test_mezo_stores_one_copy_of_the_parameters_at_a_time():
+    """x + c z, in place of x - c z before it; z is no array, nor are its bits, and the step is made in place."""
+    params = [jax.ShapeDtypeStruct((512, 512), jnp.float32)] * 4
+    size = sum(4 * x.size for x in params)
+
+    def loss(p, batch):
+        for w in p:
+            batch = jnp.tanh(batch @ w)
+        return jnp.mean(batch)
+
+    opt, batch = jo.mezo(1e-6), jax.ShapeDtypeStruct((4, 512), jnp.float32)
+    state = jax.eval_shape(lambda p, b: opt.init(p, value_fn=loss, batch=b), params, batch)
+
+    def step(p, state, batch):
+        updates, state = opt.update(p, state, p, value_fn=loss, batch=batch)
+        return jo.apply_updates(p, updates), state
+
+    run = standard(jax.jit(step, donate_argnums=(0, 1)).lower)(params, state, batch).compile()
+    memory = run.memory_analysis()
+    assert memory.alias_size_in_bytes >= size  # the result takes the place of the parameters
+    assert memory.temp_size_in_bytes < 1.05 * size
+    assert sum(x.size for x in jax.tree.leaves(state) if not is_key(x)) < 10
 
 
 def test_a_small_band_is_factorized_by_small_blocks(x64):
