@@ -163,12 +163,8 @@ def nelder_mead(
         new = _after(kept, x_new, f_new, rates)
         at = jnp.where(taken, x_new, x)
         spread = jnp.max(jnp.abs(new.simplex - at[None]), initial=0.0)
-        eps = eps_of(x)
-        size = jnp.maximum(largest(at), unit)
-        close = spread <= tolerance(x, state.count, eps**0.6 * size, xtol, tol).value
-        rounding = ROUNDING * eps * (jnp.abs(f) + (state.first - f))
-        level = jnp.max(new.values) - new.values[0] <= tolerance(x, state.count, rounding, ftol, tol).value
-        over_now = (new.stage == REFLECT) & ((close & level) | (spread <= eps * largest(at)))
+        tight = _tight(new, at, spread, tolerance(x, state.count, _near(x, at, unit), xtol, tol).value,
+                       tolerance(x, state.count, _level(x, f, state.first), ftol, tol).value)  # fmt: skip
         info = Info(
             value=f,
             optimality=spread,
@@ -178,7 +174,7 @@ def nelder_mead(
             status=status(
                 (over, state.info.status.code),
                 (bottomless, Code.UNBOUNDED),
-                (over_now, Code.STEP_SMALL),
+                (tight, Code.STEP_SMALL),
             ),
         )
         new = tree.where(over, kept, new)._replace(count=next_count(state.count), aux=aux, info=info)
@@ -188,6 +184,23 @@ def nelder_mead(
         name, init, update, needs_params=True, state_type=NelderMeadState, hypers={"step": (step, POSITIVE)},
         solver=True,
     )  # fmt: skip
+
+
+def _near(x: Array, best: Array, unit: Array) -> Array:
+    """float[]: xtol by default."""
+    return eps_of(x) ** 0.6 * jnp.maximum(largest(best), unit)
+
+
+def _level(x: Array, f: Array, first: Array) -> Array:
+    """float[]: ftol by default; the rounding of f."""
+    return ROUNDING * eps_of(x) * (jnp.abs(f) + (first - f))
+
+
+def _tight(state: NelderMeadState, best: Array, spread: Array, xtol: Array, ftol: Array) -> Array:
+    """bool[]: is the simplex in order, and small to the tolerances or lost in the rounding of x?"""
+    small = (spread <= xtol) & (jnp.max(state.values) - state.values[0] <= ftol)
+    tight: Array = (state.stage == REFLECT) & (small | (spread <= eps_of(best) * largest(best)))
+    return tight
 
 
 def _corners(x: Array, step: Array) -> Array:
