@@ -188,7 +188,8 @@ def nelder_mead(
 
 def _near(x: Array, best: Array, unit: Array) -> Array:
     """float[]: xtol by default."""
-    return eps_of(x) ** 0.6 * jnp.maximum(largest(best), unit)
+    size: Array = jnp.maximum(largest(best), unit)
+    return eps_of(x) ** 0.6 * size
 
 
 def _level(x: Array, f: Array, first: Array) -> Array:

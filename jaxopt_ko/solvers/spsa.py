@@ -130,7 +130,7 @@ def _two_point(
     name: str,
     hypers: dict[str, tuple[Hyper, Domain]],
     gains: Callable[[Scalars], tuple[Array, Array]],
-    noise: Callable[[Array], Array],
+    noise: Noise,
     key: Any,
 ) -> GradientTransformation:
     """The step of `spsa` and `mezo`; gains: a and c at this step; noise: 32 bits each -> z."""
@@ -167,25 +167,8 @@ def _two_point(
         a, c = (gain.astype(jnp.float32) for gain in gains(h))
         arrays = jax.tree.map(jnp.asarray, params)
 
-        def along(length: Array, shape: tuple[int, ...], number: int, words: Array = words) -> Array:
-            """length z for one leaf, in float32 at least."""
-            return length * noise(_bits(words, np.uint32(number), shape)).astype(length.dtype)
-
-        def moved(sign: Array) -> Params:
-            treedef: Any
-            leaves, treedef = jax.tree.flatten(arrays)
-            far = []
-            for number, leaf in enumerate(leaves):
-                # What does not depend on the sign would be computed before the loop, for all leaves, and kept
-                apart: Any = jax.lax.optimization_barrier  # no types before jax 0.8
-                own, sign_, words_ = apart((leaf, sign, words))
-                wide = own.astype(tree.compute_dtype(leaf.dtype))
-                step = along((sign_ * c).astype(wide.dtype), leaf.shape, number, words_)
-                far.append((wide + step).astype(leaf.dtype))
-            return treedef.unflatten(far)
-
         def value(sign: Array) -> tuple[Array, PyTree]:
-            result = function(moved(sign), **extra_args)
+            result = function(_moved(noise, words, arrays, sign, c), **extra_args)
             f, aux = check_aux(name, result) if has_aux else (result, None)
             return jnp.asarray(check_objective(name, f)).astype(dtype), aux
 
@@ -195,28 +178,56 @@ def _two_point(
         slope = (ahead - behind) / (2 * c).astype(dtype)
         taken = jnp.isfinite(slope) & ~over
         rate = jnp.where(taken, -a.astype(dtype) * slope, 0)
-        treedef: Any
-        leaves, treedef = jax.tree.flatten(arrays)
-        steps = []
-        for number, leaf in enumerate(leaves):
-            wide = tree.compute_dtype(leaf.dtype)
-            steps.append(along(rate.astype(wide), leaf.shape, number).astype(leaf.dtype))
         mean = (ahead + behind) / 2
         f = jnp.where(taken, mean, state.info.value)
         info = Info(
             value=f,
             optimality=jnp.where(taken, jnp.abs(slope), state.info.optimality),
-            step_norm=jnp.abs(rate) * math.sqrt(sum(leaf.size for leaf in leaves)),
+            step_norm=jnp.abs(rate) * math.sqrt(sum(leaf.size for leaf in jax.tree.leaves(arrays))),
             accepted=taken,
             evaluations=counted(state.info.evaluations, 2, 0),
             status=status((over, state.info.status.code), (jnp.isneginf(mean), Code.UNBOUNDED)),
         )
         aux = tree.where(taken, aux, state.aux)
-        return treedef.unflatten(steps), SpsaState(next_count(state.count), state.rng_key, aux, info)
+        return _step(noise, words, arrays, rate), SpsaState(next_count(state.count), state.rng_key, aux, info)
 
     return transform(
         name, init, update, needs_params=True, state_type=SpsaState, hypers=hypers, solver=True, real=True
     )  # fmt: skip
+
+
+Noise = Callable[[Array], Array]  # 32 bits each -> z
+
+
+def _along(noise: Noise, words: Array, length: Array, shape: tuple[int, ...], number: int) -> Array:
+    """length z for one leaf."""
+    return length * noise(_bits(words, np.uint32(number), shape)).astype(length.dtype)
+
+
+def _moved(noise: Noise, words: Array, params: Params, sign: Array, c: Array) -> Params:
+    """x + c z or x - c z, leaf by leaf."""
+    treedef: Any
+    leaves, treedef = jax.tree.flatten(params)
+    apart: Any = jax.lax.optimization_barrier  # no types before jax 0.8
+    far = []
+    for number, leaf in enumerate(leaves):
+        # What does not depend on the sign would be computed before the loop, for all leaves, and kept
+        own, sign_, words_ = apart((leaf, sign, words))
+        wide = own.astype(tree.compute_dtype(leaf.dtype))
+        step = _along(noise, words_, (sign_ * c).astype(wide.dtype), leaf.shape, number)
+        far.append((wide + step).astype(leaf.dtype))
+    return treedef.unflatten(far)
+
+
+def _step(noise: Noise, words: Array, params: Params, rate: Array) -> Updates:
+    """rate z, leaf by leaf."""
+    treedef: Any
+    leaves, treedef = jax.tree.flatten(params)
+    rates = [rate.astype(tree.compute_dtype(leaf.dtype)) for leaf in leaves]
+    steps = [
+        _along(noise, words, rate, x.shape, number) for number, (rate, x) in enumerate(zip(rates, leaves, strict=True))
+    ]
+    return treedef.unflatten([step.astype(x.dtype) for step, x in zip(steps, leaves, strict=True)])
 
 
 def _no_tolerance(name: str, tol: Any) -> None:
