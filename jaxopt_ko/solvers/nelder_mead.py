@@ -188,8 +188,8 @@ def nelder_mead(
 
 def _near(x: Array, best: Array, unit: Array) -> Array:
     """float[]: xtol by default."""
-    size: Array = jnp.maximum(largest(best), unit)
-    return eps_of(x) ** 0.6 * size
+    near: Array = eps_of(x) ** 0.6 * jnp.maximum(largest(best), unit)
+    return near
 
 
 def _level(x: Array, f: Array, first: Array) -> Array:
