@@ -1,7 +1,8 @@
 """A convolutional network with normalization, on the digits as images with noise.
 
 Two convolutions of 3 by 3, the second with stride 2, each followed by a normalization over the channels; the mean
-over each quarter of the image; a linear layer. Convolutions are products with patches, so that lanes are batches of products.
+over each quarter of the image; a linear layer. Convolutions are products with patches, so that lanes are
+batches of products.
 Level: standard deviation of the noise, of images in 0 to 1. Target: what tuned NadamW reaches.
 """
 
