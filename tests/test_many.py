@@ -71,7 +71,7 @@ def test_finished_lanes_do_not_wait_for_the_slowest(capsys):
     steps, updates, ratio = re.fullmatch(row, told[-1]).groups()
     assert int(steps) == int(found.steps.sum()) and float(ratio) == pytest.approx(int(updates) / int(steps), abs=1e-3)
     assert float(ratio) < 1.3 < 4 < n * int(found.steps.max()) / int(steps)  # the last is what vmap alone would take
-    assert "Converged" in told[-2] and "problems wait" in told[0]
+    assert "Converged" in told[-2] and "problems wait" in told[0] and len(told) < 24
     assert found.state is None and bool(jnp.all(found.status.success))
 
 

@@ -72,7 +72,7 @@ def minimize_many(
         has lanes of its own, and they exchange nothing. None: where the arrays are.
     tol, max_steps: as of `minimize`, for each problem.
     has_aux: does the function return a pair, what it is asked for and aux? The solution keeps aux.
-    verbose: print a row whenever lanes are filled, and what it took in all.
+    verbose: print some rows of how many problems still wait, and what it took in all.
     equality, inequality: as of `minimize`.
     bounds: (lower, upper), each None, a number, a tree like one problem's params or like all of them.
     derivative: "implicit" or "implicit-cg", see `minimize`; there is no "unrolled".
@@ -140,7 +140,7 @@ def least_squares_many(
     jacobian_fn: as of `least_squares`, of one problem.
     loss, loss_scale: as of `least_squares`, the same for all.
     has_aux: does the function return a pair, what it is asked for and aux? The solution keeps aux.
-    verbose: print a row whenever lanes are filled, and what it took in all.
+    verbose: print some rows of how many problems still wait, and what it took in all.
     derivative: "implicit" or "implicit-cg", see `minimize`; there is no "unrolled".
     keep_state: False leaves `state` out.
 

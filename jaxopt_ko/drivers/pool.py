@@ -29,6 +29,7 @@ PROBLEMS_PER_LANE = 32  # by default, for then those that run empty at the end c
 LEAST, MOST = 64, 8192  # lanes by default
 SHRINK = 8  # lanes are so many times fewer at the end, where there are fewer problems for each and that pays:
 WIDE = 512  # from as many lanes on
+ROWS = 16  # of the table that is printed
 
 
 class Work(NamedTuple):
@@ -126,7 +127,11 @@ def pooled(
         left = jnp.where(pool.waits < n, np.int32(lanes - fresh), np.int32(few))
         at, passes = advanced(pool.lanes, pool.passes, left)
         if work.report is not None:
-            work.report(passes, n - pool.waits, jnp.sum(runs(at), dtype=jnp.int32))
+            part = max(1, n // ROWS)
+            waits = n - pool.waits
+            told = (pool.waits // part > jnp.maximum(pool.waits - fresh, 0) // part) | (waits == 0)
+            running = jnp.sum(runs(at), dtype=jnp.int32)
+            jax.lax.cond(told, work.report, lambda *_: None, passes, waits, running)
         out = _first(~runs(at), fresh)
         found = stored(pool.found, jax.tree.map(lambda x: x[out], at))
         new = filled(pool.waits + jnp.arange(fresh, dtype=jnp.int32))
