@@ -127,11 +127,7 @@ def pooled(
         left = jnp.where(pool.waits < n, np.int32(lanes - fresh), np.int32(few))
         at, passes = advanced(pool.lanes, pool.passes, left)
         if work.report is not None:
-            part = max(1, n // ROWS)
-            waits = n - pool.waits
-            told = (pool.waits // part > jnp.maximum(pool.waits - fresh, 0) // part) | (waits == 0)
-            running = jnp.sum(runs(at), dtype=jnp.int32)
-            jax.lax.cond(told, work.report, lambda *_: None, passes, waits, running)
+            _tell(work.report, n, fresh, pool.waits, passes, jnp.sum(runs(at), dtype=jnp.int32))
         out = _first(~runs(at), fresh)
         found = stored(pool.found, jax.tree.map(lambda x: x[out], at))
         new = filled(pool.waits + jnp.arange(fresh, dtype=jnp.int32))
@@ -155,6 +151,13 @@ def pooled(
         rest, passes = advanced(rest, passes, np.int32(0))
         found = stored(found, rest)
     return found, wide.astype(jnp.float32) * lanes + (passes - wide).astype(jnp.float32) * few
+
+
+def _tell(report: Callable[..., None], n: int, fresh: int, waits: Array, passes: Array, running: Array) -> None:
+    """A row of the table whenever another part of the problems has begun."""
+    part = max(1, n // ROWS)
+    another = (waits // part > jnp.maximum(waits - fresh, 0) // part) | (waits == n)
+    jax.lax.cond(another, report, lambda *_: None, passes, n - waits, running)
 
 
 def _ended(at: LoopCarry, keep_state: bool) -> Solution:
