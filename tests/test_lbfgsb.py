@@ -467,3 +467,13 @@ def test_aux_is_that_of_the_solution(x64):
     fun = lambda x: (jnp.sum((x - 3.0) ** 2), {"where": 2.0 * x})  # noqa: E731
     solution = jo.minimize(fun, jnp.zeros(2), jo.lbfgsb(), bounds=(None, 2.0), has_aux=True)
     np.testing.assert_array_equal(solution.aux["where"], 4.0)
+
+
+@pytest.mark.parametrize("bound", [-0.5, -0.51, -0.6, -0.655, -0.9])
+def test_a_first_step_that_ends_at_a_bound_is_not_the_last(x64, bound):
+    """The first step goes past the minimum to the bound, from where the gradient points inward."""
+    for sign in (1.0, -1.0):
+        box = (jnp.full(2, bound), None) if sign > 0 else (None, jnp.full(2, -bound))
+        found = jo.minimize(lambda x, s=sign: jnp.sum((x + s * 0.5) ** 2), jnp.zeros(2), jo.lbfgsb(), bounds=box)
+        assert found.status.success
+        np.testing.assert_allclose(found.params, -sign * 0.5, atol=1e-7)

@@ -155,7 +155,7 @@ class _Boxed(NamedTuple):
     lower: Array  # float[n]
     upper: Array  # float[n]
     move: Callable[[Array], tuple[Updates, Array]]  # to -> the step from the parameters there, where it leads
-    move_on: Callable[[Array, Array], Array]  # x_new, p -> where a step from x_new by x_new + p - x leads
+    move_on: Callable[[Array, Array], Array]  # x, p -> where the step p from x leads
     evaluate: Callable[[Array], ValueAndGradient]
 
     def optimality(self, x: Array, g: Array) -> Array:
@@ -203,7 +203,7 @@ def _boxed(
 
     def move_on(x: Array, p: Array) -> Array:
         to = jnp.clip(x + p, lower, upper)
-        return step_into(problem.unravel, problem.unravel(x), problem.x, to, lower, upper)[1]
+        return step_into(problem.unravel, problem.unravel(x), x, to, lower, upper)[1]
 
     into, x = move(problem.x)
     return _Boxed(x, into, lower, upper, move, move_on, problem.evaluate)
@@ -304,7 +304,8 @@ def _judge(
     run = onward(state.course, optimality, taken, unfelt | gone)
     failed = trial.over & ~taken
     small = (optimality <= bound(run, gtol)) | (running & trial.close)
-    still = (taken & jnp.all(problem.move_on(end.x, 0.25 * moved) == end.x)) | (gone & (run.idle >= IDLE))
+    # back, for a step that ends at a bound leads no further however long it was
+    still = (taken & jnp.all(problem.move_on(end.x, -0.25 * moved) == end.x)) | (gone & (run.idle >= IDLE))
     narrowed = short(state.course, x, trial.x - x, 0.5)
     good = small | still | flat(run, end.x, moved, unfelt) | (failed & trial.lost & narrowed)
     way = downhill(end.x, g, problem.lower, problem.upper)
