@@ -11,7 +11,7 @@ from data import mgh_problems
 
 import jaxopt_ko as jo
 from jaxopt_ko.errors import HyperparameterError, MissingArgumentError, TreeError
-from jaxopt_ko.solvers.engine.compact_bfgs import LBFGSBMemory, direction, remember
+from jaxopt_ko.solvers.engine.compact_bfgs import LBFGSBMemory, direction, products, remember, renewed
 from jaxopt_ko.solvers.lbfgsb import lbfgsb
 from jaxopt_ko.solvers.problem.bounds import box
 from jaxopt_ko.types import Code
@@ -218,16 +218,16 @@ def some_memory(n, m, pairs, seed):
     return memory, rng
 
 
-@pytest.mark.parametrize("pairs", [1, 3, 7])
-def test_the_direction_is_that_of_the_dense_model(x64, pairs):
-    n, m = 6, 4
+@pytest.mark.parametrize(("pairs", "n"), [(1, 6), (3, 6), (7, 6), (3, 150)])  # 150: more bends than one segment has
+def test_the_direction_is_that_of_the_dense_model(x64, pairs, n):
+    m = 4
     find = jax.jit(direction)
     hit = 0
-    for seed in range(12):
+    for seed in range(12 if n == 6 else 3):
         memory, rng = some_memory(n, m, pairs, seed)
         assert int(memory.stored) == pairs
         B = dense(memory)
-        x, g = rng.uniform(0.0, 1.0, n), 5.0 * rng.normal(size=n)
+        x, g = rng.uniform(0.0, 1.0, n), (5.0 if n == 6 else 500.0) * rng.normal(size=n)
         if seed % 3 == 0:
             x[:2] = [0.0, 1.0]  # on its bounds
         lower, upper = np.zeros(n), np.ones(n)
@@ -263,7 +263,19 @@ def test_the_direction_is_that_of_the_dense_model(x64, pairs):
         p = find(memory, *map(jnp.asarray, (x, g, lower, upper)))
         np.testing.assert_allclose(p, expected, rtol=1e-8, atol=1e-10)
         hit += np.sum(~free)
-    assert hit > 12
+    assert hit > 2 * n
+
+
+def test_the_products_of_the_memory_are_kept_and_a_box_without_walls_is_none(x64):
+    memory, rng = some_memory(70, 4, 3, 0)
+    s = jnp.asarray(rng.normal(size=70))
+    G, row = products(memory), memory.stored % np.int32(4)
+    memory = remember(memory, s, 2 * s)
+    np.testing.assert_allclose(renewed(G, memory, row), products(memory), rtol=1e-12, atol=1e-12)
+    x, g = jnp.zeros(70), jnp.asarray(rng.normal(size=70))
+    free = direction(memory, x, g, x - INF, x + INF, products(memory), walls=False)
+    np.testing.assert_allclose(free, -np.linalg.solve(dense(memory), np.asarray(g)), rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(free, direction(memory, x, g, x - INF, x + INF), rtol=1e-12, atol=1e-14)
 
 
 def test_a_pair_without_curvature_stays_out(x64):

@@ -19,7 +19,7 @@ from jaxopt_ko.core.method import cached_factory
 from jaxopt_ko.core.numerics import next_count, or_one, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import NONNEGATIVE, check_size
-from jaxopt_ko.solvers.engine.compact_bfgs import LBFGSBMemory, direction, plain_length, remember
+from jaxopt_ko.solvers.engine.compact_bfgs import LBFGSBMemory, direction, plain_length, remember, renewed
 from jaxopt_ko.solvers.engine.convergence import (
     IDLE,
     Course,
@@ -60,6 +60,7 @@ class LBFGSBState(NamedTuple):
     line: LineSearchState  # of the search
     safe: Evaluation  # at the safe point of the search
     memory: LBFGSBMemory  # of the m newest pairs
+    products: Array  # float[2m,2m]  of the rows of its Y and S with each other
     skipped: Array  # int32[]     pairs left out
     restarts: Array  # int32[]    times that a search or a direction failed and the memory was emptied
     course: Course  # of the run
@@ -98,7 +99,8 @@ def lbfgsb(
     by the first update. A rejected step is otherwise exactly zero; the updates that come in are not read.
     After a search that finds nothing the memory is emptied, once; the next such search ends the run.
 
-    State: 2 memory_size + 3 numbers a parameter.
+    State: 2 memory_size + 3 numbers a parameter. Where a step along the model's minimizer meets no bound it costs what
+    one of `lbfgs` does; the bends of the path are sorted only where there are some (under `vmap` both, for all lanes).
 
     Raises HyperparameterError, when made, for numbers outside their domain; MissingArgumentError, when traced, without
     value_fn; TreeError for a value that is not one number, bounds of another structure and bounds that cross. Source:
@@ -154,6 +156,7 @@ class _Boxed(NamedTuple):
     into: Updates  # the step from the parameters to x
     lower: Array  # float[n]
     upper: Array  # float[n]
+    walls: bool  # are there any, or is all of R^n the box?
     move: Callable[[Array], tuple[Updates, Array]]  # to -> the step from the parameters there, where it leads
     move_on: Callable[[Array, Array], Array]  # x, p -> where the step p from x leads
     evaluate: Callable[[Array], ValueAndGradient]
@@ -206,7 +209,7 @@ def _boxed(
         return step_into(problem.unravel, problem.unravel(x), x, to, lower, upper)[1]
 
     into, x = move(problem.x)
-    return _Boxed(x, into, lower, upper, move, move_on, problem.evaluate)
+    return _Boxed(x, into, lower, upper, bounds is not None, move, move_on, problem.evaluate)
 
 
 def _advance(
@@ -217,12 +220,18 @@ def _advance(
     trial = _try(problem, state, gtol, max_linesearch_steps)
     end = _arrive(problem, state, trial)
     run, stands = _judge(problem, state, trial, end, gtol, ftol)
-    p, memory, skipped = jax.lax.cond(
+    # before a search is over end.x is x, a pair without curvature: outside of a branch the memory is written in place
+    before = state.memory._replace(stored=jnp.where(trial.over & ~end.taken, 0, state.memory.stored))
+    memory = remember(before, end.x - x, end.here.grad - state.here.grad)
+    p, products, stored = jax.lax.cond(
         trial.over,
-        lambda: _turn(problem, state, end),
-        lambda: (state.direction, state.memory, state.skipped),
+        lambda: _turn(problem, state, end, before.stored, memory),
+        lambda: (state.direction, state.products, memory.stored),
     )
-    emptied = (state.memory.stored > 0) & (memory.stored == 0)
+    left_out = end.taken & (memory.stored == before.stored)
+    skipped = state.skipped + left_out.astype(jnp.int32)
+    memory = memory._replace(stored=stored)
+    emptied = (state.memory.stored > 0) & (stored == 0)
     # what never met an interval goes on from where it stopped
     further = jnp.maximum(1.0, plain_length(end.x - x) / or_one(plain_length(p)))
     guess = jnp.where(end.taken & trial.line.outward, further, jnp.ones_like(end.value))
@@ -234,8 +243,8 @@ def _advance(
     step = jax.tree.map(lambda s: jnp.where(is_running(state.info), s, jnp.zeros_like(s)), end.step)
     return step, LBFGSBState(
         next_count(state.count), end.here, p, tree.where(trial.over, fresh, trial.line),
-        tree.where(trial.over, end.here, trial.safe), memory, skipped, state.restarts + emptied.astype(jnp.int32), run,
-        info,
+        tree.where(trial.over, end.here, trial.safe), memory, products, skipped,
+        state.restarts + emptied.astype(jnp.int32), run, info,
     )  # fmt: skip
 
 
@@ -249,7 +258,8 @@ def _begin(problem: _Boxed, memory_size: int) -> LBFGSBState:
     optimality = problem.optimality(x, g)
     info = first_info(f, optimality, status((~finite, Code.NOT_FINITE)), function=1, gradient=1)
     memory, run = LBFGSBMemory(rows, rows, zero_count()), course(f, x, optimality)
-    return own_buffers(LBFGSBState(zero_count(), here, p, line, here, memory, zero_count(), zero_count(), run, info))
+    products, nil = jnp.zeros((2 * memory_size, 2 * memory_size), x.dtype), zero_count()
+    return own_buffers(LBFGSBState(nil, here, p, line, here, memory, products, nil, nil, run, info))
 
 
 def _try(problem: _Boxed, state: LBFGSBState, gtol: Tolerance, max_linesearch_steps: int) -> _Trial:
@@ -321,17 +331,17 @@ def _judge(
     )
 
 
-def _turn(problem: _Boxed, state: LBFGSBState, end: _End) -> tuple[Array, LBFGSBMemory, Array]:
-    """Where to look next: the direction, the memory that it is made of, and how many pairs were left out."""
+def _turn(
+    problem: _Boxed, state: LBFGSBState, end: _End, stored: Array, memory: LBFGSBMemory
+) -> tuple[Array, Array, Array]:
+    """Where to look next: the direction, the products of the memory that it is made of, and how many pairs that holds.
+
+    stored: how many it held before the last pair."""
     g, lower, upper = end.here.grad, problem.lower, problem.upper
-    before = state.memory._replace(stored=jnp.where(end.taken, state.memory.stored, 0))
-    after = remember(before, end.x - problem.x, g - state.here.grad)
-    p = direction(after, end.x, g, lower, upper)
-    down = (after.stored > 0) & (g @ p < 0)
-    p = jnp.where(down, p, cautious(end.x, g, lower, upper))
-    left_out = end.taken & (after.stored == before.stored)
-    after = after._replace(stored=jnp.where(down, after.stored, 0))
-    return p, after, state.skipped + left_out.astype(jnp.int32)
+    products = renewed(state.products, memory, stored % np.int32(len(memory.S)))
+    p = direction(memory, end.x, g, lower, upper, products, problem.walls)
+    down = (memory.stored > 0) & (g @ p < 0)
+    return jnp.where(down, p, cautious(end.x, g, lower, upper)), products, jnp.where(down, memory.stored, 0)
 
 
 # ---- the box ------------------------------------------------------------------------------------------------
