@@ -84,7 +84,8 @@ def test_bytes_follow_the_polynomial_at_other_sizes(row):
     if row.by_shape and row.family != "matrix":
         n = 320**2
     memory = row.memory
-    assert min(memory) >= 0 and memory.rest < 400
+    most = 2000 if row.name == "lbfgsb" else 400  # which keeps the products of its pairs, 20 by 20
+    assert min(memory) >= 0 and memory.rest < most
     expected = memory.mn * m * n + memory.nn * n * n + memory.m * m + memory.n * n + memory.rest
     expected += memory.root * math.isqrt(n)
     assert catalog.state_bytes(row, n, m) == expected

@@ -99,8 +99,9 @@ def lbfgsb(
     by the first update. A rejected step is otherwise exactly zero; the updates that come in are not read.
     After a search that finds nothing the memory is emptied, once; the next such search ends the run.
 
-    State: 2 memory_size + 3 numbers a parameter. Where a step along the model's minimizer meets no bound it costs what
-    one of `lbfgs` does; the bends of the path are sorted only where there are some (under `vmap` both, for all lanes).
+    State: 2 memory_size + 3 numbers a parameter, and 4 memory_size**2 in all. Where a step along the model's minimizer
+    meets no bound it costs what one of `lbfgs` does; the bends of the path are sorted only where there are some (under
+    `vmap` both, for all lanes).
 
     Raises HyperparameterError, when made, for numbers outside their domain; MissingArgumentError, when traced, without
     value_fn; TreeError for a value that is not one number, bounds of another structure and bounds that cross. Source:
