@@ -497,6 +497,7 @@ AROUND = {
     "MultiSteps": lambda opt: jo.MultiSteps(opt, 2),
     "multi_steps": lambda opt: jo.MultiSteps(opt, 2).gradient_transformation(),
     "apply_if_finite": lambda opt: jo.apply_if_finite(opt, 3),
+    "skip_spikes": jo.skip_spikes,
     "loss_scaling": lambda opt: jo.loss_scaling(opt, 1.0),
     "quantized": lambda opt: jo.quantized(opt, min_size=0),
     "conditionally_transform": lambda opt: jo.conditionally_transform(opt, lambda t: t >= 0),
@@ -525,6 +526,8 @@ INSTEAD = {
     "sam": lambda opt: jo.sam(opt, jo.sgd(0.1)),
     "sam-adversary": lambda opt: jo.sam(jo.sgd(0.1), opt),
     "monitor": lambda opt: jo.monitor({"steps": opt}),
+    "rollback": lambda opt: jo.rollback(opt, 10),
+    "width_scaled": lambda opt: jo.width_scaled(opt, {"w": jnp.ones((4, 4))}, {"w": jnp.ones((2, 2))}),
     "galore": lambda opt: jo.galore(0.1, 2, 2, base_optimizer=opt),
     "sophia": lambda opt: jo.sophia(0.1, hessian_diagonal_fn=opt),
     "descent": lambda opt: jo.descent(opt, jo.scale_by_backtracking_linesearch(5)),
@@ -574,7 +577,7 @@ def test_every_wrapper_of_another_transformation_is_known_here():
     """New ones must say on which side they are."""
     known = {name.partition("-")[0] for name in (*AROUND, *INSTEAD)}
     readers = {"learning_rate", "learning_rates", "state_shardings", "explain_shardings", "state_dict", "load_state",
-               "minimize", "least_squares", "root"}  # fmt: skip
+               "minimize", "least_squares", "root", "minimize_many", "least_squares_many", "curve_fit"}  # fmt: skip
     searching = {"lbfgs", "bfgs", "newton", "newton_cg", "nonlinear_cg"}  # which have a line search: `descent`
     same = {"multi_transform", "inject_stateful_hyperparams", "scale_by_galore", "scale_by_sophia"}  # as those here
     assert set(filter(takes_another, jo.__all__)) <= known | readers | searching | same

@@ -143,7 +143,12 @@ def test_follows_recorded(case):
 def test_records_are_those_of_the_table():
     assert len({case.name for case in CASES}) == len(CASES)
     files = {f"torch-{case.peer.lower()}.npz" for case in CASES}
-    beside = {"torch-batchnorm.npz", "torch-gradscaler.npz", "low-precision.npz"}  # of the other record_*.py
+    beside = {
+        "torch-batchnorm.npz",
+        "torch-gradscaler.npz",
+        "low-precision.npz",
+        "run-safety.npz",
+    }  # of the other record_*.py
     assert {path.name for path in record.HERE.glob("*.npz")} == files | beside
     for name in files:
         with np.load(record.HERE / name) as file:

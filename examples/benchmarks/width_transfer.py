@@ -9,6 +9,7 @@ step; the shift is how many factors of 2 it moves from the narrowest to the wide
 Prints a table and writes it to results/width_transfer.json.
 """
 
+import argparse
 import datetime
 import json
 import platform
@@ -76,6 +77,9 @@ def run(width, mup, batch, rate, key):
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="write the results here (default: %(default)s)")
+    args = parser.parse_args()
     x, y = load_digits(return_X_y=True)
     chosen = np.random.default_rng(0).permutation(len(x))[:512]
     batch = (jnp.asarray((x[chosen] - x.mean()) / x.std(), jnp.float32), jnp.asarray(y[chosen]))
@@ -111,7 +115,7 @@ def main():
     found |= {"date": datetime.date.today().isoformat(), "jax": jax.__version__, "jaxopt_ko": jo.__version__,
               "device": f"{jax.devices()[0].device_kind}, {platform.machine()}",
               "seconds": round(time.time() - began)}  # fmt: skip
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    args.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -110,12 +110,14 @@ def versions() -> dict[str, str]:
 def environment() -> dict[str, str]:
     """Of the workers. On CPUs compiling is most of the work, and XLA's first level takes a third of the time.
 
-    A flag that XLA does not know would end the process, so the second is for the version that was tried.
+    A flag that XLA does not know would end the process, so the second is for the version that was tried. With a pool of
+    two threads, XLA's batched factorizations on CPU, as Shampoo's, may wait for ever: NPROC gives it more.
     """
     quick = "--xla_backend_optimization_level=1 " + "--xla_cpu_use_fusion_emitters=false" * importlib.metadata.version(
         "jaxlib"
     ).startswith("0.10.")
-    return {**os.environ, "XLA_FLAGS": f"{quick} {os.environ.get('XLA_FLAGS', '')}".strip(),
+    pool = {"NPROC": os.environ.get("NPROC", "16"), "OPENBLAS_NUM_THREADS": "1"}
+    return {**os.environ, **pool, "XLA_FLAGS": f"{quick} {os.environ.get('XLA_FLAGS', '')}".strip(),
             "PYTHONPATH": os.pathsep.join(map(str, [HERE.parent, *filter(None, sys.path)]))}  # fmt: skip
 
 
