@@ -23,7 +23,7 @@ WORDS = {
         "picture": "Performance profiles of the methods",
         "about": "{date}, {device}: {programs} programs, {cpu:.0f} minutes of processor time, {wall:.0f} passed; "
         "{problems} problems, {trials} trials a method, {seeds} held-out seeds.",
-        "wins": "At z ≥ 3 over the tasks {winner} beats {losers}",
+        "wins": "At z ≥ 3 over the tasks {pairs}.", "pair": "{winner} beats {losers}",
         "none": "Over the tasks no method beats another at z ≥ 3.",
         "below": "Behind {reference} in this order, proved or not: {names}.",
         "line": "On the transformer, where Track 3 of modded-nanogpt has AdamW < Muon < SOAP's kin, the share of the "
@@ -38,7 +38,7 @@ WORDS = {
         "picture": "방법별 성능 프로파일",
         "about": "{date}, {device}: 프로그램 {programs}개, 프로세서 시간 {cpu:.0f}분, 걸린 시간 {wall:.0f}분; "
         "문제 {problems}개, 방법마다 시도 {trials}회, 평가용 시드 {seeds}개.",
-        "wins": "과제에 걸쳐 z ≥ 3으로 앞선 쌍: {winner} > {losers}",
+        "wins": "과제에 걸쳐 z ≥ 3으로 앞선 쌍: {pairs}.", "pair": "{winner} > {losers}",
         "none": "과제에 걸쳐 z ≥ 3으로 다른 방법을 이긴 방법은 없습니다.",
         "below": "증명되었든 아니든 {reference}보다 뒤에 선 방법은 순서대로 {names}입니다.",
         "line": "modded-nanogpt의 Track 3에서 AdamW < Muon < SOAP 계열인 트랜스포머에서 필요한 예산의 비율은 {scores}"
@@ -65,8 +65,8 @@ def sentences(found: dict, language: str) -> list[str]:
         wall=found["seconds"] / 60, problems=len(found["problems"]), trials=settings["trials"], seeds=settings["seeds"],
     )]  # fmt: skip
     won = {a: [b for x, b, *_ in found["claims"]["suite"] if x == a] for a in found["ranking"]}
-    pairs = [words["wins"].format(winner=a, losers=_listed(b, words["and"])) for a, b in won.items() if b]
-    said.append("; ".join(pairs) + "." if pairs else words["none"])
+    pairs = [words["pair"].format(winner=a, losers=_listed(b, words["and"])) for a, b in won.items() if b]
+    said.append(words["wins"].format(pairs="; ".join(pairs)) if pairs else words["none"])
     behind = found["ranking"][found["ranking"].index(REFERENCE) + 1 :]
     if behind:
         said.append(words["below"].format(reference=REFERENCE, names=", ".join(behind)))
