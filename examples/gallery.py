@@ -464,6 +464,7 @@ FAMILY_COLORS = {
     "descent": "#FFFFFF", "adaptive": SKY, "sign": "#8C8CE0", "conjugate": "#F0E442", "quasi-newton": ORANGE,
     "newton": RED, "squares": PINK, "composite": GREEN, "constrained": "#BBBBBB",
     "rate-free": "#B2DF8A", "layers": "#CAB2D6", "matrix": "#FDBF6F",
+    "derivative-free": "#E5D8BD",
 }  # fmt: skip
 
 

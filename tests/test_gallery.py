@@ -97,4 +97,4 @@ def test_trees_are_legible(name, language):
         assert not [b for b in boxes if b.padded(-1).count_contains(np.concatenate(points))]
     (legend,) = figure.legends
     hues = [handle.get_color() for handle in legend.legend_handles]
-    assert len({matplotlib.colors.to_hex(hue) for hue in hues}) == len(hues) == (12 if name == "family_tree" else 2)
+    assert len({matplotlib.colors.to_hex(hue) for hue in hues}) == len(hues) == (13 if name == "family_tree" else 2)

@@ -553,7 +553,7 @@ def test_what_is_no_array_among_the_args_is_a_constant(x64):
     got = [end(3.0, "plain"), end(3.0, "double"), jax.grad(end)(3.0, "double")]
     np.testing.assert_allclose(got, [3, 6, 2], atol=1e-6)
     fit = jo.least_squares(lambda x, kind, b: x - b if kind == "plain" else x, jnp.zeros(2), args=("plain", 2.0))
-    zero = jo.root(lambda x, b, kinds: x - b * len(kinds), jnp.zeros(2), args=(2.0, [np.array(["u", "v"]), "w"]))
+    zero = jo.root(lambda x, b, kinds: x - b * len(kinds), jnp.zeros(2), args=(2.0, ["v", "w"]))
     np.testing.assert_allclose(np.stack([fit.params, zero.params]), [[2, 2], [4, 4]], atol=1e-9)
 
 

@@ -154,6 +154,7 @@ def test_every_method_with_the_keyword_is_here():
     matrix |= {"splus", "kl_shampoo", "kl_soap"}
     elsewhere = matrix | {f"scale_by_{name}" for name in matrix} | {"orthogonalize", "scion", "scale_by_lmo"}
     elsewhere |= {"psgd_kron", "scale_by_kron", "route", "explain", "roles_of"}  # test_routing
+    elsewhere |= {"width_scaled", "width_factors", "adagc"}  # test_width, test_run_safety
     assert having == set(METHODS) | elsewhere | {"leafwise", "unitwise_norm", "per_example_layer_norm_clip"}
     for name in having:
         assert list(inspect.signature(getattr(jo, name)).parameters.values())[-1].kind is inspect.Parameter.KEYWORD_ONLY

@@ -38,7 +38,8 @@ def tree(width=WIDTH, layers=LAYERS, dtype=jnp.float32):
 def rows():
     """Of the catalogue: what needs no more than gradients, parameters, a value, and curvature when it steps."""
     asked = {"gradient", "params", "value", "value_fn", "products"}
-    return [row for row in jo.catalog.ROWS if row.needs[0] in ("gradient", "value_fn") and set(row.needs) <= asked
+    rows = [row for row in jo.catalog.ROWS if row.family != "derivative-free"]  # which init asks the function itself
+    return [row for row in rows if row.needs[0] in ("gradient", "value_fn") and set(row.needs) <= asked
             and row.family not in ("conjugate", "quasi-newton", "newton")]  # fmt: skip
 
 

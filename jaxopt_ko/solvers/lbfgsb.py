@@ -315,8 +315,10 @@ def _judge(
     run = onward(state.course, optimality, taken, unfelt | gone)
     failed = trial.over & ~taken
     small = (optimality <= bound(run, gtol)) | (running & trial.close)
-    # back, for a step that ends at a bound leads no further however long it was
-    still = (taken & jnp.all(problem.move_on(end.x, -0.25 * moved) == end.x)) | (gone & (run.idle >= IDLE))
+    further = 1.25 * moved  # or back where that is outside, and cut to nothing however long the step was
+    outside = (end.x + further < problem.lower) | (end.x + further > problem.upper)
+    again = problem.move_on(end.x, jnp.where(outside, -further, further))
+    still = (taken & jnp.all(again == end.x)) | (gone & (run.idle >= IDLE))
     narrowed = short(state.course, x, trial.x - x, 0.5)
     good = small | still | flat(run, end.x, moved, unfelt) | (failed & trial.lost & narrowed)
     way = downhill(end.x, g, problem.lower, problem.upper)

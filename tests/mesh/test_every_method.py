@@ -13,7 +13,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxopt_ko as jo
-from cases import CASES, whole
+from cases import CASES, COUSINS, whole
 from engines import in_brief
 
 AXES = {"explicit": AxisType.Explicit, "automatic": AxisType.Auto}
@@ -25,7 +25,14 @@ for case in CASES:
     if not case.part:
         METHODS.setdefault(case.factory, case)
 # steps of these follow signs of rounding errors, or noise that is drawn for each device count
-LOOSE = {"shampoo": 1e-3, "lbfgsb": 1e-3, "interior_point": 1e-4, "augmented_lagrangian": 1e-4}
+LOOSE = {
+    "spsa": 1e-3,
+    "mezo": 1e-3,
+    "shampoo": 1e-3,
+    "lbfgsb": 1e-3,
+    "interior_point": 1e-4,
+    "augmented_lagrangian": 1e-4,
+}
 
 
 ON_BOTH = ("adamw", "adafactor", "muon", "shampoo", "lbfgs", "multi_steps", "quantized")
@@ -108,7 +115,7 @@ def on_every_kind():
     """Both kinds of axes. Most methods on automatic ones, and elementwise rules, which are alike, are `slow`."""
     for case in METHODS.values():
         for kind in AXES:
-            brief = in_brief(case) if kind == "explicit" else case.name not in ON_BOTH
+            brief = in_brief(case) or case.name in COUSINS if kind == "explicit" else case.name not in ON_BOTH
             yield pytest.param(case, kind, id=f"{case.name}-{kind}", marks=[pytest.mark.slow] * brief)
 
 
