@@ -150,3 +150,19 @@ def test_the_page_on_memory_has_the_recorded_bytes(state_bytes):
 def test_a_file_without_the_marks_is_not_written(module):
     with pytest.raises(SystemExit, match="not both there"):
         module("readme_table").renewed("no marks", "x", "table")
+
+
+# ---- solvers at size --------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_solvers_at_size_are_measured_and_other_rows_kept(tmp_path):
+    out = tmp_path / "scale.json"
+    out.write_text(json.dumps({"rows": {"another": {"ratio": 1.0}}}), encoding="utf-8")
+    name = "lm, auto, 600 x 300"
+    run = ran("solver_scale.py", tmp_path, "--rows", name, "--rounds", 1, "--out", out)
+    assert run.returncode == 0, run.stderr
+    report = json.loads(out.read_text(encoding="utf-8"))
+    assert set(report["rows"]) == {"another", name} and report["versions"]["jax"] == jax.__version__
+    row = report["rows"][name]
+    assert row["values agree"] and row["ratio"] > 0 and f"| {name} | scipy lm | {row['ratio']} |" in run.stdout

@@ -13,6 +13,8 @@ from data.families import families
 
 import jaxopt_ko as jo
 from jaxopt_ko.drivers.least_squares import least_squares
+from jaxopt_ko.solvers.engine.damped import by_qr, by_svd, triangle
+from jaxopt_ko.solvers.engine.residual_measures import TALL, column_norms, norms_of
 from jaxopt_ko.solvers.least_squares import levenberg_marquardt
 from jaxopt_ko.types import Code
 
@@ -375,6 +377,58 @@ def test_every_method_finds_the_same_parameters(x64, method):
     solution = jo.least_squares(curve, jnp.ones(3), method, tol=1e-10)
     assert bool(solution.status.success), solution.status.sentence
     np.testing.assert_allclose(solution.params, reference.params, atol=1e-6)
+
+
+def test_the_factors_of_a_large_triangle_solve_as_its_singular_values_do(x64):
+    n, rng = 40, np.random.default_rng(0)
+    full = np.triu(rng.normal(size=(n, n))) / n + np.eye(n)
+    held, poor = full.copy(), full.copy()
+    held[:, [3, 17]] = 0  # what may not move
+    poor[:, 9] = poor[:, :9] @ rng.normal(size=9)  # a rank less
+    q, z0, v = (jnp.asarray(rng.normal(size=n)) for _ in range(3))
+
+    @jax.jit
+    def both(R, lam):
+        def of(factors):
+            z, slope = factors.with_slope(q, lam)
+            return factors.solve(q, z0, lam), z, slope, factors.inverse(v, lam)
+
+        return of(by_qr(R)), of(by_svd(R))
+
+    for R in (full, held, poor):
+        for lam in (0.0, 1e-20, 1e-3, 10.0):
+            if lam == 1e-20 and R is not full:
+                continue  # neither 0 nor more than rounding
+            quick, careful = both(jnp.asarray(R), lam)
+            if R is held:  # where lambda is 0 the shortest step leaves those alone; v and z0 are never but 0 there
+                quick, careful = quick[1:3], careful[1:3]
+            for a, b in zip(quick, careful, strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7 * np.max(np.abs(b)))
+
+
+def test_more_parameters_than_singular_values_are_taken_of(x64):
+    """Above 32 parameters: free, in a box that holds some, of a rank less; as by the singular values."""
+    rng = np.random.default_rng(1)
+    A, p = rng.normal(size=(60, 40)), rng.normal(size=40)
+    A[:, 5] = A[:, 6]
+    y = np.asarray(np.sinh(0.2 * (A @ p))) + 0.1 * rng.normal(size=60)
+    for bounds in (None, (-0.8, 0.8)):
+        found = [
+            least_squares(lambda p: jnp.sinh(0.2 * (A @ p)) - y, jnp.zeros(40), method, bounds=bounds)
+            for method in (levenberg_marquardt(), levenberg_marquardt(linear_solver="svd"))
+        ]
+        assert all(bool(one.status.success) for one in found)
+        np.testing.assert_allclose(found[0].value, found[1].value, rtol=1e-10)
+        if bounds is None:
+            np.testing.assert_allclose(found[0].params, found[1].params, atol=1e-6)
+
+
+def test_norms_of_many_rows_come_from_the_triangle_and_have_the_derivatives_of_the_columns(x64):
+    J = jnp.asarray(np.random.default_rng(2).normal(size=(TALL, 2)))
+    R, _ = triangle(J, J[:, 0])
+    assert np.shape(jax.jacobian(norms_of)(J, R)) == (2, TALL, 2)
+    np.testing.assert_allclose(norms_of(J, R), column_norms(J), rtol=1e-13)
+    np.testing.assert_allclose(jax.jacobian(norms_of)(J, R), jax.jacobian(column_norms)(J), atol=1e-14)
 
 
 def test_a_jacobian_of_the_users(x64):

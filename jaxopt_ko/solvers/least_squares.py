@@ -48,6 +48,7 @@ from jaxopt_ko.solvers.engine.residual_measures import (
     at_most,
     column_norms,
     cosine,
+    norms_of,
     rounding_of,
     step_or_home,
     vanishes,
@@ -91,7 +92,7 @@ class StepRule(NamedTuple):
 
 @cached_factory
 def levenberg_marquardt(
-    factor: Hyper = 0.3, *, gtol: Hyper | None = None, xtol: Hyper | None = None, linear_solver: str = "svd"
+    factor: Hyper = 0.3, *, gtol: Hyper | None = None, xtol: Hyper | None = None, linear_solver: str = "auto"
 ) -> GradientTransformation:
     """One trial step of Levenberg-Marquardt an update: r and J at one new point, kept if f falls.
 
@@ -107,10 +108,12 @@ def levenberg_marquardt(
     factor: the first Delta is factor |D x|, > 0.
     gtol: bound on the cosine between r and a column of J, > 0; None: eps of the dtype.
     xtol: bound on the length of the next Gauss-Newton step over that of x, both scaled, > 0; None: 500 eps.
-    linear_solver: "svd" decomposes J once a step; "qr" is faster above a hundred parameters, and on a GPU, but less
-        sure where J has not full rank; "sparse" has the entries of J alone and a sparse Cholesky factor of J'J, for
-        many parameters of which each residual depends on few (`sparse_fit`), and needs jac_sparsity; "lsmr" has no J
-        but its products with vectors, for very many parameters (`matrix_free`).
+    linear_solver: "auto" is "svd" up to 32 parameters and "qr" above. Both make a triangle R of J once a step; "svd"
+        takes the singular values of R, "qr" R itself and Cholesky factors of R'R + lambda D**2, at a small part of the
+        work, and the singular values where those would lose more than half of the digits; "sparse" has the entries of J
+        alone and a sparse Cholesky factor of J'J, for many parameters of which each residual depends on few
+        (`sparse_fit`), and needs jac_sparsity; "lsmr" has no J but its products with vectors, for very many parameters
+        (`matrix_free`).
 
     init and update(updates, state, params) take these arguments, the same at each step:
     residual_fn(params, …) -> pytree of the m residuals, or (residuals, aux) with has_aux=True. Fewer than n are filled
@@ -150,7 +153,7 @@ def gauss_newton(
     factor: Hyper = 1.0,
     gtol: Hyper | None = None,
     xtol: Hyper | None = None,
-    linear_solver: str = "svd",
+    linear_solver: str = "auto",
 ) -> GradientTransformation:
     """One trial step of Gauss-Newton an update: r and J at one new point, kept if f falls.
 
@@ -162,7 +165,7 @@ def gauss_newton(
     factor: the first Delta is factor |D x|, > 0.
     gtol, xtol: bounds on a cosine and on a length, > 0, as of `levenberg_marquardt`; None: eps and 500 eps of the
         dtype.
-    linear_solver: "svd", or "qr", faster above a hundred parameters, and less sure where J has not full rank.
+    linear_solver: "auto", "svd" or "qr", as of `levenberg_marquardt`.
 
     The arguments of init and update and the state are those of `levenberg_marquardt`.
 
@@ -287,7 +290,7 @@ def _look(problem: Residuals, decompose: Decompose, x: Array, r: Array, J: Array
     finite = jnp.all(jnp.isfinite(column_norms(J)))
     r_, J_ = problem.correct(r, jnp.where(finite, J, 0))
     R, q = triangle(J_, r_)
-    norms = column_norms(J_)
+    norms = norms_of(J_, R)
     D = jax.lax.stop_gradient(or_one(norms))
     free, nil = ~active(x, q @ R, problem.box), jnp.zeros_like(x)
     model = jax.lax.stop_gradient(LinearModel(r_, J_, R, q, D))
@@ -353,7 +356,7 @@ def _propose(problem: Residuals, rule: StepRule, decompose: Decompose, state: Le
     predicted = -slope - 0.5 * jnp.sum(Jp**2)
     finite = jnp.isfinite(f_new)
     actual = f - jnp.where(finite, f_new, jnp.inf)
-    norms = column_norms(J_)
+    norms = norms_of(J_, state.triangle)
     rounding = rounding_of(f, jnp.sum(norms * jnp.abs(x)))
     lost = jnp.maximum(predicted, -actual) <= LOST * rounding
     return _Trial(

@@ -21,6 +21,7 @@ from jaxopt_ko.core.numerics import or_one, safe_sqrt
 
 CURVATURE = 1e-10  # a pair with s'y <= CURVATURE |s| |y| is left out; here, eps |s| |y| if that is more
 SEGMENT = 64  # bends of the path that are looked at together
+NEARBY = 4.0  # times the way to the minimizer of what moves, within which bends are looked at first
 
 
 class LBFGSBMemory(NamedTuple):
@@ -153,8 +154,12 @@ def direction(
     def straight() -> CauchyPoint:
         return CauchyPoint(first, jnp.ones(x.shape, bool), jnp.zeros_like(B.G), jnp.zeros_like(w), w)
 
+    def bent() -> CauchyPoint:
+        return cauchy_point(B, x, h, lower, upper)
+
     within = jnp.all((first > lower) & (first < upper))
-    x_c, free, held, fixed, w = jax.lax.cond(within, straight, lambda: cauchy_point(B, x, h, lower, upper))
+    # few elements are sooner looked at than asked whether they have to be
+    x_c, free, held, fixed, w = bent() if x.size < SEGMENT else jax.lax.cond(within, straight, bent)
     c = B.turned(fixed)
     c = c + subspace_step(B, held, w + (B.G - held) @ c)  # of r = h + W'c, for the free variables
     x_s = jnp.where(free, x - (h + B.combined(c)), x_c)
@@ -213,7 +218,7 @@ def cauchy_point(B: Compact, x: Array, h: Array, lower: Array, upper: Array) -> 
         free = (x_c > lower) & (x_c < upper)
         return x_c, B.rows(jnp.where(free, 0, x_c - x)), B.rows(jnp.where(free, h, 0))
 
-    if t.size < SEGMENT:  # a few bends are sooner looked at than not
+    if t.size < SEGMENT:
         x_c, fixed, w = walk()
     else:
         simple = jnp.all((d == 0) | ((first > lower) & (first < upper)))
@@ -248,38 +253,56 @@ def first_minimizer(B: Compact, t: Array, h: Array, square: Array, w: Array) -> 
     """
     n = t.size
     size = min(SEGMENT, n + 1)  # with the piece behind the last bend
-    segments = -(-(n + 1) // size)
-    order = jnp.concatenate([jnp.argsort(t).astype(jnp.int32), jnp.zeros(size, jnp.int32)])
-    eps, earlier = float(np.finfo(t.dtype).eps), jnp.triu(jnp.ones((size, size), t.dtype), 1)
+    places = jnp.arange(size, dtype=jnp.int32)
+    standing, nil = jnp.sum(~(t > 0), dtype=jnp.int32), jnp.zeros_like(square)
+    begin = _Walk(standing, nil, square, w, jnp.zeros_like(w), nil, jnp.zeros((), bool))
 
-    def look(i: _Walk) -> _Walk:
-        at = jax.lax.dynamic_slice(order, (i.bend,), (size,))
-        real = i.bend + jnp.arange(size, dtype=jnp.int32) < n
-        end, hs = jnp.where(real, t[at], jnp.inf), jnp.where(real, h[at], 0)
-        Ws = B.scale[:, None] * jnp.concatenate([B.Y[:, at], B.S[:, at]]) * hs[None]
-        begin = jnp.concatenate([i.begin[None], end[:-1]])
-        gone = jnp.concatenate([hs[None] * hs[None], Ws, Ws * jnp.where(jnp.isfinite(end), -end, 0)[None]])
-        before = jnp.dot(gone, earlier, precision=jax.lax.Precision.HIGHEST)
-        all_ = before[:, -1] + gone[:, -1]
-        rest = jnp.maximum(i.square - before[0], 0)
-        W_h, stopped = i.w[:, None] - before[1 : len(w) + 1], i.stopped[:, None] + before[len(w) + 1 :]
-        start = jnp.where(jnp.isfinite(begin), begin, 0)
-        slope = (start - 1) * rest - B.bent(W_h, stopped - start[None] * W_h)
-        curvature = jnp.maximum(rest + B.bent(W_h, W_h), eps * rest)
-        ahead = jnp.where(slope < 0, -slope / or_one(curvature), 0)
-        good = (begin < end) & (start + ahead <= end)
-        piece = jnp.argmax(good)
-        return _Walk(
-            i.bend + np.int32(size), end[-1], i.square - all_[0], i.w - all_[1 : len(w) + 1],
-            i.stopped + all_[len(w) + 1 :], start[piece] + ahead[piece], good[piece],
-        )  # fmt: skip
+    def walk() -> Array:
+        order = jnp.concatenate([jnp.argsort(t).astype(jnp.int32), jnp.zeros(size, jnp.int32)])
 
-    nil, no = jnp.zeros_like(square), jnp.zeros((), bool)
-    standing = jnp.sum(~(t > 0), dtype=jnp.int32)
-    begin = _Walk(standing, nil, square, w, jnp.zeros_like(w), nil, no)
-    if segments == 1:
-        return look(begin).least
-    # a loop of so many segments, idle after the end, can be differentiated in reverse
-    end = jax.lax.fori_loop(0, segments, lambda _, i: jax.lax.cond(i.found, lambda i: i, look, i), begin)
-    least: Array = end.least
+        def look(i: _Walk) -> _Walk:
+            return _looked(B, t, h, i, jax.lax.dynamic_slice(order, (i.bend,), (size,)), i.bend + places < n)
+
+        segments = -(-(n + 1) // size)
+        if segments == 1:
+            return look(begin).least
+        # a loop of so many segments, idle after the end, can be differentiated in reverse
+        end = jax.lax.fori_loop(0, segments, lambda _, i: jax.lax.cond(i.found, lambda i: i, look, i), begin)
+        return end.least  # type: ignore[no-any-return]
+
+    if n < SEGMENT:
+        return walk()
+    # most often a few bends come before the minimizer, which then are found without sorting them all
+    far = NEARBY * along(B, square, w)
+    near = (t > 0) & (t <= far)
+    behind = jnp.cumsum(near.astype(jnp.int32))
+    real = places < behind[-1]
+    at = jnp.where(real, jnp.searchsorted(behind, places + 1), 0)
+    at = at[jnp.argsort(jnp.where(real, t[at], jnp.inf))]
+    first = _looked(B, t, h, begin, at, real)
+    known = (behind[-1] < size) & first.found & (first.least <= far)
+    least: Array = jax.lax.cond(known, lambda: first.least, walk)
     return least
+
+
+def _looked(B: Compact, t: Array, h: Array, i: _Walk, at: Array, real: Array) -> _Walk:
+    """After the segment of the bends of the elements `at`, in order; not those that are not `real`, at its end."""
+    size, eps, many = len(at), float(np.finfo(t.dtype).eps), len(i.w)
+    end, hs = jnp.where(real, t[at], jnp.inf), jnp.where(real, h[at], 0)
+    Ws = B.scale[:, None] * jnp.concatenate([B.Y[:, at], B.S[:, at]]) * hs[None]
+    begin = jnp.concatenate([i.begin[None], end[:-1]])
+    gone = jnp.concatenate([hs[None] * hs[None], Ws, Ws * jnp.where(jnp.isfinite(end), -end, 0)[None]])
+    before = jnp.dot(gone, jnp.triu(jnp.ones((size, size), t.dtype), 1), precision=jax.lax.Precision.HIGHEST)
+    after = before[:, -1] + gone[:, -1]
+    rest = jnp.maximum(i.square - before[0], 0)
+    W_h, stopped = i.w[:, None] - before[1 : many + 1], i.stopped[:, None] + before[many + 1 :]
+    start = jnp.where(jnp.isfinite(begin), begin, 0)
+    slope = (start - 1) * rest - B.bent(W_h, stopped - start[None] * W_h)
+    curvature = jnp.maximum(rest + B.bent(W_h, W_h), eps * rest)
+    ahead = jnp.where(slope < 0, -slope / or_one(curvature), 0)
+    good = (begin < end) & (start + ahead <= end)
+    piece = jnp.argmax(good)
+    return _Walk(
+        i.bend + np.int32(size), end[-1], i.square - after[0], i.w - after[1 : many + 1],
+        i.stopped + after[many + 1 :], start[piece] + ahead[piece], good[piece],
+    )  # fmt: skip

@@ -13,10 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.scipy.linalg import solve_triangular
 
-from jaxopt_ko.core.numerics import zero_count
+from jaxopt_ko.core.numerics import next_count, zero_count
 from jaxopt_ko.solvers.engine.convergence import eps_of
 
+SMALL = 32  # parameters: up to so many singular values cost little
+CLOSE = 1e-6  # of the radius, by which |z| may exceed it where each lambda costs a factorization
 HEBDEN_STEPS = 12  # of Newton on |z| = radius; some four reach the last digit
 
 
@@ -30,6 +33,11 @@ class Svd(NamedTuple):
     def solve(self, q: Array, z0: Array, lam: Array) -> Array:
         """The minimizer, the shortest one if lambda = 0."""
         return ((-self.s * (q @ self.U) - lam * (self.Vt @ z0)) * self._inverse(lam)) @ self.Vt
+
+    def with_slope(self, q: Array, lam: Array) -> tuple[Array, Array]:
+        """The minimizer z, z0 = 0, and z'(R'R + lambda I)^-1 z."""
+        z = self.solve(q, jnp.zeros_like(q), lam)
+        return z, z @ self.inverse(z, lam)
 
     def inverse(self, v: Array, lam: Array) -> Array:
         """(R'R + lambda I)^-1 v, or by the pseudoinverse if lambda = 0."""
@@ -47,30 +55,74 @@ class Svd(NamedTuple):
 
 
 class Qr(NamedTuple):
-    """R as it is; for each lambda [R; sqrt(lambda) I] is made triangular anew."""
+    """R as it is. Of a large one, with lambda > 0 a Cholesky factor of R'R + lambda I takes its place, and where either
+    would lose more than half of the digits the singular values of R do; a small one is made triangular anew."""
 
     R: Array  # float[n,n]
+    gram: Array  # float[n,n]  R'R
 
     def solve(self, q: Array, z0: Array, lam: Array) -> Array:
-        """The minimizer; with lambda = 0 nearly the shortest one."""
-        root = self._root(lam)
-        T, t = triangle(
-            jnp.concatenate([self.R, root * jnp.eye(q.size, dtype=q.dtype)]), jnp.concatenate([q, root * z0])
-        )
-        return -jax.scipy.linalg.solve_triangular(T, t)
+        """The minimizer; with lambda = 0 the shortest one, or nearly."""
+        T, t, sure = self._damped(q, z0, lam)
+        z: Array = _either(sure, lambda: -solve_triangular(T, t), lambda: by_svd(self.R).solve(q, z0, lam))
+        return z
+
+    def with_slope(self, q: Array, lam: Array) -> tuple[Array, Array]:
+        """The minimizer z, z0 = 0, and z'(R'R + lambda I)^-1 z."""
+        T, t, sure = self._damped(q, jnp.zeros_like(q), lam)
+
+        def quick() -> tuple[Array, Array]:
+            z = -solve_triangular(T, t)
+            return z, jnp.sum(solve_triangular(T, z, trans=1) ** 2)
+
+        both: tuple[Array, Array] = _either(sure, quick, lambda: by_svd(self.R).with_slope(q, lam))
+        return both
 
     def inverse(self, v: Array, lam: Array) -> Array:
         """(R'R + lambda I)^-1 v."""
-        T = jnp.linalg.qr(jnp.concatenate([self.R, self._root(lam) * jnp.eye(v.size, dtype=v.dtype)]), mode="r")
-        return jax.scipy.linalg.solve_triangular(T, jax.scipy.linalg.solve_triangular(T, v, trans=1))
+        nil = jnp.zeros(len(self.R), self.R.dtype)
+        T, _, sure = self._damped(nil, nil, lam)
+
+        def quick(v: Array) -> Array:
+            return solve_triangular(T, solve_triangular(T, v, trans=1))
+
+        found: Array = _either(sure, quick, lambda v: by_svd(self.R).inverse(v, lam), v)
+        return found
 
     def below(self, q: Array, radius: Array) -> Array:
         """0: nothing better is known."""
         return jnp.zeros_like(radius)
 
-    def _root(self, lam: Array) -> Array:
-        least = eps_of(self.R) * len(self.R) * jnp.sqrt(jnp.sum(self.R**2))
-        return jnp.maximum(jnp.sqrt(lam), jnp.where(least > 0, least, 1))
+    def _damped(self, q: Array, z0: Array, lam: Array) -> tuple[Array, Array, Array | None]:
+        """T and t: |t + T z|**2 is what is minimized, up to a constant; and are the pivots of T sure? None: they are.
+
+        A column of zeros, of what may not move, is given a row of its own, which keeps that z at 0."""
+        R, eye, eps = self.R, jnp.eye(len(self.R), dtype=self.R.dtype), eps_of(self.R)
+        least = eps * len(R) * jnp.sqrt(jnp.sum(R**2))
+        if len(R) <= SMALL:
+            root = jnp.maximum(jnp.sqrt(lam), jnp.where(least > 0, least, 1))
+            return *triangle(jnp.concatenate([R, root * eye]), jnp.concatenate([q, root * z0])), None
+        held = jnp.diag((jnp.sum(jnp.abs(R), axis=0) == 0).astype(R.dtype))
+
+        def by_cholesky() -> tuple[Array, Array]:
+            T = jnp.linalg.cholesky(self.gram + lam * eye + held, upper=True, symmetrize_input=False)
+            return T, solve_triangular(T, q @ R + lam * z0, trans=1)
+
+        def anew() -> tuple[Array, Array]:
+            return triangle(jnp.concatenate([R, held]), jnp.concatenate([q, jnp.zeros_like(q)]))
+
+        def as_it_is() -> tuple[Array, Array]:
+            return jax.lax.cond(jnp.any(held > 0), anew, lambda: (R, q))  # type: ignore[no-any-return]
+
+        T, t = jax.lax.cond(lam > 0, by_cholesky, as_it_is)
+        pivots = jnp.abs(jnp.diagonal(T))
+        small = jnp.where(lam > 0, eps**0.25 * jnp.max(pivots), 10 * least)
+        return T, t, jnp.min(pivots) > small
+
+
+def _either(sure: Array | None, quick: Callable[..., Any], careful: Callable[..., Any], *args: Array) -> Any:
+    """What `quick` says if it is sure, else what `careful` does."""
+    return quick(*args) if sure is None else jax.lax.cond(sure, quick, careful, *args)
 
 
 Factors: TypeAlias = Svd | Qr
@@ -95,13 +147,23 @@ def _svd_cpu(R: Array) -> tuple[Array, Array, Array]:
     def sure(R: Array) -> tuple[Array, Array, Array]:
         return _svd(R, jax.lax.linalg.SvdAlgorithm.QR)
 
-    if len(R) <= 32:  # where it is as fast
+    if len(R) <= SMALL:  # where it is as fast
         return sure(R)
     U, s, Vt = _svd(R)
     return jax.lax.cond(jnp.all(jnp.isfinite(s)), lambda R: (U, s, Vt), sure, R)  # type: ignore[no-any-return]
 
 
-DECOMPOSITIONS: dict[str, Decompose] = {"svd": by_svd, "qr": Qr}
+def by_qr(R: Array) -> Qr:
+    """R itself, and R'R."""
+    return Qr(R, R.T @ R)
+
+
+def by_size(R: Array) -> Factors:
+    """The singular values of a small R; a large one as it is, for a hundredth of the work."""
+    return by_svd(R) if len(R) <= SMALL else by_qr(R)
+
+
+DECOMPOSITIONS: dict[str, Decompose] = {"auto": by_size, "svd": by_svd, "qr": by_qr}
 
 
 def triangle(A: Array, r: Array) -> tuple[Array, Array]:
@@ -143,17 +205,21 @@ def multiplier(A: Array, r: Array, radius: Array, factors: Factors, q: Array) ->
     longest = jnp.linalg.norm(factors.solve(q, nil, jnp.zeros_like(radius)))
     inside = longest <= radius
 
-    def newton(_: int, lam: Array) -> Array:
-        def climb(lam: Array) -> Array:
-            z = factors.solve(q, nil, lam)
-            length, slope = jnp.linalg.norm(z), z @ factors.inverse(z, lam)
-            step = (length - radius) * length**2 / (radius * jnp.where(slope > 0, slope, 1))
-            return lam + jnp.where((length > radius) & (slope > 0), step, 0)
+    close = radius if isinstance(factors, Svd) else (1 + CLOSE) * radius
 
-        return climb(lam)
+    def climb(at: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        steps, lam, _ = at
+        z, slope = factors.with_slope(q, lam)
+        length = jnp.linalg.norm(z)
+        step = (length - radius) * length**2 / (radius * jnp.where(slope > 0, slope, 1))
+        on = (length > close) & (slope > 0)
+        return next_count(steps), lam + jnp.where(on, step, 0), on
 
-    start = factors.below(q, radius)
-    lam = jax.lax.cond(inside, jnp.zeros_like, lambda lam: jax.lax.fori_loop(0, HEBDEN_STEPS, newton, lam), start)
+    def goes_on(at: tuple[Array, Array, Array]) -> Array:
+        return at[2] & (at[0] < HEBDEN_STEPS)
+
+    begin = zero_count(), jnp.where(inside, 0, factors.below(q, radius)), ~inside
+    _, lam, _ = jax.lax.while_loop(goes_on, climb, begin)
     return lam, longest
 
 

@@ -266,7 +266,7 @@ def _stop(
         (over, info.status.code),
         (optimality <= gtol, Code.GRADIENT_SMALL),
         (near, Code.STEP_SMALL),
-        (stuck & flat, Code.DECREASE_SMALL),
+        (stuck & (flat | (lost & state.released)), Code.DECREASE_SMALL),  # f cannot tell even the whole step from none
         (stuck, Code.SEARCH_FAILED),
     )
     evaluations = counted(info.evaluations, function=2, gradient=trial.looks, product=proposal.products)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko.core.numerics import safe_sqrt
+from jaxopt_ko.core.numerics import or_one, safe_sqrt
 from jaxopt_ko.solvers.engine.convergence import eps_of
 from jaxopt_ko.solvers.problem.residuals import Box, Residuals
 from jaxopt_ko.types import Updates
@@ -14,6 +14,7 @@ from jaxopt_ko.types import Updates
 ACCEPT = 1e-4  # bound on rho: x + p is taken
 LOST = 100  # times f's own rounding: a smaller decrease cannot be trusted
 ZERO = 10  # times that, what f is no more than where r vanishes
+TALL = 4096  # rows of J
 SHARE = 0.2  # of |D x|, at least, for each D_j |x_j|
 
 
@@ -69,6 +70,22 @@ def column_norms(J: Array) -> Array:
     """float[n]."""
     norms: Array = safe_sqrt(jnp.sum(J * J, axis=0))
     return norms
+
+
+def norms_of(J: Array, R: Array) -> Array:
+    """float[n], of the columns of J, from the R of its QR decomposition where J has so many rows that it counts."""
+    return _by_triangle(J, R) if len(J) >= TALL else column_norms(J)
+
+
+@jax.custom_jvp
+def _by_triangle(J: Array, R: Array) -> Array:
+    return column_norms(R)
+
+
+@_by_triangle.defjvp
+def _by_triangle_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    norms = _by_triangle(*primals)
+    return norms, jnp.sum(primals[0] * tangents[0], axis=0) / or_one(norms)
 
 
 def at_most(radius: Array, length: Array) -> Array:

@@ -1,0 +1,259 @@
+"""Solvers at size beside the best tools, one problem at a time: ratios of time, ours over the peer's.
+
+    python examples/benchmarks/solver_scale.py                          # every row, some minutes on two cores
+    python examples/benchmarks/solver_scale.py --rows lbfgsb lm         # those whose names begin so
+    python examples/benchmarks/solver_scale.py --out examples/benchmarks/results/solver_scale.json
+
+One process, the same data for both, in float64, to the same tolerance; the first runs, which compile, are not counted.
+Ours and the peer's take turns, and what is shown is the median of the ratios of each turn, by the clock and by the
+processor's time, so that what else the machine does falls on both. A peer that is not installed has no row. Peers that
+use BLAS are held to one thread: on a busy machine theirs would wait for each other.
+"""
+
+import argparse
+import datetime
+import importlib.metadata
+import importlib.util
+import json
+import os
+import pathlib
+import platform
+import statistics
+import sys
+import time
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxopt_ko as jo
+
+FILE = pathlib.Path(__file__).parent / "results" / "solver_scale.json"
+ROWS = {}  # name -> (target, what the peer is, modules that it needs, () -> Pair)
+
+
+class Pair:
+    """One problem, solved by both: `ours` and `peer` take nothing and return (value, evaluations)."""
+
+    def __init__(self, ours, peer, agree=1e-6):
+        self.ours, self.peer, self.agree = ours, peer, agree
+
+
+def row(name, target, peer, needs=("scipy",)):
+    """Registers a function that makes a Pair. target: the ratio that is to be reached, at most."""
+
+    def register(make):
+        ROWS[name] = (target, peer, needs, make)
+        return make
+
+    return register
+
+
+# ---- bounds ----------------------------------------------------------------------------------------------------
+
+
+def valley(x):
+    """Rosenbrock's, as a chain."""
+    return jnp.sum(100.0 * (x[1:] - x[:-1] ** 2) ** 2 + (1.0 - x[:-1]) ** 2)
+
+
+def stiff(x):
+    """A quadratic chain of condition 1e4 whose minimum lies outside of the box for a third of the elements."""
+    n = x.size
+    weights, to = jnp.exp(jnp.linspace(0.0, np.log(1e4), n)), 2.0 * jnp.sin(jnp.arange(n, dtype=x.dtype))
+    return 0.5 * jnp.sum(weights * (x - to) ** 2) + 0.5 * jnp.sum((x[1:] - x[:-1]) ** 2)
+
+
+def minimized(fun, start, method, tol, **how):
+    """Ours."""
+
+    def run():
+        found = jax.block_until_ready(jo.minimize(fun, jnp.asarray(start), method, tol=tol, **how))
+        return float(found.value), int(found.evaluations.function)
+
+    return run
+
+
+def by_scipy(fun, start, bounds, tol):
+    """SciPy's L-BFGS-B with our compiled value and gradient."""
+    import scipy.optimize  # noqa: PLC0415
+
+    evaluate = jax.jit(jax.value_and_grad(fun))
+
+    def both(x):
+        value, grad = evaluate(x)
+        return float(value), np.asarray(grad)
+
+    options = {"maxcor": 10, "gtol": tol, "ftol": 0.0, "maxiter": 100_000, "maxfun": 100_000}
+    box = scipy.optimize.Bounds(*bounds)
+
+    def run():
+        found = scipy.optimize.minimize(both, start, jac=True, method="L-BFGS-B", bounds=box, options=options)
+        return found.fun, found.nfev
+
+    return run
+
+
+def _bounded(name, fun, n, tol):
+    start = np.clip(np.tile([-1.2, 1.0], n // 2), -2.0, 0.5)
+
+    @row(f"lbfgsb, active bounds, {name}, n = {n:,}", 0.7, "scipy L-BFGS-B")
+    def active():
+        ours = minimized(fun, start, jo.lbfgsb(), tol, bounds=(-2.0, 0.5))
+        return Pair(ours, by_scipy(fun, start, (-2.0, 0.5), tol))
+
+    @row(f"lbfgsb, no active bound, {name}, n = {n:,}", 3.0, "lbfgs", ())
+    def free():
+        x = np.full(n, 0.9)
+        wide = (-100.0, 100.0)
+        return Pair(minimized(fun, x, jo.lbfgsb(), tol, bounds=wide), minimized(fun, x, jo.lbfgs(), tol))
+
+
+for _n in (1_000, 10_000):
+    _bounded("valley", valley, _n, 1e-5)
+    _bounded("stiff quadratic", stiff, _n, 1e-1)
+
+
+# ---- least squares ---------------------------------------------------------------------------------------------
+
+
+def bell(m, rng):
+    """A decay and a bell through m noisy points: five parameters."""
+    t = np.linspace(0.0, 10.0, m)
+    model = lambda p: p[0] * jnp.exp(-p[1] * t) + p[2] * jnp.exp(-(((t - p[3]) / p[4]) ** 2))  # noqa: E731
+    y = np.asarray(model(np.array([5.0, 0.4, 3.0, 4.0, 0.8]))) + 0.05 * rng.normal(size=m)
+    return lambda p: model(p) - y, np.array([3.0, 0.8, 2.0, 4.5, 1.2])
+
+
+def mixed(m, n, rng):
+    """m sums of n parameters, bent."""
+    A, p = rng.normal(size=(m, n)) / np.sqrt(n), rng.normal(size=n)
+    y = 2.0 * np.tanh(A @ p) + A @ p + 0.01 * rng.normal(size=m)
+    return lambda p: 2.0 * jnp.tanh(A @ p) + A @ p - y, np.full(n, 0.1)
+
+
+def fitted(residual, start, method):
+    """Ours."""
+
+    def run():
+        found = jax.block_until_ready(jo.least_squares(residual, jnp.asarray(start), method))
+        return float(found.value), int(found.evaluations.function)
+
+    return run
+
+
+def by_minpack(residual, start):
+    """SciPy's lm with our compiled residuals and Jacobian, to its default tolerances."""
+    import scipy.optimize  # noqa: PLC0415
+
+    r, J = jax.jit(residual), jax.jit(jax.jacfwd(residual))
+
+    def run():
+        found = scipy.optimize.least_squares(
+            lambda p: np.asarray(r(p)), start, jac=lambda p: np.asarray(J(p)), method="lm"
+        )
+        return found.cost, found.nfev
+
+    return run
+
+
+def _fit(m, n):
+    def problem():
+        rng = np.random.default_rng(0)
+        return bell(m, rng) if n == 5 else mixed(m, n, rng)
+
+    for solver, target in (("auto", 1.0), ("qr", 1.0), ("lsmr", None)):
+
+        @row(f"lm, {solver}, {m:,} x {n}", target, "scipy lm")
+        def fit(solver=solver):
+            residual, start = problem()
+            ours = fitted(residual, start, jo.levenberg_marquardt(linear_solver=solver))
+            return Pair(ours, by_minpack(residual, start))
+
+    @row(f"lm, qr beside svd, {m:,} x {n}", 1.0, "svd", ())
+    def beside():
+        residual, start = problem()
+        return Pair(*(fitted(residual, start, jo.levenberg_marquardt(linear_solver=s)) for s in ("qr", "svd")))
+
+
+for _m, _k in ((100_000, 5), (600, 300), (2_000, 50)):
+    _fit(_m, _k)
+
+
+# ---- measuring -------------------------------------------------------------------------------------------------
+
+
+def measured(pair, rounds):
+    """The row of a table: ratios, seconds, values and evaluations."""
+    runs = {"ours": pair.ours, "peer": pair.peer}
+    found = {name: run() for name, run in runs.items()}  # compiles
+    for run in runs.values():
+        run()
+    clock, processor = ({name: [] for name in runs} for _ in range(2))
+    for turn in range(rounds):
+        for name in sorted(runs, reverse=bool(turn % 2)):
+            wall, cpu = time.perf_counter(), time.process_time()
+            runs[name]()
+            clock[name].append(time.perf_counter() - wall)
+            processor[name].append(time.process_time() - cpu)
+
+    def ratio(times):
+        return statistics.median(a / b for a, b in zip(times["ours"], times["peer"], strict=True))
+
+    (a, ours), (b, peer) = found["ours"], found["peer"]
+    return {
+        "ratio": round(ratio(clock), 3),
+        "ratio of processor time": round(ratio(processor), 3),
+        "seconds": {name: round(statistics.median(times), 6) for name, times in clock.items()},
+        "evaluations": {"ours": ours, "peer": peer},
+        "values agree": bool(abs(a - b) <= pair.agree * max(1.0, abs(b))),
+    }
+
+
+def versions():
+    """Of what takes part."""
+    made = {"python": platform.python_version()}
+    for name in ("jax", "jaxlib", "numpy", "scipy", "clarabel", "cyipopt"):
+        if importlib.util.find_spec(name):
+            made[name] = importlib.metadata.version(name)
+    return made
+
+
+def main():
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", nargs="+", default=[""], help="beginnings of the names of those to measure")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each (median)")
+    parser.add_argument("--list", action="store_true", help="print the names of the rows and end")
+    parser.add_argument("--out", type=pathlib.Path, help="a JSON file to write")
+    options = parser.parse_args()
+    chosen = {name: one for name, one in ROWS.items() if name.startswith(tuple(options.rows))}
+    if options.list or not chosen:
+        print("\n".join(ROWS))
+        sys.exit(0 if options.list else f"no row begins with {' or '.join(options.rows)}")
+    if options.out and not options.out.parent.is_dir():
+        parser.error(f"there is no directory {options.out.parent}")
+    jax.config.update("jax_enable_x64", True)
+    head = ("problem", "peer", "ours / peer", "processor", "target", "evaluations", "values agree")
+    print(f"| {' | '.join(head)} |\n|{' --- |' * len(head)}")
+    rows = {}
+    for name, (target, peer, needs, make) in chosen.items():
+        if not all(importlib.util.find_spec(module) for module in needs):
+            continue
+        rows[name] = found = {"peer": peer, "target": target, **measured(make(), options.rounds)}
+        calls = "{ours} / {peer}".format(**found["evaluations"])
+        cells = (name, peer, found["ratio"], found["ratio of processor time"], "" if target is None else f"<= {target}")
+        print(f"| {' | '.join(map(str, (*cells, calls, found['values agree'])))} |", flush=True)
+    device = {"kind": jax.devices()[0].device_kind, "processor": platform.processor(), "cores": os.cpu_count()}
+    report = {"date": datetime.date.today().isoformat(), "versions": versions(), "device": device, "rows": rows}
+    if options.out:
+        if options.out.exists():  # rows that were not measured now stay
+            report["rows"] = json.loads(options.out.read_text(encoding="utf-8"))["rows"] | rows
+        options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
