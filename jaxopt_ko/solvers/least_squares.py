@@ -44,6 +44,7 @@ from jaxopt_ko.solvers.engine.matrix_free import matrix_free
 from jaxopt_ko.solvers.engine.residual_measures import (
     ACCEPT,
     LOST,
+    TALL,
     active,
     at_most,
     column_norms,
@@ -287,9 +288,15 @@ class _Verdict(NamedTuple):
 
 def _look(problem: Residuals, decompose: Decompose, x: Array, r: Array, J: Array) -> _Point:
     """What r and J at x are made into."""
-    finite = jnp.all(jnp.isfinite(column_norms(J)))
-    r_, J_ = problem.correct(r, jnp.where(finite, J, 0))
-    R, q = triangle(J_, r_)
+    if len(J) < TALL:
+        finite = jnp.all(jnp.isfinite(column_norms(J)))
+        r_, J_ = problem.correct(r, jnp.where(finite, J, 0))
+        R, q = triangle(J_, r_)
+    else:  # what is not finite is so in R
+        r_, J_ = problem.correct(r, J)
+        R, q = triangle(J_, r_)
+        finite = jnp.all(jnp.isfinite(R)) & jnp.all(jnp.isfinite(q))
+        R, q, J_ = (jnp.where(finite, a, 0) for a in (R, q, J_))
     norms = norms_of(J_, R)
     D = jax.lax.stop_gradient(or_one(norms))
     free, nil = ~active(x, q @ R, problem.box), jnp.zeros_like(x)

@@ -14,7 +14,7 @@ from jaxopt_ko.types import Updates
 ACCEPT = 1e-4  # bound on rho: x + p is taken
 LOST = 100  # times f's own rounding: a smaller decrease cannot be trusted
 ZERO = 10  # times that, what f is no more than where r vanishes
-TALL = 4096  # rows of J
+TALL = 1000  # rows of J, from which on going through them counts
 SHARE = 0.2  # of |D x|, at least, for each D_j |x_j|
 
 
