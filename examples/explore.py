@@ -281,7 +281,7 @@ SIGNS = {
     r"\leftarrow": "←", r"\nabla": "∇", r"\epsilon": "ε", r"\Delta": "Δ", r"\lambda": "λ", r"\alpha": "α",
     r"\beta": "β", r"\rho": "ρ", r"\gamma": "γ", r"\varphi": "φ", r"\mu": "μ", r"\sum": "Σ", r"\leq": "≤", r"\to": "→",
     r"\min": "min", r"\max": "max", r"\arg": "arg ", r"\log": "log", r"\left": "", r"\right": "",
-    r"\quad": " ", r"\,": " ", r"\;": " ", r"\ ": " ", r"\_": "_",
+    r"\quad": " ", r"\,": " ", r"\;": " ", r"\ ": " ", r"\_": "_", r"\pm": "±",
 }  # fmt: skip
 LOW, HIGH = str.maketrans("0123456789i+-", "₀₁₂₃₄₅₆₇₈₉ᵢ₊₋"), str.maketrans("0123456789t+-", "⁰¹²³⁴⁵⁶⁷⁸⁹ᵗ⁺⁻")
 

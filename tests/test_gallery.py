@@ -1,6 +1,7 @@
 """Every picture is drawn, in both languages, and is no blank; what moves, moves."""
 
 import itertools
+import re
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from matplotlib.patches import FancyBboxPatch, PathPatch
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+import explore
 import gallery
 import korean
 
@@ -68,6 +70,22 @@ def test_command_draws_one_and_says_where(tmp_path, monkeypatch, capsys):
     gallery.main()
     assert (tmp_path / "new" / "folder" / "at_a_glance.png").exists()
     assert "at_a_glance.png" in (said := capsys.readouterr().out) and "Pictures: 1 in" in said
+
+
+def test_every_family_has_a_pen_in_the_explorer():
+    """The page that opens in a browser is drawn by the slow tests only; a family without a pen would leave it blank."""
+    page = (Path(gallery.__file__).parent / "explore" / "page.js").read_text("utf-8")
+    pens = re.search(r"const FAMILIES = \{(.*?)\};", page, re.DOTALL)[1]
+    pens = re.findall(r'"?([\w-]+)"?: (\["\w+", "\w+"\])', pens)
+    assert [name for name, _ in pens] == list(jo.catalog.FAMILIES)
+    assert len({pen for _, pen in pens}) == len(pens)
+
+
+def test_equations_as_text():
+    assert explore.plain(jo.catalog.BY_NAME["adagrad"].equation) == "h ← h + g², u = −lr g / √(h + ε)"
+    assert explore.plain(jo.catalog.BY_NAME["newton"].equation) == "(H + λ I) p = −g, |p| ≤ Δ"
+    plain = {row.name: explore.plain(row.equation) for row in jo.catalog.ROWS}
+    assert not {name: text for name, text in plain.items() if re.search(r"[\\{}$]", text)}  # no LaTeX is left
 
 
 @pytest.mark.parametrize(("name", "language"), [("family_tree", "en"), ("family_tree", "ko"), ("at_a_glance", "ko")])

@@ -666,7 +666,8 @@ function drawConditions() {
 
 const FAMILIES = { descent: ["ink", "solid"], adaptive: ["blue", "solid"], sign: ["blue", "double"], "rate-free": ["green", "double"],
   layers: ["purple", "double"], matrix: ["orange", "solid"], conjugate: ["green", "solid"], "quasi-newton": ["red", "solid"],
-  newton: ["ink", "double"], squares: ["orange", "double"], composite: ["red", "double"], constrained: ["purple", "solid"] };
+  newton: ["ink", "double"], squares: ["orange", "double"], composite: ["red", "double"], constrained: ["purple", "solid"],
+  "derivative-free": ["blue", "dashed"] };
 let selected = "adam";
 
 const nodeOf = (name) => DATA.tree.nodes.find((node) => node.name === name);
