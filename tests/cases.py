@@ -46,6 +46,8 @@ RECIPES = {
     "add_decayed_weights": "adamw", "add_corrected_decayed_weights": "adamc", "average_params": "splus",
 }  # fmt: skip
 
+PINNED = {"learning_rate": 0.1, "floor": 0.05, "outward": 0.5, "weight_decay": 0.025, "inward": 0.9}
+
 
 def labels(params):
     return jax.tree.map(lambda p: "matrix" if np.ndim(p) == 2 else "rest", params)
@@ -619,8 +621,26 @@ CASES = [
         direction=True,
     ),
     Case("hyperball", jo.hyperball, {"learning_rate": 0.05}, lacks={"convergence": "it keeps the lengths"}),
+    Case("update_floor", jo.update_floor, {"floor": 0.05}, direction=True),
+    Case("relative_update", jo.relative_update, direction=True),
+    Case("radial_brake", jo.radial_brake, {"outward": 0.5, "inward": 0.9}, direction=True),
+    Case(
+        "radial_brake-pinned",
+        jo.radial_brake,
+        {"outward": 0.5, "learning_rate": 0.1, "inward": 0.9},
+        make=lambda **h: jo.radial_brake(**h),
+    ),
+    Case("pinned", jo.pinned, PINNED),
+    Case(
+        "pinned-start",
+        jo.pinned,
+        PINNED,
+        {"radius": "start", "per": "column", "brake_first": True},
+        lacks={"convergence": "it keeps the lengths"},
+    ),
     Case("add_noise", jo.add_noise, {"eta": 1e-4, "gamma": 0.55}, {"key": 0}, direction=True),
     Case("average_params", jo.average_params, {"decay": 0.5}, direction=True),
+    Case("tail_average", jo.tail_average, {"tau": 4.0, "start": 2.0, "lam": 0.5}, direction=True),
     Case("ema", jo.ema, {"decay": 0.5}, direction=True),
     # reporters
     Case("update_ratio", jo.diagnose.update_ratio, direction=True),

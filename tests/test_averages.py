@@ -17,6 +17,7 @@ AVERAGES = {
     "generalized_primal_averaging": (
         lambda: jo.generalized_primal_averaging(jo.sgd(0.1), 0.9), jo.generalized_primal_averaging_eval_params,
     ),
+    "tail_average": (lambda: jo.chain(jo.sgd(0.1), jo.tail_average(4.0, 1, 0.5)), jo.tail_averaged_params),
     "ema_nesterov": (lambda: jo.ema_nesterov(jo.sgd(0.1), 0.5, 0.9), jo.ema_nesterov_eval_params),
 }  # fmt: skip
 

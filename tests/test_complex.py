@@ -246,6 +246,7 @@ OURS = [
     "cautious",
     "generalized_primal_averaging",
     "average_params",
+    "pinned",
 ]
 
 

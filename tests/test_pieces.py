@@ -172,6 +172,70 @@ def test_hyperball(whole, x64):
     agrees(got, along(step), along(lambda x, g, t: x - rate(t) * plain_of(g)))
 
 
+def test_pinned_on_the_sphere_is_hyperball(x64):
+    """Directions as long as the weights, no floor, no brake, no decay: hyperball."""
+    plain = {"floor": 0.0, "weight_decay": 0.0, "radius": "start"}
+    want = path_of(jo.chain(jo.scale_by_adam(), jo.hyperball(RATE)))
+    got = path_of(jo.chain(jo.scale_by_adam(), jo.relative_update(), jo.pinned(RATE, outward=1.0, **plain)))
+    np.testing.assert_allclose(got, want, rtol=1e-12)
+    braked = path_of(jo.chain(jo.scale_by_adam(), jo.relative_update(), jo.pinned(RATE, inward=0.5, **plain)))
+    assert np.abs(braked - want).max() > 1e-4
+    np.testing.assert_allclose(np.linalg.norm(braked, axis=(1, 2)), np.linalg.norm(START), rtol=1e-12)
+
+
+def test_pieces_in_a_row_are_pinned(x64):
+    """All that `pinned` does but the decay, which is behind the rest and looks at the direction before it."""
+    words = {"floor": 0.5, "outward": 0.4, "per": "column"}
+    want = path_of(jo.chain(jo.scale_by_adam(), jo.update_floor(0.5, per="column"), jo.radial_brake(0.4, RATE)))
+    got = path_of(jo.chain(jo.scale_by_adam(), jo.pinned(RATE, weight_decay=0.0, **words)))
+    np.testing.assert_allclose(got, want, rtol=1e-12)
+    p, u = jnp.array([[3.0, -4.0], [0.0, 2.0]]), jnp.array([[1.0, 1.0], [1.0, -1.0]])
+    without, decayed = (p + tx.update(u, (), p)[0] for tx in (jo.pinned(0.1, 0.5, 0.4, d) for d in (0.0, 0.5)))
+    np.testing.assert_allclose(decayed, np.array([[0.95, 1.0], [1.0, 1.0]]) * without, rtol=1e-12)
+
+
+def test_floors_of_rows_of_columns_and_of_all(x64):
+    p = jnp.array([[3.0, 4.0], [0.0, 0.0]])
+    u = jnp.array([[0.3, 0.4], [0.6, 0.0]])
+    lengths = {"row": u.at[0].mul(2.0), "matrix": u * (1.0 / np.sqrt(0.61)), "column": u.at[:, 1].mul(2.0)}
+    for per, want in lengths.items():
+        np.testing.assert_allclose(jo.update_floor(0.2, per=per).update(u, (), p)[0], want, rtol=1e-12)
+    kernel = jnp.arange(1.0, 9.0).reshape(2, 2, 2)  # of a convolution: whatever is not the first axis, or the last
+    for per, axes in (("row", (1, 2)), ("column", (0, 1))):
+        lifted = jo.update_floor(1.0, per=per).update(jnp.full_like(kernel, 1e-3), (), kernel)[0]
+        np.testing.assert_allclose(jnp.sum(lifted**2, axes), jnp.sum(kernel**2, axes), rtol=1e-12)
+
+
+@pytest.mark.parametrize("radius", ["radial", "start"])
+def test_pinned_without_a_direction_and_through_zero(radius):
+    """It stays, bit for bit; and no step ends in NaN, where the length that it leads to would be negative, too."""
+    tx, p = jo.pinned(0.1, radius=radius), {"w": jnp.array([[3.0, 4.0]]), "zero": jnp.zeros((1, 2))}
+    state = tx.init(p)
+    still = tx.update(jax.tree.map(jnp.zeros_like, p), state, p)[0]
+    assert all(not u.any() for u in jax.tree.leaves(still))
+    far = jo.apply_updates(p, tx.update({"w": 1e3 * p["w"], "zero": jnp.ones((1, 2))}, state, p)[0])
+    assert np.isfinite(far["w"]).all() and np.abs(far["w"]).max() > 0 and not far["zero"].any()
+
+
+def test_tail_average(x64):
+    """e begins at the step `start`, and a part of it is read."""
+
+    def reference():
+        adam, x, e, path = Adam(), START, None, []
+        for t in range(1, STEPS + 1):
+            x = x - RATE * adam(slope(x, t - 1))
+            e = x if t <= 5 else e + (x - e) / 4
+            path.append(0.4 * x + 0.6 * e)
+        return np.stack(path)
+
+    opt = jo.chain(jo.scale_by_adam(b2=0.99), jo.scale_by_learning_rate(RATE), jo.tail_average(4, 5, 0.6))
+    agrees(path_of(opt, jo.tail_averaged_params), reference(), path_of(opt))
+    np.testing.assert_array_equal(path_of(opt, jo.eval_params), path_of(opt, jo.tail_averaged_params))
+    for bad in ({"tau": 0.5}, {"start": -1}, {"lam": 1.5}):
+        with pytest.raises(jo.errors.HyperparameterError, match=next(iter(bad))):
+            jo.tail_average(**bad)
+
+
 def test_hyperball_keeps_zeros_and_stays_without_gradient():
     opt, p = jo.hyperball(0.1), {"zero": jnp.zeros(3), "still": jnp.array([3.0, 4.0]), "through": jnp.array([10.0])}
     g = {"zero": jnp.ones(3), "still": jnp.zeros(2), "through": jnp.ones(1)}

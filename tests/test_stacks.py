@@ -63,6 +63,10 @@ METHODS = {
     "scale_by_param_block_rms": lambda jo, **k: jo.scale_by_param_block_rms(**k),
     "cautious": lambda jo, **k: jo.cautious(jo.sgd(0.1, 0.9), **k),
     "hyperball": lambda jo, **k: jo.hyperball(0.1, **k),
+    "update_floor": lambda jo, **k: jo.update_floor(2.0, **k),
+    "relative_update": lambda jo, **k: jo.relative_update(**k),
+    "radial_brake": lambda jo, **k: jo.radial_brake(0.5, 0.1, **k),
+    "pinned": lambda jo, **k: jo.pinned(0.1, 2.0, per="column", radius="start", **k),
 }
 WHOLE = {  # what looks at all leaves as one vector, or at no other element, has no need of the keyword
     "normalize": lambda jo: contrib(jo).normalize(),
@@ -70,7 +74,9 @@ WHOLE = {  # what looks at all leaves as one vector, or at no other element, has
     "clip_by_global_norm": lambda jo: jo.clip_by_global_norm(1.0),
     "adamw": lambda jo: jo.adamw(0.1),
 }
-SHAPES_THAT_FIT = ("clip_by_norm", "cautious", "hyperball")  # optax has none
+SHAPES_THAT_FIT = (  # optax has none
+    "clip_by_norm", "cautious", "hyperball", "update_floor", "relative_update", "radial_brake", "pinned",
+)  # fmt: skip
 
 
 def contrib(library):

@@ -4,7 +4,16 @@ from typing import Any
 
 from jaxopt_ko.core.naming import of_the_face
 from jaxopt_ko.transforms.adaptive_clipping import AdagcState, ZclipState, adagc, zclip
-from jaxopt_ko.transforms.averaging import AverageParamsState, EmaState, average_params, averaged_params, ema
+from jaxopt_ko.transforms.averaging import (
+    AverageParamsState,
+    EmaState,
+    TailAverageState,
+    average_params,
+    averaged_params,
+    ema,
+    tail_average,
+    tail_averaged_params,
+)
 from jaxopt_ko.transforms.centering import centralize
 from jaxopt_ko.transforms.clipping import (
     adaptive_grad_clip,
@@ -30,6 +39,7 @@ from jaxopt_ko.transforms.momentum import TraceState, trace
 from jaxopt_ko.transforms.noise import AddNoiseState, add_noise
 from jaxopt_ko.transforms.normalizing import normalize, normalize_by_update_norm
 from jaxopt_ko.transforms.qk_clip import QKHeads, qk_clip
+from jaxopt_ko.transforms.radius import PinnedState, pinned, radial_brake, relative_update, update_floor
 from jaxopt_ko.transforms.rates import learning_rate, learning_rates, step_count
 from jaxopt_ko.transforms.scaling import (
     ScaleByScheduleState,
@@ -42,16 +52,17 @@ from jaxopt_ko.transforms.scaling import (
 from jaxopt_ko.transforms.trust_ratio import scale_by_param_block_norm, scale_by_param_block_rms, scale_by_trust_ratio
 
 __all__ = [
-    "AdagcState", "AddNoiseState", "AverageParamsState", "EmaState", "HutchinsonState", "HyperballState", "QKHeads",
-    "ScaleByScheduleState", "TraceState", "WeightDecaySchedule", "ZclipState", "ZeroNansState", "adagc",
-    "adaptive_grad_clip", "add_cautious_decayed_weights", "add_corrected_decayed_weights", "add_decayed_weights",
-    "add_noise", "average_params", "averaged_params", "centralize", "clip", "clip_by_block_rms",
-    "clip_by_global_norm", "clip_by_norm", "ema", "hutchinson_estimator_diag_hessian", "hyperball",
-    "keep_params_nonnegative", "learning_rate", "learning_rates", "normalize", "normalize_by_update_norm",
-    "per_example_global_norm_clip", "per_example_layer_norm_clip", "qk_clip", "scale", "scale_by_group",
-    "scale_by_learning_rate", "scale_by_param_block_norm", "scale_by_param_block_rms", "scale_by_schedule",
-    "scale_by_trust_ratio", "set_to_zero", "step_count", "trace", "unitwise_clip", "unitwise_norm", "zclip",
-    "zero_nans",
+    "AdagcState", "AddNoiseState", "AverageParamsState", "EmaState", "HutchinsonState", "HyperballState",
+    "PinnedState", "QKHeads", "ScaleByScheduleState", "TailAverageState", "TraceState", "WeightDecaySchedule",
+    "ZclipState", "ZeroNansState", "adagc", "adaptive_grad_clip", "add_cautious_decayed_weights",
+    "add_corrected_decayed_weights", "add_decayed_weights", "add_noise", "average_params", "averaged_params",
+    "centralize", "clip", "clip_by_block_rms", "clip_by_global_norm", "clip_by_norm", "ema",
+    "hutchinson_estimator_diag_hessian", "hyperball", "keep_params_nonnegative", "learning_rate", "learning_rates",
+    "normalize", "normalize_by_update_norm", "per_example_global_norm_clip", "per_example_layer_norm_clip", "pinned",
+    "qk_clip", "radial_brake", "relative_update", "scale", "scale_by_group", "scale_by_learning_rate",
+    "scale_by_param_block_norm", "scale_by_param_block_rms", "scale_by_schedule", "scale_by_trust_ratio",
+    "set_to_zero", "step_count", "tail_average", "tail_averaged_params", "trace", "unitwise_clip", "unitwise_norm",
+    "update_floor", "zclip", "zero_nans",
 ]  # fmt: skip
 _ELSEWHERE = (  # what optax.transforms has and other rooms make
     "ApplyIfFiniteState", "ConditionFn", "ConditionallyMaskState", "ConditionallyTransformState", "MaskedNode",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
+import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko.core.evaluation import evaluated, keeps_average
@@ -14,8 +16,10 @@ from jaxopt_ko.core.numerics import ratio
 from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import wide_copy, wide_like
-from jaxopt_ko.errors import FRACTION, UNIT
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE, UNIT, Domain
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, State, Updates
+
+LEAST_ONE = Domain(1.0, math.inf, "a finite number >= 1")
 
 
 @quantizable(signed=("ema",))
@@ -134,3 +138,78 @@ def averaged_params(state: State, params: Params) -> Params:
     [1.0, 1.0]
     """
     return evaluated("averaged_params", state, params, (AverageParamsState,))
+
+
+def _blend(own: TailAverageState, p: Array, e: Array) -> Array:
+    return p + own.lam.astype(p.dtype) * (e - p)
+
+
+@keeps_average("mean", _blend, "lam")
+class TailAverageState(NamedTuple):
+    """State of `tail_average`."""
+
+    count: Array  # int32[]            t, steps taken
+    lam: Array  # float[]              lam, the weight of the mean where it is read
+    mean: Params  # like params, f32+  e_t, mean of the tail; the parameters themselves until it begins
+
+
+def tail_average(tau: Hyper = 150.0, start: Hyper = 0, lam: Hyper = 0.6) -> GradientTransformation:
+    """A mean of the parameters over the end of a run, of which a part is read; updates pass as they are.
+
+    e_t = W_t                                       t <= start
+    e_t = e + (W_t - e) / tau                       t > start
+    read: (1 - lam) W + lam e                       W_t = p + u the parameters after step t = 1, 2, …;   u = g
+
+    tau: how many steps the mean remembers, >= 1; 150 of a run of 2,900 steps.
+    start: the step after which the mean begins, >= 0: where the learning rate falls, about 5/6 of the run; a number,
+        or an array.
+    lam: the weight of the mean where it is read, in [0, 1]; 0.6: a whole mean lags behind parameters that still move.
+
+    State: 4 bytes a parameter, a count and lam. Needs params. Evaluate at the blend: `eval_params`,
+    `tail_averaged_params`. Leaves that cannot be trained, counters and keys, are left out.
+
+    Raises HyperparameterError, when made, for numbers outside their domains; MissingArgumentError, when traced, without
+    params. Source: modded-nanogpt, records/track_3_optimization, pull request #325. Not before what changes the
+    updates: it is to be the last of a chain; nor for a whole run: `average_params` is corrected for its start.
+
+    >>> tx = jo.chain(jo.adam(1e-3), jo.tail_average(tau=150, start=2400))
+    >>> params = {"w": jnp.ones(2)}
+    >>> best = jo.eval_params(tx.init(params), params)
+    """
+
+    def init(p: Array) -> Memory:
+        return (wide_copy(p),)
+
+    def shared(t: Array, h: Scalars) -> dict[str, Array]:
+        late = t.astype(h.start.dtype) > h.start
+        return {"kept": h.lam, "c": jnp.where(late, 1 / h.tau, jnp.ones_like(h.tau))}
+
+    def rule(g: Array, p: Array, e: Array, h: Scalars) -> Step:
+        return g, e + h.c * (p + g - e)
+
+    hypers = {"tau": (tau, LEAST_ONE), "start": (start, NONNEGATIVE), "lam": (lam, UNIT)}
+    made = leafwise(
+        "tail_average", TailAverageState, init=init, rule=rule, shared=shared, hypers=hypers, scalars={"kept": 0.0},
+        needs_params=True, beside=True,
+    )  # fmt: skip
+    return with_record(made, passes=True)
+
+
+def tail_averaged_params(state: State, params: Params) -> Params:
+    """The blend of the parameters with their mean that `tail_average` has kept, in the parameters' dtypes.
+
+    (1 - lam) W + lam e of the leaves that it saw, the others as they are
+
+    state: of the whole optimizer, with one `TailAverageState` in it or several for different leaves.
+    params: the parameters W, a tree of floating arrays, as they are after the step that made the state.
+
+    Returns a tree like params. Raises StateError if there is no such state, or if two cover one leaf. Source:
+    modded-nanogpt, records/track_3_optimization, pull request #325. Not for other kinds of averages: `eval_params`
+    reads all of them.
+
+    >>> tx = jo.chain(jo.adam(1e-3), jo.tail_average(tau=150, start=2400))
+    >>> params = {"w": jnp.ones(2)}
+    >>> jo.tail_averaged_params(tx.init(params), params)["w"].tolist()
+    [1.0, 1.0]
+    """
+    return evaluated("tail_averaged_params", state, params, (TailAverageState,))
