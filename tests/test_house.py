@@ -57,7 +57,12 @@ FLOORS = [  # a room, or a module of one that has floors of its own; what is low
     {"optimizers.matrix.axes", "optimizers.matrix.roles", "optimizers.matrix.rest"},
     {"optimizers.matrix"},
     {"optimizers"},
-    {"solvers.problem.objective", "solvers.problem.bounds", "solvers.problem.robust_losses"},
+    {
+        "solvers.problem.objective",
+        "solvers.problem.bounds",
+        "solvers.problem.robust_losses",
+        "solvers.problem.sparsity",
+    },
     {"solvers.problem"},
     {"solvers.engine.convergence", "solvers.engine.lsmr", "solvers.engine.compact_bfgs"},
     {
@@ -67,7 +72,7 @@ FLOORS = [  # a room, or a module of one that has floors of its own; what is low
         "solvers.engine.residual_measures",
     },
     {"solvers.engine"},
-    {"solvers.engine.sparse_fit"},
+    {"solvers.engine.sparse_fit", "solvers.engine.sparse_region"},
     {"solvers.interior_point.rooms", "solvers.quadratic.program"},
     {"solvers.interior_point.variables", "solvers.quadratic.kkt"},
     {"solvers.interior_point.filter", "solvers.quadratic.variables"},

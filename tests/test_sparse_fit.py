@@ -11,7 +11,8 @@ import pytest
 
 import jaxopt_ko as jo
 from jaxopt_ko.errors import HyperparameterError, TransformationError, TreeError
-from jaxopt_ko.solvers.engine.sparse_fit import normal, pattern_of
+from jaxopt_ko.solvers.engine.sparse_fit import normal
+from jaxopt_ko.solvers.problem.sparsity import jacobian_pattern
 
 SCRIPT = pathlib.Path(__file__).parent.parent / "examples" / "benchmarks" / "bundle_adjustment.py"
 
@@ -140,5 +141,5 @@ def test_points_are_eliminated_before_cameras():
     made = script().bundle(cameras=8, points=150, seen=3)
     pattern = np.zeros((made.seen.size, made.start.size), bool)
     pattern[made.sparsity()] = True
-    first, *_, last = normal(pattern_of("test", pattern)).plan.symbolic.batches
+    first, *_, last = normal(jacobian_pattern("test", pattern)).plan.symbolic.batches
     assert first.pivots.min() >= 48 and set(range(48)) & set(last.pivots.reshape(-1).tolist())

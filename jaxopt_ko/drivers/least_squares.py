@@ -16,10 +16,10 @@ from jaxopt_ko.drivers.implicit import at_bounds, implicit
 from jaxopt_ko.drivers.patterns import check_heeded, pattern_of
 from jaxopt_ko.drivers.reports import Report
 from jaxopt_ko.drivers.run import Data, RunStart, run, started_on_residuals, started_on_value
-from jaxopt_ko.solvers.engine.sparse_fit import Pattern
 from jaxopt_ko.solvers.least_squares import levenberg_marquardt
 from jaxopt_ko.solvers.problem.residuals import residuals
 from jaxopt_ko.solvers.problem.robust_losses import LOSSES, check_loss
+from jaxopt_ko.solvers.problem.sparsity import Pattern
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree, Solution
 
 DEFAULT_FIT = levenberg_marquardt()

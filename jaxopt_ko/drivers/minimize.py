@@ -16,14 +16,18 @@ from jaxopt_ko.core.numerics import inner
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.drivers.compiled import closure_convert, frozen
 from jaxopt_ko.drivers.implicit import at_bounds, implicit, no_symmetric_system
+from jaxopt_ko.drivers.patterns import hessian_pattern_of
 from jaxopt_ko.drivers.reports import Report
 from jaxopt_ko.drivers.run import Data, RunStart, run, started_on_value
 from jaxopt_ko.errors import TransformationError, say
+from jaxopt_ko.solvers.newton import newton
+from jaxopt_ko.solvers.problem.sparsity import Pattern
 from jaxopt_ko.solvers.proximal import ProximalGradientState
 from jaxopt_ko.solvers.quasi_newton import lbfgs
 from jaxopt_ko.types import GradientTransformation, Hyper, Multipliers, Params, PyTree, Solution
 
 DEFAULT_METHOD = lbfgs()
+SPARSE_METHOD = newton()
 
 
 @options
@@ -43,6 +47,7 @@ def minimize(
     derivative: str = "implicit",
     callback: Callable[[Report], Any] | None = None,
     max_seconds: float | None = None,
+    hess_sparsity: Any = None,
 ) -> Solution:
     """The smallest value of a function, from a starting point, under constraints where the method takes them.
 
@@ -69,6 +74,10 @@ def minimize(
         run. None: nobody.
     max_seconds: the run ends after the update in which they are over, compiling counted, with the status OUT_OF_TIME,
         >= 0; outside of jit, vmap and grad only, where it runs in blocks of updates. None: no limit.
+    hess_sparsity: where the Hessian may have entries, for many parameters of which each is tied to few: bool[n,n], a
+        BCOO matrix, a symmetric `sparse.Coloring`, or "detect": by `sparse.sparsity` of the gradient, at each call. The
+        method is then newton() unless another is given; H takes as many products as it has colours, and a step is a
+        sparse Cholesky factorization, which derivatives of the solution use, too. None: it is dense.
 
     Returns a `Solution`; a run that fails says so in its `status`, and the params are then the best seen. Pure: jitted
     inside, so that a second call with the same fun and new data compiles nothing; it may be vmapped (each
@@ -93,7 +102,11 @@ def minimize(
     for argument, constraint in (("equality", equality), ("inequality", inequality)):
         if constraint is not None:
             errors.check_function(name, argument, constraint)
-    problem = Minimum(fun, equality, inequality, has_aux)
+    pattern = None
+    if hess_sparsity is not None:
+        method = SPARSE_METHOD if method is DEFAULT_METHOD else method
+        pattern = hessian_pattern_of(name, hess_sparsity, lambda p: fun(p, *args), params, has_aux)
+    problem = Minimum(fun, equality, inequality, has_aux, pattern)
     limits: dict[str, Any] = {
         "tol": tol, "max_steps": max_steps, "callback": callback, "max_seconds": max_seconds,
     }  # fmt: skip
@@ -107,6 +120,7 @@ class Minimum(NamedTuple):
     equality: Callable[..., PyTree] | None
     inequality: Callable[..., PyTree] | None
     has_aux: bool
+    hess_sparsity: Pattern | None = None
 
     @property
     def name(self) -> str:
@@ -127,7 +141,9 @@ class Minimum(NamedTuple):
         """The function, what limits it and the tolerance, each only where it is given."""
         args = data.args
         extra_args: dict[str, Any] = {"value_fn": lambda p: self.fun(p, *args), "has_aux": self.has_aux}
-        extra_args |= {name: given for name, given in (("tol", tol), ("bounds", data.bounds)) if given is not None}
+        extra_args |= {name: given for name, given in (
+            ("tol", tol), ("bounds", data.bounds), ("hess_sparsity", self.hess_sparsity)
+        ) if given is not None}  # fmt: skip
         for name, limit in (("equality", self.equality), ("inequality", self.inequality)):
             if limit is not None:
                 extra_args[name] = lambda p, limit=limit: limit(p, *args)
@@ -162,7 +178,7 @@ class Minimum(NamedTuple):
         held, limits = at_bounds("minimize", solution, data.bounds)
         end, best = implicit(
             condition, lambda p, given: self.value(p, given[0]), frozen((solution.params, solution.value)),
-            (data.args, own, limits), held, symmetric_cg,
+            (data.args, own, limits), held, symmetric_cg, self.hess_sparsity if prox is None else None,
         )  # fmt: skip
         return solution._replace(params=end, value=best)
 

@@ -1,18 +1,21 @@
-"""Where a driver's Jacobian may have entries: given, or found in the jaxpr."""
+"""Where the derivatives of a driver's problem may have entries: given, or found in the jaxpr."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import jax
+
 from jaxopt_ko import errors
 from jaxopt_ko.core.method import name_of
 from jaxopt_ko.drivers.run import RunStart
 from jaxopt_ko.errors import TransformationError, say
 from jaxopt_ko.linalg.sparse import sparsity
-from jaxopt_ko.solvers.engine.sparse_fit import Pattern, SparseFitState
-from jaxopt_ko.solvers.engine.sparse_fit import pattern_of as coloured
+from jaxopt_ko.solvers.engine.sparse_fit import SparseFitState
+from jaxopt_ko.solvers.problem.objective import objective
 from jaxopt_ko.solvers.problem.residuals import residuals
+from jaxopt_ko.solvers.problem.sparsity import Pattern, hessian_pattern, jacobian_pattern
 from jaxopt_ko.types import GradientTransformation, Params
 
 
@@ -24,7 +27,15 @@ def pattern_of(
         errors.check_choice(name, "jac_sparsity", jac_sparsity, ["detect"])
         made = residuals(name, params, residual_fn, has_aux=has_aux)
         jac_sparsity = sparsity(lambda x: made.residual(x)[0], made.x)
-    return coloured(name, jac_sparsity)
+    return jacobian_pattern(name, jac_sparsity)
+
+
+def hessian_pattern_of(
+    name: str, hess_sparsity: Any, value_fn: Callable[[Params], Any], params: Params, has_aux: bool
+) -> Pattern:
+    """Of what was given, or found in the jaxpr of the gradient."""
+    made = objective(name, params, value_fn, has_aux)
+    return hessian_pattern(name, hess_sparsity, jax.grad(made.value), made.x)
 
 
 def check_heeded(name: str, pattern: Pattern | None, method: GradientTransformation, start: RunStart | None) -> None:

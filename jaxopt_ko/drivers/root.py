@@ -21,8 +21,8 @@ from jaxopt_ko.drivers.patterns import check_heeded, pattern_of
 from jaxopt_ko.drivers.reports import Report
 from jaxopt_ko.drivers.run import Data, RunStart, run, started_on_residuals
 from jaxopt_ko.errors import TransformationError, TreeError, say
-from jaxopt_ko.solvers.engine.sparse_fit import Pattern
 from jaxopt_ko.solvers.least_squares import levenberg_marquardt
+from jaxopt_ko.solvers.problem.sparsity import Pattern
 from jaxopt_ko.types import Code, GradientTransformation, Hyper, Params, PyTree, Solution, Status
 
 DEFAULT_FIT = levenberg_marquardt()

@@ -24,6 +24,7 @@ from jaxopt_ko.errors import FRACTION, check_hyper
 from jaxopt_ko.solvers.engine.convergence import eps_of
 from jaxopt_ko.solvers.engine.descent import DOWNHILL, searched
 from jaxopt_ko.solvers.engine.region_steps import decompose, exact_step, truncated_step
+from jaxopt_ko.solvers.engine.sparse_region import sparse_model
 from jaxopt_ko.solvers.engine.trust_region import Proposal, QuadraticModel, trust_region
 from jaxopt_ko.solvers.problem.objective import Objective, objective
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, Updates
@@ -64,14 +65,17 @@ def newton(
     ftol: converged when steps that the region did not bound were to lower f, and did, by no more than ftol |f|: one
         shorter than sqrt(eps) |x|, or three than eps**(1/3) |x|; >= 0; None: eps.
 
-    init(params, value_fn=, has_aux=False, tol=None) and update(updates, state, params, value_fn=, has_aux=False,
-    tol=None): the updates that come in are not read. A rejected step is exactly zero; how steps are judged:
-    `trust_region`.
+    init(params, value_fn=, has_aux=False, tol=None, hess_sparsity=None) and update(updates, state, params, the same
+    arguments): the updates that come in are not read. A rejected step is exactly zero; how steps are judged:
+    `trust_region`. hess_sparsity: where H may have entries, as in `minimize`: H then takes as many products as it has
+    colours (`sparse.coloring`), and (H + lambda I) p = -g a sparse Cholesky factor for each lambda that is tried, with
+    ||p| - Delta| <= Delta / 10 where the region bounds p.
 
-    State: 2 n**2 + 2 n numbers, n elements in all. Raises HyperparameterError, when made, for numbers outside their
-    domain; MissingArgumentError, when traced, without value_fn. Source: Moré & Sorensen 1983, SIAM J. Sci. Stat.
-    Comput. 4, doi:10.1137/0904038. Not for more than some thousand parameters: H is dense, made of n products at once,
-    and its eigenvalues are computed at each new point; use `newton_cg` there.
+    State: 2 n**2 + 2 n numbers, n elements in all; n and H's entries where these are sparse. Raises
+    HyperparameterError, when made, for numbers outside their domain; MissingArgumentError, when traced, without
+    value_fn; TreeError for a sparsity of another shape. Source: Moré & Sorensen 1983, SIAM J. Sci. Stat. Comput. 4,
+    doi:10.1137/0904038. Not for more than some hundred parameters where H is dense, made of n products at once, with
+    its eigenvalues at each new point: `newton_cg` there.
 
     >>> found = jo.minimize(jo.landscapes.rosenbrock, jnp.array([-1.2, 1.0]), jo.newton())
     >>> round(float(found.value), 6)
@@ -103,7 +107,7 @@ def newton(
         return jnp.min(values, initial=0.0), jnp.max(jnp.abs(values), initial=0.0)
 
     model = QuadraticModel(begin, propose, renew, spectrum)
-    return trust_region("newton", model, radius=radius, gtol=gtol, ftol=ftol)
+    return trust_region("newton", model, sparse_model=sparse_model, radius=radius, gtol=gtol, ftol=ftol)
 
 
 class ScaleByNewtonState(NamedTuple):

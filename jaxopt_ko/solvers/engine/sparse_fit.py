@@ -22,7 +22,6 @@ from jaxopt_ko.core.numerics import next_count, or_one, safe_sqrt, value_at, zer
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import POSITIVE, TransformationError, TreeError, check_hyper, describe, say
 from jaxopt_ko.linalg.coloring import Coloring
-from jaxopt_ko.linalg.sparse import coloring
 from jaxopt_ko.linalg.sparse_cholesky import Plan, analyze, factorize, solve
 from jaxopt_ko.solvers.engine.convergence import (
     check_given,
@@ -48,6 +47,7 @@ from jaxopt_ko.solvers.engine.residual_measures import (
     variable_scale,
 )
 from jaxopt_ko.solvers.problem.residuals import Residuals, residuals
+from jaxopt_ko.solvers.problem.sparsity import Pattern, jacobian_pattern
 from jaxopt_ko.types import Code, GradientTransformation, Hyper, Info, Params, PyTree, Updates
 
 LEAST = 0.1  # times lambda, what it falls to at best
@@ -79,35 +79,6 @@ class Normal(NamedTuple):
     other: Any  # int32[pairs]  another one, or the same, of that row
     slot: Any  # int32[pairs]   the entry of A'A that their product is added to
     diagonal: Any  # int32[n]   the entries of its diagonal
-
-
-class Pattern:
-    """Where a Jacobian may have entries, with its colours; equal and hashable by these."""
-
-    def __init__(self, colors: Coloring) -> None:
-        self.colors = colors
-        self.key = (colors.shape, colors.kind, colors.rows.tobytes(), colors.cols.tobytes(), colors.colors.tobytes())
-
-    def __eq__(self, other: object) -> bool:
-        """By the places and their colours."""
-        return isinstance(other, Pattern) and self.key == other.key
-
-    def __hash__(self) -> int:
-        """That of those."""
-        return hash(self.key)
-
-
-def pattern_of(name: str, jac_sparsity: Any) -> Pattern:
-    """Of what the user gives: a `Coloring`, a BCOO matrix or an array of bool."""
-    if isinstance(jac_sparsity, Pattern):
-        return jac_sparsity
-    if jac_sparsity is None:
-        say(TransformationError, name, "jac_sparsity is missing", None, "Pass jac_sparsity=..., where J may "
-            "have entries: jo.sparse.sparsity(residual_fn, params) finds it")  # fmt: skip
-    colors = jac_sparsity if isinstance(jac_sparsity, Coloring) else coloring(jac_sparsity)
-    if colors.kind == "symmetric":
-        say(TreeError, name, "jac_sparsity must be coloured by columns or rows", colors.kind, "See jo.sparse.coloring")
-    return Pattern(colors)
 
 
 @functools.lru_cache(maxsize=16)
@@ -151,7 +122,7 @@ def sparse_fit(
             say(TransformationError, name, "jacobian_fn is of no use with linear_solver='sparse'",
                 describe(jacobian_fn), "Leave it out: J's entries come from residual_fn")  # fmt: skip
         problem = residuals(name, params, **extra_args)
-        made = normal(pattern_of(name, jac_sparsity))
+        made = normal(jacobian_pattern(name, jac_sparsity))
         shape = (jax.eval_shape(problem.residual, problem.x)[0].size, problem.x.size)
         if made.colors.shape != shape:
             say(TreeError, name, f"jac_sparsity must have {shape[0]} rows and {shape[1]} columns, residuals by "

@@ -47,7 +47,8 @@ from jaxopt_ko.solvers.engine.convergence import (
     status,
     tolerance,
 )
-from jaxopt_ko.solvers.problem.objective import Objective, objective
+from jaxopt_ko.solvers.problem.objective import Objective, check_heeded, objective
+from jaxopt_ko.solvers.problem.sparsity import Pattern, hessian_pattern
 from jaxopt_ko.types import (
     Code,
     GradientTransformation,
@@ -132,6 +133,7 @@ def trust_region(
     name: str,
     model: QuadraticModel,
     *,
+    sparse_model: Callable[[Pattern], QuadraticModel] | None = None,
     radius: Hyper | None = None,
     gtol: Hyper | None = None,
     ftol: Hyper | None = None,
@@ -147,6 +149,7 @@ def trust_region(
     ends when a p is not taken. A point where g is small but H has a negative eigenvalue is no solution: the run
     goes on along its eigenvector.
 
+    sparse_model: of where H may have entries, for `hess_sparsity` given to init and update; None: that is refused.
     radius: the first Delta instead. gtol, or `tol` given to init and update in its place: converged when max|g| <=
     gtol, by default eps**(2/3) min(1, G / (16 eps**(1/6))), G the largest max|g| so far. ftol: converged when steps
     that the region did not bound were to lower f, and did, by no more than ftol |f|: one shorter than sqrt(eps) |x|,
@@ -155,6 +158,13 @@ def trust_region(
     """
     check_given(name, POSITIVE, radius=radius)
     check_given(name, NONNEGATIVE, gtol=gtol, ftol=ftol)
+    dense = model
+
+    def model_of(problem: Objective, hess_sparsity: Any) -> QuadraticModel:
+        if hess_sparsity is None or sparse_model is None:
+            check_heeded(name, [] if hess_sparsity is None else ["hess_sparsity"])
+            return dense
+        return sparse_model(hessian_pattern(name, hess_sparsity, jax.grad(problem.value), problem.x))
 
     def init(
         params: Params,
@@ -162,10 +172,11 @@ def trust_region(
         value_fn: Callable[..., Any] | None = None,
         has_aux: bool = False,
         tol: Any = None,
+        hess_sparsity: Any = None,
         **extra_args: Any,
     ) -> TrustRegionState:
         problem = objective(name, params, value_fn, has_aux, extra_args)
-        count = zero_count()
+        count, model = zero_count(), model_of(problem, hess_sparsity)
         return _begin(model, problem, _limits(problem.x, count, gtol, tol, ftol)[0], radius)
 
     def update(
@@ -176,9 +187,11 @@ def trust_region(
         value_fn: Callable[..., Any] | None = None,
         has_aux: bool = False,
         tol: Any = None,
+        hess_sparsity: Any = None,
         **extra_args: Any,
     ) -> tuple[Updates, TrustRegionState]:
         problem = objective(name, params, value_fn, has_aux, extra_args)
+        model = model_of(problem, hess_sparsity)
         gtol_, ftol_ = _limits(problem.x, state.count, gtol, tol, ftol)
         info = state.info
         proposal = model.propose(problem, state.memory, info.value, state.gradient, state.radius, state.count)

@@ -18,6 +18,7 @@ from jaxopt_ko.errors import TransformationError, TreeError, describe, say
 from jaxopt_ko.types import Params, PyTree
 
 CONSTRAINTS = ("equality", "inequality", "bounds")
+SPARSITY = ("hess_sparsity", "jac_sparsity")
 ValueAndGradient = tuple[Array, PyTree, Array]  # value float[], aux, gradient float[n]
 
 
@@ -44,15 +45,15 @@ def objective(
     """`value_fn(params, **extra_args)` as an Objective; of `extra_args` it gets those that it takes.
 
     Raises MissingArgumentError without value_fn; TreeError if its value is not one real number; TransformationError
-    for constraints among them: a method that takes some does not hand them on.
+    for constraints and sparsity among them: a method that takes some does not hand them on.
     """
     if value_fn is None:
         errors.missing_argument(name, "value_fn", "Pass value_fn=..., the function of the parameters to minimize")
     function = errors.check_function(name, "value_fn", value_fn)
     x, unravel = tree.ravel(params)
     call = filter_kwargs(function, 1)
-    given = [argument for argument in CONSTRAINTS if (extra_args or {}).get(argument) is not None]
-    _check_heeded(name, [argument for argument in given if not takes(function, argument)])
+    given = [argument for argument in (*CONSTRAINTS, *SPARSITY) if (extra_args or {}).get(argument) is not None]
+    check_heeded(name, [argument for argument in given if not takes(function, argument)])
 
     def full(x: Array) -> tuple[Array, PyTree]:
         result = call(unravel(x), **(extra_args or {}))
@@ -83,8 +84,12 @@ def check_aux(name: str, result: Any) -> tuple[Any, Any]:
     return result
 
 
-def _check_heeded(name: str, ignored: Sequence[str]) -> None:
-    """Constraints are for a method that heeds them."""
+def check_heeded(name: str, ignored: Sequence[str]) -> None:
+    """Constraints are for a method that heeds them, and where derivatives have entries for one that makes use of it."""
+    which = " or ".join(ignored)
+    if set(ignored) & set(SPARSITY):
+        say(TransformationError, name, f"it takes no {which}", ", ".join(ignored),
+            "Use newton(), or interior_point(), which takes jac_sparsity, too, or leave it out")  # fmt: skip
     if ignored:
-        say(TransformationError, name, f"it takes no {' or '.join(ignored)} constraints", ", ".join(ignored),
+        say(TransformationError, name, f"it takes no {which} constraints", ", ".join(ignored),
             "Use interior_point(), for bounds alone lbfgsb() or projected_gradient(), or leave them out")  # fmt: skip
