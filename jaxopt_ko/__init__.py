@@ -25,7 +25,8 @@ from jaxopt_ko.core.naming import answers_at, late, published, suggests
 from jaxopt_ko.linalg import *
 from jaxopt_ko.optimizers import *
 from jaxopt_ko.optimizers import optimistic_adam as optimistic_adam  # deprecated, as in optax
-from jaxopt_ko.schedules import curves
+from jaxopt_ko.schedules import cooldowns, curves
+from jaxopt_ko.schedules.cooldowns import *
 from jaxopt_ko.schedules.curves import *
 from jaxopt_ko.transforms import *
 from jaxopt_ko.types import *
@@ -138,6 +139,7 @@ __all__ = [
 ]  # fmt: skip
 __all__ += compose.__all__
 __all__ += core.__all__
+__all__ += cooldowns.__all__
 __all__ += curves.__all__
 __all__ += linalg.__all__
 __all__ += optimizers.__all__

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import jaxopt_ko as jo
 from jaxopt_ko.errors import HyperparameterError, MissingArgumentError, TreeError
 from jaxopt_ko.training import data
 
@@ -156,3 +157,52 @@ def test_gather_takes_rows_of_a_tree():
 def test_what_does_not_fit_is_refused(kind, call, words):
     with pytest.raises(kind, match=words):
         call()
+
+
+# ---- batches that grow ------------------------------------------------------------------------------------
+
+
+def test_growing_batches_are_one_stream():
+    """Every example once in each pass, across stages; the passes are those that `mini_batch` shuffles."""
+    key, sizes = jax.random.key(3), {0: 2, 3: 4, 5: 7}
+    stages = data.batch_warmup(7, sizes, 9)
+    assert [(s.batch_size, s.steps, s.first) for s in stages] == [(2, 3, 0), (4, 2, 6), (7, 4, 14)]
+    plans = [jax.jit(lambda stage, key: stage.plan(key))(stage, key) for stage in stages]
+    assert [p.shape for p in plans] == [(3, 2), (2, 4), (4, 7)] and {p.dtype for p in plans} == {jnp.dtype(jnp.int32)}
+    stream = np.concatenate([p.ravel() for p in plans])
+    one = data.mini_batch(7, 7)
+    np.testing.assert_array_equal(stream.reshape(6, 7), [one.plan(key, e)[0] for e in range(6)])
+    again = np.concatenate([s.plan(key, 1).ravel() for s in stages]).reshape(6, 7)
+    np.testing.assert_array_equal(again, [one.plan(key, 6 + e)[0] for e in range(6)])
+
+
+def test_fit_runs_through_growing_batches():
+    """The same as a loop over its steps; state and rate go on from stage to stage."""
+    x, key, sizes = jnp.arange(8.0), jax.random.key(0), {0: 1, 4: 2}
+    loss = lambda w, x: jnp.mean((w - x) ** 2)  # noqa: E731
+    opt = jo.adam(data.batch_size_rate(0.1, sizes))
+    stages = data.batch_warmup(8, sizes, 6)
+    w, state = jnp.zeros(()), None
+    for stage in stages:
+        run = jo.loop.fit(loss, w, opt, x, stage, key=key, epochs=1, state=state)
+        w, state = run.params, run.state
+    want, state, by_hand = jnp.zeros(()), opt.init(jnp.zeros(())), [row for s in stages for row in s.plan(key)]
+    for row in by_hand:
+        u, state = opt.update(jax.grad(loss)(want, x[row]), state, want)
+        want = want + u
+    np.testing.assert_allclose(w, want, rtol=1e-6)
+    np.testing.assert_allclose(
+        [data.batch_size_rate(0.1, {0: 2, 3: 4, 5: 8}, power)(t) for power in (0.5, 1.0) for t in (0, 2, 3, 5)],
+        [0.1, 0.1, 0.1 * 2**0.5, 0.2, 0.1, 0.1, 0.2, 0.4], rtol=1e-6,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("sizes", [{}, {1: 2}, {0: 9}, {0: 0}, {0: 2, 5: 3}, [2, 3], {0: 2.0}])
+def test_growing_batches_say_what_is_wrong(sizes):
+    with pytest.raises(HyperparameterError, match=r"batch_warmup: .*batch_sizes"):
+        data.batch_warmup(8, sizes, 5)
+    (stage,) = data.batch_warmup(8, {0: 2}, 5)
+    with pytest.raises(MissingArgumentError, match="needs a key"):
+        stage.plan(None)
+    with pytest.raises(TreeError, match="8 rows"):
+        stage.gather(jnp.ones(7), jnp.array([0]))

@@ -104,6 +104,46 @@ OURS = {
         STABLE | {"decay": "cosine", "warmup_steps": 0, "stable_steps": 0},
         STABLE | {"decay_steps": 1},
     ],
+    "power_cooldown": [
+        {"peak_value": 0.5, "c": 0.005, "total_steps": 120},
+        {"peak_value": 0.5, "c": 0.1, "total_steps": 60, "power": 0.5},
+    ],
+    "one_minus_sqrt": [
+        {"peak_value": 0.5, "total_steps": 100},
+        {"peak_value": 0.5, "total_steps": 100, "warmup_steps": 20, "end_value": 0.1},
+    ],
+    "fast_slow_decay": [
+        {
+            "peak_value": 0.5,
+            "floor_value": 0.1,
+            "warmup_steps": 10,
+            "stable_steps": 10,
+            "fast_steps": 40,
+            "slow_steps": 50,
+        },
+        {
+            "peak_value": 0.5,
+            "floor_value": 0.2,
+            "warmup_steps": 0,
+            "stable_steps": 0,
+            "fast_steps": 0,
+            "slow_steps": 50,
+            "power": 2.0,
+            "end_value": 0.1,
+        },
+        {
+            "peak_value": 0.5,
+            "floor_value": 0.2,
+            "warmup_steps": 1,
+            "stable_steps": 0,
+            "fast_steps": 30,
+            "slow_steps": 1,
+        },
+    ],
+    "momentum_warmup_cooldown": [
+        {"total_steps": 120, "low": 0.85, "high": 0.95, "warmup_steps": 30, "cooldown_steps": 20},
+        {"total_steps": 50, "low": 0.85, "high": 0.95, "warmup_steps": 0, "cooldown_steps": 0},
+    ],
     "rewarm": [{"schedule": 0.5, "at": 7, "steps": 20}, {"schedule": 0.5, "at": 0, "steps": 1}],
 }
 # where optax is wrong, and its parity is not asked for; but jit, vmap and grad are
@@ -289,6 +329,45 @@ def test_warmup_stable_decay(x64, decay, f):
     fall = 0.1 + 0.7 * f(np.clip((T - 50) / 50, 0, 1))
     same(got, np.where(T < 20, 0.01 + 0.79 * T / 20, fall))
     assert np.all(got[20:51] == 0.8) and np.all(got[100:] == 0.1)
+
+
+def test_power_cooldown(x64):
+    """`_lr` of modded-nanogpt's record #46."""
+    want = np.minimum(0.0375, 3e-4 * np.maximum(0.0, 100 - T) ** 1.2)
+    got = values(jo.power_cooldown(0.0375, 3e-4, 100))
+    same(got, want)
+    assert np.sum(got == 0.0375) > 10 and np.all(got[100:] == 0)
+    slopes = jax.vmap(jax.grad(lambda p, t: jo.power_cooldown(0.5, 0.01, 100, p)(t)), (None, 0))(1.2, jnp.arange(130))
+    assert np.isfinite(slopes).all()
+
+
+def test_one_minus_sqrt(x64):
+    """Pull request #343: eta = 1 - sqrt((step - warmup) / (total - warmup)) behind the warmup."""
+    part = np.clip((T - 20) / 80, 0, 1)
+    got = values(jo.one_minus_sqrt(0.03, 100, 20))
+    same(got, np.where(T < 20, 0.03 * (T + 1) / 20, 0.03 * (1 - np.sqrt(part))))
+    same(values(jo.one_minus_sqrt(0.03, 100, end_value=0.01)), 0.01 + 0.02 * (1 - np.sqrt(np.clip(T / 100, 0, 1))))
+    with pytest.raises(errors.HyperparameterError, match="warmup_steps must be less than total_steps"):
+        jo.one_minus_sqrt(0.03, 100, 100)
+
+
+def test_fast_slow_decay(x64):
+    """Pull request #351, its run of 3,125 steps."""
+    t = np.arange(3200.0)
+    fast = 0.030 + (0.006 - 0.030) * np.clip((t - 200) / (1750 - 200), 0, 1) ** 0.6
+    slow = 0.006 * (1 - np.clip((t - 1750) / (3125 - 1750), 0, 1))
+    want = np.select([t < 100, t < 200, t < 1750], [0.030 * (t + 1) / 100, 0.030, fast], slow)
+    same(values(jo.fast_slow_decay(0.030, 0.006, 100, 100, 1550, 1375), t.astype(np.int32)), want)
+
+
+def test_momentum_warmup_cooldown(x64):
+    """`_muon_mu_at_step` of modded-nanogpt's record #46."""
+    t = np.arange(3000.0)
+    up, down = 0.85 + t / 300 * (0.95 - 0.85), 0.95 - np.minimum((t - 2700) / 200, 1) * (0.95 - 0.85)
+    want = np.select([t < 300, t > 2700], [up, down], 0.95)
+    same(values(jo.momentum_warmup_cooldown(2900), t.astype(np.int32)), want)
+    with pytest.raises(errors.HyperparameterError, match="total_steps"):
+        jo.momentum_warmup_cooldown(400)
 
 
 def test_rewarm_rises_from_a_part_to_the_schedule():

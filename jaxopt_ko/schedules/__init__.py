@@ -26,7 +26,8 @@ from jaxopt_ko.compose.inject import (
     inject_hyperparams,
     inject_stateful_hyperparams,
 )
-from jaxopt_ko.schedules import curves
+from jaxopt_ko.schedules import cooldowns, curves
+from jaxopt_ko.schedules.cooldowns import *
 from jaxopt_ko.schedules.curves import *
 from jaxopt_ko.types import Schedule
 
@@ -34,4 +35,5 @@ __all__ = [
     "InjectHyperparamsState", "InjectStatefulHyperparamsState", "Schedule", "StatefulSchedule", "WrappedSchedule",
     "inject_hyperparams", "inject_stateful_hyperparams",
 ]  # fmt: skip
+__all__ += cooldowns.__all__
 __all__ += curves.__all__

@@ -6,7 +6,9 @@ epochs run inside one `lax.scan` and the data stays where it is.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 
 import jax
 import jax.numpy as jnp
@@ -23,11 +25,13 @@ from jaxopt_ko.errors import (
     MissingArgumentError,
     TreeError,
     check_hyper,
+    check_number,
     describe,
     say,
 )
+from jaxopt_ko.schedules.curves import piecewise_constant_schedule
 from jaxopt_ko.training.checks import check_prng_key, check_whole
-from jaxopt_ko.types import Hyper, PyTree
+from jaxopt_ko.types import Hyper, PyTree, Schedule
 
 
 @jax.tree_util.register_dataclass
@@ -75,9 +79,7 @@ class Batches:
         Raises TreeError if a leaf does not have `size` rows.
         """
         rows = _rows("Batches.gather", data)
-        if rows != self.size:
-            say(TreeError, "Batches.gather", f"this plan is for {self.size} rows", f"data with {rows} rows",
-                "Make the plan for this data, for example mini_batch(len(labels), batch_size)")  # fmt: skip
+        _fits("Batches.gather", rows, self.size)
         if not self.shuffle and self.batch_size == self.size:
             return data  # all of it, in its own order: nothing to copy
         return _take(data, indices)
@@ -174,6 +176,113 @@ def curriculum(difficulty: ArrayLike, batch_size: int, *, pacing: Hyper, drop_re
     return Batches(size, batch_size, steps, pacing=pacing, rank=rank)
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class BatchStage:
+    """Steps of one batch size, a part of a run whose batches grow; made by `batch_warmup`."""
+
+    size: int = field(metadata={"static": True})  # n, examples there are
+    batch_size: int = field(metadata={"static": True})  # b, examples per step
+    steps: int = field(metadata={"static": True})  # steps of this stage
+    first: int = field(metadata={"static": True})  # examples that the stages before have dealt out
+    passes: int = field(metadata={"static": True})  # through the data, begun by all stages
+
+    def plan(self, key: jax.Array | None, epoch: ArrayLike = 0) -> jax.Array:
+        """int32[steps, batch_size]: the examples of each step; of a second run through all stages with epoch=1.
+
+        Raises MissingArgumentError without a key.
+        """
+        check_whole("BatchStage.plan", "epoch", epoch)
+        if key is None:
+            say(MissingArgumentError, "BatchStage.plan", "a shuffled plan needs a key", "key=None",
+                "Pass key=jax.random.key(seed)")  # fmt: skip
+        check_prng_key("BatchStage.plan", key)
+        whole, (begin, end) = jnp.arange(self.size, dtype=jnp.int32), (self.first, self.first + self._dealt)
+        begun = jnp.asarray(epoch, jnp.int32) * np.int32(self.passes)
+        passes = range(begin // self.size, -(-end // self.size))
+        orders = [jax.random.permutation(jax.random.fold_in(key, begun + np.int32(p)), whole) for p in passes]
+        skipped = begin % self.size
+        return jnp.concatenate(orders)[skipped : skipped + self._dealt].reshape(self.steps, self.batch_size)
+
+    @property
+    def _dealt(self) -> int:
+        return self.steps * self.batch_size
+
+    def gather(self, data: PyTree, indices: jax.Array) -> PyTree:
+        """The batch at `indices` (int32[batch_size], a row of a plan) of arrays [n, ...].
+
+        Raises TreeError if a leaf does not have `size` rows.
+        """
+        _fits("BatchStage.gather", _rows("BatchStage.gather", data), self.size)
+        return _take(data, indices)
+
+
+def batch_warmup(size: int, batch_sizes: Mapping[int, int], total_steps: int) -> tuple[BatchStage, ...]:
+    """A run whose batches grow: small ones at first, when gradients are large beside their noise.
+
+    b(t) = batch_sizes[s] for the last s <= t,   t = 0 … total_steps - 1
+
+    size: n, how many examples there are, a Python int >= 1.
+    batch_sizes: {first step: examples per step}, from step 0 on: {0: 64, 100: 128, 300: 256}; Python ints, from 1 to n.
+    total_steps: how many steps all stages have, a Python int, more than the last first step.
+
+    Returns one `BatchStage` for each batch size, a plan for `loop.fit` with epochs=1: shapes are fixed in a compiled
+    program, so that there is one for each. The stages share one stream: as of `mini_batch`, every example comes once
+    before any comes twice, also across stages, and the batches fill up from the next pass where one ends.
+
+    Raises HyperparameterError for numbers outside their domains, its subclass HyperparameterTypeError for other types.
+    Source: Merrill et al. 2025, arXiv:2505.23971; Smith et al. 2018, arXiv:1711.00489. Not where memory holds no more
+    than the small batch: `MultiSteps` with a schedule for every_k_schedule sums as many as there are to be.
+
+    >>> stages, run, key = jo.data.batch_warmup(8, {0: 1, 4: 2}, total_steps=6), None, jax.random.key(0)
+    >>> loss, w, x = lambda w, x: jnp.mean((w - x) ** 2), jnp.zeros(()), jnp.ones(8)
+    >>> for stage in stages:
+    ...     run = jo.loop.fit(loss, w, jo.sgd(0.1), x, stage, key=key, epochs=1, state=run and run.state)
+    ...     w = run.params
+    """
+    name = "batch_warmup"
+    size = _count(name, "size", size)
+    if not isinstance(batch_sizes, Mapping) or not batch_sizes:
+        say(HyperparameterTypeError, name, "batch_sizes must be a dict of at least one batch size",
+            describe(batch_sizes), "Give {first step: examples per step}, as {0: 64, 100: 128}")  # fmt: skip
+    begins = sorted(batch_sizes)
+    sizes = [_count(name, f"batch_sizes[{step}]", batch_sizes[step], size) for step in begins]
+    total_steps = _count(name, "total_steps", total_steps)
+    if begins[0] != 0 or begins[-1] >= total_steps:
+        say(HyperparameterError, name, "the first steps of batch_sizes must begin with 0 and be below total_steps",
+            f"{begins}, total_steps={total_steps}", "Give {0: 64, 100: 128} for 100 steps of 64")  # fmt: skip
+    steps = [end - begin for begin, end in pairwise([*begins, total_steps])]
+    dealt = list(accumulate((b * n for b, n in zip(sizes, steps, strict=True)), initial=0))
+    passes = -(-dealt[-1] // size)
+    return tuple(BatchStage(size, b, n, first, passes) for b, n, first in zip(sizes, steps, dealt, strict=False))
+
+
+def batch_size_rate(init_value: float | jax.Array, batch_sizes: Mapping[int, int], power: float = 0.5) -> Schedule:
+    """A learning rate that grows with the batches.
+
+    init_value (b(t) / b(0))**power
+
+    init_value: the rate of the first batch size, a finite number, which may be traced.
+    batch_sizes: {first step: examples per step}, from step 0 on, as of `batch_warmup`.
+    power: a finite number >= 0; 0.5 for Adam and its kin, whose steps are of the size of the noise; 1 for gradient
+        descent.
+
+    Returns a schedule: step int[...] -> float32[...], float64 with x64. Raises as `batch_warmup` does. Source: for 0.5,
+    Malladi et al. 2022, arXiv:2205.10287; for 1, Goyal et al. 2017, arXiv:1706.02677. Not in the place of a fall at the
+    end: multiply two schedules, lambda t: a(t) * b(t).
+
+    >>> rate = jo.data.batch_size_rate(1e-3, {0: 64, 100: 256})
+    >>> [round(float(rate(t)), 4) for t in (0, 99, 100)]
+    [0.001, 0.001, 0.002]
+    """
+    stages = batch_warmup(max([1, *batch_sizes.values()]), batch_sizes, max(batch_sizes, default=0) + 1)
+    power = check_number("batch_size_rate", "power", power, NONNEGATIVE)
+    pairs = zip(sorted(batch_sizes)[1:], pairwise(stages), strict=True)
+    return piecewise_constant_schedule(
+        init_value, {step: (new.batch_size / old.batch_size) ** power for step, (old, new) in pairs}
+    )
+
+
 def gather(data: PyTree, indices: ArrayLike) -> PyTree:
     """Rows of every array in a tree.
 
@@ -214,6 +323,12 @@ def _rows(name: str, data: PyTree) -> int:
             say(TreeError, name, f"the data leaf {argument} {want}", describe(leaf),
                 "Every array holds one row per example: shape [n, ...] with the same n")  # fmt: skip
     return int(first[0])
+
+
+def _fits(name: str, rows: int, size: int) -> None:
+    if rows != size:
+        say(TreeError, name, f"this plan is for {size} rows", f"data with {rows} rows",
+            "Make the plan for this data, for example mini_batch(len(labels), batch_size)")  # fmt: skip
 
 
 def _count(name: str, argument: str, value: int, at_most: int | None = None) -> int:
