@@ -1,6 +1,7 @@
 """How near each method is to its references, as a table in Markdown: `python examples/parity_table.py --out FILE`.
 
-Reads the tables of tests/test_parity.py and tests/parity/*.py: recorded runs of torch, OPTAX and PAPERS. An error is
+Reads the tables of tests/test_parity.py and tests/parity/*.py: recorded runs of torch (CASES) and others (RECORDED),
+OPTAX and PAPERS. An error is
 the largest relative one over 60 steps in float64, element by element; optax's is against the same reference, with
 what arguments of the recipe it knows. A new table in tests/parity/ appears by itself.
 """
@@ -48,7 +49,7 @@ def load(path: Path) -> types.ModuleType:
 
 def tables() -> list[types.ModuleType]:
     """tests/test_parity.py, which has the runs, and whatever else has a table."""
-    for folder in (TESTS / "support", TESTS):
+    for folder in (TESTS / "support", TESTS / "parity", TESTS):
         if str(folder) not in sys.path:
             sys.path.insert(0, str(folder))
     return [load(TESTS / "test_parity.py"), *map(load, sorted((TESTS / "parity").glob("test_*.py")))]
@@ -60,6 +61,8 @@ def rows(modules: list[types.ModuleType]) -> Iterator[Row]:
         method = next(call.factory for call in case.ours if call.factory != "add_decayed_weights")
         yield Row(f"{method}-{case.variant}", f"torch.optim.{case.peer}", list(case.ours), case)
     for module in modules:
+        for case in getattr(module, "RECORDED", ()):
+            yield Row(f"{case.method}-{case.variant}", case.peer, list(case.ours), case)
         for name, (rule, calls) in getattr(module, "PAPERS", {}).items():
             if not callable(rule):  # a rule for one leaf, behind its call
                 yield Row(name, source(calls), [rule], module.leaf_by_leaf(calls))
@@ -98,7 +101,7 @@ def measured(parity: types.ModuleType, row: Row) -> tuple[float, float | None]:
     elif callable(row.target):
         path, gradients = parity.from_paper(row.target)
     else:
-        path = parity.record.recorded(row.target)
+        path = parity.record.recorded(row.target) if row.target in parity.CASES else row.target.recorded()
         gradients = parity.record.gradients_along(path)
     ours, _ = parity.ours(row.calls, gradients)
     if row.target is None:

@@ -44,6 +44,7 @@ RECIPES = {
     "sign": "sign_sgd", "factored_rms": "adafactor", "trust_ratio": "lamb", "kron": "psgd_kron", "lmo": "scion",
     "polyak": "polyak_sgd", "optimistic_gradient": "optimistic_gradient_descent", "trace": "sgd-momentum",
     "add_decayed_weights": "adamw", "add_corrected_decayed_weights": "adamc", "average_params": "splus",
+    "stable_adam": "stable_adamw",
 }  # fmt: skip
 
 PINNED = {"learning_rate": 0.1, "floor": 0.05, "outward": 0.5, "weight_decay": 0.025, "inward": 0.9}
@@ -208,6 +209,39 @@ CASES = [
     ),
     Case("adopt", jo.adopt, {"learning_rate": 0.05, "b1": 0.9, "b2": 0.99, "eps": 1e-6}),
     Case("adopt-nesterov", jo.adopt, {"learning_rate": 0.05, "b1": 0.9}, {"nesterov": True, "use_clipping": False}),
+    Case("laprop", jo.laprop, {"learning_rate": 0.05, **ADAM, "weight_decay": 1e-3}),
+    Case("grams", jo.grams, {"learning_rate": 0.03, **ADAM, "weight_decay": 1e-3}),
+    Case(
+        "stable_adamw",
+        jo.stable_adamw,
+        {"learning_rate": 0.1, **ADAM, "weight_decay": 1e-3, "clipping_threshold": 0.5},
+    ),
+    Case(
+        "stable_adamw-masked",
+        jo.stable_adamw,
+        {"learning_rate": 0.1, "weight_decay": 1e-2},
+        {"mask": matrices},
+    ),
+    Case(
+        "adam_mini",
+        jo.adam_mini,
+        {"learning_rate": 0.1, **ADAM, "weight_decay": 1e-3},
+        {"blocks": lambda p: jax.tree.map(lambda x: tuple(np.ndim(x) * [1]) if np.ndim(x) == 2 else None, p)},
+    ),
+    Case(
+        "came",
+        jo.came,
+        {
+            "learning_rate": 0.02,
+            "b1": 0.9,
+            "b2": 0.9,
+            "b3": 0.9,
+            "eps": 1e-6,
+            "eps_confidence": 1e-2,
+            "weight_decay": 1e-3,
+            "clipping_threshold": 1.0,
+        },
+    ),
     Case("acprop", jo.acprop, {"learning_rate": 0.05, **ADAM, "eps_root": 1e-8, "weight_decay": 1e-3}),
     Case("madgrad", jo.madgrad, {"learning_rate": 0.1, "momentum": 0.9, "weight_decay": 1e-3, "eps": 1e-6}),
     Case(
@@ -431,6 +465,16 @@ CASES = [
         direction=True,
     ),
     Case("scale_by_adopt", jo.scale_by_adopt, {"b1": 0.9, "b2": 0.99, "eps": 1e-6}, direction=True),
+    Case("scale_by_laprop", jo.scale_by_laprop, ADAM, direction=True),
+    Case("scale_by_grams", jo.scale_by_grams, ADAM, direction=True),
+    Case("scale_by_stable_adam", jo.scale_by_stable_adam, {**ADAM, "weight_decay": 1e-3}, direction=True),
+    Case("scale_by_adam_mini", jo.scale_by_adam_mini, ADAM, direction=True),
+    Case(
+        "scale_by_came",
+        jo.scale_by_came,
+        {"b1": 0.9, "b2": 0.9, "b3": 0.99, "eps": 1e-6, "eps_confidence": 1e-2},
+        direction=True,
+    ),
     Case("scale_by_acprop", jo.scale_by_acprop, {**ADAM, "eps_root": 1e-8}, {"centre": "current"}, direction=True),
     Case(
         "scale_by_madgrad",

@@ -67,6 +67,14 @@ METHODS = {
     "relative_update": lambda jo, **k: jo.relative_update(**k),
     "radial_brake": lambda jo, **k: jo.radial_brake(0.5, 0.1, **k),
     "pinned": lambda jo, **k: jo.pinned(0.1, 2.0, per="column", radius="start", **k),
+    **{
+        name: lambda jo, name=name, **k: getattr(jo, name)(0.1, weight_decay=0.1, **k)
+        for name in ("stable_adamw", "adam_mini", "came")
+    },
+    **{
+        name: lambda jo, name=name, **k: getattr(jo, name)(**k)
+        for name in ("scale_by_stable_adam", "scale_by_adam_mini", "scale_by_came")
+    },
 }
 WHOLE = {  # what looks at all leaves as one vector, or at no other element, has no need of the keyword
     "normalize": lambda jo: contrib(jo).normalize(),
@@ -74,9 +82,9 @@ WHOLE = {  # what looks at all leaves as one vector, or at no other element, has
     "clip_by_global_norm": lambda jo: jo.clip_by_global_norm(1.0),
     "adamw": lambda jo: jo.adamw(0.1),
 }
-SHAPES_THAT_FIT = (  # optax has none
-    "clip_by_norm", "cautious", "hyperball", "update_floor", "relative_update", "radial_brake", "pinned",
-)  # fmt: skip
+# optax has none, or not the method
+SHAPES_THAT_FIT = {"clip_by_norm", "cautious", "hyperball", *(name for name in METHODS if not hasattr(optax, name))}
+SHAPES_THAT_FIT -= {"galore", "scale_by_galore"}
 
 
 def contrib(library):
@@ -159,7 +167,7 @@ def test_every_method_with_the_keyword_is_here():
     matrix = {"muon", "normuon", "adamuon", "soap", "shampoo", "dion", "apollo"}  # test_matrix_methods, test_muon_kin
     matrix |= {"splus", "kl_shampoo", "kl_soap"}
     elsewhere = matrix | {f"scale_by_{name}" for name in matrix} | {"orthogonalize", "scion", "scale_by_lmo"}
-    elsewhere |= {"psgd_kron", "scale_by_kron", "route", "explain", "roles_of"}  # test_routing
+    elsewhere |= {"psgd_kron", "scale_by_kron", "route", "explain", "roles_of", "adam_mini_blocks"}  # test_routing
     elsewhere |= {"width_scaled", "width_factors", "adagc"}  # test_width, test_run_safety
     assert having == set(METHODS) | elsewhere | {"leafwise", "unitwise_norm", "per_example_layer_norm_clip"}
     for name in having:

@@ -16,6 +16,7 @@ from jaxopt_ko.optimizers.adadelta import adadelta
 from jaxopt_ko.optimizers.adafactor import adafactor
 from jaxopt_ko.optimizers.adagrad import adagrad
 from jaxopt_ko.optimizers.adam import adam, adamax, adamaxw, adamw, nadam, nadamw
+from jaxopt_ko.optimizers.adam_mini import adam_mini
 from jaxopt_ko.optimizers.adamc import adamc
 from jaxopt_ko.optimizers.adamuon import adamuon, normuon
 from jaxopt_ko.optimizers.adan import adan
@@ -23,15 +24,18 @@ from jaxopt_ko.optimizers.ademamix import ademamix, simplified_ademamix
 from jaxopt_ko.optimizers.adopt import adopt
 from jaxopt_ko.optimizers.amsgrad import amsgrad
 from jaxopt_ko.optimizers.apollo import apollo
+from jaxopt_ko.optimizers.came import came
 from jaxopt_ko.optimizers.cocob import cocob
 from jaxopt_ko.optimizers.dadaptation import dadapt_adamw
 from jaxopt_ko.optimizers.dion import dion
 from jaxopt_ko.optimizers.dog import dog, dowg
 from jaxopt_ko.optimizers.fromage import fromage
 from jaxopt_ko.optimizers.galore import galore
+from jaxopt_ko.optimizers.grams import grams
 from jaxopt_ko.optimizers.kl_shampoo import kl_shampoo, kl_soap
 from jaxopt_ko.optimizers.kron import psgd_kron
 from jaxopt_ko.optimizers.lamb import lamb
+from jaxopt_ko.optimizers.laprop import laprop
 from jaxopt_ko.optimizers.lars import lars
 from jaxopt_ko.optimizers.lion import lion
 from jaxopt_ko.optimizers.madgrad import madgrad
@@ -53,6 +57,7 @@ from jaxopt_ko.optimizers.sm3 import sm3
 from jaxopt_ko.optimizers.soap import soap
 from jaxopt_ko.optimizers.sophia import sophia
 from jaxopt_ko.optimizers.splus import splus
+from jaxopt_ko.optimizers.stable_adamw import stable_adamw
 from jaxopt_ko.optimizers.yogi import yogi
 from jaxopt_ko.solvers.augmented import augmented_lagrangian
 from jaxopt_ko.solvers.conjugate_gradient import nonlinear_cg
@@ -77,6 +82,7 @@ METHODS: dict[str, Callable[..., GradientTransformation]] = {
         *(sgd, adagrad, rmsprop, adadelta, adam, adamw, adamc, adamax, adamaxw, nadam, nadamw, amsgrad),
         *(rprop, sign_sgd, signum, lion, yogi, radam, adabelief, adan),
         *(adafactor, sm3, galore, apollo, lars, novograd, lamb, fromage),
+        *(laprop, grams, stable_adamw, adam_mini, came),
         *(ademamix, simplified_ademamix, adopt, acprop, madgrad, noisy_sgd, sophia),
         *(optimistic_gradient_descent, optimistic_adam_v2),
         *(shampoo, muon, normuon, adamuon, scion, soap, dion, psgd_kron, splus, kl_shampoo, kl_soap),

@@ -17,6 +17,7 @@ from jaxopt_ko.optimizers.adam import (
     scale_by_adamax,
     scale_by_nadam,
 )
+from jaxopt_ko.optimizers.adam_mini import ScaleByAdamMiniState, adam_mini, scale_by_adam_mini
 from jaxopt_ko.optimizers.adamc import adamc
 from jaxopt_ko.optimizers.adamuon import (
     ScaleByAdaMuonState,
@@ -38,6 +39,7 @@ from jaxopt_ko.optimizers.ademamix import (
 from jaxopt_ko.optimizers.adopt import adopt, scale_by_adopt
 from jaxopt_ko.optimizers.amsgrad import ScaleByAmsgradState, amsgrad, scale_by_amsgrad
 from jaxopt_ko.optimizers.apollo import ScaleByApolloState, apollo, scale_by_apollo
+from jaxopt_ko.optimizers.came import ScaleByCameState, came, scale_by_came
 from jaxopt_ko.optimizers.cocob import COCOBState, cocob, scale_by_cocob
 from jaxopt_ko.optimizers.dadaptation import DAdaptAdamWState, dadapt_adamw
 from jaxopt_ko.optimizers.dion import ScaleByDionState, dion, scale_by_dion
@@ -53,6 +55,7 @@ from jaxopt_ko.optimizers.dog import (
 )
 from jaxopt_ko.optimizers.fromage import fromage
 from jaxopt_ko.optimizers.galore import GaLoreDimensionNumbers, GaLoreState, galore, scale_by_galore
+from jaxopt_ko.optimizers.grams import grams, scale_by_grams
 from jaxopt_ko.optimizers.kl_shampoo import (
     ScaleByKlShampooState,
     ScaleByKlSoapState,
@@ -63,10 +66,12 @@ from jaxopt_ko.optimizers.kl_shampoo import (
 )
 from jaxopt_ko.optimizers.kron import ScaleByKronState, psgd_kron, scale_by_kron
 from jaxopt_ko.optimizers.lamb import lamb
+from jaxopt_ko.optimizers.laprop import ScaleByLapropState, laprop, scale_by_laprop
 from jaxopt_ko.optimizers.lars import lars
 from jaxopt_ko.optimizers.lion import ScaleByLionState, lion, scale_by_lion
 from jaxopt_ko.optimizers.madgrad import MadgradState, madgrad, scale_by_madgrad
 from jaxopt_ko.optimizers.matrix.axes import MuonDimensionNumbers
+from jaxopt_ko.optimizers.matrix.blocks import adam_mini_blocks
 from jaxopt_ko.optimizers.matrix.roles import ROLES, roles_of
 from jaxopt_ko.optimizers.momo import MomoAdamState, MomoState, momo, momo_adam
 from jaxopt_ko.optimizers.muon import MuonState, muon, orthogonalize, scale_by_muon
@@ -100,30 +105,33 @@ from jaxopt_ko.optimizers.sm3 import ScaleBySM3State, scale_by_sm3, sm3
 from jaxopt_ko.optimizers.soap import ScaleBySoapState, scale_by_soap, soap
 from jaxopt_ko.optimizers.sophia import SophiaState, scale_by_sophia, sophia
 from jaxopt_ko.optimizers.splus import ScaleBySplusState, scale_by_splus, splus
+from jaxopt_ko.optimizers.stable_adamw import scale_by_stable_adam, stable_adamw
 from jaxopt_ko.optimizers.yogi import scale_by_yogi, yogi
 
 __all__ = [
     "ROLES", "COCOBState", "DAdaptAdamWState", "DoGState", "DoWGState", "FactoredState", "GaLoreDimensionNumbers",
     "GaLoreState", "MadgradState", "MomoAdamState", "MomoState", "MuonDimensionNumbers", "MuonState", "ProdigyState",
-    "ScaleByAdaDeltaState", "ScaleByAdaMuonState", "ScaleByAdamState", "ScaleByAdanState", "ScaleByAdemamixState",
-    "ScaleByAmsgradState", "ScaleByApolloState", "ScaleByBeliefState", "ScaleByDionState",
-    "ScaleByDistanceOverGradientsState", "ScaleByKlShampooState", "ScaleByKlSoapState", "ScaleByKronState",
-    "ScaleByLionState", "ScaleByNadamState", "ScaleByNorMuonState", "ScaleByNovogradState",
-    "ScaleByOptimisticGradientState", "ScaleByRStdDevState", "ScaleByRStdDevWithCountState", "ScaleByRmsState",
-    "ScaleByRmsWithCountState", "ScaleByRpropState", "ScaleByRssState", "ScaleBySM3State", "ScaleByShampooState",
-    "ScaleBySimplifiedAdEMAMixState", "ScaleBySoapState", "ScaleBySplusState", "SophiaState", "acprop", "adabelief",
-    "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamaxw", "adamc", "adamuon", "adamw", "adan", "ademamix",
-    "adopt", "amsgrad", "apollo", "cocob", "dadapt_adamw", "dion", "dog", "dowg", "fromage", "galore", "kl_shampoo",
-    "kl_soap", "lamb", "lars", "lion", "madgrad", "momo", "momo_adam", "muon", "nadam", "nadamw", "noisy_sgd",
-    "normuon", "novograd", "optimistic_adam_v2", "optimistic_gradient_descent", "orthogonalize", "polyak_sgd",
-    "prodigy", "psgd_kron", "radam", "rmsprop", "roles_of", "rprop", "scale_by_acprop", "scale_by_adadelta",
-    "scale_by_adam", "scale_by_adamax", "scale_by_adamuon", "scale_by_adan", "scale_by_ademamix", "scale_by_adopt",
-    "scale_by_amsgrad", "scale_by_apollo", "scale_by_belief", "scale_by_cocob", "scale_by_dion",
+    "ScaleByAdaDeltaState", "ScaleByAdaMuonState", "ScaleByAdamMiniState", "ScaleByAdamState", "ScaleByAdanState",
+    "ScaleByAdemamixState", "ScaleByAmsgradState", "ScaleByApolloState", "ScaleByBeliefState", "ScaleByCameState",
+    "ScaleByDionState", "ScaleByDistanceOverGradientsState", "ScaleByKlShampooState", "ScaleByKlSoapState",
+    "ScaleByKronState", "ScaleByLapropState", "ScaleByLionState", "ScaleByNadamState", "ScaleByNorMuonState",
+    "ScaleByNovogradState", "ScaleByOptimisticGradientState", "ScaleByRStdDevState", "ScaleByRStdDevWithCountState",
+    "ScaleByRmsState", "ScaleByRmsWithCountState", "ScaleByRpropState", "ScaleByRssState", "ScaleBySM3State",
+    "ScaleByShampooState", "ScaleBySimplifiedAdEMAMixState", "ScaleBySoapState", "ScaleBySplusState", "SophiaState",
+    "acprop", "adabelief", "adadelta", "adafactor", "adagrad", "adam", "adam_mini", "adam_mini_blocks", "adamax",
+    "adamaxw", "adamc", "adamuon", "adamw", "adan", "ademamix", "adopt", "amsgrad", "apollo", "came", "cocob",
+    "dadapt_adamw", "dion", "dog", "dowg", "fromage", "galore", "grams", "kl_shampoo", "kl_soap", "lamb", "laprop",
+    "lars", "lion", "madgrad", "momo", "momo_adam", "muon", "nadam", "nadamw", "noisy_sgd", "normuon", "novograd",
+    "optimistic_adam_v2", "optimistic_gradient_descent", "orthogonalize", "polyak_sgd", "prodigy", "psgd_kron", "radam",
+    "rmsprop", "roles_of", "rprop", "scale_by_acprop", "scale_by_adadelta", "scale_by_adam", "scale_by_adam_mini",
+    "scale_by_adamax", "scale_by_adamuon", "scale_by_adan", "scale_by_ademamix", "scale_by_adopt", "scale_by_amsgrad",
+    "scale_by_apollo", "scale_by_belief", "scale_by_came", "scale_by_cocob", "scale_by_dion",
     "scale_by_distance_over_gradients", "scale_by_dog", "scale_by_dowg", "scale_by_factored_rms", "scale_by_galore",
-    "scale_by_kl_shampoo", "scale_by_kl_soap", "scale_by_kron", "scale_by_lion", "scale_by_lmo", "scale_by_madgrad",
-    "scale_by_muon", "scale_by_nadam", "scale_by_normuon", "scale_by_novograd", "scale_by_optimistic_gradient",
-    "scale_by_polyak", "scale_by_radam", "scale_by_rms", "scale_by_rprop", "scale_by_rss", "scale_by_shampoo",
-    "scale_by_sign", "scale_by_simplified_ademamix", "scale_by_sm3", "scale_by_soap", "scale_by_sophia",
-    "scale_by_splus", "scale_by_stddev", "scale_by_yogi", "scion", "sgd", "shampoo", "sign_sgd", "signum",
-    "simplified_ademamix", "sm3", "soap", "sophia", "splus", "yogi",
+    "scale_by_grams", "scale_by_kl_shampoo", "scale_by_kl_soap", "scale_by_kron", "scale_by_laprop", "scale_by_lion",
+    "scale_by_lmo", "scale_by_madgrad", "scale_by_muon", "scale_by_nadam", "scale_by_normuon", "scale_by_novograd",
+    "scale_by_optimistic_gradient", "scale_by_polyak", "scale_by_radam", "scale_by_rms", "scale_by_rprop",
+    "scale_by_rss", "scale_by_shampoo", "scale_by_sign", "scale_by_simplified_ademamix", "scale_by_sm3",
+    "scale_by_soap", "scale_by_sophia", "scale_by_splus", "scale_by_stable_adam", "scale_by_stddev", "scale_by_yogi",
+    "scion", "sgd", "shampoo", "sign_sgd", "signum", "simplified_ademamix", "sm3", "soap", "sophia", "splus",
+    "stable_adamw", "yogi",
 ]  # fmt: skip

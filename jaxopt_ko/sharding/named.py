@@ -47,6 +47,8 @@ OWN = {
     "DAdaptAdamWState": ("dadapt_adamw", ("exp_avg", "grad_sum")), "EmaNesterovState": ("ema_nesterov", ("m",)),
     "MechanicState": ("mechanic", ("m", "v", "r", "s")), "MadgradState": ("madgrad", ("s",)),
     "COCOBState": ("cocob", ("scale",)), "ScaleByAdoptState": ("adopt", ("mu",)),
+    "ScaleByLapropState": ("laprop", ("mu",)), "ScaleByAdamMiniState": ("adam_mini", ("nu",)),
+    "ScaleByCameState": ("came", ("mu", "v_row", "v_col", "nu", "res_row", "res_col")),
 }  # fmt: skip
 OF_RULE = {"scale_by_adamax": ("adamax", ("nu",)), "scale_by_yogi": ("yogi", ("nu",))}  # where classes are shared
 SCALING = (  # rules after which gradients are steps, or of another length

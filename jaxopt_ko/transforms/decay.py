@@ -5,12 +5,13 @@ Cautious: Chen et al. 2025, arXiv:2510.12402, Algorithm 1. Corrected for the sch
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko.compose.groups import masked
+from jaxopt_ko.compose.groups import labels_of_mask, masked, partition
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import leafwise
 from jaxopt_ko.core.numerics import inner
@@ -54,6 +55,26 @@ def add_decayed_weights(weight_decay: Hyper = 0.0, mask: MaskOrFn | None = None)
         "add_decayed_weights", EmptyState, rule=rule, hypers=hypers, needs_params=not off, alone=WeightDecaySchedule
     )
     return decay if mask is None else masked(decay, mask)
+
+
+def decaying_by_mask(
+    rule: Callable[..., GradientTransformation], weight_decay: Hyper, mask: MaskOrFn | None
+) -> GradientTransformation:
+    """rule(weight_decay=…), whose decay is not only added: where a mask is given, in two groups, one of which has none.
+
+    rule: makes a direction of its weight_decay.
+    weight_decay: lambda >= 0, for leaves where the mask is True; 0 elsewhere.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+
+    Returns a GradientTransformation; with a mask its state is that of a `partition`.
+    """
+    whole = rule(weight_decay=weight_decay)
+    if mask is None:
+        return whole
+    return partition(
+        {"decayed": whole, "kept": rule(weight_decay=0.0)},
+        labels_of_mask("partition", mask, {True: "decayed", False: "kept"}),
+    )
 
 
 def add_cautious_decayed_weights(weight_decay: Hyper = 0.0, mask: MaskOrFn | None = None) -> GradientTransformation:

@@ -1,0 +1,132 @@
+"""Methods of other libraries step by step: as these computed them (recorded), and as their papers say, in float64."""
+
+import importlib.metadata
+
+import numpy as np
+import pytest
+from references import record_methods
+from references.record import call, gradients_along
+from test_parity import assert_differs, assert_follows, from_paper, named, ours
+from test_whole_leaves import leaf_by_leaf, rms
+
+pytestmark = pytest.mark.usefixtures("x64")
+RECORDED = record_methods.CASES
+LETTERS = {"b1": 0.8, "b2": 0.95, "eps": 1e-5}
+
+
+@pytest.mark.parametrize("case", RECORDED, ids=lambda case: case.name)
+def test_follows_recorded(case):
+    path = case.recorded()
+    assert_follows(ours(case.ours, gradients_along(path))[0], path)
+
+
+def test_records_are_those_of_the_table():
+    assert len({case.name for case in RECORDED}) == len(RECORDED)
+    assert {path.stem for path in record_methods.HERE.glob("*.npz")} == {case.method for case in RECORDED}
+    for method in {case.method for case in RECORDED}:
+        own = {f"{case.peer.partition('.')[0]}-{case.variant}" for case in RECORDED if case.method == method}
+        with np.load(record_methods.HERE / f"{method}.npz") as file:
+            assert set(file) == own | {"versions"}
+            assert {str(version).split()[0] for version in file["versions"]} >= {"torch", "numpy"}
+
+
+def test_recorded_variants_differ():
+    """Each option bites on this problem."""
+    for case in RECORDED:
+        for other in RECORDED:
+            if case.peer == other.peer and case.variant < other.variant:
+                assert_differs(case.recorded(), other.recorded())
+
+
+@pytest.mark.references
+@pytest.mark.parametrize("case", RECORDED, ids=lambda case: case.name)
+def test_records_anew_what_is_committed(case):
+    pytest.importorskip("torch")
+    try:
+        importlib.metadata.version(case.peer.partition(".")[0])
+    except importlib.metadata.PackageNotFoundError as error:
+        pytest.skip(str(error))
+    np.testing.assert_allclose(record_methods.run(case), case.recorded(), rtol=1e-12, atol=1e-14)
+
+
+# ---- the papers, in their own letters, as in test_parity ------------------------------------------------
+
+
+def laprop(x, g, t, m=0.0, n=0.0):
+    """Ziyin, Wang & Ueda 2020, Algorithm 1."""
+    n = 0.95 * n + 0.05 * g**2
+    m = 0.8 * m + 0.2 * g / (np.sqrt(n / (1 - 0.95**t)) + 1e-5)
+    return x - 0.03 * m / (1 - 0.8**t), m, n
+
+
+def grams(x, g, t, m=0.0, v=0.0):
+    """Cao, Li & Song 2024, Algorithm 1."""
+    m = 0.8 * m + 0.2 * g
+    v = 0.95 * v + 0.05 * g**2
+    u = m / (1 - 0.8**t) / (np.sqrt(v / (1 - 0.95**t)) + 1e-5)
+    return x - 0.03 * np.sign(g) * np.abs(u), m, v
+
+
+def stable_adamw(x, g, t, memory):
+    """Wortsman et al. 2023, Algorithm 2: the decays are corrected, not the means."""
+    v, u = memory or (0.0, 0.0)
+    b1, b2 = (b * (1 - b ** (t - 1)) / (1 - b**t) for b in (0.8, 0.95))
+    v, u = b1 * v + (1 - b1) * g, b2 * u + (1 - b2) * g**2
+    rate = 0.03 / max(1, np.sqrt(np.mean(g**2 / np.maximum(u, 1e-10))))
+    return x - rate * 0.1 * x - rate * v / (np.sqrt(u) + 1e-5), (v, u)
+
+
+def adam_mini(x, g, t, memory):
+    """Zhang et al. 2024, Algorithm 2, with a block for each column of a matrix, and one for a vector."""
+    m, v = memory or (0.0, 0.0)
+    m = 0.8 * m + 0.2 * g
+    v = 0.95 * v + 0.05 * np.mean(g * g, axis=0 if g.ndim else None)
+    return x - 0.03 * m / (1 - 0.8**t) / (np.sqrt(v / (1 - 0.95**t)) + 1e-5), (m, v)
+
+
+def came(x, g, t, memory):
+    """Luo et al. 2023, Algorithm 2; a vector has no factors, and no confidence."""
+    m, r, c, R, C = memory or (0.0,) * 5
+    if x.ndim < 2:
+        r = 0.95 * r + 0.05 * (g**2 + 1e-8)
+        u = g / np.sqrt(r)
+        m = 0.8 * m + 0.2 * u / max(1, rms(u))
+        return x - 0.01 * m, (m, r, c, R, C)
+    r = 0.95 * r + 0.05 * (g**2 + 1e-8).sum(1)
+    c = 0.95 * c + 0.05 * (g**2 + 1e-8).sum(0)
+    u = g / np.sqrt(np.outer(r, c) / r.sum())
+    u = u / max(1, rms(u))
+    m = 0.8 * m + 0.2 * u
+    R = 0.9 * R + 0.1 * ((u - m) ** 2 + 1e-4).sum(1)
+    C = 0.9 * C + 0.1 * ((u - m) ** 2 + 1e-4).sum(0)
+    return x - 0.01 * m / np.sqrt(np.outer(R, C) / R.sum()), (m, r, c, R, C)
+
+
+PAPERS = {
+    "laprop-algorithm_1": (laprop, call("laprop", learning_rate=0.03, **LETTERS)),
+    "grams-algorithm_1": (grams, call("grams", learning_rate=0.03, **LETTERS)),
+    "stable_adamw-algorithm_2": (
+        call("stable_adamw", learning_rate=0.03, weight_decay=0.1, **LETTERS),
+        stable_adamw,
+    ),
+    "adam_mini-algorithm_2": (
+        call(
+            "adam_mini",
+            learning_rate=0.03,
+            blocks={"scalar": (), "inner": [(1,), {"matrix": (1, 4)}]},
+            **LETTERS,
+        ),
+        adam_mini,
+    ),
+    "came-algorithm_2": (
+        call("came", learning_rate=0.01, b1=0.8, b2=0.95, b3=0.9, eps=1e-8, eps_confidence=1e-4),
+        came,
+    ),
+}
+
+
+@pytest.mark.parametrize(("rule", "recipe"), named(PAPERS, "paper"))
+def test_follows_paper(rule, recipe):
+    rule, recipe = (rule, recipe) if callable(rule) else (leaf_by_leaf(recipe), rule)
+    path, gradients = from_paper(rule)
+    assert_follows(ours([recipe], gradients)[0], path)

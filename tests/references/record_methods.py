@@ -1,0 +1,184 @@
+"""Records what the methods of other libraries do: `python tests/references/record_methods.py [METHOD …]`.
+
+The problem, the steps and the form of the files are those of record.py: methods/METHOD.npz has the parameters after
+each of 60 steps for each variant, in float64, and the versions of what made them. Needs torch and, beside each other,
+`pip install --no-deps` of the packages that `CASES` names.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+from references.record import AWAKE, NOISE, SHAPES, START, Recipe, call, gradient
+
+HERE = Path(__file__).parent / "methods"
+
+
+class Case(NamedTuple):
+    """Another library's optimizer, and ours that must follow it."""
+
+    peer: str  # package.module.Class
+    variant: str
+    options: dict[str, Any]  # of the peer
+    ours: Recipe
+    begin: Callable[..., Any] | None = None  # (class, leaves, options) -> optimizer, if not class(leaves, **options)
+    float32: bool = False  # does the peer compute in float32?
+
+    @property
+    def method(self) -> str:
+        return next(piece.factory for piece in self.ours if piece.factory != "add_decayed_weights")
+
+    @property
+    def name(self) -> str:
+        return f"{self.method}-{self.peer.partition('.')[0]}-{self.variant}"
+
+    def recorded(self, folder: Path = HERE) -> np.ndarray:
+        """The parameters after each step, float64[60, 20]."""
+        with np.load(folder / f"{self.method}.npz") as file:
+            return file[f"{self.peer.partition('.')[0]}-{self.variant}"]
+
+
+def named(*names: str) -> Callable[..., Any]:
+    """For optimizers that take (name, parameter) pairs."""
+
+    def begin(cls: Any, leaves: list[Any], options: dict[str, Any]) -> Any:
+        return cls(list(zip(names, leaves, strict=True)), **options)
+
+    return begin
+
+
+B80 = {"betas": (0.8, 0.95), "eps": 1e-3}  # far from the defaults, and ours for it
+OUR_B80 = {"b1": 0.8, "b2": 0.95, "eps": 1e-3}
+TINY = {"eps": (1e-30, 1e-16)}
+MINI = {"verbose": False, "dim": 6, "n_heads": 3}  # a head has 6 * 6 / 3 elements: the whole matrix
+BLOCKS = {"scalar": None, "inner": [(1,), {"matrix": (3, 1)}]}
+HEAD = {"scalar": None, "inner": [(1,), {"matrix": (1, 1)}]}
+MATRIX_ALONE = {"scalar": False, "inner": [False, {"matrix": True}]}
+
+CASES = (
+    Case("timm.optim.laprop.LaProp", "defaults", {}, (call("laprop", learning_rate=4e-4),)),
+    Case(
+        "timm.optim.laprop.LaProp",
+        "betas_eps",
+        {"lr": 0.05, **B80, "foreach": False},  # its decay shrinks the parameters after the step
+        (call("laprop", learning_rate=0.05, **OUR_B80),),
+    ),
+    Case(
+        "pytorch_optimizer.Grams",
+        "defaults",
+        {"lr": 1e-3, "foreach": False},
+        (call("grams", learning_rate=1e-3),),
+    ),
+    Case(
+        "pytorch_optimizer.Grams",
+        "betas_eps_decay",
+        {"lr": 0.05, **B80, "weight_decay": 0.1, "weight_decouple": True, "foreach": False},
+        (call("grams", learning_rate=0.05, weight_decay=0.1, **OUR_B80),),
+    ),
+    Case(
+        "optimi.StableAdamW",
+        "defaults",
+        {"lr": 1e-3, "triton": False, "foreach": False},
+        (call("stable_adamw", learning_rate=1e-3),),
+    ),
+    Case(
+        "optimi.StableAdamW",
+        "betas_eps_decay",
+        {"lr": 0.05, **B80, "weight_decay": 0.1, "triton": False, "foreach": False},
+        (call("stable_adamw", learning_rate=0.05, weight_decay=0.1, **OUR_B80),),
+    ),
+    Case("came_pytorch.CAME", "defaults", {"lr": 2e-4}, (call("came", learning_rate=2e-4),)),
+    Case(
+        "came_pytorch.CAME",
+        "betas_eps_clipping_decay",
+        {"lr": 0.01, "betas": (0.8, 0.95, 0.9), "eps": (1e-6, 1e-3), "clip_threshold": 0.3, "weight_decay": 0.1},
+        (
+            call("came", learning_rate=0.01, b1=0.8, b2=0.95, b3=0.9, eps=1e-6, eps_confidence=1e-3,
+                 clipping_threshold=0.3, weight_decay=0.1),
+        ),
+    ),
+    Case(
+        "adam_mini.Adam_mini",
+        "bias_norm_output",
+        {"lr": 1e-3, **MINI},
+        (call("adam_mini", learning_rate=1e-3, blocks=BLOCKS),),
+        named("fc.bias", "norm.weight", "mlp.weight"),
+    ),
+    Case(
+        "adam_mini.Adam_mini",
+        "bias_norm_head_decay",
+        {"lr": 0.05, **B80, "weight_decay": 0.1, **MINI},
+        (call("adam_mini", learning_rate=0.05, blocks=HEAD, weight_decay=0.1, mask=MATRIX_ALONE, **OUR_B80),),
+        named("fc.bias", "norm.weight", "q_proj.weight"),
+    ),
+)  # fmt: skip
+
+
+def run(case: Case) -> np.ndarray:
+    """The parameters after each step, (60, 20)."""
+    import torch
+
+    package, _, cls = case.peer.rpartition(".")
+    default, was = torch.get_default_dtype(), torch.is_grad_enabled()
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    try:
+        ends = np.cumsum([int(np.prod(shape)) for shape in SHAPES])
+        parts = [x.reshape(s) for x, s in zip(np.split(START, ends[:-1]), SHAPES, strict=True)]
+        leaves = [torch.nn.Parameter(torch.tensor(part)) for part in parts]
+        maker = getattr(importlib.import_module(package), cls)
+        optimizer = case.begin(maker, leaves, case.options) if case.begin else maker(leaves, **case.options)
+        path, x = [], START
+        for noise, awake in zip(NOISE, AWAKE, strict=True):
+            g = gradient(x, noise, awake)
+            for leaf, part in zip(leaves, np.split(g, ends[:-1]), strict=True):
+                leaf.grad = torch.tensor(part.reshape(leaf.shape))
+            optimizer.step()
+            x = np.concatenate([leaf.detach().numpy().ravel() for leaf in leaves]).astype(np.float64)
+            path.append(x)
+        return np.stack(path)
+    finally:
+        torch.set_default_dtype(default)
+        torch.set_grad_enabled(was)
+
+
+def record(*methods: str, folder: Path = HERE) -> list[Path]:
+    """Run the cases of these methods, or all, and write one file for each method; the files written."""
+    import torch
+
+    torch._dynamo.config.disable = True
+    found = importlib.util.find_spec("timm")
+    if found is not None:  # its optimizers, without its models, which need torchvision
+        root = next(iter(found.submodule_search_locations or ()))
+        for name, path in (("timm", root), ("timm.optim", f"{root}/optim")):
+            sys.modules[name] = types.ModuleType(name)
+            sys.modules[name].__path__ = [path]
+    files = []
+    folder.mkdir(exist_ok=True)
+    for method in dict.fromkeys(case.method for case in CASES):
+        if methods and method not in methods:
+            continue
+        own = [case for case in CASES if case.method == method]
+        packages = dict.fromkeys(("torch", "numpy", *(case.peer.partition(".")[0] for case in own)))
+        distributions = importlib.metadata.packages_distributions()
+        versions = [f"{x} {importlib.metadata.version(distributions.get(x, [x])[0])}" for x in packages]
+        paths = {f"{case.peer.partition('.')[0]}-{case.variant}": run(case) for case in own}
+        files.append(folder / f"{method}.npz")
+        np.savez_compressed(files[-1], versions=np.array(versions), **paths)
+    return files
+
+
+if __name__ == "__main__":
+    for written in record(*sys.argv[1:]):
+        print(f"{written.stat().st_size:8d}  {written.name}")

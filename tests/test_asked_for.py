@@ -1,0 +1,121 @@
+"""What methods that people ask for do that those before them do not, one sentence of their pages at a time."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from references import model_trees
+
+import jaxopt_ko as jo
+
+TREES = model_trees.trees()
+
+
+def walk(opt, gradients, params):
+    """The updates, one after the other; params stay."""
+    state, out = opt.init(params), []
+    for g in gradients:
+        u, state = opt.update(g, state, params)
+        out.append(u)
+    return out, state
+
+
+# ---- adam_mini ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_blocks_of_models_are_few_and_divide_their_leaves(name):
+    params, options = TREES[name]
+    params = jax.tree.map(lambda p: p if jnp.issubdtype(p.dtype, jnp.floating) else None, params)
+    stack_axes = options.get("stack_axes", 0)
+    blocks = jo.adam_mini_blocks(params, heads=2, roles=options.get("roles"), stack_axes=stack_axes)
+    made = jax.eval_shape(lambda p: jo.scale_by_adam_mini(blocks=blocks).init(p), params)
+    roles = jo.roles_of(params, options.get("roles"), stack_axes=stack_axes)
+    counts = jax.tree.structure(params).flatten_up_to(blocks)
+    for leaf, own, nu in zip(roles, counts, jax.tree.leaves(made.nu), strict=True):
+        assert nu.shape == own and all(n % k == 0 for n, k in zip(leaf.shape, own, strict=True)), leaf
+        layers = int(np.prod(leaf.shape[: leaf.stacks]))
+        if leaf.role == "norm":
+            assert np.prod(own) == layers, leaf
+        elif leaf.role == "bias":
+            assert own == leaf.shape, leaf
+        elif leaf.role is not None and np.prod(leaf.shape) > layers * max(leaf.shape):
+            assert np.prod(own) < np.prod(leaf.shape), leaf
+    size = sum(np.prod(leaf.shape) for leaf in roles)
+    assert sum(np.prod(own) for own in counts) < 0.3 * size  # these models are narrow: at 4096 it is a thousandth
+
+
+def test_heads_of_queries_and_of_fewer_keys():
+    shapes = {"q_proj": {"kernel": (4, 6)}, "k_proj": {"kernel": (4, 4)}, "v_proj": {"weight": (6, 4)}}
+    params = {"attn": jax.tree.map(jnp.ones, shapes, is_leaf=lambda x: isinstance(x, tuple))}
+    found = jo.adam_mini_blocks(params, heads=3, kv_heads=2)["attn"]
+    assert found == {"q_proj": {"kernel": (1, 3)}, "k_proj": {"kernel": (1, 2)}, "v_proj": {"weight": (6, 1)}}
+    assert jo.adam_mini_blocks(params)["attn"]["q_proj"]["kernel"] == (1, 6)
+
+
+def test_a_head_is_one_block():
+    """As separate leaves for the heads, each with one number."""
+    g = jnp.asarray(np.random.default_rng(0).normal(size=(4, 6)), jnp.float32)
+    together, state = walk(jo.scale_by_adam_mini(blocks=(1, 3)), [g, 2 * g], g)
+    heads = list(jnp.split(g, 3, axis=1))
+    apart, _ = walk(jo.scale_by_adam_mini(blocks=(1, 1)), [heads, [2 * x for x in heads]], heads)
+    assert state.nu.shape == (1, 3)
+    np.testing.assert_allclose(together[1], np.concatenate(apart[1], axis=1), rtol=1e-6)
+
+
+def test_blocks_that_do_not_divide_a_leaf_are_refused():
+    for blocks in ((2, 3), (4,), (1, 7)):
+        with pytest.raises(jo.errors.TreeError, match=r"blocks of .* must be a divisor"):
+            jo.scale_by_adam_mini(blocks={"w": blocks}).init({"w": jnp.ones((3, 3))})
+
+
+# ---- laprop, stable_adamw, grams, came ------------------------------------------------------------------
+
+
+def test_laprop_stays_bounded_where_adam_does_not():
+    """A gradient of 1 among others of 1e-3, b1 above sqrt(b2): Adam's step runs away after it."""
+    gradients = [jnp.float32(1e-3)] * 30 + [jnp.float32(1.0)] + [jnp.float32(1e-3)] * 20
+    lengths = {
+        name: max(abs(float(u)) for u in walk(rule(0.99, 0.5, 0.0), gradients, jnp.float32(0.0))[0])
+        for name, rule in (("adam", jo.scale_by_adam), ("laprop", jo.scale_by_laprop))
+    }
+    assert lengths["laprop"] <= 1.5 < 5 < lengths["adam"]
+
+
+def test_stable_adamw_shortens_the_step_of_a_spike():
+    small, large = jnp.full(4, 1e-3), jnp.full(4, 1.0)
+    free, clipped = (
+        walk(jo.scale_by_stable_adam(0.5, 0.99, clipping_threshold=threshold), [small] * 20 + [large], small)[0]
+        for threshold in (float("inf"), 1.0)
+    )
+    np.testing.assert_allclose(free[19], clipped[19], rtol=1e-6)  # before it nothing is clipped
+    root = 1 / np.sqrt((0.01 + 0.99 * (1 - 0.99**20) * 1e-6) / (1 - 0.99**21))
+    np.testing.assert_allclose(free[20] / clipped[20], root, rtol=1e-4)
+
+
+def test_decay_of_stable_adamw_by_mask_is_that_of_each_leaf():
+    params = {"w": jnp.full((2, 2), 2.0), "b": jnp.full(2, 2.0)}
+    g = jax.tree.map(lambda p: 0.1 * p, params)
+    (u,), _ = walk(jo.stable_adamw(0.1, weight_decay=0.5, mask={"w": True, "b": False}), [g], params)
+    np.testing.assert_allclose(u["w"], -0.2, rtol=1e-4)
+    np.testing.assert_allclose(u["b"], -0.1, rtol=1e-4)
+
+
+def test_grams_never_goes_against_the_gradient():
+    gradients = [jnp.asarray(x, jnp.float32) for x in np.random.default_rng(1).normal(size=(20, 30))]
+    ours, adam = (walk(rule(eps=1e-6), gradients, gradients[0])[0] for rule in (jo.scale_by_grams, jo.scale_by_adam))
+    turned = 0
+    for g, u, v in zip(gradients, ours, adam, strict=True):
+        assert bool(jnp.all(jnp.sign(u) == jnp.sign(g)))
+        np.testing.assert_allclose(jnp.abs(u), jnp.abs(v), rtol=1e-6)
+        turned += int(jnp.sum(jnp.sign(u) != jnp.sign(v)))
+    assert turned > 50
+
+
+def test_came_trusts_a_steady_gradient_more():
+    """In two rows of gradients of one size, one of which changes its sign at every step."""
+    signs = [jnp.array([[1.0], [(-1.0) ** k]]) * jnp.ones((2, 3)) for k in range(40)]
+    u, state = walk(jo.scale_by_came(b3=0.9), signs, signs[0])
+    steady, changing = np.abs(np.asarray(u[-1])).mean(1)
+    assert steady > 10 * changing
+    assert state.v_row.shape == (2,) and state.v_col.shape == (3,) and state.nu.shape == (1,)
