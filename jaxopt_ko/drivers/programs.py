@@ -11,18 +11,39 @@ from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
-from jaxopt_ko.core.checks import check_arrays, check_leaf
+from jaxopt_ko.core.checks import check_arrays, check_leaf, check_same_trees
 from jaxopt_ko.core.numerics import scalar_dtype
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.drivers.compiled import drop_weak_types, frozen, jitted
 from jaxopt_ko.drivers.implicit import Held, implicit
 from jaxopt_ko.drivers.run import RunStart, check_limits, loop
-from jaxopt_ko.errors import HyperparameterError, check_size, say
-from jaxopt_ko.solvers.problem.bounds import check_bound_pair
-from jaxopt_ko.solvers.quadratic import check_program, quadratic_interior_point, sides
-from jaxopt_ko.types import Hyper, Multipliers, Params, PyTree, Solution
+from jaxopt_ko.errors import HyperparameterError, TreeError, check_size, describe, say
+from jaxopt_ko.solvers.problem.bounds import check_bound_pair, check_box
+from jaxopt_ko.solvers.quadratic import (
+    BlockSizes,
+    Places,
+    Sparse,
+    SparsePlan,
+    Start,
+    arranged,
+    arranged_start,
+    as_dense,
+    as_sparse,
+    block_order,
+    check_program,
+    given_program,
+    prepared,
+    quadratic_interior_point,
+    restored,
+    rows_within,
+    sides,
+    sparse_plan,
+)
+from jaxopt_ko.solvers.quadratic.structure import LEAST
+from jaxopt_ko.types import Code, Hyper, Multipliers, Params, PyTree, Solution
 
 PROGRAM_STEPS = 200
+SEEN = 2000  # rows of a sparse Q up to which its least eigenvalue is told
 
 
 class _Program(NamedTuple):
@@ -31,6 +52,8 @@ class _Program(NamedTuple):
     name: str
     verbose: bool
     bandwidth: int | None
+    blocks: BlockSizes | None  # of matrices in blocks
+    plan: SparsePlan | None  # of sparse ones
 
 
 class _Data(NamedTuple):
@@ -58,6 +81,7 @@ def linear_program(
     tol: Hyper | None = None,
     max_steps: int | None = None,
     bandwidth: int | None = None,
+    solution: Solution | None = None,
     verbose: bool = False,
 ) -> Solution:
     """The solution of a linear program.
@@ -65,25 +89,28 @@ def linear_program(
     min c'x   with   A x = b,   G x <= h,   lower <= x <= upper
 
     c: float[n], or a tree, whose elements as one vector are meant by n; the solution is such a tree.
-    A, b: float[m,n] and float[m], the equations; None: none.
-    G, h: float[k,n] and float[k] (inf for no row), the inequalities; None: none.
+    A, b: float[m,n], which may be a BCOO matrix, and float[m], the equations; None: none.
+    G, h: float[k,n], also BCOO, and float[k] (inf for no row), the inequalities; None: none.
     bounds: (lower, upper), each None, a number or a tree like c; None: free, and equal ones fix a parameter.
     params: a tree like c that takes its place for structure and dtype; None: c. Where the run starts does not depend on
         it.
     tol: bound on the relative residuals and the gap, >= 0; None: eps**(4/7) of the dtype.
     max_steps: updates, an int >= 0, traced too; None: 200.
-    bandwidth: how far apart, at most, two parameters are that meet in Q, or in a row of A or G; None: any distance.
+    bandwidth: as of `quadratic_program`.
+    solution: where the run begins, as of `quadratic_program`; None: by itself.
     verbose: print a row for every update.
 
     Returns a `Solution`: a point inside the set of solutions if there is more than one. What may be done with it, and
     its derivatives, as of `quadratic_program`. Raises what `quadratic_program` raises. Source: Mehrotra 1992,
-    doi:10.1137/0802028, predictor and corrector. Not for large sparse problems: A and G are dense.
+    doi:10.1137/0802028, predictor and corrector. Not for integers, nor for derivatives of many thousand parameters.
 
     >>> found = jo.linear_program(jnp.array([1.0, 2.0]), A=[[1.0, 1.0]], b=[1.0], bounds=(0.0, None))
     >>> round(float(found.value), 2)
     1.0
     """
-    return _program("linear_program", _Data(None, c, A, b, G, h, bounds), params, tol, max_steps, bandwidth, verbose)
+    return _program(
+        "linear_program", _Data(None, c, A, b, G, h, bounds), params, tol, max_steps, bandwidth, solution, verbose
+    )
 
 
 @options
@@ -100,17 +127,19 @@ def quadratic_program(
     tol: Hyper | None = None,
     max_steps: int | None = None,
     bandwidth: int | None = None,
+    solution: Solution | None = None,
     verbose: bool = False,
 ) -> Solution:
     """The solution of a convex quadratic program.
 
     min x'Qx/2 + c'x   with   A x = b,   G x <= h,   lower <= x <= upper
 
-    Q: float[n,n], positive semidefinite; it counts by its symmetric part.
+    Q: float[n,n], positive semidefinite; it counts by its symmetric part. It may be a BCOO matrix, as A and G may:
+        where its places are no tracers they are looked at once, and what is compiled is compiled for them.
     c: float[n], or a tree, whose elements as one vector are meant by n; computed in its dtype, and the solution is such
         a tree.
-    A, b: float[m,n] and float[m], the equations; None: none.
-    G, h: float[k,n] and float[k] (inf for no row), the inequalities; None: none.
+    A, b: float[m,n], which may be a BCOO matrix, and float[m], the equations; None: none.
+    G, h: float[k,n], also BCOO, and float[k] (inf for no row), the inequalities; None: none.
     bounds: (lower, upper), each None, a number or a tree like c; None: free, and equal ones fix a parameter.
     params: a tree like c that takes its place for structure and dtype; None: c. Where the run starts does not depend on
         it.
@@ -118,8 +147,11 @@ def quadratic_program(
     max_steps: updates, an int >= 0, traced too; None: 200.
     bandwidth: how far apart, at most, two parameters are that are together in an element of Q or a row of A or G, as
         in optimal control, stage after stage; an update then takes n bandwidth**2 operations for its factors, not n**3.
+        None: any distance. Where the matrices are no tracers it need not be told: an order in which parameters meet
+        their neighbours alone is looked for, from 96 parameters on, and taken if it saves most of the work.
+    solution: a `Solution` of a problem of the same shapes, near which the run begins: half the steps where little has
+        changed. One that failed counts for nothing, and no derivative goes through it. None: a start of its own.
     verbose: print a row for every update.
-        None: any distance.
 
     Returns a `Solution`, with the multipliers and kkt of Q x + c + A'y + G'z - z_lower + z_upper = 0 and its residuals.
     Pure: jitted inside, so that new data of the same shapes compiles nothing; it may be vmapped (each lane stops by
@@ -134,9 +166,10 @@ def quadratic_program(
 
     Raises MissingArgumentError without Q, or for a matrix without its right-hand side; TreeError where shapes do not
     fit or bounds leave no room; HyperparameterError if Q's numbers can be seen and one of its eigenvalues is negative,
-    or the matrices' and they leave the band. Traced, those are the statuses INFEASIBLE and STUCK. Source: see
-    `quadratic_interior_point`. Not for large sparse problems: the matrices are dense, and only a band shortens the
-    work.
+    the matrices' and they leave the band, or `solution` is none. Traced, those are the statuses INFEASIBLE and STUCK.
+    Source: see `quadratic_interior_point`; matrices in blocks by cyclic reduction (Golub & Van Loan 2013, section
+    4.5.4), sparse ones by quasidefinite factors (Vanderbei 1995, doi:10.1137/0805005). Not for integers; derivatives
+    take a dense system of 3 n + m + k rows, too much for many thousand parameters.
 
     >>> found = jo.quadratic_program(jnp.eye(2), jnp.array([-1.0, -1.0]), bounds=(None, 0.5))
     >>> [round(float(x), 3) for x in found.params]
@@ -145,11 +178,12 @@ def quadratic_program(
     name = "quadratic_program"
     if Q is None:
         errors.missing_argument(name, "Q", "Pass the matrix, or use linear_program")
-    return _program(name, _Data(Q, c, A, b, G, h, bounds), params, tol, max_steps, bandwidth, verbose)
+    data = _Data(Q, c, A, b, G, h, bounds)
+    return _program(name, data, params, tol, max_steps, bandwidth, solution, verbose)
 
 
 def _program(
-    name: str, data: _Data, params: Params, tol: Any, max_steps: Any, bandwidth: Any, verbose: bool
+    name: str, data: _Data, params: Params, tol: Any, max_steps: Any, bandwidth: Any, before: Any, verbose: bool
 ) -> Solution:
     check_arrays(name, "c", data.c)
     data = data._replace(
@@ -164,27 +198,66 @@ def _program(
         check_leaf(name, "c", data.c, index, leaf)
     n = sum(np.size(leaf) for leaf in jax.tree.leaves(params))
     check_program(name, params, n, data.c, data.Q, (data.A, data.b), (data.G, data.h))
-    sides(name, params, data.bounds)
+    check_box(name, params, data.bounds)
     if bandwidth is not None:
         _check_band(name, bandwidth, data.Q, data.A, data.G)
-    if data.Q is not None:
-        _check_convex(name, data.Q)
     most = check_limits(name, tol, max_steps, PROGRAM_STEPS)
-    solution: Solution = _solved(_Program(name, verbose, bandwidth), params, drop_weak_types(data), tol, most)
+    data, setting, places = _structured(_Program(name, verbose, bandwidth, None, None), n, data)
+    begin = None if before is None else _begin(name, before, params, data)
+    solution: Solution = _solved(setting, params, drop_weak_types(data), tol, most, places, begin)
+    code = solution.status.code
+    if data.Q is not None and (isinstance(code, jax.core.Tracer) or np.any(np.asarray(code) == int(Code.STUCK))):
+        _check_convex(name, data.Q)
     return solution
+
+
+def _structured(setting: _Program, n: int, data: _Data) -> tuple[_Data, _Program, Places | None]:
+    """How the matrices are best worked with: in blocks, by a sparse factor, or as arrays."""
+    matrices = [data.Q, data.A, data.G]
+    told = any(hasattr(M, "indices") for M in matrices)
+    if told:
+        matrices = [as_sparse(M, i == 0) if hasattr(M, "indices") else M for i, M in enumerate(matrices)]
+    order, known = None, not any(isinstance(M, jax.core.Tracer) for M in matrices)
+    if known:
+        order = block_order(n, *matrices)
+    if order is not None:
+        setting = setting._replace(blocks=order.sizes)
+    elif told and known and n >= LEAST:
+        matrices = [as_sparse(M, i == 0) for i, M in enumerate(matrices)]
+        setting = setting._replace(plan=sparse_plan(n, *matrices))
+    else:
+        matrices = [as_dense(M) for M in matrices]
+    places = None if order is None else Places(*map(jnp.asarray, order[1:]))
+    return data._replace(**dict(zip("QAG", matrices, strict=True))), setting, places
+
+
+def _begin(name: str, before: Solution, params: Params, data: _Data) -> Start:
+    """What a solution of a problem of the same shapes says of this one's."""
+    if not isinstance(before, Solution) or before.multipliers is None:
+        say(HyperparameterError, name, "solution must be what this driver returned", describe(before),
+            "Pass the Solution of a problem of the same shapes, or leave it out")  # fmt: skip
+    check_same_trees(name, "solution.params", before.params, "params", params)
+    for argument, found, right in zip("AG", before.multipliers[:2], (data.b, data.h), strict=True):
+        rows = (0,) if right is None else np.shape(right)
+        if np.shape(found) != rows:
+            say(TreeError, name, f"solution must have a multiplier for each row of {argument}",
+                f"{np.shape(found)}, and there are {rows}", "It is for problems of the same shapes")  # fmt: skip
+    y, z, low, high = (tree.ravel(part)[0] for part in before.multipliers)
+    return Start(tree.ravel(before.params)[0], y, z, low, high, before.status.success)
 
 
 def _check_band(name: str, bandwidth: Any, Q: Any, *matrices: Any) -> None:
     """A whole number, and no concrete matrix with elements further apart."""
     check_size(name, "bandwidth", bandwidth)
-    for argument, matrix in zip("QAG", (Q, *matrices), strict=True):
-        if matrix is None or isinstance(matrix, jax.core.Tracer):
+    for argument, given in zip("QAG", (Q, *matrices), strict=True):
+        matrix = None if isinstance(given, jax.core.Tracer) else as_sparse(given)
+        if not isinstance(matrix, Sparse):
             continue
-        rows, columns = np.nonzero(np.asarray(matrix))
+        rows, columns = np.asarray(matrix.rows), np.asarray(matrix.columns)
         width = max(np.abs(rows - columns), default=0) if argument == "Q" else 0
         if argument != "Q" and rows.size:
-            first = np.full(len(matrix), np.iinfo(np.int64).max)
-            last = np.zeros(len(matrix), np.int64)
+            first = np.full(matrix.shape[0], np.iinfo(np.int64).max)
+            last = np.zeros(matrix.shape[0], np.int64)
             np.minimum.at(first, rows, columns)
             np.maximum.at(last, rows, columns)
             width = np.max((last - first)[np.unique(rows)])
@@ -196,9 +269,14 @@ def _check_band(name: str, bandwidth: Any, Q: Any, *matrices: Any) -> None:
 
 def _check_convex(name: str, Q: Any) -> None:
     """A concrete Q must be positive semidefinite, but for rounding; a traced one shows itself by its status."""
-    if isinstance(Q, jax.core.Tracer):
+    large = isinstance(Q, Sparse) and Q.shape[0] > SEEN
+    if large or any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(Q)):
         return
-    matrix = np.asarray(Q, np.float64)
+    if isinstance(Q, Sparse):
+        matrix = np.zeros(Q.shape)
+        np.add.at(matrix, (Q.rows, Q.columns), np.asarray(Q.data))
+    else:
+        matrix = np.asarray(Q, np.float64)
     if not np.all(np.isfinite(matrix)) or not matrix.size:
         return
     ends = np.linalg.eigvalsh((matrix + matrix.T) / 2)[[0, -1]]
@@ -209,11 +287,24 @@ def _check_convex(name: str, Q: Any) -> None:
 
 
 @jitted
-def _solved(setting: _Program, params: Params, data: _Data, tol: Any, max_steps: Any) -> Solution:
-    extra_args = {**frozen(data)._asdict(), "tol": tol}
-    method = quadratic_interior_point(bandwidth=setting.bandwidth)
-    start = RunStart(method, method.init(params, **extra_args), extra_args)
-    solution = loop(start, params, max_steps, setting.verbose)
+def _solved(
+    setting: _Program, params: Params, data: _Data, tol: Any, max_steps: Any, places: Places | None, begin: Any
+) -> Solution:
+    words, at, bandwidth, begin = frozen(data)._asdict(), params, setting.bandwidth, frozen(begin)
+    x, unravel = tree.ravel(params)
+    if setting.blocks is not None and places is not None:
+        lower, upper = sides(setting.name, params, words.pop("bounds"))
+        words["c"], bandwidth = tree.ravel(words["c"])[0].astype(x.dtype), None
+        words = arranged(setting.blocks, places, lower=lower, upper=upper, **words)
+        at = jnp.zeros(setting.blocks.parameters, x.dtype)
+        begin = None if begin is None else arranged_start(setting.blocks, places, begin)
+    known = prepared(given_program(setting.name, at, **words), None, bandwidth, setting.plan)
+    extra_args = {**words, "tol": tol, "prepared": known}
+    method = quadratic_interior_point(bandwidth=bandwidth)
+    start = RunStart(method, method.init(at, start=begin, **extra_args), extra_args)
+    solution = loop(start, at, max_steps, setting.verbose)
+    if places is not None:
+        solution = restored(solution, places, unravel)
     end = frozen((solution.params, solution.multipliers))
     failed = jnp.broadcast_to(~solution.status.success, tree.ravel(end)[0].shape)
     found, held = (end, frozen(solution.value)), Held(failed, None, failed)
@@ -236,7 +327,7 @@ def _active(end: Params, multipliers: Multipliers, data: _Data) -> _Active:
     rows = jnp.zeros(z.shape, bool)
     if data.G is not None:
         h = jnp.asarray(data.h).astype(x.dtype)
-        rows = z > h - jnp.asarray(data.G).astype(x.dtype) @ x
+        rows = z > h - _matrix(data.G, x) @ x
     by_lower = jnp.where(fixed, low >= high, low > x - lower)
     return frozen(_Active(rows, by_lower, jnp.where(fixed, ~by_lower, high > upper - x)))  # type: ignore[no-any-return]
 
@@ -253,12 +344,12 @@ def _conditions(solution: tuple[Params, Multipliers], problem: tuple[_Data, _Act
     slope = _gradient(x, data) - low + high
     equal, rows = y, z
     if data.A is not None:
-        A = jnp.asarray(data.A).astype(x.dtype)
+        A = _matrix(data.A, x)
         slope, equal = slope + A.T @ y, A @ x - jnp.asarray(data.b).astype(x.dtype)
     if data.G is not None:
-        G, h = jnp.asarray(data.G).astype(x.dtype), jnp.asarray(data.h).astype(x.dtype)
+        G, h = _matrix(data.G, x), jnp.asarray(data.h).astype(x.dtype)
         real = h != jnp.inf
-        G, h = jnp.where(real[:, None], G, 0), jnp.where(real, h, 0)
+        G, h = rows_within(G, real, None), jnp.where(real, h, 0)
         slope, rows = slope + G.T @ z, jnp.where(active.rows, G @ x - h, z)
     below = jnp.where(active.lower, jnp.where(active.lower, lower, 0) - x, low)
     above = jnp.where(active.upper, x - jnp.where(active.upper, upper, 0), high)
@@ -270,8 +361,14 @@ def _gradient(x: Array, data: _Data) -> Array:
     c = tree.ravel(data.c)[0].astype(x.dtype)
     if data.Q is None:
         return c
-    Q = jnp.asarray(data.Q).astype(x.dtype)
-    return 0.5 * (Q @ x + Q.T @ x) + c
+    Q = _matrix(data.Q, x)
+    gradient: Array = 0.5 * (Q @ x + Q.T @ x) + c
+    return gradient
+
+
+def _matrix(M: Any, x: Array) -> Any:
+    """In the dtype of x."""
+    return M.astype(x.dtype) if isinstance(M, Sparse) else jnp.asarray(M).astype(x.dtype)
 
 
 def _value(solution: tuple[Params, Multipliers], problem: tuple[_Data, _Active]) -> Array:

@@ -28,13 +28,8 @@ def box(name: str, params: Params, bounds: tuple[PyTree, PyTree] | None) -> tupl
     room, and for any of complex leaves. Traced ones that do are NaN in what is returned: a run between them fails by
     its status.
     """
-    lower, upper = (None, None) if bounds is None else check_bound_pair(name, bounds)
+    low, high = check_box(name, params, bounds)
     leaves, treedef = tree.flatten(params)
-    low = _spread(name, "lower", lower, params, -np.inf)
-    high = _spread(name, "upper", upper, params, np.inf)
-    for index, pair in enumerate(zip(low, high, strict=True)):
-        if not any(isinstance(bound, jax.core.Tracer) or is_complex(bound.dtype) for bound in pair):
-            _check_interval(name, params, index, *map(np.asarray, pair))
 
     def vector(column: list[Any]) -> Array:
         full = [jnp.broadcast_to(b, np.shape(leaf)) for b, leaf in zip(column, leaves, strict=True)]
@@ -43,6 +38,17 @@ def box(name: str, params: Params, bounds: tuple[PyTree, PyTree] | None) -> tupl
     a, b = vector(low), vector(high)
     room = (a <= b) & (a < jnp.inf) & (b > -jnp.inf)
     return jnp.where(room, a, jnp.nan), jnp.where(room, b, jnp.nan)
+
+
+def check_box(name: str, params: Params, bounds: tuple[PyTree, PyTree] | None) -> tuple[list[Any], list[Any]]:
+    """What `box` raises, and both sides, a bound for each leaf, a scalar or of its shape: nothing is computed."""
+    lower, upper = (None, None) if bounds is None else check_bound_pair(name, bounds)
+    low = _spread(name, "lower", lower, params, -np.inf)
+    high = _spread(name, "upper", upper, params, np.inf)
+    for index, pair in enumerate(zip(low, high, strict=True)):
+        if not any(isinstance(bound, jax.core.Tracer) or is_complex(bound.dtype) for bound in pair):
+            _check_interval(name, params, index, *map(np.asarray, pair))
+    return low, high
 
 
 def check_bound_pair(name: str, bounds: Any) -> tuple[Any, Any]:
@@ -137,6 +143,6 @@ def _complex_bound(name: str, side: str, params: PyTree, index: int, leaf: Any) 
 def _rounded(bound: Any, dtype: Any) -> Any:
     """The bound in another dtype; in NumPy unless it is an array of JAX's, so that it can be looked at."""
     if isinstance(bound, jax.Array):
-        return bound.astype(dtype)
+        return bound if bound.dtype == dtype else bound.astype(dtype)
     with np.errstate(over="ignore"):
         return np.asarray(bound).astype(dtype)

@@ -35,9 +35,9 @@ from jaxopt_ko.solvers.engine.convergence import (
     status,
     tolerance,
 )
-from jaxopt_ko.solvers.quadratic.program import GivenProgram, equilibrated, given_program, is_convex, scaled
+from jaxopt_ko.solvers.quadratic.program import GivenProgram, PreparedProgram, given_program, is_convex, prepared
 from jaxopt_ko.solvers.quadratic.residuals import JudgedPoint, judged
-from jaxopt_ko.solvers.quadratic.variables import QuadraticState, initial_point, predictor_corrector
+from jaxopt_ko.solvers.quadratic.variables import QuadraticState, Start, initial_point, near_point, predictor_corrector
 from jaxopt_ko.types import (
     KKT,
     Code,
@@ -80,7 +80,8 @@ def quadratic_interior_point(*, tol: Hyper | None = None, bandwidth: int | None 
     DECREASE_SMALL: rounding ended the run within eps**0.5. STUCK: before that, or Q is not positive semidefinite.
 
     Raises MissingArgumentError without c, or a matrix without its right-hand side; TreeError where shapes do not fit
-    or bounds leave no room. Not for large sparse problems: the matrices are dense; nor to start from a good guess.
+    or bounds leave no room. Not for large sparse problems: the matrices are dense here; `quadratic_program` takes
+    sparse ones, and finds a band by itself.
     """
     name = "quadratic_interior_point"
     check_given(name, NONNEGATIVE, tol=tol)
@@ -88,25 +89,33 @@ def quadratic_interior_point(*, tol: Hyper | None = None, bandwidth: int | None 
         check_size(name, "bandwidth", bandwidth)
     default = tol
 
-    def init(params: Params, *, tol: Any = None, **extra_args: Any) -> QuadraticState:
-        return _first(given_program(name, params, **extra_args), bandwidth)
+    def init(params: Params, *, tol: Any = None, start: Start | None = None, **extra_args: Any) -> QuadraticState:
+        return _first(_prepared(name, params, extra_args, None, bandwidth), bandwidth, start)
 
     def update(
         updates: Updates, state: QuadraticState, params: Params, *, tol: Any = None, **extra_args: Any
     ) -> tuple[Updates, QuadraticState]:
-        given = given_program(name, params, **extra_args)
-        bound = tolerance(given.x, state.count, eps_of(given.x) ** TOL, default, tol).value
-        return _advance(given, state, bound, bandwidth)
+        known = _prepared(name, params, extra_args, state.scaling, bandwidth)
+        bound = tolerance(state.delta, state.count, eps_of(state.delta) ** TOL, default, tol).value
+        return _advance(known, tree.ravel(params)[0], state, bound, bandwidth)
 
     return transform(name, init, update, needs_params=True, state_type=QuadraticState, solver=True)
 
 
-def _first(given: GivenProgram, bandwidth: int | None) -> QuadraticState:
+def _prepared(name: str, params: Params, extra_args: Any, scaling: Any, bandwidth: int | None) -> PreparedProgram:
+    """What a driver has prepared, else from the arguments of a method."""
+    known: PreparedProgram | None = extra_args.get("prepared")
+    return known or prepared(given_program(name, params, **extra_args), scaling, bandwidth)
+
+
+def _first(known: PreparedProgram, bandwidth: int | None, start: Start | None) -> QuadraticState:
     """The state before the first step, at a point between the rows."""
-    x, full, scaling = given.x, given.full, equilibrated(given.free)
-    program = scaled(given.free, scaling)
+    given, scaling, program = known
+    x, full = given.x, given.full
     delta = jnp.asarray(eps_of(x) ** DELTA, x.dtype)
     point = initial_point(program, delta ** (2 / 3), bandwidth)
+    if start is not None:
+        point = near_point(program, scaling, start, point)
     over = status((~given.sound, Code.NOT_FINITE), (~is_convex(program, bandwidth), Code.STUCK))
     inf, nil, none = jnp.asarray(jnp.inf, x.dtype), zero_count(), given.unravel(jnp.zeros_like(x))
     value = 0.5 * x @ full.curve(x) + full.c @ x
@@ -119,7 +128,7 @@ def _first(given: GivenProgram, bandwidth: int | None) -> QuadraticState:
         progress=inf,
         stalled=nil,
         best=given.unravel(x),
-        multipliers=Multipliers(jnp.zeros_like(full.b), jnp.zeros_like(full.G[:, 0]), none, none),
+        multipliers=Multipliers(jnp.zeros_like(full.b), jnp.zeros_like(full.k[: full.G.shape[0]]), none, none),
         kkt=KKT(inf, inf, inf),
         info=first_info(value, inf, over),
     )
@@ -127,11 +136,11 @@ def _first(given: GivenProgram, bandwidth: int | None) -> QuadraticState:
 
 
 def _advance(
-    given: GivenProgram, state: QuadraticState, tol: Array, bandwidth: int | None
+    known: PreparedProgram, x: Array, state: QuadraticState, tol: Array, bandwidth: int | None
 ) -> tuple[Updates, QuadraticState]:
-    """Propose a step, take it if it is finite, judge where it leads, and say whether the run is over."""
-    running = is_running(state.info)
-    new, length = predictor_corrector(scaled(given.free, state.scaling), state.point, state.delta, bandwidth)
+    """Propose a step, take it if it is finite, judge where it leads, and say whether the run is over. x: params."""
+    given, running = known.given, is_running(state.info)
+    new, length = predictor_corrector(known.program, state.point, state.delta, bandwidth)
     finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(new)]))
     moved = finite & (length > 0) & running
     point = tree.where(moved, new, state.point)
@@ -143,7 +152,7 @@ def _advance(
     )
     course = _course(state, found, best.merit, tol, moved, finite)
 
-    dx = jnp.where(moved & jnp.all(jnp.isfinite(found.x)), found.x - given.x, 0)
+    dx = jnp.where(moved & jnp.all(jnp.isfinite(found.x)), found.x - x, 0)
     calls = state.info.evaluations.function
     calls = jnp.where(running, next_count(calls), calls)
     info = Info(

@@ -18,8 +18,22 @@ from jaxopt_ko.core.checks import check_same_trees
 from jaxopt_ko.core.numerics import joined, largest
 from jaxopt_ko.errors import TreeError, describe, missing_argument, say
 from jaxopt_ko.linalg.equilibration import Scales, ruiz
-from jaxopt_ko.solvers.engine.banded import blocks, factor
+from jaxopt_ko.linalg.sparse_cholesky import factorize
+from jaxopt_ko.solvers.engine.banded import Banded, blocks, factor
 from jaxopt_ko.solvers.problem.bounds import box
+from jaxopt_ko.solvers.quadratic.matrices import (
+    BlockRows,
+    Rows,
+    Sparse,
+    Square,
+    row_sizes,
+    rows_within,
+    scaled_rows,
+    scaled_square,
+    square_sizes,
+    square_within,
+)
+from jaxopt_ko.solvers.quadratic.sparse import SparsePlan
 from jaxopt_ko.types import Params, PyTree
 
 RUIZ = 10  # rounds of equilibration
@@ -29,13 +43,15 @@ EXTREME = 1e4  # scalings stay between this and its inverse
 class QuadraticProgram(NamedTuple):
     """The problem as arrays: fixed parameters at the right-hand side, what is no row or no bound zeroed."""
 
-    Q: Array | None  # float[n,n]
+    Q: Square | None  # float[n,n]
     c: Array  # float[n]
-    A: Array  # float[m,n]
+    A: Rows  # float[m,n]
     b: Array  # float[m]
-    G: Array  # float[k,n]
+    G: Rows  # float[k,n]
     k: Array  # float[l]  h, -lower, upper; 0 where there is no row
     has: Array  # bool[l]  is there a row?
+    AA: Square | None = None  # float[n,n]  A'A, where it has been computed
+    plan: SparsePlan | None = None  # of sparse matrices
 
     def rows(self, x: Array) -> Array:
         """N x."""
@@ -45,11 +61,17 @@ class QuadraticProgram(NamedTuple):
         """N'z, z being zero where there is no row."""
         n = self.c.size
         g, low, high = jnp.split(z, [z.size - 2 * n, z.size - n])
-        return self.G.T @ g - low + high
+        columns: Array = self.G.T @ g - low + high
+        return columns
 
     def curve(self, x: Array) -> Array:
         """Q x."""
         return jnp.zeros_like(x) if self.Q is None else self.Q @ x
+
+    @property
+    def in_blocks(self) -> bool:
+        """Are the matrices in blocks?"""
+        return any(isinstance(M, Banded | BlockRows) for M in (self.Q, self.A, self.G))
 
 
 class GivenProgram(NamedTuple):
@@ -63,6 +85,14 @@ class GivenProgram(NamedTuple):
     upper: Array  # float[n]
     fixed: Array  # bool[n]
     sound: Array  # bool[]  is nothing NaN or infinite that must not be?
+
+
+class PreparedProgram(NamedTuple):
+    """A problem and what is the same in every update."""
+
+    given: GivenProgram
+    scaling: Equilibration
+    program: QuadraticProgram  # what is solved
 
 
 class Equilibration(NamedTuple):
@@ -93,19 +123,25 @@ def given_program(
     check_program(name, params, n, c, Q, (A, b), (G, h))
     lower, upper = sides(name, params, bounds)
 
-    def arrays(matrix: Any, right: Any) -> tuple[Array, Array]:
+    def arrays(matrix: Any, right: Any) -> tuple[Rows, Array]:
         if matrix is None:
             return jnp.zeros((0, n), dtype), jnp.zeros(0, dtype)
-        return jnp.asarray(matrix).astype(dtype), jnp.asarray(right).astype(dtype)
+        if not isinstance(matrix, BlockRows | Sparse):
+            matrix = jnp.asarray(matrix)
+        if not isinstance(matrix, BlockRows):
+            matrix = matrix.astype(dtype)
+        return matrix, jnp.asarray(right).astype(dtype)
 
     c, (A, b), (G, h) = tree.ravel(c)[0].astype(dtype), arrays(A, b), arrays(G, h)
-    if Q is not None:
+    if isinstance(Q, Sparse):
+        Q = Q.astype(dtype)
+    elif Q is not None and not isinstance(Q, Banded):
         Q = jnp.asarray(Q).astype(dtype)
         Q = 0.5 * (Q + Q.T)
 
     real = h != jnp.inf
     has = joined([real, lower != -jnp.inf, upper != jnp.inf])
-    G, k = jnp.where(real[:, None], G, 0), jnp.where(has, joined([h, -lower, upper]), 0)
+    G, k = rows_within(G, real, None), jnp.where(has, joined([h, -lower, upper]), 0)
     full = QuadraticProgram(Q, c, A, b, G, k, has)
     sound = jnp.all(jnp.stack([jnp.all(jnp.isfinite(v)) for v in jax.tree.leaves(full)]))
 
@@ -113,10 +149,10 @@ def given_program(
     free, at = ~fixed, jnp.where(fixed, lower, 0)
     has = has & joined([jnp.ones_like(real), free, free])
     without = QuadraticProgram(
-        None if Q is None else jnp.where(free[:, None] & free[None, :], Q, 0),
+        None if Q is None else square_within(Q, free),
         jnp.where(free, c + full.curve(at), 0),
-        jnp.where(free[None, :], A, 0), b - A @ at,
-        jnp.where(free[None, :], G, 0), jnp.where(has, k - jnp.pad(G @ at, (0, 2 * n)), 0), has,
+        rows_within(A, None, free), b - A @ at,
+        rows_within(G, None, free), jnp.where(has, k - jnp.pad(G @ at, (0, 2 * n)), 0), has,
     )  # fmt: skip
     return GivenProgram(x, unravel, full, without, lower, upper, fixed, sound)
 
@@ -160,31 +196,41 @@ def sides(name: str, params: Params, bounds: Any) -> tuple[Array, Array]:
 def equilibrated(p: QuadraticProgram) -> Equilibration:
     """D, E, F after which the largest elements of all rows and columns are near 1."""
 
-    def rows(matrix: Array) -> Array:
-        return jnp.max(jnp.abs(matrix), axis=1, initial=0)
-
     def sizes(D: Array, E: Array, F: Array) -> Scales:
-        q = jnp.zeros_like(D) if p.Q is None else rows(D[:, None] * p.Q * D[None, :])
-        a, g = E[:, None] * p.A * D[None, :], F[:, None] * p.G * D[None, :]
-        return jnp.maximum(q, jnp.maximum(rows(a.T), rows(g.T))), rows(a), rows(g)
+        q = jnp.zeros_like(D) if p.Q is None else square_sizes(scaled_square(p.Q, D))
+        (a, by_a), (g, by_g) = row_sizes(scaled_rows(p.A, E, D)), row_sizes(scaled_rows(p.G, F, D))
+        return jnp.maximum(q, jnp.maximum(by_a, by_g)), a, g
 
-    start = (jnp.ones_like(p.c), jnp.ones_like(p.b), jnp.ones_like(p.G[:, 0]))
-    D, E, F = ruiz(sizes, start, RUIZ, EXTREME)
+    k = p.k.size - 2 * p.c.size
+    D, E, F = ruiz(sizes, (jnp.ones_like(p.c), jnp.ones_like(p.b), jnp.ones_like(p.k[:k])), RUIZ, EXTREME)
     size = largest(D * p.c)
     if p.Q is not None:
-        size = jnp.maximum(size, jnp.mean(rows(D[:, None] * p.Q * D[None, :])))
+        size = jnp.maximum(size, jnp.mean(square_sizes(scaled_square(p.Q, D))))
     return Equilibration(
         D, E, F, jnp.clip(jnp.where(size > 0, 1 / jnp.where(size > 0, size, 1), 1), 1 / EXTREME, EXTREME)
     )
 
 
-def scaled(p: QuadraticProgram, scaling: Equilibration) -> QuadraticProgram:
+def scaled(p: QuadraticProgram, scaling: Equilibration, bandwidth: int | None) -> QuadraticProgram:
     """The problem in that scaling."""
     D, E, F, cost = scaling
-    Q = None if p.Q is None else cost * D[:, None] * p.Q * D[None, :]
+    Q = None if p.Q is None else scaled_square(p.Q, jnp.sqrt(cost) * D)
     rows = joined([F, 1 / D, 1 / D])
-    return QuadraticProgram(Q, cost * D * p.c, E[:, None] * p.A * D[None, :], E * p.b, F[:, None] * p.G * D[None, :],
-                    rows * p.k, p.has)  # fmt: skip
+    A, G = scaled_rows(p.A, E, D), scaled_rows(p.G, F, D)
+    AA = None
+    if isinstance(A, BlockRows):
+        AA = A.gram(jnp.ones_like(p.b))
+    elif p.b.size and bandwidth is None and not isinstance(A, Sparse):
+        AA = A.T @ A
+    return QuadraticProgram(Q, cost * D * p.c, A, E * p.b, G, rows * p.k, p.has, AA)
+
+
+def prepared(
+    given: GivenProgram, scaling: Equilibration | None, bandwidth: int | None, plan: SparsePlan | None = None
+) -> PreparedProgram:
+    """A problem, its scaling (anew if it is None) and what is solved."""
+    scaling = equilibrated(given.free) if scaling is None else scaling
+    return PreparedProgram(given, scaling, scaled(given.free, scaling, bandwidth)._replace(plan=plan))
 
 
 def is_convex(p: QuadraticProgram, bandwidth: int | None) -> Array:
@@ -192,6 +238,15 @@ def is_convex(p: QuadraticProgram, bandwidth: int | None) -> Array:
     if p.Q is None:
         return jnp.ones((), bool)
     n = p.c.size
-    K = p.Q + float(np.finfo(p.c.dtype).eps ** 0.5) * jnp.eye(n, dtype=p.c.dtype)
-    L = jnp.linalg.cholesky(K) if bandwidth is None else factor(blocks(K, bandwidth)).D
-    return jnp.all(jnp.isfinite(L))
+    tiny = float(np.finfo(p.c.dtype).eps ** 0.5)
+    if isinstance(p.Q, Sparse):
+        both = jnp.concatenate([jnp.full(n, tiny, p.c.dtype), p.Q.lower()])
+        return factorize(p.plan.curve, both).finite  # type: ignore[union-attr, arg-type]
+    if isinstance(p.Q, Banded):
+        K = p.Q.with_diagonal(jnp.full(n, tiny, p.c.dtype))
+    else:
+        K = p.Q + tiny * jnp.eye(n, dtype=p.c.dtype)
+        if bandwidth is None:
+            return jnp.all(jnp.isfinite(jnp.diagonal(jnp.linalg.cholesky(K, symmetrize_input=False))))
+        K = blocks(K, bandwidth)
+    return jnp.all(jnp.isfinite(factor(K).rest))

@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxopt_ko.core.numerics import joined
 from jaxopt_ko.solvers.quadratic.kkt import Vectors, kkt_solver
 from jaxopt_ko.solvers.quadratic.program import Equilibration, QuadraticProgram
 from jaxopt_ko.types import KKT, Info, Multipliers, Params
 
+NEAR = 0.99  # share of a start in where a run begins
 TO_BOUNDARY = 0.99  # of the way to the boundary
 
 
@@ -24,6 +26,17 @@ class HomogeneousPoint(NamedTuple):
     s: Array  # float[l]    room left by the rows
     tau: Array  # float[]
     kappa: Array  # float[]
+
+
+class Start(NamedTuple):
+    """A point near the solution, in the problem's own units."""
+
+    x: Array  # float[n]
+    y: Array  # float[m]
+    z: Array  # float[k]
+    lower: Array  # float[n]  multipliers
+    upper: Array  # float[n]
+    good: Array  # bool[]     is it one?
 
 
 class QuadraticState(NamedTuple):
@@ -58,6 +71,25 @@ def initial_point(p: QuadraticProgram, delta: Array, bandwidth: int | None) -> H
 
     one = jnp.ones_like(p.c[0])
     return HomogeneousPoint(x, y, jnp.where(has, inside(z), 0), jnp.where(has, inside(-s), 1), one, one)
+
+
+def near_point(p: QuadraticProgram, scaling: Equilibration, start: Start, cold: HomogeneousPoint) -> HomogeneousPoint:
+    """A start, moved inside by a share of the way to 1 (Skajaa, Andersen & Ye 2013, doi:10.1007/s12532-012-0046-z,
+    equation 6); `cold` if it is not good."""
+    D, E, F, cost = scaling
+    rows = joined([F, 1 / D, 1 / D])
+    x, y = start.x / D, start.y * cost / E
+    z = joined([start.z, start.lower, start.upper]) * cost / rows
+    one, has = jnp.ones_like(p.c[0]), p.has
+
+    def inside(v: Array, empty: int) -> Array:
+        return jnp.where(has, NEAR * jnp.maximum(v, 0) + (1 - NEAR), empty)
+
+    s, z = inside(p.k - p.rows(x), 1), inside(z, 0)
+    mean = (s @ z) / jnp.maximum(jnp.sum(has), 1).astype(x.dtype)
+    near = HomogeneousPoint(x, y, z, s, one, jnp.where(jnp.any(has), mean, 1 - NEAR))
+    good = start.good & jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in near]))
+    return jax.tree.map(lambda a, b: jnp.where(good, a, b), near, cold)  # type: ignore[no-any-return]
 
 
 def predictor_corrector(
