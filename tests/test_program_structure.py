@@ -5,12 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import quick
+from data import mps
 from jax.experimental import sparse
 from test_program import code, control
 
 import jaxopt_ko as jo
 from jaxopt_ko.solvers.engine import banded
-from jaxopt_ko.solvers.quadratic import as_sparse, block_order
+from jaxopt_ko.solvers.quadratic import as_sparse, block_order, sparse_plan
 from jaxopt_ko.solvers.quadratic.arrangement import Places, arranged
 from jaxopt_ko.types import Code
 
@@ -130,6 +131,21 @@ def test_sparse_matrices_solve_the_same_from_afar_and_nearby_and_have_derivative
         np.testing.assert_allclose(slopes[i][7], (ends[0] - ends[1]) / 2e-5, rtol=1e-4, atol=1e-6)
 
 
+def test_a_published_chain_in_blocks_takes_as_few_steps_as_a_dense_one(x64):
+    """19; with less beside A'A than it is rounded by, its factor fails on the way, and they are 23."""
+    program = mps.load("maros", "QSC205")
+    found = jo.quadratic_program(program.Q, program.c, **program.words())
+    assert block_order(program.c.size, program.Q, program.A, program.G) is not None
+    assert found.status.success and int(found.steps) <= 20
+    np.testing.assert_allclose(program.objective(found.value), mps.known("maros")["QSC205"]["optimal_objective"], 1e-6)
+
+
+def test_what_is_hardly_sparse_is_worked_with_as_dense():
+    full = as_sparse(sparse.BCOO.fromdense(np.ones((100, 100))), symmetric=True)
+    few = as_sparse(sparse.BCOO.fromdense(np.eye(100)), symmetric=True)
+    assert sparse_plan(100, full, None, None) is None and sparse_plan(100, few, None, None) is not None
+
+
 def test_a_start_near_the_solution_saves_steps_and_a_failed_one_changes_nothing(x64):
     Q, c, words = scattered(1, 12, 3, 6)
     cold = jo.quadratic_program(Q, c, **words, bounds=(-1.0, 1.0))
@@ -141,6 +157,8 @@ def test_a_start_near_the_solution_saves_steps_and_a_failed_one_changes_nothing(
     failed = cold._replace(status=jo.Status(jnp.int32(Code.INFEASIBLE)))
     same = jo.quadratic_program(Q, 1.01 * c, **changed, bounds=(-1.0, 1.0), solution=failed)
     assert int(same.steps) == int(again.steps)
+    far = cold._replace(params=1e8 * cold.params)
+    assert int(jo.quadratic_program(Q, 1.01 * c, **changed, bounds=(-1.0, 1.0), solution=far).steps) == int(again.steps)
     with pytest.raises(jo.errors.HyperparameterError, match="solution must be what this driver returned"):
         jo.quadratic_program(Q, c, **words, solution=c)
     with pytest.raises(jo.errors.TreeError, match="a multiplier for each row of A"):

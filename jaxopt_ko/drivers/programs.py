@@ -217,16 +217,16 @@ def _structured(setting: _Program, n: int, data: _Data) -> tuple[_Data, _Program
     told = any(hasattr(M, "indices") for M in matrices)
     if told:
         matrices = [as_sparse(M, i == 0) if hasattr(M, "indices") else M for i, M in enumerate(matrices)]
-    order, known = None, not any(isinstance(M, jax.core.Tracer) for M in matrices)
-    if known:
+    order = plan = None
+    if not any(isinstance(M, jax.core.Tracer) for M in matrices):
         order = block_order(n, *matrices)
-    if order is not None:
-        setting = setting._replace(blocks=order.sizes)
-    elif told and known and n >= LEAST:
-        matrices = [as_sparse(M, i == 0) for i, M in enumerate(matrices)]
-        setting = setting._replace(plan=sparse_plan(n, *matrices))
-    else:
+        if order is None and told and n >= LEAST:
+            found = [as_sparse(M, i == 0) for i, M in enumerate(matrices)]
+            plan = sparse_plan(n, *found)
+            matrices = matrices if plan is None else found
+    if order is None and plan is None:
         matrices = [as_dense(M) for M in matrices]
+    setting = setting._replace(blocks=None if order is None else order.sizes, plan=plan)
     places = None if order is None else Places(*map(jnp.asarray, order[1:]))
     return data._replace(**dict(zip("QAG", matrices, strict=True))), setting, places
 

@@ -125,7 +125,7 @@ def blocked(p: QuadraticProgram, w: Array, delta: Array) -> KKTSolver:
         parts.append(p.G.gram(wg))
     if isinstance(p.AA, Banded):
         parts.append(Banded(p.AA.D / soft, p.AA.C / soft))
-    return _penalized(p, w, soft, factor(total(*parts).with_diagonal(wl + wu + delta)))
+    return _penalized(p, w, soft, factor(total(*parts).with_diagonal(wl + wu + soft)))
 
 
 def planned(p: QuadraticProgram, plan: SparsePlan, t: Array, w: Array, delta: Array) -> KKTSolver:

@@ -18,6 +18,10 @@ from jaxopt_ko.linalg.sparse_cholesky import Plan, analyze
 from jaxopt_ko.solvers.quadratic.matrices import Sparse
 
 
+SLOWER = 3.0  # by how much an operation of a sparse factorization takes longer than one of a dense one
+ROOM = 3e7  # elements of dense matrices, at most, where those may be quicker
+
+
 class SparsePlan(NamedTuple):
     """What a sparse program is compiled for."""
 
@@ -25,8 +29,8 @@ class SparsePlan(NamedTuple):
     curve: Plan | None  # of Q + d
 
 
-def sparse_plan(n: int, Q: Sparse | None, A: Sparse | None, G: Sparse | None) -> SparsePlan:
-    """For matrices whose places are known."""
+def sparse_plan(n: int, Q: Sparse | None, A: Sparse | None, G: Sparse | None) -> SparsePlan | None:
+    """For matrices whose places are known; None if dense ones take less time."""
     none = np.zeros(0, np.int32)
     (q, q_), (a, a_), (g, g_) = (
         (none, none) if M is None else (np.asarray(M.rows), np.asarray(M.columns)) for M in (Q, A, G)
@@ -36,6 +40,9 @@ def sparse_plan(n: int, Q: Sparse | None, A: Sparse | None, G: Sparse | None) ->
     rows = np.concatenate([every, np.maximum(q, q_), n + a, n + m + g])
     columns = np.concatenate([every, np.minimum(q, q_), a_, g_])
     system = analyze((rows, columns, n + m + k), signs=np.where(every < n, 1.0, -1.0))
+    dense = n**3 / 3 + n * n * (m + k) + n * m * m
+    if n * (n + m + k) <= ROOM and SLOWER * system.operations > dense:
+        return None
     curve = None
     if Q is not None:
         both = [np.concatenate([every[:n], of_q]) for of_q in (np.maximum(q, q_), np.minimum(q, q_))]

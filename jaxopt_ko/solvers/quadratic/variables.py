@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko.core.numerics import joined
+from jaxopt_ko.core.numerics import joined, largest
 from jaxopt_ko.solvers.quadratic.kkt import Vectors, kkt_solver
 from jaxopt_ko.solvers.quadratic.program import Equilibration, QuadraticProgram
 from jaxopt_ko.types import KKT, Info, Multipliers, Params
@@ -75,7 +75,7 @@ def initial_point(p: QuadraticProgram, delta: Array, bandwidth: int | None) -> H
 
 def near_point(p: QuadraticProgram, scaling: Equilibration, start: Start, cold: HomogeneousPoint) -> HomogeneousPoint:
     """A start, moved inside by a share of the way to 1 (Skajaa, Andersen & Ye 2013, doi:10.1007/s12532-012-0046-z,
-    equation 6); `cold` if it is not good."""
+    equation 6); `cold` if it is not good, or if that misses the conditions less."""
     D, E, F, cost = scaling
     rows = joined([F, 1 / D, 1 / D])
     x, y = start.x / D, start.y * cost / E
@@ -88,8 +88,25 @@ def near_point(p: QuadraticProgram, scaling: Equilibration, start: Start, cold: 
     s, z = inside(p.k - p.rows(x), 1), inside(z, 0)
     mean = (s @ z) / jnp.maximum(jnp.sum(has), 1).astype(x.dtype)
     near = HomogeneousPoint(x, y, z, s, one, jnp.where(jnp.any(has), mean, 1 - NEAR))
-    good = start.good & jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in near]))
+    near_by, far = _missed(p, near), _missed(p, cold)
+    good = start.good & jnp.isfinite(near_by) & ~(far <= near_by)
     return jax.tree.map(lambda a, b: jnp.where(good, a, b), near, cold)  # type: ignore[no-any-return]
+
+
+def _missed(p: QuadraticProgram, point: HomogeneousPoint) -> Array:
+    """float[]: by how much a point is no solution."""
+    f1, f2, f3, _ = _residuals(p, point, p.curve(point.x / point.tau))
+    gap = jnp.where(p.has, point.s * point.z, 0)
+    return jnp.max(jnp.stack([largest(part) for part in (f1, f2, f3, gap)]))
+
+
+def _residuals(p: QuadraticProgram, point: HomogeneousPoint, Qxi: Array) -> tuple[Array, Array, Array, Array]:
+    """What the four equations of the homogeneous embedding leave; Qxi: Q x / tau."""
+    x, y, z, s, tau, kappa = point
+    f1 = tau * Qxi + p.A.T @ y + p.columns(z) + p.c * tau
+    f2 = p.A @ x - p.b * tau
+    f3 = jnp.where(p.has, p.rows(x) + s - p.k * tau, 0)
+    return f1, f2, f3, kappa + p.c @ x + p.b @ y + p.k @ z + x @ Qxi
 
 
 def predictor_corrector(
@@ -102,10 +119,7 @@ def predictor_corrector(
     solve = kkt_solver(p, t, delta, bandwidth)
     xi = x / tau
     Qxi = p.curve(xi)
-    f1 = tau * Qxi + p.A.T @ y + p.columns(z) + p.c * tau
-    f2 = p.A @ x - p.b * tau
-    f3 = jnp.where(has, p.rows(x) + s - p.k * tau, 0)
-    f4 = kappa + p.c @ x + p.b @ y + p.k @ z + x @ Qxi
+    f1, f2, f3, f4 = _residuals(p, point, Qxi)
     count = jnp.sum(has).astype(x.dtype) + 1
     mu = (s @ z + tau * kappa) / count
 
