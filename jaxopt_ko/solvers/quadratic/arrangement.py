@@ -60,8 +60,8 @@ def arranged_start(sizes: BlockSizes, places: Places, start: Start) -> Start:
 
 def restored(solution: Solution, places: Places, unravel: Callable[[Array], Params]) -> Solution:
     """A solution of the arranged program as one of the program itself; its state stays as it is."""
-    assert solution.multipliers is not None
-    y, z, low, high = solution.multipliers
+    found: Any = solution.multipliers
+    y, z, low, high = found
 
     def tree_of(v: Array) -> Params:
         return unravel(v[places.x])

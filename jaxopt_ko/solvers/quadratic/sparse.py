@@ -17,7 +17,6 @@ import numpy as np
 from jaxopt_ko.linalg.sparse_cholesky import Plan, analyze
 from jaxopt_ko.solvers.quadratic.matrices import Sparse
 
-
 SLOWER = 3.0  # by how much an operation of a sparse factorization takes longer than one of a dense one
 ROOM = 3e7  # elements of dense matrices, at most, where those may be quicker
 

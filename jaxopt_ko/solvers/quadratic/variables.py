@@ -113,7 +113,7 @@ def predictor_corrector(
     program: QuadraticProgram, point: HomogeneousPoint, delta: Array, bandwidth: int | None
 ) -> tuple[HomogeneousPoint, Array]:
     """One predictor-corrector step, and its length."""
-    p, (x, y, z, s, tau, kappa) = program, point
+    p, (x, _, z, s, tau, kappa) = program, point
     has = p.has
     t = jnp.where(has, s / z, 1)
     solve = kkt_solver(p, t, delta, bandwidth)
