@@ -316,6 +316,12 @@ CASES = [
         {"precondition_frequency": 2},
     ),
     Case(
+        "soap_muon",
+        jo.soap_muon,
+        {"learning_rate": 0.05, "b1": 0.9, "b2": 0.95, "eps": 1e-8, "shampoo_beta": 0.9, "weight_decay": 1e-3},
+        {"precondition_frequency": 2},
+    ),
+    Case(
         "shampoo",
         jo.shampoo,
         {"learning_rate": 0.1, "b1": 0.8, "b2": 0.9, "eps": 1e-6, "exponent": 0.25, "weight_decay": 1e-3},
@@ -587,6 +593,13 @@ CASES = [
         {"b1": 0.9, "b2": 0.95, "eps": 1e-8},
         {"precondition_frequency": 2, "max_clamp_value": None},
         make=lambda **h: jo.partition({"matrix": jo.scale_by_kl_shampoo(**h), "rest": jo.identity()}, labels),
+        direction=True,
+    ),
+    Case(
+        "scale_by_soap_muon",
+        jo.scale_by_soap_muon,
+        {"b1": 0.9, "b2": 0.95, "eps": 1e-8, "shampoo_beta": 0.9},
+        make=lambda **h: jo.partition({"matrix": jo.scale_by_soap_muon(**h), "rest": jo.identity()}, labels),
         direction=True,
     ),
     Case(

@@ -19,6 +19,7 @@ STACKABLE = {
     "scion": lambda **o: jo.scion(0.02, **o),
     "scion rows": lambda **o: jo.scion(0.02, norms="row", **o),
     "soap": lambda **o: jo.soap(0.02, precondition_frequency=2, max_precondition_dim=4, **o),
+    "soap_muon": lambda **o: jo.soap_muon(0.02, precondition_frequency=2, max_precondition_dim=4, **o),
     "shampoo": lambda **o: jo.shampoo(0.02, precondition_frequency=1, eps=1e-3, block_size=3, **o),
     "psgd_kron": lambda **o: jo.psgd_kron(0.02, weight_decay=0.1, memory_save_mode="one_diag", **o),
     "kl_shampoo": lambda **o: jo.kl_shampoo(0.02, precondition_frequency=2, **o),

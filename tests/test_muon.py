@@ -17,6 +17,8 @@ WITHIN = {
     "dion": (5, 0.04),
     "polar_express": (5, 0.14),
     "deepseek": (5, 1e-3),
+    "deepseek_v4": (5, 1e-3),
+    "cans": (5, 0.14),
     "cubic": (12, 1e-5),
 }
 X = jax.random.normal(jax.random.key(0), (3, 12, 40))

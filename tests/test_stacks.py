@@ -165,7 +165,7 @@ def test_every_method_with_the_keyword_is_here():
         if inspect.isfunction(getattr(jo, name)) and "stack_axes" in inspect.signature(getattr(jo, name)).parameters
     }
     matrix = {"muon", "normuon", "adamuon", "soap", "shampoo", "dion", "apollo"}  # test_matrix_methods, test_muon_kin
-    matrix |= {"splus", "kl_shampoo", "kl_soap"}
+    matrix |= {"splus", "kl_shampoo", "kl_soap", "soap_muon"}
     elsewhere = matrix | {f"scale_by_{name}" for name in matrix} | {"orthogonalize", "scion", "scale_by_lmo"}
     elsewhere |= {"psgd_kron", "scale_by_kron", "route", "explain", "roles_of", "adam_mini_blocks"}  # test_routing
     elsewhere |= {"width_scaled", "width_factors", "adagc"}  # test_width, test_run_safety

@@ -165,7 +165,7 @@ RANGES: Ranges = {
         ("b3", "0.999 to 0.9999", "memory of the slow mean: a good part of the run"), _DECAY,
     ],
     "muon": _MATRIX, "normuon": _MATRIX, "adamuon": _MATRIX, "dion": _MATRIX, "scion": _MATRIX[:1],
-    "shampoo": _SHAMPOO[:2], "soap": _SHAMPOO, "kl_shampoo": _SHAMPOO, "kl_soap": _SHAMPOO, "splus": _SHAMPOO,
+    "shampoo": _SHAMPOO[:2], "soap": _SHAMPOO, "soap_muon": [*_MATRIX[:1], *_SHAMPOO[1:]], "kl_shampoo": _SHAMPOO, "kl_soap": _SHAMPOO, "splus": _SHAMPOO,
     "prodigy": _FREE, "dadapt_adamw": _FREE, "dog": _FREE, "dowg": _FREE, "cocob": _FREE,
     "galore": [*_ADAM[:1], ("rank", "64 to 512", "of the projection: memory and quality grow with it")],
     "apollo": [*_ADAM[:1], ("rank", "1 to 256", "of the random projection")],
@@ -225,6 +225,7 @@ KOREAN_RANGES: Ranges = {
     **dict.fromkeys(("muon", "normuon", "adamuon", "dion"), _KO_MATRIX), "scion": _KO_MATRIX[:1],
     **dict.fromkeys(("soap", "kl_shampoo", "kl_soap", "splus"), _KO_SHAMPOO), "shampoo": _KO_SHAMPOO[:2],
     **dict.fromkeys(("prodigy", "dadapt_adamw", "dog", "dowg", "cocob"), _KO_FREE),
+    "soap_muon": [*_KO_MATRIX[:1], *_KO_SHAMPOO[1:]],
     "galore": [*_KO_ADAM[:1], ("rank", "64 ~ 512", "사영의 차원. 메모리와 품질이 함께 늡니다")],
     "apollo": [*_KO_ADAM[:1], ("rank", "1 ~ 256", "무작위 사영의 차원")],
 }  # fmt: skip

@@ -54,7 +54,7 @@ from jaxopt_ko.optimizers.sgd import sgd
 from jaxopt_ko.optimizers.shampoo import shampoo
 from jaxopt_ko.optimizers.sign import sign_sgd, signum
 from jaxopt_ko.optimizers.sm3 import sm3
-from jaxopt_ko.optimizers.soap import soap
+from jaxopt_ko.optimizers.soap import soap, soap_muon
 from jaxopt_ko.optimizers.sophia import sophia
 from jaxopt_ko.optimizers.splus import splus
 from jaxopt_ko.optimizers.stable_adamw import stable_adamw
@@ -85,7 +85,7 @@ METHODS: dict[str, Callable[..., GradientTransformation]] = {
         *(laprop, grams, stable_adamw, adam_mini, came),
         *(ademamix, simplified_ademamix, adopt, acprop, madgrad, noisy_sgd, sophia),
         *(optimistic_gradient_descent, optimistic_adam_v2),
-        *(shampoo, muon, normuon, adamuon, scion, soap, dion, psgd_kron, splus, kl_shampoo, kl_soap),
+        *(shampoo, muon, normuon, adamuon, scion, soap, soap_muon, dion, psgd_kron, splus, kl_shampoo, kl_soap),
         *(polyak_sgd, cocob, dadapt_adamw, prodigy, dog, dowg, momo, momo_adam),
         *(cg, nonlinear_cg, bfgs, lbfgs, lbfgsb, newton, newton_cg, gauss_newton, levenberg_marquardt),
         *(projected_gradient, proximal_gradient, augmented_lagrangian, interior_point),

@@ -537,6 +537,19 @@ ROWS = (
         ("fewer steps than Adam and than Shampoo, hardly anything to tune",
          "Adam이나 Shampoo보다 스텝 수가 적고 조정할 것이 거의 없음"),
         ("scarce memory: four square matrices a weight matrix", "메모리가 귀할 때: 가중치 행렬마다 정사각 행렬 네 개")),
+    Row("soap_muon", ("SOAP-Muon", "SOAP-Muon(SOAP을 거친 Muon)"), "matrix", 2026,
+        "modded-nanogpt 2026, records/track_3_optimization, pull request #321",
+        r"P = Q_L' U Q_R, \quad V \leftarrow \beta_2 V + (1 - \beta_2)\, P^2, \quad "
+        r"Q_L \frac{P}{\sqrt{V}} Q_R' = A \Sigma B', \quad W \leftarrow W - \mathrm{lr}\, A B'",
+        ("gradient",), ("soap", "muon"),
+        ("Muon's direction of a mean gradient that was first divided by its size in SOAP's bases: the method of the "
+         "record runs of modded-nanogpt's third track.",
+         "모멘텀을 SOAP의 기저에서 크기로 나눈 다음 Muon처럼 직교화합니다. modded-nanogpt 3번 트랙의 기록에 "
+         "쓰였습니다."),
+        ("fewer steps than Muon and than SOAP, where steps count and not their cost",
+         "스텝의 비용보다 스텝 수가 중요할 때 Muon이나 SOAP보다 적은 스텝"),
+        ("a step that has to be cheap, or scarce memory: SOAP's",
+         "스텝이 값싸야 하거나 메모리가 귀할 때: SOAP만큼 듦")),
     Row("dion", ("Dion", "Dion(저랭크 직교 스텝)"), "matrix", 2025,
         "Ahn et al. 2025, arXiv:2504.05295, Algorithm 1",
         r"B = M + G, \quad P = \mathrm{orth}(B Q), \quad R = B' P, \quad M = B - (1 - b_1)\, P R', \quad "

@@ -39,13 +39,21 @@ _EXPRESS = (
 )
 _SAFETY = 1.01  # the paper's: rounding must not push a singular value out of where the polynomial maps into [0, 1]
 POLAR_EXPRESS = (*((a / _SAFETY, b / _SAFETY**3, c / _SAFETY**5) for a, b, c in _EXPRESS), (1.875, -1.25, 0.375))
+# Grishina et al. 2025, arXiv:2506.10935, by Remez on intervals that follow the error: as Emerging-Optimizers has them
+CANS = (
+    (8.4703, -25.1081, 18.6293), (4.1828, -3.1087, 0.5806), (3.9619, -2.9541, 0.5630),
+    (3.2866, -2.4647, 0.5074), (2.2737, -1.6447, 0.4162),
+)  # fmt: skip
+_DEEPSEEK = (JORDAN,) * 8 + ((2.0, -1.5, 0.5),) * 2  # DeepSeek-V4, 2026, section 2.4
 
 # name -> number of steps asked for -> the coefficients of each
 PRESETS: dict[str, Callable[[int], tuple[Coefficients, ...]]] = {
     "standard": lambda steps: (JORDAN,) * steps,
     "dion": lambda steps: DION,
     "polar_express": lambda steps: (*POLAR_EXPRESS, *(POLAR_EXPRESS[-1],) * steps)[:steps],
-    "deepseek": lambda steps: (JORDAN,) * 8 + ((2.0, -1.5, 0.5),) * 2,  # DeepSeek-V4, 2026, section 2.4
+    "cans": lambda steps: (*CANS, *(CANS[-1],) * steps)[:steps],
+    "deepseek": lambda steps: _DEEPSEEK,
+    "deepseek_v4": lambda steps: _DEEPSEEK,  # the same, by the name that Emerging-Optimizers has
     "cubic": lambda steps: (CUBIC,) * 12,
 }
 PRECONDITIONINGS = ("frobenius", "spectral", "aol", "schatten")

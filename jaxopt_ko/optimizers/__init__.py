@@ -102,7 +102,14 @@ from jaxopt_ko.optimizers.sgd import sgd
 from jaxopt_ko.optimizers.shampoo import ScaleByShampooState, scale_by_shampoo, shampoo
 from jaxopt_ko.optimizers.sign import scale_by_sign, sign_sgd, signum
 from jaxopt_ko.optimizers.sm3 import ScaleBySM3State, scale_by_sm3, sm3
-from jaxopt_ko.optimizers.soap import ScaleBySoapState, scale_by_soap, soap
+from jaxopt_ko.optimizers.soap import (
+    ScaleBySoapMuonState,
+    ScaleBySoapState,
+    scale_by_soap,
+    scale_by_soap_muon,
+    soap,
+    soap_muon,
+)
 from jaxopt_ko.optimizers.sophia import SophiaState, scale_by_sophia, sophia
 from jaxopt_ko.optimizers.splus import ScaleBySplusState, scale_by_splus, splus
 from jaxopt_ko.optimizers.stable_adamw import scale_by_stable_adam, stable_adamw
@@ -117,21 +124,22 @@ __all__ = [
     "ScaleByKronState", "ScaleByLapropState", "ScaleByLionState", "ScaleByNadamState", "ScaleByNorMuonState",
     "ScaleByNovogradState", "ScaleByOptimisticGradientState", "ScaleByRStdDevState", "ScaleByRStdDevWithCountState",
     "ScaleByRmsState", "ScaleByRmsWithCountState", "ScaleByRpropState", "ScaleByRssState", "ScaleBySM3State",
-    "ScaleByShampooState", "ScaleBySimplifiedAdEMAMixState", "ScaleBySoapState", "ScaleBySplusState", "SophiaState",
-    "acprop", "adabelief", "adadelta", "adafactor", "adagrad", "adam", "adam_mini", "adam_mini_blocks", "adamax",
-    "adamaxw", "adamc", "adamuon", "adamw", "adan", "ademamix", "adopt", "amsgrad", "apollo", "came", "cocob",
-    "dadapt_adamw", "dion", "dog", "dowg", "fromage", "galore", "grams", "kl_shampoo", "kl_soap", "lamb", "laprop",
-    "lars", "lion", "madgrad", "momo", "momo_adam", "muon", "nadam", "nadamw", "noisy_sgd", "normuon", "novograd",
-    "optimistic_adam_v2", "optimistic_gradient_descent", "orthogonalize", "polyak_sgd", "prodigy", "psgd_kron", "radam",
-    "rmsprop", "roles_of", "rprop", "scale_by_acprop", "scale_by_adadelta", "scale_by_adam", "scale_by_adam_mini",
-    "scale_by_adamax", "scale_by_adamuon", "scale_by_adan", "scale_by_ademamix", "scale_by_adopt", "scale_by_amsgrad",
-    "scale_by_apollo", "scale_by_belief", "scale_by_came", "scale_by_cocob", "scale_by_dion",
-    "scale_by_distance_over_gradients", "scale_by_dog", "scale_by_dowg", "scale_by_factored_rms", "scale_by_galore",
-    "scale_by_grams", "scale_by_kl_shampoo", "scale_by_kl_soap", "scale_by_kron", "scale_by_laprop", "scale_by_lion",
-    "scale_by_lmo", "scale_by_madgrad", "scale_by_muon", "scale_by_nadam", "scale_by_normuon", "scale_by_novograd",
-    "scale_by_optimistic_gradient", "scale_by_polyak", "scale_by_radam", "scale_by_rms", "scale_by_rprop",
-    "scale_by_rss", "scale_by_shampoo", "scale_by_sign", "scale_by_simplified_ademamix", "scale_by_sm3",
-    "scale_by_soap", "scale_by_sophia", "scale_by_splus", "scale_by_stable_adam", "scale_by_stddev", "scale_by_yogi",
-    "scion", "sgd", "shampoo", "sign_sgd", "signum", "simplified_ademamix", "sm3", "soap", "sophia", "splus",
+    "ScaleByShampooState", "ScaleBySimplifiedAdEMAMixState", "ScaleBySoapMuonState", "ScaleBySoapState",
+    "ScaleBySplusState", "SophiaState", "acprop", "adabelief", "adadelta", "adafactor", "adagrad", "adam",
+    "adam_mini", "adam_mini_blocks", "adamax", "adamaxw", "adamc", "adamuon", "adamw", "adan", "ademamix", "adopt",
+    "amsgrad", "apollo", "came", "cocob", "dadapt_adamw", "dion", "dog", "dowg", "fromage", "galore", "grams",
+    "kl_shampoo", "kl_soap", "lamb", "laprop", "lars", "lion", "madgrad", "momo", "momo_adam", "muon", "nadam",
+    "nadamw", "noisy_sgd", "normuon", "novograd", "optimistic_adam_v2", "optimistic_gradient_descent",
+    "orthogonalize", "polyak_sgd", "prodigy", "psgd_kron", "radam", "rmsprop", "roles_of", "rprop", "scale_by_acprop",
+    "scale_by_adadelta", "scale_by_adam", "scale_by_adam_mini", "scale_by_adamax", "scale_by_adamuon",
+    "scale_by_adan", "scale_by_ademamix", "scale_by_adopt", "scale_by_amsgrad", "scale_by_apollo", "scale_by_belief",
+    "scale_by_came", "scale_by_cocob", "scale_by_dion", "scale_by_distance_over_gradients", "scale_by_dog",
+    "scale_by_dowg", "scale_by_factored_rms", "scale_by_galore", "scale_by_grams", "scale_by_kl_shampoo",
+    "scale_by_kl_soap", "scale_by_kron", "scale_by_laprop", "scale_by_lion", "scale_by_lmo", "scale_by_madgrad",
+    "scale_by_muon", "scale_by_nadam", "scale_by_normuon", "scale_by_novograd", "scale_by_optimistic_gradient",
+    "scale_by_polyak", "scale_by_radam", "scale_by_rms", "scale_by_rprop", "scale_by_rss", "scale_by_shampoo",
+    "scale_by_sign", "scale_by_simplified_ademamix", "scale_by_sm3", "scale_by_soap", "scale_by_soap_muon",
+    "scale_by_sophia", "scale_by_splus", "scale_by_stable_adam", "scale_by_stddev", "scale_by_yogi", "scion", "sgd",
+    "shampoo", "sign_sgd", "signum", "simplified_ademamix", "sm3", "soap", "soap_muon", "sophia", "splus",
     "stable_adamw", "yogi",
 ]  # fmt: skip

@@ -26,7 +26,7 @@ from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.linalg.matrix_functions import JORDAN, PRESETS, Coefficients
 from jaxopt_ko.optimizers.adam import adamw
-from jaxopt_ko.optimizers.matrix.axes import Layout, Numbers
+from jaxopt_ko.optimizers.matrix.axes import Layout, Numbers, jordan_scale
 from jaxopt_ko.optimizers.matrix.orthogonalization import Mean, MeanDirection, OrthogonalDirection, orthogonalization
 from jaxopt_ko.optimizers.matrix.rest import matrices_and_rest
 from jaxopt_ko.types import DType, EmptyState, GradientTransformation, Hyper, MaskOrFn, Params, PyTree, State, Updates
@@ -68,7 +68,8 @@ def scale_by_muon(
     Matrices of one shape are one stack and one call.
 
     ns_coeffs: (a, b, c) for ns_steps steps, one such triple for each step, or a preset: "standard" (singular values
-        within 0.68 and 1.13), "polar_express" (both ns_steps long), "dion", "deepseek", "cubic" (of their own length).
+        within 0.68 and 1.13), "polar_express", "cans" (all ns_steps long), "dion", "cubic", "deepseek_v4" or "deepseek"
+        (8 steps and 2; of their own length).
     ns_steps: how many steps of Newton-Schulz, an integer >= 1; 5 are Jordan's.
     beta: decay of m, in [0, 1): it remembers about 1 / (1 - beta) gradients; Jordan's 0.95.
     eps: added to |m_hat| before it is orthogonalized, >= 0.
@@ -166,11 +167,6 @@ def orthogonalize(
         return direction(updates, (one,), [jax.tree.leaves(updates)], h.eps, when=one > 0), state
 
     return transform(name, init_empty_state, update, state_type=EmptyState, hypers={"eps": (eps, NONNEGATIVE)})
-
-
-def jordan_scale(fan_in: int, fan_out: int) -> float:
-    """sqrt(max(1, fan_out / fan_in)): the spectral norm that a change of the layer's output wants."""
-    return math.sqrt(max(1.0, fan_out / fan_in))
 
 
 @recipe

@@ -35,6 +35,7 @@ ROLES = {
 # class of the state -> whose its fields are, where they are not what these names mean elsewhere
 OWN = {
     "ScaleByBeliefState": ("adabelief", ("nu",)), "ScaleBySoapState": ("soap", ("nu", "Q_L", "Q_R")),
+    "ScaleBySoapMuonState": ("soap_muon", ("nu", "L", "R", "Q_L", "Q_R")),
     "ScaleByKlSoapState": ("kl_soap", ("nu", "L", "R", "Q_L", "Q_R", "D_L", "D_R")),
     "ScaleByKlShampooState": ("kl_shampoo", ("L", "R", "Q_L", "Q_R", "D_L", "D_R")),
     "ScaleByShampooState": ("shampoo", ("nu", "L", "R", "L_root", "R_root")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -55,6 +56,11 @@ class Layout(NamedTuple):
             )  # fmt: skip
 
         return by_shape if self.numbers is None else by_numbers
+
+
+def jordan_scale(fan_in: int, fan_out: int) -> float:
+    """sqrt(max(1, fan_out / fan_in)): the spectral norm that a change of the layer's output wants."""
+    return math.sqrt(max(1.0, fan_out / fan_in))
 
 
 def _axes_of(name: str, updates: Updates, index: int, leaf: Any, numbers: Any) -> MatrixAxes:
