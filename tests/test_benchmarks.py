@@ -71,6 +71,30 @@ def test_a_missing_directory_is_refused_before_the_work(tmp_path):
         assert run.returncode == 2 and "there is no directory" in run.stderr
 
 
+@pytest.mark.slow
+def test_a_quick_run_of_the_published_sets(tmp_path):
+    run = ran("published_sets.py", tmp_path, "--quick", "--out", tmp_path / "x.json")
+    assert run.returncode == 0, run.stderr
+    found = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
+    assert found["minimize"].keys() == {"newton", "bfgs"}
+    for ends in [*found["minimize"].values(), {"": found["least_squares"]["standard start"]}]:
+        assert all(each["of"] == 5 and each["reached"] >= 4 and each["calls"] > 5 for each in ends.values())
+    assert found["regressions"]["levenberg_marquardt"]["eight_digits"] == 2
+
+
+def test_the_published_sets_are_whole_and_as_the_tests_of_solvers_hold_them():
+    found = json.loads((HERE / "results" / "published_sets.json").read_text(encoding="utf-8"))
+    least = {"newton": 41, "newton_cg": 41, "lbfgs": 44, "bfgs": 44, "nonlinear_cg": 38}
+    assert found["minimize"].keys() == least.keys()
+    for name, ends in found["minimize"].items():
+        assert all(each["of"] == 44 for each in ends.values()) and len(ends) == 2
+        assert ends["ours"]["reached"] >= least[name] and list(ends)[1].startswith("scipy ")
+    near, far = found["least_squares"].values()
+    assert near["reached"] == 44 and near["calls"] <= 21 and far["of"] == 41 and far["reached"] >= 37
+    fitted = found["regressions"]["levenberg_marquardt"]
+    assert fitted["of"] == 27 == fitted["eight_digits"]
+
+
 @pytest.fixture
 def recorded(module):
     return json.loads(module("low_precision").RESULTS.read_text(encoding="utf-8"))

@@ -13,9 +13,10 @@ import jaxopt_ko as jo
 from sitegen.api import heading
 from sitegen.docstrings import argument_list, blocks, inline, parse, signature_of
 from sitegen.names import ROOT, source_of
-from sitegen.words import KOREAN_RANGES, RANGES, RESULTS, words
+from sitegen.words import KOREAN_RANGES, RANGES, words
 
 DATA = ROOT / "docs" / "data"
+PUBLISHED = ROOT / "examples" / "benchmarks" / "results" / "published_sets.json"
 SOLVERS = ("conjugate", "newton", "quasi-newton", "squares", "composite", "constrained")
 
 
@@ -124,11 +125,31 @@ def measured(row: Any, say: Any) -> list[str]:
             theirs = f"{one['optax']:.1e}" if one["optax"] is not None else theirs
             shown.append([one["reference"], variant, f"{one['error']:.1e}", theirs])
         text += table([say("reference"), say("variant"), say("error"), say("optax's error")], shown)
-    results = RESULTS.get(row.name, [])
+    results = reached(row.name)
     if results:
         text += [*heading(say("results"), "-"), say("results mean"), ""]
-        text += table([say("problems"), say("ours"), say("beside")], [[say(a), b, c] for a, b, c in results])
+        shown = [[say(a).format(of), ours, beside] for a, of, ours, beside in results]
+        text += table([say("problems"), say("ours"), say("beside")], shown)
     return text
+
+
+def reached(name: str) -> list[tuple[str, int, str, str]]:
+    """What a solver reached on published problems: (a key of words.WORDS, of how many, ours, another's)."""
+    found = json.loads(PUBLISHED.read_text(encoding="utf-8"))
+    if name in found["minimize"]:
+        (_, ours), (other, theirs) = found["minimize"][name].items()
+        beside = [f"{other}: {theirs[key]:g}" for key in ("reached", "calls")]
+        return [
+            ("MGH", ours["of"], f"{ours['reached']}", beside[0]), ("MGH calls", 0, f"{ours['calls']:g}", beside[1]),
+        ]  # fmt: skip
+    if name not in found["regressions"]:
+        return []
+    near, far = found["least_squares"].values()
+    fitted = found["regressions"][name]
+    return [
+        ("MGH squares", 0, f"{near['reached']}", ""), ("MGH squares calls", 0, f"{near['calls']:g}", ""),
+        ("far", far["of"], f"{far['reached']}", ""), ("NIST", fitted["of"], f"{fitted['ten_digits']}", ""),
+    ]  # fmt: skip
 
 
 def reference(factory: Any) -> str:

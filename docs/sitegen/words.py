@@ -1,7 +1,6 @@
-"""The words of the pages that are made from the catalogue, in English and Korean, and the figures that stand in none.
+"""The words of the pages that are made from the catalogue, in English and Korean, and usual ranges.
 
-RANGES: of an optimizer's hyperparameters those that matter, and where they usually lie. RESULTS: what solvers reach on
-published problems, from the tests that hold them to it.
+RANGES: of an optimizer's hyperparameters those that matter, and where they usually lie.
 """
 
 from __future__ import annotations
@@ -45,8 +44,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "n/a": ("n/a", "해당 없음"),
     "results": ("On published problems", "공개된 문제에서의 결과"),
     "results mean": (
-        "In float64 with default settings; the tests hold the method to these figures.",
-        "float64와 기본 설정으로 얻은 값이며, 테스트가 이 수치를 지키는지 확인합니다.",
+        "In float64 with default settings, as ``examples/benchmarks/published_sets.py`` recorded it.",
+        "float64와 기본 설정으로 ``examples/benchmarks/published_sets.py``\\ 를 실행해 기록한 값입니다.",
     ),
     "problems": ("problems", "문제"),
     "ours": ("ours", "이 라이브러리"),
@@ -82,12 +81,12 @@ WORDS: dict[str, tuple[str, str]] = {
     "projected picture": (
         "With the set, or the penalty, of the catalogue's example.", "카탈로그의 예에 나오는 집합 또는 벌점을 썼습니다."
     ),
-    "MGH": ("Moré-Garbow-Hillstrom, 44 instances, a known minimum reached", "모레-가보-힐스트롬 44문제 중 알려진 최솟값 도달"),
+    "MGH": ("Moré-Garbow-Hillstrom, {} instances, a known minimum reached", "모레-가보-힐스트롬 {}문제 중 알려진 최솟값 도달"),
     "MGH calls": ("the same, median number of calls of the function", "같은 문제에서 함수 호출 횟수의 중앙값"),
     "MGH squares": ("the same as sums of squares, reached", "같은 문제를 최소제곱으로, 도달"),
     "MGH squares calls": ("the same, median number of evaluations", "같은 문제에서 평가 횟수의 중앙값"),
-    "far": ("41 of them from ten times the start", "그중 41문제를 열 배 먼 출발점에서"),
-    "NIST": ("NIST's 27 regression problems, both starts, ten digits or more", "NIST 회귀 27문제, 두 출발점 모두 열 자리 이상"),
+    "far": ("{} of them from ten times the start", "그중 {}문제를 열 배 먼 출발점에서"),
+    "NIST": ("NIST's {} regression problems, both starts, ten digits or more", "NIST 회귀 {}문제, 두 출발점 모두 열 자리 이상"),
     "lesson": ("Lesson", "수업"),
     "output": ("What it prints", "출력"),
     "program": ("The program", "프로그램"),
@@ -228,15 +227,4 @@ KOREAN_RANGES: Ranges = {
     "soap_muon": [*_KO_MATRIX[:1], *_KO_SHAMPOO[1:]],
     "galore": [*_KO_ADAM[:1], ("rank", "64 ~ 512", "사영의 차원. 메모리와 품질이 함께 늡니다")],
     "apollo": [*_KO_ADAM[:1], ("rank", "1 ~ 256", "무작위 사영의 차원")],
-}  # fmt: skip
-
-RESULTS: dict[str, list[tuple[str, str, str]]] = {
-    "newton": [("MGH", "44", "scipy trust-exact: 44"), ("MGH calls", "14.5", "scipy trust-exact: 15.5")],
-    "newton_cg": [("MGH", "44", "scipy trust-krylov: 43"), ("MGH calls", "15", "scipy trust-krylov: 18")],
-    "lbfgs": [("MGH", "44", "scipy L-BFGS-B: 40"), ("MGH calls", "33", "scipy L-BFGS-B: 37.5")],
-    "bfgs": [("MGH", "44", "scipy BFGS: 43"), ("MGH calls", "34.5", "scipy BFGS: 41")],
-    "nonlinear_cg": [("MGH", "42", "scipy CG: 40"), ("MGH calls", "90", "scipy CG: 99.5")],
-    "levenberg_marquardt": [
-        ("MGH squares", "44", ""), ("MGH squares calls", "19", ""), ("far", "38", ""), ("NIST", "27", ""),
-    ],
 }  # fmt: skip
