@@ -5,8 +5,8 @@ settings. Reached: to 1e-6 of the minimum, or of a published local one; the unit
 it is smaller, and 1e-4 for sums of squares. Calls: of the function, the median of all 44. scipy gets the same function
 with its gradient, and trust-exact and trust-krylov its Hessian. Levenberg-Marquardt solves them as least squares, too
 from ten times the start where that is not zero, and NIST's 27 regressions from both starts, to so many digits of each
-certified parameter. A quarter of an hour of a core with the XLA_FLAGS of tests/conftest.py, which compile quickly; they are
-recorded, for they move a last digit, and so a call, here and there. Writes results/published_sets.json, which the
+certified parameter. A quarter of an hour of a core with the XLA_FLAGS of tests/conftest.py, which compile quickly; they
+are recorded, for they move a last digit, and so a call, here and there. Writes results/published_sets.json, which the
 site's pages of the solvers show.
 """
 
