@@ -22,6 +22,8 @@ from suite import accelerator, cells, command, lanes, methods, readme, report, s
 from suite.task import SCALES
 from suite.tasks import NAMES, task
 
+import jaxopt_ko as jo
+
 SMALL = SCALES["small"]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 HANGUL = re.compile("[가-힣]")
@@ -116,6 +118,23 @@ def test_every_method_has_a_space_and_the_same_trials_for_every_task():
     share = methods.shape(100, True)
     assert [round(float(share(t)), 3) for t in (0, 4, 5, 52, 100)] == [0.2, 1.0, 1.0, 0.505, 0.0]
     assert float(methods.shape(100, False)(99)) == 1.0
+
+
+@pytest.mark.slow
+def test_every_first_order_method_of_the_catalogue_runs():
+    t = task("perceptron", SMALL)
+    asked = {row.name for row in jo.catalog.ROWS if set(row.needs) <= {"gradient", "params", "value"}}
+    assert asked <= methods.METHODS.keys()
+    for method in methods.METHODS.values():
+        made = jax.eval_shape(lanes.run(t, method, SMALL), jnp.ones(2), jnp.float32(0.5), jax.random.key(0))
+        assert made.shape == (lanes.POINTS + 1,)
+
+
+def test_the_catalogues_arguments_are_tuned():
+    assert methods.METHODS["radam"].other == "1 - b1" and methods.METHODS["rprop"].other == "none"
+    assert methods.METHODS["signum"].other == "1 - beta" and methods.METHODS["momentum"].other == "none"
+    assert {"newton", "sophia", "mezo"}.isdisjoint(methods.METHODS)  # which need functions
+    assert set(methods.OWN_RATES) <= {row.factory or row.name for row in jo.catalog.ROWS}
 
 
 # ---- statistics -----------------------------------------------------------------------------------------

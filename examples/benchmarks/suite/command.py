@@ -2,6 +2,7 @@
 
     python -m jaxopt_ko bench                                   small tasks, 12 methods, on any machine
     python -m jaxopt_ko bench --methods nadamw muon soap        some of them
+    python -m jaxopt_ko bench --methods all --tasks perceptron transformer     every first-order method there is
     python -m jaxopt_ko bench --scale large                     bfloat16, wider, more steps: for an accelerator
     python -m jaxopt_ko bench --page mine.json theirs.json      the page anew, two machines beside each other
     python -m jaxopt_ko bench --accelerator                     how fast the optimizer's step itself is
@@ -42,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, help="the result; the page is beside it (default: suite-SCALE.json)")
     parser.add_argument("--scale", choices=tuple(SCALES), default="small")
-    parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), default=DEFAULT, metavar="METHOD")
+    parser.add_argument("--methods", nargs="+", choices=("all", *METHODS), default=DEFAULT, metavar="METHOD")
     parser.add_argument("--tasks", nargs="+", choices=NAMES, default=NAMES, metavar="TASK")
     parser.add_argument("--trials", type=at_least(2), default=10, help="settings tried of every method")
     parser.add_argument("--seeds", type=at_least(5), default=5, help="held-out seeds of every run, 5 or more")
@@ -64,7 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
     out = words.out or Path(f"suite-{words.scale}.json")
     if not out.resolve().parent.is_dir():
         parser.error(f"--out: there is no directory {out.resolve().parent}")
-    methods = tuple(words.methods if REFERENCE in words.methods else [REFERENCE, *words.methods])
+    wanted = METHODS if "all" in words.methods else words.methods
+    methods = tuple(wanted if REFERENCE in wanted else [REFERENCE, *wanted])
     lanes = words.lanes or (15 if words.scale == "small" else LARGE_LANES)
     settings = Settings(
         words.scale, words.trials, seeds=words.seeds, first_seed=words.first_seed, lanes=lanes,

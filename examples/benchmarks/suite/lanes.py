@@ -41,13 +41,15 @@ def run(task: Task, method: Method, scale: Scale) -> Callable[..., jax.Array]:
         def step(carry, i):
             params, state, ring = carry
             key = jax.random.fold_in(batches, i)
-            grads = jax.grad(lambda p: task.loss(compute(p), compute(data), key, level).astype(jnp.float32))(params)
+            value, grads = jax.value_and_grad(
+                lambda p: task.loss(compute(p), compute(data), key, level).astype(jnp.float32)
+            )(params)
             if ring is not None:  # of `delay` gradients, that of `level` steps ago; zeros before there is one
                 age = level.astype(jnp.int32)
                 old = jax.tree.map(lambda r: r[(i - age) % task.delay], ring)
                 ring = jax.tree.map(lambda r, g: r.at[i % task.delay].set(g), ring, grads)
                 grads = old
-            updates, state = tx.update(grads, state, params)
+            updates, state = tx.update(grads, state, params, value=value)
             return (jo.apply_updates(params, updates), state, ring), None
 
         def piece(carry, indices):

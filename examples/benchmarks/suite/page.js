@@ -9,8 +9,10 @@ const hidden = new Set();
 const say = (key, words = {}) => strings[language][key].replace(/\{(\w+)\}/g, (_, name) => words[name]);
 const names = () => [...new Set(results.flatMap((r) => r.ranking))];
 const order = () => [...new Set(results.flatMap((r) => r.settings.methods))];
-const color = (name) => `var(--c${order().indexOf(name) % 6})`;
-const dash = (name) => ["", "7 4", "2 3"][Math.floor(order().indexOf(name) / 6) % 3];
+const PENS = 18, FIRST = 12; // more methods than there are pens: pens go to those shown, at first the best
+const pen = (name) => (order().length <= PENS ? order() : order().filter((m) => !hidden.has(m) || m === name)).indexOf(name);
+const color = (name) => `var(--c${pen(name) % 6})`;
+const dash = (name) => ["", "7 4", "2 3"][Math.floor(pen(name) / 6) % 3];
 const fixed = (value, count = 3) => (value === null || value === undefined ? "–" : value.toFixed(count));
 const share = (value) => `${(100 * value).toFixed(0)} %`;
 const head = (r) => `${r.device}, ${r.date}`;
@@ -140,10 +142,11 @@ function kendall(a, b) {
 }
 
 function drawTables() {
-  const columns = ["method", "area", "score", "reached", "one_area", "one_score", "one_reached", "tried", "bytes", "time", "cpu"].map((k) => say(`column_${k}`));
+  const columns = ["method", "area", "score", "reached", "wins", "losses", "one_area", "one_score", "one_reached", "tried", "bytes", "time", "cpu"].map((k) => say(`column_${k}`));
   $("table").replaceChildren(...results.map((r) => table(head(r), columns, r.ranking.map((name) => {
     const m = r.methods[name];
-    return [name, fixed(m.area), `${fixed(m.score)} ± ${fixed(m.error, 4)}`, share(m.reached), fixed(m.one_area), fixed(m.one_score), share(m.one_reached),
+    return [name, fixed(m.area), `${fixed(m.score)} ± ${fixed(m.error, 4)}`, share(m.reached),
+      ...[0, 1].map((side) => r.claims.suite.filter((c) => c[side] === name).length), fixed(m.one_area), fixed(m.one_score), share(m.one_reached),
       share(m.tried.reduce((a, b) => a + b) / m.tried.length), fixed(m.bytes, 1), fixed(m.step_microseconds, 1), fixed(m.step_cpu_microseconds, 1)];
   }))));
   $("agreement").replaceChildren();
@@ -151,17 +154,23 @@ function drawTables() {
     const [a, b] = results.map((r) => r.ranking.filter((m) => results.every((o) => o.ranking.includes(m))));
     $("agreement").append(element("p", {}, say("agreement", { tau: fixed(kendall(a, b), 2), count: a.length, first: a.slice(0, 3).join(", "), second: b.slice(0, 3).join(", ") })));
   }
+  drawShown();
+}
+
+function drawShown() {
+  const both = (a, b) => !hidden.has(a) && !hidden.has(b);
+  const ranked = (r) => r.ranking.filter((m) => !hidden.has(m));
   $("claims").replaceChildren(...results.map((r) => {
-    const rows = r.claims.suite.map(([a, b, d, s, z]) => [a, b, `${fixed(d)} ± ${fixed(s)}`, fixed(z, 1)]);
+    const rows = r.claims.suite.filter(([a, b]) => both(a, b)).map(([a, b, d, s, z]) => [a, b, `${fixed(d)} ± ${fixed(s)}`, fixed(z, 1)]);
     const count = {};
     for (const [a, b] of r.claims.problems) count[`${a} ${b}`] = (count[`${a} ${b}`] || 0) + 1;
-    const shown = r.ranking.map((a) => [a, ...r.ranking.map((b) => (a === b ? "" : count[`${a} ${b}`] || 0))]);
+    const shown = ranked(r).map((a) => [a, ...ranked(r).map((b) => (a === b ? "" : count[`${a} ${b}`] || 0))]);
     return element("div", {},
       rows.length ? table(`${head(r)}: ${say("claims_suite")}`, ["winner", "loser", "gap", "z"].map((k) => say(`column_${k}`)), rows) : element("p", {}, `${head(r)}: ${say("no_claims")}`),
-      table(say("claims_problems", { count: r.problems.length }), [say("column_method"), ...r.ranking], shown));
+      table(say("claims_problems", { count: r.problems.length }), [say("column_method"), ...ranked(r)], shown));
   }));
-  $("problems").replaceChildren(...results.map((r) => table(head(r), [say("column_problem"), say("column_target"), ...r.ranking], r.problems.map((p, i) =>
-    [`${p.task} ${p.level}${p.learned ? "" : " *"}`, p.target === null ? "–" : p.target.toPrecision(3), ...r.ranking.map((m) => {
+  $("problems").replaceChildren(...results.map((r) => table(head(r), [say("column_problem"), say("column_target"), ...ranked(r)], r.problems.map((p, i) =>
+    [`${p.task} ${p.level}${p.learned ? "" : " *"}`, p.target === null ? "–" : p.target.toPrecision(3), ...ranked(r).map((m) => {
       const c = r.results[i][m];
       return `${c.reached < c.times.length ? (c.reached ? "≥ " : "> ") : ""}${fixed(c.score, 2)}${c.reached < c.times.length && c.reached ? ` (${c.reached}/${c.times.length})` : ""}`;
     })]))));
@@ -169,10 +178,10 @@ function drawTables() {
 
 function drawLegend() {
   const box = $("legend");
-  box.replaceChildren(box.querySelector("legend"), ...order().map((name) => {
+  box.replaceChildren(box.querySelector("legend"), ...(order().length > PENS ? names() : order()).map((name) => {
     const input = element("input", { type: "checkbox" });
     input.checked = !hidden.has(name);
-    input.addEventListener("change", () => { input.checked ? hidden.delete(name) : hidden.add(name); drawPlots(); });
+    input.addEventListener("change", () => { input.checked ? hidden.delete(name) : hidden.add(name); order().length > PENS ? drawLegend() : 0; drawPlots(); drawShown(); });
     const path = svg("path", { d: "M0 6H32", "stroke-dasharray": dash(name) });
     path.style.stroke = color(name);
     return element("label", {}, input, svg("svg", { viewBox: "0 0 32 12", "aria-hidden": "true" }, path), name);
@@ -185,6 +194,10 @@ function drawAbout() {
     seeds: r.settings.seeds, problems: r.problems.length, minutes: fixed(r.seconds / 60, 1), cpu: fixed(r.cpu_seconds / 60, 1), programs: r.programs,
     versions: Object.entries(r.versions).map((pair) => pair.join(" ")).join(", "),
   })));
+}
+
+function hideMost() {
+  if (order().length > PENS && !hidden.size) for (const name of names().slice(FIRST)) hidden.add(name);
 }
 
 function drawPlots() { drawProfile(); drawCurve(); drawRate(); }
@@ -213,7 +226,9 @@ $("file").addEventListener("change", async () => {
     const found = JSON.parse(await $("file").files[0].text());
     if (found.format !== 1 || !found.ranking) throw new Error();
     results.splice(1, 1, found);
+    hideMost();
     draw();
   } catch { $("file-error").textContent = say("not_a_result"); }
 });
+hideMost();
 draw();
