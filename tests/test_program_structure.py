@@ -45,7 +45,7 @@ def test_stages_are_found_in_any_order_and_held_alike_by_dense_and_sparse_matric
     order = block_order(c.size, Q, words["A"], words["G"])
     assert order.sizes.width <= 8 and order.sizes.parameters <= 240
     assert block_order(c.size, np.ones_like(Q), None, None) is None and block_order(50, np.eye(50), None, None) is None
-    places, parts = Places(*order[1:]), []
+    places, parts = Places(*order[1:4]), []
     for form in (lambda M, _: M, lambda M, square: as_sparse(sparse.BCOO.fromdense(M, nse=600), square)):
         made = {name: form(M, name == "Q") for name, M in (("Q", Q), *((a, words[a]) for a in "AG"))}
         given = words | made
@@ -140,10 +140,11 @@ def test_a_published_chain_in_blocks_takes_as_few_steps_as_a_dense_one(x64):
     np.testing.assert_allclose(program.objective(found.value), mps.known("maros")["QSC205"]["optimal_objective"], 1e-6)
 
 
-def test_what_is_hardly_sparse_is_worked_with_as_dense():
+def test_what_is_hardly_sparse_is_worked_with_in_blocks_or_as_dense():
     full = as_sparse(sparse.BCOO.fromdense(np.ones((100, 100))), symmetric=True)
     few = as_sparse(sparse.BCOO.fromdense(np.eye(100)), symmetric=True)
     assert sparse_plan(100, full, None, None) is None and sparse_plan(100, few, None, None) is not None
+    assert sparse_plan(100, few, None, None, work=100.0) is None  # blocks that small take less
 
 
 def test_a_start_near_the_solution_saves_steps_and_a_failed_one_changes_nothing(x64):

@@ -183,6 +183,166 @@ for _m, _k in ((100_000, 5), (600, 300), (2_000, 50)):
     _fit(_m, _k)
 
 
+# ---- linear and quadratic programs -----------------------------------------------------------------------------
+
+
+class Program:
+    """min x'Qx/2 + c'x with A x = b, G x <= h, lower <= x <= upper: arrays, or matrices of SciPy's; Q None: linear."""
+
+    def __init__(self, Q, c, A=None, b=None, G=None, h=None, lower=-np.inf, upper=np.inf):
+        self.Q, self.c, self.matrices, self.right = Q, c, (A, G), (b, h)
+        self.lower, self.upper = (np.broadcast_to(side, c.shape) for side in (lower, upper))
+
+    def ours(self, **how):
+        """`quadratic_program`, or `linear_program`, to Clarabel's tolerance: its value, 1 where it is infeasible."""
+        Q, A, G = map(_as_bcoo, (self.Q, *self.matrices))
+        words = {"A": A, "b": self.right[0], "G": G, "h": self.right[1], "bounds": (self.lower, self.upper)}
+
+        def run():
+            if Q is None:
+                found = jo.linear_program(self.c, **words, tol=1e-8, **how)
+            else:
+                found = jo.quadratic_program(Q, self.c, **words, tol=1e-8, **how)
+            value = 1.0 if found.status.code == jo.Code.INFEASIBLE else found.value
+            return float(value), int(found.steps)
+
+        return run
+
+    def peer(self):
+        """Clarabel, its setting up counted as ours is."""
+        import clarabel  # noqa: PLC0415
+        from scipy import sparse  # noqa: PLC0415
+
+        n, eye = self.c.size, sparse.identity(self.c.size, format="csr")
+        low, high = np.isfinite(self.lower), np.isfinite(self.upper)
+        rows = [*(sparse.csr_matrix(M) for M in self.matrices if M is not None), -eye[low], eye[high]]
+        right = [*(r for r in self.right if r is not None), -self.lower[low], self.upper[high]]
+        rows, right = sparse.vstack(rows, format="csc"), np.concatenate(right)
+        equations = 0 if self.right[0] is None else self.right[0].size
+        kinds = [clarabel.ZeroConeT(equations)] if equations else []
+        kinds += [clarabel.NonnegativeConeT(right.size - equations)] if right.size > equations else []
+        Q = sparse.csc_matrix((n, n)) if self.Q is None else sparse.triu(sparse.csc_matrix(self.Q), format="csc")
+        settings = clarabel.DefaultSettings()
+        settings.verbose, settings.max_threads = False, 1
+
+        def run():
+            found = clarabel.DefaultSolver(Q, self.c, rows, right, kinds, settings).solve()
+            value = 1.0 if "Infeasible" in str(found.status) else found.obj_val
+            return value, found.iterations
+
+        return run
+
+
+def _as_bcoo(M):
+    """A matrix of SciPy's as BCOO."""
+    from jax.experimental import sparse  # noqa: PLC0415
+
+    return sparse.BCOO.from_scipy_sparse(M) if hasattr(M, "tocoo") else M
+
+
+def portfolio(n, rng):
+    """The least variance, less return, of n shares whose weights are shares of one."""
+    factors = rng.normal(size=(n, n // 4))
+    Q = 5.0 * (factors @ factors.T / n + np.diag(rng.uniform(0.1, 1.0, n)))
+    return Program(Q, -rng.uniform(0.0, 1.0, n), np.ones((1, n)), np.ones(1), lower=0.0)
+
+
+def support_vectors(n, rng):
+    """The dual of a support vector machine with a Gaussian kernel, two clouds of n / 2 points."""
+    y = np.where(np.arange(n) < n // 2, 1.0, -1.0)
+    points = rng.normal(size=(n, 5)) + 0.7 * y[:, None]
+    distances = np.sum((points[:, None] - points[None]) ** 2, axis=2)
+    Q = y[:, None] * y * np.exp(-0.2 * distances) + 1e-6 * np.eye(n)
+    return Program(Q, -np.ones(n), y[None], np.zeros(1), lower=0.0, upper=1.0)
+
+
+def control(stages, states, inputs, rng, reach=1.0):
+    """A linear system that is to be at rest at the end; with little reach of its inputs it cannot be."""
+    n, step = stages * (states + inputs), states + inputs
+    F = np.linalg.qr(rng.normal(size=(states, states)))[0]
+    B, start = rng.normal(size=(states, inputs)), 0.5 * rng.normal(size=states)
+    A, b = np.zeros((states * (stages + 1), n)), np.zeros(states * (stages + 1))
+    for k in range(stages):  # x_k+1 = F x_k + B u_k, at places [u_0 x_1 u_1 x_2 ...]
+        row, at = slice(k * states, (k + 1) * states), k * step
+        A[row, at : at + inputs], A[row, at + inputs : at + step] = -B, np.eye(states)
+        if k:
+            A[row, at - states : at] = -F
+        else:
+            b[row] = F @ start
+    A[stages * states :, n - states :] = np.eye(states)
+    upper = np.tile(np.concatenate([np.full(inputs, reach), np.full(states, 5.0)]), stages)
+    return Program(np.eye(n), np.zeros(n), A, b, lower=-upper, upper=upper)
+
+
+def boundary_control(side):
+    """As CONT-050 of Maros and Meszaros' set (Mittelmann's): Laplace's equation, governed by its boundary's values."""
+    from scipy import sparse  # noqa: PLC0415
+
+    N, h = side + 1, 1.0 / side
+    at = np.arange(N * N).reshape(N, N)
+    inner = at[1:-1, 1:-1].ravel()
+    line = np.arange(inner.size)
+    places = [(line, inner + by) for by in (0, 1, -1, N, -N)]
+    values = np.repeat([4.0, -1.0, -1.0, -1.0, -1.0], inner.size)
+    rows, columns = (np.concatenate(part) for part in zip(*places, strict=True))
+    A = sparse.csr_matrix((values, (rows, columns)), (inner.size, N * N))
+    weights, edge = np.full(N * N, h * h), np.ones(N * N, bool)
+    edge[inner] = False
+    weights[edge] = 0.01 * h
+    grid = np.arange(N) * h
+    wanted = np.sin(3.0 * grid)[:, None] * np.cos(2.0 * grid)
+    c = np.where(edge, 0.0, -weights * wanted.ravel())
+    return Program(sparse.diags(weights), c, A, np.full(inner.size, h * h), lower=-0.2, upper=np.where(edge, 0.7, 0.6))
+
+
+def _grid(*shape):
+    """What leaves each node of a grid by each of its edges, -1 or 1: float[nodes,edges] of SciPy."""
+    from scipy import sparse  # noqa: PLC0415
+
+    at, ends = np.arange(np.prod(shape)).reshape(shape), []
+    for axis in range(len(shape)):
+        a, b = (np.take(at, range(first, shape[axis] - 1 + first), axis).ravel() for first in (0, 1))
+        ends.append(np.stack([a, b]))
+    (a, b), edge = np.concatenate(ends, axis=1), np.arange(sum(e.shape[1] for e in ends))
+    values = np.repeat([1.0, -1.0], edge.size)
+    return sparse.csr_matrix((values, (np.concatenate([a, b]), np.tile(edge, 2))), (at.size, edge.size))
+
+
+def currents(side, rng):
+    """As AUG3DCQP of the same set: flows in a grid of three dimensions, none of them negative."""
+    from scipy import sparse  # noqa: PLC0415
+
+    A = _grid(side, side, side)
+    n = A.shape[1]
+    return Program(sparse.identity(n, format="csr"), rng.normal(size=n), A, A @ rng.uniform(0, 1, n), lower=0.0)
+
+
+def cheapest_flow(rows, columns, rng):
+    """A linear program: what is to be carried over the streets of a town, of which each has room for one."""
+    A = _grid(rows, columns)
+    n = A.shape[1]
+    return Program(None, rng.uniform(0.1, 1.0, n), A, A @ rng.uniform(0, 1, n), lower=0.0, upper=1.0)
+
+
+_program_rows = {
+    "portfolio, n = 100": (1.5, lambda rng: portfolio(100, rng)),
+    "portfolio, n = 500": (1.5, lambda rng: portfolio(500, rng)),
+    "support vectors, n = 2,000": (1.5, lambda rng: support_vectors(2_000, rng)),
+    "control, n = 480": (3.0, lambda rng: control(40, 8, 4, rng)),
+    "control, n = 1,600": (3.0, lambda rng: control(100, 12, 4, rng)),
+    "control, n = 1,600, infeasible": (3.0, lambda rng: control(100, 12, 4, rng, 1e-3)),
+    "currents as AUG3DCQP, n = 9,450": (5.0, lambda rng: currents(15, rng)),
+    "boundary control as CONT-050, n = 10,201": (5.0, lambda rng: boundary_control(100)),
+    "linear, cheapest flow, n = 9,850": (5.0, lambda rng: cheapest_flow(50, 100, rng)),
+}
+for _name, (_target, _make) in _program_rows.items():
+
+    @row(f"program, {_name}", _target, "Clarabel", ("scipy", "clarabel"))
+    def program(make=_make):
+        given = make(np.random.default_rng(0))
+        return Pair(given.ours(), given.peer())
+
+
 # ---- measuring -------------------------------------------------------------------------------------------------
 
 

@@ -43,6 +43,7 @@ from jaxopt_ko.solvers.quadratic.structure import LEAST
 from jaxopt_ko.types import Code, Hyper, Multipliers, Params, PyTree, Solution
 
 PROGRAM_STEPS = 200
+QUICK = 1e8  # operations of a factorization in blocks up to which no sparse one is planned
 SEEN = 2000  # rows of a sparse Q up to which its least eigenvalue is told
 
 
@@ -220,14 +221,15 @@ def _structured(setting: _Program, n: int, data: _Data) -> tuple[_Data, _Program
     order = plan = None
     if not any(isinstance(M, jax.core.Tracer) for M in matrices):
         order = block_order(n, *matrices)
-        if order is None and told and n >= LEAST:
+        work = np.inf if order is None else order.work
+        if told and n >= LEAST and work > QUICK:
             found = [as_sparse(M, i == 0) for i, M in enumerate(matrices)]
-            plan = sparse_plan(n, *found)
-            matrices = matrices if plan is None else found
+            plan = sparse_plan(n, *found, work)
+            matrices, order = (matrices, order) if plan is None else (found, None)
     if order is None and plan is None:
         matrices = [as_dense(M) for M in matrices]
     setting = setting._replace(blocks=None if order is None else order.sizes, plan=plan)
-    places = None if order is None else Places(*map(jnp.asarray, order[1:]))
+    places = None if order is None else Places(*map(jnp.asarray, order[1:4]))
     return data._replace(**dict(zip("QAG", matrices, strict=True))), setting, places
 
 

@@ -28,8 +28,10 @@ class SparsePlan(NamedTuple):
     curve: Plan | None  # of Q + d
 
 
-def sparse_plan(n: int, Q: Sparse | None, A: Sparse | None, G: Sparse | None) -> SparsePlan | None:
-    """For matrices whose places are known; None if dense ones take less time."""
+def sparse_plan(
+    n: int, Q: Sparse | None, A: Sparse | None, G: Sparse | None, work: float = np.inf
+) -> SparsePlan | None:
+    """For matrices whose places are known; None if dense ones take less time, or blocks with so many operations."""
     none = np.zeros(0, np.int32)
     (q, q_), (a, a_), (g, g_) = (
         (none, none) if M is None else (np.asarray(M.rows), np.asarray(M.columns)) for M in (Q, A, G)
@@ -40,7 +42,9 @@ def sparse_plan(n: int, Q: Sparse | None, A: Sparse | None, G: Sparse | None) ->
     columns = np.concatenate([every, np.minimum(q, q_), a_, g_])
     system = analyze((rows, columns, n + m + k), signs=np.where(every < n, 1.0, -1.0))
     dense = n**3 / 3 + n * n * (m + k) + n * m * m
-    if n * (n + m + k) <= ROOM and SLOWER * system.operations > dense:
+    if n * (n + m + k) <= ROOM:
+        work = min(work, dense)
+    if SLOWER * system.operations > work:
         return None
     curve = None
     if Q is not None:

@@ -45,6 +45,7 @@ class BlockOrder(NamedTuple):
     x: np.ndarray  # int32[n]  of each parameter, its place among N w
     A: np.ndarray  # int32[m]  of each row of A, among N R
     G: np.ndarray  # int32[k]
+    work: float  # operations of a factorization
 
 
 def pattern(matrix: Any) -> Pattern | None:
@@ -88,10 +89,10 @@ def _order(n: int, m: int, k: int, *found: bytes) -> BlockOrder | None:
     for at in (block, N - 1 - block):
         A, rows_a = _rows(m, N, a_rows, at[a_columns])
         G, rows_g = _rows(k, N, g_rows, at[g_columns])
-        orders.append(BlockOrder(BlockSizes(N, width, rows_a, rows_g), _places(at, width), A, G))
-    best = min(orders, key=lambda order: order.sizes.A + order.sizes.G)
-    work = N * width**2 * (10 * width + 8 * (best.sizes.A + best.sizes.G))
-    return None if GAIN * work > n**3 / 3 + n * n * (m + k) else best
+        work = N * width**2 * (10.0 * width + 8.0 * (rows_a + rows_g))
+        orders.append(BlockOrder(BlockSizes(N, width, rows_a, rows_g), _places(at, width), A, G, work))
+    best = min(orders, key=lambda order: order.work)
+    return None if GAIN * best.work > n**3 / 3 + n * n * (m + k) else best
 
 
 def _levels(n: int, count: int, cliques: np.ndarray, members: np.ndarray) -> np.ndarray:
