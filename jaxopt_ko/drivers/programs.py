@@ -224,7 +224,7 @@ def _structured(setting: _Program, n: int, data: _Data) -> tuple[_Data, _Program
         work = np.inf if order is None else order.work
         if told and n >= LEAST and work > QUICK:
             found = [as_sparse(M, i == 0) for i, M in enumerate(matrices)]
-            plan = sparse_plan(n, *found, work)
+            plan = sparse_plan(n, found[0], found[1], found[2], work)
             matrices, order = (matrices, order) if plan is None else (found, None)
     if order is None and plan is None:
         matrices = [as_dense(M) for M in matrices]
