@@ -276,7 +276,9 @@ def tree_data() -> dict:
 
 
 SIGNS = {
-    r"\infty": "∞", r"\Sigma": "Σ", r"\Vert": "‖", r"\eta": "η", r"\langle": "⟨", r"\rangle": "⟩", r"\odot": "⊙",
+    r"\infty": "∞", r"\Sigma": "Σ", r"\Vert": "‖", r"\vert": "|", r"\nu": "ν", r"\delta": "δ",
+    r"\cos": "cos", r"\dim": "dim",
+    r"\eta": "η", r"\langle": "⟨", r"\rangle": "⟩", r"\odot": "⊙",
     r"\sigma": "σ", r"\sim": "~", r"\tau": "τ", r"\theta": "θ",
     r"\leftarrow": "←", r"\nabla": "∇", r"\epsilon": "ε", r"\Delta": "Δ", r"\lambda": "λ", r"\alpha": "α",
     r"\beta": "β", r"\rho": "ρ", r"\gamma": "γ", r"\varphi": "φ", r"\mu": "μ", r"\sum": "Σ", r"\leq": "≤", r"\to": "→",

@@ -242,6 +242,36 @@ CASES = [
             "clipping_threshold": 1.0,
         },
     ),
+    Case("qhm", jo.qhm, {"learning_rate": 0.2, "momentum": 0.8, "nu": 0.7, "weight_decay": 1e-3}),
+    Case("qhadam", jo.qhadam, {"learning_rate": 0.1, **ADAM, "nu1": 0.7, "nu2": 0.9, "weight_decay": 1e-3}),
+    Case("aggmo", jo.aggmo, {"learning_rate": 0.1, "weight_decay": 1e-3}, {"betas": (0.0, 0.5, 0.8)}),
+    Case(
+        "ftrl",
+        jo.ftrl,
+        {"learning_rate": 1.0, "l1": 1e-3, "l2": 1e-3, "beta": 0.5, "initial_accumulator_value": 0.01},
+    ),
+    Case(
+        "adabound",
+        jo.adabound,
+        {"learning_rate": 0.1, "final_learning_rate": 0.2, "gamma": 0.5, **ADAM, "weight_decay": 1e-3},
+    ),
+    Case(
+        "adabound-masked-in-paper",
+        jo.adabound,
+        {"learning_rate": 0.2, "weight_decay": 1e-2},
+        {"mask": matrices, "as_in_paper": True},
+    ),
+    Case(
+        "adamp",
+        jo.adamp,
+        {"learning_rate": 0.1, **ADAM, "weight_decay": 1e-3, "delta": 0.1, "wd_ratio": 0.1},
+    ),
+    Case(
+        "sgdp",
+        jo.sgdp,
+        {"learning_rate": 0.1, "momentum": 0.5, "weight_decay": 1e-3, "delta": 0.2, "wd_ratio": 0.1},
+        {"nesterov": True},
+    ),
     Case("acprop", jo.acprop, {"learning_rate": 0.05, **ADAM, "eps_root": 1e-8, "weight_decay": 1e-3}),
     Case("madgrad", jo.madgrad, {"learning_rate": 0.1, "momentum": 0.9, "weight_decay": 1e-3, "eps": 1e-6}),
     Case(
@@ -481,6 +511,11 @@ CASES = [
         {"b1": 0.9, "b2": 0.9, "b3": 0.99, "eps": 1e-6, "eps_confidence": 1e-2},
         direction=True,
     ),
+    Case("scale_by_qhm", jo.scale_by_qhm, {"momentum": 0.8, "nu": 0.7}, direction=True),
+    Case("scale_by_qhadam", jo.scale_by_qhadam, {**ADAM, "nu1": 0.7, "nu2": 0.9}, direction=True),
+    Case("scale_by_aggmo", jo.scale_by_aggmo, {}, {"betas": (0.5, 0.8)}, direction=True),
+    Case("scale_by_adamp", jo.scale_by_adamp, {**ADAM, "weight_decay": 1e-3, "delta": 0.1}, direction=True),
+    Case("scale_by_sgdp", jo.scale_by_sgdp, {"momentum": 0.5, "weight_decay": 1e-3}, direction=True),
     Case("scale_by_acprop", jo.scale_by_acprop, {**ADAM, "eps_root": 1e-8}, {"centre": "current"}, direction=True),
     Case(
         "scale_by_madgrad",

@@ -119,3 +119,70 @@ def test_came_trusts_a_steady_gradient_more():
     steady, changing = np.abs(np.asarray(u[-1])).mean(1)
     assert steady > 10 * changing
     assert state.v_row.shape == (2,) and state.v_col.shape == (3,) and state.nu.shape == (1,)
+
+
+# ---- qhm, qhadam, aggmo, ftrl, adabound, adamp, sgdp ----------------------------------------------------
+
+
+def assert_steps_equal(one, other, seed=2):
+    """Over a few random gradients of a matrix."""
+    gradients = [jnp.asarray(x, jnp.float32) for x in np.random.default_rng(seed).normal(size=(6, 3, 4))]
+    params = 0.5 * gradients[0] + 1
+    for u, v in zip(walk(one, gradients, params)[0], walk(other, gradients, params)[0], strict=True):
+        np.testing.assert_allclose(u, v, rtol=1e-5, atol=1e-7)
+
+
+def test_what_quasi_hyperbolic_methods_and_several_velocities_are_at_their_ends():
+    assert_steps_equal(jo.qhm(0.1, 0.9, 0.0), jo.sgd(0.1))
+    assert_steps_equal(jo.qhm(0.1, 0.9, 1.0), jo.chain(jo.ema(0.9, debias=False), jo.sgd(0.1)))
+    assert_steps_equal(jo.qhadam(0.1, 0.9, nu1=1.0), jo.adam(0.1))
+    nesterov = jo.chain(jo.trace(0.9, nesterov=True), jo.scale(0.1), jo.sgd(0.1))  # (1 - b) (g + b v)
+    assert_steps_equal(jo.qhm(0.1, 0.9, 0.9), nesterov)
+    assert_steps_equal(jo.aggmo(0.1, (0.9,)), jo.sgd(0.1, 0.9))
+
+
+def test_ftrl_keeps_what_does_not_matter_at_zero_and_forgets_its_start():
+    """Logistic regression with two features that matter among twenty."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(400, 20)), jnp.float32)
+    y = jnp.asarray(x[:, 0] - x[:, 1] + 0.1 * rng.normal(size=400) > 0, jnp.float32)
+    opt = jo.ftrl(0.5, l1=20.0)
+
+    def step(carry, row):
+        w, state = carry
+        x, y = row
+        g = (jax.nn.sigmoid(x @ w) - y) * x
+        u, state = opt.update(g, state, w)
+        return (w + u, state), None
+
+    ends = []
+    for start in (jnp.zeros(20), jnp.full(20, 1e-3)):
+        (w, _), _ = jax.lax.scan(step, (start, opt.init(start)), (x, y))
+        ends.append(np.asarray(w))
+    assert ends[0][0] > 0.1 and ends[0][1] < -0.1 and np.count_nonzero(ends[0][2:]) <= 3
+    first, _ = opt.update(jnp.zeros(20), opt.init(start), start)
+    np.testing.assert_array_equal(start + first, 0.0)
+
+
+def test_adabound_begins_as_adam_and_ends_as_sgd():
+    loose = jo.adabound(0.1, 1.0, gamma=1e-7)  # bounds from nearly 0 to 10,000,000
+    assert_steps_equal(loose, jo.chain(jo.scale_by_adam(), jo.scale_by_learning_rate(0.1)))
+    tight = jo.adabound(0.1, 0.01, gamma=1e7)
+    assert_steps_equal(tight, jo.chain(jo.ema(0.9, debias=False), jo.sgd(0.01)))
+
+
+def test_steps_along_normalized_weights_are_left_out():
+    """Of a loss of w / |w| by column; that of the third column is not normalized, so that no leaf is."""
+    target = jnp.asarray(np.random.default_rng(3).normal(size=(4, 3)), jnp.float32)
+
+    def loss(w, free):
+        unit = w / jnp.linalg.norm(w, axis=0, keepdims=True)
+        return jnp.sum((jnp.where(free, w, unit) - target) ** 2)
+
+    w = jnp.ones((4, 3)) + 0.1 * target
+    for free, along in ((jnp.zeros(3, bool), False), (jnp.array([False, False, True]), True)):
+        for rule in (jo.scale_by_adamp(0.5), jo.scale_by_sgdp(0.5)):
+            gradients = [jax.grad(loss)(w + 0.1 * k * target, free) for k in range(3)] + [jax.grad(loss)(w, free)]
+            u = walk(rule, gradients, w)[0][-1]
+            cosines = np.asarray(jnp.sum(u * w, 0) / jnp.linalg.norm(u, axis=0) / jnp.linalg.norm(w, axis=0))
+            assert (np.abs(cosines).max() > 1e-2) == along, cosines

@@ -218,3 +218,19 @@ def test_a_state_begins_from_shapes(name):
 
 
 # ---- the names of states --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["adam", "amsgrad", "adamp"])
+def test_no_gradient_yet_is_no_step_without_eps_too(name):
+    """Compiled as one loop, where XLA makes m / c / root to m / (c root): the least root times c must not be 0."""
+    opt, p = getattr(jo, name)(0.1, b1=0.8, eps=0.0), jnp.ones(3)
+
+    def step(carry, g):
+        p, state = carry
+        u, state = opt.update(g, state, p)
+        return (p + u, state), u
+
+    gradients = jnp.array([[0.0, 0.0, 0.0], [0.0, 0.0, 2.0]])
+    u = quick.jit(lambda p, gs: jax.lax.scan(step, (p, opt.init(p)), gs)[1])(p, gradients)
+    np.testing.assert_array_equal(u[:, :2], 0.0)
+    assert np.isfinite(u).all() and u[1, 2] < 0

@@ -69,11 +69,17 @@ METHODS = {
     "pinned": lambda jo, **k: jo.pinned(0.1, 2.0, per="column", radius="start", **k),
     **{
         name: lambda jo, name=name, **k: getattr(jo, name)(0.1, weight_decay=0.1, **k)
-        for name in ("stable_adamw", "adam_mini", "came")
+        for name in ("stable_adamw", "adam_mini", "came", "adamp", "sgdp")
     },
     **{
         name: lambda jo, name=name, **k: getattr(jo, name)(**k)
-        for name in ("scale_by_stable_adam", "scale_by_adam_mini", "scale_by_came")
+        for name in (
+            "scale_by_stable_adam",
+            "scale_by_adam_mini",
+            "scale_by_came",
+            "scale_by_adamp",
+            "scale_by_sgdp",
+        )
     },
 }
 WHOLE = {  # what looks at all leaves as one vector, or at no other element, has no need of the keyword

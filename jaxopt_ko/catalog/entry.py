@@ -12,16 +12,19 @@ import numpy as np
 
 from jaxopt_ko.core.method import name_of, takes
 from jaxopt_ko.optimizers.adabelief import acprop, adabelief
+from jaxopt_ko.optimizers.adabound import adabound
 from jaxopt_ko.optimizers.adadelta import adadelta
 from jaxopt_ko.optimizers.adafactor import adafactor
 from jaxopt_ko.optimizers.adagrad import adagrad
 from jaxopt_ko.optimizers.adam import adam, adamax, adamaxw, adamw, nadam, nadamw
 from jaxopt_ko.optimizers.adam_mini import adam_mini
 from jaxopt_ko.optimizers.adamc import adamc
+from jaxopt_ko.optimizers.adamp import adamp, sgdp
 from jaxopt_ko.optimizers.adamuon import adamuon, normuon
 from jaxopt_ko.optimizers.adan import adan
 from jaxopt_ko.optimizers.ademamix import ademamix, simplified_ademamix
 from jaxopt_ko.optimizers.adopt import adopt
+from jaxopt_ko.optimizers.aggmo import aggmo
 from jaxopt_ko.optimizers.amsgrad import amsgrad
 from jaxopt_ko.optimizers.apollo import apollo
 from jaxopt_ko.optimizers.came import came
@@ -30,6 +33,7 @@ from jaxopt_ko.optimizers.dadaptation import dadapt_adamw
 from jaxopt_ko.optimizers.dion import dion
 from jaxopt_ko.optimizers.dog import dog, dowg
 from jaxopt_ko.optimizers.fromage import fromage
+from jaxopt_ko.optimizers.ftrl import ftrl
 from jaxopt_ko.optimizers.galore import galore
 from jaxopt_ko.optimizers.grams import grams
 from jaxopt_ko.optimizers.kl_shampoo import kl_shampoo, kl_soap
@@ -46,6 +50,7 @@ from jaxopt_ko.optimizers.novograd import novograd
 from jaxopt_ko.optimizers.optimistic import optimistic_adam_v2, optimistic_gradient_descent
 from jaxopt_ko.optimizers.polyak import polyak_sgd
 from jaxopt_ko.optimizers.prodigy import prodigy
+from jaxopt_ko.optimizers.quasi_hyperbolic import qhadam, qhm
 from jaxopt_ko.optimizers.radam import radam
 from jaxopt_ko.optimizers.rmsprop import rmsprop
 from jaxopt_ko.optimizers.rprop import rprop
@@ -82,6 +87,7 @@ METHODS: dict[str, Callable[..., GradientTransformation]] = {
         *(sgd, adagrad, rmsprop, adadelta, adam, adamw, adamc, adamax, adamaxw, nadam, nadamw, amsgrad),
         *(rprop, sign_sgd, signum, lion, yogi, radam, adabelief, adan),
         *(adafactor, sm3, galore, apollo, lars, novograd, lamb, fromage),
+        *(qhm, qhadam, aggmo, ftrl, adabound, adamp, sgdp),
         *(laprop, grams, stable_adamw, adam_mini, came),
         *(ademamix, simplified_ademamix, adopt, acprop, madgrad, noisy_sgd, sophia),
         *(optimistic_gradient_descent, optimistic_adam_v2),

@@ -143,9 +143,9 @@ def _gathered_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...
     return _gathered(decay, t), -t * jnp.power(decay, t - 1) * d_decay  # at decay = 0, too: -1 for t = 1, else 0
 
 
-def _tiny(x: jax.Array) -> jax.Array:
+def _tiny(x: jax.Array, times: float = 1.0) -> jax.Array:
     """The smallest normal number of x's dtype: too small to change x, but not 0. XLA adds it to a constant eps."""
-    return jnp.asarray(np.finfo(x.dtype).tiny, x.dtype)
+    return jnp.asarray(np.finfo(x.dtype).tiny * times, x.dtype)
 
 
 def ratio(x: jax.Array, y: jax.Array, least: Any = 0) -> jax.Array:
@@ -153,8 +153,8 @@ def ratio(x: jax.Array, y: jax.Array, least: Any = 0) -> jax.Array:
 
     x: float[...] or complex[...].
     y: float[...], >= 0, a root plus eps say.
-    least: what y is at least. Where that is a constant beyond the rounding of 0, y needs nothing added; 0: add the
-        smallest normal number.
+    least: what y is at least. Where that is a constant beyond the rounding of 0, y needs nothing added; 0: add
+        2**14 times the smallest normal number.
 
     Returns an array like x.
 
@@ -183,8 +183,8 @@ def raised(x: jax.Array, by: Any) -> jax.Array:
 
 @jax.custom_jvp
 def _ratio(x: jax.Array, y: jax.Array) -> jax.Array:
-    with mixing(x.dtype):
-        return x / (y + _tiny(y))
+    with mixing(x.dtype):  # XLA makes x / c / y to x / (c y), where c is a 1 - b1**t, which must not end at 0
+        return x / (y + _tiny(y, 2.0**14))
 
 
 @_ratio.defjvp

@@ -1,6 +1,7 @@
 """One family, one file: state, rule and recipe together."""
 
 from jaxopt_ko.optimizers.adabelief import ScaleByBeliefState, acprop, adabelief, scale_by_acprop, scale_by_belief
+from jaxopt_ko.optimizers.adabound import adabound
 from jaxopt_ko.optimizers.adadelta import ScaleByAdaDeltaState, adadelta, scale_by_adadelta
 from jaxopt_ko.optimizers.adafactor import FactoredState, adafactor, scale_by_factored_rms
 from jaxopt_ko.optimizers.adagrad import ScaleByRssState, adagrad, scale_by_rss
@@ -19,6 +20,7 @@ from jaxopt_ko.optimizers.adam import (
 )
 from jaxopt_ko.optimizers.adam_mini import ScaleByAdamMiniState, adam_mini, scale_by_adam_mini
 from jaxopt_ko.optimizers.adamc import adamc
+from jaxopt_ko.optimizers.adamp import adamp, scale_by_adamp, scale_by_sgdp, sgdp
 from jaxopt_ko.optimizers.adamuon import (
     ScaleByAdaMuonState,
     ScaleByNorMuonState,
@@ -37,6 +39,7 @@ from jaxopt_ko.optimizers.ademamix import (
     simplified_ademamix,
 )
 from jaxopt_ko.optimizers.adopt import adopt, scale_by_adopt
+from jaxopt_ko.optimizers.aggmo import ScaleByAggmoState, aggmo, scale_by_aggmo
 from jaxopt_ko.optimizers.amsgrad import ScaleByAmsgradState, amsgrad, scale_by_amsgrad
 from jaxopt_ko.optimizers.apollo import ScaleByApolloState, apollo, scale_by_apollo
 from jaxopt_ko.optimizers.came import ScaleByCameState, came, scale_by_came
@@ -54,6 +57,7 @@ from jaxopt_ko.optimizers.dog import (
     scale_by_dowg,
 )
 from jaxopt_ko.optimizers.fromage import fromage
+from jaxopt_ko.optimizers.ftrl import FtrlState, ftrl
 from jaxopt_ko.optimizers.galore import GaLoreDimensionNumbers, GaLoreState, galore, scale_by_galore
 from jaxopt_ko.optimizers.grams import grams, scale_by_grams
 from jaxopt_ko.optimizers.kl_shampoo import (
@@ -86,6 +90,7 @@ from jaxopt_ko.optimizers.optimistic import (
 from jaxopt_ko.optimizers.optimistic import optimistic_adam as optimistic_adam  # deprecated, as in optax
 from jaxopt_ko.optimizers.polyak import polyak_sgd, scale_by_polyak
 from jaxopt_ko.optimizers.prodigy import ProdigyState, prodigy
+from jaxopt_ko.optimizers.quasi_hyperbolic import ScaleByQhmState, qhadam, qhm, scale_by_qhadam, scale_by_qhm
 from jaxopt_ko.optimizers.radam import radam, scale_by_radam
 from jaxopt_ko.optimizers.rmsprop import (
     ScaleByRmsState,
@@ -116,30 +121,31 @@ from jaxopt_ko.optimizers.stable_adamw import scale_by_stable_adam, stable_adamw
 from jaxopt_ko.optimizers.yogi import scale_by_yogi, yogi
 
 __all__ = [
-    "ROLES", "COCOBState", "DAdaptAdamWState", "DoGState", "DoWGState", "FactoredState", "GaLoreDimensionNumbers",
-    "GaLoreState", "MadgradState", "MomoAdamState", "MomoState", "MuonDimensionNumbers", "MuonState", "ProdigyState",
-    "ScaleByAdaDeltaState", "ScaleByAdaMuonState", "ScaleByAdamMiniState", "ScaleByAdamState", "ScaleByAdanState",
-    "ScaleByAdemamixState", "ScaleByAmsgradState", "ScaleByApolloState", "ScaleByBeliefState", "ScaleByCameState",
-    "ScaleByDionState", "ScaleByDistanceOverGradientsState", "ScaleByKlShampooState", "ScaleByKlSoapState",
-    "ScaleByKronState", "ScaleByLapropState", "ScaleByLionState", "ScaleByNadamState", "ScaleByNorMuonState",
-    "ScaleByNovogradState", "ScaleByOptimisticGradientState", "ScaleByRStdDevState", "ScaleByRStdDevWithCountState",
+    "ROLES", "COCOBState", "DAdaptAdamWState", "DoGState", "DoWGState", "FactoredState", "FtrlState",
+    "GaLoreDimensionNumbers", "GaLoreState", "MadgradState", "MomoAdamState", "MomoState", "MuonDimensionNumbers",
+    "MuonState", "ProdigyState", "ScaleByAdaDeltaState", "ScaleByAdaMuonState", "ScaleByAdamMiniState",
+    "ScaleByAdamState", "ScaleByAdanState", "ScaleByAdemamixState", "ScaleByAggmoState", "ScaleByAmsgradState",
+    "ScaleByApolloState", "ScaleByBeliefState", "ScaleByCameState", "ScaleByDionState",
+    "ScaleByDistanceOverGradientsState", "ScaleByKlShampooState", "ScaleByKlSoapState", "ScaleByKronState",
+    "ScaleByLapropState", "ScaleByLionState", "ScaleByNadamState", "ScaleByNorMuonState", "ScaleByNovogradState",
+    "ScaleByOptimisticGradientState", "ScaleByQhmState", "ScaleByRStdDevState", "ScaleByRStdDevWithCountState",
     "ScaleByRmsState", "ScaleByRmsWithCountState", "ScaleByRpropState", "ScaleByRssState", "ScaleBySM3State",
     "ScaleByShampooState", "ScaleBySimplifiedAdEMAMixState", "ScaleBySoapMuonState", "ScaleBySoapState",
-    "ScaleBySplusState", "SophiaState", "acprop", "adabelief", "adadelta", "adafactor", "adagrad", "adam",
-    "adam_mini", "adam_mini_blocks", "adamax", "adamaxw", "adamc", "adamuon", "adamw", "adan", "ademamix", "adopt",
-    "amsgrad", "apollo", "came", "cocob", "dadapt_adamw", "dion", "dog", "dowg", "fromage", "galore", "grams",
-    "kl_shampoo", "kl_soap", "lamb", "laprop", "lars", "lion", "madgrad", "momo", "momo_adam", "muon", "nadam",
-    "nadamw", "noisy_sgd", "normuon", "novograd", "optimistic_adam_v2", "optimistic_gradient_descent",
-    "orthogonalize", "polyak_sgd", "prodigy", "psgd_kron", "radam", "rmsprop", "roles_of", "rprop", "scale_by_acprop",
-    "scale_by_adadelta", "scale_by_adam", "scale_by_adam_mini", "scale_by_adamax", "scale_by_adamuon",
-    "scale_by_adan", "scale_by_ademamix", "scale_by_adopt", "scale_by_amsgrad", "scale_by_apollo", "scale_by_belief",
-    "scale_by_came", "scale_by_cocob", "scale_by_dion", "scale_by_distance_over_gradients", "scale_by_dog",
-    "scale_by_dowg", "scale_by_factored_rms", "scale_by_galore", "scale_by_grams", "scale_by_kl_shampoo",
-    "scale_by_kl_soap", "scale_by_kron", "scale_by_laprop", "scale_by_lion", "scale_by_lmo", "scale_by_madgrad",
-    "scale_by_muon", "scale_by_nadam", "scale_by_normuon", "scale_by_novograd", "scale_by_optimistic_gradient",
-    "scale_by_polyak", "scale_by_radam", "scale_by_rms", "scale_by_rprop", "scale_by_rss", "scale_by_shampoo",
-    "scale_by_sign", "scale_by_simplified_ademamix", "scale_by_sm3", "scale_by_soap", "scale_by_soap_muon",
-    "scale_by_sophia", "scale_by_splus", "scale_by_stable_adam", "scale_by_stddev", "scale_by_yogi", "scion", "sgd",
-    "shampoo", "sign_sgd", "signum", "simplified_ademamix", "sm3", "soap", "soap_muon", "sophia", "splus",
-    "stable_adamw", "yogi",
+    "ScaleBySplusState", "SophiaState", "acprop", "adabelief", "adabound", "adadelta", "adafactor", "adagrad", "adam",
+    "adam_mini", "adam_mini_blocks", "adamax", "adamaxw", "adamc", "adamp", "adamuon", "adamw", "adan", "ademamix",
+    "adopt", "aggmo", "amsgrad", "apollo", "came", "cocob", "dadapt_adamw", "dion", "dog", "dowg", "fromage", "ftrl",
+    "galore", "grams", "kl_shampoo", "kl_soap", "lamb", "laprop", "lars", "lion", "madgrad", "momo", "momo_adam",
+    "muon", "nadam", "nadamw", "noisy_sgd", "normuon", "novograd", "optimistic_adam_v2", "optimistic_gradient_descent",
+    "orthogonalize", "polyak_sgd", "prodigy", "psgd_kron", "qhadam", "qhm", "radam", "rmsprop", "roles_of", "rprop",
+    "scale_by_acprop", "scale_by_adadelta", "scale_by_adam", "scale_by_adam_mini", "scale_by_adamax", "scale_by_adamp",
+    "scale_by_adamuon", "scale_by_adan", "scale_by_ademamix", "scale_by_adopt", "scale_by_aggmo", "scale_by_amsgrad",
+    "scale_by_apollo", "scale_by_belief", "scale_by_came", "scale_by_cocob", "scale_by_dion",
+    "scale_by_distance_over_gradients", "scale_by_dog", "scale_by_dowg", "scale_by_factored_rms", "scale_by_galore",
+    "scale_by_grams", "scale_by_kl_shampoo", "scale_by_kl_soap", "scale_by_kron", "scale_by_laprop", "scale_by_lion",
+    "scale_by_lmo", "scale_by_madgrad", "scale_by_muon", "scale_by_nadam", "scale_by_normuon", "scale_by_novograd",
+    "scale_by_optimistic_gradient", "scale_by_polyak", "scale_by_qhadam", "scale_by_qhm", "scale_by_radam",
+    "scale_by_rms", "scale_by_rprop", "scale_by_rss", "scale_by_sgdp", "scale_by_shampoo", "scale_by_sign",
+    "scale_by_simplified_ademamix", "scale_by_sm3", "scale_by_soap", "scale_by_soap_muon", "scale_by_sophia",
+    "scale_by_splus", "scale_by_stable_adam", "scale_by_stddev", "scale_by_yogi", "scion", "sgd", "sgdp", "shampoo",
+    "sign_sgd", "signum", "simplified_ademamix", "sm3", "soap", "soap_muon", "sophia", "splus", "stable_adamw", "yogi",
 ]  # fmt: skip

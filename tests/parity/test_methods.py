@@ -102,7 +102,109 @@ def came(x, g, t, memory):
     return x - 0.01 * m / np.sqrt(np.outer(R, C) / R.sum()), (m, r, c, R, C)
 
 
+def qhm(x, g, t, m=0.0):
+    """Ma & Yarats 2019, equations 3 and 4."""
+    m = 0.9 * m + 0.1 * g
+    return x - 4e-3 * (0.4 * g + 0.6 * m), m
+
+
+def qhadam(x, g, t, m=0.0, v=0.0):
+    """Ma & Yarats 2019, equation 5."""
+    m = 0.8 * m + 0.2 * g
+    v = 0.95 * v + 0.05 * g**2
+    above = 0.3 * g + 0.7 * m / (1 - 0.8**t)
+    return x - 0.03 * above / (np.sqrt(0.1 * g**2 + 0.9 * v / (1 - 0.95**t)) + 1e-5), m, v
+
+
+def aggmo(x, g, t, *velocities):
+    """Lucas, Sun, Zemel & Grosse 2019, equation 2: velocities point down."""
+    velocities = [b * v - g for b, v in zip((0.0, 0.9, 0.99), velocities or (0.0,) * 3, strict=True)]
+    return x + 1e-3 / 3 * sum(velocities), *velocities
+
+
+def ftrl(x, g, t, z=0.0, n=0.0):
+    """McMahan et al. 2013, Algorithm 1; the gradient is that at w_t, which x is from the first step on."""
+    sigma = (np.sqrt(n + g**2) - np.sqrt(n)) / 0.5
+    z, n = z + g - sigma * x, n + g**2
+    w = -(z - np.sign(z) * 0.1) / ((1 + np.sqrt(n)) / 0.5 + 0.01)
+    return np.where(np.abs(z) <= 0.1, 0.0, w), z, n
+
+
+def ftrl_keras(x, g, t, linear=0.0, n=0.1):
+    """Keras 2023, FTRL, with its learning_rate_power of -0.5: l2 counts twice, and there is no beta."""
+    new = n + g**2
+    linear = linear + g - (np.sqrt(new) - np.sqrt(n)) / 0.5 * x
+    return (np.clip(linear, -0.1, 0.1) - linear) / (np.sqrt(new) / 0.5 + 2 * 0.01), linear, new
+
+
+def adabound(x, g, t, m=0.0, v=0.0):
+    """Luo, Xiong, Liu & Sun 2019, Algorithm 2, with the bounds of its section 5."""
+    low, high = 0.02 * (1 - 1 / (0.05 * t + 1)), 0.02 * (1 + 1 / (0.05 * t))
+    m = 0.8 * m + 0.2 * g
+    v = 0.95 * v + 0.05 * g**2
+    with np.errstate(divide="ignore"):
+        return x - np.clip(0.1 / np.sqrt(v), low, high) / np.sqrt(t) * m, m, v
+
+
+def adabound_code(x, g, t, m=0.0, v=0.0):
+    """Luo, Xiong, Liu & Sun 2019, section 5: their code, with Adam's corrections and without the root of t."""
+    low, high = 0.02 * (1 - 1 / (0.05 * t + 1)), 0.02 * (1 + 1 / (0.05 * t))
+    m = 0.8 * m + 0.2 * g
+    v = 0.95 * v + 0.05 * g**2
+    rate = 0.1 * np.sqrt(1 - 0.95**t) / (1 - 0.8**t) / (np.sqrt(v) + 1e-5)
+    return x - np.clip(rate, low, high) * m, m, v
+
+
+def tangential(u, x, g, delta):
+    """Heo et al. 2021, equation 12, for each column of a matrix, and the matrix; and whether it was one of them."""
+    for axis in (0, None):
+        inner = lambda a, b, axis=axis: np.sum(a * b, axis=axis)  # noqa: E731
+        cosine = np.abs(inner(x, g)) / np.sqrt(inner(x, x) * inner(g, g))
+        if np.max(cosine) < delta / np.sqrt(x.size if axis is None else len(x)):
+            return u - inner(x, u) / inner(x, x) * x, True
+    return u, False
+
+
+def adamp(x, g, t, memory):
+    """Heo et al. 2021, Algorithm 2."""
+    m, v = memory or (0.0, 0.0)
+    m = 0.8 * m + 0.2 * g
+    v = 0.95 * v + 0.05 * g**2
+    u = m / (1 - 0.8**t) / (np.sqrt(v / (1 - 0.95**t)) + 1e-30)
+    u, found = tangential(u, x, g, 1.5) if x.ndim > 1 else (u, False)
+    return x - 0.03 * (u + (0.1 if found else 1.0) * 0.1 * x), (m, v)
+
+
+def sgdp(x, g, t, memory):
+    """Heo et al. 2021, Algorithm 1."""
+    v = 0.8 * (0.0 if memory is None else memory) + g
+    u, found = tangential(v, x, g, 1.5) if x.ndim > 1 else (v, False)
+    return x - 4e-3 * (u + (0.1 if found else 1.0) * 0.1 / 0.2 * x), v
+
+
 PAPERS = {
+    "qhm-equations_3_and_4": (qhm, call("qhm", learning_rate=4e-3, momentum=0.9, nu=0.6)),
+    "qhadam-equation_5": (qhadam, call("qhadam", learning_rate=0.03, nu1=0.7, nu2=0.9, **LETTERS)),
+    "aggmo-equation_2": (aggmo, call("aggmo", learning_rate=1e-3)),
+    "ftrl-algorithm_1": (ftrl, call("ftrl", learning_rate=0.5, l1=0.1, l2=0.01)),
+    "ftrl-keras": (
+        ftrl_keras,
+        call("ftrl", learning_rate=0.5, l1=0.1, l2=0.02, beta=0.0, initial_accumulator_value=0.1),
+    ),
+    "adabound-algorithm_2": (
+        adabound,
+        call("adabound", learning_rate=0.1, final_learning_rate=0.02, gamma=0.05, as_in_paper=True,
+             **LETTERS | {"eps": 0.0}),
+    ),
+    "adabound-authors_code": (
+        adabound_code,
+        call("adabound", learning_rate=0.1, final_learning_rate=0.02, gamma=0.05, **LETTERS),
+    ),
+    "adamp-algorithm_2": (
+        call("adamp", learning_rate=0.03, b1=0.8, b2=0.95, eps=1e-30, weight_decay=0.1, delta=1.5),
+        adamp,
+    ),
+    "sgdp-algorithm_1": (call("sgdp", learning_rate=4e-3, momentum=0.8, eps=1e-30, weight_decay=0.1, delta=1.5), sgdp),
     "laprop-algorithm_1": (laprop, call("laprop", learning_rate=0.03, **LETTERS)),
     "grams-algorithm_1": (grams, call("grams", learning_rate=0.03, **LETTERS)),
     "stable_adamw-algorithm_2": (
@@ -122,7 +224,7 @@ PAPERS = {
         call("came", learning_rate=0.01, b1=0.8, b2=0.95, b3=0.9, eps=1e-8, eps_confidence=1e-4),
         came,
     ),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("rule", "recipe"), named(PAPERS, "paper"))
@@ -130,3 +232,8 @@ def test_follows_paper(rule, recipe):
     rule, recipe = (rule, recipe) if callable(rule) else (leaf_by_leaf(recipe), rule)
     path, gradients = from_paper(rule)
     assert_follows(ours([recipe], gradients)[0], path)
+
+
+def test_what_authors_run_is_not_what_their_papers_say():
+    assert_differs(from_paper(adabound)[0], from_paper(adabound_code)[0])
+    assert_differs(from_paper(ftrl)[0], from_paper(ftrl_keras)[0])

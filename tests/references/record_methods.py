@@ -60,7 +60,7 @@ def named(*names: str) -> Callable[..., Any]:
 
 B80 = {"betas": (0.8, 0.95), "eps": 1e-3}  # far from the defaults, and ours for it
 OUR_B80 = {"b1": 0.8, "b2": 0.95, "eps": 1e-3}
-TINY = {"eps": (1e-30, 1e-16)}
+DECAY = call("add_decayed_weights", weight_decay=0.1)  # before the rule: coupled
 MINI = {"verbose": False, "dim": 6, "n_heads": 3}  # a head has 6 * 6 / 3 elements: the whole matrix
 BLOCKS = {"scalar": None, "inner": [(1,), {"matrix": (3, 1)}]}
 HEAD = {"scalar": None, "inner": [(1,), {"matrix": (1, 1)}]}
@@ -121,6 +121,82 @@ CASES = (
         {"lr": 0.05, **B80, "weight_decay": 0.1, **MINI},
         (call("adam_mini", learning_rate=0.05, blocks=HEAD, weight_decay=0.1, mask=MATRIX_ALONE, **OUR_B80),),
         named("fc.bias", "norm.weight", "q_proj.weight"),
+    ),
+    Case("qhoptim.pyt.QHM", "defaults", {"lr": 1e-2, "nu": 0.7, "momentum": 0.999}, (call("qhm", learning_rate=1e-2),)),
+    Case(
+        "qhoptim.pyt.QHM",
+        "nu_decay",
+        {"lr": 4e-3, "nu": 0.4, "momentum": 0.9, "weight_decay": 0.1, "weight_decay_type": "direct"},
+        (call("qhm", learning_rate=4e-3, nu=0.4, momentum=0.9, weight_decay=0.1),),
+    ),
+    Case(
+        "qhoptim.pyt.QHAdam",
+        "defaults",
+        {"lr": 1e-3, "nus": (0.7, 1.0), "betas": (0.995, 0.999)},
+        (call("qhadam", learning_rate=1e-3),),
+    ),
+    Case(
+        "qhoptim.pyt.QHAdam",
+        "nus_betas_eps_decay",
+        {"lr": 0.05, "nus": (0.4, 0.8), **B80, "weight_decay": 0.1, "decouple_weight_decay": True},
+        (call("qhadam", learning_rate=0.05, nu1=0.4, nu2=0.8, weight_decay=0.1, **OUR_B80),),
+    ),
+    Case("torch_optimizer.AggMo", "defaults", {}, (call("aggmo", learning_rate=1e-3),)),
+    Case(
+        "torch_optimizer.AggMo",
+        "betas_coupled_decay",
+        {"lr": 4e-3, "betas": (0.3, 0.6), "weight_decay": 0.1},
+        (DECAY, call("aggmo", learning_rate=4e-3, betas=(0.3, 0.6))),
+    ),
+    Case(
+        "pytorch_optimizer.FTRL",
+        "defaults",
+        {"lr": 0.1, "foreach": False},
+        (call("ftrl", learning_rate=0.1, beta=0.0),),
+    ),
+    Case(
+        "pytorch_optimizer.FTRL",
+        "beta_l1_l2",
+        {"lr": 0.5, "beta": 1.0, "lambda_1": 0.1, "lambda_2": 0.01, "foreach": False},
+        (call("ftrl", learning_rate=0.5, l1=0.1, l2=0.01),),
+    ),
+    Case("torch_optimizer.AdaBound", "defaults", {}, (call("adabound", learning_rate=1e-3),)),
+    Case(
+        "torch_optimizer.AdaBound",
+        "betas_eps_bounds_coupled_decay",
+        {"lr": 0.05, **B80, "final_lr": 0.01, "gamma": 0.05, "weight_decay": 0.1},
+        (DECAY, call("adabound", learning_rate=0.05, final_learning_rate=0.01, gamma=0.05, **OUR_B80)),
+    ),
+    Case("timm.optim.adamp.AdamP", "defaults", {}, (call("adamp", learning_rate=1e-3, channel_axis=0),)),
+    Case(
+        "timm.optim.adamp.AdamP",
+        "betas_eps_decay_channels",
+        {"lr": 0.05, **B80, "weight_decay": 0.1, "delta": 0.3},
+        (call("adamp", learning_rate=0.05, weight_decay=0.1, delta=0.3, channel_axis=0, **OUR_B80),),
+    ),
+    Case(
+        "timm.optim.adamp.AdamP",
+        "everywhere_nesterov_decay",
+        {"lr": 0.05, "weight_decay": 0.1, "delta": 10.0, "wd_ratio": 0.5, "nesterov": True},
+        (
+            call("adamp", learning_rate=0.05, weight_decay=0.1, delta=10.0, wd_ratio=0.5, nesterov=True,
+                 channel_axis=0),
+        ),
+    ),
+    Case(
+        "timm.optim.sgdp.SGDP",
+        "momentum",
+        {"lr": 4e-3, "momentum": 0.9},
+        (call("sgdp", learning_rate=4e-3, channel_axis=0),),
+    ),
+    Case(
+        "timm.optim.sgdp.SGDP",
+        "everywhere_nesterov_decay",
+        {"lr": 4e-3, "momentum": 0.5, "weight_decay": 0.1, "delta": 10.0, "wd_ratio": 0.5, "nesterov": True},
+        (
+            call("sgdp", learning_rate=4e-3, momentum=0.5, weight_decay=0.1, delta=10.0, wd_ratio=0.5, nesterov=True,
+                 channel_axis=0),
+        ),
     ),
 )  # fmt: skip
 
