@@ -81,6 +81,57 @@ def test_solves(name):
     solved(K, signs)
 
 
+def saddle(n, m, seed=0):
+    """[H A'; A 0] with H of any signs; some of it zero on the diagonal."""
+    rng = np.random.default_rng(seed)
+    H = sp.random(n, n, 0.1, random_state=seed) + sp.diags([np.where(np.arange(n) % 3, rng.normal(size=n), 0)], [0])
+    A = sp.random(m, n, 0.2, random_state=seed + 1) + sp.eye(m, n)
+    return sp.tril(sp.bmat([[H + H.T, A.T], [A, None]])).tocoo()
+
+
+@pytest.mark.parametrize("shape", [(20, 9), (60, 40)])
+def test_signs_that_depend_on_the_values(shape):
+    K = saddle(*shape)
+    plan = solved(K, signs="any")
+    with jax.enable_x64(True):
+        factor = factorize(plan, jnp.asarray(K.data))
+    assert int(factor.negative) == np.sum(np.linalg.eigvalsh(dense(K)) < 0) and int(factor.lost) == 0
+
+
+def test_signs_of_each_lane_and_what_is_lost(x64):
+    plan = analyze(np.ones((3, 3)), signs="any")
+    lanes = np.array([[2.0, 0, 0, 0, -1, 0, 0, 0, 3], [0, 1, 0, 1, 0, 0, 0, 0, -3], [1, 1, 0, 1, 1, 0, 0, 0, 1]])
+
+    def counts(v):
+        factor = factorize(plan, v)
+        return factor.negative, factor.lost
+
+    negative, lost = jax.vmap(counts)(jnp.asarray(lanes))
+    assert negative.tolist()[:2] == [1, 2] and lost.tolist() == [0, 0, 1]
+
+
+def test_constraints_that_depend_on_each_other_are_told_by_no_sign(x64):
+    """Two equal rows A: the matrix is singular, and what is consistent is solved."""
+    K = np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0]])
+    plan = analyze(K != 0, signs="any")
+    factor = factorize(plan, jnp.asarray(K[K != 0]))
+    x = solve(factor, jnp.array([1.0, 2, 5, 5]))
+    assert int(factor.negative) == 2
+    np.testing.assert_allclose(x[:2], [2, 3], atol=1e-6)
+
+
+def test_derivatives_where_signs_are_any(x64):
+    K = saddle(6, 3)
+    plan, v, b = analyze((K.row, K.col, 9), signs="any"), jnp.asarray(K.data), jnp.asarray(RANDOM.normal(size=9))
+    ours = jax.jacrev(lambda v: solve(factorize(plan, v), b))(v)
+
+    def plain(v):
+        lower = jnp.zeros((9, 9)).at[K.row, K.col].add(v)
+        return jnp.linalg.solve(lower + jnp.tril(lower, -1).T, b)
+
+    np.testing.assert_allclose(ours, jax.jacrev(plain)(v), rtol=1e-8, atol=1e-8)
+
+
 def test_a_band_is_a_loop_over_blocks():
     plan = solved(chain(400), ordering="cuthill_mckee")
     (batch,) = plan.symbolic.batches

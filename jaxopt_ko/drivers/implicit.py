@@ -16,16 +16,16 @@ from jaxopt_ko.drivers.compiled import frozen
 from jaxopt_ko.errors import HyperparameterError, say
 from jaxopt_ko.linalg.least_norm import condition as condition_of
 from jaxopt_ko.linalg.least_norm import shortest
-from jaxopt_ko.linalg.sparse import value_and_entries
-from jaxopt_ko.linalg.sparse_cholesky import factorize, multiply, solve
-from jaxopt_ko.solvers.engine.sparse_region import sparse
 from jaxopt_ko.solvers.problem.bounds import box
-from jaxopt_ko.solvers.problem.sparsity import Pattern
 from jaxopt_ko.types import Params, PyTree, Solution
 
 BLURRED = 0.25  # 1/eps to this power: a condition from which on what a run left may hide that H is singular
-SHIFT, SPARSE_ROUNDS = 0.6, 4  # eps to this power of H's largest entry is sigma; solutions of the shifted system
 FLAT_BEND = 10.0  # times eps: a bend that is that part of the steepest is none
+
+
+Equation = Callable[[Array, Any], Array]  # x, args -> E, of vectors
+Inverse = Callable[[Array], Array]  # b -> H^-1 b
+SparseInverse = Callable[[Equation, Array, Any, Array], Inverse]  # E, x, args, bool[n] what is held firmly
 
 
 class Held(NamedTuple):
@@ -43,7 +43,7 @@ def implicit(
     args: Any,
     held: Held | None = None,
     symmetric_cg: bool = False,
-    pattern: Pattern | None = None,
+    sparse: SparseInverse | None = None,
 ) -> tuple[Params, PyTree]:
     """The solution and what value_fn makes of it, with the derivatives by `args` that E(x, args) = 0 gives them.
 
@@ -52,8 +52,7 @@ def implicit(
 
     H+ takes of many dx the shortest (`shortest`): where H is singular, along which a model does not change at all, say,
     x stays; d value is value_fn's own. Forward and reverse mode, and again. The linear system is solved densely, by
-    conjugate residuals on products with a symmetric derivative, or, pattern says where that has entries, by a sparse
-    factor.
+    conjugate residuals on products with a symmetric derivative, or by what `sparse` makes.
     """
     end, value = solution
     x, unravel = tree.ravel(end)
@@ -91,13 +90,9 @@ def implicit(
         if symmetric_cg:
             near = x + _nearer(off, by_products(there, fixed), there, jnp.ones((), bool))
             inverse = by_products(near, args)
-        elif pattern is not None:
-
-            def by_factor(x: Array, args: Any) -> Callable[[Array], Array]:
-                return _sparse_inverse(pattern, lambda z: equation(z, args), x, firmly)
-
-            near = x + _nearer(off, by_factor(there, fixed), there, jnp.ones((), bool))
-            inverse = by_factor(near, args)
+        elif sparse is not None:
+            near = x + _nearer(off, sparse(equation, there, fixed, firmly), there, jnp.ones((), bool))
+            inverse = sparse(equation, near, args, firmly)
         else:
             H = frozen(matrix(there))
             blurred = ~(condition_of(H) < max(x.size, float(np.finfo(x.dtype).eps) ** -BLURRED))
@@ -178,35 +173,6 @@ def _conjugate_residuals(product: Callable[[Array], Array], b: Array) -> Array:
 
     x: Array = jax.lax.custom_linear_solve(product, b, solve=cr, symmetric=True)
     return x
-
-
-def _sparse_inverse(
-    pattern: Pattern, equation: Callable[[Array], Array], x: Array, firmly: Array
-) -> Callable[[Array], Array]:
-    """b -> H+ b for the derivative H of the equation, symmetric and positive semidefinite, with entries where the
-    pattern has some: iterated Tikhonov regularization (Riley 1955, doi:10.2307/2002065).
-
-    x <- x + (H + sigma I)^-1 (b - H x) from 0 stays among the H v; where H is regular the first is all but exact.
-    """
-    it, eps = sparse(pattern), float(np.finfo(x.dtype).eps)
-    rows, cols = it.colors.rows, it.colors.cols
-    _, entries = value_and_entries("minimize", equation, x, it.colors)
-    entries = jnp.where(firmly[rows] | firmly[cols], (rows == cols).astype(x.dtype), entries)
-    known = frozen(entries)
-    factor = factorize(it.plan, it.shifted(known, eps**SHIFT * jnp.max(jnp.abs(known), initial=0.0)))
-
-    def by_rounds(product: Callable[[Array], Array], b: Array) -> Array:
-        x = jnp.zeros_like(b)
-        for _ in range(SPARSE_ROUNDS):
-            x = x + solve(factor, b - product(x))
-        return x
-
-    def inverse(b: Array) -> Array:
-        product = lambda v: multiply(it.plan, entries, v)  # noqa: E731
-        x: Array = jax.lax.custom_linear_solve(product, b, solve=by_rounds, symmetric=True)
-        return x
-
-    return inverse
 
 
 class Limits(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
@@ -16,18 +17,20 @@ from jaxopt_ko.core.numerics import inner
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.drivers.compiled import closure_convert, frozen
 from jaxopt_ko.drivers.implicit import at_bounds, implicit, no_symmetric_system
-from jaxopt_ko.drivers.patterns import hessian_pattern_of
+from jaxopt_ko.drivers.patterns import minimum_pattern
 from jaxopt_ko.drivers.reports import Report
 from jaxopt_ko.drivers.run import Data, RunStart, run, started_on_value
+from jaxopt_ko.drivers.sparse_implicit import of_minimum, of_program
 from jaxopt_ko.errors import TransformationError, say
+from jaxopt_ko.solvers.interior_point import interior_point
 from jaxopt_ko.solvers.newton import newton
-from jaxopt_ko.solvers.problem.sparsity import Pattern
+from jaxopt_ko.solvers.problem.sparsity import Pattern, ProgramPattern
 from jaxopt_ko.solvers.proximal import ProximalGradientState
 from jaxopt_ko.solvers.quasi_newton import lbfgs
 from jaxopt_ko.types import GradientTransformation, Hyper, Multipliers, Params, PyTree, Solution
 
 DEFAULT_METHOD = lbfgs()
-SPARSE_METHOD = newton()
+SPARSE_METHOD, SPARSE_CONSTRAINED = newton(), interior_point()
 
 
 @options
@@ -48,6 +51,7 @@ def minimize(
     callback: Callable[[Report], Any] | None = None,
     max_seconds: float | None = None,
     hess_sparsity: Any = None,
+    jac_sparsity: Any = None,
 ) -> Solution:
     """The smallest value of a function, from a starting point, under constraints where the method takes them.
 
@@ -74,10 +78,14 @@ def minimize(
         run. None: nobody.
     max_seconds: the run ends after the update in which they are over, compiling counted, with the status OUT_OF_TIME,
         >= 0; outside of jit, vmap and grad only, where it runs in blocks of updates. None: no limit.
-    hess_sparsity: where the Hessian may have entries, for many parameters of which each is tied to few: bool[n,n], a
-        BCOO matrix, a symmetric `sparse.Coloring`, or "detect": by `sparse.sparsity` of the gradient, at each call. The
-        method is then newton() unless another is given; H takes as many products as it has colours, and a step is a
-        sparse Cholesky factorization, which derivatives of the solution use, too. None: it is dense.
+    hess_sparsity: where the Hessian may have entries, that of fun and all constraints with multipliers, for many
+        parameters of which each is tied to few: bool[n,n], a BCOO matrix, a symmetric `sparse.Coloring`, or "detect":
+        by `sparse.sparsity` of the gradient, at each call. The method is then newton(), with constraints or bounds
+        interior_point(), unless another is given; H takes as many products as it has colours, and a step is a sparse
+        factorization, which derivatives of the solution use, too. None: it is dense, or found if jac_sparsity is given.
+    jac_sparsity: where the derivative of the constraints may have entries, for interior_point: bool[m,n], rows for
+        equality, then for inequality, a BCOO matrix, a `sparse.Coloring`, or "detect". None: it is dense, or found if
+        hess_sparsity is given.
 
     Returns a `Solution`; a run that fails says so in its `status`, and the params are then the best seen. Pure: jitted
     inside, so that a second call with the same fun and new data compiles nothing; it may be vmapped (each
@@ -103,9 +111,15 @@ def minimize(
         if constraint is not None:
             errors.check_function(name, argument, constraint)
     pattern = None
-    if hess_sparsity is not None:
-        method = SPARSE_METHOD if method is DEFAULT_METHOD else method
-        pattern = hessian_pattern_of(name, hess_sparsity, lambda p: fun(p, *args), params, has_aux)
+    if hess_sparsity is not None or jac_sparsity is not None:
+        limited = any(limit is not None for limit in (equality, inequality, bounds, jac_sparsity))
+        if method is DEFAULT_METHOD:
+            method = SPARSE_CONSTRAINED if limited else SPARSE_METHOD
+        limited |= name_of(method) == "interior_point"
+        e, i = (None if fn is None else functools.partial(_at, fn, args) for fn in (equality, inequality))
+        value_fn = functools.partial(_at, fun, args)
+        given = (hess_sparsity, jac_sparsity)
+        pattern = minimum_pattern(name, *given, value_fn, (e, i) if limited else None, params, has_aux)
     problem = Minimum(fun, equality, inequality, has_aux, pattern)
     limits: dict[str, Any] = {
         "tol": tol, "max_steps": max_steps, "callback": callback, "max_seconds": max_seconds,
@@ -120,7 +134,7 @@ class Minimum(NamedTuple):
     equality: Callable[..., PyTree] | None
     inequality: Callable[..., PyTree] | None
     has_aux: bool
-    hess_sparsity: Pattern | None = None
+    hess_sparsity: Pattern | ProgramPattern | None = None  # the latter with constraints or bounds
 
     @property
     def name(self) -> str:
@@ -176,9 +190,12 @@ class Minimum(NamedTuple):
             return g if prox is None else _less(p, near["prox"](_less(p, g), *own))  # x = prox(x - g(x), 1)
 
         held, limits = at_bounds("minimize", solution, data.bounds)
+        sparse = None
+        if prox is None and isinstance(self.hess_sparsity, Pattern):
+            sparse = functools.partial(of_minimum, self.hess_sparsity)
         end, best = implicit(
             condition, lambda p, given: self.value(p, given[0]), frozen((solution.params, solution.value)),
-            (data.args, own, limits), held, symmetric_cg, self.hess_sparsity if prox is None else None,
+            (data.args, own, limits), held, symmetric_cg, sparse,
         )  # fmt: skip
         return solution._replace(params=end, value=best)
 
@@ -188,6 +205,11 @@ def _hidden_method(name: str, method: str) -> NoReturn:
     say(TransformationError, name, f"the solution's derivatives need the prox of {method}", "an update that hides it",
         "Pass the pair itself, or GradientTransformation(pair.init, pair.update); a function around its update "
         "has no record of it")  # fmt: skip
+
+
+def _at(function: Callable[..., Any], args: tuple[Any, ...], params: Params) -> Any:
+    """A function of the parameters alone."""
+    return function(params, *args)
 
 
 def _less(a: PyTree, b: PyTree) -> PyTree:
@@ -232,6 +254,9 @@ def _constrained(problem: Minimum, solution: Solution, data: Data) -> Solution:
     more = tree.ravel((y, z))[0].size
     (low, unravel), (high, _) = tree.ravel(lower), tree.ravel(upper)
     at: Any = None if held is None else held.at
+    sparse = None
+    if isinstance(problem.hess_sparsity, ProgramPattern):
+        sparse = functools.partial(of_program, problem.hess_sparsity)
     (x, y, z), (best, low, high) = implicit(
         conditions,
         outcome,
@@ -241,5 +266,6 @@ def _constrained(problem: Minimum, solution: Solution, data: Data) -> Solution:
             which=jnp.pad(held.which, (0, more)),
             at=lambda given: jnp.pad(at(given[1:]), (0, more)), firmly=jnp.pad(held.firmly, (0, more)),
         ),
+        sparse=sparse,
     )  # fmt: skip
     return solution._replace(params=x, value=best, multipliers=Multipliers(y, z, unravel(low), unravel(high)))

@@ -13,9 +13,10 @@ from jaxopt_ko.drivers.run import RunStart
 from jaxopt_ko.errors import TransformationError, say
 from jaxopt_ko.linalg.sparse import sparsity
 from jaxopt_ko.solvers.engine.sparse_fit import SparseFitState
+from jaxopt_ko.solvers.problem.constraints import program, program_pattern
 from jaxopt_ko.solvers.problem.objective import objective
 from jaxopt_ko.solvers.problem.residuals import residuals
-from jaxopt_ko.solvers.problem.sparsity import Pattern, hessian_pattern, jacobian_pattern
+from jaxopt_ko.solvers.problem.sparsity import Pattern, ProgramPattern, hessian_pattern, jacobian_pattern
 from jaxopt_ko.types import GradientTransformation, Params
 
 
@@ -30,12 +31,17 @@ def pattern_of(
     return jacobian_pattern(name, jac_sparsity)
 
 
-def hessian_pattern_of(
-    name: str, hess_sparsity: Any, value_fn: Callable[[Params], Any], params: Params, has_aux: bool
-) -> Pattern:
-    """Of what was given, or found in the jaxpr of the gradient."""
-    made = objective(name, params, value_fn, has_aux)
-    return hessian_pattern(name, hess_sparsity, jax.grad(made.value), made.x)
+def minimum_pattern(
+    name: str, hess_sparsity: Any, jac_sparsity: Any, value_fn: Callable[[Params], Any],
+    constraints: tuple[Callable[[Params], Any] | None, Callable[[Params], Any] | None] | None, params: Params,
+    has_aux: bool,
+) -> Pattern | ProgramPattern:  # fmt: skip
+    """Of what was given, or found in the jaxprs. constraints: equality and inequality; None: a method for none."""
+    if constraints is None:
+        made = objective(name, params, value_fn, has_aux)
+        return hessian_pattern(name, hess_sparsity, jax.grad(made.value), made.x)
+    problem = program(name, params, value_fn, *constraints, has_aux=has_aux)
+    return program_pattern(name, problem, hess_sparsity, jac_sparsity)
 
 
 def check_heeded(name: str, pattern: Pattern | None, method: GradientTransformation, start: RunStart | None) -> None:

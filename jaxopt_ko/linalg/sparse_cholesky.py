@@ -6,7 +6,7 @@ front F = [F11 F21'; F21 F22]:  L11 L11' = s F11,  L21 = s F21 L11'^-1,  F22 - s
 
 K is positive definite (S = I), or quasidefinite as [H A'; A -C] with H and C positive definite (S = -1 on the rows of
 C): then every order of elimination has a factor, without pivoting. Vanderbei 1995, doi:10.1137/0805005; fronts: Duff &
-Reid 1983, doi:10.1145/356044.356047.
+Reid 1983, doi:10.1145/356044.356047. Where the signs depend on the values: `jaxopt_ko.linalg.sparse_indefinite`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ from jax.scipy.linalg import solve_triangular
 
 from jaxopt_ko.core.numerics import compute_dtype
 from jaxopt_ko.errors import TreeError, check_choice, describe, say
+from jaxopt_ko.linalg.sparse_indefinite import LEAN, AnyBlock, back, eliminate, equilibrated, forward, tied
 from jaxopt_ko.linalg.symbolic import ORDERINGS, Batch, Symbolic, symbolic
+
+REFINE = 2  # steps of refinement where pivots have any sign
 
 
 class Plan:
@@ -37,10 +40,11 @@ class Plan:
     operations: about the multiplications of a factorization.
     """
 
-    def __init__(self, n: int, rows: Any, cols: Any, negative: Any, ordering: str | None) -> None:
-        self.n, self.rows, self.cols = n, rows, cols
+    def __init__(self, n: int, rows: Any, cols: Any, negative: Any, ordering: str | None, weak: Any = None) -> None:
+        self.n, self.rows, self.cols, self.weak = n, rows, cols, weak
+        kind = b"" if weak is None else b"any" + weak.tobytes()
         self._key = hashlib.sha256(
-            b"".join([f"{n} {ordering}".encode(), rows.tobytes(), cols.tobytes(), negative.tobytes()])
+            b"".join([f"{n} {ordering}".encode(), rows.tobytes(), cols.tobytes(), negative.tobytes(), kind])
         ).digest()
         inside = (rows >= 0) & (rows < n) & (cols >= 0) & (cols < n)
         lower = inside & (rows >= cols)
@@ -50,10 +54,12 @@ class Plan:
         low, high = np.minimum(rows, cols)[self.read], np.maximum(rows, cols)[self.read]
         pairs = np.concatenate([low.astype(np.int64) * n + high, np.arange(n, dtype=np.int64) * (n + 1)])
         pairs, where = np.unique(pairs, return_inverse=True)
-        self.symbolic: Symbolic = symbolic(
-            n, (pairs % max(n, 1)).astype(np.int32), (pairs // max(n, 1)).astype(np.int32), negative, ordering
-        )
-        self.entry = self.symbolic.entry[where.reshape(-1)[: low.size]]
+        self._minus = int(np.sum(negative))
+        below, right = (pairs % max(n, 1)).astype(np.int32), (pairs // max(n, 1)).astype(np.int32)
+        groups = None if weak is None else tied(n, below, right, weak)
+        self.symbolic: Symbolic = symbolic(n, below, right, negative, ordering, groups)
+        self.low, self.high = low, high
+        self.entry, self.diagonal = np.split(self.symbolic.entry[where.reshape(-1)], [low.size])
         off = np.flatnonzero(low != high)
         self.of = np.concatenate([self.read, self.read[off]])  # the values of both triangles, by rows
         self.row, self.col = np.concatenate([high, low[off]]), np.concatenate([low, high[off]])
@@ -64,6 +70,11 @@ class Plan:
     def ordering(self) -> str:
         """That was taken."""
         return self.symbolic.ordering
+
+    @property
+    def minus(self) -> int:
+        """Rows that are negative definite."""
+        return self._minus
 
     @property
     def operations(self) -> float:
@@ -96,22 +107,46 @@ class Block(NamedTuple):
     L21: Array  # float[T,B,r,w]
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["values", "blocks"], meta_fields=["plan"])
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["values", "blocks", "scale"], meta_fields=["plan"])
 @dataclasses.dataclass(frozen=True)
 class Factor:
-    """A factorized matrix. NaN where the matrix has not the signs of its plan."""
+    """A factorized matrix. NaN where the matrix has not the signs of its plan, unless these may be any.
+
+    plan: of `analyze`.
+    values: float[nnz] of the entries.
+    finite: bool[], is there a factor?
+    negative: int32[], how many eigenvalues are below 0.
+    lost: int32[], how many pivots were lost in rounding, and made larger; 0 unless the signs may be any.
+    """
 
     plan: Plan
     values: Array  # float[nnz]  of its entries
-    blocks: tuple[Block, ...]  # L, batch by batch
+    blocks: tuple[Block | AnyBlock, ...]  # L, batch by batch
+    scale: Array | None = None  # float[n]  d, where D K D is what was factorized
 
     @property
     def finite(self) -> Array:
         """bool[]: is there a factor? If not, K is not positive definite, or has other signs than the plan's."""
         found = jnp.ones((), bool)
         for block in self.blocks:
-            found &= jnp.all(jnp.isfinite(block.L11)) & jnp.all(jnp.isfinite(block.L21))
+            parts = (block.L11, block.L21) if isinstance(block, Block) else (*block.inverse, *block.below)
+            for part in parts:
+                found &= jnp.all(jnp.isfinite(part))
         return found
+
+    @property
+    def negative(self) -> Array:
+        """int32[]: how many eigenvalues of K are below 0."""
+        return self._sum("negative") if self.plan.weak is not None else jnp.asarray(self.plan.minus, jnp.int32)
+
+    @property
+    def lost(self) -> Array:
+        """int32[]: how many pivots were lost in rounding, and made larger: K is singular, or nearly."""
+        return self._sum("lost") if self.plan.weak is not None else jnp.zeros((), jnp.int32)
+
+    def _sum(self, name: str) -> Array:
+        counts = [jnp.sum(getattr(block, name), dtype=jnp.int32) for block in self.blocks]
+        return sum(counts, start=jnp.zeros((), jnp.int32))
 
 
 def analyze(pattern: Any, *, signs: Any = None, ordering: str | None = None) -> Plan:
@@ -121,17 +156,19 @@ def analyze(pattern: Any, *, signs: Any = None, ordering: str | None = None) -> 
         (rows, cols, n). Entries of the lower triangle, or of the upper, or both triangles: then only the lower is read.
         The same place may occur more than once: the values are added up. The diagonal need not be there.
     signs: float[n], > 0 for the rows that are positive definite, < 0 for those that are negative definite (see above);
-        None: all positive.
+        "any" where it depends on the values how many pivots are negative, which a `Factor` then counts: rows without a
+        diagonal are tied to a neighbour each, pivots that are lost in rounding are made larger. None: all positive.
     ordering: "minimum_degree", "nested_dissection" or "cuthill_mckee", which gives a block tridiagonal factor for
         matrices with a band; None: the one that costs least.
 
     Returns a `Plan`, which is static: a constant under jit, and in the structure of a `Factor`.
 
     Raises TreeError for a pattern that is traced, not square, or whose factor has 2**31 numbers or more;
-    HyperparameterError for another ordering. Source: George & Liu 1981, Computer Solution of Large Sparse Positive
-    Definite Systems; Duff & Reid 1983, doi:10.1145/356044.356047. Not for dense matrices, nor for indefinite ones in
-    which the signs of the pivots depend on the values. On a CPU whose cores are
-    busy otherwise set OPENBLAS_NUM_THREADS=1: its threads wait for each other over small blocks.
+    HyperparameterError for another ordering, or another word for signs. Source: George & Liu 1981, Computer Solution of
+    Large Sparse Positive Definite Systems; Duff & Reid 1983, doi:10.1145/356044.356047; for any signs Schenk & Gärtner
+    2006, ETNA 23, 158-179. Not for dense matrices, nor "any" for those that are badly scaled and nearly singular: rows
+    keep their places whatever their size. On a CPU whose cores are busy otherwise set OPENBLAS_NUM_THREADS=1: its
+    threads wait for each other over small blocks.
 
     >>> plan = jo.sparse.analyze(jnp.array([[2.0, 0.0], [1.0, 3.0]]))
     >>> plan
@@ -141,17 +178,30 @@ def analyze(pattern: Any, *, signs: Any = None, ordering: str | None = None) -> 
     if ordering is not None:
         check_choice(name, "ordering", ordering, list(ORDERINGS))
     rows, cols, (n, _) = places(name, pattern)
+    if isinstance(signs, str):
+        check_choice(name, "signs", signs, ["any"])
+        has = np.zeros(n, bool)
+        has[rows[rows == cols]] = True
+        return any_signs(rows, cols, np.where(has, 0, 1), ordering)
     negative = np.zeros(n, bool) if signs is None else np.asarray(signs) < 0
     if negative.shape != (n,):
         say(TreeError, name, f"signs must be float[{n}], one for each row", describe(signs), "Leave it out for "
             "positive definite matrices")  # fmt: skip
-    return _plan(n, rows.tobytes(), cols.tobytes(), negative.tobytes(), ordering)
+    return _plan(n, rows.tobytes(), cols.tobytes(), negative.tobytes(), ordering, None)
+
+
+def any_signs(rows: Any, cols: Any, weak: Any, ordering: str | None = None) -> Plan:
+    """A plan for matrices of any signs. weak: int[n], above 0 for rows that are 0 on their diagonal, or below it; see
+    `tied`."""
+    none = np.zeros(weak.size, bool)
+    kind = weak.astype(np.int8).tobytes()
+    return _plan(weak.size, rows.tobytes(), cols.tobytes(), none.tobytes(), ordering, kind)
 
 
 @functools.lru_cache(maxsize=64)
-def _plan(n: int, rows: bytes, cols: bytes, negative: bytes, ordering: str | None) -> Plan:
+def _plan(n: int, rows: bytes, cols: bytes, negative: bytes, ordering: str | None, weak: bytes | None) -> Plan:
     i, j, minus = np.frombuffer(rows, np.int32), np.frombuffer(cols, np.int32), np.frombuffer(negative, bool)
-    return Plan(n, i, j, minus, ordering)
+    return Plan(n, i, j, minus, ordering, None if weak is None else np.frombuffer(weak, np.int8))
 
 
 def places(name: str, pattern: Any, square: bool = True) -> tuple[Any, Any, tuple[int, int]]:
@@ -201,14 +251,20 @@ def factorize(plan: Plan, values: Any) -> Factor:
             describe(values), "Give them in the order of the pattern")  # fmt: skip
     values = values.astype(compute_dtype(values.dtype))
     known = jax.lax.stop_gradient(values)
-    made = plan.symbolic
+    made, scale, kept = plan.symbolic, None, known[plan.read]
     fronts = jnp.zeros(made.size, known.dtype).at[made.unit].add(made.unit_sign.astype(known.dtype))
-    fronts = fronts.at[plan.entry].add(known[plan.read])
+    if plan.weak is not None:
+        scale = equilibrated(plan.n, plan.row, plan.col, known[plan.of])
+        kept = kept * scale[plan.low] * scale[plan.high]
+        lean = float(np.finfo(known.dtype).eps) ** LEAN * (plan.weak > 0)
+        fronts = fronts.at[plan.diagonal].add(-lean.astype(known.dtype))
+    fronts = fronts.at[plan.entry].add(kept)
     blocks = []
+    step = _by_signs if plan.weak is None else eliminate
     for batch in made.batches:
-        fronts, block = _loop(functools.partial(_eliminate, batch), fronts, batch)
+        fronts, block = _loop(functools.partial(_eliminate, step, batch), fronts, batch)
         blocks.append(block)
-    return Factor(plan, values, tuple(blocks))
+    return Factor(plan, values, tuple(blocks), scale)
 
 
 def _numbers(values: Any) -> Any:
@@ -225,11 +281,24 @@ def _loop(step: Any, carry: Any, batch: Batch, extra: Any = (), reverse: bool = 
     return jax.lax.scan(step, carry, (arrays, extra), reverse=reverse)
 
 
-def _eliminate(batch: Batch, fronts: Array, given: Any) -> tuple[Array, Block]:
+def _eliminate(step: Any, batch: Batch, fronts: Array, given: Any) -> tuple[Array, Any]:
     """The columns of L for B fronts; what is left of these is added to their parents."""
     (offset, pivots, _, parent, stride, place), _ = given
     B, r, f = pivots.shape[0], batch.below, batch.plus + batch.minus + batch.below
     F = jax.lax.dynamic_slice(fronts, (offset,), (B * f * f,)).reshape(B, f, f)
+    F, block = step(batch, F)
+    if r:
+        k = np.arange(r)
+        # not to be folded into B r**2 numbers
+        parent, stride, place = jax.lax.optimization_barrier((parent, stride, place))  # type: ignore[no-untyped-call]
+        to = parent[:, None, None] + place[:, :, None] * stride[:, None, None] + place[:, None, :]
+        real = (place < fronts.size)[:, :, None] & (k[:, None] >= k[None])[None]
+        fronts = fronts.at[jnp.where(real, to, fronts.size)].add(F, mode="drop")
+    return fronts, block
+
+
+def _by_signs(batch: Batch, F: Array) -> tuple[Array, Block]:
+    """What is left of B fronts float[B,f,f], and their columns of L."""
     columns, done = [], 0
     for w, s in ((batch.plus, 1), (batch.minus, -1)):
         if not w:
@@ -245,24 +314,18 @@ def _eliminate(batch: Batch, fronts: Array, given: Any) -> tuple[Array, Block]:
         columns.append(jnp.pad(L, ((0, 0), (done, 0), (0, 0))))
         done += w
     L = jnp.concatenate(columns, axis=2) if len(columns) > 1 else columns[0]
-    if r:
-        k = np.arange(r)
-        # not to be folded into B r**2 numbers
-        parent, stride, place = jax.lax.optimization_barrier((parent, stride, place))  # type: ignore[no-untyped-call]
-        to = parent[:, None, None] + place[:, :, None] * stride[:, None, None] + place[:, None, :]
-        real = (place < fronts.size)[:, :, None] & (k[:, None] >= k[None])[None]
-        fronts = fronts.at[jnp.where(real, to, fronts.size)].add(F, mode="drop")
-    return fronts, Block(L[:, :done], L[:, done:])
+    return F, Block(L[:, :done], L[:, done:])
 
 
-def solve(factor: Factor, b: Array, *, refine: int = 0) -> Array:
+def solve(factor: Factor, b: Array, *, refine: int | None = None) -> Array:
     """The solution of a symmetric system whose matrix has been factorized.
 
     K x = b
 
     factor: of `factorize`.
     b: float[n] or float[n,k].
-    refine: steps of iterative refinement, x + K^-1 (b - K x), an int >= 0; 0: a backward stable solution needs none.
+    refine: steps of iterative refinement, x + K^-1 (b - K x), an int >= 0; None: 2 for a plan of any signs, none for
+        the others, whose solutions are backward stable.
 
     Returns x in b's shape, NaN if there is no factor. Its derivatives by b and by the factor's values, of any order,
     are those of the equation. Raises TreeError for another number of rows. Source: see `analyze`.
@@ -274,6 +337,7 @@ def solve(factor: Factor, b: Array, *, refine: int = 0) -> Array:
     """
     if np.shape(b)[:1] != (factor.plan.n,):
         say(TreeError, "solve", f"b must be float[{factor.plan.n}] or float[{factor.plan.n},k]", describe(b))
+    steps = (0 if factor.plan.weak is None else REFINE) if refine is None else refine
     flat = jnp.asarray(b, factor.values.dtype).reshape(factor.plan.n, int(np.prod(np.shape(b)[1:])))
 
     def product(x: Array) -> Array:
@@ -281,7 +345,7 @@ def solve(factor: Factor, b: Array, *, refine: int = 0) -> Array:
 
     def inverse(_: Any, b: Array) -> Array:
         x = _substitute(factor, b)
-        for _ in range(refine):
+        for _ in range(steps):
             x = x + _substitute(factor, b - product(x))
         return x
 
@@ -310,12 +374,14 @@ def multiply(plan: Plan, values: Any, x: Array) -> Array:
 
 def _substitute(factor: Factor, b: Array) -> Array:
     """By L, S and L'."""
-    x, batches = b, factor.plan.symbolic.batches
+    batches, signed = factor.plan.symbolic.batches, factor.plan.weak is None
+    ahead, home = (_forward, _back) if signed else (forward, back)
+    x = b if factor.scale is None else factor.scale[:, None] * b
     for batch, block in zip(batches, factor.blocks, strict=True):
-        x, _ = _loop(functools.partial(_forward, batch), x, batch, block)
+        x, _ = _loop(functools.partial(ahead, batch), x, batch, block)
     for batch, block in zip(batches[::-1], factor.blocks[::-1], strict=True):
-        x, _ = _loop(_back, x, batch, block, reverse=True)
-    return x
+        x, _ = _loop(home, x, batch, block, reverse=True)
+    return x if factor.scale is None else factor.scale[:, None] * x
 
 
 def _forward(batch: Batch, x: Array, given: Any) -> tuple[Array, None]:

@@ -58,15 +58,18 @@ class _Supernode(NamedTuple):
     parent: int  # -1 for none
 
 
-def symbolic(n: int, rows: Ints, cols: Ints, negative: Any, ordering: str | None) -> Symbolic:
+def symbolic(
+    n: int, rows: Ints, cols: Ints, negative: Any, ordering: str | None, groups: Ints | None = None
+) -> Symbolic:
     """For the entries (rows, cols) of the lower triangle of an n x n matrix, each there once.
 
     negative: bool[n], whose pivots are. ordering: one of ORDERINGS; None: the one of them that costs least.
+    groups: int32[n], rows of one number are eliminated together; None: each by itself.
     """
     if n == 0:
         none = np.zeros(0, np.int32)
         return Symbolic("", (), 0, none, none, none, 0.0)
-    members, graph = compressed(n, rows, cols)
+    members, graph = compressed(n, rows, cols) if groups is None else _grouped(rows, cols, groups)
     weights = [len(rows_of) for rows_of in members]
     found = []
     for name in ORDERINGS[:1] if len(graph) == 1 else ORDERINGS if ordering is None else (ordering,):
@@ -101,6 +104,17 @@ def compressed(n: int, rows: Ints, cols: Ints) -> tuple[list[Ints], Graph]:
         if a != b:
             graph[a].add(b)
     return members, graph
+
+
+def _grouped(rows: Ints, cols: Ints, groups: Ints) -> tuple[list[Ints], Graph]:
+    """The same for groups of rows, those with the most rows first."""
+    count = int(np.max(groups)) + 1
+    i, j = np.maximum(groups[rows], groups[cols]), np.minimum(groups[rows], groups[cols])
+    pairs = np.unique(i.astype(np.int64) * count + j)
+    found, graph = compressed(count, (pairs // count).astype(np.int32), (pairs % count).astype(np.int32))
+    order = np.argsort(groups, kind="stable").astype(np.int32)
+    rows_of = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+    return [np.concatenate(sorted((rows_of[g] for g in of), key=len, reverse=True)) for of in found], graph
 
 
 # ---- supernodes -----------------------------------------------------------------------------------------

@@ -55,6 +55,13 @@ class Solved(NamedTuple):
     good: Array  # bool[]  was there such a delta, and is all finite?
 
 
+def next_delta(delta: Array, last: Array) -> Array:
+    """What is tried after delta, 0 at first; last: that above 0 which was needed last, 0 if none was."""
+    first = jnp.where(last == 0, FIRST, jnp.maximum(LEAST, last / SHRINK)).astype(delta.dtype)
+    grown = delta * jnp.where(last == 0, GROW_FIRST, GROW).astype(delta.dtype)
+    return jnp.where(delta < 0, 0, jnp.where(delta == 0, first, grown))
+
+
 def times(A: CondensedSystem, delta: Array, v: BlockVector) -> BlockVector:
     """The matrix times a vector."""
     x = A.H @ v.x + (A.sx + delta) * v.x + v.e @ A.Je + v.i @ A.Ji
@@ -90,10 +97,7 @@ def solve(A: CondensedSystem, b: BlockVector, last: Array) -> Solved:
 
     def attempt(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         """The next delta, the factor of its K, and whether no pivot is lost in rounding."""
-        delta = carry[0]
-        first = jnp.where(last == 0, FIRST, jnp.maximum(LEAST, last / SHRINK)).astype(dtype)
-        grown = delta * jnp.where(last == 0, GROW_FIRST, GROW).astype(dtype)
-        delta = jnp.where(delta < 0, 0, jnp.where(delta == 0, first, grown))
+        delta = next_delta(carry[0], last)
         K = H + jnp.diag(sx + delta) + (Ji.T * omega(delta)[None]) @ Ji
         factor = jnp.linalg.cholesky(K, symmetrize_input=False)
         return delta, factor, jnp.all(jnp.diagonal(factor) ** 2 > n * eps * jnp.diagonal(K))

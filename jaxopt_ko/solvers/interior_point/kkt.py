@@ -1,4 +1,4 @@
-"""The next step: Newton's method on the conditions of Karush, Kuhn and Tucker, (13), by the condensed system."""
+"""The next step: Newton's method on the conditions of Karush, Kuhn and Tucker, (13), by its matrix."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko.core.numerics import joined, largest
-from jaxopt_ko.solvers.engine.condensed import BlockVector, CondensedSystem, solve
+from jaxopt_ko.solvers.engine.condensed import BlockVector
+from jaxopt_ko.solvers.interior_point.derivatives import Weights
 from jaxopt_ko.solvers.interior_point.rooms import share
 from jaxopt_ko.solvers.interior_point.variables import LARGEST_MULTIPLIER, TAU, Iterate, Outcome, Trial, UpdateContext
 
@@ -35,21 +36,20 @@ def next_step(run: UpdateContext, trial: Trial, found: Outcome, at: Iterate, mu:
     # The matrix
     diagonal = space.fold(at.z / at.r)
     diagonal = jnp.where(alone, jnp.where(jnp.arange(diagonal.size) < n, 0, 1), diagonal)
-    H = jnp.where(alone | ~(free[:, None] & free[None]), jnp.eye(n, dtype=at.H.dtype), at.H)
-    J = jnp.where(free[None], at.J[1:], 0)
     gamma = jnp.where(restores, 1 / jnp.where(restores, at.weight, 1), 0)
-    matrix = CondensedSystem(H, diagonal[:n], diagonal[n:], J[:p], J[p:], gamma)
+    weights = Weights(diagonal[:n], diagonal[n:], gamma, alone, free)
 
     # The right-hand side
     b = space.residual(at.J, jnp.where(alone, 0, at.y), jnp.where(alone, at.z, mu / at.r), restores)
     corrected = trial.alpha * at.c + space.violation(trial.F, trial.s)
     b_c = jnp.where(found.corrects, corrected, jnp.where(restores | alone, 0, at.c))
-    solved = solve(matrix, BlockVector(-b[:n], -b[n:], -b_c[:p], -b_c[p:]), run.reals.delta)
+    right = BlockVector(-b[:n], -b[n:], -b_c[:p], -b_c[p:])
+    solved = space.of.solve(at.J, at.H, weights, right, run.reals.delta)
     step, step_y = joined(solved.parts[:2]), joined(solved.parts[2:])
 
     dr = space.change(step)
-    df = jnp.where(free, at.J[0], 0) @ step[:n]
-    slope = jnp.where(restores, at.weight * at.c @ space.along(J, step), df) - mu * jnp.sum(dr / at.r)
+    df = jnp.where(free, space.of.gradient(at.J), 0) @ step[:n]
+    slope = jnp.where(restores, at.weight * at.c @ space.along(at.J, step), df) - mu * jnp.sum(dr / at.r)
     return NextStep(
         step=step,
         step_y=step_y,

@@ -21,6 +21,7 @@ from jaxopt_ko.core.numerics import joined, largest, next_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import POSITIVE
 from jaxopt_ko.solvers.engine.convergence import check_given, eps_of, is_running, tolerance
+from jaxopt_ko.solvers.interior_point.derivatives import Derivatives, derivatives
 from jaxopt_ko.solvers.interior_point.filter import BROKEN, HALVED, entered, judge, outcome
 from jaxopt_ko.solvers.interior_point.info import reported, verdict
 from jaxopt_ko.solvers.interior_point.kkt import next_step
@@ -69,15 +70,20 @@ def interior_point(*, gtol: Hyper | None = None) -> GradientTransformation:
     equal x is held there. The first update moves the start inside the bounds. A rejected step is exactly zero; the
     updates that come in are not read.
 
-    State: (n + p + q)**2 numbers or so, of n parameters, p equalities, q inequalities. Where the constraints leave no
-    interior, a bound that is met, and that only, is relaxed by eps**0.5 (section 3.5). Status: INFEASIBLE where the
-    violation has a minimum that is not 0; UNBOUNDED, NOT_FINITE, STUCK.
+    hess_sparsity, jac_sparsity: given to init and update alike: where the Hessian of the Lagrangian, and the derivative
+    of the constraints, may have entries, as in `minimize`. Both then take as many products as they have colours, and a
+    step a sparse factor whose eigenvalues below 0 are counted; "detect" looks anew at each trace.
+
+    State: (n + p + q)**2 numbers or so, of n parameters, p equalities, q inequalities; with sparsity the entries and
+    some 10 (n + p + q). Where the constraints leave no interior, a bound that is met, and that only, is relaxed by
+    eps**0.5 (section 3.5). Status: INFEASIBLE where the violation has a minimum that is not 0; UNBOUNDED, NOT_FINITE,
+    STUCK.
 
     Raises MissingArgumentError without value_fn; TreeError for a value that is not one number, constraints that are no
-    real floating arrays and bounds that do not fit. An inner loop finds the regularization, so updates have
-    forward-mode derivatives only; minimize's own are of either mode. Source: Waechter & Biegler 2006, Mathematical
-    Programming 106, doi:10.1007/s10107-004-0559-y. Not for more than some thousand parameters or constraints: all is
-    dense. With no constraints but bounds, `lbfgsb` needs no Hessian.
+    real floating arrays, bounds that do not fit and sparsity of another shape. An inner loop finds the regularization,
+    so updates have forward-mode derivatives only; minimize's own are of either mode. Source: Waechter & Biegler 2006,
+    Mathematical Programming 106, doi:10.1007/s10107-004-0559-y. Not for more than some hundred parameters or
+    constraints without sparsity: all is dense then. With no constraints but bounds, `lbfgsb` needs no Hessian.
 
     >>> method, ring = jo.interior_point(), lambda x: x @ x - 2
     >>> found = jo.minimize(lambda x: jnp.sum(x), -jnp.ones(2), method, inequality=ring)
@@ -95,10 +101,12 @@ def interior_point(*, gtol: Hyper | None = None) -> GradientTransformation:
         inequality: Callable[..., PyTree] | None = None,
         bounds: tuple[PyTree, PyTree] | None = None,
         has_aux: bool = False,
+        hess_sparsity: Any = None,
+        jac_sparsity: Any = None,
         **extra_args: Any,
     ) -> InteriorPointState:
         problem = program(name, params, value_fn, equality, inequality, bounds, has_aux, extra_args)
-        return initial_state(problem)
+        return initial_state(problem, derivatives(name, problem, hess_sparsity, jac_sparsity))
 
     def update(
         updates: Updates,
@@ -110,15 +118,18 @@ def interior_point(*, gtol: Hyper | None = None) -> GradientTransformation:
         inequality: Callable[..., PyTree] | None = None,
         bounds: tuple[PyTree, PyTree] | None = None,
         has_aux: bool = False,
+        hess_sparsity: Any = None,
+        jac_sparsity: Any = None,
         tol: Any = None,
         **extra_args: Any,
     ) -> tuple[Updates, InteriorPointState]:
         problem = program(name, params, value_fn, equality, inequality, bounds, has_aux, extra_args)
+        of = derivatives(name, problem, hess_sparsity, jac_sparsity)
         bound = tolerance(problem.x, state.count, eps_of(problem.x) ** 0.5, gtol, tol).value
         state = state._replace(count=next_count(state.count))
         return jax.lax.cond(  # type: ignore[no-any-return]
             is_running(state.info),
-            lambda: _advance(problem, params, state, bound),
+            lambda: _advance(problem, of, params, state, bound),
             lambda: _rest(params, state),
         )
 
@@ -132,10 +143,10 @@ def _rest(params: Params, state: InteriorPointState) -> tuple[Updates, InteriorP
 
 
 def _advance(
-    problem: Program, params: Params, state: InteriorPointState, gtol: Array
+    problem: Program, of: Derivatives, params: Params, state: InteriorPointState, gtol: Array
 ) -> tuple[Updates, InteriorPointState]:
     """An update of a run that is not over: look, judge, and go on from the trial or to a shorter one."""
-    run = UpdateContext(problem, Space(problem, state.relaxed), state, *unpacked(state), gtol)
+    run = UpdateContext(problem, Space(problem, of, state.relaxed), state, *unpacked(state), gtol)
     trial = _look(run, params)
     judged = judge(run, trial)
     return jax.lax.cond(  # type: ignore[no-any-return]

@@ -82,7 +82,8 @@ def unscaled(problem: Program, space: Space, at: Iterate) -> Unscaled:
     """The value, the multipliers and the conditions of Karush, Kuhn and Tucker; a fixed x takes up what is left."""
     n, p = problem.x.size, problem.p
     y, c = at.y * at.scale[1:] / at.scale[0], at.F[1:] / at.scale[1:]
-    g = (at.J[0] + at.y @ at.J[1:]) / at.scale[0]
+    g_f = space.of.gradient(at.J)
+    g = (g_f + space.of.transposed(at.J, at.y)) / at.scale[0]
     z_x = at.z[: 2 * n].reshape(2, n) / at.scale[0]
     z_x = jnp.where(space.fixed[None], jnp.maximum(0, jnp.stack([g, -g])), z_x)
     kkt = KKT(
@@ -91,4 +92,4 @@ def unscaled(problem: Program, space: Space, at: Iterate) -> Unscaled:
         complementarity=largest(joined([(at.r * at.z)[: 2 * n] / at.scale[0], c[p:] * y[p:]])),
     )
     multipliers = Multipliers(*problem.unstack(y), problem.unravel(z_x[0]), problem.unravel(z_x[1]))
-    return Unscaled(at.F[0] / at.scale[0], largest(at.J[0]) / at.scale[0], multipliers, kkt)
+    return Unscaled(at.F[0] / at.scale[0], largest(g_f) / at.scale[0], multipliers, kkt)

@@ -10,6 +10,7 @@ from jax import Array
 
 from jaxopt_ko.core.numerics import joined
 from jaxopt_ko.solvers.engine.convergence import eps_of
+from jaxopt_ko.solvers.interior_point.derivatives import Derivatives
 from jaxopt_ko.solvers.problem.constraints import Program
 
 PUSH, SHARE = 1e-2, 1e-2  # kappa_1, kappa_2 of section 3.6: how far the start is from its bounds
@@ -19,8 +20,9 @@ RELAXED, CRAMPED = 0.5, 0.6  # eps to these powers: by how much a bound is relax
 class Space:
     """The rooms r and the violation c of a program."""
 
-    def __init__(self, problem: Program, relaxed: Array) -> None:
-        self.problem, self.n, self.p, self.relaxed = problem, problem.x.size, problem.p, relaxed
+    def __init__(self, problem: Program, of: Derivatives, relaxed: Array) -> None:
+        self.problem, self.of = problem, of
+        self.n, self.p, self.relaxed = problem.x.size, problem.p, relaxed
         lower, upper = problem.lower, problem.upper
         self.fixed = lower >= upper
         slack = jnp.ones(problem.q, bool)
@@ -68,14 +70,14 @@ class Space:
 
     def residual(self, J: Array, y: Array, z: Array, restores: Array) -> Array:
         """float[n+q]: the gradient of the Lagrangian by x and s; in a restoration without that of f."""
-        g = jnp.where(restores, 0, J[0])
+        g = jnp.where(restores, 0, self.of.gradient(J))
         z = jnp.where(self.there, z, 0)
-        by_x = g + y @ J[1:] - z[: self.n] + z[self.n : 2 * self.n]
+        by_x = g + self.of.transposed(J, y) - z[: self.n] + z[self.n : 2 * self.n]
         return joined([jnp.where(self.fixed, 0, by_x), y[self.p :] - z[2 * self.n :]])
 
     def along(self, J: Array, step: Array) -> Array:
         """float[p+q]: the derivative of c along (dx, ds)."""
-        Jd = J @ step[: self.n]
+        Jd = self.of.along(J, jnp.where(self.fixed, 0, step[: self.n]))
         return joined([Jd[: self.p], Jd[self.p :] + step[self.n :]])
 
     def dual_step(self, r: Array, z: Array, mu: Array, step: Array) -> Array:

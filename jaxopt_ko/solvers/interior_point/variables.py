@@ -11,6 +11,7 @@ from jax import Array
 
 from jaxopt_ko.core.numerics import joined, largest, zero_count
 from jaxopt_ko.solvers.engine.convergence import first_info, own_buffers, status
+from jaxopt_ko.solvers.interior_point.derivatives import Derivatives
 from jaxopt_ko.solvers.interior_point.rooms import PUSH, Space, share
 from jaxopt_ko.solvers.problem.constraints import Program
 from jaxopt_ko.types import KKT, Info, Multipliers, PyTree, Updates
@@ -56,8 +57,8 @@ class InteriorPointState(NamedTuple):
     counts: Array  # int32[4]         see PackedIntegers
     scale: Array  # float[1+m]        factors of (f, c_e, c_i)
     values: Array  # float[1+m]       (f, c_e, c_i)
-    jacobian: Array  # float[1+m,n]   its derivative
-    hessian: Array  # float[n,n]      of f + y'c; of y'c in a restoration
+    jacobian: Array  # float[1+m,n]   its derivative; sparse float[n+nnz], f's gradient and the entries of c's
+    hessian: Array  # float[n,n]      of f + y'c; of y'c in a restoration; sparse float[nnz], its entries
     slack: Array  # float[q]          s
     y: Array  # float[m]              multipliers of c
     z: Array  # float[2n+q]           multipliers of the rooms r
@@ -136,8 +137,8 @@ class Iterate(NamedTuple):
     y: Array  # float[m]
     z: Array  # float[2n+q]
     F: Array  # float[1+m]
-    J: Array  # float[1+m,n]   dF/dx
-    H: Array  # float[n,n]     as the hessian of the state
+    J: Array  # as the jacobian of the state
+    H: Array  # as the hessian of the state
     scale: Array  # float[1+m]
     weight: Array  # float[]   of |c|**2 / 2 in a restoration
     relaxed: Array  # float[2n+q]
@@ -160,13 +161,14 @@ def most(dtype: Any) -> float:
     return float(np.finfo(dtype).max)
 
 
-def initial_state(problem: Program) -> InteriorPointState:
+def initial_state(problem: Program, of: Derivatives) -> InteriorPointState:
     """The state before the first update, which evaluates the functions."""
     n, p, q, dtype = problem.x.size, problem.p, problem.q, problem.x.dtype
     zero, nil = jnp.zeros((), dtype), problem.unravel(jnp.zeros(n, dtype))
     aux = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(problem.evaluate, problem.x)[1])
     info = first_info(zero + jnp.inf, zero + jnp.inf, status())
     y, z = jnp.zeros(p + q, dtype), jnp.zeros(2 * n + q, dtype)
+    J, H = of.empty()
     reals = PackedReals(zero, zero, zero, zero + MU, zero, zero, zero, zero)
     return own_buffers(
         InteriorPointState(
@@ -175,8 +177,8 @@ def initial_state(problem: Program) -> InteriorPointState:
             counts=jnp.zeros(len(PackedIntegers._fields), jnp.int32),
             scale=jnp.ones(1 + p + q, dtype),
             values=jnp.zeros(1 + p + q, dtype),
-            jacobian=jnp.zeros((1 + p + q, n), dtype),
-            hessian=jnp.zeros((n, n), dtype),
+            jacobian=J,
+            hessian=H,
             slack=jnp.zeros(q, dtype),
             y=y,
             z=z,
@@ -228,16 +230,15 @@ def _derivatives(
     run: UpdateContext, trial: Trial, found: Outcome, weight: Array
 ) -> tuple[Array, Array, Array, Array, Array]:
     """F, the scale, J, H and y of a trial that is taken, else those of the state."""
-    problem, space, state = run.problem, run.space, run.state
+    space, state = run.space, run.state
     c = space.violation(trial.F, trial.s)
 
     def derive() -> tuple[Array, Array, Array, Array, Array]:
         y = jnp.where(found.restores, weight * c, state.y + trial.alpha * state.step_y)
         of_f = jnp.where(found.restores, 0, 1)[None].astype(y.dtype)
-        J, H = problem.derive(trial.x, joined([of_f, y]) * state.scale)
-        steep = jnp.max(jnp.abs(J), axis=1, initial=0.0)
-        scale = jnp.where(found.first, STEEPEST / jnp.maximum(steep, STEEPEST), state.scale)
-        return trial.raw * scale, scale, J * scale[:, None], H, y
+        J, H = space.of.look(trial.x, joined([of_f, y]) * state.scale)
+        scale = jnp.where(found.first, STEEPEST / jnp.maximum(space.of.steepest(J), STEEPEST), state.scale)
+        return trial.raw * scale, scale, space.of.scaled(J, scale), H, y
 
     def keep() -> tuple[Array, Array, Array, Array, Array]:
         return state.values, state.scale, state.jacobian, state.hessian, state.y

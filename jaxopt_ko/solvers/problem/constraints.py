@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxopt_ko import errors
@@ -18,8 +19,10 @@ from jaxopt_ko.core.checks import is_complex_leaf
 from jaxopt_ko.core.method import filter_kwargs
 from jaxopt_ko.core.numerics import joined
 from jaxopt_ko.errors import TreeError, describe, path_of, say
+from jaxopt_ko.linalg.sparse import sparsity
 from jaxopt_ko.solvers.problem.bounds import box
 from jaxopt_ko.solvers.problem.objective import objective
+from jaxopt_ko.solvers.problem.sparsity import ProgramPattern, hessian_pattern, jacobian_pattern
 from jaxopt_ko.types import Params, PyTree
 
 
@@ -33,8 +36,6 @@ class Program(NamedTuple):
     p: int
     q: int
     evaluate: Callable[[Array], tuple[Array, PyTree]]  # x -> F float[1+p+q], what f returns beside its value
-    derive: Callable[[Array, Array], tuple[Array, Array]]
-    # x, v -> dF/dx float[1+p+q,n] and the Hessian float[n,n] of v'F
     unstack: Callable[[Array], tuple[PyTree, PyTree]]  # float[p+q] -> like c_e(x), like c_i(x)
 
     def parts(self, F: Array) -> tuple[Array, Array, Array]:
@@ -82,19 +83,34 @@ def program(
         parts = [f[None], *(tree.ravel(c(x))[0].astype(x.dtype) for c in (c_e, c_i))]
         return joined(parts), aux
 
-    def derive(x: Array, v: Array) -> tuple[Array, Array]:
-        def both(x: Array) -> tuple[Array, Array]:
-            F, pull = jax.vjp(lambda x: evaluate(x)[0], x)
-            return F, pull(v)[0]
-
-        _, push = jax.linearize(both, x)
-        J, H = jax.vmap(push, out_axes=-1)(jnp.eye(x.size, dtype=x.dtype))
-        return J, 0.5 * (H + H.T)
-
     def unstack(y: Array) -> tuple[PyTree, PyTree]:
         return back_e(y[: e.size]), back_i(y[e.size :])
 
-    return Program(x, unravel, lower, upper, e.size, i.size, evaluate, derive, unstack)
+    return Program(x, unravel, lower, upper, e.size, i.size, evaluate, unstack)
+
+
+def program_pattern(name: str, problem: Program, hess_sparsity: Any, jac_sparsity: Any) -> ProgramPattern:
+    """Of what the user gives; what is "detect" or None is found in the functions' jaxprs."""
+    if isinstance(hess_sparsity, ProgramPattern):
+        return hess_sparsity
+    m, n = problem.p + problem.q, problem.x.size
+    if jac_sparsity is None or isinstance(jac_sparsity, str):
+        errors.check_choice(name, "jac_sparsity", jac_sparsity or "detect", ["detect"])
+        jac_sparsity = sparsity(lambda x: problem.evaluate(x)[0][1:], problem.x)
+    jacobian = jacobian_pattern(name, jac_sparsity)
+    if jacobian.colors.shape != (m, n):
+        say(TreeError, name, f"jac_sparsity must have {m} rows and {n} columns, constraints by parameters",
+            f"shape {jacobian.colors.shape}", "Equalities come first, then inequalities")  # fmt: skip
+    gradient = jax.grad(lambda x: jnp.sum(problem.evaluate(x)[0]))
+    bent = np.full(n, -2, np.int8)
+    for value, function in ((-1, gradient), (0, jax.grad(lambda x: problem.evaluate(x)[0][0]))):
+        found = sparsity(function, problem.x)
+        if value == -1 and (hess_sparsity is None or isinstance(hess_sparsity, str)):
+            errors.check_choice(name, "hess_sparsity", hess_sparsity or "detect", ["detect"])
+            hess_sparsity = found
+        rows, cols = np.asarray(found.indices).T
+        bent[rows[rows == cols]] = value
+    return ProgramPattern(hessian_pattern(name, hess_sparsity, gradient, problem.x), jacobian, bent.tobytes())
 
 
 def _check_constraint(name: str, argument: str, constraint: PyTree) -> None:

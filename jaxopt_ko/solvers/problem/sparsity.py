@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax import Array
@@ -29,6 +29,14 @@ class Pattern:
         return hash(self.key)
 
 
+class ProgramPattern(NamedTuple):
+    """Of a nonlinear program."""
+
+    hessian: Pattern  # of the Lagrangian
+    jacobian: Pattern  # of the constraints, equalities first
+    bent: bytes  # int8[n]: -2, -1 or 0 for an x that has no curvature of its own, one that constraints give it, or f's
+
+
 def jacobian_pattern(name: str, jac_sparsity: Any) -> Pattern:
     """Of what the user gives: a `Coloring`, a BCOO matrix or an array of bool."""
     if isinstance(jac_sparsity, Pattern):
@@ -44,7 +52,7 @@ def jacobian_pattern(name: str, jac_sparsity: Any) -> Pattern:
 
 def hessian_pattern(name: str, hess_sparsity: Any, gradient: Callable[[Array], Array], x: Array) -> Pattern:
     """Of what the user gives, "detect" among it: then of the gradient, x float[n] -> float[n]."""
-    made = hess_sparsity
+    made = hess_sparsity.hessian if isinstance(hess_sparsity, ProgramPattern) else hess_sparsity
     if isinstance(made, str):
         check_choice(name, "hess_sparsity", made, ["detect"])
         made = sparsity(gradient, jax.lax.stop_gradient(x))
