@@ -1,5 +1,6 @@
 """`callback` and `max_seconds` of the drivers: what is told, what is compiled, when it ends."""
 
+import functools
 import time
 
 import jax
@@ -58,6 +59,37 @@ def test_least_squares_and_root_tell_too():
     heard.clear()
     found = jo.root(lambda p: p**2 - 2.0, 1.0, callback=heard.append)
     assert len(heard) == int(found.steps) and abs(heard[-1].params - 2**0.5) < 1e-5
+
+
+def quadratic(c, **how):
+    return jo.quadratic_program(np.eye(2), c, bounds=(0.0, 1.0), **how)
+
+
+def test_programs_tell_of_the_best_point_and_end_in_time():
+    heard, lanes, c = [], [], np.array([-2.0, 1.0])
+    found = quadratic(c, callback=heard.append)
+    assert [report.step for report in heard] == list(range(1, int(found.steps) + 1))
+    assert heard[-1].value == float(found.value) and heard[0].optimality > heard[-1].optimality
+    np.testing.assert_array_equal(heard[-1].params, found.params)
+    assert int(quadratic(c, max_seconds=0.0).steps) == 1
+    late = quadratic(c, max_seconds=0.0)
+    assert jo.Code(int(late.status.code)) is jo.Code.OUT_OF_TIME
+    np.testing.assert_allclose(quadratic(c, max_seconds=600.0).params, found.params, atol=1e-5)
+    both = jax.jit(jax.vmap(lambda c: quadratic(c, callback=lanes.append)))(jnp.stack([c, 30.0 * c]))
+    jax.effects_barrier()
+    assert len(lanes) == int(both.steps.sum())
+    with pytest.raises(jo.errors.TransformationError, match="does not see the clock"):
+        jax.grad(lambda c: quadratic(c, max_seconds=1.0).value)(c)
+
+
+def test_programs_in_blocks_tell_of_their_parameters_in_the_order_given(x64):
+    n, heard = 96, []
+    chain = 2 * np.eye(n) - np.eye(n, k=1) - np.eye(n, k=-1)
+    order = np.random.default_rng(0).permutation(n)
+    solve = functools.partial(jo.quadratic_program, chain[order][:, order], np.sin(np.arange(n)), bounds=(-1.0, 1.0))
+    found = solve(callback=heard.append)
+    np.testing.assert_array_equal(heard[-1].params, found.params)
+    np.testing.assert_allclose(solve(max_seconds=600.0).params, found.params, atol=1e-9)
 
 
 def test_what_a_callback_raises_ends_the_run():

@@ -2,71 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import time
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
-from jaxopt_ko.core.checks import check_arrays, check_leaf, check_same_trees
+from jaxopt_ko.core.checks import check_arrays, check_leaf
 from jaxopt_ko.core.numerics import scalar_dtype
 from jaxopt_ko.core.signature import options
-from jaxopt_ko.drivers.compiled import drop_weak_types, frozen, jitted
-from jaxopt_ko.drivers.implicit import Held, implicit
-from jaxopt_ko.drivers.run import RunStart, check_limits, loop
-from jaxopt_ko.errors import HyperparameterError, TreeError, check_size, describe, say
-from jaxopt_ko.solvers.problem.bounds import check_bound_pair, check_box
-from jaxopt_ko.solvers.quadratic import (
-    BlockSizes,
-    Places,
-    Sparse,
-    SparsePlan,
-    Start,
-    arranged,
-    arranged_start,
-    as_dense,
-    as_sparse,
-    block_order,
-    check_program,
-    given_program,
-    prepared,
-    quadratic_interior_point,
-    restored,
-    rows_within,
-    sides,
-    sparse_plan,
+from jaxopt_ko.drivers.compiled import drop_weak_types, jitted
+from jaxopt_ko.drivers.program_runs import (
+    ProgramData,
+    ProgramSetting,
+    ProgramTask,
+    begin_near,
+    begun,
+    differentiated,
+    structured,
 )
-from jaxopt_ko.solvers.quadratic.structure import LEAST
-from jaxopt_ko.types import Code, Hyper, Multipliers, Params, PyTree, Solution
+from jaxopt_ko.drivers.reports import Listener, Report
+from jaxopt_ko.drivers.run import LoopCarry, check_limits, check_seconds, loop, passes, solution_of, until_late
+from jaxopt_ko.errors import HyperparameterError, check_size, say
+from jaxopt_ko.solvers.problem.bounds import check_bound_pair, check_box
+from jaxopt_ko.solvers.quadratic import Sparse, as_sparse, check_program
+from jaxopt_ko.types import Code, Hyper, Params, PyTree, Solution
 
 PROGRAM_STEPS = 200
-QUICK = 1e8  # operations of a factorization in blocks up to which no sparse one is planned
 SEEN = 2000  # rows of a sparse Q up to which its least eigenvalue is told
-
-
-class _Program(NamedTuple):
-    """What a run is compiled for."""
-
-    name: str
-    verbose: bool
-    bandwidth: int | None
-    blocks: BlockSizes | None  # of matrices in blocks
-    plan: SparsePlan | None  # of sparse ones
-
-
-class _Data(NamedTuple):
-    """A problem: all that its solution may be differentiated by."""
-
-    Q: Any
-    c: PyTree
-    A: Any
-    b: Any
-    G: Any
-    h: Any
-    bounds: Any
 
 
 @options
@@ -84,6 +51,8 @@ def linear_program(
     bandwidth: int | None = None,
     solution: Solution | None = None,
     verbose: bool = False,
+    callback: Callable[[Report], Any] | None = None,
+    max_seconds: float | None = None,
 ) -> Solution:
     """The solution of a linear program.
 
@@ -100,6 +69,8 @@ def linear_program(
     bandwidth: as of `quadratic_program`.
     solution: where the run begins, as of `quadratic_program`; None: by itself.
     verbose: print a row for every update.
+    callback: called with a `Report` of every update, as of `quadratic_program`. None: nobody.
+    max_seconds: the run ends after the update in which they are over, as of `quadratic_program`. None: no limit.
 
     Returns a `Solution`: a point inside the set of solutions if there is more than one. What may be done with it, and
     its derivatives, as of `quadratic_program`. Raises what `quadratic_program` raises. Source: Mehrotra 1992,
@@ -109,9 +80,8 @@ def linear_program(
     >>> round(float(found.value), 2)
     1.0
     """
-    return _program(
-        "linear_program", _Data(None, c, A, b, G, h, bounds), params, tol, max_steps, bandwidth, solution, verbose
-    )
+    name, data = "linear_program", ProgramData(None, c, A, b, G, h, bounds)
+    return _program(name, data, params, tol, max_steps, bandwidth, solution, verbose, callback, max_seconds)
 
 
 @options
@@ -130,6 +100,8 @@ def quadratic_program(
     bandwidth: int | None = None,
     solution: Solution | None = None,
     verbose: bool = False,
+    callback: Callable[[Report], Any] | None = None,
+    max_seconds: float | None = None,
 ) -> Solution:
     """The solution of a convex quadratic program.
 
@@ -153,6 +125,11 @@ def quadratic_program(
     solution: a `Solution` of a problem of the same shapes, near which the run begins: half the steps where little has
         changed. One that failed counts for nothing, and no derivative goes through it. None: a start of its own.
     verbose: print a row for every update.
+    callback: called with a `Report` of every update, from inside the compiled loop: value and params of the best point
+        so far, optimality, the largest relative residual, and more; another callback compiles nothing anew. Under vmap
+        of each lane until it ends. What it raises ends the run. None: nobody.
+    max_seconds: the run ends after the update in which they are over, compiling counted, with the status OUT_OF_TIME,
+        >= 0; outside of jit, vmap and grad only, where it runs in blocks of updates. None: no limit.
 
     Returns a `Solution`, with the multipliers and kkt of Q x + c + A'y + G'z - z_lower + z_upper = 0 and its residuals.
     Pure: jitted inside, so that new data of the same shapes compiles nothing; it may be vmapped (each lane stops by
@@ -179,13 +156,15 @@ def quadratic_program(
     name = "quadratic_program"
     if Q is None:
         errors.missing_argument(name, "Q", "Pass the matrix, or use linear_program")
-    data = _Data(Q, c, A, b, G, h, bounds)
-    return _program(name, data, params, tol, max_steps, bandwidth, solution, verbose)
+    data = ProgramData(Q, c, A, b, G, h, bounds)
+    return _program(name, data, params, tol, max_steps, bandwidth, solution, verbose, callback, max_seconds)
 
 
 def _program(
-    name: str, data: _Data, params: Params, tol: Any, max_steps: Any, bandwidth: Any, before: Any, verbose: bool
-) -> Solution:
+    name: str, data: ProgramData, params: Params, tol: Any, max_steps: Any, bandwidth: Any, before: Any, verbose: bool,
+    callback: Callable[[Report], Any] | None, seconds: Any,
+) -> Solution:  # fmt: skip
+    began = time.perf_counter()
     check_arrays(name, "c", data.c)
     data = data._replace(
         c=_floating(data.c),
@@ -203,49 +182,26 @@ def _program(
     if bandwidth is not None:
         _check_band(name, bandwidth, data.Q, data.A, data.G)
     most = check_limits(name, tol, max_steps, PROGRAM_STEPS)
-    data, setting, places = _structured(_Program(name, verbose, bandwidth, None, None), n, data)
-    begin = None if before is None else _begin(name, before, params, data)
-    solution: Solution = _solved(setting, params, drop_weak_types(data), tol, most, places, begin)
+    data, setting, places = structured(ProgramSetting(name, verbose, bandwidth, None, None), n, data)
+    task = ProgramTask(params, drop_weak_types(data), tol, places, None)
+    if before is not None:
+        task = task._replace(begin=begin_near(name, before, params, data))
+    if seconds is not None:
+        check_seconds(name, seconds, "implicit", (task, most))
+    solution: Solution
+    with Listener(name, callback) as listener:
+        if seconds is None:
+            solution = _solved(setting, task, most, listener)
+        else:
+            solution = until_late(
+                began, seconds, int(most), verbose,
+                lambda until, carry: _updates(setting, task, until, listener, carry),
+                lambda carry, code: _judged(setting, task, carry, code),
+            )  # fmt: skip
     code = solution.status.code
     if data.Q is not None and (isinstance(code, jax.core.Tracer) or np.any(np.asarray(code) == int(Code.STUCK))):
         _check_convex(name, data.Q)
     return solution
-
-
-def _structured(setting: _Program, n: int, data: _Data) -> tuple[_Data, _Program, Places | None]:
-    """How the matrices are best worked with: in blocks, by a sparse factor, or as arrays."""
-    matrices = [data.Q, data.A, data.G]
-    told = any(hasattr(M, "indices") for M in matrices)
-    if told:
-        matrices = [as_sparse(M, i == 0) if hasattr(M, "indices") else M for i, M in enumerate(matrices)]
-    order = plan = None
-    if not any(isinstance(M, jax.core.Tracer) for M in matrices):
-        order = block_order(n, *matrices)
-        work = np.inf if order is None else order.work
-        if told and n >= LEAST and work > QUICK:
-            found = [as_sparse(M, i == 0) for i, M in enumerate(matrices)]
-            plan = sparse_plan(n, found[0], found[1], found[2], work)
-            matrices, order = (matrices, order) if plan is None else (found, None)
-    if order is None and plan is None:
-        matrices = [as_dense(M) for M in matrices]
-    setting = setting._replace(blocks=None if order is None else order.sizes, plan=plan)
-    places = None if order is None else Places(*map(jnp.asarray, order[1:4]))
-    return data._replace(**dict(zip("QAG", matrices, strict=True))), setting, places
-
-
-def _begin(name: str, before: Solution, params: Params, data: _Data) -> Start:
-    """What a solution of a problem of the same shapes says of this one's."""
-    if not isinstance(before, Solution) or before.multipliers is None:
-        say(HyperparameterError, name, "solution must be what this driver returned", describe(before),
-            "Pass the Solution of a problem of the same shapes, or leave it out")  # fmt: skip
-    check_same_trees(name, "solution.params", before.params, "params", params)
-    for argument, found, right in zip("AG", before.multipliers[:2], (data.b, data.h), strict=True):
-        rows = (0,) if right is None else np.shape(right)
-        if np.shape(found) != rows:
-            say(TreeError, name, f"solution must have a multiplier for each row of {argument}",
-                f"{np.shape(found)}, and there are {rows}", "It is for problems of the same shapes")  # fmt: skip
-    y, z, low, high = (tree.ravel(part)[0] for part in before.multipliers)
-    return Start(tree.ravel(before.params)[0], y, z, low, high, before.status.success)
 
 
 def _check_band(name: str, bandwidth: Any, Q: Any, *matrices: Any) -> None:
@@ -289,100 +245,26 @@ def _check_convex(name: str, Q: Any) -> None:
 
 
 @jitted
-def _solved(
-    setting: _Program, params: Params, data: _Data, tol: Any, max_steps: Any, places: Places | None, begin: Any
-) -> Solution:
-    words, at, bandwidth, begin = frozen(data)._asdict(), params, setting.bandwidth, frozen(begin)
-    x, unravel = tree.ravel(params)
-    if setting.blocks is not None and places is not None:
-        lower, upper = sides(setting.name, params, words.pop("bounds"))
-        words["c"], bandwidth = tree.ravel(words["c"])[0].astype(x.dtype), None
-        words = arranged(setting.blocks, places, lower=lower, upper=upper, **words)
-        at = jnp.zeros(setting.blocks.parameters, x.dtype)
-        begin = None if begin is None else arranged_start(setting.blocks, places, begin)
-    known = prepared(given_program(setting.name, at, **words), None, bandwidth, setting.plan)
-    extra_args = {**words, "tol": tol, "prepared": known}
-    method = quadratic_interior_point(bandwidth=bandwidth)
-    start = RunStart(method, method.init(at, start=begin, **extra_args), extra_args)
-    solution = loop(start, at, max_steps, setting.verbose)
-    if places is not None:
-        solution = restored(solution, places, unravel)
-    end = frozen((solution.params, solution.multipliers))
-    failed = jnp.broadcast_to(~solution.status.success, tree.ravel(end)[0].shape)
-    found, held = (end, frozen(solution.value)), Held(failed, None, failed)
-    (x, multipliers), value = implicit(_conditions, _value, found, (data, _active(end[0], end[1], data)), held)
-    return solution._replace(params=x, value=value, multipliers=multipliers)
+def _solved(setting: ProgramSetting, task: ProgramTask, max_steps: Any, listener: Any) -> Solution:
+    start, at, restore = begun(setting, task)
+    solution = loop(start, at, max_steps, setting.verbose, listener, shown=lambda state: restore(state.best))
+    return differentiated(task, solution)
 
 
-class _Active(NamedTuple):
-    """The constraints that hold a solution: their multipliers are larger than the room that they leave."""
-
-    rows: Array  # bool[k]
-    lower: Array  # bool[n]
-    upper: Array  # bool[n]
-
-
-def _active(end: Params, multipliers: Multipliers, data: _Data) -> _Active:
-    x, _, z, low, high = _vectors((end, multipliers))
-    lower, upper = sides("quadratic_program", end, data.bounds)
-    fixed = lower == upper
-    rows = jnp.zeros(z.shape, bool)
-    if data.G is not None:
-        h = jnp.asarray(data.h).astype(x.dtype)
-        rows = z > h - _matrix(data.G, x) @ x
-    by_lower = jnp.where(fixed, low >= high, low > x - lower)
-    return frozen(_Active(rows, by_lower, jnp.where(fixed, ~by_lower, high > upper - x)))  # type: ignore[no-any-return]
+@jitted
+def _updates(
+    setting: ProgramSetting, task: ProgramTask, until: Any, listener: Any, carry: LoopCarry | None
+) -> LoopCarry:
+    """Updates until their number is `until`, from the start or from where the last block ended."""
+    start, at, restore = begun(setting, task, None if carry is None else carry.state)
+    goes_on, step = passes(start, until, setting.verbose, listener, lambda state: restore(state.best))
+    end: LoopCarry = jax.lax.while_loop(goes_on, step, LoopCarry(at, start.state) if carry is None else carry)
+    return end
 
 
-def _conditions(solution: tuple[Params, Multipliers], problem: tuple[_Data, _Active]) -> PyTree:
-    """Those of Karush, Kuhn and Tucker, as equations of the solution and its multipliers: what is active is an
-    equation, the multiplier of what is not is 0.
-
-    Q x + c + A'y + G'z - low + high = 0    A x = b    G x = h or z = 0    x = lower or low = 0    x = upper or high = 0
-    """
-    data, active = problem
-    x, y, z, low, high = _vectors(solution)
-    lower, upper = sides("quadratic_program", solution[0], data.bounds)
-    slope = _gradient(x, data) - low + high
-    equal, rows = y, z
-    if data.A is not None:
-        A = _matrix(data.A, x)
-        slope, equal = slope + A.T @ y, A @ x - jnp.asarray(data.b).astype(x.dtype)
-    if data.G is not None:
-        G, h = _matrix(data.G, x), jnp.asarray(data.h).astype(x.dtype)
-        real = h != jnp.inf
-        G, h = rows_within(G, real, None), jnp.where(real, h, 0)
-        slope, rows = slope + G.T @ z, jnp.where(active.rows, G @ x - h, z)
-    below = jnp.where(active.lower, jnp.where(active.lower, lower, 0) - x, low)
-    above = jnp.where(active.upper, x - jnp.where(active.upper, upper, 0), high)
-    return slope, equal, rows, below, above
-
-
-def _gradient(x: Array, data: _Data) -> Array:
-    """Q x + c."""
-    c = tree.ravel(data.c)[0].astype(x.dtype)
-    if data.Q is None:
-        return c
-    Q = _matrix(data.Q, x)
-    gradient: Array = 0.5 * (Q @ x + Q.T @ x) + c
-    return gradient
-
-
-def _matrix(M: Any, x: Array) -> Any:
-    """In the dtype of x."""
-    return M.astype(x.dtype) if isinstance(M, Sparse) else jnp.asarray(M).astype(x.dtype)
-
-
-def _value(solution: tuple[Params, Multipliers], problem: tuple[_Data, _Active]) -> Array:
-    """x'Qx/2 + c'x."""
-    data, _ = problem
-    x, _ = tree.ravel(solution[0])
-    return 0.5 * x @ (_gradient(x, data) + tree.ravel(data.c)[0].astype(x.dtype))
-
-
-def _vectors(solution: tuple[Params, Multipliers]) -> tuple[Array, Array, Array, Array, Array]:
-    x, (y, z, low, high) = solution
-    return tree.ravel(x)[0], y, z, tree.ravel(low)[0], tree.ravel(high)[0]
+@jitted
+def _judged(setting: ProgramSetting, task: ProgramTask, carry: LoopCarry, unfinished: Any) -> Solution:
+    return differentiated(task, solution_of(carry, unfinished))
 
 
 def _array(value: Any) -> Any:

@@ -184,12 +184,30 @@ def _run_for(
     functions, args = of_arrays(setting.problem.functions, data.args)
     if not reports.is_concrete(closure_convert(functions, params, args)[1]):  # they close over what is traced
         _no_clock(setting.problem.name)
-    if setting.verbose:
+
+    def advance(until: Any, carry: LoopCarry | None) -> LoopCarry:
+        reached: LoopCarry = _updates(setting, params, data, tol, until, listener, carry)
+        return reached
+
+    def judge(carry: LoopCarry, code: Any) -> Solution:
+        solution: Solution = _judged(setting, params, data, tol, carry, code)
+        return solution
+
+    return until_late(began, max_seconds, int(max_steps), setting.verbose, advance, judge)
+
+
+def until_late(
+    began: float, max_seconds: Any, most: int, verbose: bool,
+    advance: Callable[[Any, LoopCarry | None], LoopCarry], judge: Callable[[LoopCarry, Any], Solution],
+) -> Solution:  # fmt: skip
+    """The solution after blocks of updates, each to a number of them from where the last one ended (None: the start);
+    what is not ended then is judged with the code of what ended it."""
+    if verbose:
         table.show_head()
-    carry, block, until, most = None, 1, 0, int(max_steps)
+    carry, block, until = None, 1, 0
     while True:
         until, then = min(until + block, most), time.perf_counter()
-        carry = _updates(setting, params, data, tol, np.int32(until), listener, carry)
+        carry = advance(np.int32(until), carry)
         ended, now = int(carry.state.info.status.code) != Code.RUNNING, time.perf_counter()
         late = now - began >= max_seconds
         if ended or until >= most or late:
@@ -197,8 +215,8 @@ def _run_for(
         share = min(BLOCK_SECONDS, (max_seconds - (now - began)) / 2) / max(now - then, 1e-9)
         block = max(1, int(block * min(share, 8.0)))
     code = Code.OUT_OF_TIME if late and until < most else Code.BUDGET_SPENT
-    solution: Solution = _judged(setting, params, data, tol, carry, np.int32(code))
-    if setting.verbose:
+    solution = judge(carry, np.int32(code))
+    if verbose:
         table.show_end(solution)
     return solution
 
@@ -270,9 +288,10 @@ class LoopCarry(NamedTuple):
 
 
 def passes(
-    start: RunStart, max_steps: Any, verbose: bool, listener: Any
+    start: RunStart, max_steps: Any, verbose: bool, listener: Any, shown: Callable[[State], Params] | None = None
 ) -> tuple[Callable[[LoopCarry], Array], Callable[[LoopCarry], LoopCarry]]:
-    """Does the loop go on, and one pass of it; listener: the number of the callback that is told of it, or None."""
+    """Does the loop go on, and one pass of it; listener: the number of the callback that is told of it, or None;
+    shown: the parameters that it is told, of the state, None: those of the pass."""
     method, _, extra_args = start
 
     def goes_on(carry: LoopCarry) -> Array:
@@ -287,17 +306,19 @@ def passes(
         if verbose:
             table.show(state.info, state.count)
         if listener is not None:
-            reports.report(listener, goes_on(carry), state.count, state.info, at)
+            told = at if shown is None else shown(state)
+            reports.report(listener, goes_on(carry), state.count, state.info, told)
         return LoopCarry(at, state)
 
     return goes_on, step
 
 
 def loop(
-    start: RunStart, params: Params, max_steps: Any, verbose: bool, listener: Any = None, unrolled: bool = False
-) -> Solution:
+    start: RunStart, params: Params, max_steps: Any, verbose: bool, listener: Any = None, unrolled: bool = False,
+    shown: Callable[[State], Params] | None = None,
+) -> Solution:  # fmt: skip
     """Updates until the state's status is one to stop at: in a while loop or, to be unrolled, in a scan."""
-    goes_on, step = passes(start, max_steps, verbose, listener)
+    goes_on, step = passes(start, max_steps, verbose, listener, shown)
     first = LoopCarry(params, start.state)
     if verbose:
         table.show_head()
