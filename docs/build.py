@@ -126,6 +126,18 @@ def make_explorer(out: Path) -> None:
     course.run_explorer(out)
 
 
+def make_suite(out: Path) -> None:
+    """A page of each recorded run of the suite that compares optimizers."""
+    for path in suites():
+        page = ["--page", str(path), "--out", str(out / path.stem)]
+        subprocess.run([sys.executable, "-m", "jaxopt_ko", "bench", *page], check=True, stdout=subprocess.DEVNULL)
+
+
+def suites() -> list[Path]:
+    """The recorded runs."""
+    return sorted((ROOT / "examples" / "benchmarks" / "results").glob("suite-*.json"))
+
+
 def prepare(jobs: int) -> None:
     """All that is computed outside of Sphinx, two things at a time."""
     package = digest(ROOT / "jaxopt_ko")
@@ -137,6 +149,7 @@ def prepare(jobs: int) -> None:
         ("gallery-ko", package + all_examples, make_gallery_ko),
         ("pictures", package + digest(DOCS / "sitegen" / "pictures.py"), make_pictures),
         ("course", package + all_examples, make_course),
+        ("suite", digest(ROOT / "examples" / "benchmarks" / "suite", *suites()), make_suite),
     ]
     with ProcessPoolExecutor(jobs) as pool:
         for done in [pool.submit(kept, *task) for task in tasks]:
@@ -189,11 +202,11 @@ def written() -> list[Path]:
 def sphinx(language: str, source: Path, builder: str = "html", strict: bool = True) -> None:
     """Run Sphinx."""
     out = BUILD / builder / language if builder == "html" else BUILD / builder
-    extra = BUILD / "made" / "explorer"
+    extra = [BUILD / "made" / name for name in ("explorer", "suite")]
     more = {"DOCS_MESSAGES": str(BUILD / "gettext")} if language == "ko" else {}
     environment = {
         **os.environ, **more, "DOCS_CACHE": str(BUILD / "cache" / digest(ROOT / "jaxopt_ko")), "PYTHONPATH": str(ROOT),
-        "DOCS_EXTRA": str(extra) if extra.exists() else "", "PYTHONWARNINGS": "ignore",
+        "DOCS_EXTRA": os.pathsep.join(str(path) for path in extra if path.exists()), "PYTHONWARNINGS": "ignore",
     }  # fmt: skip
     command = [
         sys.executable, "-m", "sphinx", "-b", builder, "-c", str(DOCS), "-D", f"language={language}",
@@ -208,7 +221,7 @@ def remove_old(language: str) -> int:
     """Take away pages that are built no more; -> the number of those that are there."""
     source, out = BUILD / "source" / language, BUILD / "html" / language
     here = {path.relative_to(source).with_suffix("") for path in source.rglob("*") if path.suffix in (".md", ".rst")}
-    here |= {Path(name) for name in ("genindex", "py-modindex", "search", "explore")}
+    here |= {Path(name) for name in ("genindex", "py-modindex", "search", "explore", *(path.stem for path in suites()))}
     for path in out.rglob("*.html"):
         if path.relative_to(out).with_suffix("") not in here:
             path.unlink()

@@ -66,11 +66,36 @@ def benchmarks() -> str:
         "",
     ]
     for path in sorted(RESULTS.rglob("*.json")) if RESULTS.exists() else []:
-        text += result(path.stem, json.loads(path.read_text(encoding="utf-8")), committed(path))
+        found, day = json.loads(path.read_text(encoding="utf-8")), committed(path)
+        text += suite(path.stem, found) if path.stem.startswith("suite-") else result(path.stem, found, day)
     for path in sorted((ROOT / "examples" / "benchmarks").glob("*.txt")):
         text += [*heading(path.stem.replace("_", " "), "-"), ".. code-block:: text", ""]
         text += [f"   {line}".rstrip() for line in path.read_text(encoding="utf-8").splitlines()] + [""]
     return "\n".join(text)
+
+
+def suite(name: str, found: dict[str, Any]) -> list[str]:
+    """A run of the suite that compares optimizers: the ranking here, all of it on a page of its own."""
+    settings, problems = found["settings"], found["problems"]
+    tasks = ", ".join(settings["tasks"]).replace("_", " ")
+    about = (
+        f"{found['date']}; {found['device']}; {len(found['ranking'])} methods on {len(problems)} problems ({tasks}, at "
+        f"three levels each), {settings['trials']} trials of {settings['tuning_seeds']} seeds, {settings['seeds']} "
+        f"held-out seeds; {found['cpu_seconds'] / 60:.0f} minutes of processor time."
+    )
+    wins = found["claims"]["suite"]
+    columns = ["method", "area under the profile", "share of the budget needed", "error", "runs at the target"]
+    columns += ["methods beaten", "methods that beat it", "bytes a parameter"]
+    rows = [
+        [
+            shown(method), f"{one['area']:.3f}", f"{one['score']:.3f}", f"{one['error']:.4f}", f"{one['reached']:.0%}",
+            *(str(sum(claim[side] == method for claim in wins)) for side in (0, 1)), f"{one['bytes']:.1f}",
+        ]
+        for method, one in ((method, found["methods"][method]) for method in found["ranking"])
+    ]  # fmt: skip
+    link = f'<p><a href="{name}.html">Profiles, curves, every problem and every claim</a></p>'
+    text = [*heading(name.replace("-", " "), "-"), about, "", ".. raw:: html", "", f"   {link}", ""]
+    return text + table(columns, rows)
 
 
 LONGEST = 40_000  # characters of JSON in a table; what has more is for programs to read
