@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import quick
 
 import jaxopt_ko as jo
 
@@ -17,6 +18,7 @@ AVERAGES = {
     "generalized_primal_averaging": (
         lambda: jo.generalized_primal_averaging(jo.sgd(0.1), 0.9), jo.generalized_primal_averaging_eval_params,
     ),
+    "power": (lambda: jo.chain(jo.sgd(0.1), jo.average_params(power=2.0)), jo.averaged_params),
     "tail_average": (lambda: jo.chain(jo.sgd(0.1), jo.tail_average(4.0, 1, 0.5)), jo.tail_averaged_params),
     "ema_nesterov": (lambda: jo.ema_nesterov(jo.sgd(0.1), 0.5, 0.9), jo.ema_nesterov_eval_params),
 }  # fmt: skip
@@ -172,3 +174,91 @@ def test_slow_copies_of_counters_and_keys():
     late = jax.jit(jo.periodic_update, static_argnums=3)
     jax.tree.map(same, late(new, old, 4, 2), new)
     jax.tree.map(same, late(new, old, 3, 2), old)
+
+
+# ---- means of a part of the run, and of snapshots ---------------------------------------------------------
+
+
+def walk(opt, steps, see=jo.eval_params):
+    """(params, what is seen) after each step, of a random walk: float32[steps, 3]."""
+    noise = jax.random.normal(jax.random.key(0), (steps, 3))
+
+    def step(carry, u):
+        p, state = carry
+        u, state = opt.update(u, state, p)
+        p = p + u
+        return (p, state), (p, see(state, p))
+
+    start = jnp.zeros(3)
+    return quick.jit(lambda: jax.lax.scan(step, (start, opt.init(start)), noise)[1])()
+
+
+def test_means_of_powers_are_those_of_ema_pytorch(x64):
+    """KarrasEMA of ema-pytorch 0.8.3, whose step is t - 1 when it is updated with the parameters of step t."""
+    path, seen = walk(jo.average_params(power=6.94), 60)
+    mean, want = path[0], []
+    for t, p in enumerate(path):
+        beta = (1.0 - 1.0 / (t + 1.0)) ** (1.0 + 6.94)
+        mean = beta * mean + (1 - beta) * p
+        want.append(mean)
+    np.testing.assert_allclose(seen, want, rtol=1e-12)
+
+
+@pytest.mark.parametrize("width", [0.05, 0.07, 0.1, 0.13])
+def test_a_mean_of_means_is_the_true_one(x64, width):
+    """Of two powers at ten steps of a run of 1,000, beside the mean that was kept all the time."""
+    powers = [jo.average_power(0.05), jo.average_power(0.10)]
+    np.testing.assert_allclose(powers, [16.97, 6.94], atol=0.005)
+    opt = jo.chain(*(jo.average_params(power=p) for p in (*powers, jo.average_power(width))))
+    path, (a, b, true) = walk(opt, 1000, lambda state, p: [jo.averaged_params(s, p) for s in state])
+    kept = [
+        jo.AverageSnapshot(t, power, {"w": mean[t - 1]})
+        for t in range(100, 1001, 100) for power, mean in zip(powers, (a, b), strict=True)
+    ]  # fmt: skip
+    got = jo.posthoc_average(kept, width)["w"]
+    scale = np.abs(np.asarray(path[-1]) - np.asarray(true[-1])).max()
+    assert np.abs(got - true[-1]).max() < (1e-3 if 0.05 <= width <= 0.1 else 5e-2) * scale
+    earlier = jo.posthoc_average(kept, width, step=700)["w"]
+    assert np.abs(earlier - true[699]).max() < 0.2 * scale
+    np.testing.assert_allclose(jo.posthoc_average(kept, power=powers[1])["w"], b[-1], rtol=1e-6)
+
+
+def test_posthoc_average_says_what_is_wrong():
+    one = [(10, 7.0, P)]
+    for make, words in {
+        lambda: jo.posthoc_average(one): "sigma_rel or power",
+        lambda: jo.posthoc_average(one, 0.1, power=1.0): "sigma_rel or power",
+        lambda: jo.posthoc_average(one, 0.3): "sigma_rel must be in",
+        lambda: jo.posthoc_average([], 0.1): "snapshots must have one",
+        lambda: jo.posthoc_average(one, 0.1, step=11): "after the last snapshot",
+        lambda: jo.average_params(): "decay or power",
+        lambda: jo.average_params(0.9, power=2.0): "decay or power",
+        lambda: jo.soup([]): "one at least",
+        lambda: jo.soup([P, P], [0.0, 0]): "must not all be 0",
+        lambda: jo.soup([P], [1.0, 2.0]): "weights as many",
+        lambda: jo.swa(0): "start",
+        lambda: jo.lawa(0, 1): "k",
+    }.items():
+        with pytest.raises(ValueError, match=words):
+            make()
+    with pytest.raises(jo.errors.TreeError, match="tree 1"):
+        jo.soup([P, {"base": P["base"]}])
+
+
+def test_means_of_snapshots():
+    path, seen = walk(jo.swa(5, 3), 20)
+    for t in range(20):
+        taken = [path[n - 1] for n in range(5, t + 2, 3)]
+        np.testing.assert_allclose(seen[t], np.mean(taken, 0) if taken else path[t], rtol=1e-5, atol=1e-6)
+    path, seen = walk(jo.lawa(3, 2), 20)
+    for t in range(20):
+        taken = [path[n - 1] for n in range(2, t + 2, 2)][-3:]
+        np.testing.assert_allclose(seen[t], np.mean(taken, 0) if taken else path[t], rtol=1e-5, atol=1e-6)
+
+
+def test_soup_keeps_dtypes_and_what_is_no_number():
+    trees = [{"w": jnp.full(2, x, jnp.bfloat16), "n": jnp.int32(x)} for x in (1.0, 4.0)]
+    mixed = jo.soup(trees)
+    assert mixed["w"].dtype == jnp.bfloat16 and mixed["w"].tolist() == [2.5, 2.5] and int(mixed["n"]) == 1
+    weighted = jax.jit(lambda a: jo.soup(trees, [a, 1.0]))(3.0)
+    assert weighted["w"].tolist() == [1.75, 1.75]

@@ -281,7 +281,7 @@ def test_rules_for_real_numbers_say_so():
         u, _ = jax.eval_shape(lambda p, opt=opt, extra=extra: opt.update(p, opt.init(p), p, **extra), p)
         assert jax.tree.map(jnp.result_type, u) == jax.tree.map(jnp.result_type, p), case.name
     assert {"clip", "rprop", "sophia", "soap", "shampoo", "psgd_kron", "galore", "dion", "cocob"} <= set(refused)
-    assert len(refused) < 40
+    assert len(refused) < 56
 
 
 UNLIKE = {

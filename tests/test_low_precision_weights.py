@@ -499,6 +499,7 @@ AROUND = {
     "apply_if_finite": lambda opt: jo.apply_if_finite(opt, 3),
     "skip_spikes": jo.skip_spikes,
     "loss_scaling": lambda opt: jo.loss_scaling(opt, 1.0),
+    "mars": jo.mars,
     "quantized": lambda opt: jo.quantized(opt, min_size=0),
     "conditionally_transform": lambda opt: jo.conditionally_transform(opt, lambda t: t >= 0),
     "conditionally_mask": lambda opt: jo.conditionally_mask(opt, lambda t: t % 2 == 0),

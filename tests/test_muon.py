@@ -19,6 +19,7 @@ WITHIN = {
     "deepseek": (5, 1e-3),
     "deepseek_v4": (5, 1e-3),
     "cans": (5, 0.14),
+    "quintic": (5, 1e-5),
     "cubic": (12, 1e-5),
 }
 X = jax.random.normal(jax.random.key(0), (3, 12, 40))

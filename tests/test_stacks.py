@@ -63,6 +63,7 @@ METHODS = {
     "scale_by_param_block_rms": lambda jo, **k: jo.scale_by_param_block_rms(**k),
     "cautious": lambda jo, **k: jo.cautious(jo.sgd(0.1, 0.9), **k),
     "hyperball": lambda jo, **k: jo.hyperball(0.1, **k),
+    "mars": lambda jo, **k: jo.mars(jo.sgd(0.1, 0.9), 0.9, 0.1, 2.0, **k),
     "update_floor": lambda jo, **k: jo.update_floor(2.0, **k),
     "relative_update": lambda jo, **k: jo.relative_update(**k),
     "radial_brake": lambda jo, **k: jo.radial_brake(0.5, 0.1, **k),
@@ -171,8 +172,9 @@ def test_every_method_with_the_keyword_is_here():
         if inspect.isfunction(getattr(jo, name)) and "stack_axes" in inspect.signature(getattr(jo, name)).parameters
     }
     matrix = {"muon", "normuon", "adamuon", "soap", "shampoo", "dion", "apollo"}  # test_matrix_methods, test_muon_kin
-    matrix |= {"splus", "kl_shampoo", "kl_soap", "soap_muon"}
+    matrix |= {"splus", "kl_shampoo", "kl_soap", "soap_muon", "aurora", "polargrad", "dion2", "asgo"}
     elsewhere = matrix | {f"scale_by_{name}" for name in matrix} | {"orthogonalize", "scion", "scale_by_lmo"}
+    elsewhere |= {"muown", "spectral_sphere"}
     elsewhere |= {"psgd_kron", "scale_by_kron", "route", "explain", "roles_of", "adam_mini_blocks"}  # test_routing
     elsewhere |= {"width_scaled", "width_factors", "adagc"}  # test_width, test_run_safety
     assert having == set(METHODS) | elsewhere | {"leafwise", "unitwise_norm", "per_example_layer_norm_clip"}

@@ -27,10 +27,13 @@ from jaxopt_ko.optimizers.adopt import adopt
 from jaxopt_ko.optimizers.aggmo import aggmo
 from jaxopt_ko.optimizers.amsgrad import amsgrad
 from jaxopt_ko.optimizers.apollo import apollo
+from jaxopt_ko.optimizers.asgo import asgo
+from jaxopt_ko.optimizers.aurora import aurora
 from jaxopt_ko.optimizers.came import came
 from jaxopt_ko.optimizers.cocob import cocob
 from jaxopt_ko.optimizers.dadaptation import dadapt_adamw
 from jaxopt_ko.optimizers.dion import dion
+from jaxopt_ko.optimizers.dion2 import dion2
 from jaxopt_ko.optimizers.dog import dog, dowg
 from jaxopt_ko.optimizers.fromage import fromage
 from jaxopt_ko.optimizers.ftrl import ftrl
@@ -45,9 +48,11 @@ from jaxopt_ko.optimizers.lion import lion
 from jaxopt_ko.optimizers.madgrad import madgrad
 from jaxopt_ko.optimizers.momo import momo, momo_adam
 from jaxopt_ko.optimizers.muon import muon
+from jaxopt_ko.optimizers.muown import muown
 from jaxopt_ko.optimizers.noisy_sgd import noisy_sgd
 from jaxopt_ko.optimizers.novograd import novograd
 from jaxopt_ko.optimizers.optimistic import optimistic_adam_v2, optimistic_gradient_descent
+from jaxopt_ko.optimizers.polargrad import polargrad
 from jaxopt_ko.optimizers.polyak import polyak_sgd
 from jaxopt_ko.optimizers.prodigy import prodigy
 from jaxopt_ko.optimizers.quasi_hyperbolic import qhadam, qhm
@@ -61,6 +66,7 @@ from jaxopt_ko.optimizers.sign import sign_sgd, signum
 from jaxopt_ko.optimizers.sm3 import sm3
 from jaxopt_ko.optimizers.soap import soap, soap_muon
 from jaxopt_ko.optimizers.sophia import sophia
+from jaxopt_ko.optimizers.spectral_sphere import spectral_sphere
 from jaxopt_ko.optimizers.splus import splus
 from jaxopt_ko.optimizers.stable_adamw import stable_adamw
 from jaxopt_ko.optimizers.yogi import yogi
@@ -92,6 +98,7 @@ METHODS: dict[str, Callable[..., GradientTransformation]] = {
         *(ademamix, simplified_ademamix, adopt, acprop, madgrad, noisy_sgd, sophia),
         *(optimistic_gradient_descent, optimistic_adam_v2),
         *(shampoo, muon, normuon, adamuon, scion, soap, soap_muon, dion, psgd_kron, splus, kl_shampoo, kl_soap),
+        *(aurora, polargrad, dion2, asgo, muown, spectral_sphere),
         *(polyak_sgd, cocob, dadapt_adamw, prodigy, dog, dowg, momo, momo_adam),
         *(cg, nonlinear_cg, bfgs, lbfgs, lbfgsb, newton, newton_cg, gauss_newton, levenberg_marquardt),
         *(projected_gradient, proximal_gradient, augmented_lagrangian, interior_point),

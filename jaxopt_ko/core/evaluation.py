@@ -29,20 +29,22 @@ class _Average(NamedTuple):
     field: str  # what it keeps: a tree like the params, with nothing where a masked transformation sees nothing
     scalar: str  # a field that is one number, unless the state was made under vmap
     at: At  # (state, p, kept) -> where to evaluate, of one leaf, all in float32 at least
+    leading: bool = False  # does what is kept have one axis more, in front?
 
 
 _AVERAGES: dict[type, _Average] = {}
 
 
-def keeps_average(field: str, at: At, scalar: str) -> Callable[[StateClass], StateClass]:
+def keeps_average(field: str, at: At, scalar: str, leading: bool = False) -> Callable[[StateClass], StateClass]:
     """A decorator for the class of a state that keeps, in a tree like the params, what it takes to evaluate better.
 
     field, scalar: the names of that tree and of a number beside it.
     at(state, p, kept) -> the average, of one leaf, in float32 at least.
+    leading: the tree's leaves have one axis more than the params, in front.
     """
 
     def declared(kind: StateClass) -> StateClass:
-        _AVERAGES[kind] = _Average(field, scalar, at)
+        _AVERAGES[kind] = _Average(field, scalar, at, leading)
         return kind
 
     return declared
@@ -110,7 +112,7 @@ def _values(name: str, own: State, params: Params) -> Iterator[tuple[int, Array]
         if isinstance(s, SplitRealAndImaginaryArrays):
             parts = (jnp.real(p), jnp.imag(p))
             return jax.lax.complex(*(at(path, *both) for both in zip(parts, s, strict=True)))
-        if np.shape(s) != np.shape(p):
+        if np.shape(s)[average.leading :] != np.shape(p):
             _average_shape(name, path(), p, s)
         wide = tree.compute_dtype(tree.dtype_of(p), tree.dtype_of(s))
         return average.at(own, jnp.asarray(p).astype(wide), s.astype(wide)).astype(tree.dtype_of(p))

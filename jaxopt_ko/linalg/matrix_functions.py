@@ -44,7 +44,8 @@ CANS = (
     (8.4703, -25.1081, 18.6293), (4.1828, -3.1087, 0.5806), (3.9619, -2.9541, 0.5630),
     (3.2866, -2.4647, 0.5074), (2.2737, -1.6447, 0.4162),
 )  # fmt: skip
-_DEEPSEEK = (JORDAN,) * 8 + ((2.0, -1.5, 0.5),) * 2  # DeepSeek-V4, 2026, section 2.4
+QUINTIC = (2.0, -1.5, 0.5)  # flat at 1, to any precision if there are steps enough
+_DEEPSEEK = (JORDAN,) * 8 + (QUINTIC,) * 2  # DeepSeek-V4, 2026, section 2.4
 
 # name -> number of steps asked for -> the coefficients of each
 PRESETS: dict[str, Callable[[int], tuple[Coefficients, ...]]] = {
@@ -55,6 +56,7 @@ PRESETS: dict[str, Callable[[int], tuple[Coefficients, ...]]] = {
     "deepseek": lambda steps: _DEEPSEEK,
     "deepseek_v4": lambda steps: _DEEPSEEK,  # the same, by the name that Emerging-Optimizers has
     "cubic": lambda steps: (CUBIC,) * 12,
+    "quintic": lambda steps: (QUINTIC,) * 12,  # of modded-nanogpt's third track
 }
 PRECONDITIONINGS = ("frobenius", "spectral", "aol", "schatten")
 

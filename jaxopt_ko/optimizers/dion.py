@@ -26,6 +26,7 @@ from jaxopt_ko.core.stacking import matrix_labels
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, Domain
 from jaxopt_ko.linalg.matrix_functions import QR_METHODS, orthonormal_columns, product
 from jaxopt_ko.optimizers.adam import adamw
+from jaxopt_ko.optimizers.matrix.axes import spectral_scale
 from jaxopt_ko.optimizers.matrix.rest import matrices_and_rest
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, PyTree, Updates
 
@@ -40,11 +41,6 @@ class ScaleByDionState(NamedTuple):
     count: Array  # int32[]     t, steps taken
     M: Updates  # like params   gradients so far, less what the steps have used of them
     Q: Updates  # float[…, k, r] right basis, columns of length 1; k the side that P does not have
-
-
-def spectral_scale(fan_in: int, fan_out: int) -> float:
-    """sqrt(fan_out / fan_in): one learning rate for all widths."""
-    return math.sqrt(fan_out / fan_in)
 
 
 @renamed("0.2.0", mu="b1", seed="key")

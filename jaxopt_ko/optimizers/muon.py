@@ -68,8 +68,8 @@ def scale_by_muon(
     Matrices of one shape are one stack and one call.
 
     ns_coeffs: (a, b, c) for ns_steps steps, one such triple for each step, or a preset: "standard" (singular values
-        within 0.68 and 1.13), "polar_express", "cans" (all ns_steps long), "dion", "cubic", "deepseek_v4" or "deepseek"
-        (8 steps and 2; of their own length).
+        within 0.68 and 1.13), "polar_express", "cans" (all ns_steps long), "dion", "cubic", "quintic", "deepseek_v4" or
+        "deepseek" (8 steps and 2; these of their own length).
     ns_steps: how many steps of Newton-Schulz, an integer >= 1; 5 are Jordan's.
     beta: decay of m, in [0, 1): it remembers about 1 / (1 - beta) gradients; Jordan's 0.95.
     eps: added to |m_hat| before it is orthogonalized, >= 0.

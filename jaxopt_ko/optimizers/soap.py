@@ -29,14 +29,13 @@ from jaxopt_ko.linalg.matrix_functions import (
     Coefficients,
     eigenvectors,
     frobenius,
-    orthogonalized,
     orthonormal,
     product,
     rotated,
 )
 from jaxopt_ko.optimizers.adam import adamw
 from jaxopt_ko.optimizers.matrix.axes import jordan_scale
-from jaxopt_ko.optimizers.matrix.orthogonalization import orthogonalization
+from jaxopt_ko.optimizers.matrix.orthogonalization import nearest, orthogonalization
 from jaxopt_ko.optimizers.matrix.rest import matrices_and_rest
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, PyTree, Updates
 
@@ -307,11 +306,8 @@ def scale_by_soap_muon(
         V = h.d2 * V + (1 - h.d2) * jnp.square(P)
         size = jnp.where(h.first > 0, jnp.ones_like(V), jnp.maximum(safe_sqrt(V), h.eps))
         X = jnp.where(h.first > 0, U, rotated(ratio(P, size), Q_L, Q_R.mT))
-        unit = quotient(X, jnp.broadcast_to(frobenius(X), X.shape))  # of the length of U in units of |U|
-        u = orthogonalized(
-            unit, how.coefficients, eps=h.eps / or_one(frobenius(U)), preconditioning=how.preconditioning,
-            compute_dtype=how.compute_dtype, gram=how.gram,
-        ).astype(U.dtype)  # fmt: skip
+        X = quotient(X, jnp.broadcast_to(frobenius(X), X.shape))  # in units of |U|
+        u = nearest(X, or_one(frobenius(U)), h.eps, how).astype(U.dtype)
         return float(scale_of(*G.shape[1:])) * u, M, V, *_factors(L, R, G, h.b), Q_L, Q_R
 
     b = b2 if shampoo_beta is None else errors.check_hyper(name, "shampoo_beta", shampoo_beta, FRACTION)

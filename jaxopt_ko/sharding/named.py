@@ -36,6 +36,9 @@ ROLES = {
 OWN = {
     "ScaleByBeliefState": ("adabelief", ("nu",)), "ScaleBySoapState": ("soap", ("nu", "Q_L", "Q_R")),
     "ScaleBySoapMuonState": ("soap_muon", ("nu", "L", "R", "Q_L", "Q_R")),
+    "ScaleByDion2State": ("dion2", ("M",)), "ScaleByAsgoState": ("asgo", ("V", "root")),
+    "MuownState": ("muown", ("mu", "g", "v", "m_g", "v_g")), "MarsGradientState": ("mars", ("last",)),
+    "TailAverageState": ("tail_average", ("mean", "lam")),
     "ScaleByKlSoapState": ("kl_soap", ("nu", "L", "R", "Q_L", "Q_R", "D_L", "D_R")),
     "ScaleByKlShampooState": ("kl_shampoo", ("L", "R", "Q_L", "Q_R", "D_L", "D_R")),
     "ScaleByShampooState": ("shampoo", ("nu", "L", "R", "L_root", "R_root")),

@@ -7,6 +7,7 @@ from jaxopt_ko.transforms.adaptive_clipping import AdagcState, ZclipState, adagc
 from jaxopt_ko.transforms.averaging import (
     AverageParamsState,
     EmaState,
+    PowerAverageState,
     TailAverageState,
     average_params,
     averaged_params,
@@ -49,20 +50,21 @@ from jaxopt_ko.transforms.scaling import (
     scale_by_schedule,
     set_to_zero,
 )
+from jaxopt_ko.transforms.snapshots import LawaState, SwaState, lawa, swa
 from jaxopt_ko.transforms.trust_ratio import scale_by_param_block_norm, scale_by_param_block_rms, scale_by_trust_ratio
 
 __all__ = [
-    "AdagcState", "AddNoiseState", "AverageParamsState", "EmaState", "HutchinsonState", "HyperballState",
-    "PinnedState", "QKHeads", "ScaleByScheduleState", "TailAverageState", "TraceState", "WeightDecaySchedule",
-    "ZclipState", "ZeroNansState", "adagc", "adaptive_grad_clip", "add_cautious_decayed_weights",
-    "add_corrected_decayed_weights", "add_decayed_weights", "add_noise", "average_params", "averaged_params",
-    "centralize", "clip", "clip_by_block_rms", "clip_by_global_norm", "clip_by_norm", "ema",
-    "hutchinson_estimator_diag_hessian", "hyperball", "keep_params_nonnegative", "learning_rate", "learning_rates",
-    "normalize", "normalize_by_update_norm", "per_example_global_norm_clip", "per_example_layer_norm_clip", "pinned",
-    "qk_clip", "radial_brake", "relative_update", "scale", "scale_by_group", "scale_by_learning_rate",
-    "scale_by_param_block_norm", "scale_by_param_block_rms", "scale_by_schedule", "scale_by_trust_ratio",
-    "set_to_zero", "step_count", "tail_average", "tail_averaged_params", "trace", "unitwise_clip", "unitwise_norm",
-    "update_floor", "zclip", "zero_nans",
+    "AdagcState", "AddNoiseState", "AverageParamsState", "EmaState", "HutchinsonState", "HyperballState", "LawaState",
+    "PinnedState", "PowerAverageState", "QKHeads", "ScaleByScheduleState", "SwaState", "TailAverageState",
+    "TraceState", "WeightDecaySchedule", "ZclipState", "ZeroNansState", "adagc", "adaptive_grad_clip",
+    "add_cautious_decayed_weights", "add_corrected_decayed_weights", "add_decayed_weights", "add_noise",
+    "average_params", "averaged_params", "centralize", "clip", "clip_by_block_rms", "clip_by_global_norm",
+    "clip_by_norm", "ema", "hutchinson_estimator_diag_hessian", "hyperball", "keep_params_nonnegative", "lawa",
+    "learning_rate", "learning_rates", "normalize", "normalize_by_update_norm", "per_example_global_norm_clip",
+    "per_example_layer_norm_clip", "pinned", "qk_clip", "radial_brake", "relative_update", "scale", "scale_by_group",
+    "scale_by_learning_rate", "scale_by_param_block_norm", "scale_by_param_block_rms", "scale_by_schedule",
+    "scale_by_trust_ratio", "set_to_zero", "step_count", "swa", "tail_average", "tail_averaged_params", "trace",
+    "unitwise_clip", "unitwise_norm", "update_floor", "zclip", "zero_nans",
 ]  # fmt: skip
 _ELSEWHERE = (  # what optax.transforms has and other rooms make
     "ApplyIfFiniteState", "ConditionFn", "ConditionallyMaskState", "ConditionallyTransformState", "MaskedNode",

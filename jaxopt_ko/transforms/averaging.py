@@ -16,7 +16,7 @@ from jaxopt_ko.core.numerics import ratio
 from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import wide_copy, wide_like
-from jaxopt_ko.errors import FRACTION, NONNEGATIVE, UNIT, Domain
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE, UNIT, Domain, missing_argument
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, State, Updates
 
 LEAST_ONE = Domain(1.0, math.inf, "a finite number >= 1")
@@ -83,27 +83,70 @@ class AverageParamsState(NamedTuple):
     mean: Params  # like params, f32+    s_t, corrected; the parameters themselves at first; of floating leaves
 
 
-def average_params(decay: Hyper) -> GradientTransformation:
+@keeps_average("mean", _mean, "count")
+class PowerAverageState(NamedTuple):
+    """State of `average_params` with a power."""
+
+    count: Array  # int32[]              t, steps taken
+    mean: Params  # like params, f32+    s_t; the parameters themselves at first; of floating leaves
+
+
+@options
+def average_params(decay: Hyper | None = None, *, power: Hyper | None = None) -> GradientTransformation:
     """The mean of the parameters after each step, kept beside them; updates pass as they are.
 
     w_t = decay w + 1 - decay
     s_t = s + (1 - decay) / w_t (p + u - s)     as it was at first while decay is 1 (w_t = 0);   u = g
+    s_t = b s + (1 - b) (p + u),   b = (1 - 1 / t)**(power + 1)                            with power
 
     decay: the weight of the past, in [0, 1): the mean is over about 1 / (1 - decay) steps, with less weight on the
         older ones; as it is corrected, early means are good, too.
+    power: in its place: the mean is over a constant part of the run so far, the weight of step n as n**power, > 0.
+        `average_power` tells it for the width of that part: 16.97 for 5 % of the run, 6.94 for 10 %.
 
-    State: 4 bytes a parameter, a weight. Needs params. Evaluate at s: `eval_params`, `averaged_params`. Leaves that
-    cannot be trained, counters and keys, are left out.
+    State: 4 bytes a parameter, and a weight or, with power, a count. Needs params. Evaluate at s: `eval_params`,
+    `averaged_params`; of means of two powers, kept at several steps, `posthoc_average` makes one of any width. Leaves
+    that cannot be trained, counters and keys, are left out.
 
-    Raises HyperparameterError, when made, for a decay outside its domain; MissingArgumentError, when traced, without
-    params. Source: Polyak & Juditsky 1992, SIAM J. Control Optim. 30(4), with a mean that forgets. Not before what
-    changes the updates: it is to be the last of a chain.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError for neither or both,
+    and, when traced, without params. Source: Polyak & Juditsky 1992, SIAM J. Control Optim. 30(4), with a mean that
+    forgets; power, Karras et al. 2024, arXiv:2312.02696, section 3.1. Not before what changes the updates: it is to be
+    the last of a chain.
 
     >>> tx = jo.chain(jo.adam(1e-3), jo.average_params(0.999))
     >>> params = {"w": jnp.ones(2)}
     >>> best = jo.eval_params(tx.init(params), params)
+    >>> wide = jo.chain(jo.adam(1e-3), jo.average_params(power=6.94))
     """
+    if decay is not None and power is None:
+        return _forgetting(decay)
+    if decay is None and power is not None:
+        return _of_a_part(power)
+    missing_argument("average_params", "decay or power, one of the two,", "It says what the mean is over")
 
+
+def _of_a_part(power: Hyper) -> GradientTransformation:
+    def init(p: Array) -> Memory:
+        return (wide_copy(p),)
+
+    def shared(t: Array, h: Scalars) -> dict[str, Array]:
+        one = jnp.ones_like(h.power)
+        t = t.astype(h.power.dtype)
+        later = t > 1
+        c = -jnp.expm1((h.power + 1) * jnp.log1p(-1 / jnp.where(later, t, one + 1)))
+        return {"c": jnp.where(later, c, one)}
+
+    def rule(g: Array, p: Array, s: Array, h: Scalars) -> Step:
+        return g, s + h.c * (p + g - s)
+
+    made = leafwise(
+        "average_params", PowerAverageState, init=init, rule=rule, shared=shared, hypers={"power": (power, POSITIVE)},
+        needs_params=True, beside=True,
+    )  # fmt: skip
+    return with_record(made, passes=True)
+
+
+def _forgetting(decay: Hyper) -> GradientTransformation:
     def init(p: Array) -> Memory:
         return (wide_copy(p),)
 
@@ -126,7 +169,8 @@ def averaged_params(state: State, params: Params) -> Params:
 
     s of the leaves that it saw, the others as they are
 
-    state: of the whole optimizer, with one `AverageParamsState` in it or several for different leaves.
+    state: of the whole optimizer, with one `AverageParamsState` or `PowerAverageState` in it or several for different
+        leaves; or the part of it that is meant.
     params: the parameters, a tree of floating arrays, as they are after the step that made the state.
 
     Returns a tree like params. Raises StateError if there is no such state, or if two cover one leaf. Source: Polyak &
@@ -137,7 +181,7 @@ def averaged_params(state: State, params: Params) -> Params:
     >>> jo.averaged_params(tx.init(params), params)["w"].tolist()
     [1.0, 1.0]
     """
-    return evaluated("averaged_params", state, params, (AverageParamsState,))
+    return evaluated("averaged_params", state, params, (AverageParamsState, PowerAverageState))
 
 
 def _blend(own: TailAverageState, p: Array, e: Array) -> Array:

@@ -1,14 +1,17 @@
-"""Slow copies of parameters, kept beside the training: Polyak averages and targets that lag behind.
+"""Slow copies of parameters, kept beside the training, and means of several trees after it.
 
-Polyak & Juditsky 1992, SIAM J. Control Optim. 30(4); Mnih et al. 2015 for the periodic copy.
+Polyak & Juditsky 1992, SIAM J. Control Optim. 30(4); Mnih et al. 2015 for the periodic copy; Karras et al. 2024,
+arXiv:2312.02696, appendix C, for a mean of means; Wortsman et al. 2022, arXiv:2203.05482, for soups.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxopt_ko import errors
@@ -84,3 +87,144 @@ def _like(new: Any, old: Any) -> Array:
     """A tensor in the dtype of the old one; a key stays the kind of key that it is."""
     dtype = tree.dtype_of(old)
     return jnp.asarray(new) if tree.dtype_of(new) == dtype else jnp.asarray(new).astype(dtype)
+
+
+_WIDTH = errors.Domain(0.0, 12**-0.5, "in (0, 0.2887), the width of a plain mean", low_open=True)
+
+
+class AverageSnapshot(NamedTuple):
+    """A mean that `average_params(power=…)` kept, as it was after a step."""
+
+    step: int  # t, the steps that it is a mean of: the state's count
+    power: float  # gamma, of `average_params`
+    params: Params  # the mean: the state's, or what `averaged_params` gives
+
+
+def average_power(sigma_rel: float) -> float:
+    """The power of `average_params` whose mean is so wide.
+
+    sigma_rel**2 = (power + 1) / ((power + 2)**2 (power + 3))
+
+    sigma_rel: standard deviation of the weights over the steps, as a part of all steps so far, in (0, 12**-0.5).
+
+    Returns a float > 0. Raises HyperparameterError for a width outside its domain. Source: Karras et al. 2024,
+    arXiv:2312.02696, Algorithm 2. Not for means that forget: of `average_params(decay)` the width in steps is
+    1 / (1 - decay).
+
+    >>> round(jo.average_power(0.10), 2), round(jo.average_power(0.05), 2)
+    (6.94, 16.97)
+    """
+    width = errors.check_number("average_power", "sigma_rel", sigma_rel, _WIDTH)
+    t = float(width) ** -2
+    return float(np.roots([1.0, 7.0, 16.0 - t, 12.0 - t]).real.max())
+
+
+def posthoc_average(
+    snapshots: Sequence[AverageSnapshot | tuple[int, float, Params]],
+    sigma_rel: float | None = None,
+    *,
+    power: float | None = None,
+    step: int | None = None,
+) -> Params:
+    """The mean of any width over a run, after it, of means of two powers that were kept now and then.
+
+    sum_i x_i params_i,   x = argmin integral (sum_i x_i q(n; t_i, power_i) - q(n; step, power))**2 dn
+    q(n; t, power) = (power + 1) n**power / t**(power + 1)  for n <= t, 0 after
+
+    snapshots: at least one `AverageSnapshot`, or (step, power, params): of two powers, 16.97 and 6.94, at ten steps of
+        the run, say; the last at `step` or after.
+    sigma_rel: the width that is asked for, as of `average_power`, in (0, 0.2887); or
+    power: in its place, a finite number > 0.
+    step: the steps that the mean is over, an integer >= 1; None: those of the last snapshot.
+
+    Returns a tree like the snapshots', in the dtypes of the first; computed in float32 at least. Widths between those
+    of the two powers are within a thousandth of the true mean; of narrower ones nothing is kept between two snapshots.
+
+    Raises HyperparameterError for numbers outside their domains and a step after the last snapshot;
+    MissingArgumentError for no width, or both; TreeError if the trees differ. Source: Karras et al. 2024,
+    arXiv:2312.02696, appendix C, Algorithm 3. Not for means that forget, `average_params(decay)`: their weights are
+    others.
+
+    >>> mean_of_n = lambda t, power: jnp.array([t * (power + 1) / (power + 2)])
+    >>> kept = [(t, power, mean_of_n(t, power)) for t in range(10, 101, 10) for power in (16.97, 6.94)]
+    >>> round(float(jo.posthoc_average(kept, power=10.0)[0]), 1), round(float(mean_of_n(100, 10.0)[0]), 1)
+    (91.7, 91.7)
+    """
+    name = "posthoc_average"
+    if (sigma_rel is None) == (power is None):
+        errors.missing_argument(name, "sigma_rel or power, and not both,", "It is how wide the mean is to be")
+    if sigma_rel is not None:
+        wanted = average_power(sigma_rel)
+    else:
+        wanted = float(errors.check_number(name, "power", power, errors.POSITIVE))
+    if not snapshots:
+        errors.say(errors.HyperparameterError, name, "snapshots must have one at least", "none",
+                   "Keep (step, power, params) now and then")  # fmt: skip
+    kept = [AverageSnapshot(*one) for one in snapshots]
+    steps = np.asarray([errors.check_size(name, "a snapshot's step", int(one.step)) for one in kept], np.float64)
+    powers = [float(errors.check_number(name, "a snapshot's power", one.power, errors.POSITIVE)) for one in kept]
+    last = int(steps.max()) if step is None else errors.check_size(name, "step", step)
+    if last > steps.max():
+        errors.say(errors.HyperparameterError, name, "step must not be after the last snapshot's",
+                   f"step={last}, snapshots up to {int(steps.max())}", "Keep one at the end of the run")  # fmt: skip
+    return _weighted(name, [one.params for one in kept], _fit(steps, np.asarray(powers), float(last), wanted))
+
+
+def _fit(steps: np.ndarray, powers: np.ndarray, step: float, power: float) -> np.ndarray:
+    """The weights x of the means."""
+    own = _inner(steps[:, None], powers[:, None], steps[None, :], powers[None, :])
+    asked = _inner(steps, powers, np.asarray(step), np.asarray(power))
+    found: np.ndarray = np.linalg.lstsq(own, asked, rcond=1e-14)[0]
+    return found
+
+
+def _inner(t: np.ndarray, a: np.ndarray, s: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The integral of q(n; t, a) q(n; s, b)."""
+    exponent = np.where(t < s, b, -a)
+    product: np.ndarray = (a + 1) * (b + 1) * (t / s) ** exponent / ((a + b + 1) * np.maximum(t, s))
+    return product
+
+
+def soup(trees: Sequence[Params], weights: Sequence[float | Array] | None = None) -> Params:
+    """The mean of several trees of parameters: runs from one start, with other settings or seeds.
+
+    sum_i weights_i tree_i / sum_i weights_i
+
+    trees: at least one, all alike.
+    weights: a finite number >= 0 for each, traced too, not all 0; None: one each.
+
+    Returns a tree like the first, in its dtypes; computed in float32 at least. Counters, truth values and PRNG keys
+    have no mean: those of the first are taken.
+
+    Raises HyperparameterError for numbers outside their domain, or another number of them; TreeError if the trees
+    differ. Source: Wortsman et al. 2022, arXiv:2203.05482. Not for runs from different starts: between their minima the
+    loss is high.
+
+    >>> jo.soup([{"w": jnp.zeros(2)}, {"w": jnp.ones(2)}], weights=[1.0, 3.0])["w"].tolist()
+    [0.75, 0.75]
+    """
+    given = [1.0] * len(trees) if weights is None else list(weights)
+    if not trees or len(given) != len(trees):
+        errors.say(errors.HyperparameterError, "soup", "trees must be one at least, and weights as many",
+                   f"{len(trees)} trees, {len(given)} weights", "Give one weight a tree, or none")  # fmt: skip
+    checked = [errors.check_number("soup", f"weights[{i}]", w, errors.NONNEGATIVE) for i, w in enumerate(given)]
+    total = sum(checked)
+    if isinstance(total, int | float) and total == 0:
+        errors.say(errors.HyperparameterError, "soup", "weights must not all be 0", str(given), "Give one above 0")
+    return _weighted("soup", trees, [w / total for w in checked])
+
+
+def _weighted(name: str, trees: Sequence[Params], weights: Any) -> Params:
+    """The sum of trees times weights."""
+    for i, other in enumerate(trees[1:], 1):
+        check_same_trees(name, "the first tree", trees[0], f"tree {i}", other)
+
+    def mixed(first: Any, *others: Any) -> Array:
+        if not tree.is_floating(first):
+            return jnp.asarray(first)
+        wide = tree.compute_dtype(tree.dtype_of(first))
+        pairs = zip(weights, (first, *others), strict=True)
+        parts = [jnp.asarray(w).astype(wide) * jnp.asarray(x).astype(wide) for w, x in pairs]
+        return _like(sum(parts[1:], parts[0]), first)
+
+    return jax.tree.map(mixed, *trees)

@@ -197,7 +197,8 @@ SECOND = ("nu", "nu_max", "n", "sum_of_squares", "e_g", "e_x", "exp_avg_sq", "gr
 
 # of recipes for matrices AdamW takes the rest, in the state of "rest", unless they are given another; sm3's nu is a
 # mean of steps; schedule_free_adamw keeps one for its base
-WITHOUT = ("sm3", "schedule_free_adamw", "galore", "muon", "dion", "scion", "kl_shampoo", "psgd_kron", "splus")
+WITHOUT = ("aurora", "polargrad", "dion2", "asgo", "muown", "spectral_sphere")
+WITHOUT += ("sm3", "schedule_free_adamw", "galore", "muon", "dion", "scion", "kl_shampoo", "psgd_kron", "splus")
 
 
 @every("dtypes", lambda case: case.make is None and not case.words and case.name.split("-")[0] not in WITHOUT, False)

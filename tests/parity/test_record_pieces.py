@@ -100,6 +100,17 @@ def issue_step(p, g, t, _):
     return step_of_muon(p, g, 1e-3, False), None
 
 
+@leaf_by_leaf
+def mars_adamw(p, g, t, memory):
+    """Yuan et al. 2024, Algorithm 1, in the form of the authors' mars.py."""
+    last, m, v = memory or (0.0, 0.0, 0.0)
+    c = g + 0.1 * 0.9 / (1 - 0.9) * (g - last)
+    c = c / max(np.linalg.norm(c) / 50.0, 1.0)
+    m, v = 0.9 * m + 0.1 * c, 0.99 * v + 0.01 * c**2
+    step = m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.99**t)) + 1e-5)
+    return p - 0.01 * (step + 0.1 * p), (g, m, v)
+
+
 SGD = call("scale_by_learning_rate", learning_rate=0.004)
 PIN = {"learning_rate": 1e-3, "floor": 0.6}
 PAPERS = {
@@ -109,6 +120,11 @@ PAPERS = {
     "radial_brake-rescaled": (brake_and_rescale, [call("radial_brake", outward=0.5, learning_rate=1e-3)]),
     "relative_update-emerging_optimizers": (
         relative, [call("relative_update"), call("scale_by_learning_rate", learning_rate=0.02)],
+    ),
+    "mars-adamw": (
+        mars_adamw,
+        [call("mars", b1=0.9, gamma=0.1, max_norm=50.0,
+              inner=call("adamw", learning_rate=0.01, b2=0.99, eps=1e-5, weight_decay=0.1))],
     ),
     "pinned-brake_first": (record_step, [call("pinned", **PIN, brake_first=True)]),
     "pinned-floor_first": (issue_step, [call("pinned", **PIN)]),

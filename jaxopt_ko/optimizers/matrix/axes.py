@@ -58,6 +58,11 @@ class Layout(NamedTuple):
         return by_shape if self.numbers is None else by_numbers
 
 
+def spectral_scale(fan_in: int, fan_out: int) -> float:
+    """sqrt(fan_out / fan_in): one learning rate for all widths."""
+    return math.sqrt(fan_out / fan_in)
+
+
 def jordan_scale(fan_in: int, fan_out: int) -> float:
     """sqrt(max(1, fan_out / fan_in)): the spectral norm that a change of the layer's output wants."""
     return math.sqrt(max(1.0, fan_out / fan_in))

@@ -16,7 +16,7 @@ from jaxopt_ko.core import stacking, tree
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import pytree_class
-from jaxopt_ko.core.numerics import inner, or_one, real_dtype
+from jaxopt_ko.core.numerics import inner, length, or_one, real_dtype
 from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import FRACTION, HyperparameterError, describe, say
@@ -33,6 +33,8 @@ class Orthogonalization(NamedTuple):
     compute_dtype: DType | None = None
     gram: bool | None = None
     adaptive: bool = False  # u <x, u> in the place of u
+    balance: int = 0  # times that a matrix which is not square is orthogonalized, its long side's norms evened between
+    balance_power: float = 0.5  # how far
 
 
 def orthogonalization(
@@ -118,15 +120,32 @@ def _orthogonalized(
     x: Array = sum(w / unit * x for w, x in parts)
     if sharding is not None:  # one exchange, and each device has matrices of its own
         x = jax.lax.with_sharding_constraint(x, sharding)  # type: ignore[no-untyped-call]
-    u = orthogonalized(
-        x,
-        how.coefficients,
-        eps=eps.astype(real) / unit,
-        preconditioning=how.preconditioning,
-        compute_dtype=how.compute_dtype,
-        gram=how.gram,
-    ).astype(wide)
+    u = nearest(x, unit, eps.astype(real), how).astype(wide)
     return unit * u * jnp.sum(inner(x, u), axis=(1, 2), keepdims=True) if how.adaptive else u
+
+
+def nearest(x: Array, unit: Array | float, eps: Array, how: Orthogonalization) -> Array:
+    """float[N, m, n] -> the orthogonal matrices near to unit x, whose long sides are even if `how` says so."""
+    near = functools.partial(
+        orthogonalized, coefficients=how.coefficients, eps=eps, preconditioning=how.preconditioning,
+        compute_dtype=how.compute_dtype, gram=how.gram,
+    )  # fmt: skip
+    short, long = sorted(x.shape[1:])
+    if not how.balance or short == long:
+        return near(x, eps=eps / unit)
+    axis = 2 if x.shape[1] == long else 1
+    D = divided_or_zero(length(x, axis, keepdims=True))
+    u = near(D * x)
+    for _ in range(how.balance - 1):
+        size = length(u.astype(x.dtype), axis, keepdims=True)
+        D = D * ((short / long) ** 0.5 * divided_or_zero(size)) ** (2 * how.balance_power)
+        u = near(D * x)
+    return u
+
+
+def divided_or_zero(x: Array) -> Array:
+    """1 / x, and 0 of 0."""
+    return jnp.where(x > 0, 1 / or_one(x), jnp.zeros_like(x))
 
 
 # ---- of a mean gradient ---------------------------------------------------------------------------------
@@ -145,11 +164,12 @@ class MeanDirection:
     """m_t = beta m + (1 - beta) g, and the orthogonal direction of m_hat: Muon's rule as a part of other methods.
 
     The decay, by the name that a method gives it, and eps are among the hyperparameters h of each step.
+    corrected: m_hat is corrected for the start at zero, as optax has it; False: m_t, or beta m_t + (1 - beta) g.
     """
 
     def __init__(
         self, name: str, decay: str, beta: Hyper, mu_dtype: DType | None, nesterov: bool,
-        direction: OrthogonalDirection,
+        direction: OrthogonalDirection, corrected: bool = True,
     ) -> None:  # fmt: skip
         def init(p: Array) -> Memory:
             return (wide_like(p, 0, mu_dtype),)
@@ -157,7 +177,7 @@ class MeanDirection:
         def rule(g: Array, p: Array, m: Array, h: Scalars) -> Step:
             return g, h.beta * m + (1 - h.beta) * g
 
-        self.decay, self.nesterov, self.direction = decay, nesterov, direction
+        self.decay, self.nesterov, self.direction, self.corrected = decay, nesterov, direction, corrected
         beta = errors.check_hyper(name, decay, beta, FRACTION)
         dtypes = {"mu_dtype": mu_dtype}
         self.mean = leafwise(name, Mean, init=init, rule=rule, hypers={"beta": (beta, FRACTION)}, dtypes=dtypes)
@@ -170,9 +190,15 @@ class MeanDirection:
     def step(self, updates: Updates, mean: Mean, h: Scalars) -> tuple[Updates, Mean]:
         """u and m_t."""
         _, mean = self.mean.update(updates, mean)
-        b, c = getattr(h, self.decay), h.gathered(self.decay)
-        weights = (b / h.gathered_next(self.decay), (1 - b) / c) if self.nesterov else (1 / c,)
+        weights = self._weights(getattr(h, self.decay), h)
         both = zip(*(tree.flatten(x, none_is_leaf=True)[0] for x in (mean.mu, updates)), strict=True)
         mu = [m for m, g in both if g is not None]
         terms = [mu, jax.tree.leaves(updates)] if self.nesterov else [mu]
         return self.direction(updates, weights, terms, h.eps, when=mean.count > 0), mean
+
+    def _weights(self, b: Array, h: Scalars) -> tuple[Array, ...]:
+        """Of m_t, and of g."""
+        if not self.corrected:
+            return (b, 1 - b) if self.nesterov else (jnp.ones_like(b),)
+        c = h.gathered(self.decay)
+        return (b / h.gathered_next(self.decay), (1 - b) / c) if self.nesterov else (1 / c,)
