@@ -68,7 +68,8 @@ _LATE: dict[str, tuple[str, ...]] = {
     "drivers": (
         "BasinHoppingResult", "ConfidenceBand", "Covariance", "CurveFit", "MultistartResult", "Report",
         "basin_hopping", "confidence_band", "covariance", "curve_fit", "least_squares", "least_squares_many",
-        "linear_program", "minimize", "minimize_many", "multistart", "quadratic_program", "root",
+        "linear_program", "minimize", "minimize_many", "multistart", "quadratic_program", "quadratic_program_many",
+        "root",
     ),
     "losses.top_level": (
         "cosine_distance", "cosine_similarity", "ctc_loss", "ctc_loss_with_forward_probs",

@@ -92,7 +92,7 @@ FLOORS = [  # a room, or a module of one that has floors of its own; what is low
     {"drivers.compiled", "drivers.table", "drivers.reports"},
     {"drivers.implicit", "drivers.run"},
     {"drivers.patterns", "drivers.sparse_implicit"},
-    {"drivers.pool", "drivers.minimize", "drivers.least_squares", "drivers.program_runs"},
+    {"drivers.pool", "drivers.minimize", "drivers.least_squares", "drivers.program_runs", "drivers.shares"},
     {"drivers.covariance"},
     {"drivers"},
     {"analysis.vectors", "analysis.tridiagonal"},

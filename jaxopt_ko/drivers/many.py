@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.sharding import PartitionSpec
 
 from jaxopt_ko import errors
-from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import check_args, check_start
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.drivers import table
 from jaxopt_ko.drivers.compiled import closure_convert, drop_weak_types, frozen, jitted, of_arrays
 from jaxopt_ko.drivers.least_squares import DEFAULT_FIT, Fit
 from jaxopt_ko.drivers.minimize import DEFAULT_METHOD, Minimum
-from jaxopt_ko.drivers.pool import Work, lanes_for, pooled
+from jaxopt_ko.drivers.pool import Work, lane_count, pooled
 from jaxopt_ko.drivers.run import MAX_STEPS, Data, Problem, RunStart, check_limits
+from jaxopt_ko.drivers.shares import divided, mesh_of, one_of, other_count, own_bounds, placed_on, problem_count
 from jaxopt_ko.errors import (
     HyperparameterError,
-    HyperparameterTypeError,
-    TreeError,
     describe,
     say,
 )
-from jaxopt_ko.solvers.problem.bounds import check_bound_pair
 from jaxopt_ko.solvers.problem.robust_losses import LOSSES, check_loss
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, PyTree, Solution, State
-
-AXIS = "problems"
 
 
 @options
@@ -197,26 +191,22 @@ def _run_all(
     method = errors.check_pair(name, "method", method, lands=True)
     errors.check_choice(name, "derivative", derivative, ("implicit", "implicit-cg"))
     params = drop_weak_types(params)
-    n = _count(name, params)
+    n = problem_count(name, params)
     axes = _axes(name, places.in_axes, data.args)
     data = data._replace(args=tuple(_moved(arg, axis) for arg, axis in zip(data.args, axes, strict=True)))
     own = [True] * len(jax.tree.leaves(params))
     for arg, axis in zip(data.args, axes, strict=True):
         own += [axis is not None and hasattr(leaf, "shape") for leaf in jax.tree.leaves(arg)]
-    own += _own_bounds(name, data.bounds, params)
+    own += own_bounds(name, data.bounds, params)
     own += [False] * len(jax.tree.leaves(data.loss_scale))
     for leaf, each in zip(jax.tree.leaves((params, data)), own, strict=True):
         if each and (np.ndim(leaf) < 1 or np.shape(leaf)[0] != n):
-            _other_count(name, n, leaf)
+            other_count(name, n, leaf)
     most = check_limits(name, tol, max_steps, MAX_STEPS)
-    mesh = _mesh(name, places.devices)
-    count = 1 if mesh is None else mesh.size
-    share = -(-n // count)
-    lanes = lanes_for(share)
-    if places.batch_size is not None:
-        lanes = min(share, -(-errors.check_size(name, "batch_size", places.batch_size) // count))
+    mesh = mesh_of(name, places.devices)
+    lanes = lane_count(name, n, places.batch_size, 1 if mesh is None else mesh.size)
     if mesh is not None:
-        params, data = _placed(mesh, own, n, (params, data))
+        params, data = placed_on(mesh, own, n, (params, data))
     setting = _Setting(problem, method, derivative, tuple(own), lanes, places.keep_state, verbose, mesh)
     solution: Solution = _run_many(setting, params, data, tol, most)
     return solution
@@ -232,7 +222,7 @@ def _run_many(setting: _Setting, params: Params, data: Data, tol: Any, most: Any
     if len(jax.tree.leaves((params, arrays))) != len(before):
         own = tuple(each for each, leaf in zip(own, before, strict=True) if hasattr(leaf, "shape") or not each)
         own = own[: len(jax.tree.leaves((params, arrays)))]
-    one_params, one_data = _one(own, (params, arrays))
+    one_params, one_data = one_of(own, (params, arrays))
     functions, whole = closure_convert(functions, one_params, one_data.args)
     shared = whole[len(args) :]
     problem = problem._replace(**functions)
@@ -266,15 +256,7 @@ def _run_many(setting: _Setting, params: Params, data: Data, tol: Any, most: Any
 
     still = frozen((mine, common, shared))
     n = len(mine[0])
-    if mesh is None:
-        found, updates = solve(*still)
-    else:
-        each, all_ = PartitionSpec(AXIS), PartitionSpec()  # type: ignore[no-untyped-call]
-        padded = [jnp.concatenate([x, jnp.repeat(x[-1:], -n % mesh.size, axis=0)]) for x in still[0]]
-        found, updates = jax.shard_map(solve, mesh=mesh, in_specs=(each, all_, all_), out_specs=each, check_vma=False)(
-            padded, *still[1:]
-        )
-        found = jax.tree.map(lambda x: x[:n], found)
+    found, updates = divided(solve, mesh, n, *still)
     if verbose:
         table.show_pool_end(found, jnp.sum(updates))
 
@@ -303,20 +285,6 @@ def _begun(method: GradientTransformation, words: set[str], state: State) -> Gra
 # ---- what the user gave -----------------------------------------------------------------------------------
 
 
-def _count(name: str, params: Params) -> int:
-    """n: the leading axis of the starts."""
-    for leaf in jax.tree.leaves(params):
-        if np.ndim(leaf) < 1 or not np.shape(leaf)[0]:
-            say(TreeError, name, "every leaf of params must have a leading axis, of the problems", describe(leaf),
-                "Stack the starts: jnp.stack([start_0, start_1, …])")  # fmt: skip
-    return int(np.shape(jax.tree.leaves(params)[0])[0])
-
-
-def _other_count(name: str, n: int, leaf: Any) -> None:
-    say(TreeError, name, f"every array must have the starts' leading axis, of {n} problems", describe(leaf),
-        "Give in_axes None for those of args that all problems share")  # fmt: skip
-
-
 def _axes(name: str, in_axes: Any, args: tuple[Any, ...]) -> tuple[int | None, ...]:
     """One axis, or None, for each of args."""
     axes = tuple(in_axes) if isinstance(in_axes, tuple | list) else (in_axes,) * len(args)
@@ -333,51 +301,3 @@ def _moved(arg: PyTree, axis: int | None) -> PyTree:
     if axis is None or axis == 0:
         return arg
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, axis, 0) if hasattr(leaf, "shape") else leaf, arg)
-
-
-def _own_bounds(name: str, bounds: Any, params: Params) -> list[bool]:
-    """For each leaf of the bounds: is it one for each problem, as it has as many axes as all starts?"""
-    if bounds is None:
-        return []
-    own: list[bool] = []
-    dims = [np.ndim(leaf) for leaf in jax.tree.leaves(params)]
-    for side in check_bound_pair(name, bounds):
-        found = [np.ndim(leaf) for leaf in jax.tree.leaves(side)]
-        like = dims if len(found) == len(dims) else [0] * len(found)
-        own += [a == b > 0 for a, b in zip(found, like, strict=True)]
-    return own
-
-
-def _mesh(name: str, devices: Any) -> jax.sharding.Mesh | None:
-    """The devices along one axis."""
-    if devices is None:
-        return None
-    if isinstance(devices, jax.sharding.Mesh):
-        devices = list(devices.devices.flat)
-    if not isinstance(devices, Sequence) or not devices or not all(isinstance(d, jax.Device) for d in devices):
-        say(HyperparameterTypeError, name, "devices must be a sequence of devices, or a mesh", describe(devices),
-            "Give jax.devices()")  # fmt: skip
-    return jax.sharding.Mesh(np.asarray(devices), (AXIS,))
-
-
-def _placed(mesh: jax.sharding.Mesh, own: list[bool], n: int, given: PyTree) -> PyTree:
-    """Concrete arrays where the devices are."""
-    treedef: Any
-    leaves, treedef = jax.tree.flatten(given)
-
-    def placed(leaf: Any, each: bool) -> Any:
-        if isinstance(leaf, jax.core.Tracer) or not hasattr(leaf, "shape"):
-            return leaf
-        spec: Any = PartitionSpec(*[AXIS] * (each and n % mesh.size == 0))  # type: ignore[no-untyped-call]
-        return jax.device_put(leaf, jax.sharding.NamedSharding(mesh, spec))
-
-    return treedef.unflatten([placed(leaf, each) for leaf, each in zip(leaves, own, strict=True)])
-
-
-def _one(own: tuple[bool, ...], given: PyTree) -> PyTree:
-    """Abstract parameters and data of one problem; what all share as it is."""
-    treedef: Any
-    leaves, treedef = jax.tree.flatten(given)
-    return treedef.unflatten([
-        tree.abstract(x.shape[1:], x.dtype) if each else x for x, each in zip(leaves, own, strict=True)
-    ])  # fmt: skip

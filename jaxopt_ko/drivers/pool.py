@@ -22,6 +22,7 @@ from jax import Array
 from jaxopt_ko.compose.chain import apply_updates
 from jaxopt_ko.core import tree
 from jaxopt_ko.drivers.run import LoopCarry, RunStart, solution_of
+from jaxopt_ko.errors import check_size
 from jaxopt_ko.types import Code, Params, PyTree, Solution, State
 
 REFILL = 8  # lanes are filled anew when that part of all is done
@@ -39,13 +40,14 @@ class Work(NamedTuple):
     again: Callable[[PyTree, Params, State], RunStart]  # the same method and words, with this state and no evaluation
     keep_state: bool  # is the state of each one's end asked for?
     report: Callable[..., None] | None  # called with counts of passes, problems that wait and lanes that run
+    prepare: Callable[[list[Array]], list[Array]] | None = None  # what a lane keeps of its problem; None: all of it
 
 
 class Lanes(NamedTuple):
     """The problems that are being solved; each array has a leading axis of lanes."""
 
     number: Array  # int32[B]  which problem, n for none
-    task: list[Array]  # its own arrays
+    task: list[Array]  # what is kept of each one's arrays
     at: LoopCarry  # where its run stands
 
 
@@ -64,12 +66,21 @@ def lanes_for(problems: int) -> int:
     return min(problems, 1 << (wanted.bit_length() - 1))
 
 
+def lane_count(name: str, problems: int, batch_size: Any, devices: int) -> int:
+    """Lanes on each device: by default, or a part of batch_size."""
+    share = -(-problems // devices)
+    if batch_size is None:
+        return lanes_for(share)
+    return min(share, -(-check_size(name, "batch_size", batch_size) // devices))
+
+
 def pooled(
     work: Work, own: list[Array], rebuild: Callable[[list[Array]], PyTree], lanes: int, max_steps: Any
 ) -> tuple[Solution, Array]:
     """The solutions of n problems, stacked, and the number of lane-updates that they took, float32[].
 
-    own: what each problem has of its own, arrays with a leading axis of n; rebuild: one's arrays -> the problem.
+    own: what each problem has of its own, arrays with a leading axis of n; rebuild: what a lane keeps of one -> the
+    problem.
     """
     n = own[0].shape[0]
     most = jnp.asarray(max_steps, jnp.int32)
@@ -84,6 +95,7 @@ def pooled(
     def filled(number: Array) -> Lanes:
         """Lanes for these problems, at their starts."""
         task = [x[jnp.minimum(number, n - 1)] for x in own]
+        task = task if work.prepare is None else jax.vmap(work.prepare)(task)
 
         def begun(task: list[Array]) -> LoopCarry:
             params, start = work.begin(rebuild(task))

@@ -12,13 +12,16 @@ from jax import Array
 
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import check_same_trees
+from jaxopt_ko.core.numerics import scalar_dtype
 from jaxopt_ko.drivers.compiled import frozen
 from jaxopt_ko.drivers.implicit import Held, implicit
 from jaxopt_ko.drivers.run import RunStart
-from jaxopt_ko.errors import HyperparameterError, TreeError, describe, say
+from jaxopt_ko.errors import HyperparameterError, TreeError, check_size, describe, say
 from jaxopt_ko.solvers.quadratic import (
     BlockSizes,
+    Equilibration,
     Places,
+    PreparedProgram,
     QuadraticState,
     Sparse,
     SparsePlan,
@@ -39,6 +42,7 @@ from jaxopt_ko.solvers.quadratic import (
 from jaxopt_ko.solvers.quadratic.structure import LEAST
 from jaxopt_ko.types import Multipliers, Params, PyTree, Solution
 
+PROGRAM_STEPS = 200
 QUICK = 1e8  # operations of a factorization in blocks up to which no sparse one is planned
 
 
@@ -82,25 +86,50 @@ class ProgramRun(NamedTuple):
     restore: Callable[[Params], Params]  # of the problem as it was given
 
 
+class PreparedTask(NamedTuple):
+    """A problem as it is solved: what is the same in every update."""
+
+    program: PreparedProgram
+    begin: Start | None  # near which the run begins
+    tol: Any
+
+
+def prepared_task(setting: ProgramSetting, task: ProgramTask, scaling: Equilibration | None = None) -> PreparedTask:
+    """The problem in its blocks, if it has some, and scaled; scaling: None: anew."""
+    at, data, tol, places, begin = frozen(task)
+    words = data._asdict()
+    if setting.blocks is not None and places is not None:
+        lower, upper = sides(setting.name, at, words.pop("bounds"))
+        words["c"] = tree.ravel(words["c"])[0].astype(lower.dtype)
+        words = arranged(setting.blocks, places, lower=lower, upper=upper, **words)
+        at = jnp.zeros(setting.blocks.parameters, lower.dtype)
+        begin = None if begin is None else arranged_start(setting.blocks, places, begin)
+    program = prepared(given_program(setting.name, at, **words), scaling, _bandwidth(setting), setting.plan)
+    return PreparedTask(program, begin, tol)
+
+
 def begun(setting: ProgramSetting, task: ProgramTask, state: QuadraticState | None = None) -> ProgramRun:
     """state: where a run goes on that has begun before; None: its start."""
-    params, data, tol, places, begin = frozen(task)
-    words, at, bandwidth = data._asdict(), params, setting.bandwidth
-    x, unravel = tree.ravel(params)
-    restore: Callable[[Params], Params] = lambda params: params  # noqa: E731
-    if setting.blocks is not None and places is not None:
-        lower, upper = sides(setting.name, params, words.pop("bounds"))
-        words["c"], bandwidth = tree.ravel(words["c"])[0].astype(x.dtype), None
-        words = arranged(setting.blocks, places, lower=lower, upper=upper, **words)
-        at = jnp.zeros(setting.blocks.parameters, x.dtype)
-        begin = None if begin is None else arranged_start(setting.blocks, places, begin)
-        restore = lambda params: unravel(params[places.x])  # noqa: E731
-    scaling = None if state is None else state.scaling
-    known = prepared(given_program(setting.name, at, **words), scaling, bandwidth, setting.plan)
-    extra_args = {**words, "tol": tol, "prepared": known}
-    method = quadratic_interior_point(bandwidth=bandwidth)
-    state = method.init(at, start=begin, **extra_args) if state is None else state
-    return ProgramRun(RunStart(method, state, extra_args), at, restore)
+    known = prepared_task(setting, task, None if state is None else state.scaling)
+    given, places = known.program.given, task.places
+    params = given.unravel(jnp.zeros_like(given.x))
+    unravel = tree.ravel(task.params)[1]
+
+    def restore(params: Params) -> Params:
+        return params if places is None else unravel(params[places.x])
+
+    return ProgramRun(begun_as(setting, known, params, state), params, restore)
+
+
+def begun_as(setting: ProgramSetting, known: PreparedTask, params: Params, state: QuadraticState | None) -> RunStart:
+    """The same of a problem that has been prepared."""
+    method = quadratic_interior_point(bandwidth=_bandwidth(setting))
+    words = {"prepared": known.program, "tol": known.tol}
+    return RunStart(method, method.init(params, start=known.begin, **words) if state is None else state, words)
+
+
+def _bandwidth(setting: ProgramSetting) -> int | None:
+    return setting.bandwidth if setting.blocks is None else None
 
 
 def structured(setting: ProgramSetting, n: int, data: ProgramData) -> tuple[ProgramData, ProgramSetting, Places | None]:
@@ -124,19 +153,60 @@ def structured(setting: ProgramSetting, n: int, data: ProgramData) -> tuple[Prog
     return data._replace(**dict(zip("QAG", matrices, strict=True))), setting, places
 
 
-def begin_near(name: str, before: Solution, params: Params, data: ProgramData) -> Start:
-    """What a solution of a problem of the same shapes says of this one's."""
+def check_band(name: str, bandwidth: Any, Q: Any, *matrices: Any) -> None:
+    """A whole number, and no concrete matrix with elements further apart."""
+    check_size(name, "bandwidth", bandwidth)
+    for argument, given in zip("QAG", (Q, *matrices), strict=True):
+        matrix = None if isinstance(given, jax.core.Tracer) else as_sparse(given)
+        if not isinstance(matrix, Sparse):
+            continue
+        rows, columns = np.asarray(matrix.rows), np.asarray(matrix.columns)
+        width = max(np.abs(rows - columns), default=0) if argument == "Q" else 0
+        if argument != "Q" and rows.size:
+            first = np.full(matrix.shape[0], np.iinfo(np.int64).max)
+            last = np.zeros(matrix.shape[0], np.int64)
+            np.minimum.at(first, rows, columns)
+            np.maximum.at(last, rows, columns)
+            width = np.max((last - first)[np.unique(rows)])
+        if width > bandwidth:
+            say(HyperparameterError, name, f"bandwidth must cover {argument}",
+                f"{bandwidth}, and {argument} needs {width}",
+                "Order the parameters so that those which meet are neighbours, or leave it out")  # fmt: skip
+
+
+def as_array(value: Any) -> Any:
+    """A nest of lists as an array."""
+    return np.asarray(value) if isinstance(value, list | tuple | int | float) else value
+
+
+def as_floating(given: PyTree) -> PyTree:
+    """A tree with integers made floating; a list of plain numbers as an array."""
+    if isinstance(given, list | tuple) and given and all(isinstance(v, int | float) for v in given):
+        given = np.asarray(given)
+
+    def leaf(value: Any) -> Any:
+        whole = jnp.issubdtype(jnp.result_type(value), jnp.integer)
+        return (value if hasattr(value, "astype") else np.asarray(value)).astype(scalar_dtype()) if whole else value
+
+    return jax.tree.map(leaf, given)
+
+
+def begin_near(name: str, before: Solution, params: Params, data: ProgramData, count: int | None = None) -> Start:
+    """What a solution of a problem of the same shapes says of this one's; count: of so many at once."""
     if not isinstance(before, Solution) or before.multipliers is None:
         say(HyperparameterError, name, "solution must be what this driver returned", describe(before),
             "Pass the Solution of a problem of the same shapes, or leave it out")  # fmt: skip
     check_same_trees(name, "solution.params", before.params, "params", params)
+    lanes = () if count is None else (count,)
     for argument, found, right in zip("AG", before.multipliers[:2], (data.b, data.h), strict=True):
-        rows = (0,) if right is None else np.shape(right)
+        rows = (*lanes, *((0,) if right is None else np.shape(right)[-1:]))
         if np.shape(found) != rows:
             say(TreeError, name, f"solution must have a multiplier for each row of {argument}",
                 f"{np.shape(found)}, and there are {rows}", "It is for problems of the same shapes")  # fmt: skip
-    y, z, low, high = (tree.ravel(part)[0] for part in before.multipliers)
-    return Start(tree.ravel(before.params)[0], y, z, low, high, before.status.success)
+    y, z, low, high = before.multipliers
+    ravel: Callable[[Params], Array] = lambda part: tree.ravel(part)[0]  # noqa: E731
+    x, low, high = map(ravel if count is None else jax.vmap(ravel), (before.params, low, high))
+    return Start(x, y, z, low, high, before.status.success)
 
 
 def differentiated(task: ProgramTask, solution: Solution) -> Solution:

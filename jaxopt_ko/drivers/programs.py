@@ -7,32 +7,33 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import check_arrays, check_leaf
-from jaxopt_ko.core.numerics import scalar_dtype
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.drivers.compiled import drop_weak_types, jitted
 from jaxopt_ko.drivers.program_runs import (
+    PROGRAM_STEPS,
     ProgramData,
     ProgramSetting,
     ProgramTask,
+    as_array,
+    as_floating,
     begin_near,
     begun,
+    check_band,
     differentiated,
     structured,
 )
 from jaxopt_ko.drivers.reports import Listener, Report
 from jaxopt_ko.drivers.run import LoopCarry, check_limits, check_seconds, loop, passes, solution_of, until_late
-from jaxopt_ko.errors import HyperparameterError, check_size, say
+from jaxopt_ko.errors import HyperparameterError, say
 from jaxopt_ko.solvers.problem.bounds import check_bound_pair, check_box
-from jaxopt_ko.solvers.quadratic import Sparse, as_sparse, check_program
+from jaxopt_ko.solvers.quadratic import Sparse, check_program
 from jaxopt_ko.types import Code, Hyper, Params, PyTree, Solution
 
-PROGRAM_STEPS = 200
 SEEN = 2000  # rows of a sparse Q up to which its least eigenvalue is told
 
 
@@ -167,9 +168,9 @@ def _program(
     began = time.perf_counter()
     check_arrays(name, "c", data.c)
     data = data._replace(
-        c=_floating(data.c),
-        bounds=None if data.bounds is None else tuple(map(_floating, check_bound_pair(name, data.bounds))),
-        **{argument: _array(getattr(data, argument)) for argument in ("Q", "A", "b", "G", "h")},
+        c=as_floating(data.c),
+        bounds=None if data.bounds is None else tuple(map(as_floating, check_bound_pair(name, data.bounds))),
+        **{argument: as_array(getattr(data, argument)) for argument in ("Q", "A", "b", "G", "h")},
     )
     params = jax.tree.map(
         lambda leaf: np.zeros(np.shape(leaf), tree.dtype_of(leaf)), data.c if params is None else params
@@ -180,7 +181,7 @@ def _program(
     check_program(name, params, n, data.c, data.Q, (data.A, data.b), (data.G, data.h))
     check_box(name, params, data.bounds)
     if bandwidth is not None:
-        _check_band(name, bandwidth, data.Q, data.A, data.G)
+        check_band(name, bandwidth, data.Q, data.A, data.G)
     most = check_limits(name, tol, max_steps, PROGRAM_STEPS)
     data, setting, places = structured(ProgramSetting(name, verbose, bandwidth, None, None), n, data)
     task = ProgramTask(params, drop_weak_types(data), tol, places, None)
@@ -202,27 +203,6 @@ def _program(
     if data.Q is not None and (isinstance(code, jax.core.Tracer) or np.any(np.asarray(code) == int(Code.STUCK))):
         _check_convex(name, data.Q)
     return solution
-
-
-def _check_band(name: str, bandwidth: Any, Q: Any, *matrices: Any) -> None:
-    """A whole number, and no concrete matrix with elements further apart."""
-    check_size(name, "bandwidth", bandwidth)
-    for argument, given in zip("QAG", (Q, *matrices), strict=True):
-        matrix = None if isinstance(given, jax.core.Tracer) else as_sparse(given)
-        if not isinstance(matrix, Sparse):
-            continue
-        rows, columns = np.asarray(matrix.rows), np.asarray(matrix.columns)
-        width = max(np.abs(rows - columns), default=0) if argument == "Q" else 0
-        if argument != "Q" and rows.size:
-            first = np.full(matrix.shape[0], np.iinfo(np.int64).max)
-            last = np.zeros(matrix.shape[0], np.int64)
-            np.minimum.at(first, rows, columns)
-            np.maximum.at(last, rows, columns)
-            width = np.max((last - first)[np.unique(rows)])
-        if width > bandwidth:
-            say(HyperparameterError, name, f"bandwidth must cover {argument}",
-                f"{bandwidth}, and {argument} needs {width}",
-                "Order the parameters so that those which meet are neighbours, or leave it out")  # fmt: skip
 
 
 def _check_convex(name: str, Q: Any) -> None:
@@ -265,20 +245,3 @@ def _updates(
 @jitted
 def _judged(setting: ProgramSetting, task: ProgramTask, carry: LoopCarry, unfinished: Any) -> Solution:
     return differentiated(task, solution_of(carry, unfinished))
-
-
-def _array(value: Any) -> Any:
-    """A nest of lists as an array."""
-    return np.asarray(value) if isinstance(value, list | tuple | int | float) else value
-
-
-def _floating(given: PyTree) -> PyTree:
-    """A tree with integers made floating; a list of plain numbers as an array."""
-    if isinstance(given, list | tuple) and given and all(isinstance(v, int | float) for v in given):
-        given = np.asarray(given)
-
-    def leaf(value: Any) -> Any:
-        whole = jnp.issubdtype(jnp.result_type(value), jnp.integer)
-        return (value if hasattr(value, "astype") else np.asarray(value)).astype(scalar_dtype()) if whole else value
-
-    return jax.tree.map(leaf, given)
