@@ -40,7 +40,7 @@ class Work(NamedTuple):
     again: Callable[[PyTree, Params, State], RunStart]  # the same method and words, with this state and no evaluation
     keep_state: bool  # is the state of each one's end asked for?
     report: Callable[..., None] | None  # called with counts of passes, problems that wait and lanes that run
-    prepare: Callable[[list[Array]], list[Array]] | None = None  # what a lane keeps of its problem; None: all of it
+    prepare: Callable[[list[Array]], list[Array]] = list  # what a lane keeps of its problem: all of it
 
 
 class Lanes(NamedTuple):
@@ -94,8 +94,7 @@ def pooled(
 
     def filled(number: Array) -> Lanes:
         """Lanes for these problems, at their starts."""
-        task = [x[jnp.minimum(number, n - 1)] for x in own]
-        task = task if work.prepare is None else jax.vmap(work.prepare)(task)
+        task = jax.vmap(work.prepare)([x[jnp.minimum(number, n - 1)] for x in own])
 
         def begun(task: list[Array]) -> LoopCarry:
             params, start = work.begin(rebuild(task))
