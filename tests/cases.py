@@ -272,6 +272,32 @@ CASES = [
         {"learning_rate": 0.1, "momentum": 0.5, "weight_decay": 1e-3, "delta": 0.2, "wd_ratio": 0.1},
         {"nesterov": True},
     ),
+    Case(
+        "spam",
+        jo.spam,
+        {"learning_rate": 0.05, **ADAM, "weight_decay": 1e-3, "threshold": 2.0},
+        {"reset_every": 150, "warmup_steps": 5, "grace": 2},
+    ),
+    Case(
+        "stable_spam",
+        jo.stable_spam,
+        {"learning_rate": 0.05, **ADAM, "weight_decay": 1e-3, "gamma1": 0.7, "gamma2": 0.9, "theta": 0.9},
+        {"reset_every": 30},
+    ),
+    Case(
+        "fira",
+        jo.fira,
+        {"learning_rate": 0.1, "scale": 0.5, **ADAM, "weight_decay": 1e-3, "gamma": 1.05},
+        {"rank": 1, "update_proj_gap": 3},
+    ),
+    Case("dadapt_sgd", jo.dadapt_sgd, {"learning_rate": 1.0, "momentum": 0.5, "estim_lr0": 0.01}, vector=True),
+    Case(
+        "dadapt_lion",
+        jo.dadapt_lion,
+        {"learning_rate": 0.25, "b1": 0.5, "b2": 0.75, "estim_lr0": 0.01, "weight_decay": 1e-3},
+        vector=True,
+    ),
+    Case("lazy_adam", jo.lazy_adam, {"learning_rate": 0.1, **ADAM, "weight_decay": 1e-3}),
     Case("acprop", jo.acprop, {"learning_rate": 0.05, **ADAM, "eps_root": 1e-8, "weight_decay": 1e-3}),
     Case("madgrad", jo.madgrad, {"learning_rate": 0.1, "momentum": 0.9, "weight_decay": 1e-3, "eps": 1e-6}),
     Case(
@@ -547,6 +573,16 @@ CASES = [
     Case("scale_by_aggmo", jo.scale_by_aggmo, {}, {"betas": (0.5, 0.8)}, direction=True),
     Case("scale_by_adamp", jo.scale_by_adamp, {**ADAM, "weight_decay": 1e-3, "delta": 0.1}, direction=True),
     Case("scale_by_sgdp", jo.scale_by_sgdp, {"momentum": 0.5, "weight_decay": 1e-3}, direction=True),
+    Case("scale_by_spam", jo.scale_by_spam, {**ADAM, "threshold": 2.0}, {"reset_every": 6, "grace": 2}, direction=True),
+    Case("scale_by_stable_spam", jo.scale_by_stable_spam, {**ADAM, "theta": 0.9}, direction=True),
+    Case(
+        "scale_by_fira",
+        jo.scale_by_fira,
+        {"scale": 0.5, **ADAM, "gamma": 1.05},
+        {"rank": 1, "update_proj_gap": 2},
+        make=lambda **h: jo.partition({"matrix": jo.scale_by_fira(**h), "rest": jo.identity()}, labels),
+        direction=True,
+    ),
     Case("scale_by_acprop", jo.scale_by_acprop, {**ADAM, "eps_root": 1e-8}, {"centre": "current"}, direction=True),
     Case(
         "scale_by_madgrad",
@@ -1096,6 +1132,12 @@ CASES = [
         {"xi": 1.0, "b1": 0.5},
         make=lambda xi, b1: jo.cautious(jo.scale_by_adam(b1), xi=xi, direction=True),
         direction=True,
+    ),
+    Case(
+        "lazy_rows",
+        jo.lazy_rows,
+        {"learning_rate": 0.05, "momentum": 0.5},
+        make=lambda learning_rate, momentum: jo.lazy_rows(jo.sgd(learning_rate, momentum)),
     ),
     Case(
         "maximize",  # what turns the gradient before it goes down again

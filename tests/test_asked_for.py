@@ -186,3 +186,114 @@ def test_steps_along_normalized_weights_are_left_out():
             u = walk(rule, gradients, w)[0][-1]
             cosines = np.asarray(jnp.sum(u * w, 0) / jnp.linalg.norm(u, axis=0) / jnp.linalg.norm(w, axis=0))
             assert (np.abs(cosines).max() > 1e-2) == along, cosines
+
+
+# ---- spam, stable_spam, fira, D-Adaptation, lazy rows ---------------------------------------------------
+
+
+def test_spam_clips_a_spike_and_forgets_it():
+    rng = np.random.default_rng(0)
+    gradients = [jnp.asarray(x, jnp.float32) for x in rng.normal(size=(60, 8))]
+    spiked = [g.at[0].set(1e3) if k == 30 else g for k, g in enumerate(gradients)]
+    far = {}
+    for name, rule in (
+        ("adam", jo.scale_by_adam()),
+        ("spam", jo.scale_by_spam(threshold=50.0, reset_every=40, warmup_steps=5)),
+    ):
+        states = [walk(rule, each, gradients[0])[1] for each in (gradients, spiked)]
+        far[name] = float(jnp.abs(states[1].nu - states[0].nu).max())
+    assert far["adam"] > 100 and far["spam"] == 0  # after the reset at step 40
+    before = walk(jo.scale_by_spam(threshold=50.0, reset_every=40), spiked[:31], gradients[0])[1]
+    assert float(before.nu[0]) < 10 * float(before.nu[1])
+
+
+def test_a_reset_of_spam_is_followed_by_small_steps():
+    u, _ = walk(jo.scale_by_spam(reset_every=20, warmup_steps=8), [jnp.ones(3)] * 40, jnp.ones(3))
+    lengths = [float(jnp.abs(x).max()) for x in u]
+    assert lengths[19] < 0.1 * lengths[18] and all(np.diff(lengths[19:27]) > 0)
+
+
+def test_stable_spam_gives_gradients_of_any_size_one_size():
+    """Growing tenfold every ten steps; the means of norms follow within a few steps."""
+    rng = np.random.default_rng(1)
+    grown = [jnp.asarray(10.0 ** (k // 10) * x, jnp.float32) for k, x in enumerate(rng.normal(size=(60, 50)))]
+    state = walk(jo.scale_by_stable_spam(theta=0.9), grown, grown[0])[1]
+    plain = walk(jo.scale_by_adam(), grown, grown[0])[1]
+    assert float(jnp.sqrt(plain.nu).max()) > 1e3 > 1 > float(jnp.sqrt(state.nu).max())
+    _, state = walk(jo.scale_by_stable_spam(), [grown[0], jnp.zeros(50)], grown[0])
+    _, once = walk(jo.scale_by_stable_spam(), [grown[0]], grown[0])
+    for key in ("mu", "nu", "norm", "norm_square"):
+        np.testing.assert_array_equal(getattr(state, key), getattr(once, key))
+
+
+def test_fira_of_full_rank_is_adam_and_of_a_low_one_goes_in_all_directions():
+    g = jnp.asarray(np.random.default_rng(2).normal(size=(4, 6)), jnp.float32)
+    full, _ = walk(jo.scale_by_fira(rank=4, eps=0.0), [g], g)
+    np.testing.assert_allclose(full[0], walk(jo.scale_by_galore(4, keeps="long"), [g], g)[0][0], rtol=1e-3, atol=1e-4)
+    low, state = walk(jo.scale_by_fira(rank=1), [g], g)
+    assert np.linalg.matrix_rank(np.asarray(low[0])) == 4 and state.mu.shape == (1, 6)
+    assert np.linalg.matrix_rank(np.asarray(walk(jo.scale_by_galore(1), [g], g)[0][0])) == 1
+
+
+@pytest.mark.parametrize("name", ["dadapt_sgd", "dadapt_lion"])
+def test_d_adaptation_finds_the_distance(name):
+    """To the solution, ten away, from a guess of 1e-4; a schedule falls as the estimate says nothing of the end."""
+    target = jnp.full(4, 5.0)
+    opt = getattr(jo, name)(jo.linear_schedule(1.0, 0.0, 500), estim_lr0=1e-4)
+
+    def step(carry, _):
+        x, state = carry
+        u, state = opt.update(x - target, state, x)
+        return (x + u, state), None
+
+    (x, state), _ = jax.lax.scan(step, (jnp.zeros(4), opt.init(jnp.zeros(4))), None, 500)
+    assert 0.1 < float(jo.tree.get(state, "estim_lr")) <= 10.5
+    assert float(jnp.linalg.norm(x - target)) < 0.3
+
+
+@pytest.mark.parametrize("name", ["dadapt_adamw", "prodigy", "dadapt_lion"])
+def test_masks_of_methods_that_find_their_rate(name):
+    params = {"w": jnp.ones(3), "b": jnp.ones(3)}
+    g = {"w": jnp.full(3, 0.5), "b": jnp.full(3, 0.5)}
+    make = getattr(jo, name)
+    masked, none, all_of = (
+        walk(opt, [g, g], params)[0][1]
+        for opt in (
+            make(weight_decay=10.0, estim_lr0=0.01, mask={"w": True, "b": False}),
+            make(estim_lr0=0.01),
+            make(weight_decay=10.0, estim_lr0=0.01),
+        )
+    )
+    np.testing.assert_array_equal(masked["w"], all_of["w"])
+    np.testing.assert_array_equal(masked["b"], none["b"])
+    assert float(jnp.abs(masked["w"] - none["w"]).min()) > 0.01
+    with pytest.raises(jo.errors.TreeError, match="mask"):
+        make(weight_decay=0.1, mask={"w": "yes", "b": False}).update(g, make().init(params), params)
+
+
+@pytest.mark.parametrize("inner", [jo.adamw(0.1, weight_decay=0.1), jo.sgd(0.1, 0.9), jo.adafactor(0.1)])
+def test_rows_that_were_not_looked_up_stay(inner):
+    opt, table = jo.lazy_rows(inner), jnp.asarray(np.random.default_rng(0).normal(size=(5, 3)), jnp.float32)
+    g = jnp.zeros((5, 3)).at[jnp.array([1, 3])].set(2.0)
+    _, before = walk(opt, [jnp.ones((5, 3))], table)
+    u, after = opt.update(g, before, table)
+    assert np.asarray(jnp.any(u != 0, 1)).tolist() == [False, True, False, True, False]
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        if old.shape == (5, 3):
+            assert np.asarray(jnp.any(old != new, 1)).tolist() == [False, True, False, True, False]
+    dense, _ = inner.update(g, before, table)
+    np.testing.assert_array_equal(u[1::2], dense[1::2])
+
+
+def test_rows_of_some_leaves():
+    params = {"table": jnp.ones((3, 2)), "w": jnp.ones((3, 2)), "none": None}
+    g = {"table": jnp.zeros((3, 2)), "w": jnp.zeros((3, 2)), "none": None}
+    opt = jo.lazy_rows(jo.adamw(0.1, weight_decay=0.5), {"table": 1, "w": 0, "none": None})
+    u, _ = jax.jit(opt.update)(g, opt.init(params), params)
+    assert not u["table"].any() and u["w"].all() and u["none"] is None
+    alone = jo.masked(jo.lazy_rows(jo.adam(0.1)), {"table": True, "w": False, "none": False})
+    jax.jit(alone.update)(g, alone.init(params), params)
+    with pytest.raises(jo.errors.HyperparameterError, match="rows must be"):
+        jo.lazy_rows(jo.adam(0.1), {"w": -1})
+    with pytest.raises(jo.errors.TreeError, match="leading axes"):
+        jo.lazy_rows(jo.adam(0.1), {"w": 2}).init({"w": jnp.ones(3)})

@@ -94,7 +94,7 @@ def test_bytes_follow_the_polynomial_at_other_sizes(row):
 def test_where_the_shape_counts_it_is_a_matrix_that_is_told_of():
     told = {row.name: str(row.memory) for row in catalog.ROWS if row.by_shape and row.family != "matrix"}
     assert told == {"adafactor": "8√n", "sm3": "4n + 8√n", "galore": "1536√n", "apollo": "2048√n"} | {
-        "adam_mini": "4n + 4√n", "came": "4n + 16√n",
+        "adam_mini": "4n + 4√n", "came": "4n + 16√n", "fira": "1536√n",
     }  # fmt: skip
     pages = {name: catalog.page(name) for name in ("sm3", "adafactor", "adam")}
     assert "4n + 8√n, of a square matrix: 4,202,496 for 1024 × 1024, 4.01 a parameter" in pages["sm3"]

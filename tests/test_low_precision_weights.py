@@ -519,6 +519,7 @@ INSTEAD = {
     "keep_params_nonnegative": lambda opt: jo.chain(opt, jo.keep_params_nonnegative()),
     "flatten": jo.flatten,
     "cautious": jo.cautious,
+    "lazy_rows": jo.lazy_rows,
     "lookahead": lambda opt: jo.lookahead(opt, 2, 0.5),
     "mechanize": jo.mechanize,
     "ema_nesterov": lambda opt: jo.ema_nesterov(opt, 0.5, 0.5),

@@ -31,10 +31,11 @@ from jaxopt_ko.optimizers.asgo import asgo
 from jaxopt_ko.optimizers.aurora import aurora
 from jaxopt_ko.optimizers.came import came
 from jaxopt_ko.optimizers.cocob import cocob
-from jaxopt_ko.optimizers.dadaptation import dadapt_adamw
+from jaxopt_ko.optimizers.dadaptation import dadapt_adamw, dadapt_lion, dadapt_sgd
 from jaxopt_ko.optimizers.dion import dion
 from jaxopt_ko.optimizers.dion2 import dion2
 from jaxopt_ko.optimizers.dog import dog, dowg
+from jaxopt_ko.optimizers.fira import fira
 from jaxopt_ko.optimizers.fromage import fromage
 from jaxopt_ko.optimizers.ftrl import ftrl
 from jaxopt_ko.optimizers.galore import galore
@@ -66,6 +67,7 @@ from jaxopt_ko.optimizers.sign import sign_sgd, signum
 from jaxopt_ko.optimizers.sm3 import sm3
 from jaxopt_ko.optimizers.soap import soap, soap_muon
 from jaxopt_ko.optimizers.sophia import sophia
+from jaxopt_ko.optimizers.spam import spam, stable_spam
 from jaxopt_ko.optimizers.spectral_sphere import spectral_sphere
 from jaxopt_ko.optimizers.splus import splus
 from jaxopt_ko.optimizers.stable_adamw import stable_adamw
@@ -94,6 +96,7 @@ METHODS: dict[str, Callable[..., GradientTransformation]] = {
         *(rprop, sign_sgd, signum, lion, yogi, radam, adabelief, adan),
         *(adafactor, sm3, galore, apollo, lars, novograd, lamb, fromage),
         *(qhm, qhadam, aggmo, ftrl, adabound, adamp, sgdp),
+        *(spam, stable_spam, fira, dadapt_sgd, dadapt_lion),
         *(laprop, grams, stable_adamw, adam_mini, came),
         *(ademamix, simplified_ademamix, adopt, acprop, madgrad, noisy_sgd, sophia),
         *(optimistic_gradient_descent, optimistic_adam_v2),

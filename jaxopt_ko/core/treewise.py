@@ -14,13 +14,13 @@ import numpy as np
 
 from jaxopt_ko import errors
 from jaxopt_ko.core import tree
-from jaxopt_ko.core.checks import check_room, shape_mismatch
+from jaxopt_ko.core.checks import check_room, not_a_bool, shape_mismatch
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leaf_rule import Memory, initial_scalar, widen_scalar
 from jaxopt_ko.core.numerics import inner, joint_length, scalar_dtype, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import Domain
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, State, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, Params, State, Updates
 
 VectorStep = Any  # what a rule returns: the step, a Vector, then the new memory if there is one
 Start = float | Callable[["Vector"], jax.Array]  # of a scalar in the state, from the parameters
@@ -29,8 +29,9 @@ Start = float | Callable[["Vector"], jax.Array]  # of a scalar in the state, fro
 class Vector:
     """All leaves of a tree taken as one vector, in float32 at least; scalars and other such vectors go with it."""
 
-    def __init__(self, parts: Sequence[jax.Array]) -> None:
+    def __init__(self, parts: Sequence[jax.Array], decaying: Vector | None = None) -> None:
         self.parts = tuple(parts)
+        self.decaying = self if decaying is None else decaying  # of parameters: 0 where a mask says that none decay
 
     def _with(self, other: Any, operation: Callable[[Any, Any], Any]) -> Vector:
         if isinstance(other, Vector):
@@ -91,6 +92,7 @@ def treewise(
     counts: bool = False,
     squares: Sequence[str] = (),
     real: bool = False,
+    mask: MaskOrFn | None = None,
 ) -> GradientTransformation:
     """A transformation from a rule for all leaves at once.
 
@@ -102,6 +104,7 @@ def treewise(
     scalars: field -> its start, a number, a truth value or a function of the parameters; in float32 at least.
     value: h.value is the loss; MissingArgumentError where update is not given one.
     hypers, dtypes, debiased, counts, squares, real: as of `leafwise`.
+    mask: which leaves `p.decaying` has, zeros elsewhere: a tree of booleans, a prefix of one, or a function of params.
     """
     for key, dtype in (dtypes or {}).items():
         errors.check_dtype(name, key, dtype)
@@ -132,6 +135,10 @@ def treewise(
 
         p = vector(tree.in_order(name, "params", params, updates, treedef)) if needs_params else None
         _check_params_room(name, updates, present, leaves, p)
+        if p is not None and mask is not None:
+            flags = _flags(name, mask, params)
+            kept = zip(p.parts, present, strict=True)
+            p.decaying = Vector([x if flags[i] else jnp.zeros_like(x) for x, i in kept])
 
         def stored(column: Sequence[Any], now: Vector) -> list[Any]:
             parts = dict(zip(present, now.parts, strict=True))
@@ -181,6 +188,16 @@ def _check_memory_room(name: str, key: str, present: Sequence[int], column: Sequ
     """No field of the state is real where what it is to hold is complex."""
     for i, part in zip(present, now.parts, strict=True):
         check_room(name, f"the state's {key}", column[i], part)
+
+
+def _flags(name: str, mask: MaskOrFn, params: Params) -> list[bool]:
+    """What a mask says of each leaf, None leaves too."""
+    said, parts, treedef = tree.flatten_by_prefix(name, "mask", mask, params)
+    for i, (flag, part) in enumerate(zip(said, parts, strict=True)):
+        if part is not None and not isinstance(flag, bool | np.bool_):
+            not_a_bool(name, "mask", errors.path_of(treedef.unflatten(said), i, none_is_leaf=True), flag)
+    both = zip(said, parts, strict=True)
+    return [bool(flag) for flag, part in both for _ in tree.flatten(part, none_is_leaf=True)[0]]
 
 
 def _loss(name: str, value: Any = None, **_: Any) -> dict[str, jax.Array]:

@@ -15,7 +15,7 @@ from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.tree import wide_copy, wide_like
 from jaxopt_ko.core.treewise import Vector, VectorStep, treewise
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE, check_hyper
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, Params, Updates
 
 
 @quantizable(signed=("exp_avg",), nonnegative=("exp_avg_sq",), divisor="exp_avg_sq")
@@ -44,6 +44,7 @@ def prodigy(
     *,
     bias_correction: bool = True,
     nu_dtype: DType | None = None,
+    mask: MaskOrFn | None = None,
 ) -> GradientTransformation:
     """Adam times an estimate d of the distance to the solution, which grows while the path goes straight.
 
@@ -63,6 +64,7 @@ def prodigy(
     safeguard_warmup: leave the learning rate out of s, where a schedule begins with a warm-up.
     bias_correction: divide means by the weight that they have gathered, as all start at 0.
     nu_dtype: of v, float32 at least by default.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
 
     State: m, v, s and x_0, 16 bytes a parameter, and two numbers.
     Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
@@ -93,7 +95,7 @@ def prodigy(
         r = b3 * r + d / h.estim_lr0 * a * g.dot(x_0 - x)
         s = b3 * s + (d if safeguard_warmup else a) * dg / h.estim_lr0
         d = jnp.maximum(d, h.estim_lr_coef * ratio(r, s.sum_abs()))
-        u = -(h.weight_decay * a) * x - (a * m).map(ratio, v.map(safe_sqrt) + d * h.eps)
+        u = -(h.weight_decay * a) * x.decaying - (a * m).map(ratio, v.map(safe_sqrt) + d * h.eps)
         return u, m, v, s, x_0, d, r
 
     hypers = {
@@ -110,5 +112,5 @@ def prodigy(
     return treewise(
         "prodigy", ProdigyState, init=init, rule=rule, hypers=hypers, scalars=scalars,
         dtypes={"nu_dtype": nu_dtype}, debiased=("b1", "b2") if bias_correction else (),
-        squares=("exp_avg_sq",),
+        squares=("exp_avg_sq",), mask=mask,
     )  # fmt: skip

@@ -108,7 +108,7 @@ def stable_adamw(
     p <- p - lr / s (m_hat / (sqrt(v_hat) + eps) + weight_decay p)
 
     After a long time of small gradients v is out of date, and the first large one would make Adam's step too long: s
-    is then large. Carried by optimi, pytorch_optimizer and heavyball.
+    is then large. Carried by optimi and pytorch_optimizer.
 
     learning_rate: length of the steps: a number, an array (traced too) or a schedule of the step, >= 0.
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.

@@ -33,6 +33,7 @@ from jaxopt_ko.wrappers.guards import (
 )
 from jaxopt_ko.wrappers.interop import lbfgs_from_optax, to_optax
 from jaxopt_ko.wrappers.layouts import SplitRealAndImaginaryState, flatten, split_real_and_imaginary
+from jaxopt_ko.wrappers.lazy import lazy_adam, lazy_rows
 from jaxopt_ko.wrappers.lookahead import LookaheadParams, LookaheadState, lookahead
 from jaxopt_ko.wrappers.loss_scaling import LossScalingState, loss_scale, loss_scaling
 from jaxopt_ko.wrappers.mars import MarsGradientState, MarsState, mars
@@ -76,6 +77,17 @@ __all__ = [
     "schedule_free_adamw", "schedule_free_eval_params", "schedule_free_sgd", "selective_transform",
     "skip_large_updates", "skip_not_finite", "skip_spikes", "snapshot", "soup", "split_real_and_imaginary",
     "to_optax", "width_factors", "width_scaled",
+    "MechanicState", "MonitorState", "MultiSteps", "MultiStepsState", "PrimalAveragesState", "ReduceLROnPlateauState",
+    "RollbackState", "Routed", "SAMState", "ScheduleFreeState", "ShouldSkipUpdateFunction", "SkipSpikesState",
+    "SnapshotState", "SplitRealAndImaginaryState", "WeightedMultiStepsState", "WidthFactor", "WidthScaled",
+    "apply_every", "apply_if_finite", "cautious", "conditionally_mask", "conditionally_transform",
+    "differentially_private_aggregate", "dpsgd", "ema_nesterov", "ema_nesterov_eval_params", "explain", "flatten",
+    "freeze", "generalized_primal_averaging", "generalized_primal_averaging_eval_params", "incremental_update",
+    "lazy_adam", "lazy_rows", "lbfgs_from_optax", "lookahead", "loss_scale", "loss_scaling", "maximize",
+    "measure_with_ema", "mechanize", "monitor", "periodic_update", "reduce_on_plateau", "rollback", "route", "sam",
+    "scale_gradient", "schedule_free", "schedule_free_adamw", "schedule_free_eval_params", "schedule_free_sgd",
+    "selective_transform", "skip_large_updates", "skip_not_finite", "skip_spikes", "snapshot",
+    "split_real_and_imaginary", "to_optax", "width_factors", "width_scaled",
 ]  # fmt: skip
 
 published("jaxopt_ko", globals(), __all__)

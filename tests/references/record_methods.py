@@ -33,7 +33,7 @@ class Case(NamedTuple):
     options: dict[str, Any]  # of the peer
     ours: Recipe
     begin: Callable[..., Any] | None = None  # (class, leaves, options) -> optimizer, if not class(leaves, **options)
-    float32: bool = False  # does the peer compute in float32?
+    float32: bool = False  # does the peer compute a part in float32?
 
     @property
     def method(self) -> str:
@@ -56,6 +56,23 @@ def named(*names: str) -> Callable[..., Any]:
         return cls(list(zip(names, leaves, strict=True)), **options)
 
     return begin
+
+
+def sparse(cls: Any, leaves: list[Any], options: dict[str, Any]) -> Any:
+    """For gradients of which zeros are left out; a scalar has none, and is Adam's."""
+    import torch
+
+    class Both:
+        def __init__(self) -> None:
+            self.sparse, self.dense = cls(leaves[1:], **options), torch.optim.Adam(leaves[:1], **options)
+
+        def step(self) -> None:
+            for leaf in leaves[1:]:
+                leaf.grad = leaf.grad.to_sparse()
+            self.sparse.step()
+            self.dense.step()
+
+    return Both()
 
 
 B80 = {"betas": (0.8, 0.95), "eps": 1e-3}  # far from the defaults, and ours for it
@@ -197,6 +214,56 @@ CASES = (
             call("sgdp", learning_rate=4e-3, momentum=0.5, weight_decay=0.1, delta=10.0, wd_ratio=0.5, nesterov=True,
                  channel_axis=0),
         ),
+    ),
+    Case(
+        "pytorch_optimizer.SPAM",
+        "resets_clipping",
+        {"lr": 0.05, "betas": (0.8, 0.95), "eps": 1e-30, "threshold": 2, "update_proj_gap": 20, "warmup_epoch": 6,
+         "grad_accu_steps": 5, "foreach": False},
+        (
+            call("spam", learning_rate=0.05, b1=0.8, b2=0.95, eps=1e-30, threshold=2.0, reset_every=20,
+                 warmup_steps=6, grace=5),
+        ),
+    ),
+    Case(
+        "pytorch_optimizer.SPAM",
+        "warmup_long_unclipped",
+        {"lr": 0.05, "eps": 1e-30, "threshold": 0, "update_proj_gap": 25, "warmup_epoch": 20, "foreach": False},
+        (
+            call("spam", learning_rate=0.05, eps=1e-30, threshold=float("inf"), reset_every=25, warmup_steps=20),
+        ),
+    ),
+    Case("pytorch_optimizer.StableSPAM", "defaults", {}, (call("stable_spam", learning_rate=1e-3),)),
+    Case(
+        "pytorch_optimizer.StableSPAM",
+        "betas_eps_decay_resets",
+        {"lr": 0.05, **B80, "weight_decay": 0.1, "gamma1": 0.6, "gamma2": 0.8, "theta": 0.9, "update_proj_gap": 20},
+        (
+            call("stable_spam", learning_rate=0.05, gamma1=0.6, gamma2=0.8, theta=0.9, reset_every=20,
+                 weight_decay=0.1, **OUR_B80),
+        ),
+    ),
+    Case("dadaptation.DAdaptSGD", "defaults", {}, (call("dadapt_sgd"),)),
+    Case(
+        "dadaptation.DAdaptSGD",
+        "momentum_rate",
+        {"lr": 0.5, "momentum": 0.9, "d0": 1e-3},
+        (call("dadapt_sgd", learning_rate=0.5, momentum=0.9, estim_lr0=1e-3),),
+    ),
+    Case("dadaptation.DAdaptLion", "defaults", {}, (call("dadapt_lion"),)),
+    Case(
+        "dadaptation.DAdaptLion",
+        "betas_rate_decay",
+        {"lr": 0.5, "betas": (0.8, 0.95), "d0": 1e-3, "weight_decay": 0.1},
+        (call("dadapt_lion", learning_rate=0.5, b1=0.8, b2=0.95, estim_lr0=1e-3, weight_decay=0.1),),
+    ),
+    Case(
+        "torch.optim.SparseAdam",
+        "elements",
+        {"lr": 0.05, "betas": (0.8, 0.95), "eps": 1e-30},
+        (call("lazy_adam", learning_rate=0.05, b1=0.8, b2=0.95, eps=1e-30,
+              rows={"scalar": 0, "inner": [1, {"matrix": 2}]}),),
+        sparse,
     ),
 )  # fmt: skip
 
