@@ -66,7 +66,7 @@ def test_codes_with_a_master_learn_and_equal_parts_do_not(quick):
 
 
 def test_a_missing_directory_is_refused_before_the_work(tmp_path):
-    for name in ("low_precision.py", "state_bytes.py"):
+    for name in ("low_precision.py", "state_bytes.py", "record_stack.py"):
         run = ran(name, tmp_path, "--out", tmp_path / "nowhere" / "x.json")
         assert run.returncode == 2 and "there is no directory" in run.stderr
 

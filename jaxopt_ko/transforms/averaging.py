@@ -210,7 +210,8 @@ def tail_average(tau: Hyper = 150.0, start: Hyper = 0, lam: Hyper = 0.6) -> Grad
     lam: the weight of the mean where it is read, in [0, 1]; 0.6: a whole mean lags behind parameters that still move.
 
     State: 4 bytes a parameter, a count and lam. Needs params. Evaluate at the blend: `eval_params`,
-    `tail_averaged_params`. Leaves that cannot be trained, counters and keys, are left out.
+    `tail_averaged_params`; behind `ema_nesterov`, which keeps an average, too, by the latter, and from a start on
+    where its beta is 0. Leaves that cannot be trained, counters and keys, are left out.
 
     Raises HyperparameterError, when made, for numbers outside their domains; MissingArgumentError, when traced, without
     params. Source: modded-nanogpt, records/track_3_optimization, pull request #325. Not before what changes the
