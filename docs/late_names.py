@@ -13,8 +13,8 @@ from pathlib import Path
 
 FACE = Path(__file__).resolve().parent.parent / "jaxopt_ko" / "__init__.py"
 ROOMS = (
-    "analysis", "catalog", "drivers", "losses.top_level", "precision", "projections", "sharding", "solvers", "states",
-    "training", "wrappers",
+    "analysis", "catalog", "drivers", "losses.top_level", "optimizers.more", "precision", "projections", "sharding",
+    "solvers", "states", "training", "wrappers",
 )  # fmt: skip
 OFF_THE_FACE = ("analysis", "catalog", "projections", "states")  # public modules, whose names stay in them
 BEGIN, END = "    # <late>\n", "    # </late>\n"

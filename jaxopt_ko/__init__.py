@@ -50,6 +50,7 @@ if TYPE_CHECKING:  # what type checkers see of the rooms that are imported late
     from jaxopt_ko.linalg import sparse
     from jaxopt_ko.losses import convex_kl_divergence
     from jaxopt_ko.losses.top_level import *
+    from jaxopt_ko.optimizers.more import *
     from jaxopt_ko.precision import *
     from jaxopt_ko.sharding import *
     from jaxopt_ko.solvers import *
@@ -77,6 +78,25 @@ _LATE: dict[str, tuple[str, ...]] = {
         "mean_squared_error", "ntxent", "safe_softmax_cross_entropy", "sigmoid_binary_cross_entropy",
         "sigmoid_focal_loss", "smooth_labels", "softmax_cross_entropy", "softmax_cross_entropy_with_integer_labels",
         "squared_error",
+    ),
+    "optimizers.more": (
+        "COCOBState", "DAdaptAdamWState", "DAdaptLionState", "DAdaptSgdState", "DoGState", "DoWGState", "FtrlState",
+        "GaLoreDimensionNumbers", "GaLoreState", "MomoAdamState", "MomoState", "MuownState", "ProdigyState",
+        "ScaleByAdaMuonState", "ScaleByAdamMiniState", "ScaleByAggmoState", "ScaleByApolloState", "ScaleByAsgoState",
+        "ScaleByAuroraState", "ScaleByCameState", "ScaleByDion2State", "ScaleByDionState",
+        "ScaleByDistanceOverGradientsState", "ScaleByFiraState", "ScaleByKlShampooState", "ScaleByKlSoapState",
+        "ScaleByKronState", "ScaleByLapropState", "ScaleByNorMuonState", "ScaleByPolarGradState", "ScaleByQhmState",
+        "ScaleBySplusState", "ScaleByStableSpamState", "SophiaState", "SpectralSphereState", "adabound", "adam_mini",
+        "adamp", "adamuon", "aggmo", "apollo", "asgo", "aurora", "came", "cocob", "dadapt_adamw", "dadapt_lion",
+        "dadapt_sgd", "dion", "dion2", "dog", "dowg", "fira", "ftrl", "galore", "grams", "kl_shampoo", "kl_soap",
+        "laprop", "momo", "momo_adam", "muown", "normuon", "polargrad", "prodigy", "psgd_kron", "qhadam", "qhm",
+        "scale_by_adam_mini", "scale_by_adamp", "scale_by_adamuon", "scale_by_aggmo", "scale_by_apollo",
+        "scale_by_asgo", "scale_by_aurora", "scale_by_came", "scale_by_cocob", "scale_by_dion", "scale_by_dion2",
+        "scale_by_distance_over_gradients", "scale_by_dog", "scale_by_dowg", "scale_by_fira", "scale_by_galore",
+        "scale_by_grams", "scale_by_kl_shampoo", "scale_by_kl_soap", "scale_by_kron", "scale_by_laprop",
+        "scale_by_lmo", "scale_by_normuon", "scale_by_polargrad", "scale_by_qhadam", "scale_by_qhm", "scale_by_sgdp",
+        "scale_by_sophia", "scale_by_spam", "scale_by_splus", "scale_by_stable_adam", "scale_by_stable_spam", "scion",
+        "sgdp", "sophia", "spam", "spectral_sphere", "splus", "stable_adamw", "stable_spam",
     ),
     "precision": (
         "KahanState", "MasterWeightsState", "Quantized", "QuantizedState", "SplitMasterState",
@@ -156,6 +176,7 @@ published(__name__, globals(), [name for name in __all__ if name in globals()])
 if TYPE_CHECKING:
     __all__ += drivers.__all__  # type: ignore[has-type]
     __all__ += losses.top_level.__all__  # type: ignore[has-type]
+    __all__ += optimizers.more.__all__  # type: ignore[has-type]
     __all__ += precision.__all__  # type: ignore[has-type]
     __all__ += sharding.__all__  # type: ignore[has-type]
     __all__ += solvers.__all__  # type: ignore[has-type]

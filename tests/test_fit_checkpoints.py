@@ -116,15 +116,19 @@ def interrupt_at(epoch):
 
 
 def test_ctrl_c_returns_what_is_done(whole, tmp_path, caplog):
-    with caplog.at_level(logging.WARNING, logger="jaxopt_ko"):
-        run = train(tmp_path / "run", progress=interrupt_at(4))
+    for attempt in range(5):  # a run of twelve steps may be over before the signal comes to it
+        folder = tmp_path / str(attempt)
+        with caplog.at_level(logging.WARNING, logger="jaxopt_ko"):
+            run = train(folder, progress=interrupt_at(4))
+        if run.interrupted:
+            break
     assert bool(run.interrupted)
     done = int(run.steps) // 2
-    assert 3 <= done < 6 and epochs_in(tmp_path / "run")[-1] == done
+    assert 3 <= done < 6 and epochs_in(folder)[-1] == done
     assert f"interrupted after epoch {done} of 6" in caplog.text
     np.testing.assert_array_equal(run.loss[:done], whole[0].loss[:done])
     assert np.isnan(run.loss[done:]).all() and np.isnan(run.metrics["loss"][done:]).all()
-    assert_same_bits(train(tmp_path / "run"), whole[0])
+    assert_same_bits(train(folder), whole[0])
 
 
 def test_ctrl_c_between_epochs(whole, tmp_path, monkeypatch):

@@ -58,6 +58,7 @@ FLOORS = [  # a room, or a module of one that has floors of its own; what is low
     {"optimizers.matrix.axes", "optimizers.matrix.roles", "optimizers.matrix.rest"},
     {"optimizers.matrix"},
     {"optimizers"},
+    {"optimizers.more"},
     {
         "solvers.problem.objective",
         "solvers.problem.bounds",

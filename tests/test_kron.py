@@ -11,7 +11,7 @@ from references import record_matrices as record
 from test_matrix_methods import path_of
 
 import jaxopt_ko as jo
-from jaxopt_ko.optimizers import kron
+from jaxopt_ko.optimizers.more import kron
 
 KRON = {"kron": {"weight_decay": 0.1}, "kron_options": record.CASES["kron_options"][1]}
 

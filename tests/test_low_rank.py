@@ -12,7 +12,7 @@ from test_matrix_methods import path_of
 
 import jaxopt_ko as jo
 from jaxopt_ko.linalg import matrix_functions
-from jaxopt_ko.optimizers.apollo import projection
+from jaxopt_ko.optimizers.more.apollo import projection
 
 
 def dion(x, Q, steps, rate, mu, turned):
@@ -137,7 +137,7 @@ def test_apollo_follows_the_authors_code(name, options, monkeypatch):
         Ps = np.stack([file[f"P{k}"] for k in range(3)])
     Ps = Ps if name == "apollo_mini" else Ps.swapaxes(1, 2)
     drawn = jnp.asarray(Ps)
-    module = importlib.import_module("jaxopt_ko.optimizers.apollo")
+    module = importlib.import_module("jaxopt_ko.optimizers.more.apollo")
     monkeypatch.setattr(module, "projection", lambda key, draw, shape, dtype: drawn[draw])
     opt = jo.chain(jo.scale_by_apollo(update_proj_gap=record.GAP, **options), jo.scale(-record.RATE))
     jax.clear_caches()  # equal rules share a program: none with another projection before, nor with this one after

@@ -12,65 +12,65 @@ import numpy as np
 
 from jaxopt_ko.core.method import name_of, takes
 from jaxopt_ko.optimizers.adabelief import acprop, adabelief
-from jaxopt_ko.optimizers.adabound import adabound
 from jaxopt_ko.optimizers.adadelta import adadelta
 from jaxopt_ko.optimizers.adafactor import adafactor
 from jaxopt_ko.optimizers.adagrad import adagrad
 from jaxopt_ko.optimizers.adam import adam, adamax, adamaxw, adamw, nadam, nadamw
-from jaxopt_ko.optimizers.adam_mini import adam_mini
 from jaxopt_ko.optimizers.adamc import adamc
-from jaxopt_ko.optimizers.adamp import adamp, sgdp
-from jaxopt_ko.optimizers.adamuon import adamuon, normuon
 from jaxopt_ko.optimizers.adan import adan
 from jaxopt_ko.optimizers.ademamix import ademamix, simplified_ademamix
 from jaxopt_ko.optimizers.adopt import adopt
-from jaxopt_ko.optimizers.aggmo import aggmo
 from jaxopt_ko.optimizers.amsgrad import amsgrad
-from jaxopt_ko.optimizers.apollo import apollo
-from jaxopt_ko.optimizers.asgo import asgo
-from jaxopt_ko.optimizers.aurora import aurora
-from jaxopt_ko.optimizers.came import came
-from jaxopt_ko.optimizers.cocob import cocob
-from jaxopt_ko.optimizers.dadaptation import dadapt_adamw, dadapt_lion, dadapt_sgd
-from jaxopt_ko.optimizers.dion import dion
-from jaxopt_ko.optimizers.dion2 import dion2
-from jaxopt_ko.optimizers.dog import dog, dowg
-from jaxopt_ko.optimizers.fira import fira
 from jaxopt_ko.optimizers.fromage import fromage
-from jaxopt_ko.optimizers.ftrl import ftrl
-from jaxopt_ko.optimizers.galore import galore
-from jaxopt_ko.optimizers.grams import grams
-from jaxopt_ko.optimizers.kl_shampoo import kl_shampoo, kl_soap
-from jaxopt_ko.optimizers.kron import psgd_kron
 from jaxopt_ko.optimizers.lamb import lamb
-from jaxopt_ko.optimizers.laprop import laprop
 from jaxopt_ko.optimizers.lars import lars
 from jaxopt_ko.optimizers.lion import lion
 from jaxopt_ko.optimizers.madgrad import madgrad
-from jaxopt_ko.optimizers.momo import momo, momo_adam
+from jaxopt_ko.optimizers.more.adabound import adabound
+from jaxopt_ko.optimizers.more.adam_mini import adam_mini
+from jaxopt_ko.optimizers.more.adamp import adamp, sgdp
+from jaxopt_ko.optimizers.more.adamuon import adamuon, normuon
+from jaxopt_ko.optimizers.more.aggmo import aggmo
+from jaxopt_ko.optimizers.more.apollo import apollo
+from jaxopt_ko.optimizers.more.asgo import asgo
+from jaxopt_ko.optimizers.more.aurora import aurora
+from jaxopt_ko.optimizers.more.came import came
+from jaxopt_ko.optimizers.more.cocob import cocob
+from jaxopt_ko.optimizers.more.dadaptation import dadapt_adamw, dadapt_lion, dadapt_sgd
+from jaxopt_ko.optimizers.more.dion import dion
+from jaxopt_ko.optimizers.more.dion2 import dion2
+from jaxopt_ko.optimizers.more.dog import dog, dowg
+from jaxopt_ko.optimizers.more.fira import fira
+from jaxopt_ko.optimizers.more.ftrl import ftrl
+from jaxopt_ko.optimizers.more.galore import galore
+from jaxopt_ko.optimizers.more.grams import grams
+from jaxopt_ko.optimizers.more.kl_shampoo import kl_shampoo, kl_soap
+from jaxopt_ko.optimizers.more.kron import psgd_kron
+from jaxopt_ko.optimizers.more.laprop import laprop
+from jaxopt_ko.optimizers.more.momo import momo, momo_adam
+from jaxopt_ko.optimizers.more.muown import muown
+from jaxopt_ko.optimizers.more.polargrad import polargrad
+from jaxopt_ko.optimizers.more.prodigy import prodigy
+from jaxopt_ko.optimizers.more.quasi_hyperbolic import qhadam, qhm
+from jaxopt_ko.optimizers.more.scion import scion
+from jaxopt_ko.optimizers.more.sophia import sophia
+from jaxopt_ko.optimizers.more.spam import spam, stable_spam
+from jaxopt_ko.optimizers.more.spectral_sphere import spectral_sphere
+from jaxopt_ko.optimizers.more.splus import splus
+from jaxopt_ko.optimizers.more.stable_adamw import stable_adamw
 from jaxopt_ko.optimizers.muon import muon
-from jaxopt_ko.optimizers.muown import muown
 from jaxopt_ko.optimizers.noisy_sgd import noisy_sgd
 from jaxopt_ko.optimizers.novograd import novograd
 from jaxopt_ko.optimizers.optimistic import optimistic_adam_v2, optimistic_gradient_descent
-from jaxopt_ko.optimizers.polargrad import polargrad
 from jaxopt_ko.optimizers.polyak import polyak_sgd
-from jaxopt_ko.optimizers.prodigy import prodigy
-from jaxopt_ko.optimizers.quasi_hyperbolic import qhadam, qhm
 from jaxopt_ko.optimizers.radam import radam
 from jaxopt_ko.optimizers.rmsprop import rmsprop
 from jaxopt_ko.optimizers.rprop import rprop
-from jaxopt_ko.optimizers.scion import scion
 from jaxopt_ko.optimizers.sgd import sgd
 from jaxopt_ko.optimizers.shampoo import shampoo
 from jaxopt_ko.optimizers.sign import sign_sgd, signum
 from jaxopt_ko.optimizers.sm3 import sm3
 from jaxopt_ko.optimizers.soap import soap, soap_muon
-from jaxopt_ko.optimizers.sophia import sophia
-from jaxopt_ko.optimizers.spam import spam, stable_spam
-from jaxopt_ko.optimizers.spectral_sphere import spectral_sphere
-from jaxopt_ko.optimizers.splus import splus
-from jaxopt_ko.optimizers.stable_adamw import stable_adamw
 from jaxopt_ko.optimizers.yogi import yogi
 from jaxopt_ko.solvers.augmented import augmented_lagrangian
 from jaxopt_ko.solvers.conjugate_gradient import nonlinear_cg

@@ -6,7 +6,6 @@ github.com/KellerJordan/modded-nanogpt, records/track_3_optimization, pull reque
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -114,7 +113,10 @@ def scale_by_soap(
 
     b = b2 if shampoo_beta is None else errors.check_hyper(name, "shampoo_beta", shampoo_beta, FRACTION)
     hypers = {"b1": (b1, FRACTION), "b2": (b2, FRACTION), "eps": (eps, NONNEGATIVE), "b": (b, FRACTION)}
-    init = functools.partial(_start, max_precondition_dim, nu_dtype)
+
+    def init(shape: tuple[int, int], dtype: DType) -> Memory:
+        return _start(max_precondition_dim, nu_dtype, shape, dtype)
+
     return matrixwise(
         name, ScaleBySoapState, init=init, rule=rule, hypers=hypers, shared=shared, refresh=_turn,
         interval=("precondition_frequency", precondition_frequency), lag=1, stack_axes=stack_axes,
@@ -310,12 +312,15 @@ def scale_by_soap_muon(
         u = nearest(X, or_one(frobenius(U)), h.eps, how).astype(U.dtype)
         return float(scale_of(*G.shape[1:])) * u, M, V, *_factors(L, R, G, h.b), Q_L, Q_R
 
+    def init(shape: tuple[int, int], dtype: DType) -> Memory:
+        return _start(max_precondition_dim, nu_dtype, shape, dtype)
+
     b = b2 if shampoo_beta is None else errors.check_hyper(name, "shampoo_beta", shampoo_beta, FRACTION)
     hypers = {"b1": (b1, FRACTION), "b2": (b2, FRACTION), "eps": (eps, NONNEGATIVE), "b": (b, FRACTION)}
     return matrixwise(
-        name, ScaleBySoapMuonState, init=functools.partial(_start, max_precondition_dim, nu_dtype), rule=rule,
-        hypers=hypers, shared=shared, refresh=_turn, interval=("precondition_frequency", precondition_frequency),
-        lag=1, stack_axes=stack_axes, dtypes={"nu_dtype": nu_dtype},
+        name, ScaleBySoapMuonState, init=init, rule=rule, hypers=hypers, shared=shared, refresh=_turn,
+        interval=("precondition_frequency", precondition_frequency), lag=1, stack_axes=stack_axes,
+        dtypes={"nu_dtype": nu_dtype},
     )  # fmt: skip
 
 
