@@ -1292,7 +1292,8 @@ def every(contract: str, keep: Callable[[Case], bool] = lambda case: True, parts
         if case.part and not parts:
             continue
         marks = [pytest.mark.xfail(reason=case.lacks[contract], strict=True)] if contract in case.lacks else []
-        marks += [pytest.mark.slow] if case.name in COUSINS else []
+        # what recipes are made of is seen in these; by itself it is tested in the stage `slow`, too
+        marks += [pytest.mark.slow] if case.name in COUSINS or case.part else []
         params.append(pytest.param(case, id=case.name, marks=marks))
     return pytest.mark.parametrize("case", params)
 

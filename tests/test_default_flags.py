@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 SCRIPT = pathlib.Path(__file__).parent / "data" / "main_paths.py"
 ENDS = {  # in double precision
@@ -19,6 +20,7 @@ ENDS = {  # in double precision
 }
 
 
+@pytest.mark.slow
 def test_numbers_under_default_flags():
     env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
     env["PYTHONPATH"] = os.pathsep.join([str(SCRIPT.parents[2]), env.get("PYTHONPATH", "")])

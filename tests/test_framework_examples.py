@@ -21,7 +21,10 @@ def said(name, *options):
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("flax_digits.py", ["--epochs", "2"]), ("equinox_checkpoint.py", ["--steps", "200"])],
+    [
+        ("flax_digits.py", ["--epochs", "2"]),
+        pytest.param("equinox_checkpoint.py", ["--steps", "200"], marks=pytest.mark.slow),
+    ],
     ids=["flax", "equinox"],
 )
 def test_either_library_gives_the_same(name, options):

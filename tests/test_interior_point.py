@@ -102,6 +102,7 @@ def hock_schittkowski():
             yield problem, solution._replace(params=solution.params[: problem["n"]])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_hock_schittkowski_from_the_standard_start():
     iterations = {}

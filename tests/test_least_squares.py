@@ -43,6 +43,7 @@ def ends(problems, times=1):
             yield found[0], any(found), int(solution.evaluations.function)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_more_garbow_hillstrom_from_the_standard_start_and_ten_times_it():
     problems = mgh_problems.PROBLEMS + mgh_more.PROBLEMS

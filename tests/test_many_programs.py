@@ -68,6 +68,7 @@ def test_what_is_shared_is_given_once_and_linear_programs_have_no_q(x64):
     alike(many(c), one(c))
 
 
+@pytest.mark.slow
 def test_sparse_matrices_and_blocks_are_found_as_for_one(x64, monkeypatch):
     n, rng = 96, np.random.default_rng(0)
     chain = 2 * np.eye(n) - np.eye(n, k=1) - np.eye(n, k=-1)

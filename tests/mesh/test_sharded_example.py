@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "sharded.py"
 
 
+@pytest.mark.slow
 def test_saved_on_eight_devices_and_resumed_on_four_the_losses_go_on():
     """The example itself ends with an error if they do not."""
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "OPENBLAS_NUM_THREADS": "1"}
