@@ -56,7 +56,7 @@ def update_floor(floor: Hyper = 0.3825, *, per: str = "row", stack_axes: PyTree 
     errors.check_choice("update_floor", "per", per, PARTS)
 
     def rule(U: Array, W: Array, h: Scalars) -> Array:
-        return _lifted(U, W, h.floor, per)
+        return _lifted(U, _lengths(W, per), h.floor, per)
 
     hypers = {"floor": (floor, NONNEGATIVE)}
     return leafwise("update_floor", EmptyState, rule=rule, hypers=hypers, needs_params=True, stack_axes=stack_axes)
@@ -111,8 +111,9 @@ def radial_brake(
     pins = learning_rate is not None
 
     def rule(U: Array, W: Array, h: Scalars) -> Array:
-        U = _braked(U, W, h.outward, h.inward)
-        return _pinned(U, W, h.learning_rate) - W if pins else U
+        size = length(W)
+        U, along = _braked(U, W, size, h)
+        return _pinned(U, W, size, along, None, h) - W if pins else U
 
     hypers = {"outward": (outward, UNIT), "inward": (inward, UNIT)}
     if learning_rate is not None:
@@ -166,13 +167,19 @@ def pinned(
     no_floor, no_decay = (isinstance(x, int | float) and x == 0 for x in (floor, weight_decay))
 
     def turned(U: Array, W: Array, r: Array | None, h: Scalars) -> Array:
-        U = _braked(U, W, h.outward, h.inward) if brake_first else U
-        U = U if no_floor else _lifted(U, W, h.floor, per)
-        U = U if brake_first else _braked(U, W, h.outward, h.inward)
-        end = _pinned(U, W, h.learning_rate, r)
+        parts = _lengths(W, per)
+        size = length(parts)
+        if brake_first:
+            U, _ = _braked(U, W, size, h)
+        U = U if no_floor else _lifted(U, parts, h.floor, per)
+        if brake_first:
+            along = _along(U, W, size)
+        else:
+            U, along = _braked(U, W, size, h)
+        end = _pinned(U, W, size, along, r, h)
         if not no_decay:
-            along = inner(jnp.sign(U), jnp.sign(W)) > 0
-            end = end - jnp.where(along, h.learning_rate * h.weight_decay * end, jnp.zeros_like(end))
+            shrinks = inner(jnp.sign(U), jnp.sign(W)) > 0
+            end = end - jnp.where(shrinks, h.learning_rate * h.weight_decay * end, jnp.zeros_like(end))
         return end - W
 
     hypers = {
@@ -197,31 +204,35 @@ def pinned(
     )
 
 
-def _lifted(U: Array, W: Array, floor: Array, per: str) -> Array:
-    """U_i floor |W_i| / |U_i| where that is longer than U_i."""
-    axes = tuple(range(W.ndim))
-    if W.ndim > 1 and per != "matrix":
+def _lengths(x: Array, per: str) -> Array:
+    """Of its parts, broadcastable to x."""
+    axes = tuple(range(x.ndim))
+    if x.ndim > 1 and per != "matrix":
         axes = axes[1:] if per == "row" else axes[:-1]
-    size, least = length(U, axes, keepdims=True), floor * length(W, axes, keepdims=True)
+    return length(x, axes, keepdims=True)
+
+
+def _lifted(U: Array, parts: Array, floor: Array, per: str) -> Array:
+    """U_i floor |W_i| / |U_i| where that is longer than U_i; parts: the |W_i|."""
+    size, least = _lengths(U, per), floor * parts
     return jnp.where((size < least) & (size > 0), least * quotient(U, jnp.broadcast_to(size, U.shape)), U)
 
 
-def _radial(U: Array, W: Array) -> tuple[Array, Array, Array]:
-    """|W|, W / |W| and <U, W> / |W|: no square of W."""
-    size = length(W)
-    unit = W / or_one(size)
-    return size, unit, jnp.sum(inner(U, unit))
+def _along(U: Array, W: Array, size: Array) -> Array:
+    """<U, W> / |W|; no square of W."""
+    return jnp.sum(inner(U, W / or_one(size)))
 
 
-def _braked(U: Array, W: Array, outward: Array, inward: Array) -> Array:
-    """U with a part of what is along W."""
-    _, unit, along = _radial(U, W)
-    return U - (1 - jnp.where(along < 0, outward, inward)) * along * unit
+def _braked(U: Array, W: Array, size: Array, h: Scalars) -> tuple[Array, Array]:
+    """U with a part of what is along W, and how much that is."""
+    along = _along(U, W, size)
+    kept = jnp.where(along < 0, h.outward, h.inward)
+    return U - (1 - kept) * along * (W / or_one(size)), kept * along
 
 
-def _pinned(U: Array, W: Array, learning_rate: Array, r: Array | None = None) -> Array:
-    """The end of the step, of the length r; W where U is 0."""
-    size, _, along = _radial(U, W)
-    r = jnp.maximum(size - learning_rate * along, float(np.finfo(size.dtype).eps) * size) if r is None else r
-    end = W - learning_rate * U
-    return jnp.where(length(U) > 0, r * (end / or_one(length(end))), W)
+def _pinned(U: Array, W: Array, size: Array, along: Array, r: Array | None, h: Scalars) -> Array:
+    """The end of the step, of the length r, or of the one that it leads to to first order; W where U is 0."""
+    r = jnp.maximum(size - h.learning_rate * along, float(np.finfo(size.dtype).eps) * size) if r is None else r
+    end = W - h.learning_rate * U
+    scale = r / or_one(length(end))
+    return jnp.where(jnp.any(U != 0), scale * end, W)
