@@ -115,7 +115,7 @@ def lawa(k: int, every: int) -> GradientTransformation:
 
     def init(p: Array) -> Memory:
         own = wide_copy(p)
-        return (jnp.zeros((k, *own.shape), own.dtype),)
+        return (jnp.broadcast_to(jnp.zeros_like(own), (k, *own.shape)),)  # which keeps explicit shardings
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         due = t % np.int32(every) == 0

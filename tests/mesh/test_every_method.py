@@ -15,6 +15,8 @@ from jax.sharding import PartitionSpec as P
 import jaxopt_ko as jo
 from cases import CASES, COUSINS, whole
 from engines import in_brief
+from jaxopt_ko import optimizers
+from jaxopt_ko.optimizers import more
 
 AXES = {"explicit": AxisType.Explicit, "automatic": AxisType.Auto}
 SPECS = {"w": P("data", "model"), "v": P(None, "model"), "b": P("data")}  # rows and columns, columns, a vector
@@ -136,7 +138,7 @@ def test_equals_one_device_keeps_shardings_and_compiles_once(case, kind, alone):
 
 STACKED = [
     name
-    for name in jo.optimizers.__all__
+    for name in (*optimizers.__all__, *more.__all__)
     if inspect.isfunction(factory := getattr(jo, name)) and not name.startswith(("scale_by", "schedule_free"))
     if {"stack_axes", "learning_rate"} <= set(inspect.signature(factory).parameters)
 ]
