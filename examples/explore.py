@@ -277,7 +277,7 @@ def tree_data() -> dict:
 
 SIGNS = {
     r"\infty": "∞", r"\Sigma": "Σ", r"\Vert": "‖", r"\vert": "|", r"\nu": "ν", r"\delta": "δ",
-    r"\cos": "cos", r"\dim": "dim",
+    r"\cos": "cos", r"\dim": "dim", r"\pi": "π",
     r"\eta": "η", r"\langle": "⟨", r"\rangle": "⟩", r"\odot": "⊙",
     r"\sigma": "σ", r"\sim": "~", r"\tau": "τ", r"\theta": "θ",
     r"\leftarrow": "←", r"\nabla": "∇", r"\epsilon": "ε", r"\Delta": "Δ", r"\lambda": "λ", r"\alpha": "α",

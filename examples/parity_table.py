@@ -103,7 +103,7 @@ def measured(parity: types.ModuleType, row: Row) -> tuple[float, float | None]:
     else:
         path = parity.record.recorded(row.target) if row.target in parity.CASES else row.target.recorded()
         gradients = parity.record.gradients_along(path)
-    ours, _ = parity.ours(row.calls, gradients)
+    ours, _ = parity.ours(row.calls, gradients, **getattr(row.target, "extra", {}))
     if row.target is None:
         return error(parity, ours, path), None
     try:

@@ -297,3 +297,99 @@ def test_rows_of_some_leaves():
         jo.lazy_rows(jo.adam(0.1), {"w": -1})
     with pytest.raises(jo.errors.TreeError, match="leading axes"):
         jo.lazy_rows(jo.adam(0.1), {"w": 2}).init({"w": jnp.ones(3)})
+
+
+# ---- schedule_free_plus, conda, tam, magma --------------------------------------------------------------
+
+
+def test_schedule_free_plus_needs_no_rate_and_is_evaluated_at_the_average():
+    """A quadratic of any scale: the same steps, as the loss over the gradient has the scale of the parameters."""
+    ends = []
+    for scale in (1e-3, 1e3):
+        opt = jo.schedule_free_plus(momentum=0.9)
+
+        def step(carry, _, opt=opt, scale=scale):
+            y, state = carry
+            f, g = jax.value_and_grad(lambda y: scale * jnp.sum(jnp.arange(1.0, 5.0) * (y - 1.0) ** 2))(y)
+            u, state = opt.update(g, state, y, value=f)
+            return (y + u, state), None
+
+        start = jnp.zeros(4)
+        (y, state), _ = jax.lax.scan(step, (start, opt.init(start)), None, 300)
+        ends.append(jo.eval_params(state, y))
+        np.testing.assert_allclose(ends[-1], 1.0, atol=0.1)
+        np.testing.assert_array_equal(jo.eval_params(opt.init(start), start), start)
+    np.testing.assert_allclose(*ends, rtol=1e-2)
+    u, state = opt.update(jnp.zeros(4), opt.init(start), start, value=3.0)
+    assert not u.any() and np.isfinite(jo.eval_params(state, start + u)).all()
+    with pytest.raises(jo.errors.MissingArgumentError, match="value"):
+        opt.update(start, opt.init(start), start)
+
+
+def test_schedule_free_plus_anneals_averages_and_masks():
+    def ends(g=(1.0, -2.0), **options):
+        p = {"w": jnp.ones(2), "b": jnp.ones(2)}
+        opt, seen = jo.schedule_free_plus(**options), []
+        state = opt.init(p)
+        for k in range(4):
+            u, state = opt.update(jax.tree.map(lambda x, k=k: (k + 1) * jnp.array(g), p), state, p, value=1.0)
+            p = jo.apply_updates(p, u)
+            seen.append((p, state))
+        return seen
+
+    momenta = [float(s.momentum) for _, s in ends(momentum=0.5, final_momentum=0.875, anneal_steps=2)]
+    np.testing.assert_allclose(momenta, [0.5, 0.75, 0.875, 0.875], rtol=1e-6)  # 1 - b = 1/2, 1/4, 1/8
+    for p, state in ends(average_from=3)[:3]:
+        np.testing.assert_allclose(jo.eval_params(state, p)["w"], state.z["w"], rtol=1e-6)
+    l1 = [float(s.gradient_l1) for _, s in ends(l1_decay=0.5)]
+    np.testing.assert_allclose(l1[:2], np.sqrt(np.pi / 2) * np.array([3.0, 1.5 + 6.0]), rtol=1e-6)
+    (masked, _), (none, _) = (
+        ends(weight_decay=0.5, mask=mask)[0] for mask in ({"w": True, "b": False}, {"w": False, "b": False})
+    )
+    assert float(jnp.abs(masked["w"] - none["w"]).min()) > 1e-3
+    np.testing.assert_array_equal(masked["b"], none["b"])
+
+
+def test_conda_is_adam_in_another_basis():
+    """In that of the singular vectors of M, where M has orthogonal rows whose lengths Adam makes alike."""
+    rng = np.random.default_rng(0)
+    g = jnp.asarray(np.diag([100.0, 1.0, 0.01]) @ np.linalg.qr(rng.normal(size=(5, 3)))[0].T, jnp.float32)
+    (u,), state = walk(jo.scale_by_conda(eps=0.0), [g], g)
+    np.testing.assert_allclose(u, walk(jo.scale_by_adam(eps=0.0), [g], g)[0][0], rtol=1e-4)
+    turn = jnp.asarray(np.linalg.qr(rng.normal(size=(3, 3)))[0], jnp.float32)
+    (turned,), _ = walk(jo.scale_by_conda(eps=0.0), [turn @ g], g)
+    np.testing.assert_allclose(turned, turn @ u, rtol=1e-2, atol=1e-3)  # Adam's would be signs again
+    (tall,), tall_state = walk(jo.scale_by_conda(eps=0.0), [g.T], g.T)
+    np.testing.assert_allclose(tall, u.T, rtol=1e-4, atol=1e-5)
+    assert state.basis.shape == tall_state.basis.shape == (3, 3)
+
+
+def test_torque_damps_what_pulls_aside():
+    along, across = jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])
+    steady = walk(jo.scale_by_tam(decay=0.5), [along] * 12, along)[1]
+    against = walk(jo.scale_by_tam(decay=0.5), [along] * 12 + [-along], along)[1]
+    aside = walk(jo.scale_by_tam(decay=0.0), [along, across], along)[1]
+    assert float(steady.alignment) > 0.99 and float(against.alignment) < 0.01
+    np.testing.assert_allclose(aside.trace, [0.9 * 0.5, 0.5], rtol=1e-6)
+
+
+def test_coins_of_magma():
+    params = {f"layer_{i}": jnp.ones((2, 2)) for i in range(40)}
+    g = jax.tree.map(lambda p: 0.5 * p, params)
+    opt = jo.magma(jo.sgd(1.0), key=7)
+    steps, state = walk(opt, [g] * 30, params)
+    made = np.array([[bool(u[name].any()) for name in params] for u in steps])
+    assert abs(made.mean() - 0.5) < 4 * 0.5 / np.sqrt(made.size)  # four standard errors
+    assert 0 < made[0].sum() < 40 and 0 < made[:, 0].sum() < 30  # a coin for each leaf and each step
+    again, _ = walk(opt, [g], params)
+    jax.tree.map(np.testing.assert_array_equal, again[0], steps[0])
+    s = float(state.alignment["layer_0"])
+    aim = 1 / (1 + np.exp(-0.5))  # the mean of gradients that are alike has their direction
+    np.testing.assert_allclose(s, aim + 0.9**30 * (1 - aim), rtol=1e-4)
+    sizes = {round(float(jnp.abs(u).max()), 5) for u in jax.tree.leaves(steps[-1])}
+    assert sizes == {0.0, round(0.5 * s, 5)}
+    whole, _ = walk(jo.magma(jo.sgd(1.0), keep=1.0, decay=1.0), [g], params)
+    jax.tree.map(np.testing.assert_array_equal, whole[0], walk(jo.sgd(1.0), [g], params)[0][0])
+    stack = jnp.ones((40, 2, 2))
+    (u,), own = walk(jo.magma(jo.sgd(1.0), stack_axes=1), [stack], stack)
+    assert own.alignment.shape == (40,) and 5 < int(jnp.any(u != 0, (1, 2)).sum()) < 35

@@ -49,7 +49,7 @@ def stepped(opt, name, p, state):
     return opt.update(g, state, p, **extra, **words(name))
 
 
-VALUED = ("momo", "momo_adam", "polyak_sgd", "scale_by_polyak", "reduce_on_plateau")
+VALUED = ("momo", "schedule_free_plus", "momo_adam", "polyak_sgd", "scale_by_polyak", "reduce_on_plateau")
 
 # where the states differ, or one of the two has none
 LAYOUTS = {

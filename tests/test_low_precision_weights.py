@@ -520,6 +520,7 @@ INSTEAD = {
     "flatten": jo.flatten,
     "cautious": jo.cautious,
     "lazy_rows": jo.lazy_rows,
+    "magma": jo.magma,
     "lookahead": lambda opt: jo.lookahead(opt, 2, 0.5),
     "mechanize": jo.mechanize,
     "ema_nesterov": lambda opt: jo.ema_nesterov(opt, 0.5, 0.5),

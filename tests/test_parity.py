@@ -8,6 +8,8 @@ The tables OPTAX and PAPERS, here and in tests/parity/, are what `examples/parit
     PAPERS  "method-variant": (rule, call)     ours as rule(x, g, t, *memory) -> (x, *memory); a list of calls: a chain
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,10 +59,12 @@ def run(pair, gradients_of, xs, apply_updates=jo.apply_updates):
     return [np.asarray(flatten(tree, (STEPS,))) for tree in trees]
 
 
-def ours(recipe, gradients):
-    """Our params and updates, fed with these gradients (60, 20)."""
-    xs = jax.tree.map(jnp.asarray, unflatten(gradients))
-    return run(make(jo, recipe), lambda params, gradient: gradient, xs)[:2]
+def ours(recipe, gradients, **extra):
+    """Our params and updates, fed with these gradients (60, 20), and told this beside them."""
+    xs, pair = jax.tree.map(jnp.asarray, unflatten(gradients)), make(jo, recipe)
+    if extra:
+        pair = jo.GradientTransformation(pair.init, functools.partial(pair.update, **extra))
+    return run(pair, lambda params, gradient: gradient, xs)[:2]
 
 
 class _Optax:

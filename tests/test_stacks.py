@@ -70,7 +70,7 @@ METHODS = {
     "pinned": lambda jo, **k: jo.pinned(0.1, 2.0, per="column", radius="start", **k),
     **{
         name: lambda jo, name=name, **k: getattr(jo, name)(0.1, weight_decay=0.1, **k)
-        for name in ("stable_adamw", "adam_mini", "came", "adamp", "sgdp", "stable_spam")
+        for name in ("stable_adamw", "adam_mini", "came", "adamp", "sgdp", "stable_spam", "tam")
     },
     **{
         name: lambda jo, name=name, **k: getattr(jo, name)(**k)
@@ -81,6 +81,7 @@ METHODS = {
             "scale_by_adamp",
             "scale_by_sgdp",
             "scale_by_stable_spam",
+            "scale_by_tam",
         )
     },
 }
@@ -174,10 +175,11 @@ def test_every_method_with_the_keyword_is_here():
     }
     matrix = {"muon", "normuon", "adamuon", "soap", "shampoo", "dion", "apollo"}  # test_matrix_methods, test_muon_kin
     matrix |= {"splus", "kl_shampoo", "kl_soap", "soap_muon", "aurora", "polargrad", "dion2", "asgo"}
-    matrix |= {"fira"}
+    matrix |= {"fira", "conda"}
     elsewhere = matrix | {f"scale_by_{name}" for name in matrix} | {"orthogonalize", "scion", "scale_by_lmo"}
     elsewhere |= {"muown", "spectral_sphere"}
     elsewhere |= {"psgd_kron", "scale_by_kron", "route", "explain", "roles_of", "adam_mini_blocks"}  # test_routing
+    elsewhere |= {"magma"}  # test_asked_for
     elsewhere |= {"width_scaled", "width_factors", "adagc"}  # test_width, test_run_safety
     assert having == set(METHODS) | elsewhere | {"leafwise", "unitwise_norm", "per_example_layer_norm_clip"}
     for name in having:

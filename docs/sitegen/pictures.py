@@ -31,7 +31,19 @@ RESIDUALS = {
     "long_valley": lambda x: jnp.stack([x[0], jnp.sqrt(20.0) * x[1]]),
     "rosenbrock": lambda x: jnp.stack([10.0 * (x[1] - x[0] ** 2), 1.0 - x[0]]),
 }
-RATE_FREE = ("cocob", "polyak_sgd", "dadapt_adamw", "prodigy", "dog", "dowg", "momo", "momo_adam")
+RATE_FREE = (
+    "cocob",
+    "polyak_sgd",
+    "dadapt_adamw",
+    "prodigy",
+    "dog",
+    "dowg",
+    "momo",
+    "momo_adam",
+    "schedule_free_plus",
+    "dadapt_sgd",
+    "dadapt_lion",
+)
 WITHOUT = ("linear_program", "quadratic_program")  # programs have no function to draw
 
 

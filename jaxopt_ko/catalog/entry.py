@@ -36,6 +36,7 @@ from jaxopt_ko.optimizers.more.asgo import asgo
 from jaxopt_ko.optimizers.more.aurora import aurora
 from jaxopt_ko.optimizers.more.came import came
 from jaxopt_ko.optimizers.more.cocob import cocob
+from jaxopt_ko.optimizers.more.conda import conda
 from jaxopt_ko.optimizers.more.dadaptation import dadapt_adamw, dadapt_lion, dadapt_sgd
 from jaxopt_ko.optimizers.more.dion import dion
 from jaxopt_ko.optimizers.more.dion2 import dion2
@@ -52,12 +53,14 @@ from jaxopt_ko.optimizers.more.muown import muown
 from jaxopt_ko.optimizers.more.polargrad import polargrad
 from jaxopt_ko.optimizers.more.prodigy import prodigy
 from jaxopt_ko.optimizers.more.quasi_hyperbolic import qhadam, qhm
+from jaxopt_ko.optimizers.more.schedule_free_plus import schedule_free_plus
 from jaxopt_ko.optimizers.more.scion import scion
 from jaxopt_ko.optimizers.more.sophia import sophia
 from jaxopt_ko.optimizers.more.spam import spam, stable_spam
 from jaxopt_ko.optimizers.more.spectral_sphere import spectral_sphere
 from jaxopt_ko.optimizers.more.splus import splus
 from jaxopt_ko.optimizers.more.stable_adamw import stable_adamw
+from jaxopt_ko.optimizers.more.tam import tam
 from jaxopt_ko.optimizers.muon import muon
 from jaxopt_ko.optimizers.noisy_sgd import noisy_sgd
 from jaxopt_ko.optimizers.novograd import novograd
@@ -97,6 +100,7 @@ METHODS: dict[str, Callable[..., GradientTransformation]] = {
         *(adafactor, sm3, galore, apollo, lars, novograd, lamb, fromage),
         *(qhm, qhadam, aggmo, ftrl, adabound, adamp, sgdp),
         *(spam, stable_spam, fira, dadapt_sgd, dadapt_lion),
+        *(schedule_free_plus, conda, tam),
         *(laprop, grams, stable_adamw, adam_mini, came),
         *(ademamix, simplified_ademamix, adopt, acprop, madgrad, noisy_sgd, sophia),
         *(optimistic_gradient_descent, optimistic_adam_v2),

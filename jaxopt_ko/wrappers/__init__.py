@@ -36,6 +36,7 @@ from jaxopt_ko.wrappers.layouts import SplitRealAndImaginaryState, flatten, spli
 from jaxopt_ko.wrappers.lazy import lazy_adam, lazy_rows
 from jaxopt_ko.wrappers.lookahead import LookaheadParams, LookaheadState, lookahead
 from jaxopt_ko.wrappers.loss_scaling import LossScalingState, loss_scale, loss_scaling
+from jaxopt_ko.wrappers.magma import MagmaState, magma
 from jaxopt_ko.wrappers.mars import MarsGradientState, MarsState, mars
 from jaxopt_ko.wrappers.masks import freeze, selective_transform
 from jaxopt_ko.wrappers.mechanic import MechanicState, mechanize
@@ -64,7 +65,7 @@ from jaxopt_ko.wrappers.width import WidthFactor, WidthScaled, width_factors, wi
 __all__ = [
     "ApplyEvery", "ApplyIfFiniteState", "AverageSnapshot", "CautiousState", "ConditionFn", "ConditionallyMaskState",
     "ConditionallyTransformState", "DifferentiallyPrivateAggregateState", "EmaNesterovState",
-    "GeneralizedPrimalAveragingState", "Group", "LookaheadParams", "LookaheadState", "LossScalingState",
+    "GeneralizedPrimalAveragingState", "Group", "LookaheadParams", "LookaheadState", "LossScalingState", "MagmaState",
     "MarsGradientState", "MarsState", "MechanicState", "MonitorState", "MultiSteps", "MultiStepsState",
     "PrimalAveragesState", "ReduceLROnPlateauState", "RollbackState", "Routed", "SAMState", "ScheduleFreeState",
     "ShouldSkipUpdateFunction", "SkipSpikesState", "SnapshotState", "SplitRealAndImaginaryState",
@@ -72,7 +73,7 @@ __all__ = [
     "cautious", "conditionally_mask", "conditionally_transform", "differentially_private_aggregate", "dpsgd",
     "ema_nesterov", "ema_nesterov_eval_params", "explain", "flatten", "freeze", "generalized_primal_averaging",
     "generalized_primal_averaging_eval_params", "incremental_update", "lazy_adam", "lazy_rows", "lbfgs_from_optax",
-    "lookahead", "loss_scale", "loss_scaling", "mars", "maximize", "measure_with_ema", "mechanize", "monitor",
+    "lookahead", "loss_scale", "loss_scaling", "magma", "mars", "maximize", "measure_with_ema", "mechanize", "monitor",
     "periodic_update", "posthoc_average", "reduce_on_plateau", "rollback", "route", "sam", "scale_gradient",
     "schedule_free", "schedule_free_adamw", "schedule_free_eval_params", "schedule_free_sgd", "selective_transform",
     "skip_large_updates", "skip_not_finite", "skip_spikes", "snapshot", "soup", "split_real_and_imaginary", "to_optax",

@@ -91,6 +91,7 @@ MAY_BE_ONE = {
     **dict.fromkeys((jo.scale_by_lion, jo.lion, jo.scale_by_adopt, jo.adopt), ("b1", "b2")),
     **dict.fromkeys((jo.scale_by_novograd, jo.novograd, jo.scale_by_sm3), ("b1", "b2")),
     **dict.fromkeys((jo.qhm, jo.scale_by_qhm), ("momentum",)),
+    **dict.fromkeys((jo.tam, jo.scale_by_tam), ("momentum", "decay")),
     **dict.fromkeys((jo.adadelta, jo.scale_by_adadelta), ("rho",)),
 }
 

@@ -12,7 +12,7 @@ import importlib.metadata
 import importlib.util
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ class Case(NamedTuple):
     options: dict[str, Any]  # of the peer
     ours: Recipe
     begin: Callable[..., Any] | None = None  # (class, leaves, options) -> optimizer, if not class(leaves, **options)
-    float32: bool = False  # does the peer compute a part in float32?
+    extra: Mapping[str, Any] = {}  # what our update is given beside
 
     @property
     def method(self) -> str:
@@ -54,6 +54,17 @@ def named(*names: str) -> Callable[..., Any]:
 
     def begin(cls: Any, leaves: list[Any], options: dict[str, Any]) -> Any:
         return cls(list(zip(names, leaves, strict=True)), **options)
+
+    return begin
+
+
+def told(value: float) -> Callable[..., Any]:
+    """For optimizers that are told the loss."""
+
+    def begin(cls: Any, leaves: list[Any], options: dict[str, Any]) -> Any:
+        optimizer = cls(leaves, **options)
+        optimizer.train()
+        return types.SimpleNamespace(step=lambda: optimizer.step_func(value))
 
     return begin
 
@@ -264,6 +275,26 @@ CASES = (
         (call("lazy_adam", learning_rate=0.05, b1=0.8, b2=0.95, eps=1e-30,
               rows={"scalar": 0, "inner": [1, {"matrix": 2}]}),),
         sparse,
+    ),
+    Case(
+        "schedulefree.adamc_schedulefree_plus_paper.AdamCScheduleFreePlusPaper",
+        "defaults",
+        {},
+        (call("schedule_free_plus"),),
+        told(3.0),
+        {"value": 3.0},
+    ),
+    Case(
+        "schedulefree.adamc_schedulefree_plus_paper.AdamCScheduleFreePlusPaper",
+        "annealed_weighted_decay",
+        {"lr": 0.5, **B80, "weight_decay": 20.0, "sf_beta1": 0.8, "sf_beta1_max": 0.95, "sf_beta1_anneal_steps": 40,
+         "r": 2, "c_warmup": 5},
+        (
+            call("schedule_free_plus", learning_rate=0.5, weight_decay=20.0, momentum=0.8, final_momentum=0.95,
+                 anneal_steps=40, weight_power=2.0, average_from=5, **OUR_B80),
+        ),
+        told(30.0),
+        {"value": 30.0},
     ),
 )  # fmt: skip
 

@@ -113,7 +113,7 @@ def scale_by_adam_mini(
             if g is not None and not (np.shape(m) == np.shape(g) and _fits(np.shape(v), np.shape(g))):
                 memory_mismatch(name, [m, v], path_of(updates, i, none_is_leaf=True), g)
             made.append((g, m, v) if g is None else _step(g, m, v, numbers))
-        u, mu, nu = (treedef.unflatten(column) for column in zip(*made, strict=True)) if made else (updates, *state[1:])
+        u, mu, nu = map(treedef.unflatten, zip(*made, strict=True) if made else ((), (), ()))
         return u, ScaleByAdamMiniState(h.t, mu, nu)
 
     hypers = {"b1": (b1, FRACTION), "b2": (b2, FRACTION), "eps": (eps, NONNEGATIVE)}
