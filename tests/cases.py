@@ -124,6 +124,7 @@ CASES = [
     Case("sgd-momentum", jo.sgd, {"learning_rate": 0.05, "momentum": 0.8, "dampening": 0.1}),
     Case("sgd-momentum-lr-inside", jo.sgd, {"learning_rate": 0.05, "momentum": 0.8}, {"lr_in_velocity": True}),
     Case("sgd-nesterov", jo.sgd, {"learning_rate": 0.05, "momentum": 0.8}, {"nesterov": True}),
+    Case("sgd-decay", jo.sgd, {"learning_rate": 0.05, "momentum": 0.5, "weight_decay": 1e-2}, {"mask": matrices}),
     Case("adagrad", jo.adagrad, {"learning_rate": 0.5, "initial_accumulator_value": 0.1, "eps": 1e-7}),
     Case("adagrad-eps-outside", jo.adagrad, {"learning_rate": 0.5, "eps": 1e-7}, {"eps_in_sqrt": False}),
     Case("rmsprop", jo.rmsprop, {"learning_rate": 0.05, "decay": 0.9, "eps": 1e-8, "initial_scale": 0.0}),
@@ -209,6 +210,10 @@ CASES = [
     ),
     Case("adopt", jo.adopt, {"learning_rate": 0.05, "b1": 0.9, "b2": 0.99, "eps": 1e-6}),
     Case("adopt-nesterov", jo.adopt, {"learning_rate": 0.05, "b1": 0.9}, {"nesterov": True, "use_clipping": False}),
+    Case("adabelief-decay", jo.adabelief, {"learning_rate": 0.1, "weight_decay": 1e-2}, {"mask": matrices}),
+    Case("radam-decay", jo.radam, {"learning_rate": 0.1, "weight_decay": 1e-2}, {"mask": matrices}),
+    Case("adopt-decay", jo.adopt, {"learning_rate": 0.05, "b2": 0.99, "weight_decay": 1e-2}, {"mask": matrices}),
+    Case("amsgrad-decay", jo.amsgrad, {"learning_rate": 0.1, "weight_decay": 1e-2}, {"mask": matrices}),
     Case("laprop", jo.laprop, {"learning_rate": 0.05, **ADAM, "weight_decay": 1e-3}),
     Case("grams", jo.grams, {"learning_rate": 0.03, **ADAM, "weight_decay": 1e-3}),
     Case(
@@ -832,6 +837,14 @@ CASES = [
     Case("scale_by_param_block_norm", jo.scale_by_param_block_norm, {"min_scale": 1e-3}, direction=True),
     Case("scale_by_param_block_rms", jo.scale_by_param_block_rms, {"min_scale": 1e-3}, direction=True),
     Case("add_decayed_weights", jo.add_decayed_weights, {"weight_decay": 1e-3}, direction=True),
+    Case(
+        "independent_weight_decay",
+        jo.independent_weight_decay,
+        {"learning_rate": 0.05, "weight_decay": 1e-3, "schedule": 0.5},
+        make=lambda learning_rate, weight_decay, schedule: jo.chain(
+            jo.sgd(learning_rate), jo.independent_weight_decay(weight_decay, schedule=schedule)
+        ),
+    ),
     Case("add_cautious_decayed_weights", jo.add_cautious_decayed_weights, {"weight_decay": 1e-3}, direction=True),
     Case(
         "add_corrected_decayed_weights",

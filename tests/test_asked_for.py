@@ -393,3 +393,46 @@ def test_coins_of_magma():
     stack = jnp.ones((40, 2, 2))
     (u,), own = walk(jo.magma(jo.sgd(1.0), stack_axes=1), [stack], stack)
     assert own.alignment.shape == (40,) and 5 < int(jnp.any(u != 0, (1, 2)).sum()) < 35
+
+
+# ---- weight decay ---------------------------------------------------------------------------------------
+
+RECIPES = ("sgd", "adabelief", "radam", "adopt", "amsgrad", "lion", "muon", "adam_mini", "fira")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_independent_decay_behind_any_recipe(name):
+    """Whatever the rate is; and only where the mask is True."""
+    params = {"w": jnp.ones((3, 4)), "b": jnp.full(4, 2.0)}
+    g = jax.tree.map(lambda p: 0.1 * p, params)
+    decay = jo.independent_weight_decay(0.01, {"w": True, "b": False}, schedule=lambda t: 0.5**t)
+    for rate in (0.1, 0.0):
+        opt = getattr(jo, name)(rate)
+        plain, decayed = (walk(tx, [g, g], params)[0] for tx in (opt, jo.chain(opt, decay)))
+        for k in (0, 1):
+            np.testing.assert_allclose(decayed[k]["w"] - plain[k]["w"], -0.01 * 0.5**k, rtol=1e-4)
+            np.testing.assert_array_equal(decayed[k]["b"], plain[k]["b"])
+
+
+@pytest.mark.parametrize("name", RECIPES[:5])
+def test_decay_and_mask_of_recipes_that_had_none(name):
+    """Times the rate; and no place for it in the state where there is none, as checkpoints outlive releases."""
+    params, make = {"w": jnp.ones((3, 4)), "b": jnp.full(4, 2.0)}, getattr(jo, name)
+    g = jax.tree.map(lambda p: 0.1 * p, params)
+    mask = {"w": True, "b": False}
+    (plain,), state = walk(make(0.1), [g], params)
+    (decayed,), _ = walk(make(0.1, weight_decay=0.5, mask=mask), [g], params)
+    np.testing.assert_allclose(decayed["w"] - plain["w"], -0.05, rtol=1e-5)
+    np.testing.assert_array_equal(decayed["b"], plain["b"])
+    assert len(state) == 2
+    with pytest.raises(jo.errors.MissingArgumentError, match="params"):
+        make(0.1, weight_decay=0.5).update(g, make(0.1, weight_decay=0.5).init(params))
+
+
+def test_sgdw_keeps_its_decay_out_of_the_velocity():
+    p, g = jnp.full(3, 2.0), jnp.zeros(3)
+    u, state = walk(jo.sgd(0.1, 0.9, weight_decay=0.5), [g, g], p)
+    np.testing.assert_allclose(u, -0.1, rtol=1e-6)
+    assert not state[0].trace.any()
+    with pytest.raises(jo.errors.HyperparameterError, match="lr_in_velocity"):
+        jo.sgd(0.1, 0.9, lr_in_velocity=True, weight_decay=0.5)

@@ -20,7 +20,7 @@ from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_choice
-from jaxopt_ko.transforms.decay import add_decayed_weights
+from jaxopt_ko.transforms.decay import add_decayed_weights, decay_if_any
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, Updates
 
@@ -106,6 +106,8 @@ def adabelief(
     nesterov: bool = False,
     mu_dtype: DType | None = None,
     nu_dtype: DType | None = None,
+    weight_decay: Hyper | None = None,
+    mask: MaskOrFn | None = None,
 ) -> GradientTransformation:
     """The step -lr u of `scale_by_belief`: Adam with long steps where gradients are as their mean foretells.
 
@@ -120,9 +122,13 @@ def adabelief(
     nesterov: take the mean one gradient ahead, as Nesterov does.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
     nu_dtype: dtype of s; None: the parameter's, float32 at least.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step;
+        None: not at all.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
 
     State: m and s, 8 bytes a parameter.
-    Raises HyperparameterError, when made, for a number outside its domain.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params where there is a weight_decay.
     Source: Zhuang et al. 2020, arXiv:2010.07468, Algorithm 2.
     Not for an eps_root that nobody has tuned: results change with it.
 
@@ -130,7 +136,7 @@ def adabelief(
     >>> state = opt.init({"w": jnp.ones((2, 3))})
     """
     rule = scale_by_belief(b1, b2, eps, eps_root, nesterov=nesterov, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
-    return chain(rule, scale_by_learning_rate(learning_rate))
+    return chain(rule, *decay_if_any(weight_decay, mask), scale_by_learning_rate(learning_rate))
 
 
 @options

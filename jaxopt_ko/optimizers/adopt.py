@@ -14,8 +14,9 @@ from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import NONNEGATIVE, UNIT
 from jaxopt_ko.optimizers.adam import ScaleByAdamState
+from jaxopt_ko.transforms.decay import decay_if_any
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.types import DType, GivenSchedule, GradientTransformation, Hyper
+from jaxopt_ko.types import DType, GivenSchedule, GradientTransformation, Hyper, MaskOrFn
 
 
 def fourth_root(step: Array) -> Array:
@@ -107,6 +108,8 @@ def adopt(
     use_clipping: bool = True,
     clip_value_fn: GivenSchedule = fourth_root,
     nu_dtype: DType | None = None,
+    weight_decay: Hyper | None = None,
+    mask: MaskOrFn | None = None,
 ) -> GradientTransformation:
     """The step -lr u of `scale_by_adopt`: converges whatever b2 is, where Adam needs one that suits the problem.
 
@@ -124,10 +127,14 @@ def adopt(
     use_clipping: keep each element of r within the bound: Algorithm 2.
     clip_value_fn: that bound, a number or a schedule of the steps before this one, >= 0; the paper's is t**0.25.
     nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step;
+        None: not at all.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
 
     State: m and v, 8 bytes a parameter.
     Raises HyperparameterError, when made, for a number outside its domain; TreeError, when traced, for complex leaves
-        with use_clipping.
+        with use_clipping; MissingArgumentError, in update, without
+        params where there is a weight_decay.
     Source: Taniguchi et al. 2024, arXiv:2411.02853, Algorithm 1; clipped, Algorithm 2.
     Not without clipping where an element's first gradient is 0: its next step is g / eps.
 
@@ -147,4 +154,4 @@ def adopt(
         clip_value_fn=clip_value_fn,
         nu_dtype=nu_dtype,
     )
-    return chain(rule, scale_by_learning_rate(learning_rate))
+    return chain(rule, *decay_if_any(weight_decay, mask), scale_by_learning_rate(learning_rate))

@@ -16,8 +16,9 @@ from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_choice
+from jaxopt_ko.transforms.decay import decay_if_any
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.types import DType, GradientTransformation, Hyper, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, Updates
 
 
 @quantizable(signed=("mu",), nonnegative=("nu", "nu_max"), divisor="nu_max")
@@ -111,6 +112,8 @@ def amsgrad(
     *,
     maximum: str = "corrected",
     nu_dtype: DType | None = None,
+    weight_decay: Hyper | None = None,
+    mask: MaskOrFn | None = None,
 ) -> GradientTransformation:
     """The step -lr u of `scale_by_amsgrad`: Adam with a proof of convergence.
 
@@ -125,9 +128,13 @@ def amsgrad(
     bias_correction_mu, bias_correction_nu: divide m, and v, by the weight that they have gathered, as both start at 0.
     maximum: "corrected", optax's, or "raw", torch's: whether the largest is sought after the correction or before it.
     nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step;
+        None: not at all.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
 
     State: m, v and the largest v, 12 bytes a parameter.
     Raises HyperparameterError, when made, for a number outside its domain; also for another maximum.
+        MissingArgumentError, in update, without params where there is a weight_decay.
     Source: Reddi, Kale & Kumar 2018, arXiv:1904.09237, Algorithm 2; b1, b2 and eps are Adam's.
     Not for scarce memory: one array more than Adam, and seldom better.
 
@@ -145,4 +152,4 @@ def amsgrad(
         maximum=maximum,
         nu_dtype=nu_dtype,
     )
-    return chain(rule, scale_by_learning_rate(learning_rate))
+    return chain(rule, *decay_if_any(weight_decay, mask), scale_by_learning_rate(learning_rate))

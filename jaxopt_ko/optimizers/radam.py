@@ -14,8 +14,9 @@ from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE
 from jaxopt_ko.optimizers.adam import ScaleByAdamState
+from jaxopt_ko.transforms.decay import decay_if_any
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
-from jaxopt_ko.types import DType, GradientTransformation, Hyper
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn
 
 
 @options
@@ -103,6 +104,8 @@ def radam(
     nesterov: bool = False,
     mu_dtype: DType | None = None,
     nu_dtype: DType | None = None,
+    weight_decay: Hyper | None = None,
+    mask: MaskOrFn | None = None,
 ) -> GradientTransformation:
     """The step -lr u of `scale_by_radam`: Adam with a warm-up of its own, of some five steps at the default b2.
 
@@ -117,9 +120,13 @@ def radam(
     nesterov: take the mean one gradient ahead, as Nesterov does.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
     nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
+    weight_decay: lambda >= 0: beside the gradient, parameters shrink by this times the learning rate a step;
+        None: not at all.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
 
     State: m and v, 8 bytes a parameter.
-    Raises HyperparameterError, when made, for a number outside its domain.
+    Raises HyperparameterError, when made, for a number outside its domain; MissingArgumentError, in update, without
+        params where there is a weight_decay.
     Source: Liu et al. 2020, arXiv:1908.03265, Algorithm 2; b1, b2 and eps are Adam's.
     Not for a large first gradient: the first steps are plain momentum, as long as it is.
 
@@ -127,4 +134,4 @@ def radam(
     >>> state = opt.init({"w": jnp.ones((2, 3))})
     """
     rule = scale_by_radam(b1, b2, eps, eps_root, threshold, nesterov=nesterov, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
-    return chain(rule, scale_by_learning_rate(learning_rate))
+    return chain(rule, *decay_if_any(weight_decay, mask), scale_by_learning_rate(learning_rate))

@@ -33,6 +33,7 @@ from jaxopt_ko.transforms.decay import (
     add_cautious_decayed_weights,
     add_corrected_decayed_weights,
     add_decayed_weights,
+    independent_weight_decay,
 )
 from jaxopt_ko.transforms.hutchinson import HutchinsonState, hutchinson_estimator_diag_hessian
 from jaxopt_ko.transforms.hyperball import HyperballState, hyperball
@@ -55,11 +56,11 @@ from jaxopt_ko.transforms.trust_ratio import scale_by_param_block_norm, scale_by
 
 __all__ = [
     "AdagcState", "AddNoiseState", "AverageParamsState", "EmaState", "HutchinsonState", "HyperballState", "LawaState",
-    "PinnedState", "PowerAverageState", "QKHeads", "ScaleByScheduleState", "SwaState", "TailAverageState",
-    "TraceState", "WeightDecaySchedule", "ZclipState", "ZeroNansState", "adagc", "adaptive_grad_clip",
-    "add_cautious_decayed_weights", "add_corrected_decayed_weights", "add_decayed_weights", "add_noise",
-    "average_params", "averaged_params", "centralize", "clip", "clip_by_block_rms", "clip_by_global_norm",
-    "clip_by_norm", "ema", "hutchinson_estimator_diag_hessian", "hyperball", "keep_params_nonnegative", "lawa",
+    "PinnedState", "PowerAverageState", "QKHeads", "ScaleByScheduleState", "SwaState", "TailAverageState", "TraceState",
+    "WeightDecaySchedule", "ZclipState", "ZeroNansState", "adagc", "adaptive_grad_clip", "add_cautious_decayed_weights",
+    "add_corrected_decayed_weights", "add_decayed_weights", "add_noise", "average_params", "averaged_params",
+    "centralize", "clip", "clip_by_block_rms", "clip_by_global_norm", "clip_by_norm", "ema",
+    "hutchinson_estimator_diag_hessian", "hyperball", "independent_weight_decay", "keep_params_nonnegative", "lawa",
     "learning_rate", "learning_rates", "normalize", "normalize_by_update_norm", "per_example_global_norm_clip",
     "per_example_layer_norm_clip", "pinned", "qk_clip", "radial_brake", "relative_update", "scale", "scale_by_group",
     "scale_by_learning_rate", "scale_by_param_block_norm", "scale_by_param_block_rms", "scale_by_schedule",

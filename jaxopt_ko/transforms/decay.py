@@ -57,6 +57,54 @@ def add_decayed_weights(weight_decay: Hyper = 0.0, mask: MaskOrFn | None = None)
     return decay if mask is None else masked(decay, mask)
 
 
+def independent_weight_decay(
+    weight_decay: Hyper, mask: MaskOrFn | None = None, *, schedule: Hyper = 1.0
+) -> GradientTransformation:
+    """Weight decay that the learning rate does not multiply; behind a whole optimizer.
+
+    u = step - schedule weight_decay p, where the mask is True; step elsewhere
+
+    weight_decay: lambda >= 0, a number, an array or a schedule: the share of p that goes at a step where `schedule` is
+        1; 1e-4 is what AdamW does with lambda = 0.1 at the rate 1e-3. At 0 params are not needed.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params (see `masked`); None: all.
+    schedule: a factor >= 0, best the learning rate over its largest value: the best lambda then is one whatever that
+        value is. 1: the decay does not fall at the end.
+
+    No state; under a schedule a count. Needs params where weight_decay is not 0. Any recipe takes it, one with a decay
+    of its own, which is then left at 0, too.
+
+    Raises HyperparameterError, when made, for a negative number; MissingArgumentError, when traced, without params.
+    Source: Wortsman et al. 2023, arXiv:2309.14322, who call it so; Loshchilov & Hutter 2019, arXiv:1711.05101,
+    Algorithm 2. Not before the learning rate: `add_decayed_weights` stands there.
+
+    >>> shape = jo.cosine_decay_schedule(1.0, 1000)
+    >>> tx = jo.chain(jo.adam(lambda t: 1e-3 * shape(t)), jo.independent_weight_decay(1e-4, schedule=shape))
+    >>> state = tx.init(jnp.ones(2))
+    """
+    off = isinstance(weight_decay, int | float) and weight_decay == 0
+
+    def rule(u: Array, p: Array, h: Scalars) -> Array:
+        return u if off else u - h.schedule * h.weight_decay * p
+
+    hypers = {"weight_decay": (weight_decay, NONNEGATIVE), "schedule": (schedule, NONNEGATIVE)}
+    decay = leafwise(
+        "independent_weight_decay", EmptyState, rule=rule, hypers=hypers, needs_params=not off,
+        alone=WeightDecaySchedule,
+    )  # fmt: skip
+    return decay if mask is None else masked(decay, mask)
+
+
+def decay_if_any(weight_decay: Hyper | None, mask: MaskOrFn | None) -> tuple[GradientTransformation, ...]:
+    """`add_decayed_weights`, for recipes whose state has no place for it where nothing decays.
+
+    weight_decay: lambda >= 0; None: there is none.
+    mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
+
+    Returns a tuple of one, or of none.
+    """
+    return () if weight_decay is None else (add_decayed_weights(weight_decay, mask),)
+
+
 def decaying_by_mask(
     rule: Callable[..., GradientTransformation], weight_decay: Hyper, mask: MaskOrFn | None
 ) -> GradientTransformation:

@@ -296,6 +296,13 @@ CASES = (
         told(30.0),
         {"value": 30.0},
     ),
+    Case(
+        "optimi.AdamW",
+        "independent_decay",
+        {"lr": 0.02, "betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 3e-3, "decouple_lr": True, "max_lr": 0.02,
+         "triton": False, "foreach": False},
+        (call("adam", learning_rate=0.02, **OUR_B80), call("independent_weight_decay", weight_decay=3e-3)),
+    ),
 )  # fmt: skip
 
 
