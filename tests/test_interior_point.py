@@ -73,7 +73,7 @@ def test_hock_schittkowski(x64, name):
     assert int(solution.state.iterations) <= 15 and int(solution.evaluations.function) <= 20
 
 
-def hock_schittkowski():
+def hock_schittkowski(method=METHOD, only=None):
     """The problems in families of as many equations and inequalities: held parameters fill up the smaller ones."""
     kinds = {}
     for problem in PROBLEMS.values():
@@ -81,6 +81,8 @@ def hock_schittkowski():
         p, q = (len((problem[side] or (lambda x, m: []))(x, np)) for side in ("eq", "ineq"))
         kinds.setdefault((p, q), []).append(problem)
     for (p, q), problems in kinds.items():
+        if only is not None and (p, q) not in only:
+            continue
         size = max(problem["n"] for problem in problems)
         words = {}
         for word, there in (("fun", True), ("equality", p), ("inequality", q)):
@@ -89,7 +91,7 @@ def hock_schittkowski():
                 words[word] = one_of([lambda x, f=f, n=n: f(x[:n]) for f, n in plain])
         solve = quick.jit(
             lambda x, k, bounds, words=words: jo.minimize(
-                params=x, method=METHOD, max_steps=400, args=(k,), bounds=bounds, **words
+                params=x, method=method, max_steps=400, args=(k,), bounds=bounds, **words
             )
         )
         for which, problem in enumerate(problems):

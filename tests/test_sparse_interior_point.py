@@ -11,7 +11,7 @@ import pytest
 
 import jaxopt_ko as jo
 from jaxopt_ko.errors import HyperparameterError, TransformationError, TreeError
-from jaxopt_ko.solvers.engine import condensed, sparse_kkt
+from jaxopt_ko.solvers.engine import condensed, primal_dual, sparse_kkt
 from jaxopt_ko.solvers.engine.condensed import BlockVector, CondensedSystem
 from jaxopt_ko.solvers.problem.constraints import program, program_pattern
 from jaxopt_ko.types import Code
@@ -125,7 +125,7 @@ def test_the_sparse_system_has_the_dense_one_s_solution(x64, gamma):
     entries = [M[C.rows, C.cols] for M, C in ((A.H, layout.hessian), (jnp.concatenate([Je, Ji]), layout.jacobian))]
     system = sparse_kkt.SparseSystem(layout, entries[0], A.sx, A.ss, entries[1], A.gamma)
     ours, theirs = (jax.jit(lambda b, f=f: f(b, jnp.zeros(())))(b) for f in (
-        functools.partial(sparse_kkt.solve, system), functools.partial(condensed.solve, A)
+        functools.partial(primal_dual.solve, system), functools.partial(condensed.solve, A)
     ))  # fmt: skip
     assert bool(ours.good) and 0 < float(ours.delta) <= float(theirs.delta)
     for got, wanted in zip(condensed.times(A, ours.delta, ours.parts), b, strict=True):

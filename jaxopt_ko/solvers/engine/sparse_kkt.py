@@ -11,24 +11,18 @@ little less than 0, as in Waechter & Biegler 2006, equation (13); the solution i
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko.core.numerics import joined, largest
+from jaxopt_ko.core.numerics import joined
 from jaxopt_ko.linalg.coloring import Coloring
-from jaxopt_ko.linalg.sparse_cholesky import Factor, Plan, any_signs, factorize
-from jaxopt_ko.linalg.sparse_cholesky import solve as by_factor
-from jaxopt_ko.solvers.engine.condensed import MOST, BlockVector, Solved, next_delta
+from jaxopt_ko.linalg.sparse_cholesky import Factor, Plan, any_signs, factorize, solve
+from jaxopt_ko.solvers.engine.condensed import BlockVector
 from jaxopt_ko.solvers.problem.sparsity import ProgramPattern
-
-ROUNDS = 8  # of solving, at most; all but the first refine
-ENOUGH = 8.0  # times eps and the right-hand side: a residual that is no longer refined
 
 
 class Layout(NamedTuple):
@@ -80,40 +74,12 @@ class SparseSystem(NamedTuple):
         below = joined([below, self.gamma + 1 / (self.ss + delta)])
         return factorize(self.layout.plan, joined([self.H[self.layout.lower], self.J, self.sx + delta, -below]))
 
+    def good(self, factor: Factor) -> Array:
+        """bool[]: are as many eigenvalues below 0 as y has elements, and no others lost?"""
+        return factor.finite & (factor.negative == self.layout.m) & (factor.lost == 0)
 
-def solve(A: SparseSystem, b: BlockVector, last: Array) -> Solved:
-    """The solution for the right-hand side b; last: the delta above 0 that was needed last, 0 if none was."""
-    one = jnp.ones((), b.x.dtype)
-
-    def attempt(carry: tuple[Array, Factor, Array]) -> tuple[Array, Factor, Array]:
-        delta = next_delta(carry[0], last)
-        factor = A.factor(delta)
-        good = factor.finite & (factor.negative == A.layout.m) & (factor.lost == 0)
-        return delta, factor, good
-
-    def fails(carry: tuple[Array, Factor, Array]) -> Array:
-        return ~carry[2] & (carry[0] < MOST)
-
-    nil = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(A.factor, one))
-    delta, factor, good = jax.lax.while_loop(fails, attempt, (-one, nil, one < 0))
-    factor = dataclasses.replace(factor, values=A.factor(delta).values)  # derivatives go by these
-
-    def once(r: BlockVector) -> BlockVector:
-        slack = r.i - r.s / (A.ss + delta)
-        solved = by_factor(factor, joined([r.x, r.e, slack]), refine=0)
-        x, e, i = jnp.split(solved, [A.layout.n, A.layout.n + r.e.size])
-        return BlockVector(x, (r.s - i) / (A.ss + delta), e, i)
-
-    def refine(carry: tuple[BlockVector, BlockVector, Array, Array]) -> tuple[BlockVector, BlockVector, Array, Array]:
-        v, r, k, _ = carry
-        new = jax.tree.map(jnp.add, v, once(r))
-        left = jax.tree.map(jnp.subtract, b, A.times(delta, new))
-        before, after = largest(joined(r)), largest(joined(left))
-        better = after < before
-        v, r = jax.tree.map(lambda a, b: jnp.where(better, a, b), (new, left), (v, r))
-        return v, r, k + 1, better & (after > enough) & (k + 1 < ROUNDS)
-
-    enough = ENOUGH * float(np.finfo(b.x.dtype).eps) * largest(joined(b))
-    start = (jax.tree.map(jnp.zeros_like, b), b, jnp.zeros((), jnp.int32), largest(joined(b)) > 0)
-    v, *_ = jax.lax.while_loop(lambda carry: carry[3], refine, start)
-    return Solved(v, delta, good)
+    def once(self, factor: Factor, delta: Array, r: BlockVector) -> BlockVector:
+        """The solution for r."""
+        solved = solve(factor, joined([r.x, r.e, r.i - r.s / (self.ss + delta)]), refine=0)
+        x, e, i = jnp.split(solved, [self.layout.n, self.layout.n + r.e.size])
+        return BlockVector(x, (r.s - i) / (self.ss + delta), e, i)

@@ -5,7 +5,7 @@ J = dF/dx      H = the Hessian of v'F
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,12 @@ from jax import Array
 from jaxopt_ko.core.numerics import joined
 from jaxopt_ko.linalg.coloring import Coloring
 from jaxopt_ko.linalg.sparse import value_and_entries
-from jaxopt_ko.solvers.engine import condensed, sparse_kkt
+from jaxopt_ko.solvers.engine import condensed, primal_dual
 from jaxopt_ko.solvers.engine.condensed import BlockVector, CondensedSystem, Solved
-from jaxopt_ko.solvers.problem.constraints import Program, program_pattern
+from jaxopt_ko.solvers.engine.sparse_kkt import SparseSystem, layout
+from jaxopt_ko.solvers.problem.constraints import Program
 from jaxopt_ko.solvers.problem.sparsity import ProgramPattern
+from jaxopt_ko.types import PyTree
 
 
 class Weights(NamedTuple):
@@ -29,16 +31,36 @@ class Weights(NamedTuple):
     gamma: Array  # float[]  0, or so large that the constraints are but a penalty
     alone: Array  # bool[]   is the identity to stand for H?
     free: Array  # bool[n]   rows and columns of what is held are those of the identity
+    restores: Array  # bool[]
+    soft: Array  # float[]   in a restoration, times the identity, what stands for a Hessian that is not evaluated
+
+
+class Change(NamedTuple):
+    """A step that was taken, for what learns of it."""
+
+    s: Array  # float[n]      of x
+    before: Array  # J at its begin
+    after: Array  # J at its end
+    y: Array  # float[m]      multipliers there
+    free: Array  # bool[n]    what is not held
+    wanted: Array  # bool[]   is it one, and no part of a restoration?
 
 
 class Derivatives(Protocol):
     """J and H, by whatever arrays a state keeps of them."""
 
-    def empty(self) -> tuple[Array, Array]:
-        """J and H of zeros."""
+    @property
+    def products(self) -> int:
+        """With H, at each point."""
 
-    def look(self, x: Array, v: Array) -> tuple[Array, Array]:
+    def empty(self) -> tuple[Array, PyTree]:
+        """J and H at the start."""
+
+    def look(self, x: Array, v: Array) -> tuple[Array, PyTree]:
         """J and H at x, without scaling."""
+
+    def kept(self, old: PyTree, H: PyTree, change: Change) -> PyTree:
+        """The new H, of what was found at x or of what the change tells."""
 
     def scaled(self, J: Array, scale: Array) -> Array:
         """J of scale F."""
@@ -55,15 +77,8 @@ class Derivatives(Protocol):
     def transposed(self, J: Array, y: Array) -> Array:
         """float[n]: of y'c."""
 
-    def solve(self, J: Array, H: Array, weights: Weights, b: BlockVector, last: Array) -> Solved:
+    def solve(self, J: Array, H: PyTree, weights: Weights, b: BlockVector, last: Array) -> Solved:
         """The primal-dual system, see `condensed`."""
-
-
-def derivatives(name: str, problem: Program, hess_sparsity: Any, jac_sparsity: Any) -> Derivatives:
-    """Sparse ones where a pattern is given, or "detect"; what is not given then is detected, too."""
-    if hess_sparsity is None and jac_sparsity is None:
-        return Dense(problem)
-    return Sparse(problem, program_pattern(name, problem, hess_sparsity, jac_sparsity))
 
 
 class Dense:
@@ -72,12 +87,21 @@ class Dense:
     def __init__(self, problem: Program) -> None:
         self.problem = problem
 
-    def empty(self) -> tuple[Array, Array]:
+    def empty(self) -> tuple[Array, PyTree]:
         """J and H of zeros."""
         n, dtype = self.problem.x.size, self.problem.x.dtype
         return jnp.zeros((1 + self.problem.p + self.problem.q, n), dtype), jnp.zeros((n, n), dtype)
 
-    def look(self, x: Array, v: Array) -> tuple[Array, Array]:
+    @property
+    def products(self) -> int:
+        """With H, at each point."""
+        return self.problem.x.size
+
+    def kept(self, old: PyTree, H: PyTree, change: Change) -> PyTree:
+        """What was found."""
+        return H
+
+    def look(self, x: Array, v: Array) -> tuple[Array, PyTree]:
         """By n products."""
 
         def both(x: Array) -> tuple[Array, Array]:
@@ -108,9 +132,9 @@ class Dense:
         """float[n]: of y'c."""
         return y @ J[1:]
 
-    def solve(self, J: Array, H: Array, weights: Weights, b: BlockVector, last: Array) -> Solved:
+    def solve(self, J: Array, H: PyTree, weights: Weights, b: BlockVector, last: Array) -> Solved:
         """By Cholesky factors."""
-        sx, ss, gamma, alone, free = weights
+        sx, ss, gamma, alone, free, *_ = weights
         H = jnp.where(alone | ~(free[:, None] & free[None]), jnp.eye(free.size, dtype=H.dtype), H)
         C, p = jnp.where(free[None], J[1:], 0), self.problem.p
         return condensed.solve(CondensedSystem(H, sx, ss, C[:p], C[p:], gamma), b, last)
@@ -121,25 +145,33 @@ class Sparse:
 
     def __init__(self, problem: Program, pattern: ProgramPattern) -> None:
         self.problem, self.n = problem, problem.x.size
-        self.layout = sparse_kkt.layout(pattern)
+        self.layout = layout(pattern)
         self.H: Coloring = pattern.hessian.colors
         self.J: Coloring = pattern.jacobian.colors
 
-    def empty(self) -> tuple[Array, Array]:
+    @property
+    def products(self) -> int:
+        """With H, at each point."""
+        return self.H.count
+
+    def kept(self, old: PyTree, H: PyTree, change: Change) -> PyTree:
+        """What was found."""
+        return H
+
+    def empty(self) -> tuple[Array, PyTree]:
         """J and H of zeros."""
         dtype = self.problem.x.dtype
         return jnp.zeros(self.n + self.J.rows.size, dtype), jnp.zeros(self.H.rows.size, dtype)
 
-    def look(self, x: Array, v: Array) -> tuple[Array, Array]:
+    def look(self, x: Array, v: Array) -> tuple[Array, PyTree]:
         """By as many products as there are colours."""
+        gradient = jax.grad(lambda x: v @ self.problem.evaluate(x)[0])
+        return self.jacobian(x), value_and_entries("interior_point", gradient, x, self.H)[1]
 
-        def values(x: Array) -> Array:
-            return self.problem.evaluate(x)[0]
-
-        g = jax.grad(lambda x: values(x)[0])(x)
-        _, J = value_and_entries("interior_point", lambda x: values(x)[1:], x, self.J)
-        _, H = value_and_entries("interior_point", jax.grad(lambda x: v @ values(x)), x, self.H)
-        return joined([g, J]), H
+    def jacobian(self, x: Array) -> Array:
+        """float[n+nnz]."""
+        g = jax.grad(lambda x: self.problem.evaluate(x)[0][0])(x)
+        return joined([g, value_and_entries("interior_point", lambda x: self.problem.evaluate(x)[0][1:], x, self.J)[1]])
 
     def scaled(self, J: Array, scale: Array) -> Array:
         """J of scale F."""
@@ -163,10 +195,13 @@ class Sparse:
         """float[n]: of y'c."""
         return jnp.zeros(self.n, J.dtype).at[self.J.cols].add(J[self.n :] * y[self.J.rows])
 
-    def solve(self, J: Array, H: Array, weights: Weights, b: BlockVector, last: Array) -> Solved:
+    def solve(self, J: Array, H: PyTree, weights: Weights, b: BlockVector, last: Array) -> Solved:
         """By a sparse factor."""
-        sx, ss, gamma, alone, free = weights
+        sx, ss, gamma, alone, free, *_ = weights
         rows, cols = self.H.rows, self.H.cols
         H = jnp.where(alone | ~(free[rows] & free[cols]), (rows == cols).astype(H.dtype), H)
-        C = jnp.where(free[self.J.cols], J[self.n :], 0)
-        return sparse_kkt.solve(sparse_kkt.SparseSystem(self.layout, H, sx, ss, C, gamma), b, last)
+        return primal_dual.solve(SparseSystem(self.layout, H, sx, ss, self.masked(J, free), gamma), b, last)
+
+    def masked(self, J: Array, free: Array) -> Array:
+        """The entries of dc/dx, those by what is held 0."""
+        return jnp.where(free[self.J.cols], J[self.n :], 0)

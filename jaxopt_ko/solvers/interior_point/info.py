@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -35,7 +36,7 @@ def verdict(
     gtol, restores, derived = run.gtol, found.restores, found.derives & ~found.first
     now = jnp.maximum(far.error(jnp.zeros_like(mu)), 0)
     optimality = jnp.where(restores, jnp.maximum(now, far.missed), now)
-    known = jnp.all(jnp.isfinite(at.J)) & jnp.all(jnp.isfinite(at.H))
+    known = jnp.all(jnp.asarray([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves((at.J, at.H))]))
     limit = gtol**SOUND * jnp.stack([1 + plain.steepest, jnp.ones_like(plain.f), 1 + jnp.abs(plain.f)])
     sound = jnp.all(jnp.stack(plain.kkt) <= limit)
     lost = found.event == LOST
@@ -59,6 +60,7 @@ def reported(
 ) -> Info:
     """The Info after an update; moves, derives: is the trial another point that is taken, is it taken at all?"""
     n, derived = run.problem.x.size, derives.astype(jnp.int32)
-    evaluations = counted(run.state.info.evaluations, function=1, gradient=derived, product=np.int32(n) * derived)
+    products = np.int32(run.space.of.products) * derived
+    evaluations = counted(run.state.info.evaluations, function=1, gradient=derived, product=products)
     step_norm = trial.alpha * norm(run.state.step[:n])
     return Info(value, optimality, step_norm, moves, evaluations, status)

@@ -37,7 +37,7 @@ def next_step(run: UpdateContext, trial: Trial, found: Outcome, at: Iterate, mu:
     diagonal = space.fold(at.z / at.r)
     diagonal = jnp.where(alone, jnp.where(jnp.arange(diagonal.size) < n, 0, 1), diagonal)
     gamma = jnp.where(restores, 1 / jnp.where(restores, at.weight, 1), 0)
-    weights = Weights(diagonal[:n], diagonal[n:], gamma, alone, free)
+    weights = Weights(diagonal[:n], diagonal[n:], gamma, alone, free, restores, jnp.sqrt(mu))
 
     # The right-hand side
     b = space.residual(at.J, jnp.where(alone, 0, at.y), jnp.where(alone, at.z, mu / at.r), restores)

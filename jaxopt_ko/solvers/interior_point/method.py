@@ -15,18 +15,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxopt_ko import errors
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.method import cached_factory
 from jaxopt_ko.core.numerics import joined, largest, next_count
 from jaxopt_ko.core.transform import transform
-from jaxopt_ko.errors import POSITIVE
+from jaxopt_ko.errors import POSITIVE, HyperparameterError, say
 from jaxopt_ko.solvers.engine.convergence import check_given, eps_of, is_running, tolerance
-from jaxopt_ko.solvers.interior_point.derivatives import Derivatives, derivatives
+from jaxopt_ko.solvers.interior_point.derivatives import Derivatives
 from jaxopt_ko.solvers.interior_point.filter import BROKEN, HALVED, entered, judge, outcome
 from jaxopt_ko.solvers.interior_point.info import reported, verdict
 from jaxopt_ko.solvers.interior_point.kkt import next_step
 from jaxopt_ko.solvers.interior_point.residuals import kkt_residuals, next_mu, unscaled
 from jaxopt_ko.solvers.interior_point.rooms import Space
+from jaxopt_ko.solvers.interior_point.secant import derivatives
 from jaxopt_ko.solvers.interior_point.variables import (
     CORRECTION,
     FRESH,
@@ -50,7 +52,9 @@ LEFT = 0.9  # of theta, at the end of a restoration
 
 
 @cached_factory
-def interior_point(*, gtol: Hyper | None = None) -> GradientTransformation:
+def interior_point(
+    *, gtol: Hyper | None = None, hessian: str = "exact", memory: int | None = None
+) -> GradientTransformation:
     """One trial point of a primal-dual interior-point method an update: f and the constraints, with their derivatives.
 
     min f(x)  subject to  equality(x) = 0,  inequality(x) <= 0,  lower <= x <= upper
@@ -63,6 +67,11 @@ def interior_point(*, gtol: Hyper | None = None) -> GradientTransformation:
     gtol: converged when the error (5) of the scaled problem is at most this, > 0; None: eps**0.5; `tol` takes its
         place. The scale is such that no gradient at the start is larger than 100. No run succeeds where one of the
         conditions without any scaling is missed by more than gtol**0.5, relative to f and its gradient.
+    hessian: "exact", or "bfgs" where second derivatives are dear or not there: they are never taken, and the Hessian of
+        the Lagrangian is learned from its gradients, by BFGS with Powell's damping (Nocedal & Wright 2006, procedure
+        18.2). It takes half as many iterations more. With it jac_sparsity alone is given.
+    memory: how many pairs of steps and gradients "bfgs" keeps, an int >= 1, in the compact form, and Woodbury's formula
+        in the step; None: a whole matrix up to 300 parameters, 10 pairs beyond and with jac_sparsity.
 
     init(params, value_fn=, equality=None, inequality=None, bounds=None, has_aux=False) and update(updates, state,
     params, the same arguments, tol=None). equality, inequality: params -> a tree of arrays. bounds = (lower, upper),
@@ -75,15 +84,16 @@ def interior_point(*, gtol: Hyper | None = None) -> GradientTransformation:
     step a sparse factor whose eigenvalues below 0 are counted; "detect" looks anew at each trace.
 
     State: (n + p + q)**2 numbers or so, of n parameters, p equalities, q inequalities; with sparsity the entries and
-    some 10 (n + p + q). Where the constraints leave no interior, a bound that is met, and that only, is relaxed by
-    eps**0.5 (section 3.5). Status: INFEASIBLE where the violation has a minimum that is not 0; UNBOUNDED, NOT_FINITE,
-    STUCK.
+    some 10 (n + p + q), with pairs 2 n for each and (p + q) n for the constraints. Where the constraints leave no
+    interior, a bound that is met, and that only, is relaxed by eps**0.5 (section 3.5). Status: INFEASIBLE where the
+    violation has a minimum that is not 0; UNBOUNDED, NOT_FINITE, STUCK.
 
-    Raises MissingArgumentError without value_fn; TreeError for a value that is not one number, constraints that are no
-    real floating arrays, bounds that do not fit and sparsity of another shape. An inner loop finds the regularization,
-    so updates have forward-mode derivatives only; minimize's own are of either mode. Source: Waechter & Biegler 2006,
-    Mathematical Programming 106, doi:10.1007/s10107-004-0559-y. Not for more than some hundred parameters or
-    constraints without sparsity: all is dense then. With no constraints but bounds, `lbfgsb` needs no Hessian.
+    Raises HyperparameterError, when made, for another word and a memory without "bfgs"; MissingArgumentError, when
+    traced, without value_fn; TreeError for a value that is not one number, constraints that are no real floating
+    arrays, bounds that do not fit and sparsity of another shape. An inner loop finds the regularization, so updates
+    have forward-mode derivatives only; minimize's own are of either mode. Source: Waechter & Biegler 2006, Mathematical
+    Programming 106, doi:10.1007/s10107-004-0559-y. Not for more than some hundred parameters or constraints without
+    sparsity or pairs: all is dense then. With no constraints but bounds, `lbfgsb` needs no Hessian.
 
     >>> method, ring = jo.interior_point(), lambda x: x @ x - 2
     >>> found = jo.minimize(lambda x: jnp.sum(x), -jnp.ones(2), method, inequality=ring)
@@ -92,6 +102,11 @@ def interior_point(*, gtol: Hyper | None = None) -> GradientTransformation:
     """
     name = "interior_point"
     check_given(name, POSITIVE, gtol=gtol)
+    errors.check_choice(name, "hessian", hessian, ["exact", "bfgs"])
+    if memory is not None:
+        errors.check_size(name, "memory", memory)
+        if hessian == "exact":
+            say(HyperparameterError, name, "memory is for hessian='bfgs'", str(memory), "Leave it out")
 
     def init(
         params: Params,
@@ -106,7 +121,7 @@ def interior_point(*, gtol: Hyper | None = None) -> GradientTransformation:
         **extra_args: Any,
     ) -> InteriorPointState:
         problem = program(name, params, value_fn, equality, inequality, bounds, has_aux, extra_args)
-        return initial_state(problem, derivatives(name, problem, hess_sparsity, jac_sparsity))
+        return initial_state(problem, derivatives(name, problem, hess_sparsity, jac_sparsity, hessian, memory))
 
     def update(
         updates: Updates,
@@ -124,7 +139,7 @@ def interior_point(*, gtol: Hyper | None = None) -> GradientTransformation:
         **extra_args: Any,
     ) -> tuple[Updates, InteriorPointState]:
         problem = program(name, params, value_fn, equality, inequality, bounds, has_aux, extra_args)
-        of = derivatives(name, problem, hess_sparsity, jac_sparsity)
+        of = derivatives(name, problem, hess_sparsity, jac_sparsity, hessian, memory)
         bound = tolerance(problem.x, state.count, eps_of(problem.x) ** 0.5, gtol, tol).value
         state = state._replace(count=next_count(state.count))
         return jax.lax.cond(  # type: ignore[no-any-return]

@@ -11,7 +11,7 @@ from jax import Array
 
 from jaxopt_ko.core.numerics import joined, largest, zero_count
 from jaxopt_ko.solvers.engine.convergence import first_info, own_buffers, status
-from jaxopt_ko.solvers.interior_point.derivatives import Derivatives
+from jaxopt_ko.solvers.interior_point.derivatives import Change, Derivatives
 from jaxopt_ko.solvers.interior_point.rooms import PUSH, Space, share
 from jaxopt_ko.solvers.problem.constraints import Program
 from jaxopt_ko.types import KKT, Info, Multipliers, PyTree, Updates
@@ -58,7 +58,7 @@ class InteriorPointState(NamedTuple):
     scale: Array  # float[1+m]        factors of (f, c_e, c_i)
     values: Array  # float[1+m]       (f, c_e, c_i)
     jacobian: Array  # float[1+m,n]   its derivative; sparse float[n+nnz], f's gradient and the entries of c's
-    hessian: Array  # float[n,n]      of f + y'c; of y'c in a restoration; sparse float[nnz], its entries
+    hessian: PyTree  # float[n,n]     of f + y'c; of y'c in a restoration; sparse float[nnz], its entries; what BFGS has
     slack: Array  # float[q]          s
     y: Array  # float[m]              multipliers of c
     z: Array  # float[2n+q]           multipliers of the rooms r
@@ -138,7 +138,7 @@ class Iterate(NamedTuple):
     z: Array  # float[2n+q]
     F: Array  # float[1+m]
     J: Array  # as the jacobian of the state
-    H: Array  # as the hessian of the state
+    H: PyTree  # as the hessian of the state
     scale: Array  # float[1+m]
     weight: Array  # float[]   of |c|**2 / 2 in a restoration
     relaxed: Array  # float[2n+q]
@@ -228,19 +228,22 @@ def _multipliers_of_rooms(run: UpdateContext, trial: Trial, found: Outcome) -> A
 
 def _derivatives(
     run: UpdateContext, trial: Trial, found: Outcome, weight: Array
-) -> tuple[Array, Array, Array, Array, Array]:
+) -> tuple[Array, Array, Array, PyTree, Array]:
     """F, the scale, J, H and y of a trial that is taken, else those of the state."""
     space, state = run.space, run.state
     c = space.violation(trial.F, trial.s)
 
-    def derive() -> tuple[Array, Array, Array, Array, Array]:
+    def derive() -> tuple[Array, Array, Array, PyTree, Array]:
         y = jnp.where(found.restores, weight * c, state.y + trial.alpha * state.step_y)
         of_f = jnp.where(found.restores, 0, 1)[None].astype(y.dtype)
         J, H = space.of.look(trial.x, joined([of_f, y]) * state.scale)
         scale = jnp.where(found.first, STEEPEST / jnp.maximum(space.of.steepest(J), STEEPEST), state.scale)
-        return trial.raw * scale, scale, space.of.scaled(J, scale), H, y
+        J = space.of.scaled(J, scale)
+        wanted = found.moves & ~found.restoring & ~found.restores
+        change = Change(trial.x - run.problem.x, state.jacobian, J, y, ~space.fixed, wanted)
+        return trial.raw * scale, scale, J, space.of.kept(state.hessian, H, change), y
 
-    def keep() -> tuple[Array, Array, Array, Array, Array]:
+    def keep() -> tuple[Array, Array, Array, PyTree, Array]:
         return state.values, state.scale, state.jacobian, state.hessian, state.y
 
     return jax.lax.cond(found.derives, derive, keep)  # type: ignore[no-any-return]
