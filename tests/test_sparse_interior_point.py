@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import jaxopt_ko as jo
+from jaxopt_ko.drivers import patterns
 from jaxopt_ko.errors import HyperparameterError, TransformationError, TreeError
 from jaxopt_ko.solvers.engine import condensed, primal_dual, sparse_kkt
 from jaxopt_ko.solvers.engine.condensed import BlockVector, CondensedSystem
@@ -146,6 +147,20 @@ def test_statuses(x64, name):
     fun = (lambda x: -x[1] + x[0] ** 2) if name == "a ray" else (lambda x: jnp.sum((x - 1) ** 2))
     solution = jo.minimize(fun, jnp.array([0.7, 0.4]), hess_sparsity="detect", max_steps=300, **words)
     assert Code(int(solution.status.code)) == code, solution.status.sentence
+
+
+def test_the_sparsity_is_found_once(x64, monkeypatch):
+    """Of equal functions, shapes and args; anew for others, which may be places that are gathered from."""
+    looked = []
+    monkeypatch.setattr(patterns, "program_pattern", lambda *given: looked.append(1) or program_pattern(*given))
+    at = lambda x, i: jnp.sum(x**2 * x[i])  # noqa: E731
+
+    def run(i):
+        return jo.minimize(at, jnp.ones(3), args=(i,), bounds=(1.0, 2.0), hess_sparsity="detect")
+
+    first, again, other = run(np.array([0, 0, 0])), run(np.array([0, 0, 0])), run(np.array([0, 1, 2]))
+    assert len(looked) == 2 and all(bool(found.status.success) for found in (first, again, other))
+    assert first.state.hessian.shape == (7,) and other.state.hessian.shape == (3,)
 
 
 def test_the_pair_alone_finds_the_sparsity(x64):

@@ -343,6 +343,72 @@ for _name, (_target, _make) in _program_rows.items():
         return Pair(given.ours(), given.peer())
 
 
+# ---- optimal control -------------------------------------------------------------------------------------------
+
+
+def beside(name):
+    """A module of this folder."""
+    spec = importlib.util.spec_from_file_location(name, pathlib.Path(__file__).with_name(f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _controlled(name, unknowns, sparse):
+    kind = "sparse" if sparse else "dense"
+
+    @row(f"control, {name}, {kind}, n = {unknowns:,}", 3.0 if sparse else 1.0, f"Ipopt, {kind}", ("casadi",))
+    def control():
+        problems = beside("optimal_control")
+        make, per = problems.PROBLEMS[name]
+        problem = make(unknowns // per)
+        words = {"bounds": (jnp.asarray(problem.lower), jnp.asarray(problem.upper))}
+        fun, equality = (lambda z, f=f: f(z, jnp) for f in (problem.fun, problem.equality))
+        if sparse:  # the places of entries are found once, as Ipopt's are
+            x = jnp.asarray(problem.start)
+            lagrangian = jax.grad(lambda z: fun(z) + jnp.sum(equality(z)))
+            words["hess_sparsity"] = jo.sparse.sparsity(lagrangian, x)
+            words["jac_sparsity"] = jo.sparse.sparsity(equality, x)
+        ours = minimized(fun, problem.start, jo.interior_point(), 1e-8, equality=equality, **words)
+        return Pair(ours, problems.by_ipopt(problem, 1e-8, not sparse))
+
+
+for _problem in ("hanging chain", "goddard rocket", "pendulum"):
+    _controlled(_problem, 200, False)
+    _controlled(_problem, 200, True)
+    _controlled(_problem, 2_000, True)
+
+
+# ---- sparse least squares, many problems -----------------------------------------------------------------------
+
+
+@row("bundle adjustment, 50 cameras, 5,000 points", 3.0, "scipy trf")
+def _bundle():
+    problems = beside("bundle_adjustment")
+    made = problems.bundle()
+    return Pair(problems.ours(made), problems.scipys(made), agree=1e-4)
+
+
+@row("10,000 Rosenbrock problems", 1.0, "scipy, every 50th")
+def _many():
+    """The target is 1: fifty times as fast."""
+    import scipy.optimize  # noqa: PLC0415
+
+    starts = beside("many_problems").starts(10_000)
+    x = jnp.asarray(starts)
+
+    def ours():
+        found = jax.block_until_ready(jo.minimize_many(jo.landscapes.rosenbrock, x, keep_state=False))
+        return float(jnp.max(found.value)), int(jnp.sum(found.evaluations.function))
+
+    def peer():
+        words = {"jac": scipy.optimize.rosen_der, "method": "L-BFGS-B"}
+        made = [scipy.optimize.minimize(scipy.optimize.rosen, start, **words) for start in starts[::50]]
+        return max(found.fun for found in made), sum(found.nfev for found in made)
+
+    return Pair(ours, peer, agree=1e-3)
+
+
 # ---- measuring -------------------------------------------------------------------------------------------------
 
 
@@ -376,7 +442,7 @@ def measured(pair, rounds):
 def versions():
     """Of what takes part."""
     made = {"python": platform.python_version()}
-    for name in ("jax", "jaxlib", "numpy", "scipy", "clarabel", "cyipopt"):
+    for name in ("jax", "jaxlib", "numpy", "scipy", "clarabel", "casadi"):
         if importlib.util.find_spec(name):
             made[name] = importlib.metadata.version(name)
     return made

@@ -17,7 +17,7 @@ from jaxopt_ko.core.numerics import inner
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.drivers.compiled import closure_convert, frozen
 from jaxopt_ko.drivers.implicit import at_bounds, implicit, no_symmetric_system
-from jaxopt_ko.drivers.patterns import minimum_pattern
+from jaxopt_ko.drivers.patterns import Functions, minimum_pattern
 from jaxopt_ko.drivers.reports import Report
 from jaxopt_ko.drivers.run import Data, RunStart, run, started_on_value
 from jaxopt_ko.drivers.sparse_implicit import of_minimum, of_program
@@ -80,9 +80,10 @@ def minimize(
         >= 0; outside of jit, vmap and grad only, where it runs in blocks of updates. None: no limit.
     hess_sparsity: where the Hessian may have entries, that of fun and all constraints with multipliers, for many
         parameters of which each is tied to few: bool[n,n], a BCOO matrix, a symmetric `sparse.Coloring`, or "detect":
-        by `sparse.sparsity` of the gradient, at each call. The method is then newton(), with constraints or bounds
-        interior_point(), unless another is given; H takes as many products as it has colours, and a step is a sparse
-        factorization, which derivatives of the solution use, too. None: it is dense, or found if jac_sparsity is given.
+        by `sparse.sparsity` of the gradient, once for equal functions, shapes and args. The method is then newton(),
+        with constraints or bounds interior_point(), unless another is given; H takes as many products as it has
+        colours, and a step is a sparse factorization, which derivatives of the solution use, too. None: it is dense, or
+        found if jac_sparsity is given.
     jac_sparsity: where the derivative of the constraints may have entries, for interior_point: bool[m,n], rows for
         equality, then for inequality, a BCOO matrix, a `sparse.Coloring`, or "detect". None: it is dense, or found if
         hess_sparsity is given.
@@ -116,10 +117,8 @@ def minimize(
         if method is DEFAULT_METHOD:
             method = SPARSE_CONSTRAINED if limited else SPARSE_METHOD
         limited |= name_of(method) == "interior_point"
-        e, i = (None if fn is None else functools.partial(_at, fn, args) for fn in (equality, inequality))
-        value_fn = functools.partial(_at, fun, args)
-        given = (hess_sparsity, jac_sparsity)
-        pattern = minimum_pattern(name, *given, value_fn, (e, i) if limited else None, params, has_aux)
+        functions = Functions(fun, equality, inequality, has_aux)
+        pattern = minimum_pattern(name, hess_sparsity, jac_sparsity, functions, limited, params, args)
     problem = Minimum(fun, equality, inequality, has_aux, pattern)
     limits: dict[str, Any] = {
         "tol": tol, "max_steps": max_steps, "callback": callback, "max_seconds": max_seconds,
@@ -205,11 +204,6 @@ def _hidden_method(name: str, method: str) -> NoReturn:
     say(TransformationError, name, f"the solution's derivatives need the prox of {method}", "an update that hides it",
         "Pass the pair itself, or GradientTransformation(pair.init, pair.update); a function around its update "
         "has no record of it")  # fmt: skip
-
-
-def _at(function: Callable[..., Any], args: tuple[Any, ...], params: Params) -> Any:
-    """A function of the parameters alone."""
-    return function(params, *args)
 
 
 def _less(a: PyTree, b: PyTree) -> PyTree:

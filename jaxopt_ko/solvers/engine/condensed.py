@@ -23,7 +23,7 @@ from jaxopt_ko.core.numerics import joined, largest
 
 FIRST, LEAST, MOST = 1e-4, 1e-20, 1e30  # of the deltas that are not 0
 GROW_FIRST, GROW, SHRINK = 100.0, 8.0, 3.0
-PENALTY = 10.0  # rho over |H|
+PENALTY, HARDER = 10.0, 1e4  # rho over |H|: at first, and once more where K is not positive definite
 ROUNDS = 3  # of solving; all but the first refine
 
 
@@ -84,28 +84,37 @@ def solve(A: CondensedSystem, b: BlockVector, last: Array) -> Solved:
     soft = gamma > 0
     one = jnp.ones((), dtype)
     size = jnp.maximum(jnp.max(jnp.sum(jnp.abs(H), 0), initial=0.0), 1)
-    rho = jnp.where(soft, 1 / jnp.where(soft, gamma, 1), PENALTY * size)
+    softly = 1 / jnp.where(soft, gamma, 1)
+    EE = jnp.zeros((n, n), dtype)
     if p:
         G = Je @ Je.T
         G = G + jnp.diag(eps**0.5 * jnp.diagonal(G) + tiny)
         L = jnp.where(soft, jnp.eye(p, dtype=dtype), jnp.linalg.cholesky(G))
         E = solve_triangular(L, Je, lower=True)
-        H = H + rho * (E.T @ E)
+        EE = E.T @ E
+
+    def penalty(tries: Array) -> Array:
+        """rho: harder once more before delta is raised above 0, as the first may be too little."""
+        return jnp.where(soft, softly, size * jnp.where(tries == 0, PENALTY, HARDER))
 
     def omega(delta: Array) -> Array:
         return (ss + delta) / (1 + gamma * (ss + delta))
 
-    def attempt(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+    def attempt(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
         """The next delta, the factor of its K, and whether no pivot is lost in rounding."""
-        delta = next_delta(carry[0], last)
-        K = H + jnp.diag(sx + delta) + (Ji.T * omega(delta)[None]) @ Ji
+        again = jnp.where((carry[0] == 0) & (carry[3] == 0) & (p > 0) & ~soft, np.int32(1), np.int32(0))
+        delta = jnp.where(again > 0, 0, next_delta(carry[0], last))
+        tries = jnp.where(delta > 0, np.int32(0), again)
+        K = H + penalty(tries) * EE + jnp.diag(sx + delta) + (Ji.T * omega(delta)[None]) @ Ji
         factor = jnp.linalg.cholesky(K, symmetrize_input=False)
-        return delta, factor, jnp.all(jnp.diagonal(factor) ** 2 > n * eps * jnp.diagonal(K))
+        return delta, factor, jnp.all(jnp.diagonal(factor) ** 2 > n * eps * jnp.diagonal(K)), tries
 
-    def fails(carry: tuple[Array, Array, Array]) -> Array:
+    def fails(carry: tuple[Array, Array, Array, Array]) -> Array:
         return ~carry[2] & (carry[0] < MOST)
 
-    delta, factor, good = jax.lax.while_loop(fails, attempt, (-one, jnp.zeros((n, n), dtype), one < 0))
+    start = (-one, jnp.zeros((n, n), dtype), one < 0, jnp.zeros((), jnp.int32))
+    delta, factor, good, tries = jax.lax.while_loop(fails, attempt, start)
+    rho = penalty(tries)
     if p:
         V = cho_solve((factor, True), E.T)
         S = jnp.where(soft, 0, E @ V)
