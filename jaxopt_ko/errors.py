@@ -125,6 +125,10 @@ class Domain(NamedTuple):
         above = value > self.low if self.low_open else value >= self.low
         return above and (value < self.high or (self.infinite and value == self.high))
 
+    def of(self, **values: Hyper) -> dict[str, tuple[Hyper, Domain]]:
+        """These arguments, each with this domain, as `leafwise` is given hyperparameters."""
+        return {argument: (value, self) for argument, value in values.items()}
+
 
 NONNEGATIVE = Domain(0.0, math.inf, "a finite number >= 0")
 POSITIVE = Domain(0.0, math.inf, "a finite number > 0", low_open=True)

@@ -80,6 +80,11 @@ class Scalars:
         errors.say(AttributeError, "h", f"there is no hyperparameter {name!r}", do=f"It has {sorted(self.values())}")
 
 
+def adam_corrections(t: jax.Array, h: Scalars) -> dict[str, jax.Array]:
+    """What Adam's m_t and v_t, whose decays are h.b1 and h.b2, are divided by: c1 and c2, float[] each."""
+    return {"c1": h.gathered("b1"), "c2": h.gathered("b2")}
+
+
 class Reading(NamedTuple):
     """What a state and the schedules say before a step."""
 

@@ -15,7 +15,7 @@ from jaxopt_ko.types import DType, MaskedNode, PyTree
 
 __all__ = [
     "abstract", "common_dtype", "compute_dtype", "dtype_of", "flatten", "full_like", "is_float0", "is_floating",
-    "is_left_out", "is_none", "kept_copy", "structure", "summed", "wide_copy", "wide_like",
+    "is_left_out", "is_none", "kept_copy", "number_beside", "structure", "summed", "wide_copy", "wide_like",
 ]  # fmt: skip
 
 
@@ -81,6 +81,11 @@ def wide_like(leaf: Any, value: Any = 0.0, dtype: DType | None = None) -> jax.Ar
     """`full_like` in float32 at least: for sums and slow averages, which bfloat16 would bring to a halt."""
     full: jax.Array = full_like(leaf, value, compute_dtype(dtype_of(leaf)) if dtype is None else dtype)
     return full
+
+
+def number_beside(leaf: Any) -> jax.Array:
+    """One 0 that a rule keeps of a leaf, real, in float32 at least: for a length or a cosine."""
+    return jnp.real(wide_like(abstract((), dtype_of(leaf))))
 
 
 def wide_copy(leaf: Any) -> jax.Array:

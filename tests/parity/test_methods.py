@@ -190,7 +190,7 @@ def spam(x, g, t, m=0.0, v=0.0):
     if since >= 5 and t >= 5:
         g = np.where(g**2 > 3 * v, np.sign(g) * np.sqrt(3 * v), g)
     warming = t >= 20 and since < 6
-    scale = 1 - 0.99 * (1 + np.cos(np.pi * (since + 1) / 7)) / 2 if warming else 1.0
+    scale = 1 - 0.99 * (1 + np.cos(np.pi * since / 7)) / 2 if warming else 1.0
     m = 0.8 * m + 0.2 * g
     v = 0.95 * v + 0.05 * g**2
     return x - scale * 0.03 * m / (1 - 0.8**t) / (np.sqrt(v / (1 - 0.95**t)) + 1e-5), m, v

@@ -69,6 +69,16 @@ def told(value: float) -> Callable[..., Any]:
     return begin
 
 
+def warming_as_published(cls: Any, leaves: list[Any], options: dict[str, Any]) -> Any:
+    """SPAM with the warm-up of its authors' code, whose scheduler is told the steps since the reset.
+
+    pytorch_optimizer moves it by one step more.
+    """
+    cosine = sys.modules[cls.__module__].CosineDecay
+    cosine.step = lambda self, steps: self.cosine_stepper.step(steps)
+    return cls(leaves, **options)
+
+
 def sparse(cls: Any, leaves: list[Any], options: dict[str, Any]) -> Any:
     """For gradients of which zeros are left out; a scalar has none, and is Adam's."""
     import torch
@@ -235,6 +245,7 @@ CASES = (
             call("spam", learning_rate=0.05, b1=0.8, b2=0.95, eps=1e-30, threshold=2.0, reset_every=20,
                  warmup_steps=6, grace=5),
         ),
+        begin=warming_as_published,
     ),
     Case(
         "pytorch_optimizer.SPAM",
@@ -243,6 +254,7 @@ CASES = (
         (
             call("spam", learning_rate=0.05, eps=1e-30, threshold=float("inf"), reset_every=25, warmup_steps=20),
         ),
+        begin=warming_as_published,
     ),
     Case("pytorch_optimizer.StableSPAM", "defaults", {}, (call("stable_spam", learning_rate=1e-3),)),
     Case(

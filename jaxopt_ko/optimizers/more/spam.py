@@ -11,13 +11,13 @@ import numpy as np
 from jax import Array
 
 from jaxopt_ko.compose.chain import chain
-from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.hyperparameters import Scalars, adam_corrections
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import abs_sq, gathered_weight, largest, length, quotient, ratio, safe_sqrt
 from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.signature import options
-from jaxopt_ko.core.tree import abstract, dtype_of, wide_like
+from jaxopt_ko.core.tree import number_beside, wide_like
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, THRESHOLD, check_size
 from jaxopt_ko.optimizers.adam import ScaleByAdamState
 from jaxopt_ko.transforms.decay import add_decayed_weights
@@ -55,21 +55,22 @@ def scale_by_spam(
     m = v = 0                                      at t = reset_every, 2 reset_every, …
     g = sign(g) sqrt(threshold v)                  where g**2 > threshold v, but in `grace` steps from a reset or start
     u = s m_hat / (sqrt(v_hat) + eps)              m_hat and v_hat as in `scale_by_adam`, by t
-    s = 1 - 0.99 (1 + cos(pi k / (warmup_steps + 1))) / 2    in steps k = 1, …, warmup_steps from a reset on;  else 1
+    s = 1 - 0.99 (1 + cos(pi k / (warmup_steps + 1))) / 2    k < warmup_steps steps after a reset, 0.01 at it;   else 1
 
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
     b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
     eps: added to the root in the divisor, >= 0; the authors' 1e-6.
     threshold: the largest ratio of g**2 to v that is no spike, > 0; the authors' 5000; infinity: no clipping.
     reset_every: steps from one reset to the next, an integer >= 1; the authors' 500.
-    warmup_steps: steps in which u grows again after a reset, an integer >= 0; the paper's 150.
+    warmup_steps: steps in which u grows again from a reset on, an integer >= 0; the paper's 150.
     grace: steps after a reset, and at the start, that v is given to become something, an integer >= 0; 20.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
     nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
 
     State: that of `scale_by_adam`, m and v, 8 bytes a parameter.
     Raises HyperparameterError, when made, for a number outside its domain.
-    Source: Huang et al. 2025, arXiv:2501.06842, Algorithm 1, with a density of 1.
+    Source: Huang et al. 2025, arXiv:2501.06842, Algorithm 1, with a density of 1. As in its authors' code the first
+        step is no reset, v in the comparison is not corrected, and t goes on over resets; eps stands as in Adam.
     Not for use alone: u points up the gradient; `spam` turns it.
 
     >>> rule = jo.scale_by_spam(reset_every=1000)
@@ -84,15 +85,12 @@ def scale_by_spam(
         return wide_like(p, 0, mu_dtype), wide_like(p, 0, nu_dtype)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        since, dtype = t % np.int32(reset_every), h.b1.dtype
-        part = (since + 1).astype(dtype) / (warmup_steps + 1)
-        warming = (t >= reset_every) & (since < warmup_steps)
-        return {
-            "c1": h.gathered("b1"),
-            "c2": h.gathered("b2"),
-            "kept": (since > 0).astype(dtype),
-            "clips": (since >= grace) & (t >= grace),
-            "s": jnp.where(warming, 1 - 0.99 * (1 + jnp.cos(np.pi * part)) / 2, jnp.ones_like(part)),
+        k, dtype = t % np.int32(reset_every), h.b1.dtype
+        s = 1 - 0.99 * (1 + jnp.cos(np.pi * k.astype(dtype) / (warmup_steps + 1))) / 2
+        return adam_corrections(t, h) | {
+            "kept": (k > 0).astype(dtype),
+            "clips": (k >= grace) & (t >= grace),
+            "s": jnp.where((t >= reset_every) & (k < warmup_steps), s, jnp.ones_like(s)),
         }
 
     def rule(g: Array, p: Array, m: Array, v: Array, h: Scalars) -> Step:
@@ -103,12 +101,7 @@ def scale_by_spam(
         v = h.b2 * v + (1 - h.b2) * abs_sq(g)
         return h.s * ratio(m / h.c1, safe_sqrt(v / h.c2) + h.eps, h.eps), m, v
 
-    hypers = {
-        "b1": (b1, FRACTION),
-        "b2": (b2, FRACTION),
-        "eps": (eps, NONNEGATIVE),
-        "threshold": (threshold, THRESHOLD),
-    }
+    hypers = FRACTION.of(b1=b1, b2=b2) | NONNEGATIVE.of(eps=eps) | THRESHOLD.of(threshold=threshold)
     dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
     return leafwise(
         name, ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes, squares=("nu",),
@@ -138,7 +131,8 @@ def scale_by_stable_spam(
     u = m_hat / (sqrt(v_hat) + eps) of this g, as in `scale_by_adam`; m = v = 0 and its t = 1 at t = reset_every, …
 
     Means with a hat are divided by the weight that they have gathered. A leaf whose gradient is all 0 stays as it is,
-    M alone falls.
+    M alone falls. At a reset the authors' code takes its step with the old m and v, as if they were one step old, and
+    corrects M, N and Q by that age, too; here m and v are 0 before it, and M, N and Q as old as they are.
 
     b1: decay of m, in [0, 1): it remembers about 1 / (1 - b1) gradients.
     b2: decay of v, in [0, 1): it remembers about 1 / (1 - b2) squares.
@@ -162,9 +156,7 @@ def scale_by_stable_spam(
     check_size(name, "reset_every", reset_every)
 
     def init(p: Array) -> Memory:
-        number = abstract((), dtype_of(p))
-        numbers = (jnp.real(wide_like(number)) for _ in range(3))
-        return wide_like(p, 0, mu_dtype), wide_like(p, 0, nu_dtype), *numbers
+        return wide_like(p, 0, mu_dtype), wide_like(p, 0, nu_dtype), *(number_beside(p) for _ in range(3))
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         since = t % np.int32(reset_every)
@@ -188,14 +180,7 @@ def scale_by_stable_spam(
         u = ratio(m / h.c1, safe_sqrt(v / h.c2) + h.eps, h.eps)
         return jnp.where(alive, u, jnp.zeros_like(u)), m, v, M, N, Q
 
-    hypers = {
-        "b1": (b1, FRACTION),
-        "b2": (b2, FRACTION),
-        "eps": (eps, NONNEGATIVE),
-        "gamma1": (gamma1, FRACTION),
-        "gamma2": (gamma2, FRACTION),
-        "theta": (theta, FRACTION),
-    }
+    hypers = FRACTION.of(b1=b1, b2=b2, gamma1=gamma1, gamma2=gamma2, theta=theta) | NONNEGATIVE.of(eps=eps)
     dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
     return leafwise(
         name, ScaleByStableSpamState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes,
@@ -234,7 +219,7 @@ def spam(
     mask: which leaves decay: a tree of booleans, a prefix of one, or a function of params; None: all.
     threshold: the largest ratio of g**2 to v that is no spike, > 0; the authors' 5000; infinity: no clipping.
     reset_every: steps from one reset to the next, an integer >= 1; the authors' 500.
-    warmup_steps: steps in which u grows again after a reset, an integer >= 0; the paper's 150.
+    warmup_steps: steps in which u grows again from a reset on, an integer >= 0; the paper's 150.
     grace: steps after a reset, and at the start, in which nothing is clipped, an integer >= 0; 20.
     mu_dtype: dtype of the first moment; None: the parameter's, float32 at least.
     nu_dtype: dtype of the second moment; None: the parameter's, float32 at least.
