@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_ko.core.numerics import is_complex, length, safe_sqrt
+from jaxopt_ko.core.numerics import is_complex, length, or_one, safe_sqrt
 from jaxopt_ko.core.tree import compute_dtype as wide_dtype
 from jaxopt_ko.types import DType
 
@@ -362,6 +362,23 @@ def _newton_root(A: jax.Array, p: int, eps: Any) -> jax.Array:
     start = (z ** (1 / p) * identity, z * A)
     X: jax.Array = jax.lax.while_loop(goes_on, advance, (*start, apart(start[1]), jnp.zeros((), jnp.int32)))[0]
     return X
+
+
+def largest_singular(W: jax.Array, steps: int) -> tuple[jax.Array, jax.Array]:
+    """float[N, 1, 1], float[N, m, n]: the largest singular value of each matrix, and the product x y' of its vectors.
+
+    By so many steps of the power method, from a vector of ones.
+    """
+
+    def turn(x: jax.Array, _: None) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        y = product(W.mT, x)
+        y = y / or_one(length(y, 1, keepdims=True))
+        x = product(W, y)
+        sigma = length(x, 1, keepdims=True)
+        return x / or_one(sigma), (sigma, y)
+
+    x, (sigma, y) = jax.lax.scan(turn, jnp.ones_like(W[:, :, :1]), None, steps)
+    return sigma[-1], product(x, y[-1].mT)
 
 
 def _default_dtype(x: jax.Array) -> DType:

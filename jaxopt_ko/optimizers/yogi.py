@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko.compose.chain import chain
-from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.hyperparameters import Scalars, adam_corrections
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import inner, ratio, safe_sqrt, value_at, zero_count
@@ -56,9 +56,6 @@ def scale_by_yogi(
         first, same = (value_at(start, zero_count()) for _ in range(2))  # in memory of their own
         return wide_like(p, first, mu_dtype), wide_like(p, same, nu_dtype)
 
-    def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        return {"c1": h.gathered("b1"), "c2": h.gathered("b2")}
-
     def rule(g: Array, p: Array, m: Array, v: Array, h: Scalars) -> Step:
         m = h.b1 * m + (1 - h.b1) * g
         square = inner(g, g)
@@ -73,7 +70,7 @@ def scale_by_yogi(
     }
     dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
     return leafwise(
-        "scale_by_yogi", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes,
+        "scale_by_yogi", ScaleByAdamState, init=init, shared=adam_corrections, rule=rule, hypers=hypers, dtypes=dtypes,
         squares=("nu",), debiased=("b1", "b2"),
     )  # fmt: skip
 

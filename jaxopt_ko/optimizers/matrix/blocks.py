@@ -1,15 +1,24 @@
-"""Into which blocks a leaf is cut that share a second moment. Zhang et al. 2024, arXiv:2406.16793, Algorithm 3."""
+"""Into which blocks a leaf is cut that share a second moment, and arithmetic on blocks.
+
+Zhang et al. 2024, arXiv:2406.16793, Algorithm 3.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
-from jaxopt_ko.core import tree
-from jaxopt_ko.core.stacking import MatrixAxes
-from jaxopt_ko.errors import check_size
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxopt_ko.core import placement, tree
+from jaxopt_ko.core.numerics import real_dtype
+from jaxopt_ko.core.stacking import MatrixAxes, prefix_of
+from jaxopt_ko.errors import TreeError, check_size, path_of, say
 from jaxopt_ko.optimizers.matrix.roles import Leaf, roles_of
-from jaxopt_ko.types import Params, PyTree
+from jaxopt_ko.types import DType, Params, PyTree
 
 QUERY = re.compile(r"(?:^|[/_.])(?:q|wq|query|q_proj)(?:[/_.]|$)", re.IGNORECASE)
 KEY = re.compile(r"(?:^|[/_.])(?:k|wk|key|k_proj)(?:[/_.]|$)", re.IGNORECASE)
@@ -82,3 +91,59 @@ def _blocks(leaf: Leaf, axes: MatrixAxes | None, heads: int | None) -> tuple[int
     elif attends and heads is not None and blocks[last] % heads == 0:
         blocks[last] = heads
     return tuple(blocks)
+
+
+# ---- arithmetic on blocks -------------------------------------------------------------------------------
+
+
+def checked_blocks(name: str, blocks: PyTree, params: Params) -> list[tuple[int, ...]]:
+    """How many blocks each axis of each leaf of params is cut into; blocks: a prefix of such tuples, or None for all.
+
+    Raises TreeError for a number that does not divide its axis.
+    """
+    made: list[tuple[int, ...]] = []
+    wanted = prefix_of(name, "blocks", blocks, params, is_leaf=_ends)
+    for i, (p, own) in enumerate(zip(tree.flatten(params)[0], wanted, strict=True)):
+        made.append(np.shape(p) if own is None else tuple(own))
+        if not divides(made[-1], np.shape(p)):
+            say(TreeError, name, f"blocks of {path_of(params, i)} must be a divisor of each axis of {np.shape(p)}",
+                repr(own), "Give the number of blocks along each axis, or None")  # fmt: skip
+    return made
+
+
+def _ends(x: Any) -> bool:
+    return x is None or (isinstance(x, tuple) and all(isinstance(n, int) for n in x))
+
+
+def divides(blocks: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Can a leaf of this shape be cut into so many blocks along each axis?"""
+    return len(blocks) == len(shape) and all(
+        k in (1, n) or (0 < k < n and n % k == 0) for k, n in zip(blocks, shape, strict=True)
+    )
+
+
+def zero_of_blocks(leaf: Any, blocks: tuple[int, ...], dtype: DType | None) -> Array:
+    """A real 0 for each block of a leaf, in float32 at least if dtype is None, where the leaf is."""
+    dtype = dtype or real_dtype(tree.compute_dtype(tree.dtype_of(leaf)))
+    if blocks == np.shape(leaf):
+        return tree.wide_like(leaf, 0, dtype)
+    return placement.placed_beside(jnp.zeros(blocks, dtype), leaf)
+
+
+def block_means(x: Array, blocks: tuple[int, ...]) -> Array:
+    """The mean over each block, float[k_1, …, k_d]."""
+    for axis, (n, k) in enumerate(zip(x.shape, blocks, strict=True)):
+        if 1 < k < n:
+            cut = placement.whole(x).reshape(*x.shape[:axis], k, n // k, *x.shape[axis + 1 :])
+            x = jnp.mean(cut, axis + 1)
+        elif k != n:
+            x = jnp.sum(x, axis, keepdims=True) / max(n, 1)
+    return x
+
+
+def over_blocks(x: Array, shape: tuple[int, ...]) -> Array:
+    """float[k_1, …, k_d] as an array of this shape, one value all over each block."""
+    for axis, (k, n) in enumerate(zip(x.shape, shape, strict=True)):
+        if 1 < k < n:
+            x = jnp.repeat(placement.whole(x), n // k, axis, total_repeat_length=n)
+    return jnp.broadcast_to(x, shape)

@@ -88,15 +88,11 @@ def adabound(
             u = -h.after * rate * m
             return (u if off else u - h.learning_rate * h.weight_decay * p), m, v
 
-        hypers = {
-            "learning_rate": (learning_rate, NONNEGATIVE),
-            "final_learning_rate": (final_learning_rate, POSITIVE),
-            "gamma": (gamma, POSITIVE),
-            "b1": (b1, FRACTION),
-            "b2": (b2, FRACTION),
-            "eps": (eps, NONNEGATIVE),
-            "weight_decay": (weight_decay, NONNEGATIVE),
-        }
+        hypers = (
+            NONNEGATIVE.of(learning_rate=learning_rate, eps=eps, weight_decay=weight_decay)
+            | POSITIVE.of(final_learning_rate=final_learning_rate, gamma=gamma)
+            | FRACTION.of(b1=b1, b2=b2)
+        )
         dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
         return leafwise(
             "adabound", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes,

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from jaxopt_ko.compose.chain import chain
-from jaxopt_ko.core import placement, tree
+from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import memory_mismatch
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import abs_sq, mixing, ratio, real_dtype, safe_sqrt, zero_count
 from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.signature import options
-from jaxopt_ko.core.stacking import MatrixAxes, prefix_of
+from jaxopt_ko.core.stacking import MatrixAxes
 from jaxopt_ko.core.transform import transform
-from jaxopt_ko.errors import FRACTION, NONNEGATIVE, TreeError, check_dtype, path_of, say
-from jaxopt_ko.optimizers.matrix.blocks import adam_mini_blocks
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE, check_dtype, path_of
+from jaxopt_ko.optimizers.matrix.blocks import (
+    adam_mini_blocks,
+    block_means,
+    checked_blocks,
+    divides,
+    over_blocks,
+    zero_of_blocks,
+)
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, Params, PyTree, Updates
@@ -90,16 +96,8 @@ def scale_by_adam_mini(
 
     def init(params: Params) -> ScaleByAdamMiniState:
         leaves, treedef = tree.flatten(params)
-        wanted = prefix_of(name, "blocks", cut(params), params, is_leaf=_ends)
-        nu = []
-        for i, (p, own) in enumerate(zip(leaves, wanted, strict=True)):
-            shape = np.shape(p) if own is None else tuple(own)
-            if not _fits(shape, np.shape(p)):
-                say(TreeError, name, f"blocks of {path_of(params, i)} must be a divisor of each axis of {np.shape(p)}",
-                    repr(own), "Give the number of blocks along each axis, or None")  # fmt: skip
-            dtype = nu_dtype or real_dtype(tree.compute_dtype(tree.dtype_of(p)))
-            whole = shape == np.shape(p)
-            nu.append(tree.wide_like(p, 0, dtype) if whole else placement.placed_beside(jnp.zeros(shape, dtype), p))
+        shapes = checked_blocks(name, cut(params), params)
+        nu = [zero_of_blocks(p, shape, nu_dtype) for p, shape in zip(leaves, shapes, strict=True)]
         mu = jax.tree.map(lambda p: tree.wide_like(p, 0, mu_dtype), params)
         return ScaleByAdamMiniState(zero_count(), mu, treedef.unflatten(nu))
 
@@ -110,24 +108,14 @@ def scale_by_adam_mini(
         mu, nu = (tree.in_order(name, "state", memory, updates, treedef) for memory in (state.mu, state.nu))
         numbers, made = (h.b1, h.b2, h.eps, h.gathered("b1"), h.gathered("b2")), []
         for i, (g, m, v) in enumerate(zip(leaves, mu, nu, strict=True)):
-            if g is not None and not (np.shape(m) == np.shape(g) and _fits(np.shape(v), np.shape(g))):
+            if g is not None and not (np.shape(m) == np.shape(g) and divides(np.shape(v), np.shape(g))):
                 memory_mismatch(name, [m, v], path_of(updates, i, none_is_leaf=True), g)
             made.append((g, m, v) if g is None else _step(g, m, v, numbers))
         u, mu, nu = map(treedef.unflatten, zip(*made, strict=True) if made else ((), (), ()))
         return u, ScaleByAdamMiniState(h.t, mu, nu)
 
-    hypers = {"b1": (b1, FRACTION), "b2": (b2, FRACTION), "eps": (eps, NONNEGATIVE)}
+    hypers = FRACTION.of(b1=b1, b2=b2) | NONNEGATIVE.of(eps=eps)
     return transform(name, init, update, state_type=ScaleByAdamMiniState, hypers=hypers, debiased=("b1", "b2"))
-
-
-def _ends(x: Any) -> bool:
-    return x is None or (isinstance(x, tuple) and all(isinstance(n, int) for n in x))
-
-
-def _fits(blocks: tuple[int, ...], shape: tuple[int, ...]) -> bool:
-    return len(blocks) == len(shape) and all(
-        k in (1, n) or (0 < k < n and n % k == 0) for k, n in zip(blocks, shape, strict=True)
-    )
 
 
 @jax.jit
@@ -138,26 +126,9 @@ def _step(g: Array, m: Array, v: Array, numbers: tuple[Array, ...]) -> tuple[Arr
     with mixing(wide):
         G = g.astype(wide)
         M = b1 * m.astype(wide) + (1 - b1) * G
-        V = b2 * v.astype(real_dtype(wide)) + (1 - b2) * _block_means(abs_sq(G), v.shape)
-        u = ratio(M / c1, _spread(safe_sqrt(V / c2) + eps, g.shape))
+        V = b2 * v.astype(real_dtype(wide)) + (1 - b2) * block_means(abs_sq(G), v.shape)
+        u = ratio(M / c1, over_blocks(safe_sqrt(V / c2) + eps, g.shape))
     return u.astype(g.dtype), M.astype(m.dtype), V.astype(v.dtype)
-
-
-def _block_means(x: Array, blocks: tuple[int, ...]) -> Array:
-    for axis, (n, k) in enumerate(zip(x.shape, blocks, strict=True)):
-        if 1 < k < n:
-            cut = placement.whole(x).reshape(*x.shape[:axis], k, n // k, *x.shape[axis + 1 :])
-            x = jnp.mean(cut, axis + 1)
-        elif k != n:
-            x = jnp.sum(x, axis, keepdims=True) / max(n, 1)
-    return x
-
-
-def _spread(x: Array, shape: tuple[int, ...]) -> Array:
-    for axis, (k, n) in enumerate(zip(x.shape, shape, strict=True)):
-        if 1 < k < n:
-            x = jnp.repeat(placement.whole(x), n // k, axis, total_repeat_length=n)
-    return jnp.broadcast_to(x, shape)
 
 
 @recipe

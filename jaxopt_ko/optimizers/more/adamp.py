@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 
 from jaxopt_ko.compose.chain import chain
-from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.hyperparameters import Scalars, adam_corrections
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import inner, length, ratio, safe_sqrt
@@ -91,9 +91,6 @@ def scale_by_adamp(
     def init(p: Array) -> Memory:
         return wide_like(p, 0, mu_dtype), wide_like(p, 0, nu_dtype)
 
-    def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        return {"c1": h.gathered("b1"), "c2": h.gathered("b2")}
-
     def rule(g: Array, p: Array, m: Array, v: Array, h: Scalars) -> Step:
         m = h.b1 * m + (1 - h.b1) * g
         v = h.b2 * v + inner((1 - h.b2) * g, g)
@@ -101,17 +98,12 @@ def scale_by_adamp(
         u, share = _tangential(ratio(ahead / h.c1, safe_sqrt(v / h.c2) + h.eps, h.eps), g, p, channel_axis, h)
         return u + share * h.weight_decay * p, m, v
 
-    hypers = {
-        "b1": (b1, FRACTION),
-        "b2": (b2, FRACTION),
-        "eps": (eps, NONNEGATIVE),
-        "weight_decay": (weight_decay, NONNEGATIVE),
-        "delta": (delta, NONNEGATIVE),
-        "wd_ratio": (wd_ratio, NONNEGATIVE),
-    }
+    hypers = FRACTION.of(b1=b1, b2=b2) | NONNEGATIVE.of(
+        eps=eps, weight_decay=weight_decay, delta=delta, wd_ratio=wd_ratio
+    )
     dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
     return leafwise(
-        "scale_by_adamp", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes,
+        "scale_by_adamp", ScaleByAdamState, init=init, shared=adam_corrections, rule=rule, hypers=hypers, dtypes=dtypes,
         squares=("nu",), debiased=("b1", "b2"), needs_params=True, stack_axes=stack_axes,
     )  # fmt: skip
 
@@ -163,13 +155,9 @@ def scale_by_sgdp(
         u, share = _tangential(g + h.momentum * v if nesterov else v, g, p, channel_axis, h)
         return u + share * h.weight_decay / (1 - h.momentum) * p, v
 
-    hypers = {
-        "momentum": (momentum, FRACTION),
-        "eps": (eps, NONNEGATIVE),
-        "weight_decay": (weight_decay, NONNEGATIVE),
-        "delta": (delta, NONNEGATIVE),
-        "wd_ratio": (wd_ratio, NONNEGATIVE),
-    }
+    hypers = FRACTION.of(momentum=momentum) | NONNEGATIVE.of(
+        eps=eps, weight_decay=weight_decay, delta=delta, wd_ratio=wd_ratio
+    )
     return leafwise(
         "scale_by_sgdp", TraceState, init=init, rule=rule, hypers=hypers, needs_params=True, stack_axes=stack_axes,
         dtypes={"accumulator_dtype": accumulator_dtype},

@@ -111,14 +111,11 @@ def scale_by_came(
         C = h.b3 * C + (1 - h.b3) * jnp.mean(surprise, -2)
         return _over_root(m, R, C), m, r, c, v, R, C
 
-    hypers = {
-        "b1": (b1, FRACTION),
-        "b2": (b2, FRACTION),
-        "b3": (b3, FRACTION),
-        "eps": (eps, NONNEGATIVE),
-        "eps_confidence": (eps_confidence, NONNEGATIVE),
-        "clipping_threshold": (clipping_threshold, THRESHOLD),
-    }
+    hypers = (
+        FRACTION.of(b1=b1, b2=b2, b3=b3)
+        | NONNEGATIVE.of(eps=eps, eps_confidence=eps_confidence)
+        | THRESHOLD.of(clipping_threshold=clipping_threshold)
+    )
     dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
     return leafwise(
         "scale_by_came", ScaleByCameState, init=init, rule=rule, hypers=hypers, dtypes=dtypes, stack_axes=stack_axes,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.hyperparameters import Scalars, adam_corrections
 from jaxopt_ko.core.leafwise import Memory, Step
 from jaxopt_ko.core.matrixwise import matrixwise
 from jaxopt_ko.core.method import recipe
@@ -84,9 +84,6 @@ def scale_by_conda(
     def refresh(G: Array, W: None, M: Array, V: Array, U: Array, h: Scalars) -> Memory:
         return M, V, jnp.linalg.svd(wide(h.b1 * M + (1 - h.b1) * G), full_matrices=False)[0]
 
-    def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        return {"c1": h.gathered("b1"), "c2": h.gathered("b2")}
-
     def rule(G: Array, W: None, M: Array, V: Array, U: Array, h: Scalars) -> Step:
         M = h.b1 * M + (1 - h.b1) * G
         R = product(U.mT, wide(G))
@@ -97,8 +94,8 @@ def scale_by_conda(
 
     hypers = {"scale": (scale, FINITE), "b1": (b1, FRACTION), "b2": (b2, FRACTION), "eps": (eps, NONNEGATIVE)}
     return matrixwise(
-        "scale_by_conda", ScaleByCondaState, init=init, rule=rule, hypers=hypers, shared=shared, refresh=refresh,
-        interval=("update_proj_gap", update_proj_gap), stack_axes=stack_axes, debiased=("b1", "b2"),
+        "scale_by_conda", ScaleByCondaState, init=init, rule=rule, hypers=hypers, shared=adam_corrections,
+        refresh=refresh, interval=("update_proj_gap", update_proj_gap), stack_axes=stack_axes, debiased=("b1", "b2"),
         dtypes={"mu_dtype": mu_dtype, "nu_dtype": nu_dtype},
     )  # fmt: skip
 

@@ -112,13 +112,7 @@ def dadapt_adamw(
         u = -(m.map(ratio, v.map(safe_sqrt) + h.eps) + (h.weight_decay * a) * x.decaying)
         return u, m, v, s, d, r
 
-    hypers = {
-        "learning_rate": (learning_rate, NONNEGATIVE),
-        "b1": (b1, FRACTION),
-        "b2": (b2, FRACTION),
-        "eps": (eps, NONNEGATIVE),
-        "weight_decay": (weight_decay, NONNEGATIVE),
-    }
+    hypers = NONNEGATIVE.of(learning_rate=learning_rate, eps=eps, weight_decay=weight_decay) | FRACTION.of(b1=b1, b2=b2)
     check_hyper("dadapt_adamw", "estim_lr0", estim_lr0, POSITIVE)
     scalars = {"estim_lr": first_value(estim_lr0), "numerator_weighted": 0.0}
     return treewise(
@@ -220,12 +214,7 @@ def dadapt_lion(
         d = jnp.maximum(d, ratio(r, (1 - b) * s.sum_abs()))
         return -a * u - (a * h.weight_decay) * x.decaying, m, s, d, r
 
-    hypers = {
-        "learning_rate": (learning_rate, NONNEGATIVE),
-        "b1": (b1, FRACTION),
-        "b2": (b2, FRACTION),
-        "weight_decay": (weight_decay, NONNEGATIVE),
-    }
+    hypers = NONNEGATIVE.of(learning_rate=learning_rate, weight_decay=weight_decay) | FRACTION.of(b1=b1, b2=b2)
     check_hyper("dadapt_lion", "estim_lr0", estim_lr0, POSITIVE)
     scalars = {"estim_lr": first_value(estim_lr0), "numerator_weighted": 0.0}
     return treewise("dadapt_lion", DAdaptLionState, init=init, rule=rule, hypers=hypers, scalars=scalars, mask=mask)

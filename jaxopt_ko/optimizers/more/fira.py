@@ -109,13 +109,7 @@ def scale_by_fira(
         U = h.factor * (h.scale * product(P, N) + D / excess[:, None, None])
         return (U.mT if flipped else U), M, V, P, now / excess
 
-    hypers = {
-        "scale": (scale, FINITE),
-        "b1": (b1, FRACTION),
-        "b2": (b2, FRACTION),
-        "eps": (eps, NONNEGATIVE),
-        "gamma": (gamma, GROWTH),
-    }
+    hypers = FINITE.of(scale=scale) | FRACTION.of(b1=b1, b2=b2) | NONNEGATIVE.of(eps=eps) | GROWTH.of(gamma=gamma)
     return matrixwise(
         name, ScaleByFiraState, init=init, rule=rule, hypers=hypers, shared=shared, refresh=refresh,
         interval=("update_proj_gap", update_proj_gap), stack_axes=stack_axes, debiased=("b1", "b2"),

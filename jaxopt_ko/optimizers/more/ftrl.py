@@ -75,12 +75,7 @@ def ftrl(
         shrunk = jnp.sign(z) * jnp.maximum(size - h.l1, 0)
         return -ratio(shrunk, (h.beta + safe_sqrt(total)) / h.learning_rate + h.l2) - p, total, z
 
-    hypers = {
-        "learning_rate": (learning_rate, POSITIVE),
-        "l1": (l1, NONNEGATIVE),
-        "l2": (l2, NONNEGATIVE),
-        "beta": (beta, NONNEGATIVE),
-    }
+    hypers = POSITIVE.of(learning_rate=learning_rate) | NONNEGATIVE.of(l1=l1, l2=l2, beta=beta)
     return leafwise(
         "ftrl", FtrlState, init=init, rule=rule, hypers=hypers, dtypes={"nu_dtype": nu_dtype}, squares=("n",),
         needs_params=True,

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko.compose.chain import chain
-from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.hyperparameters import Scalars, adam_corrections
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import inner, ratio, safe_sqrt
@@ -52,9 +52,6 @@ def scale_by_grams(
     def init(p: Array) -> Memory:
         return wide_like(p, 0, mu_dtype), wide_like(p, 0, nu_dtype)
 
-    def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        return {"c1": h.gathered("b1"), "c2": h.gathered("b2")}
-
     def rule(g: Array, p: Array, m: Array, v: Array, h: Scalars) -> Step:
         m = h.b1 * m + (1 - h.b1) * g
         v = h.b2 * v + inner((1 - h.b2) * g, g)
@@ -63,7 +60,7 @@ def scale_by_grams(
     hypers = {"b1": (b1, FRACTION), "b2": (b2, FRACTION), "eps": (eps, NONNEGATIVE)}
     dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
     return leafwise(
-        "scale_by_grams", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes,
+        "scale_by_grams", ScaleByAdamState, init=init, shared=adam_corrections, rule=rule, hypers=hypers, dtypes=dtypes,
         squares=("nu",), debiased=("b1", "b2"),
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from jax import Array
 
 from jaxopt_ko.compose.chain import chain
-from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.hyperparameters import Scalars, adam_corrections
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import inner, ratio, safe_sqrt
@@ -65,9 +65,6 @@ def scale_by_laprop(
     def init(p: Array) -> Memory:
         return wide_like(p, 0, mu_dtype), wide_like(p, 0, nu_dtype)
 
-    def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        return {"c1": h.gathered("b1"), "c2": h.gathered("b2")}
-
     def rule(g: Array, p: Array, m: Array, v: Array, h: Scalars) -> Step:
         v = h.b2 * v + inner((1 - h.b2) * g, g)
         m = h.b1 * m + (1 - h.b1) * ratio(g, safe_sqrt(v / h.c2) + h.eps, h.eps)
@@ -76,8 +73,8 @@ def scale_by_laprop(
     hypers = {"b1": (b1, FRACTION), "b2": (b2, FRACTION), "eps": (eps, NONNEGATIVE)}
     dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
     return leafwise(
-        "scale_by_laprop", ScaleByLapropState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes,
-        squares=("nu",), debiased=("b1", "b2"),
+        "scale_by_laprop", ScaleByLapropState, init=init, shared=adam_corrections, rule=rule, hypers=hypers,
+        dtypes=dtypes, squares=("nu",), debiased=("b1", "b2"),
     )  # fmt: skip
 
 

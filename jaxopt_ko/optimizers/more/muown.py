@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko.compose.groups import partition
-from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.hyperparameters import Scalars, adam_corrections
 from jaxopt_ko.core.leafwise import Memory, Step
 from jaxopt_ko.core.matrixwise import matrixwise
 from jaxopt_ko.core.method import recipe
@@ -103,7 +103,7 @@ def muown(
         return jnp.zeros(shape, dtype), *(jnp.zeros((1, shape[1]), dtype) for _ in range(4))
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        return {"first": (t == 1).astype(h.b1.dtype), "c1": h.gathered("b1"), "c2": h.gathered("b2")}
+        return adam_corrections(t, h) | {"first": (t == 1).astype(h.b1.dtype)}
 
     def rule(G: Array, W: Array, M: Array, g: Array, v: Array, m_g: Array, v_g: Array, h: Scalars) -> Step:
         size = length(W, 1, keepdims=True)
@@ -126,11 +126,11 @@ def muown(
         moves = (size > 0) & (v > 0)
         return jnp.where(moves, end - W, jnp.zeros_like(W)), M, jnp.where(moves, g, size), v, m_g, v_g
 
-    hypers = {
-        "learning_rate": (learning_rate, NONNEGATIVE), "beta": (beta, FRACTION), "b1": (b1, FRACTION),
-        "b2": (b2, FRACTION), "eps": (eps, NONNEGATIVE), "weight_decay": (weight_decay, NONNEGATIVE),
-        "rms": (rms, POSITIVE),
-    }  # fmt: skip
+    hypers = (
+        NONNEGATIVE.of(learning_rate=learning_rate, eps=eps, weight_decay=weight_decay)
+        | FRACTION.of(beta=beta, b1=b1, b2=b2)
+        | POSITIVE.of(rms=rms)
+    )
     matrices = matrixwise(
         "muown", MuownState, init=init, rule=rule, shared=shared, hypers=hypers, debiased=("b1", "b2"),
         needs_params=True, stack_axes=stack_axes,

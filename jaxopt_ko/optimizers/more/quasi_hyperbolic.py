@@ -7,7 +7,7 @@ from typing import NamedTuple
 from jax import Array
 
 from jaxopt_ko.compose.chain import chain
-from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.hyperparameters import Scalars, adam_corrections
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import abs_sq, ratio, safe_sqrt
@@ -98,26 +98,17 @@ def scale_by_qhadam(
     def init(p: Array) -> Memory:
         return wide_like(p, 0, mu_dtype), wide_like(p, 0, nu_dtype)
 
-    def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        return {"c1": h.gathered("b1"), "c2": h.gathered("b2")}
-
     def rule(g: Array, p: Array, m: Array, v: Array, h: Scalars) -> Step:
         m = h.b1 * m + (1 - h.b1) * g
         v = h.b2 * v + (1 - h.b2) * abs_sq(g)
         root = safe_sqrt((1 - h.nu2) * abs_sq(g) + h.nu2 * v / h.c2)
         return ratio((1 - h.nu1) * g + h.nu1 * m / h.c1, root + h.eps, h.eps), m, v
 
-    hypers = {
-        "b1": (b1, FRACTION),
-        "b2": (b2, FRACTION),
-        "nu1": (nu1, FINITE),
-        "nu2": (nu2, UNIT),
-        "eps": (eps, NONNEGATIVE),
-    }
+    hypers = FRACTION.of(b1=b1, b2=b2) | FINITE.of(nu1=nu1) | UNIT.of(nu2=nu2) | NONNEGATIVE.of(eps=eps)
     dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
     return leafwise(
-        "scale_by_qhadam", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes,
-        squares=("nu",), debiased=("b1", "b2"),
+        "scale_by_qhadam", ScaleByAdamState, init=init, shared=adam_corrections, rule=rule, hypers=hypers,
+        dtypes=dtypes, squares=("nu",), debiased=("b1", "b2"),
     )  # fmt: skip
 
 

@@ -5,13 +5,12 @@ github.com/facebookresearch/schedule_free, adamc_schedulefree_plus_paper.py.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko.core.evaluation import keeps_average
-from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import inner, or_one, ratio, safe_sqrt
@@ -104,18 +103,8 @@ def schedule_free_plus(
     def init(p: Array) -> Memory:
         return wide_like(p), wide_like(p, 0, nu_dtype), wide_copy(p)
 
-    def rule(
-        g: Vector,
-        y: Vector,
-        m: Vector,
-        v: Vector,
-        z: Vector,
-        old: Array,
-        l1: Array,
-        total: Array,
-        top: Array,
-        h: Scalars,
-    ) -> VectorStep:
+    def rule(g: Vector, y: Vector, m: Vector, v: Vector, z: Vector, *numbers: Any) -> VectorStep:
+        old, l1, total, top, h = numbers
         t = h.t.astype(old.dtype)
         part = jnp.clip((t - 1) / max(anneal_steps, 1), 0, 1) if anneal_steps else jnp.zeros_like(t)
         b = -jnp.expm1((1 - part) * jnp.log1p(-h.momentum) + part * jnp.log1p(-h.final_momentum))
@@ -136,18 +125,12 @@ def schedule_free_plus(
         x = (1 - c) * (z + behind) + c * new
         return b * x + (1 - b) * new - y, m, v, new, b, l1, total, top
 
-    hypers = {
-        "learning_rate": (learning_rate, NONNEGATIVE),
-        "b1": (b1, FRACTION),
-        "b2": (b2, FRACTION),
-        "eps": (eps, NONNEGATIVE),
-        "weight_decay": (weight_decay, NONNEGATIVE),
-        "momentum": (momentum, OPEN_FRACTION),
-        "final_momentum": (final_momentum, OPEN_FRACTION),
-        "weight_power": (weight_power, NONNEGATIVE),
-        "weight_lr_power": (weight_lr_power, NONNEGATIVE),
-        "l1_decay": (l1_decay, FRACTION),
-    }
+    hypers = (
+        NONNEGATIVE.of(learning_rate=learning_rate, eps=eps, weight_decay=weight_decay)
+        | NONNEGATIVE.of(weight_power=weight_power, weight_lr_power=weight_lr_power)
+        | FRACTION.of(b1=b1, b2=b2, l1_decay=l1_decay)
+        | OPEN_FRACTION.of(momentum=momentum, final_momentum=final_momentum)
+    )
     scalars = dict.fromkeys(("momentum", "gradient_l1", "weight_sum", "max_lr"), 0.0)
     return treewise(
         name, ScheduleFreePlusState, init=init, rule=rule, hypers=hypers, scalars=scalars, value=True, mask=mask,

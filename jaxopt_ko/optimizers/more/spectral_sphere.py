@@ -20,11 +20,11 @@ from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step
 from jaxopt_ko.core.matrixwise import matrixwise
 from jaxopt_ko.core.method import recipe
-from jaxopt_ko.core.numerics import length, or_one, quotient
+from jaxopt_ko.core.numerics import or_one, quotient
 from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.stacking import matrix_labels
 from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE
-from jaxopt_ko.linalg.matrix_functions import Coefficients, frobenius, product
+from jaxopt_ko.linalg.matrix_functions import Coefficients, frobenius, largest_singular
 from jaxopt_ko.optimizers.adam import adamw
 from jaxopt_ko.optimizers.matrix.axes import spectral_scale
 from jaxopt_ko.optimizers.matrix.orthogonalization import nearest, orthogonalization
@@ -107,36 +107,19 @@ def spectral_sphere(
         M = h.b1 * M + (1 - h.b1) * G
         X = h.b1 * M + (1 - h.b1) * G if nesterov else M
         X = quotient(X, jnp.broadcast_to(frobenius(X), X.shape))
-        sigma, T = _largest(W, power_steps)
+        sigma, T = largest_singular(W, power_steps)
         if solver_steps:
             X = X + _multiplier(near, X, T, solver_steps) * T
         R = h.radius * spectral_scale(*W.shape[1:])
         end = R * (W / or_one(sigma) - h.learning_rate * near(X).astype(W.dtype))
         return end - W, M
 
-    hypers = {
-        "learning_rate": (learning_rate, NONNEGATIVE), "b1": (b1, FRACTION), "radius": (radius, POSITIVE),
-        "eps": (eps, NONNEGATIVE),
-    }  # fmt: skip
+    hypers = NONNEGATIVE.of(learning_rate=learning_rate, eps=eps) | FRACTION.of(b1=b1) | POSITIVE.of(radius=radius)
     matrices = matrixwise(
         name, SpectralSphereState, init=init, rule=rule, hypers=hypers, needs_params=True, stack_axes=stack_axes
     )
     rest = adamw(learning_rate) if rest is None else rest
     return partition({"matrix": matrices, "rest": rest}, matrix_labels(name, stack_axes))
-
-
-def _largest(W: Array, steps: int) -> tuple[Array, Array]:
-    """float[N, 1, 1], float[N, m, n]: the largest singular value, and the product of its vectors."""
-
-    def turn(x: Array, _: None) -> tuple[Array, tuple[Array, Array]]:
-        y = product(W.mT, x)
-        y = y / or_one(length(y, 1, keepdims=True))
-        x = product(W, y)
-        sigma = length(x, 1, keepdims=True)
-        return x / or_one(sigma), (sigma, y)
-
-    x, (sigma, y) = jax.lax.scan(turn, jnp.ones_like(W[:, :, :1]), None, steps)
-    return sigma[-1], product(x, y[-1].mT)
 
 
 def _multiplier(near: functools.partial[Array], X: Array, T: Array, steps: int) -> Array:

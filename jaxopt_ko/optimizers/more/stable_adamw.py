@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko.compose.chain import chain
-from jaxopt_ko.core.hyperparameters import Scalars
+from jaxopt_ko.core.hyperparameters import Scalars, adam_corrections
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
 from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import inner, ratio, root_mean_square, safe_sqrt
@@ -63,9 +63,6 @@ def scale_by_stable_adam(
     def init(p: Array) -> Memory:
         return wide_like(p, 0, mu_dtype), wide_like(p, 0, nu_dtype)
 
-    def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        return {"c1": h.gathered("b1"), "c2": h.gathered("b2")}
-
     def rule(g: Array, p: Array, m: Array, v: Array, h: Scalars) -> Step:
         m = h.b1 * m + (1 - h.b1) * g
         v = h.b2 * v + inner((1 - h.b2) * g, g)
@@ -74,17 +71,15 @@ def scale_by_stable_adam(
         u = ratio(m / h.c1, root + h.eps, h.eps)
         return (u if off else u + h.weight_decay * p) / s, m, v
 
-    hypers = {
-        "b1": (b1, FRACTION),
-        "b2": (b2, FRACTION),
-        "eps": (eps, NONNEGATIVE),
-        "weight_decay": (weight_decay, NONNEGATIVE),
-        "clipping_threshold": (clipping_threshold, THRESHOLD),
-    }
+    hypers = (
+        FRACTION.of(b1=b1, b2=b2)
+        | NONNEGATIVE.of(eps=eps, weight_decay=weight_decay)
+        | THRESHOLD.of(clipping_threshold=clipping_threshold)
+    )
     dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
     return leafwise(
-        "scale_by_stable_adam", ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes,
-        squares=("nu",), debiased=("b1", "b2"), needs_params=not off, stack_axes=stack_axes,
+        "scale_by_stable_adam", ScaleByAdamState, init=init, shared=adam_corrections, rule=rule, hypers=hypers,
+        dtypes=dtypes, squares=("nu",), debiased=("b1", "b2"), needs_params=not off, stack_axes=stack_axes,
     )  # fmt: skip
 
 

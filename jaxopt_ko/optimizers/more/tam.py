@@ -14,7 +14,7 @@ from jaxopt_ko.core.method import recipe
 from jaxopt_ko.core.numerics import inner, length, quotient
 from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.signature import options
-from jaxopt_ko.core.tree import abstract, dtype_of, wide_like
+from jaxopt_ko.core.tree import number_beside, wide_like
 from jaxopt_ko.errors import NONNEGATIVE, UNIT
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
@@ -62,7 +62,7 @@ def scale_by_tam(
     """
 
     def init(p: Array) -> Memory:
-        return wide_like(p, 0, accumulator_dtype), jnp.real(wide_like(abstract((), dtype_of(p))))
+        return wide_like(p, 0, accumulator_dtype), number_beside(p)
 
     def rule(g: Array, p: Array, m: Array, s: Array, h: Scalars) -> Step:
         units = [quotient(x, jnp.broadcast_to(length(x), x.shape)) for x in (m, g)]
