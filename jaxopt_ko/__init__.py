@@ -67,7 +67,7 @@ _LATE: dict[str, tuple[str, ...]] = {
     "analysis": (),
     "catalog": (),
     "drivers": (
-        "BasinHoppingResult", "ConfidenceBand", "Covariance", "CurveFit", "MultistartResult", "Report",
+        "BasinHoppingResult", "Certificate", "ConfidenceBand", "Covariance", "CurveFit", "MultistartResult", "Report",
         "basin_hopping", "confidence_band", "covariance", "curve_fit", "least_squares", "least_squares_many",
         "linear_program", "minimize", "minimize_many", "multistart", "quadratic_program", "quadratic_program_many",
         "root",

@@ -175,7 +175,7 @@ class Solution(NamedTuple):
     steps: Array  # int32[]  updates made, rejected ones too
     evaluations: Evaluations
     state: State  # of the method, to go on from
-    aux: PyTree = None  # what fun returns beside its value there, with has_aux
+    aux: PyTree = None  # what fun returns beside its value there, with has_aux; of a program a `Certificate`
     multipliers: Multipliers | None = None  # of a method for constrained problems
     kkt: KKT | None = None  # of the same
 

@@ -13,11 +13,12 @@ from jaxopt_ko.drivers.minimize import minimize
 from jaxopt_ko.drivers.programs import linear_program, quadratic_program
 from jaxopt_ko.drivers.reports import Report
 from jaxopt_ko.drivers.root import root
+from jaxopt_ko.solvers.quadratic import Certificate
 
 __all__ = [
-    "BasinHoppingResult", "ConfidenceBand", "Covariance", "CurveFit", "MultistartResult", "Report", "basin_hopping",
-    "confidence_band", "covariance", "curve_fit", "least_squares", "least_squares_many", "linear_program", "minimize",
-    "minimize_many", "multistart", "quadratic_program", "quadratic_program_many", "root",
+    "BasinHoppingResult", "Certificate", "ConfidenceBand", "Covariance", "CurveFit", "MultistartResult", "Report",
+    "basin_hopping", "confidence_band", "covariance", "curve_fit", "least_squares", "least_squares_many",
+    "linear_program", "minimize", "minimize_many", "multistart", "quadratic_program", "quadratic_program_many", "root",
 ]  # fmt: skip
 
 answers_at("jaxopt_ko", {"solve": sys.modules[__name__]})

@@ -88,7 +88,7 @@ def quadratic_program_many(
     devices: a sequence of devices or a `jax.sharding.Mesh`, over which the problems are divided in order; None: where
         the arrays are.
     verbose: print some rows of how many problems still wait, and what it took in all.
-    keep_state: False leaves `state` out.
+    keep_state: False leaves `state` and `aux` out.
 
     Returns one `Solution`, whose arrays have a leading axis of p: those of `quadratic_program` under `vmap`, up to
     rounding, with its derivatives. Under `vmap` alone every pass computes all lanes until the slowest is done; here
@@ -177,8 +177,14 @@ def _solved(setting: _Setting, task: ProgramTask, most: Any) -> Solution:
     found, updates = divided(solve, mesh, len(mine[0]), *frozen((mine, common)))
     if program.verbose:
         table.show_pool_end(found, jnp.sum(updates))
-    ended = jax.vmap(lambda solution, mine: differentiated(rebuilt(mine, common), solution))
-    solutions: Solution = ended(found, mine)  # type: ignore[no-untyped-call]
+
+    def ended(solution: Solution, mine: list[Array]) -> Solution:
+        one, given = rebuilt(mine, common), None
+        if keep_state:
+            given = prepared_task(program, one, solution.state.scaling).program.given
+        return differentiated(one, solution, given)
+
+    solutions: Solution = jax.vmap(ended)(found, mine)
     return solutions
 
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.experimental import sparse
 
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import check_same_trees
@@ -20,6 +21,7 @@ from jaxopt_ko.errors import HyperparameterError, TreeError, check_size, describ
 from jaxopt_ko.solvers.quadratic import (
     BlockSizes,
     Equilibration,
+    GivenProgram,
     Places,
     PreparedProgram,
     QuadraticState,
@@ -31,6 +33,7 @@ from jaxopt_ko.solvers.quadratic import (
     as_dense,
     as_sparse,
     block_order,
+    certificate,
     given_program,
     prepared,
     quadratic_interior_point,
@@ -175,7 +178,11 @@ def check_band(name: str, bandwidth: Any, Q: Any, *matrices: Any) -> None:
 
 
 def as_array(value: Any) -> Any:
-    """A nest of lists as an array."""
+    """A nest of lists as an array; a sparse matrix of SciPy's, or a BCSR one, as BCOO."""
+    if isinstance(value, sparse.BCSR):
+        return value.to_bcoo()
+    if hasattr(value, "tocoo"):
+        return sparse.BCOO.from_scipy_sparse(value.tocoo())
     return np.asarray(value) if isinstance(value, list | tuple | int | float) else value
 
 
@@ -209,9 +216,13 @@ def begin_near(name: str, before: Solution, params: Params, data: ProgramData, c
     return Start(x, y, z, low, high, before.status.success)
 
 
-def differentiated(task: ProgramTask, solution: Solution) -> Solution:
-    """The solution in the order of what was given, with its derivatives."""
+def differentiated(task: ProgramTask, solution: Solution, given: GivenProgram | None) -> Solution:
+    """The solution in the order of what was given, with its derivatives, and the certificate that there is none; given:
+    the problem that its state is of, None: without a certificate."""
     data, places = task.data, task.places
+    if given is not None:
+        state = solution.state
+        solution = solution._replace(aux=certificate(given, state.scaling, state.point, solution.status))
     if places is not None:
         solution = restored(solution, places, tree.ravel(task.params)[1])
     end = frozen((solution.params, solution.multipliers))

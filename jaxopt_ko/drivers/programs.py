@@ -25,6 +25,7 @@ from jaxopt_ko.drivers.program_runs import (
     begun,
     check_band,
     differentiated,
+    prepared_task,
     structured,
 )
 from jaxopt_ko.drivers.reports import Listener, Report
@@ -132,7 +133,11 @@ def quadratic_program(
     max_seconds: the run ends after the update in which they are over, compiling counted, with the status OUT_OF_TIME,
         >= 0; outside of jit, vmap and grad only, where it runs in blocks of updates. None: no limit.
 
-    Returns a `Solution`, with the multipliers and kkt of Q x + c + A'y + G'z - z_lower + z_upper = 0 and its residuals.
+    Returns a `Solution`, with the multipliers and kkt of Q x + c + A'y + G'z - z_lower + z_upper = 0 and its residuals,
+    and a `Certificate` as aux: of an INFEASIBLE problem multipliers of a combination of its rows that no x satisfies,
+    A'y + G'z - z_lower + z_upper = 0, b'y + h'z - lower'z_lower + upper'z_upper = -1, of an UNBOUNDED one a ray, along
+    which the value falls for ever, Q r = 0, A r = 0, G r <= 0, c'r = -1; both to within tol, and zeros where they are
+    not asked for. What is 1e20 or more, of h or of the bounds, is none.
     Pure: jitted inside, so that new data of the same shapes compiles nothing; it may be vmapped (each lane stops by
     itself) and params, value and multipliers differentiated by all data, in forward and reverse mode, again and again:
     by the conditions of Karush, Kuhn and Tucker on the constraints that are active (Amos & Kolter 2017,
@@ -228,7 +233,7 @@ def _check_convex(name: str, Q: Any) -> None:
 def _solved(setting: ProgramSetting, task: ProgramTask, max_steps: Any, listener: Any) -> Solution:
     start, at, restore = begun(setting, task)
     solution = loop(start, at, max_steps, setting.verbose, listener, shown=lambda state: restore(state.best))
-    return differentiated(task, solution)
+    return differentiated(task, solution, start.extra_args["prepared"].given)
 
 
 @jitted
@@ -244,4 +249,5 @@ def _updates(
 
 @jitted
 def _judged(setting: ProgramSetting, task: ProgramTask, carry: LoopCarry, unfinished: Any) -> Solution:
-    return differentiated(task, solution_of(carry, unfinished))
+    known = prepared_task(setting, task, carry.state.scaling).program
+    return differentiated(task, solution_of(carry, unfinished), known.given)

@@ -10,6 +10,7 @@ from jax import Array
 
 from jaxopt_ko.solvers.engine.banded import Banded
 from jaxopt_ko.solvers.quadratic.matrices import BlockRows, Sparse
+from jaxopt_ko.solvers.quadratic.residuals import Certificate
 from jaxopt_ko.solvers.quadratic.structure import BlockSizes
 from jaxopt_ko.solvers.quadratic.variables import Start
 from jaxopt_ko.types import Multipliers, Params, Solution
@@ -60,14 +61,17 @@ def arranged_start(sizes: BlockSizes, places: Places, start: Start) -> Start:
 
 def restored(solution: Solution, places: Places, unravel: Callable[[Array], Params]) -> Solution:
     """A solution of the arranged program as one of the program itself; its state stays as it is."""
-    found: Any = solution.multipliers
-    y, z, low, high = found
 
     def tree_of(v: Array) -> Params:
         return unravel(v[places.x])
 
-    multipliers = Multipliers(y[places.A], z[places.G], tree_of(low), tree_of(high))
-    return solution._replace(params=tree_of(solution.params), multipliers=multipliers)
+    def multipliers_of(found: Multipliers) -> Multipliers:
+        return Multipliers(found[0][places.A], found[1][places.G], tree_of(found[2]), tree_of(found[3]))
+
+    aux, multipliers = solution.aux, multipliers_of(solution.multipliers)  # type: ignore[arg-type]
+    if aux is not None:
+        aux = Certificate(multipliers_of(aux.multipliers), tree_of(aux.ray))
+    return solution._replace(params=tree_of(solution.params), multipliers=multipliers, aux=aux)
 
 
 def _inverse(places: Array, size: int) -> Array:

@@ -37,7 +37,14 @@ from jaxopt_ko.solvers.engine.convergence import (
 )
 from jaxopt_ko.solvers.quadratic.program import GivenProgram, PreparedProgram, given_program, is_convex, prepared
 from jaxopt_ko.solvers.quadratic.residuals import JudgedPoint, judged
-from jaxopt_ko.solvers.quadratic.variables import QuadraticState, Start, initial_point, near_point, predictor_corrector
+from jaxopt_ko.solvers.quadratic.variables import (
+    QuadraticState,
+    Start,
+    gap_of,
+    initial_point,
+    near_point,
+    predictor_corrector,
+)
 from jaxopt_ko.types import (
     KKT,
     Code,
@@ -52,6 +59,8 @@ from jaxopt_ko.types import (
 )
 
 STALLED = 12  # updates without progress before the run is stuck
+FAR = 0.1  # relative residuals from which on it is no standstill if the gap falls,
+LONG = 60  # in so many updates at most
 PROGRESS = 0.9  # the part to which the residuals fall in an update that is any
 LOOSE = 0.5  # eps to this power: what is near enough when rounding ends a run
 DELTA = 0.75  # eps to this power: regularization of the factorized matrices at first, refined away
@@ -73,7 +82,7 @@ def quadratic_interior_point(*, tol: Hyper | None = None, bandwidth: int | None 
     comes in as updates is not read. An update factorizes two matrices, float[n,n] and float[m,m], by Cholesky; with
     bandwidth, the largest distance of two parameters that meet in Q or in a row of A or G, one with that band.
 
-    Converged when the largest of |A x - b| and G x - h, over 1 + |(b, h, bounds)|, of the stationarity over 1 + |c|
+    Converged when the largest of |A x - b| and G x - h, over 1 + |(b, G x)|, of the stationarity over 1 + |c|
     and of the gap between primal and dual value over 1 + |value| is at most tol (eps**(4/7) by default: 1e-9 in
     float64); `best`, `multipliers` and `kkt` in the state are those of the best point so far. INFEASIBLE and
     UNBOUNDED are said with a certificate, a combination of the rows that no x satisfies or a ray, to within tol.
@@ -150,7 +159,8 @@ def _advance(
         _found(given, found),
         _Best(state.best, state.multipliers, state.kkt, state.merit, state.info.value),
     )
-    course = _course(state, found, best.merit, tol, moved, finite)
+    before, now = (gap_of(at) / at.tau**2 for at in (state.point, point))
+    course = _course(state, found, best.merit, tol, moved, finite, moved & (now < PROGRESS * before))
 
     dx = jnp.where(moved & jnp.all(jnp.isfinite(found.x)), found.x - x, 0)
     calls = state.info.evaluations.function
@@ -199,22 +209,24 @@ class _Course(NamedTuple):
 
     code: Array  # int32[]
     progress: Array  # float[]  the least so far of merit and the certificates' residuals
-    stalled: Array  # int32[]   updates since that fell
+    stalled: Array  # int32[]   updates since that fell, but those that wait for the gap to
 
 
 def _course(
-    state: QuadraticState, found: JudgedPoint, merit: Array, tol: Array, moved: Array, finite: Array
+    state: QuadraticState, found: JudgedPoint, merit: Array, tol: Array, moved: Array, finite: Array, closer: Array
 ) -> _Course:
-    """Is it over? merit: of the best point."""
+    """Is it over? merit: of the best point; closer: does the gap fall?"""
     eps = eps_of(merit)
     now = jnp.minimum(found.merit, jnp.minimum(found.infeasible, found.unbounded))
     falls = moved & (now < PROGRESS * state.progress)
-    stalled = jnp.where(falls, 0, next_count(state.stalled))
+    # The gap over a value that falls as fast stays where it is
+    waits = closer & (found.merit > FAR) & (state.count < LONG)
+    stalled = jnp.where(falls, 0, jnp.where(waits, state.stalled, next_count(state.stalled)))
     stuck = jnp.where(finite, ~moved, state.delta >= eps**DELTA_MOST) | (stalled >= STALLED)
     over = status(
         (found.merit <= tol, Code.GRADIENT_SMALL),
-        (found.infeasible <= tol, Code.INFEASIBLE),
-        (found.unbounded <= tol, Code.UNBOUNDED),
+        ((found.infeasible <= tol) & ~(found.missed <= tol), Code.INFEASIBLE),
+        ((found.unbounded <= tol) & ~(found.slope <= tol), Code.UNBOUNDED),
         (stuck & (merit <= eps**LOOSE), Code.DECREASE_SMALL),
         (stuck, Code.STUCK),
     )

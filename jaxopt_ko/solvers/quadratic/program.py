@@ -37,6 +37,7 @@ from jaxopt_ko.solvers.quadratic.sparse import SparsePlan
 from jaxopt_ko.types import Params, PyTree
 
 RUIZ = 10  # rounds of equilibration
+ENDLESS = 1e20  # right-hand sides and bounds from here on are none
 EXTREME = 1e4  # scalings stay between this and its inverse
 
 
@@ -139,8 +140,8 @@ def given_program(
         Q = jnp.asarray(Q).astype(dtype)
         Q = 0.5 * (Q + Q.T)
 
-    real = h != jnp.inf
-    has = joined([real, lower != -jnp.inf, upper != jnp.inf])
+    real = ~(h >= ENDLESS)
+    has = joined([real, ~(lower <= -ENDLESS), ~(upper >= ENDLESS)])
     G, k = rows_within(G, real, None), jnp.where(has, joined([h, -lower, upper]), 0)
     full = QuadraticProgram(Q, c, A, b, G, k, has)
     sound = jnp.all(jnp.stack([jnp.all(jnp.isfinite(v)) for v in jax.tree.leaves(full)]))

@@ -69,7 +69,7 @@ def initial_point(p: QuadraticProgram, delta: Array, bandwidth: int | None) -> H
         least = jnp.min(jnp.where(has, v, jnp.inf), initial=jnp.inf)
         return jnp.where(least > 0, v, v - least + 1)
 
-    one = jnp.ones_like(p.c[0])
+    one = jnp.ones((), p.c.dtype)
     return HomogeneousPoint(x, y, jnp.where(has, inside(z), 0), jnp.where(has, inside(-s), 1), one, one)
 
 
@@ -80,7 +80,7 @@ def near_point(p: QuadraticProgram, scaling: Equilibration, start: Start, cold: 
     rows = joined([F, 1 / D, 1 / D])
     x, y = start.x / D, start.y * cost / E
     z = joined([start.z, start.lower, start.upper]) * cost / rows
-    one, has = jnp.ones_like(p.c[0]), p.has
+    one, has = jnp.ones((), p.c.dtype), p.has
 
     def inside(v: Array, empty: int) -> Array:
         return jnp.where(has, NEAR * jnp.maximum(v, 0) + (1 - NEAR), empty)
@@ -109,6 +109,12 @@ def _residuals(p: QuadraticProgram, point: HomogeneousPoint, Qxi: Array) -> tupl
     return f1, f2, f3, kappa + p.c @ x + p.b @ y + p.k @ z + x @ Qxi
 
 
+def gap_of(point: HomogeneousPoint) -> Array:
+    """float[]: s'z + tau kappa, which is tau**2 times the gap of the point itself."""
+    gap: Array = point.s @ point.z + point.tau * point.kappa
+    return gap
+
+
 def predictor_corrector(
     program: QuadraticProgram, point: HomogeneousPoint, delta: Array, bandwidth: int | None
 ) -> tuple[HomogeneousPoint, Array]:
@@ -121,7 +127,7 @@ def predictor_corrector(
     Qxi = p.curve(xi)
     f1, f2, f3, f4 = _residuals(p, point, Qxi)
     count = jnp.sum(has).astype(x.dtype) + 1
-    mu = (s @ z + tau * kappa) / count
+    mu = gap_of(point) / count
 
     def right(eta: Any, rc: Array) -> Vectors:
         return -eta * f1, -eta * f2, jnp.where(has, -eta * f3 + rc / z, 0)
