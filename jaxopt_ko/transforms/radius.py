@@ -16,7 +16,7 @@ from jax import Array
 from jaxopt_ko import errors
 from jaxopt_ko.core.hyperparameters import Scalars
 from jaxopt_ko.core.leafwise import Memory, Step, leafwise
-from jaxopt_ko.core.numerics import inner, length, or_one, quotient
+from jaxopt_ko.core.numerics import divided, inner, length, or_one
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import wide_copy
 from jaxopt_ko.errors import NONNEGATIVE, UNIT
@@ -56,7 +56,7 @@ def update_floor(floor: Hyper = 0.3825, *, per: str = "row", stack_axes: PyTree 
     errors.check_choice("update_floor", "per", per, PARTS)
 
     def rule(U: Array, W: Array, h: Scalars) -> Array:
-        return _lifted(U, _lengths(W, per), h.floor, per)
+        return _lifted(U, length(W, _across(W, per)), h.floor, per)
 
     hypers = {"floor": (floor, NONNEGATIVE)}
     return leafwise("update_floor", EmptyState, rule=rule, hypers=hypers, needs_params=True, stack_axes=stack_axes)
@@ -111,9 +111,9 @@ def radial_brake(
     pins = learning_rate is not None
 
     def rule(U: Array, W: Array, h: Scalars) -> Array:
-        size = length(W)
-        U, along = _braked(U, W, size, h)
-        return _pinned(U, W, size, along, None, h) - W if pins else U
+        size, moves = length(W), _any(U)
+        U, along = _braked(U, W / or_one(size), h)
+        return _pinned(U, W, size, along, None, moves, h) - W if pins else U
 
     hypers = {"outward": (outward, UNIT), "inward": (inward, UNIT)}
     if learning_rate is not None:
@@ -167,19 +167,17 @@ def pinned(
     no_floor, no_decay = (isinstance(x, int | float) and x == 0 for x in (floor, weight_decay))
 
     def turned(U: Array, W: Array, r: Array | None, h: Scalars) -> Array:
-        parts = _lengths(W, per)
-        size = length(parts)
+        parts = length(W, _across(W, per))
+        size, moves = length(parts), _any(U)
+        D = W / or_one(size)
         if brake_first:
-            U, _ = _braked(U, W, size, h)
+            U, _ = _braked(U, D, h)
         U = U if no_floor else _lifted(U, parts, h.floor, per)
-        if brake_first:
-            along = _along(U, W, size)
-        else:
-            U, along = _braked(U, W, size, h)
-        end = _pinned(U, W, size, along, r, h)
+        U, along = (U, _along(U, D)) if brake_first else _braked(U, D, h)
+        end = _pinned(U, W, size, along, r, moves, h)
         if not no_decay:
             shrinks = inner(jnp.sign(U), jnp.sign(W)) > 0
-            end = end - jnp.where(shrinks, h.learning_rate * h.weight_decay * end, jnp.zeros_like(end))
+            end = jnp.where(shrinks, end - h.learning_rate * h.weight_decay * end, end)
         return end - W
 
     hypers = {
@@ -204,35 +202,42 @@ def pinned(
     )
 
 
-def _lengths(x: Array, per: str) -> Array:
-    """Of its parts, broadcastable to x."""
+def _across(x: Array, per: str) -> tuple[int, ...]:
+    """The axes of one of its parts."""
     axes = tuple(range(x.ndim))
     if x.ndim > 1 and per != "matrix":
         axes = axes[1:] if per == "row" else axes[:-1]
-    return length(x, axes, keepdims=True)
+    return axes
 
 
 def _lifted(U: Array, parts: Array, floor: Array, per: str) -> Array:
     """U_i floor |W_i| / |U_i| where that is longer than U_i; parts: the |W_i|."""
-    size, least = _lengths(U, per), floor * parts
-    return jnp.where((size < least) & (size > 0), least * quotient(U, jnp.broadcast_to(size, U.shape)), U)
+    axes = _across(U, per)
+    size, least = length(U, axes), floor * parts
+    short, by, to = (jnp.expand_dims(x, axes) for x in (size < least, or_one(size), least))
+    return jnp.where(short, to * divided(U, by), U)
 
 
-def _along(U: Array, W: Array, size: Array) -> Array:
-    """<U, W> / |W|; no square of W."""
-    return jnp.sum(inner(U, W / or_one(size)))
+def _any(U: Array) -> Array:
+    """bool[]: is there anything but 0? A sum is one pass on a CPU, where a disjunction is several."""
+    return jnp.sum(jnp.abs(U)) != 0
 
 
-def _braked(U: Array, W: Array, size: Array, h: Scalars) -> tuple[Array, Array]:
+def _along(U: Array, D: Array) -> Array:
+    """<U, W> / |W| of D = W / |W|, so that there is no square of W."""
+    return jnp.sum(inner(U, D))
+
+
+def _braked(U: Array, D: Array, h: Scalars) -> tuple[Array, Array]:
     """U with a part of what is along W, and how much that is."""
-    along = _along(U, W, size)
-    kept = jnp.where(along < 0, h.outward, h.inward)
-    return U - (1 - kept) * along * (W / or_one(size)), kept * along
+    along = _along(U, D)
+    gone = along * jnp.where(along < 0, 1 - h.outward, 1 - h.inward)
+    return U - gone * D, along - gone
 
 
-def _pinned(U: Array, W: Array, size: Array, along: Array, r: Array | None, h: Scalars) -> Array:
-    """The end of the step, of the length r, or of the one that it leads to to first order; W where U is 0."""
+def _pinned(U: Array, W: Array, size: Array, along: Array, r: Array | None, moves: Array, h: Scalars) -> Array:
+    """The end of the step, of the length r, or of the one that it leads to to first order; W where it does not move."""
     r = jnp.maximum(size - h.learning_rate * along, float(np.finfo(size.dtype).eps) * size) if r is None else r
     end = W - h.learning_rate * U
     scale = r / or_one(length(end))
-    return jnp.where(jnp.any(U != 0), scale * end, W)
+    return jnp.where(moves, scale, jnp.ones_like(scale)) * end
