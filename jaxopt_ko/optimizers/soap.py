@@ -157,8 +157,8 @@ def _turned(V: Array, factor: Array, Q: Array, axis: int) -> tuple[Array, Array]
     """V and the basis of one side after a step of the power method, in the order of falling eigenvalues."""
     power = product(factor, Q)
     order = jnp.argsort(-jnp.sum(Q * power, axis=1), axis=-1)
-    V = jnp.take_along_axis(V, jnp.expand_dims(order, 3 - axis), axis)
-    return V, orthonormal(jnp.take_along_axis(power, order[:, None, :], 2))
+    V = jnp.take_along_axis(V, jnp.expand_dims(order, 3 - axis), axis, mode="promise_in_bounds")
+    return V, orthonormal(jnp.take_along_axis(power, order[:, None, :], 2, mode="promise_in_bounds"))
 
 
 @recipe

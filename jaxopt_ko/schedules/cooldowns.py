@@ -38,8 +38,9 @@ def power_cooldown(peak_value: Value, c: Positive, total_steps: SomeSteps, power
     """
 
     def schedule(step: ArrayLike) -> jax.Array:
-        left = as_scalar(jnp.maximum(total_steps - step, 0) if fits(step, total_steps) else float(total_steps))
-        some = left > 0  # 0 stays 0, with finite derivatives
+        ends = fits(step, total_steps)
+        left = as_scalar(jnp.maximum(total_steps - step, 0) if ends else float(total_steps))
+        some = jnp.less(step, total_steps) if ends else True  # 0 stays 0, with finite derivatives
         fall = as_scalar(c) * jnp.where(some, left, 1) ** as_scalar(power)
         return jnp.minimum(as_scalar(peak_value), jnp.where(some, fall, 0))
 

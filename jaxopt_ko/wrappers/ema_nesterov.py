@@ -59,10 +59,10 @@ def ema_nesterov(base_optimizer: GradientTransformation, beta: Hyper, gamma: Hyp
         return (wide_like(p),)
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
-        return {"was_ahead": h.ahead, "ahead": h.beta}
+        return {"ahead": h.beta, "old": h.gamma + (1 - h.gamma) * h.ahead, "new": 1 - h.gamma}
 
     def rule(u: Array, p: Array, m: Array, h: Scalars) -> Step:
-        m = h.gamma * m + (1 - h.gamma) * (u + h.was_ahead * m)
+        m = h.old * m + h.new * u  # theta_{t+1} - theta_t = u + beta_t m
         return u + h.ahead * m, m
 
     hypers = {"beta": (_one_later(beta), NONNEGATIVE), "gamma": (gamma, FRACTION)}

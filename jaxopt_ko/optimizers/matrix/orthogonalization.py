@@ -22,7 +22,7 @@ from jaxopt_ko.core.tree import wide_like
 from jaxopt_ko.errors import FRACTION, HyperparameterError, describe, say
 from jaxopt_ko.linalg.matrix_functions import PRECONDITIONINGS, PRESETS, Coefficients, orthogonalized
 from jaxopt_ko.optimizers.matrix.axes import Layout
-from jaxopt_ko.types import DType, Hyper, Params, Updates
+from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, Updates
 
 
 class Orthogonalization(NamedTuple):
@@ -171,16 +171,9 @@ class MeanDirection:
         self, name: str, decay: str, beta: Hyper, mu_dtype: DType | None, nesterov: bool,
         direction: OrthogonalDirection, corrected: bool = True,
     ) -> None:  # fmt: skip
-        def init(p: Array) -> Memory:
-            return (wide_like(p, 0, mu_dtype),)
-
-        def rule(g: Array, p: Array, m: Array, h: Scalars) -> Step:
-            return g, h.beta * m + (1 - h.beta) * g
-
         self.decay, self.nesterov, self.direction, self.corrected = decay, nesterov, direction, corrected
-        beta = errors.check_hyper(name, decay, beta, FRACTION)
-        dtypes = {"mu_dtype": mu_dtype}
-        self.mean = leafwise(name, Mean, init=init, rule=rule, hypers={"beta": (beta, FRACTION)}, dtypes=dtypes)
+        self.name, self.mu_dtype, self.scheduled = name, mu_dtype, callable(beta)
+        self.mean = _mean(name, errors.check_hyper(name, decay, beta, FRACTION), mu_dtype)
 
     def init(self, params: Params) -> Mean:
         """m_0."""
@@ -189,8 +182,10 @@ class MeanDirection:
 
     def step(self, updates: Updates, mean: Mean, h: Scalars) -> tuple[Updates, Mean]:
         """u and m_t."""
-        _, mean = self.mean.update(updates, mean)
-        weights = self._weights(getattr(h, self.decay), h)
+        beta = getattr(h, self.decay)
+        rule = _mean(self.name, lambda count: beta, self.mu_dtype) if self.scheduled else self.mean
+        _, mean = rule.update(updates, mean)  # with the value that was read: a schedule costs as much as a leaf
+        weights = self._weights(beta, h)
         both = zip(*(tree.flatten(x, none_is_leaf=True)[0] for x in (mean.mu, updates)), strict=True)
         mu = [m for m, g in both if g is not None]
         terms = [mu, jax.tree.leaves(updates)] if self.nesterov else [mu]
@@ -202,3 +197,16 @@ class MeanDirection:
             return (b, 1 - b) if self.nesterov else (jnp.ones_like(b),)
         c = h.gathered(self.decay)
         return (b / h.gathered_next(self.decay), (1 - b) / c) if self.nesterov else (1 / c,)
+
+
+def _mean(name: str, beta: Hyper, mu_dtype: DType | None) -> GradientTransformation:
+    """m_t, by a leafwise rule that lets the gradients pass."""
+
+    def init(p: Array) -> Memory:
+        return (wide_like(p, 0, mu_dtype),)
+
+    def rule(g: Array, p: Array, m: Array, h: Scalars) -> Step:
+        return g, h.beta * m + (1 - h.beta) * g
+
+    dtypes = {"mu_dtype": mu_dtype}
+    return leafwise(name, Mean, init=init, rule=rule, hypers={"beta": (beta, FRACTION)}, dtypes=dtypes)
