@@ -1,16 +1,19 @@
 """What a step costs is what was recorded: equations, operations, bytes, evaluations, within five in a hundred."""
 
-import importlib.util
+import importlib
 import json
 import pathlib
+import sys
 
 import jax
 import pytest
 
 PATH = pathlib.Path(__file__).parents[1] / "examples" / "benchmarks" / "counts.py"
-SPEC = importlib.util.spec_from_file_location("counts", PATH)
-counts = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(counts)
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(PATH.parent)
+    path = sys.path.copy()
+    counts, stack_cost = map(importlib.import_module, ("counts", "stack_cost"))
+    sys.path[:] = path
 RECORDED = json.loads(counts.FILE.read_text(encoding="utf-8"))
 MARGIN = 0.05 if jax.__version__ == RECORDED["versions"]["jax"] else 0.2  # another jax traces otherwise
 COMPILED = {"clip and adamw, 300 leaves", "adafactor, network"}  # of which bytes are counted, too: that takes time
@@ -40,3 +43,21 @@ def test_ours_is_less_than_optaxs_where_the_readme_says_so():
         assert both["ours"][key] < both["optax"][key]
     for both in RECORDED["collectives on eight devices"].values():
         assert both["ours"] <= both["optax"]
+
+
+def test_the_record_stack_is_no_larger_than_recorded():
+    """Of its own pieces, little more than Muon's and SOAP's together. Seconds are in the file, and not looked at."""
+    recorded = json.loads(stack_cost.RESULTS.read_text(encoding="utf-8"))
+    assert all(rows.keys() == stack_cost.ROWS.keys() for rows in recorded["steps"].values())
+    said = recorded["steps"]["language model"]
+    rows = (stack_cost.MUON, stack_cost.SOAP, stack_cost.WITHOUT, stack_cost.STACK)
+    made = {row: stack_cost.counted(row, "language model") for row in rows}
+    margin = 0.05 if jax.__version__ == recorded["versions"]["jax"] else 0.2
+    for row, figures in made.items():
+        for key, value in figures.items():
+            assert value == pytest.approx(said[row][key], rel=margin), (row, key, "write it anew: stack_cost.py --out")
+    muon, soap, without, stack = (made[row]["stablehlo"] for row in rows)
+    assert without <= 1.7 * muon and stack <= 1.15 * (muon + soap)
+    assert made[stack_cost.WITHOUT]["product flops"] == made[stack_cost.MUON]["product flops"]
+    assert all(rows[stack_cost.SOAP_MUON]["product flops"] <= 1.5 * rows[stack_cost.SOAP]["product flops"]
+               for rows in recorded["steps"].values())  # fmt: skip

@@ -70,14 +70,14 @@ def adamw(rate, steps, adam_rate):
     return jo.adamw(line(rate, steps), b2=0.99, weight_decay=0.01)
 
 
-def muon(rate, steps, adam_rate):
-    hidden = jo.muon(line(rate, steps), weight_decay=0.01, stack_axes=1)
+def muon(rate, steps, adam_rate, stack_axes=1, roles=roles):
+    hidden = jo.muon(line(rate, steps), weight_decay=0.01, stack_axes=stack_axes)
     return jo.partition({"hidden": hidden, "rest": adamw(adam_rate, steps, None)}, roles)
 
 
 def stack(
     rate, steps, adam_rate, soap=True, floor="column", brake=0.5, pin=True, decay=0.025, ahead=0.3, tail=0.6,
-    power=True, momentum=True,
+    power=True, momentum=True, stack_axes=1, roles=roles,
 ):  # fmt: skip
     """The record's, and without a piece where an argument says so; its rows are our columns, [inputs, outputs]."""
     rates = cooldown(rate, steps, 514) if power else line(rate, steps)
@@ -87,14 +87,14 @@ def stack(
     least = 0.3825 if floor else 0.0
     per = floor or "column"
     direction = (
-        jo.scale_by_soap_muon(beta, 0.9, precondition_frequency=TURN, stack_axes=1)
+        jo.scale_by_soap_muon(beta, 0.9, precondition_frequency=TURN, stack_axes=stack_axes)
         if soap
-        else jo.scale_by_muon(beta=beta, stack_axes=1)
+        else jo.scale_by_muon(beta=beta, stack_axes=stack_axes)
     )
-    step = jo.pinned(rates, least, brake, decay, per=per, stack_axes=1)
+    step = jo.pinned(rates, least, brake, decay, per=per, stack_axes=stack_axes)
     if not pin:
         step = jo.chain(
-            jo.update_floor(least, per=per, stack_axes=1), jo.radial_brake(brake, stack_axes=1),
+            jo.update_floor(least, per=per, stack_axes=stack_axes), jo.radial_brake(brake, stack_axes=stack_axes),
             jo.add_cautious_decayed_weights(decay), jo.scale_by_learning_rate(rates),
         )  # fmt: skip
     others = cooldown(adam_rate, steps, 1487) if power else line(adam_rate, steps)
