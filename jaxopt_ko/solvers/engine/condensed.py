@@ -55,11 +55,11 @@ class Solved(NamedTuple):
     good: Array  # bool[]  was there such a delta, and is all finite?
 
 
-def next_delta(delta: Array, last: Array) -> Array:
-    """What is tried after delta, 0 at first; last: that above 0 which was needed last, 0 if none was."""
+def next_delta(delta: Array, last: Array, begin: Array | float = 0.0) -> Array:
+    """What is tried after delta; begin: at first; last: that above 0 which was needed last, 0 if none was."""
     first = jnp.where(last == 0, FIRST, jnp.maximum(LEAST, last / SHRINK)).astype(delta.dtype)
     grown = delta * jnp.where(last == 0, GROW_FIRST, GROW).astype(delta.dtype)
-    return jnp.where(delta < 0, 0, jnp.where(delta == 0, first, grown))
+    return jnp.where(delta < 0, begin, jnp.where(delta == 0, first, grown))
 
 
 def times(A: CondensedSystem, delta: Array, v: BlockVector) -> BlockVector:
@@ -69,8 +69,9 @@ def times(A: CondensedSystem, delta: Array, v: BlockVector) -> BlockVector:
     return BlockVector(x, s, A.Je @ v.x - A.gamma * v.e, A.Ji @ v.x + v.s - A.gamma * v.i)
 
 
-def solve(A: CondensedSystem, b: BlockVector, last: Array) -> Solved:
-    """The solution for the right-hand side b; last: the delta above 0 that was needed last, 0 if none was.
+def solve(A: CondensedSystem, b: BlockVector, last: Array, begin: Array | float = 0.0) -> Solved:
+    """The solution for the right-hand side b; last: the delta above 0 that was needed last, 0 if none was; begin: the
+    first that is tried.
 
     s and y_i are eliminated, rho E'E is added, and E x = L^-1 b_e restored by a Schur complement:
     K = H + Sx + delta + Ji' omega Ji + rho E'E     omega = (Ss + delta) / (1 + gamma (Ss + delta))
@@ -103,7 +104,7 @@ def solve(A: CondensedSystem, b: BlockVector, last: Array) -> Solved:
     def attempt(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
         """The next delta, the factor of its K, and whether no pivot is lost in rounding."""
         again = jnp.where((carry[0] == 0) & (carry[3] == 0) & (p > 0) & ~soft, np.int32(1), np.int32(0))
-        delta = jnp.where(again > 0, 0, next_delta(carry[0], last))
+        delta = jnp.where(again > 0, 0, next_delta(carry[0], last, begin))
         tries = jnp.where(delta > 0, np.int32(0), again)
         K = H + penalty(tries) * EE + jnp.diag(sx + delta) + (Ji.T * omega(delta)[None]) @ Ji
         factor = jnp.linalg.cholesky(K, symmetrize_input=False)

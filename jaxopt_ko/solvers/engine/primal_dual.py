@@ -37,12 +37,13 @@ class System(Protocol):
         """The solution for r, up to what the factor lacks."""
 
 
-def solve(A: System, b: BlockVector, last: Array) -> Solved:
-    """The solution for the right-hand side b; last: the delta above 0 that was needed last, 0 if none was."""
+def solve(A: System, b: BlockVector, last: Array, begin: Array | float = 0.0) -> Solved:
+    """The solution for the right-hand side b; last: the delta above 0 that was needed last, 0 if none was; begin: the
+    first that is tried."""
     one = jnp.ones((), b.x.dtype)
 
     def attempt(carry: tuple[Array, Any, Array]) -> tuple[Array, Any, Array]:
-        delta = next_delta(carry[0], last)
+        delta = next_delta(carry[0], last, begin)
         factor = A.factor(delta)
         return delta, factor, A.good(factor)
 

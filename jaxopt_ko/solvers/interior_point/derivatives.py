@@ -32,6 +32,7 @@ class Weights(NamedTuple):
     alone: Array  # bool[]   is the identity to stand for H?
     free: Array  # bool[n]   rows and columns of what is held are those of the identity
     restores: Array  # bool[]
+    begin: Array  # float[]  the regularization that is tried first
     soft: Array  # float[]   in a restoration, times the identity, what stands for a Hessian that is not evaluated
 
 
@@ -137,7 +138,7 @@ class Dense:
         sx, ss, gamma, alone, free, *_ = weights
         H = jnp.where(alone | ~(free[:, None] & free[None]), jnp.eye(free.size, dtype=H.dtype), H)
         C, p = jnp.where(free[None], J[1:], 0), self.problem.p
-        return condensed.solve(CondensedSystem(H, sx, ss, C[:p], C[p:], gamma), b, last)
+        return condensed.solve(CondensedSystem(H, sx, ss, C[:p], C[p:], gamma), b, last, weights.begin)
 
 
 class Sparse:
@@ -200,7 +201,8 @@ class Sparse:
         sx, ss, gamma, alone, free, *_ = weights
         rows, cols = self.H.rows, self.H.cols
         H = jnp.where(alone | ~(free[rows] & free[cols]), (rows == cols).astype(H.dtype), H)
-        return primal_dual.solve(SparseSystem(self.layout, H, sx, ss, self.masked(J, free), gamma), b, last)
+        system = SparseSystem(self.layout, H, sx, ss, self.masked(J, free), gamma)
+        return primal_dual.solve(system, b, last, weights.begin)
 
     def masked(self, J: Array, free: Array) -> Array:
         """The entries of dc/dx, those by what is held 0."""

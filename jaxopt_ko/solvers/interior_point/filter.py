@@ -29,7 +29,9 @@ THETA_MAX, THETA_MIN = 1e4, 1e-4  # of (21): times max(1, theta) at the start
 G_THETA, G_PHI, ARMIJO = 1e-5, 1e-8, 1e-8  # gamma_theta, gamma_phi of (18), eta_phi of (20)
 S_THETA, S_PHI = 1.1, 2.3  # of (19)
 G_ALPHA = 0.05  # gamma_alpha of (23)
-HALVED, BY_PHI, BY_FILTER, STARTED, FIRST, LEAVES, CORRECTS, RETURNS, ENTERS, LOST, BROKEN = range(11)  # the events
+SHORT = 0.125  # of the first trial: where a Hessian that has been regularized is so once more
+# the events
+HALVED, BY_PHI, BY_FILTER, STARTED, FIRST, LEAVES, CORRECTS, RETURNS, HARDENS, ENTERS, LOST, BROKEN = range(12)
 
 
 class Measures(NamedTuple):
@@ -69,10 +71,11 @@ def judge(run: UpdateContext, trial: Trial) -> Comparison:
     shortest = jnp.minimum(G_THETA, jnp.where(down, G_PHI * old.theta / descent, jnp.inf))  # (23)
     shortest = jnp.minimum(shortest, jnp.where(down & flat, old.theta**S_THETA / descent**S_PHI, jnp.inf))
     lost = halved < jnp.maximum(jnp.where(restoring, 0, G_ALPHA * shortest), space.eps)
+    hardens = (kind == LINE) & ~restoring & (reals.shift > 0) & (halved <= SHORT * reals.longest)
     event = first_true(
         [fresh & ~finite, first, fresh, taken & leaves, taken & by_phi, taken, tiny & broken, corrects,
-         lost & broken, lost, returns],
-        [BROKEN, FIRST, STARTED, LEAVES, BY_PHI, BY_FILTER, ENTERS, CORRECTS, ENTERS, LOST, RETURNS],
+         hardens, lost & broken, lost, returns],
+        [BROKEN, FIRST, STARTED, LEAVES, BY_PHI, BY_FILTER, ENTERS, CORRECTS, HARDENS, ENTERS, LOST, RETURNS],
         np.int32(HALVED),
     )  # fmt: skip
     return Comparison(event, old.theta, old.phi, halved)
@@ -108,7 +111,7 @@ def outcome(run: UpdateContext, trial: Trial, judged: Comparison) -> Outcome:
         leaves=leaves,
         enters=enters,
         corrects=event == CORRECTS,
-        returns=event == RETURNS,
+        hardens=event == HARDENS,
         restoring=restoring,
         restores=(restoring & ~leaves) | enters,
         tiny=(trial.size < 10 * run.space.eps) | (moves & still),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxopt_ko.core.numerics import joined, largest
-from jaxopt_ko.solvers.engine.condensed import BlockVector
+from jaxopt_ko.solvers.engine.condensed import GROW, BlockVector
 from jaxopt_ko.solvers.interior_point.derivatives import Weights
 from jaxopt_ko.solvers.interior_point.rooms import share
 from jaxopt_ko.solvers.interior_point.variables import LARGEST_MULTIPLIER, TAU, Iterate, Outcome, Trial, UpdateContext
@@ -29,7 +29,8 @@ class NextStep(NamedTuple):
 
 def next_step(run: UpdateContext, trial: Trial, found: Outcome, at: Iterate, mu: Array) -> NextStep:
     """(13), with (11) for the multipliers of the rooms; after a step that made theta larger with both violations, which
-    corrects it; at the start and after a restoration with an identity for the Hessian, which gives y alone."""
+    corrects it, by the same matrix; at the start and after a restoration with an identity for the Hessian, which gives
+    y alone."""
     space, n, p = run.space, run.problem.x.size, run.problem.p
     alone, free, restores = found.first | found.leaves, ~space.fixed, found.restores
 
@@ -37,7 +38,8 @@ def next_step(run: UpdateContext, trial: Trial, found: Outcome, at: Iterate, mu:
     diagonal = space.fold(at.z / at.r)
     diagonal = jnp.where(alone, jnp.where(jnp.arange(diagonal.size) < n, 0, 1), diagonal)
     gamma = jnp.where(restores, 1 / jnp.where(restores, at.weight, 1), 0)
-    weights = Weights(diagonal[:n], diagonal[n:], gamma, alone, free, restores, jnp.sqrt(mu))
+    begin = jnp.where(found.corrects, 1, jnp.where(found.hardens, GROW, 0)) * run.reals.shift
+    weights = Weights(diagonal[:n], diagonal[n:], gamma, alone, free, restores, begin, jnp.sqrt(mu))
 
     # The right-hand side
     b = space.residual(at.J, jnp.where(alone, 0, at.y), jnp.where(alone, at.z, mu / at.r), restores)

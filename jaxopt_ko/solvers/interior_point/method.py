@@ -23,7 +23,7 @@ from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import POSITIVE, HyperparameterError, say
 from jaxopt_ko.solvers.engine.convergence import check_given, eps_of, is_running, tolerance
 from jaxopt_ko.solvers.interior_point.derivatives import Derivatives
-from jaxopt_ko.solvers.interior_point.filter import BROKEN, HALVED, entered, judge, outcome
+from jaxopt_ko.solvers.interior_point.filter import BROKEN, HALVED, RETURNS, entered, judge, outcome
 from jaxopt_ko.solvers.interior_point.info import reported, verdict
 from jaxopt_ko.solvers.interior_point.kkt import next_step
 from jaxopt_ko.solvers.interior_point.residuals import kkt_residuals, next_mu, unscaled
@@ -32,6 +32,7 @@ from jaxopt_ko.solvers.interior_point.secant import derivatives
 from jaxopt_ko.solvers.interior_point.variables import (
     CORRECTION,
     FRESH,
+    HARDER,
     LINE,
     Comparison,
     InteriorPointState,
@@ -60,7 +61,8 @@ def interior_point(
     min f(x)  subject to  equality(x) = 0,  inequality(x) <= 0,  lower <= x <= upper
 
     Newton's method on the conditions for a minimum of phi, mu -> 0, with slacks; the share of a step is cut until
-    phi or theta falls enough and no pair of the filter dominates; a step that makes theta larger is corrected once.
+    phi or theta falls enough and no pair of the filter dominates; a step that makes theta larger is corrected once, by
+    the same matrix; where three halvings of a step of a regularized Hessian are in vain, it is regularized more, once.
     Where none is short enough, the violation alone is minimized, by the same method, until theta has fallen.
     `iterations` of the state counts the trials that were taken: what others call an iteration.
 
@@ -165,7 +167,9 @@ def _advance(
     trial = _look(run, params)
     judged = judge(run, trial)
     return jax.lax.cond(  # type: ignore[no-any-return]
-        judged.event == HALVED, lambda: _halve(run, params, trial, judged), lambda: _go_on(run, trial, judged)
+        (judged.event == HALVED) | (judged.event == RETURNS),
+        lambda: _halve(run, params, trial, judged),
+        lambda: _go_on(run, trial, judged),
     )
 
 
@@ -182,8 +186,12 @@ def _look(run: UpdateContext, params: Params) -> Trial:
 
 
 def _halve(run: UpdateContext, params: Params, trial: Trial, judged: Comparison) -> tuple[Updates, InteriorPointState]:
-    """A shorter trial along the same step is next."""
-    state = packed(run.state, run.reals._replace(alpha=judged.halved), run.integers)
+    """A shorter trial along the same step is next, or along that which a correction has not made better."""
+    returns, state = judged.event == RETURNS, run.state
+    step = jnp.where(returns, state.corrected, joined([state.step, state.step_y]))
+    state = state._replace(step=step[: state.step.size], step_y=step[state.step.size :])
+    kind = jnp.where(returns, np.int32(LINE), run.integers.kind)
+    state = packed(state, run.reals._replace(alpha=judged.halved), run.integers._replace(kind=kind))
     info, no = state.info, jnp.zeros((), bool)
     report = reported(run, trial, info.value, info.optimality, no, no, info.status)
     return jax.tree.map(jnp.zeros_like, params), state._replace(info=report)
@@ -203,7 +211,7 @@ def _go_on(run: UpdateContext, trial: Trial, judged: Comparison) -> tuple[Update
     over = verdict(run, found, at, far, plain, ahead, before)
 
     reals = PackedReals(
-        alpha=jnp.where(found.returns, found.halved, ahead.longest),
+        alpha=ahead.longest,
         longest=jnp.where(found.corrects, reals.longest, ahead.longest),
         slope=jnp.where(found.corrects, reals.slope, ahead.slope),
         mu=mu,
@@ -211,8 +219,10 @@ def _go_on(run: UpdateContext, trial: Trial, judged: Comparison) -> tuple[Update
         weight=at.weight,
         left=jnp.where(found.enters, LEFT * found.theta, reals.left),
         delta=jnp.where(ahead.alone | (ahead.delta == 0), reals.delta, ahead.delta),
+        shift=ahead.delta,
     )
-    kind = jnp.where(found.corrects, np.int32(CORRECTION), np.int32(LINE))
+    kind = jnp.where(found.hardens, np.int32(HARDER), np.int32(LINE))
+    kind = jnp.where(found.corrects, np.int32(CORRECTION), kind)
     integers = PackedIntegers(
         iterations=integers.iterations + found.moves.astype(jnp.int32),
         kind=jnp.where(ahead.alone | found.enters, np.int32(FRESH), kind),
@@ -229,6 +239,7 @@ def _go_on(run: UpdateContext, trial: Trial, judged: Comparison) -> tuple[Update
         z=at.z,
         step=ahead.step,
         step_y=ahead.step_y,
+        corrected=joined([state.step, state.step_y]),
         relaxed=at.relaxed,
         filter=pairs,
         multipliers=plain.multipliers,

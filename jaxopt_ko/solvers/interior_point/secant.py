@@ -82,12 +82,12 @@ class DenseMatrix(Dense):
 
     def solve(self, J: Array, H: PyTree, weights: Weights, b: BlockVector, last: Array) -> Solved:
         """By Cholesky factors."""
-        sx, ss, gamma, alone, free, restores, soft = weights
+        sx, ss, gamma, alone, free, restores, begin, soft = weights
         eye = jnp.eye(free.size, dtype=J.dtype)
         B = jnp.where(restores, soft * eye, H.B)
         B = jnp.where(alone | ~(free[:, None] & free[None]), eye, B)
         C, p = jnp.where(free[None], J[1:], 0), self.problem.p
-        return condensed.solve(CondensedSystem(B, sx, ss, C[:p], C[p:], gamma), b, last)
+        return condensed.solve(CondensedSystem(B, sx, ss, C[:p], C[p:], gamma), b, last, begin)
 
 
 def _parts(H: LBFGSBMemory, weights: Weights) -> tuple[Array, Array, Array]:
@@ -117,7 +117,7 @@ class DensePairs(DenseMatrix):
         """By the normal equations of the constraints, and Woodbury's formula."""
         h, U, sign = _parts(H, weights)
         system = RangeSystem(h + weights.sx, weights.ss, jnp.where(weights.free[None], J[1:], 0), weights.gamma)
-        return primal_dual.solve(LowRankSystem(system, U, sign, (b.s.size, b.e.size, b.i.size)), b, last)
+        return primal_dual.solve(LowRankSystem(system, U, sign, (b.s.size, b.e.size, b.i.size)), b, last, weights.begin)
 
 
 class SparsePairs(Sparse):
@@ -151,4 +151,4 @@ class SparsePairs(Sparse):
         """By a sparse factor, and Woodbury's formula."""
         h, U, sign = _parts(H, weights)
         system = SparseSystem(self.layout, h, weights.sx, weights.ss, self.masked(J, weights.free), weights.gamma)
-        return primal_dual.solve(LowRankSystem(system, U, sign, (b.s.size, b.e.size, b.i.size)), b, last)
+        return primal_dual.solve(LowRankSystem(system, U, sign, (b.s.size, b.e.size, b.i.size)), b, last, weights.begin)

@@ -23,7 +23,7 @@ SIGMA = 1e10  # kappa_Sigma of (16)
 LARGEST_MULTIPLIER = 1e3  # y at the start, z after a restoration: none of them is larger
 RHO = 1e3  # weight of the violation in a restoration, over the largest of them
 ENTRIES = 24  # of the filter; then the oldest are forgotten
-FRESH, LINE, CORRECTION = 0, 1, 2  # what the next trial is
+FRESH, LINE, CORRECTION, HARDER = 0, 1, 2, 3  # what the next trial is; of the last, along a step of more regularization
 
 
 class PackedReals(NamedTuple):
@@ -37,13 +37,14 @@ class PackedReals(NamedTuple):
     weight: Array  # float[]   of |c|**2 / 2, the function that a restoration minimizes
     left: Array  # float[]     theta that ends it
     delta: Array  # float[]    last regularization of the Hessian that was needed
+    shift: Array  # float[]    that of the step
 
 
 class PackedIntegers(NamedTuple):
     """The integers of a state, which are one array there."""
 
     iterations: Array  # int32[]  updates that led to another point
-    kind: Array  # int32[]        of the next trial: FRESH (here), LINE or CORRECTION
+    kind: Array  # int32[]        of the next trial: FRESH (here), LINE, CORRECTION, HARDER
     entries: Array  # int32[]     pairs that came in since the filter was last emptied
     close: Array  # int32[]       iterations in a row with an error below 100 gtol
 
@@ -53,7 +54,7 @@ class InteriorPointState(NamedTuple):
     all."""
 
     count: Array  # int32[]           updates made
-    scalars: Array  # float[8]        see PackedReals
+    scalars: Array  # float[9]        see PackedReals
     counts: Array  # int32[4]         see PackedIntegers
     scale: Array  # float[1+m]        factors of (f, c_e, c_i)
     values: Array  # float[1+m]       (f, c_e, c_i)
@@ -64,6 +65,7 @@ class InteriorPointState(NamedTuple):
     z: Array  # float[2n+q]           multipliers of the rooms r
     step: Array  # float[n+q]         (dx, ds), along which the next trial is
     step_y: Array  # float[m]         dy
+    corrected: Array  # float[n+q+m]  (dx, ds, dy) that a correction is tried in place of
     relaxed: Array  # float[2n+q]     by how much each room is larger than it is in the problem
     filter: Array  # float[24,2]      pairs (theta, phi) that a trial must not be dominated by
     multipliers: Multipliers  # without scaling
@@ -123,7 +125,7 @@ class Outcome(NamedTuple):
     leaves: Array  # bool[]    it ends a restoration
     enters: Array  # bool[]    a restoration begins
     corrects: Array  # bool[]  a step that corrects this one is next
-    returns: Array  # bool[]   so it was, and the step itself is next again
+    hardens: Array  # bool[]   a step of a Hessian that is more regularized is next
     restoring: Array  # bool[]  was the run in a restoration?
     restores: Array  # bool[]   is it now?
     tiny: Array  # bool[]      the step is lost in rounding
@@ -169,7 +171,7 @@ def initial_state(problem: Program, of: Derivatives) -> InteriorPointState:
     info = first_info(zero + jnp.inf, zero + jnp.inf, status())
     y, z = jnp.zeros(p + q, dtype), jnp.zeros(2 * n + q, dtype)
     J, H = of.empty()
-    reals = PackedReals(zero, zero, zero, zero + MU, zero, zero, zero, zero)
+    reals = PackedReals(zero, zero, zero, zero + MU, zero, zero, zero, zero, zero)
     return own_buffers(
         InteriorPointState(
             count=zero_count(),
@@ -184,6 +186,7 @@ def initial_state(problem: Program, of: Derivatives) -> InteriorPointState:
             z=z,
             step=jnp.zeros(n + q, dtype),
             step_y=y,
+            corrected=jnp.zeros(n + q + y.size, dtype),
             relaxed=z,
             filter=jnp.full((ENTRIES, 2), most(dtype), dtype),
             multipliers=Multipliers(*problem.unstack(y), nil, nil),
