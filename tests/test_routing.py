@@ -68,6 +68,38 @@ def test_no_embedding_head_norm_or_bias_is_orthogonalized(name):
     assert sum(leaves.values()) >= 3
 
 
+def around(wrapper, method):
+    def made(learning_rate):
+        return wrapper(method(learning_rate))
+
+    return made
+
+
+# what nothing else here is given: methods for hidden matrices, and wrappers of methods
+METHODS = {
+    name: getattr(jo, name)
+    for name in (
+        "soap_muon", "aurora", "muown", "spectral_sphere", "dion2", "polargrad", "asgo", "conda", "tam",
+        "schedule_free_plus", "adam_mini", "came", "fira", "adamp", "stable_spam",
+    )
+} | {"magma": around(jo.magma, jo.adamw), "lazy_rows": around(jo.lazy_rows, jo.adam)}  # fmt: skip
+EACH = [("equinox_digits", method) for method in METHODS]
+EACH += [(name, list(METHODS)[(2 * i + k) % len(METHODS)]) for i, name in enumerate(TREES) for k in range(2)]
+
+
+@pytest.mark.parametrize(("name", "method"), dict.fromkeys(EACH))
+def test_methods_take_the_hidden_leaves_of_models_as_they_are_shown_them(name, method):
+    """Two on each tree, and all on one: steps and states as a scan would have them."""
+    params, options = TREES[name]
+    params = jax.tree.map(lambda p: p if jnp.issubdtype(p.dtype, jnp.floating) else None, params)
+    opt = jo.route(*groups(lambda learning_rate, weight_decay: METHODS[method](learning_rate)), **options)
+    state = jax.eval_shape(opt.init, params)
+    u, new = jax.eval_shape(lambda s, p: opt.update(p, s, p, value=jnp.ones(())), state, params)
+    for after, before in ((u, params), (new, state)):
+        leaves = [[(x.shape, x.dtype) for x in jax.tree.leaves(each)] for each in (after, before)]
+        assert leaves[0] == leaves[1] and jax.tree.structure(after) == jax.tree.structure(before)
+
+
 # ---- stacks nobody spoke of, names that mislead ---------------------------------------------------------
 
 
