@@ -436,3 +436,13 @@ def test_sgdw_keeps_its_decay_out_of_the_velocity():
     assert not state[0].trace.any()
     with pytest.raises(jo.errors.HyperparameterError, match="lr_in_velocity"):
         jo.sgd(0.1, 0.9, lr_in_velocity=True, weight_decay=0.5)
+
+
+def test_what_is_left_out_stays_where_the_method_inside_gives_no_number():
+    """A step that a coin or a row without gradient leaves out is 0, and not 0 times infinity."""
+    lost = jo.stateless(lambda g, p: jax.tree.map(lambda x: jnp.full_like(x, jnp.inf), g))
+    x, g = jnp.ones((2, 2)), jnp.array([[1.0, 1.0], [0.0, 0.0]])
+    assert not walk(jo.magma(lost, keep=0.0), [g], x)[0][0].any()
+    assert jnp.isinf(walk(jo.magma(lost, keep=1.0), [g], x)[0][0]).all()
+    u = walk(jo.lazy_rows(lost), [g], x)[0][0]
+    assert jnp.isinf(u[0]).all() and not u[1].any()

@@ -227,13 +227,20 @@ def test_posthoc_average_says_what_is_wrong():
     one = [(10, 7.0, P)]
     for make, words in {
         lambda: jo.posthoc_average(one): "sigma_rel or power",
-        lambda: jo.posthoc_average(one, 0.1, power=1.0): "sigma_rel or power",
+        lambda: jo.posthoc_average(one, 0.1, power=1.0): r"sigma_rel or power.*Got sigma_rel=0.1, power=1.0",
+        lambda: jo.posthoc_average(one[0], 0.1): "a list of",
+        lambda: jo.posthoc_average({10: P}, 0.1): "a list of",
+        lambda: jo.posthoc_average([(10, 7.0)], 0.1): "a list of",
+        lambda: jo.posthoc_average([(10.5, 7.0, P)], 0.1): "a snapshot's step must be an integer",
         lambda: jo.posthoc_average(one, 0.3): "sigma_rel must be in",
         lambda: jo.posthoc_average([], 0.1): "snapshots must have one",
         lambda: jo.posthoc_average(one, 0.1, step=11): "after the last snapshot",
         lambda: jo.average_params(): "decay or power",
         lambda: jo.average_params(0.9, power=2.0): "decay or power",
         lambda: jo.soup([]): "one at least",
+        lambda: jo.soup(P): "trees must be a list",
+        lambda: jo.soup(P for _ in range(2)): "trees must be a list",
+        lambda: jo.soup([P], 1.0): "weights must be a list",
         lambda: jo.soup([P, P], [0.0, 0]): "must not all be 0",
         lambda: jo.soup([P], [1.0, 2.0]): "weights as many",
         lambda: jo.swa(0): "start",
@@ -243,6 +250,9 @@ def test_posthoc_average_says_what_is_wrong():
             make()
     with pytest.raises(jo.errors.TreeError, match="tree 1"):
         jo.soup([P, {"base": P["base"]}])
+    counted = jo.AverageSnapshot(jnp.int32(10), 7.0, P)  # a state's count
+    for got, p in zip(jax.tree.leaves(jo.posthoc_average([counted], power=7.0)), jax.tree.leaves(P), strict=True):
+        np.testing.assert_allclose(got, p, rtol=1e-5)
 
 
 def test_means_of_snapshots():

@@ -152,6 +152,10 @@ def test_gather_takes_rows_of_a_tree():
         (TreeError, lambda: data.gather(np.ones(3), "first"), "indices must be numbers"),
         (TreeError, lambda: data.gather(np.ones(3), None), "indices must be numbers"),
         (TreeError, lambda: data.curriculum("hard", 1, pacing=1.0), "difficulty must be numbers"),
+        (TypeError, lambda: data.batch_warmup(8, {0: 1, "late": 2}, 6), "first steps of batch_sizes must be integers"),
+        (TypeError, lambda: data.batch_warmup(8, {0: 1, 1.5: 2}, 6), "first steps of batch_sizes must be integers"),
+        (TypeError, lambda: data.batch_size_rate(0.1, [1, 2]), "batch_size_rate: batch_sizes must be a dict"),
+        (TypeError, lambda: data.batch_size_rate(0.1, {0: "many"}), r"batch_size_rate: batch_sizes\[0\] must be"),
     ],
 )
 def test_what_does_not_fit_is_refused(kind, call, words):

@@ -240,14 +240,26 @@ def batch_warmup(size: int, batch_sizes: Mapping[int, int], total_steps: int) ->
     ...     run = jo.loop.fit(loss, w, jo.sgd(0.1), x, stage, key=key, epochs=1, state=run and run.state)
     ...     w = run.params
     """
-    name = "batch_warmup"
-    size = _count(name, "size", size)
+    return _stages("batch_warmup", size, batch_sizes, total_steps)
+
+
+def _stages(
+    name: str, size: int | None, batch_sizes: Mapping[int, int], total_steps: int | None
+) -> tuple[BatchStage, ...]:
+    """size, total_steps: None for as many examples, and as many steps, as the batch sizes need at least."""
+    if size is not None:
+        size = _count(name, "size", size)
     if not isinstance(batch_sizes, Mapping) or not batch_sizes:
         say(HyperparameterTypeError, name, "batch_sizes must be a dict of at least one batch size",
             describe(batch_sizes), "Give {first step: examples per step}, as {0: 64, 100: 128}")  # fmt: skip
+    for step in batch_sizes:
+        if isinstance(step, bool) or not isinstance(step, int | np.integer):
+            say(HyperparameterTypeError, name, "the first steps of batch_sizes must be integers", describe(step),
+                "Give {first step: examples per step}, as {0: 64, 100: 128}")  # fmt: skip
     begins = sorted(batch_sizes)
     sizes = [_count(name, f"batch_sizes[{step}]", batch_sizes[step], size) for step in begins]
-    total_steps = _count(name, "total_steps", total_steps)
+    size = max(sizes) if size is None else size
+    total_steps = max(begins[-1], 0) + 1 if total_steps is None else _count(name, "total_steps", total_steps)
     if begins[0] != 0 or begins[-1] >= total_steps:
         say(HyperparameterError, name, "the first steps of batch_sizes must begin with 0 and be below total_steps",
             f"{begins}, total_steps={total_steps}", "Give {0: 64, 100: 128} for 100 steps of 64")  # fmt: skip
@@ -275,7 +287,7 @@ def batch_size_rate(init_value: float | jax.Array, batch_sizes: Mapping[int, int
     >>> [round(float(rate(t)), 4) for t in (0, 99, 100)]
     [0.001, 0.001, 0.002]
     """
-    stages = batch_warmup(max([1, *batch_sizes.values()]), batch_sizes, max(batch_sizes, default=0) + 1)
+    stages = _stages("batch_size_rate", None, batch_sizes, None)
     power = check_number("batch_size_rate", "power", power, NONNEGATIVE)
     pairs = zip(sorted(batch_sizes)[1:], pairwise(stages), strict=True)
     return piecewise_constant_schedule(

@@ -16,7 +16,7 @@ from jaxopt_ko.core.numerics import ratio
 from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import wide_copy, wide_like
-from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE, UNIT, Domain, missing_argument
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE, POSITIVE, UNIT, Domain, MissingArgumentError, say
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, Params, State, Updates
 
 LEAST_ONE = Domain(1.0, math.inf, "a finite number >= 1")
@@ -122,7 +122,8 @@ def average_params(decay: Hyper | None = None, *, power: Hyper | None = None) ->
         return _forgetting(decay)
     if decay is None and power is not None:
         return _of_a_part(power)
-    missing_argument("average_params", "decay or power, one of the two,", "It says what the mean is over")
+    say(MissingArgumentError, "average_params", "either decay or power must be given", f"decay={decay}, power={power}",
+        "It says what the mean is over")  # fmt: skip
 
 
 def _of_a_part(power: Hyper) -> GradientTransformation:

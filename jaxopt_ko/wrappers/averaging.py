@@ -6,7 +6,8 @@ arXiv:2312.02696, appendix C, for a mean of means; Wortsman et al. 2022, arXiv:2
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -152,22 +153,41 @@ def posthoc_average(
     """
     name = "posthoc_average"
     if (sigma_rel is None) == (power is None):
-        errors.missing_argument(name, "sigma_rel or power, and not both,", "It is how wide the mean is to be")
+        errors.say(errors.MissingArgumentError, name, "either sigma_rel or power must be given",
+                   f"sigma_rel={sigma_rel}, power={power}", "It is how wide the mean is to be")  # fmt: skip
     if sigma_rel is not None:
         wanted = average_power(sigma_rel)
     else:
         wanted = float(errors.check_number(name, "power", power, errors.POSITIVE))
-    if not snapshots:
-        errors.say(errors.HyperparameterError, name, "snapshots must have one at least", "none",
-                   "Keep (step, power, params) now and then")  # fmt: skip
-    kept = [AverageSnapshot(*one) for one in snapshots]
-    steps = np.asarray([errors.check_size(name, "a snapshot's step", int(one.step)) for one in kept], np.float64)
+    kept = _snapshots(name, snapshots)
+    steps = np.asarray([one.step for one in kept], np.float64)
     powers = [float(errors.check_number(name, "a snapshot's power", one.power, errors.POSITIVE)) for one in kept]
     last = int(steps.max()) if step is None else errors.check_size(name, "step", step)
     if last > steps.max():
         errors.say(errors.HyperparameterError, name, "step must not be after the last snapshot's",
                    f"step={last}, snapshots up to {int(steps.max())}", "Keep one at the end of the run")  # fmt: skip
     return _weighted(name, [one.params for one in kept], _fit(steps, np.asarray(powers), float(last), wanted))
+
+
+def _snapshots(name: str, given: Any) -> list[AverageSnapshot]:
+    """As they were given, or as plain tuples; the steps are Python integers."""
+    several = isinstance(given, Sequence) and not isinstance(given, AverageSnapshot)
+    if not several or not all(isinstance(one, tuple | list) and len(one) == 3 for one in given):
+        errors.say(errors.HyperparameterTypeError, name, "snapshots must be a list of (step, power, params)",
+                   errors.describe(given), "Give a list, of one if there is one")  # fmt: skip
+    if not given:
+        errors.say(errors.HyperparameterError, name, "snapshots must have one at least", "none",
+                   "Keep (step, power, params) now and then")  # fmt: skip
+    kept = [AverageSnapshot(*one) for one in given]
+    return [one._replace(step=errors.check_size(name, "a snapshot's step", _whole(one.step))) for one in kept]
+
+
+def _whole(step: Any) -> Any:
+    """A state's count as a Python integer; what is none, as it is."""
+    try:
+        return operator.index(step)
+    except TypeError:
+        return step
 
 
 def _fit(steps: np.ndarray, powers: np.ndarray, step: float, power: float) -> np.ndarray:
@@ -203,6 +223,10 @@ def soup(trees: Sequence[Params], weights: Sequence[float | Array] | None = None
     >>> jo.soup([{"w": jnp.zeros(2)}, {"w": jnp.ones(2)}], weights=[1.0, 3.0])["w"].tolist()
     [0.75, 0.75]
     """
+    for argument, several in (("trees", trees), ("weights", () if weights is None else weights)):
+        if isinstance(several, Mapping | str) or not np.iterable(several) or not hasattr(several, "__len__"):
+            errors.say(errors.HyperparameterTypeError, "soup", f"{argument} must be a list", errors.describe(several),
+                       "Give [tree, tree, …], and a weight for each")  # fmt: skip
     given = [1.0] * len(trees) if weights is None else list(weights)
     if not trees or len(given) != len(trees):
         errors.say(errors.HyperparameterError, "soup", "trees must be one at least, and weights as many",
@@ -217,7 +241,7 @@ def soup(trees: Sequence[Params], weights: Sequence[float | Array] | None = None
 def _weighted(name: str, trees: Sequence[Params], weights: Any) -> Params:
     """The sum of trees times weights."""
     for i, other in enumerate(trees[1:], 1):
-        check_same_trees(name, "the first tree", trees[0], f"tree {i}", other)
+        check_same_trees(name, "first tree", trees[0], f"tree {i}", other)
 
     def mixed(first: Any, *others: Any) -> Array:
         if not tree.is_floating(first):

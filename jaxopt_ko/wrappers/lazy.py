@@ -66,7 +66,7 @@ def lazy_rows(inner: GradientTransformation, rows: PyTree = 1) -> GradientTransf
         u, new = pair.update(updates, state, params, **extra)
         check_same_trees(name_of(pair), "updates", u, "gradients", updates)
         steps = tree.in_order(name, "updates", u, updates, treedef)
-        kept = [_of_seen(keep, x, x * 0 if x is not None else x) for keep, x in zip(seen, steps, strict=True)]
+        kept = [_of_seen(keep, x, 0 if x is None else jnp.zeros_like(x)) for keep, x in zip(seen, steps, strict=True)]
         whole = map_params(
             pair, lambda m, keep: m if tree.is_left_out(m) else keep, state, treedef.unflatten(seen),
             transform_non_params=lambda _: True, is_leaf=tree.is_left_out,

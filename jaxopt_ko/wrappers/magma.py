@@ -117,7 +117,8 @@ def _masked(
         units = [quotient(x, jnp.broadcast_to(length(x, axes, keepdims=True), x.shape)) for x in (M, G)]
         cosine = jnp.sum(inner(*units), axes)
         S = decay * s + (1 - decay) * jax.nn.sigmoid(cosine / tau)
-        factor = jnp.where(jax.random.uniform(key, s.shape, keep.dtype) < keep, S, jnp.zeros_like(S))
         U = u.astype(tree.compute_dtype(u.dtype))
-        step = factor.reshape(*s.shape, *(1,) * len(axes)).astype(U.real.dtype) * U
+        taken = jax.random.uniform(key, s.shape, keep.dtype) < keep
+        taken, factor = (x.reshape(*s.shape, *(1,) * len(axes)) for x in (taken, S))
+        step = jnp.where(taken, factor.astype(U.real.dtype) * U, jnp.zeros_like(U))
     return step.astype(u.dtype), M.astype(m.dtype), S.astype(s.dtype)
