@@ -96,6 +96,22 @@ def unfolded(values: Any) -> Any:
     return jax.lax.optimization_barrier(values)  # type: ignore[no-untyped-call]
 
 
+def once(flag: jax.Array) -> jax.Array:
+    """The same flag, computed once for all that reads it.
+
+    XLA joins cheap operations to each loop that reads what they give; on a CPU it then computes a condition, with all
+    that it comes from, in the loop of every array that is chosen by it. A root is not cheap to it.
+
+    flag: bool[...].
+
+    Returns bool[...].
+
+    >>> bool(jo.numerics.once(jnp.bool_(True)))
+    True
+    """
+    return jnp.sqrt(flag.astype(jnp.float32)) > 0
+
+
 def first_value(hyper: Hyper) -> Any:
     """The hyperparameter before the first step, as it is given or by its schedule.
 

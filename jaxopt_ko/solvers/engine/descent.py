@@ -20,7 +20,7 @@ from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import check_state_tuple, wrong_state
 from jaxopt_ko.core.method import Method, cached_factory, filter_kwargs, make_transformation, method_of, name_of
-from jaxopt_ko.core.numerics import largest, next_count, norm, or_one, zero_count
+from jaxopt_ko.core.numerics import largest, next_count, norm, once, or_one, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import NONNEGATIVE, StateError, TransformationError, describe, say
 from jaxopt_ko.solvers.engine.convergence import (
@@ -306,7 +306,7 @@ def _flat(
                 count=trial.count, line=trial.line, safe=trial.safe, info=info
             )
 
-        over = trial.first | trial.line.over | trial.bottomless | trial.close
+        over = once(trial.first | trial.line.over | trial.bottomless | trial.close)
         step, new = jax.lax.cond(over, turn, go_on)
         return problem.unravel(step), new
 
@@ -331,10 +331,10 @@ def _try(search: LineSearch, problem: Objective, state: DescentState, gtol: Tole
 def _arrive(problem: Objective, state: DescentState, trial: _Trial) -> _End:
     """Where the search ends, after this trial."""
     line, first, x, p = trial.line, trial.first, problem.x, state.direction
-    from_last = first | (takes_last(line) & ~trial.bottomless)
+    from_last = once(first | (takes_last(line) & ~trial.bottomless))
     end = tree.where(from_last, line.last, line.safe)
     x_new = jnp.where(~first & (end.stepsize > 0), problem.reach(x, end.stepsize * p), x)
-    moved = jnp.any(x_new != x)
+    moved = once(jnp.any(x_new != x))
     arrived = first | moved
     step = jnp.where(moved, end.stepsize * p, 0)
     value = jnp.where(arrived, end.value, state.info.value)

@@ -19,7 +19,7 @@ from jax import Array
 
 from jaxopt_ko.core import tree
 from jaxopt_ko.core.checks import check_same_trees
-from jaxopt_ko.core.numerics import next_count, safe_rsqrt, zero_count
+from jaxopt_ko.core.numerics import next_count, once, safe_rsqrt, zero_count
 from jaxopt_ko.errors import missing_argument
 from jaxopt_ko.solvers.problem.objective import Objective
 from jaxopt_ko.types import Hyper, PyTree
@@ -112,6 +112,7 @@ class LineSearchState(NamedTuple):
 
     def told(self, new: Point, phase: Array, done: Array, failed: Array, **rows: Any) -> LineSearchState:
         """After the trial `new`; each of safe, low, high and third is now that row, as it was or NEW."""
+        done, failed = once(done), once(failed)
         after = jnp.where(done, np.int32(DONE), jnp.where(failed, np.int32(FAILED), phase))
         table = jnp.concatenate([self.points, jnp.stack(new)[None]])
         row = {"start": START, "last": NEW, "safe": SAFE, "low": LOW, "high": HIGH, "third": THIRD, **rows}
