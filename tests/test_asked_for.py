@@ -446,3 +446,13 @@ def test_what_is_left_out_stays_where_the_method_inside_gives_no_number():
     assert jnp.isinf(walk(jo.magma(lost, keep=1.0), [g], x)[0][0]).all()
     u = walk(jo.lazy_rows(lost), [g], x)[0][0]
     assert jnp.isinf(u[0]).all() and not u[1].any()
+
+
+@pytest.mark.parametrize("name", ["conda", "fira"])
+def test_derivatives_where_singular_values_are_equal(name):
+    """Where singular vectors have no derivative, at 0 and at equal singular values."""
+    opt, p = getattr(jo, name)(0.1), jnp.ones((3, 2))
+    state = opt.init(p)
+    slope = jax.jit(jax.grad(lambda g: jnp.sum(opt.update(g, state, p)[0] ** 3)))
+    for g in (jnp.zeros((3, 2)), jnp.eye(3, 2)):
+        assert jnp.all(jnp.isfinite(slope(g)))

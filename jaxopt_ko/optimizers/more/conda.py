@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -62,7 +63,7 @@ def scale_by_conda(
     nu_dtype: dtype of V; None: the parameter's, float32 at least.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
 
-    State: M, V and U, 8 bytes a parameter and 4 s**2 a matrix.
+    State: M, V and U, 8 bytes a parameter and 4 s**2 a matrix. Derivatives through a step take U as constant.
     Raises HyperparameterError, when made, for a number outside its domain. TreeError, when traced, for a leaf that is
         no matrix, or is complex.
     Source: Wang et al. 2025, arXiv:2509.24218, Algorithm 1.
@@ -82,7 +83,8 @@ def scale_by_conda(
         return G.mT if G.shape[-2] > G.shape[-1] else G
 
     def refresh(G: Array, W: None, M: Array, V: Array, U: Array, h: Scalars) -> Memory:
-        return M, V, jnp.linalg.svd(wide(h.b1 * M + (1 - h.b1) * G), full_matrices=False)[0]
+        now = jax.lax.stop_gradient(wide(h.b1 * M + (1 - h.b1) * G))
+        return M, V, jnp.linalg.svd(now, full_matrices=False)[0]
 
     def rule(G: Array, W: None, M: Array, V: Array, U: Array, h: Scalars) -> Step:
         M = h.b1 * M + (1 - h.b1) * G

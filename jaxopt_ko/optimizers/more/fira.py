@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -67,7 +68,7 @@ def scale_by_fira(
     nu_dtype: of V, float32 at least by default.
     stack_axes: how many leading axes count layers of one shape: an integer, or a tree of them.
 
-    State: M, V and P, 4 (2 r c + s r) bytes a matrix, r = min(rank, s).
+    State: M, V and P, 4 (2 r c + s r) bytes a matrix, r = min(rank, s). Derivatives through a step take P as constant.
     Raises HyperparameterError, when made, for a number outside its domain. TreeError, when traced, for a leaf that is
         no matrix, or is complex.
     Source: Chen et al. 2024, arXiv:2410.01623, Algorithm 1.
@@ -91,7 +92,8 @@ def scale_by_fira(
         return G.mT if G.shape[-2] >= G.shape[-1] else G
 
     def refresh(G: Array, W: None, M: Array, V: Array, P: Array, norm: Array, h: Scalars) -> Memory:
-        return M, V, jnp.linalg.svd(wide(G), full_matrices=False)[0][..., : P.shape[-1]], norm
+        U = jnp.linalg.svd(jax.lax.stop_gradient(wide(G)), full_matrices=False)[0]
+        return M, V, U[..., : P.shape[-1]], norm
 
     def shared(t: Array, h: Scalars) -> dict[str, Array]:
         return {"factor": safe_sqrt(h.gathered("b2")) / h.gathered("b1")}
