@@ -284,6 +284,28 @@ def check_size(name: str, argument: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
+def check_steps(name: str, argument: str, value: Any, least: int = 1) -> int:
+    """A number of steps, which a count, int32[], can reach: `check_size`, and at most 2**31 - 1.
+
+    name: who speaks, in error messages.
+    argument: the name of the argument that the message is about.
+    value: whatever the user gave; an integer that is not traced.
+    least: what it is at least, an integer.
+
+    Returns it as a Python int.
+    Raises HyperparameterError for a smaller or larger one and for what is no integer.
+
+    >>> from jaxopt_ko.errors import check_steps
+    >>> check_steps("my_rule", "every", 3)
+    3
+    """
+    steps, most = check_size(name, argument, value, least), 2**31 - 1
+    if steps > most:
+        say(HyperparameterError, name, f"{argument} must be an integer of at most {most}", describe(value),
+            "Steps are counted in 32 bits")  # fmt: skip
+    return steps
+
+
 def check_choice(name: str, argument: str, value: Any, choices: Sequence[str]) -> None:
     """Refuses a keyword that names none of the variants.
 

@@ -245,6 +245,9 @@ def test_posthoc_average_says_what_is_wrong():
         lambda: jo.soup([P], [1.0, 2.0]): "weights as many",
         lambda: jo.swa(0): "start",
         lambda: jo.lawa(0, 1): "k",
+        lambda: jo.lawa(1, 2**31): "every must be an integer of at most 2147483647",
+        lambda: jo.spam(0.1, reset_every=2**31): "reset_every must be an integer of at most",
+        lambda: jo.conda(0.1, update_proj_gap=2**31): "update_proj_gap must be an integer of at most",
     }.items():
         with pytest.raises(ValueError, match=words):
             make()

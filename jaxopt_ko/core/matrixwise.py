@@ -63,7 +63,7 @@ def matrixwise(
     """
     for key, dtype in (dtypes or {}).items():
         errors.check_dtype(name, key, dtype)
-    period = errors.check_size(name, *interval)
+    period = errors.check_steps(name, *interval)
     held = dict(scalars or {})
     once = _compiled(KeyedFunction(rule), None if refresh is None else KeyedFunction(refresh))
 

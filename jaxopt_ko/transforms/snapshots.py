@@ -56,7 +56,7 @@ def swa(start: int, every: int = 1) -> GradientTransformation:
     >>> params = {"w": jnp.ones(2)}
     >>> best = jo.eval_params(tx.init(params), params)
     """
-    start, every = errors.check_size("swa", "start", start), errors.check_size("swa", "every", every)
+    start, every = errors.check_steps("swa", "start", start), errors.check_steps("swa", "every", every)
 
     def init(p: Array) -> Memory:
         return (wide_copy(p),)
@@ -111,7 +111,7 @@ def lawa(k: int, every: int) -> GradientTransformation:
     >>> params = {"w": jnp.ones(2)}
     >>> best = jo.eval_params(tx.init(params), params)
     """
-    k, every = errors.check_size("lawa", "k", k), errors.check_size("lawa", "every", every)
+    k, every = errors.check_size("lawa", "k", k), errors.check_steps("lawa", "every", every)
 
     def init(p: Array) -> Memory:
         own = wide_copy(p)

@@ -17,7 +17,7 @@ from jaxopt_ko.core.numerics import inner, or_one, ratio, safe_sqrt
 from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.tree import wide_copy, wide_like
 from jaxopt_ko.core.treewise import Vector, VectorStep, treewise
-from jaxopt_ko.errors import FRACTION, NONNEGATIVE, OPEN_FRACTION, check_size
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE, OPEN_FRACTION, check_steps
 from jaxopt_ko.types import DType, GradientTransformation, Hyper, MaskOrFn, Params, Updates
 
 
@@ -97,8 +97,8 @@ def schedule_free_plus(
     >>> averaged = jo.eval_params(state, jo.apply_updates(p, updates))
     """
     name = "schedule_free_plus"
-    check_size(name, "anneal_steps", anneal_steps, 0)
-    check_size(name, "average_from", average_from, 0)
+    check_steps(name, "anneal_steps", anneal_steps, 0)
+    check_steps(name, "average_from", average_from, 0)
 
     def init(p: Array) -> Memory:
         return wide_like(p), wide_like(p, 0, nu_dtype), wide_copy(p)

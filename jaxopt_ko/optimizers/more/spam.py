@@ -18,7 +18,7 @@ from jaxopt_ko.core.numerics import abs_sq, gathered_weight, largest, length, qu
 from jaxopt_ko.core.quantizable import quantizable
 from jaxopt_ko.core.signature import options
 from jaxopt_ko.core.tree import number_beside, wide_like
-from jaxopt_ko.errors import FRACTION, NONNEGATIVE, THRESHOLD, check_size
+from jaxopt_ko.errors import FRACTION, NONNEGATIVE, THRESHOLD, check_steps
 from jaxopt_ko.optimizers.adam import ScaleByAdamState
 from jaxopt_ko.transforms.decay import add_decayed_weights
 from jaxopt_ko.transforms.scaling import scale_by_learning_rate
@@ -77,9 +77,9 @@ def scale_by_spam(
     >>> state = rule.init({"w": jnp.ones((2, 3))})
     """
     name = "scale_by_spam"
-    check_size(name, "reset_every", reset_every)
-    check_size(name, "warmup_steps", warmup_steps, 0)
-    check_size(name, "grace", grace, 0)
+    check_steps(name, "reset_every", reset_every)
+    check_steps(name, "warmup_steps", warmup_steps, 0)
+    check_steps(name, "grace", grace, 0)
 
     def init(p: Array) -> Memory:
         return wide_like(p, 0, mu_dtype), wide_like(p, 0, nu_dtype)
@@ -153,7 +153,7 @@ def scale_by_stable_spam(
     >>> state = rule.init({"w": jnp.ones((2, 3))})
     """
     name = "scale_by_stable_spam"
-    check_size(name, "reset_every", reset_every)
+    check_steps(name, "reset_every", reset_every)
 
     def init(p: Array) -> Memory:
         return wide_like(p, 0, mu_dtype), wide_like(p, 0, nu_dtype), *(number_beside(p) for _ in range(3))
