@@ -302,3 +302,26 @@ def test_pages_and_functions_are_short():
         assert lines_of(page) <= 450 or name == "catalog.rows", name  # which is data
         for node in ast.walk(page):
             assert not isinstance(node, ast.FunctionDef) or lines_of(node) <= 80, (name, node.name)
+
+
+# what was asked for, a page each: methods of a file, of which each may have 60 lines
+ASKED_FOR = {
+    "adabound": 1, "adam_mini": 1, "adamp": 2, "aggmo": 1, "came": 1, "conda": 1, "dadaptation": 3, "fira": 1,
+    "ftrl": 1, "grams": 1, "laprop": 1, "quasi_hyperbolic": 2, "schedule_free_plus": 1, "spam": 2, "stable_adamw": 1,
+    "tam": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ASKED_FOR)
+def test_methods_asked_for_are_a_page_each(name):
+    """Beside imports, docstrings, blank lines and lists of arguments."""
+    source = (PACKAGE / f"optimizers/more/{name}.py").read_text(encoding="utf-8")
+    page = [x for x in ast.parse(source).body if isinstance(x, ast.FunctionDef | ast.ClassDef)]
+    kept = {i for x in page for i in range(x.lineno, x.end_lineno + 1)}
+    for x in (y for top in page for y in ast.walk(top) if isinstance(y, ast.FunctionDef | ast.ClassDef)):
+        if ast.get_docstring(x):
+            kept -= set(range(x.body[0].lineno, x.body[0].end_lineno + 1))
+        if x in page and isinstance(x, ast.FunctionDef):
+            kept -= set(range(x.lineno, x.body[0].lineno))
+    lines = source.splitlines()
+    assert sum(bool(lines[i - 1].strip()) for i in kept) <= 60 * ASKED_FOR[name]

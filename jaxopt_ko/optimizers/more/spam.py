@@ -102,10 +102,9 @@ def scale_by_spam(
         return h.s * ratio(m / h.c1, safe_sqrt(v / h.c2) + h.eps, h.eps), m, v
 
     hypers = FRACTION.of(b1=b1, b2=b2) | NONNEGATIVE.of(eps=eps) | THRESHOLD.of(threshold=threshold)
-    dtypes = {"mu_dtype": mu_dtype, "nu_dtype": nu_dtype}
     return leafwise(
-        name, ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers, dtypes=dtypes, squares=("nu",),
-        debiased=("b1", "b2"),
+        name, ScaleByAdamState, init=init, shared=shared, rule=rule, hypers=hypers, squares=("nu",),
+        debiased=("b1", "b2"), dtypes={"mu_dtype": mu_dtype, "nu_dtype": nu_dtype},
     )  # fmt: skip
 
 
