@@ -94,3 +94,13 @@ def test_errors():
         jo.multistart(solve, ({"a": jnp.zeros(2)}, jnp.ones(2)), 8)
     with pytest.raises(HyperparameterError, match="factor"):
         jo.basin_hopping(solve, jnp.ones(2), factor=1.5)
+
+
+def test_a_box_may_be_of_whole_numbers_but_is_finite():
+    def run(x):
+        return jo.minimize(lambda x: jnp.sum((x - 1) ** 2), x)
+
+    found = jo.multistart(run, (np.array([-4, -3]), np.array([4, 3])), 4)
+    assert int(found.distinct) == 1 and len(np.unique(found.starts)) > 2
+    with pytest.raises(TreeError, match="multistart: a box must be finite"):
+        jo.multistart(run, (np.array([-np.inf, 0.0]), np.ones(2)), 4)

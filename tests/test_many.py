@@ -169,3 +169,20 @@ def test_errors():
         jo.minimize_many(fun, x, devices=8)
     with pytest.raises(HyperparameterError, match="derivative"):
         jo.minimize_many(fun, x, derivative="unrolled")
+
+
+def test_methods_that_keep_a_key_run_through_lanes():
+    found = jo.minimize_many(
+        lambda p: jnp.sum((p - 1) ** 2), jnp.zeros((5, 2)).at[3].set(jnp.nan), jo.spsa(0.1), batch_size=2, max_steps=300
+    )
+    alone = jo.minimize(lambda p: jnp.sum((p - 1) ** 2), jnp.zeros(2), jo.spsa(0.1), max_steps=300)
+    assert int(found.status.code[3]) == Code.NOT_FINITE
+    np.testing.assert_allclose(found.params[np.array([0, 1, 2, 4])], np.tile(alone.params, (4, 1)), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("starts", "match"), [(np.zeros((0, 2)), "one problem at least"), (np.arange(4), "not a floating-point array")]
+)
+def test_no_problems_and_whole_numbers_are_refused_by_name(starts, match):
+    with pytest.raises(TreeError, match=f"minimize_many: .*{match}"):
+        jo.minimize_many(lambda p: jnp.sum(p**2), starts)

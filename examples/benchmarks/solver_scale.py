@@ -483,7 +483,7 @@ def main():
     if options.out:
         if options.out.exists():  # rows that were not measured now stay
             before = json.loads(options.out.read_text(encoding="utf-8"))
-            report |= {part: before[part] | report[part] for part in ("rows", "versions")}
+            report |= {part: before.get(part, {}) | report[part] for part in ("rows", "versions")}
         options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 

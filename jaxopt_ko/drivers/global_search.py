@@ -96,9 +96,9 @@ def multistart(
     Returns a `MultistartResult`: the runs in order, those that did not converge last, and the minima counted, each by
     its lowest end and all that are near that. It may stand within `jit` and be mapped.
 
-    Raises HyperparameterError for n < 1 or a radius that is not above 0; TreeError for a sampler of another kind, or a
-    box of more than 21 elements in all, for which starts are to be given. Source: Sobol 1967,
-    doi:10.1016/0041-5553(67)90144-9. Not for functions with more minima than runs: `basin_hopping`.
+    Raises HyperparameterError for n < 1 or a radius that is not above 0; TreeError for a sampler of another kind, a
+    box that is not finite, or one of more than 21 elements in all, for which starts are to be given. Source: Sobol
+    1967, doi:10.1016/0041-5553(67)90144-9. Not for functions with more minima than runs: `basin_hopping`.
 
     >>> box = (jnp.array([-4.0, -4.0]), jnp.array([4.0, 4.0]))
     >>> found = jo.multistart(lambda x: jo.minimize(jo.landscapes.himmelblau, x), box, 32)
@@ -214,13 +214,22 @@ def _in_box(name: str, lower: Params, upper: Params, n: int) -> Params:
         say(TreeError, name, "lower and upper must be trees of one structure", f"{describe(lower)}, {describe(upper)}",
             "Give (lower, upper), both like the parameters")  # fmt: skip
     check_start(name, lower)
-    low, unravel = tree.ravel(jax.tree.map(jnp.asarray, lower))
-    high, _ = tree.ravel(jax.tree.map(jnp.asarray, upper))
+    (low, unravel), (high, _) = (tree.ravel(jax.tree.map(_floating, side)) for side in (lower, upper))
+    for side in (low, high):
+        if not isinstance(side, jax.core.Tracer) and not np.all(np.isfinite(side)):
+            say(TreeError, name, "a box must be finite, as starts are to fill it", describe(side),
+                "Give where minima are expected; bounds of the problem are the driver's")  # fmt: skip
     if low.size != high.size or low.size > len(DIRECTIONS) + 1:
         say(TreeError, name, f"a box must have {len(DIRECTIONS) + 1} elements at most, as many in lower as in upper",
             f"{low.size} and {high.size}", "Give a function n -> starts")  # fmt: skip
     share = jnp.asarray(sobol(n, low.size), low.dtype)
     return jax.vmap(lambda part: unravel(low + part * (high - low)))(share)
+
+
+def _floating(side: Any) -> Array:
+    """A side of a box; of whole numbers, too, whose starts are none."""
+    array = jnp.asarray(side)
+    return array if jnp.issubdtype(array.dtype, jnp.inexact) else array.astype(float)
 
 
 def sobol(n: int, dimensions: int) -> np.ndarray[Any, Any]:

@@ -18,7 +18,7 @@ from jaxopt_ko.drivers.compiled import closure_convert, drop_weak_types, frozen,
 from jaxopt_ko.drivers.least_squares import DEFAULT_FIT, Fit
 from jaxopt_ko.drivers.minimize import DEFAULT_METHOD, Minimum
 from jaxopt_ko.drivers.pool import Work, lane_count, pooled
-from jaxopt_ko.drivers.run import MAX_STEPS, Data, Problem, RunStart, check_limits
+from jaxopt_ko.drivers.run import MAX_STEPS, Data, Problem, RunStart, check_floating, check_limits
 from jaxopt_ko.drivers.shares import divided, mesh_of, one_of, other_count, own_bounds, placed_on, problem_count
 from jaxopt_ko.errors import (
     HyperparameterError,
@@ -187,6 +187,7 @@ def _run_all(
     tol: Hyper | None, max_steps: int | None, verbose: bool, derivative: str,
 ) -> Solution:  # fmt: skip
     check_start(name, params)
+    check_floating(name, params)
     check_args(name, data.args)
     method = errors.check_pair(name, "method", method, lands=True)
     errors.check_choice(name, "derivative", derivative, ("implicit", "implicit-cg"))

@@ -195,7 +195,13 @@ def _like(shapes: PyTree) -> Any:
     def leaf(x: Any) -> Any:
         if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
             return jnp.zeros(x.shape, x.dtype)
-        data = jax.eval_shape(jax.random.key_data, x)
-        return jax.random.wrap_key_data(jnp.zeros(data.shape, data.dtype), impl=jax.random.key_impl(x))
+        kinds: list[Any] = []  # told of a traced key alone
+
+        def bits(key: Array) -> Array:
+            kinds.append(jax.random.key_impl(key))
+            return jax.random.key_data(key)
+
+        data = jax.eval_shape(bits, x)
+        return jax.random.wrap_key_data(jnp.zeros(data.shape, data.dtype), impl=kinds[0])
 
     return jax.tree.map(leaf, shapes)

@@ -94,7 +94,7 @@ def run(
     """The solution that `method` finds from `params`. Checks what all drivers take; the problem's own are checked."""
     name = problem.name
     check_start(name, params)
-    _check_floating(name, params)
+    check_floating(name, params)
     check_args(name, data.args)
     method = errors.check_pair(name, "method", method, lands=True)
     errors.check_choice(name, "derivative", derivative, DERIVATIVES)
@@ -117,7 +117,7 @@ def run(
     return solution
 
 
-def _check_floating(name: str, params: Params) -> None:
+def check_floating(name: str, params: Params) -> None:
     """Nothing but floating and complex numbers can be moved."""
     for index, leaf in enumerate(jax.tree.leaves(params)):
         if not jnp.issubdtype(tree.dtype_of(leaf), jnp.inexact):

@@ -22,7 +22,10 @@ AXIS = "problems"
 def problem_count(name: str, params: Params, argument: str = "params") -> int:
     """n: the leading axis of the starts, or of another argument."""
     for leaf in jax.tree.leaves(params):
-        if np.ndim(leaf) < 1 or not np.shape(leaf)[0]:
+        if np.shape(leaf)[:1] == (0,):
+            say(TreeError, name, f"{argument} must have one problem at least", describe(leaf),
+                "Where there may be none, look at the length of the leading axis first")  # fmt: skip
+        if np.ndim(leaf) < 1:
             say(TreeError, name, f"every leaf of {argument} must have a leading axis, of the problems",
                 describe(leaf), "Stack them: jnp.stack([first, second, …])")  # fmt: skip
     return int(np.shape(jax.tree.leaves(params)[0])[0])
