@@ -6,13 +6,13 @@
 
 The stack is that of `record_stack.py`; hidden matrices are given to the method of the row, the other leaves to AdamW.
 One step is update + apply_updates, jitted, its arguments donated. Two trees: the language model of `record_stack.py`,
-whose layers are stacked, and GPT-2 small's, whose layers are apart and which is lowered and not run.
+four times as wide, whose layers are stacked; and GPT-2 small's, whose layers are apart, and which is lowered, not run.
 
 Counted: equations of the jaxpr, those of inner programs once for each program; operations of its StableHLO; flops of
 all products of matrices, each turn of a loop counted, which is without QR and eigenvalues; of the language model also
 instructions and fusions of the optimized HLO. Timed, there, by processor seconds, which say what is asked of a busy
 machine: compiling the lowered step, the median of some rounds in random order, without a cache on disk; a step, the
-median of rounds of ten, and beside Muon's in the same round. SOAP's bases turn once in five steps, as in
+median of rounds of five, and beside Muon's in the same round. SOAP's bases turn once in five steps, as in
 `record_stack.py`; at every step in the record itself.
 """
 
@@ -37,11 +37,12 @@ import jaxopt_ko as jo
 sys.path.insert(0, str(Path(__file__).parent))
 import record_stack  # which finds characters.py beside this folder
 from counts import equations
-from record_stack import CONTEXT, LAYERS, TURN, WIDTH, adamw, cooldown, line, lookahead, part, roles, start
+from record_stack import CONTEXT, LAYERS, TURN, adamw, cooldown, line, lookahead, part, roles, start
 
 RESULTS = Path(__file__).parent / "results" / "stack_cost.json"
+WIDTH = 256  # of the language model; less of it is matrix products in narrower ones, which Muon's step is made of
 STEPS, RATE, ADAM_RATE = 135, 0.04, 4e-3  # of which run this is a step
-IN_A_ROW = 2 * TURN  # steps timed together
+IN_A_ROW = TURN  # steps timed together
 MUON, SOAP, SOAP_MUON = "Muon", "SOAP", "SOAP into Muon"
 WITHOUT, STACK = "the stack without SOAP", "the stack"
 
@@ -220,14 +221,15 @@ def timed(rows, rounds):
             made[row] = lowered.compile(), opt
             compiling[row].append(time.process_time() - begun)
     params = start(jax.random.key(0), WIDTH, LAYERS, CONTEXT)
-    grads = jax.tree.map(lambda p: jax.random.normal(jax.random.key(p.size), p.shape), params)
+    keys = jax.random.split(jax.random.key(1), IN_A_ROW)  # of one gradient over and over SOAP's factors are singular
+    grads = [jax.tree.map(lambda p, key=key: jax.random.normal(key, p.shape), params) for key in keys]
     at = {row: (jax.tree.map(jnp.copy, params), jax.jit(opt.init)(params)) for row, (_, opt) in made.items()}
     times = {row: [] for row in rows}
-    for round_ in range(5 * rounds + 1):
+    for round_ in range(2 * rounds + 1):
         for row in random.sample(rows, len(rows)):
             begun = time.process_time()
-            for _ in range(IN_A_ROW):
-                at[row] = made[row][0](*at[row], grads)
+            for g in grads:
+                at[row] = made[row][0](*at[row], g)
             jax.block_until_ready(at[row])
             if round_:  # the first warms up
                 times[row].append((time.process_time() - begun) / IN_A_ROW)

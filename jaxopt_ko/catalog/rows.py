@@ -728,7 +728,7 @@ ROWS = (
          "모든 행렬의 스펙트럼 노름을 지키면서 그 안에서 가장 가파른 직교 스텝을 밟습니다."),
         ("activations of one size through the whole run, rates that hold for all widths",
          "학습 내내 같은 크기의 활성값, 너비가 달라져도 그대로 쓰는 학습률"),
-        ("a step that has to be cheap: it is Muon's twenty times", "스텝이 값싸야 할 때: Muon의 스무 배")),
+        ("a cheap step: its products are Muon's 35 times", "싼 스텝이 필요할 때: 행렬 곱이 Muon의 35배")),
     Row("dion", ("Dion", "Dion(저랭크 직교 스텝)"), "matrix", 2025,
         "Ahn et al. 2025, arXiv:2504.05295, Algorithm 1",
         r"B = M + G, \quad P = \mathrm{orth}(B Q), \quad R = B' P, \quad M = B - (1 - b_1)\, P R', \quad "

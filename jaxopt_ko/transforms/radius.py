@@ -56,7 +56,8 @@ def update_floor(floor: Hyper = 0.3825, *, per: str = "row", stack_axes: PyTree 
     errors.check_choice("update_floor", "per", per, PARTS)
 
     def rule(U: Array, W: Array, h: Scalars) -> Array:
-        return _lifted(U, length(W, _across(W, per)), h.floor, per)
+        across = _across(W, per)
+        return _lifted(U, length(U, across), h.floor * length(W, across), across)
 
     hypers = {"floor": (floor, NONNEGATIVE)}
     return leafwise("update_floor", EmptyState, rule=rule, hypers=hypers, needs_params=True, stack_axes=stack_axes)
@@ -167,12 +168,15 @@ def pinned(
     no_floor, no_decay = (isinstance(x, int | float) and x == 0 for x in (floor, weight_decay))
 
     def turned(U: Array, W: Array, r: Array | None, h: Scalars) -> Array:
-        parts = length(W, _across(W, per))
-        size, moves = length(parts), _any(U)
+        across = _across(W, per)
+        parts = length(W, across)
+        size = length(parts)
         D = W / or_one(size)
         if brake_first:
             U, _ = _braked(U, D, h)
-        U = U if no_floor else _lifted(U, parts, h.floor, per)
+        own = U if no_floor else length(U, across)
+        moves = _any(own)
+        U = U if no_floor else _lifted(U, own, h.floor * parts, across)
         U, along = (U, _along(U, D)) if brake_first else _braked(U, D, h)
         end = _pinned(U, W, size, along, r, moves, h)
         if not no_decay:
@@ -210,11 +214,9 @@ def _across(x: Array, per: str) -> tuple[int, ...]:
     return axes
 
 
-def _lifted(U: Array, parts: Array, floor: Array, per: str) -> Array:
-    """U_i floor |W_i| / |U_i| where that is longer than U_i; parts: the |W_i|."""
-    axes = _across(U, per)
-    size, least = length(U, axes), floor * parts
-    short, by, to = (jnp.expand_dims(x, axes) for x in (size < least, or_one(size), least))
+def _lifted(U: Array, own: Array, least: Array, across: tuple[int, ...]) -> Array:
+    """U_i least_i / |U_i| where that is longer than U_i; own: the |U_i|."""
+    short, by, to = (jnp.expand_dims(x, across) for x in (own < least, or_one(own), least))
     return jnp.where(short, to * divided(U, by), U)
 
 

@@ -89,7 +89,7 @@ def spectral_sphere(
         params; TreeError, when traced, for complex matrices.
     Source: Xie et al. 2026, arXiv:2601.08393, Algorithm 1; the bracket is the whole interval, where their code finds
         one from the last l on.
-    Not where a step's cost counts: it is Muon's twenty times, but for solver_steps=0.
+    Not where a step's cost counts: its products are Muon's 35 times, but for solver_steps=0.
 
     >>> opt = jo.spectral_sphere(0.02, rest=jo.adamw(1e-3))
     >>> state = opt.init({"w": jnp.ones((3, 5)), "b": jnp.ones(5)})
