@@ -108,7 +108,7 @@ def hock_schittkowski(method=METHOD, only=None):
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_hock_schittkowski_from_the_standard_start():
-    """76 of 77 problems; Ipopt has as many, in 9 iterations and 12 evaluations (median)."""
+    """76 of 77 problems, counted as `solved` does."""
     found = {}
     for problem, solution in hock_schittkowski():
         if bool(solution.status.success) and solved(problem, solution):
