@@ -423,6 +423,81 @@ def test_the_newton_direction_has_a_derivative_where_eigenvalues_meet(x64):
     np.testing.assert_allclose(jax.jit(jax.jacrev(step))(c, x), quotient, rtol=1e-7)
 
 
+# ---- preconditioners --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sizes():
+    return jnp.asarray(10.0 ** np.random.default_rng(0).uniform(-4, 4, 24))
+
+
+def far_apart(z):
+    """Rosenbrock's valley, chained."""
+    return jnp.sum(100 * (z[1:] - z[:-1] ** 2) ** 2 + (1 - z[:-1]) ** 2)
+
+
+def test_variables_of_sizes_far_apart_need_a_preconditioner(x64, sizes):
+    """In the preconditioner's norm steps and regions are those of the problem whose variables are alike."""
+
+    def solve(x, preconditioner=None):
+        method = newton_cg(preconditioner=preconditioner)
+        scale = 1.0 if preconditioner is None else sizes
+        return quick.jit(lambda x: jo.minimize(lambda p: far_apart(p["x"] * scale), {"x": x}, method, max_steps=8))(x)
+
+    alike = solve(jnp.full(24, 0.5))
+    apart = solve(0.5 / sizes, lambda params, v: {"x": v["x"] / sizes**2})
+    np.testing.assert_allclose(apart.params["x"] * sizes, alike.params["x"], rtol=1e-6)
+    assert all(int(a) == int(b) for a, b in zip(apart.evaluations, alike.evaluations, strict=True))
+
+
+def test_an_exact_preconditioner_takes_one_product_a_step(x64, sizes):
+    H = jnp.diag(sizes**2) + 1.0  # far from diagonal in the small variables
+    found = quick.jit(lambda x: jo.minimize(
+        lambda x: 0.5 * x @ H @ x - jnp.sum(x), x,
+        newton_cg(forcing=1e-10, radius=1e9, preconditioner=lambda x, v: jnp.linalg.solve(H, v)), max_steps=5,
+    ))(jnp.ones(24))  # fmt: skip
+    np.testing.assert_allclose(found.params, jnp.linalg.solve(H, jnp.ones(24)), rtol=1e-6)
+    assert found.status.success and int(found.evaluations.product) <= 8
+
+
+@pytest.mark.parametrize("kind", ["indefinite", "zero", "nan"])
+def test_a_preconditioner_that_is_none_is_left_out(x64, kind):
+    signs = {"indefinite": jnp.array([1.0, -1.0, -1.0, -1.0]), "zero": 0.0, "nan": jnp.nan}[kind]
+    step = truncated_step(lambda v: 2 * v, jnp.ones(4), jnp.asarray(10.0), jnp.asarray(1e-12), 9, lambda v: v * signs)
+    np.testing.assert_allclose(step.step, -0.5, rtol=1e-12)
+    assert bool(step.free) and int(step.products) == 1 and float(step.length) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("radius", [0.3, None])
+def test_the_region_is_that_of_the_preconditioner(x64, radius):
+    rng = np.random.default_rng(1)
+    M, H = (jnp.asarray(h @ h.T + np.eye(6)) for h in rng.normal(size=(2, 6, 6)))
+    g = jnp.asarray(rng.normal(size=6))
+    bends = H - 5 * jnp.eye(6)
+    inverse = jnp.linalg.inv(M)
+    for curved in (H, bends):
+        step = truncated_step(
+            lambda v, H=curved: H @ v, g, radius and jnp.asarray(radius), jnp.asarray(1e-10), 30, lambda v: inverse @ v
+        )
+        p = step.step
+        np.testing.assert_allclose(step.length, jnp.sqrt(p @ M @ p), rtol=1e-8)
+        np.testing.assert_allclose(step.predicted, -(g @ p) - 0.5 * p @ curved @ p, rtol=1e-8)
+        np.testing.assert_allclose(step.stretch, jnp.sqrt(step.direction @ M @ step.direction), rtol=1e-8)
+        if radius:
+            np.testing.assert_allclose(step.length, radius, rtol=1e-8)
+        elif curved is H:
+            np.testing.assert_allclose(p, -jnp.linalg.solve(H, g), rtol=1e-6)
+
+
+def test_a_saddle_is_left_with_a_preconditioner_too(x64):
+    weights = jnp.array([2.0, 2.0, 2e4])
+    found = quick.jit(lambda x: jo.minimize(
+        lambda x: x[0] ** 2 - x[1] ** 2 + x[1] ** 4 / 4 + 1e4 * x[2] ** 2, x,
+        newton_cg(preconditioner=lambda x, v: v / weights),
+    ))(jnp.zeros(3))  # fmt: skip
+    assert found.status.success and float(found.value) == pytest.approx(-1.0)
+
+
 def test_what_is_refused():
     with pytest.raises(jo.errors.MissingArgumentError, match="value_fn is missing"):
         newton().init(jnp.ones(3))
@@ -434,6 +509,11 @@ def test_what_is_refused():
         newton_cg(forcing=1.0)
     with pytest.raises(jo.errors.HyperparameterError, match="max_products"):
         newton_cg(max_products=0)
+    for made in (newton_cg, scale_by_newton_cg):
+        with pytest.raises(jo.errors.TransformationError, match="preconditioner must be a function"):
+            made(preconditioner=jnp.eye(3))
+    with pytest.raises(jo.errors.TreeError, match="the preconditioner's result"):
+        newton_cg(preconditioner=lambda x, v: v[:2]).init(jnp.ones(3), value_fn=jnp.sum)
     with pytest.raises(jo.errors.TreeError, match="one number"):
         newton().init(jnp.ones(3), value_fn=lambda x: x)
 

@@ -16,20 +16,22 @@ from jax import Array
 from jaxopt_ko import errors
 from jaxopt_ko.compose.chain import chain
 from jaxopt_ko.core import tree
+from jaxopt_ko.core.checks import check_same_trees
 from jaxopt_ko.core.method import cached_factory
 from jaxopt_ko.core.numerics import length as length_of
-from jaxopt_ko.core.numerics import next_count, norm, value_at, zero_count
+from jaxopt_ko.core.numerics import next_count, norm, or_one, safe_sqrt, value_at, zero_count
 from jaxopt_ko.core.transform import transform
 from jaxopt_ko.errors import FRACTION, check_hyper
 from jaxopt_ko.solvers.engine.convergence import eps_of
 from jaxopt_ko.solvers.engine.descent import DOWNHILL, searched
 from jaxopt_ko.solvers.engine.region_steps import decompose, exact_step, truncated_step
 from jaxopt_ko.solvers.engine.sparse_region import sparse_model
-from jaxopt_ko.solvers.engine.trust_region import Proposal, QuadraticModel, trust_region
+from jaxopt_ko.solvers.engine.trust_region import Proposal, QuadraticModel, cauchy_radius, trust_region
 from jaxopt_ko.solvers.problem.objective import Objective, objective
 from jaxopt_ko.types import GradientTransformation, Hyper, Params, Updates
 
 Product = Callable[[Array], Array]  # v -> H v
+Preconditioner = Callable[[Params, Updates], Updates]  # params, v -> M^-1 v
 MOST_PRODUCTS = 1000  # of conjugate gradients for one step, unless asked for otherwise
 
 
@@ -91,7 +93,7 @@ def newton(
 
     def begin(problem: Objective, g: Array, small: Array) -> tuple[NewtonMemoryState, Array, Array]:
         (memory, products), u = renew(problem, None, small), _unit(g)
-        return memory, u @ memory.hessian @ u, products
+        return memory, cauchy_radius(problem.x, length_of(g), u @ memory.hessian @ u), products
 
     def propose(
         problem: Objective, memory: NewtonMemoryState, f: Array, g: Array, radius: Array, count: Array
@@ -203,7 +205,7 @@ class NewtonCgMemoryState(NamedTuple):
     """What `newton_cg` remembers."""
 
     largest: Array  # float[]     |g|, the largest so far
-    away: Array  # float[n]       a direction with a negative u'Hu, at a point where g is small; else 0
+    away: Array  # float[n]       a direction u with a negative u'Hu, |u|_M = 1, at a point where g is small; else 0
     curvature: Array  # float[]   u'Hu, 0 without
 
 
@@ -213,6 +215,7 @@ def newton_cg(
     linesearch: GradientTransformation | None = None,
     *,
     max_products: int | None = None,
+    preconditioner: Preconditioner | None = None,
     radius: Hyper | None = None,
     gtol: Hyper | None = None,
     ftol: Hyper | None = None,
@@ -225,17 +228,23 @@ def newton_cg(
     A point where g is small may be a saddle: before the run ends there, conjugate gradients from a fixed random vector
     look for negative curvature, by products alone, and what they find is followed as far as f falls.
 
+    With a preconditioner M(x) ~ H(x) conjugate gradients need as many products as M^-1 H has eigenvalues far apart,
+    and the region is |p|_M = sqrt(p'Mp) <= Delta: variables may be of any size beside each other.
+
     forcing: the accuracy of p far from a solution, in [0, 1); 0.1, as exact steps are wasted there.
     linesearch: go along the direction of `scale_by_newton_cg` instead, as far as this search finds; None: the trust
         region.
     max_products: for one p, an int >= 1; None: 2 n + 5, 1000 at most.
+    preconditioner: (params, v) -> M^-1 v, of pytrees like params: linear in v, symmetric and positive definite; M may
+        be another at other params. Where v'M^-1 v is not positive, M = I for that step. None: M = I.
     radius, gtol, ftol: the first Delta and the tolerances, as of `newton`; None: their defaults there.
 
     init and update: as for `newton`. State: 2 numbers a parameter.
 
     Raises HyperparameterError, when made, for numbers outside their domain; MissingArgumentError, when traced, without
-    value_fn. Its inner loop ends by itself, so updates have forward-mode derivatives only. Source: Steihaug 1983, SIAM
-    J. Numer. Anal. 20, doi:10.1137/0720042; Nocedal & Wright 2006, algorithm 7.2. Not where n is small and f dear:
+    value_fn; TreeError for a preconditioner whose result is not like params. Its inner loop ends by itself, so updates
+    have forward-mode derivatives only. Source: Steihaug 1983, SIAM J. Numer. Anal. 20, doi:10.1137/0720042; Nocedal &
+    Wright 2006, algorithm 7.2; Conn, Gould & Toint 2000, algorithm 7.5.1. Not where n is small and f dear:
     `newton` takes fewer evaluations.
 
     >>> found = jo.minimize(lambda x: jnp.sum((x - 1) ** 2), jnp.zeros(2), jo.newton_cg())
@@ -244,32 +253,35 @@ def newton_cg(
     """
     name = "newton_cg"
     if linesearch is not None:
-        direction = scale_by_newton_cg(forcing, max_products=max_products)
+        direction = scale_by_newton_cg(forcing, max_products=max_products, preconditioner=preconditioner)
         return searched("newton_cg", chain(direction, DOWNHILL), linesearch, gtol, ftol)
-    check_hyper(name, "forcing", forcing, FRACTION)
-    if max_products is not None:
-        errors.check_size(name, "max_products", max_products)
+    _check(name, forcing, max_products, preconditioner)
 
-    def looked(x: Array, product: Product, largest: Array, small: Array) -> tuple[NewtonCgMemoryState, Array]:
+    def looked(problem: Objective, product: Product, largest: Array, small: Array) -> tuple[NewtonCgMemoryState, Array]:
         """Where g is small: has H negative curvature? Conjugate gradients from a vector of no problem's making tell."""
-        u, eps = _random_unit(x), eps_of(x)
-        r = jnp.where(small, u, 0)
-        _, _, _, products, d, curvature = truncated_step(
-            product, r, jnp.full_like(largest, jnp.inf), jnp.full_like(largest, eps**0.5), _budget(max_products, u.size)
-        )
-        down = curvature < 0
+        u, eps, inverse = _random_unit(problem.x), eps_of(problem.x), _inverse(name, problem, preconditioner)
+        room, left = jnp.full_like(largest, jnp.inf), jnp.full_like(largest, eps**0.5)
+        end = truncated_step(product, jnp.where(small, u, 0), room, left, _budget(max_products, u.size), inverse)
+        d, length = end.direction, length_of(end.direction)
+        bends = end.curvature * (end.stretch / or_one(length)) ** 2  # along d / |d|
+        down = bends < 0
         size = jax.lax.cond(down, lambda: norm(product(u)) * float(np.sqrt(u.size)), lambda: jnp.zeros_like(largest))
-        down &= curvature < -(eps**0.5) * size
-        away, curvature = jnp.where(down, _unit(d), 0), jnp.where(down, curvature, 0)
-        return NewtonCgMemoryState(largest, away, curvature), products + down.astype(jnp.int32)
+        down &= bends < -(eps**0.5) * size
+        away, curvature = jnp.where(down, d / or_one(end.stretch), 0), jnp.where(down, end.curvature, 0)
+        return NewtonCgMemoryState(largest, away, curvature), end.products + down.astype(jnp.int32)
 
     def begin(problem: Objective, g: Array, small: Array) -> tuple[NewtonCgMemoryState, Array, Array]:
-        u, product = _unit(g), _product(problem)
-        memory, products = looked(problem.x, product, length_of(g), small)
-        return memory, u @ product(u), next_count(products)
+        product, inverse = _product(problem), _inverse(name, problem, preconditioner)
+        memory, products = looked(problem, product, length_of(g), small)
+        d, length = g, length_of(g)
+        if inverse is not None:
+            d = inverse(g)
+            d, length = tree.where(g @ d > 0, (d, safe_sqrt(g @ d)), (g, length))
+        u = d / or_one(length)
+        return memory, cauchy_radius(problem.x, length, u @ product(u)), next_count(products)
 
     def renew(problem: Objective, memory: NewtonCgMemoryState, small: Array) -> tuple[NewtonCgMemoryState, Array]:
-        return looked(problem.x, _product(problem), memory.largest, small)
+        return looked(problem, _product(problem), memory.largest, small)
 
     def propose(
         problem: Objective, memory: NewtonCgMemoryState, f: Array, g: Array, radius: Array, count: Array
@@ -278,17 +290,16 @@ def newton_cg(
         largest = jnp.maximum(memory.largest, length)
         cap = value_at(forcing, count).astype(g.dtype)
         product, x, eps = _product(problem), problem.x, eps_of(g)
-        p, gain, free, products, _, _ = truncated_step(
-            product, jnp.where(leaves, 0, g), radius, _forced(cap, length, largest), _budget(max_products, g.size)
-        )
+        left, inverse = _forced(cap, length, largest), _inverse(name, problem, preconditioner)
+        end = truncated_step(product, jnp.where(leaves, 0, g), radius, left, _budget(max_products, g.size), inverse)
         away = radius * jnp.where(g @ memory.away > 0, -memory.away, memory.away)
-        p = jnp.where(leaves, away, p)
-        gain = jnp.where(leaves, -(g @ away) - 0.5 * memory.curvature * radius**2, gain)
+        p = jnp.where(leaves, away, end.step)
+        gain = jnp.where(leaves, -(g @ away) - 0.5 * memory.curvature * radius**2, end.predicted)
         near = gain <= eps ** (2 / 3) * jnp.abs(f)  # only there is f's rounding of interest
         size = jax.lax.cond(near, lambda: jnp.abs(x @ product(x)), lambda: jnp.zeros_like(gain))
-        return Proposal(
-            p, gain, free & ~leaves, size, products + near.astype(jnp.int32), memory._replace(largest=largest)
-        )
+        far = None if preconditioner is None else jnp.where(leaves, radius, end.length)
+        products, memory = end.products + near.astype(jnp.int32), memory._replace(largest=largest)
+        return Proposal(p, gain, end.free & ~leaves, size, products, memory, far)
 
     def spectrum(memory: NewtonCgMemoryState) -> tuple[Array, Array]:
         return memory.curvature, jnp.zeros_like(memory.curvature)
@@ -305,7 +316,9 @@ class ScaleByNewtonCgState(NamedTuple):
     largest: Array  # float[]   |g|, the largest so far
 
 
-def scale_by_newton_cg(forcing: Hyper = 0.1, *, max_products: int | None = None) -> GradientTransformation:
+def scale_by_newton_cg(
+    forcing: Hyper = 0.1, *, max_products: int | None = None, preconditioner: Preconditioner | None = None
+) -> GradientTransformation:
     """The Newton direction by conjugate gradients, for a line search; to be negated, as a gradient is.
 
     d ~ H^-1 g: |H d - g| <= min(forcing, sqrt(|g| / |g|_max)) |g|, or as far as the first direction of negative
@@ -313,6 +326,7 @@ def scale_by_newton_cg(forcing: Hyper = 0.1, *, max_products: int | None = None)
 
     forcing: the accuracy of d far from a solution, in [0, 1).
     max_products: for one d, an int >= 1; None: 2 n + 5, 1000 at most.
+    preconditioner: as of `newton_cg`.
 
     update(updates, state, params, value_fn=, has_aux=False): H is that of value_fn at params. State: three numbers.
 
@@ -325,9 +339,7 @@ def scale_by_newton_cg(forcing: Hyper = 0.1, *, max_products: int | None = None)
     >>> state = tx.init(jnp.zeros(2))
     """
     name = "scale_by_newton_cg"
-    check_hyper(name, "forcing", forcing, FRACTION)
-    if max_products is not None:
-        errors.check_size(name, "max_products", max_products)
+    _check(name, forcing, max_products, preconditioner)
 
     def init(params: Params) -> ScaleByNewtonCgState:
         return ScaleByNewtonCgState(zero_count(), zero_count(), jnp.zeros((), tree.zeros_vector(params).dtype))
@@ -349,7 +361,8 @@ def scale_by_newton_cg(forcing: Hyper = 0.1, *, max_products: int | None = None)
         length = length_of(g)
         largest = jnp.maximum(state.largest, length)
         tolerance = _forced(value_at(forcing, state.count).astype(g.dtype), length, largest)
-        end = truncated_step(_product(problem), g, None, tolerance, _budget(max_products, g.size))
+        inverse = _inverse(name, problem, preconditioner)
+        end = truncated_step(_product(problem), g, None, tolerance, _budget(max_products, g.size), inverse)
         return unravel(-end.step), ScaleByNewtonCgState(next_count(state.count), state.products + end.products, largest)
 
     return transform(name, init, update, needs_params=True, state_type=ScaleByNewtonCgState)
@@ -359,6 +372,28 @@ def _product(problem: Objective) -> Product:
     """v -> H v at problem.x."""
     _, product = jax.linearize(jax.grad(problem.value), problem.x)
     return product
+
+
+def _inverse(name: str, problem: Objective, preconditioner: Preconditioner | None) -> Product | None:
+    """r -> M^-1 r at problem.x, of vectors."""
+    if preconditioner is None:
+        return None
+    params = problem.unravel(problem.x)
+
+    def inverse(r: Array) -> Array:
+        y = preconditioner(params, problem.unravel(r))
+        check_same_trees(name, "preconditioner's result", y, "params", params)
+        return tree.ravel(y)[0].astype(r.dtype)
+
+    return inverse
+
+
+def _check(name: str, forcing: Hyper, max_products: int | None, preconditioner: Preconditioner | None) -> None:
+    check_hyper(name, "forcing", forcing, FRACTION)
+    if max_products is not None:
+        errors.check_size(name, "max_products", max_products)
+    if preconditioner is not None:
+        errors.check_function(name, "preconditioner", preconditioner)
 
 
 def _forced(cap: Array, length: Array, largest: Array) -> Array:

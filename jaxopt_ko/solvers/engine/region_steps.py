@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxopt_ko.core.numerics import largest, next_count, or_one, zero_count
+from jaxopt_ko.core.numerics import largest, next_count, or_one, safe_sqrt, zero_count
 from jaxopt_ko.solvers.engine.convergence import eps_of
 
 SECULAR_STEPS = 60  # of Newton on |p| = Delta, at most; some four reach the last digit, 30 in nearly hard cases
@@ -100,45 +100,66 @@ class Truncated(NamedTuple):
     predicted: Array  # float[]  -g'p - p'Hp / 2
     free: Array  # bool[]        is p inside the region?
     products: Array  # int32[]   iterations made
+    length: Array  # float[]     |p|_M
     direction: Array  # float[n]  d, the last
-    curvature: Array  # float[]  d'Hd / d'd
+    stretch: Array  # float[]    |d|_M
+    curvature: Array  # float[]  d'Hd / |d|_M**2
 
 
 def truncated_step(
-    product: Callable[[Array], Array], g: Array, radius: Array | None, tolerance: Array, max_steps: int
+    product: Callable[[Array], Array],
+    g: Array,
+    radius: Array | None,
+    tolerance: Array,
+    max_steps: int,
+    inverse: Callable[[Array], Array] | None = None,
 ) -> Truncated:
-    """Conjugate gradients on H p = -g until |H p + g| <= tolerance, or out to |p| = Delta. Steihaug 1983.
+    """Conjugate gradients on H p = -g until |H p + g| <= tolerance, or out to |p|_M = Delta. Steihaug 1983.
 
     Nocedal & Wright 2006, algorithm 7.2: the path of the iterates, whose lengths grow, is followed to where it
     leaves the region, and along the first direction with d'Hd <= 0 to the region's edge. With radius=None, for a
     line search, the last step is along such a direction, as long as it would be for the opposite curvature.
 
-    product: v -> H v. A `while_loop`: forward-mode derivatives only.
+    With a preconditioner M ~ H, positive definite, the length is |p|_M = sqrt(p'Mp), as it is of this that the
+    iterates have more and more; Conn, Gould & Toint 2000, algorithm 7.5.1. Only M^-1 is needed: M d and M p go by the
+    same recurrences as d and p. Where r'M^-1 r is not positive, M is not, and the path ends; at its start M = I then.
+
+    product: v -> H v; inverse: r -> M^-1 r; None: M = I. A `while_loop`: forward-mode derivatives only.
     """
 
     def goes_on(c: _Path) -> Array:
         return ~c.done & (c.k < max_steps)
 
-    def to_edge(z: Array, d: Array, rr: Array, dHd: Array) -> Array:
-        """The alpha with |z + alpha d| = Delta, or that for the opposite curvature."""
+    def to_edge(z: Array, Mz: Array, d: Array, Md: Array, ry: Array, dHd: Array) -> Array:
+        """The alpha with |z + alpha d|_M = Delta, or that for the opposite curvature."""
         if radius is None:
-            return rr / or_one(jnp.abs(dHd))
-        dd, zd, room = d @ d, z @ d, jnp.maximum(radius**2 - z @ z, 0)
+            return ry / or_one(jnp.abs(dHd))
+        dd, zd, room = d @ Md, z @ Md, jnp.maximum(radius**2 - z @ Mz, 0)
         root = jnp.sqrt(zd * zd + dd * room)
         return jnp.where(zd > 0, room / or_one(zd + root), (root - zd) / or_one(dd))
 
     def iterate(c: _Path) -> _Path:
-        d = c.rr / or_one(c.before) * c.d - c.r
+        beta = c.ry / or_one(c.before)
+        d = beta * c.d - (c.r if c.dual is None else c.dual.y)
+        Md, Mz = (d, c.z) if c.dual is None else (beta * c.dual.Md - c.r, c.dual.Mz)
         Hd = product(d)
         dHd = d @ Hd
         negative = ~(dHd > 0)
-        alpha, edge = c.rr / jnp.where(negative, 1, dHd), to_edge(c.z, d, c.rr, dHd)
+        alpha, edge = c.ry / jnp.where(negative, 1, dHd), to_edge(c.z, Mz, d, Md, c.ry, dHd)
         free = ~negative if radius is None else ~negative & (alpha < edge)
         alpha = jnp.where(free, alpha, edge)
         r = c.r + alpha * Hd
-        rr, gain = r @ r, c.gain + alpha * c.rr - 0.5 * alpha**2 * dHd
+        rr, gain = r @ r, c.gain + alpha * c.ry - 0.5 * alpha**2 * dHd
         done = ~free | (jnp.sqrt(rr) <= tolerance)
-        return _Path(c.z + alpha * d, r, d, rr, c.rr, dHd, gain, next_count(c.k), free, done)
+        new = c._replace(
+            z=c.z + alpha * d, r=r, d=d, ry=rr, before=c.ry, curvature=dHd, gain=gain, k=next_count(c.k), free=free,
+            done=done,
+        )  # fmt: skip
+        if inverse is None:
+            return new
+        y = inverse(r)
+        ry = r @ y
+        return new._replace(ry=ry, done=done | ~(sound & (ry > 0)), dual=_Dual(y, Mz + alpha * Md, Md))
 
     most = largest(g)
     large = float(np.finfo(g.dtype).max) ** 0.25
@@ -146,11 +167,19 @@ def truncated_step(
     g, tolerance, whole = g / unit, tolerance / unit, product
     product = lambda v: whole(v) / unit  # noqa: E731
     rr, zero = g @ g, jnp.zeros_like(g)
-    nil = jnp.zeros_like(rr)
-    start = _Path(zero, g, zero, rr, jnp.copy(nil), nil, nil, zero_count(), jnp.ones((), bool), ~(rr > 0))
+    nil, ry, dual = jnp.zeros_like(rr), rr, None
+    if inverse is not None:
+        y = inverse(g)
+        sound = g @ y > 0
+        y = jnp.where(sound, y, g)
+        ry, dual = g @ y, _Dual(y, zero, zero)
+    true = jnp.ones((), bool)
+    start = _Path(zero, g, zero, ry, jnp.copy(nil), nil, nil, zero_count(), true, ~(rr > 0), dual)
     end = jax.lax.while_loop(goes_on, iterate, start)
-    curvature = unit * (end.curvature / or_one(end.d @ end.d))
-    return Truncated(end.z, unit * end.gain, end.free, end.k, end.d, curvature)
+    Mz, Md = (end.z, end.d) if end.dual is None else (end.dual.Mz, end.dual.Md)
+    dMd = end.d @ Md
+    curvature = unit * (end.curvature / or_one(dMd))
+    return Truncated(end.z, unit * end.gain, end.free, end.k, safe_sqrt(end.z @ Mz), end.d, safe_sqrt(dMd), curvature)
 
 
 class _Path(NamedTuple):
@@ -159,10 +188,19 @@ class _Path(NamedTuple):
     z: Array  # float[n]     the iterate
     r: Array  # float[n]     H z + g
     d: Array  # float[n]     the last direction
-    rr: Array  # float[]     r'r
-    before: Array  # float[]  r'r before it, 0 at the start
+    ry: Array  # float[]     r'M^-1 r
+    before: Array  # float[]  that before it, 0 at the start
     curvature: Array  # float[]  d'Hd
     gain: Array  # float[]   -g'z - z'Hz / 2
     k: Array  # int32[]      products made
     free: Array  # bool[]    is z inside the region?
     done: Array  # bool[]
+    dual: _Dual | None  # None: M = I
+
+
+class _Dual(NamedTuple):
+    """What a preconditioner M adds."""
+
+    y: Array  # float[n]  M^-1 r
+    Mz: Array  # float[n]
+    Md: Array  # float[n]

@@ -20,7 +20,7 @@ from jaxopt_ko.linalg.coloring import Coloring
 from jaxopt_ko.linalg.sparse import value_and_entries
 from jaxopt_ko.linalg.sparse_cholesky import Factor, Plan, analyze, factorize, multiply, solve
 from jaxopt_ko.solvers.engine.convergence import eps_of
-from jaxopt_ko.solvers.engine.trust_region import Proposal, QuadraticModel
+from jaxopt_ko.solvers.engine.trust_region import Proposal, QuadraticModel, cauchy_radius
 from jaxopt_ko.solvers.problem.objective import Objective
 from jaxopt_ko.solvers.problem.sparsity import Pattern
 
@@ -79,7 +79,7 @@ def sparse_model(pattern: Pattern) -> QuadraticModel:
     def begin(problem: Objective, g: Array, small: Array) -> tuple[SparseNewtonMemoryState, Array, Array]:
         (memory, products), size = look(problem, small), length(g)
         u = g / or_one(size)
-        return memory, u @ multiply(it.plan, memory.entries, u), products
+        return memory, cauchy_radius(problem.x, size, u @ multiply(it.plan, memory.entries, u)), products
 
     def propose(
         problem: Objective, memory: SparseNewtonMemoryState, f: Array, g: Array, radius: Array, count: Array

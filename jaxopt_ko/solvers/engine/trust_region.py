@@ -75,13 +75,14 @@ class Proposal(NamedTuple):
     size: Array  # float[]      x'|H|x, which tells f's rounding; may be 0 where -m(p) is no small part of |f|
     products: Array  # int32[]  of H with vectors, made to find p
     memory: State
+    length: Array | None = None  # float[]  of p, as the region measures it; None: |p|
 
 
 class QuadraticModel(NamedTuple):
     """A quadratic model of f about x; its memory is all it knows there."""
 
     begin: Callable[[Objective, Array, Array], tuple[State, Array, Array]]
-    # (problem, g, does a run end here?) -> memory at the start, u'Hu along u = g / |g|, int32[] products made
+    # (problem, g, does a run end here?) -> memory at the start, the first Delta, int32[] products made
     propose: Callable[[Objective, State, Array, Array, Array, Array], Proposal]
     # (problem, memory, f(x), g, Delta, count)
     renew: Callable[[Objective, State, Array], tuple[State, Array]]
@@ -198,7 +199,7 @@ def trust_region(
         trial = _try(problem, state, proposal)
         verdict = _judge(model, problem, state, proposal, trial, gtol_, ftol_)
         size = safe_sqrt(proposal.step @ proposal.step)
-        radius = _resize(state, proposal, trial, verdict, size)
+        radius = _resize(state, proposal, trial, verdict, size if proposal.length is None else proposal.length)
         gradient, aux, memory, run = tree.where(
             verdict.taken,
             (trial.gradient, trial.aux, verdict.memory, verdict.course),
@@ -228,8 +229,9 @@ def _begin(model: QuadraticModel, problem: Objective, gtol: Tolerance, radius: H
     value, aux, g = problem.evaluate(x)
     run = course(value, x, largest(g))
     small = run.steepest <= bound(run, gtol)
-    memory, curvature, products = model.begin(problem, g, small)
-    first = cauchy_radius(x, g, curvature) if radius is None else value_at(radius, count).astype(x.dtype)
+    memory, first, products = model.begin(problem, g, small)
+    if radius is not None:
+        first = value_at(radius, count).astype(x.dtype)
     finite = jnp.isfinite(value) & _finite((g, memory))
     solved = small & _convex(x, model.spectrum(memory))
     stands = status((~finite, Code.NOT_FINITE), (solved, Code.GRADIENT_SMALL))
@@ -279,7 +281,7 @@ def _judge(
 
 
 def _resize(state: TrustRegionState, proposal: Proposal, trial: _Trial, verdict: _Verdict, size: Array) -> Array:
-    """The next Delta; size: |p|."""
+    """The next Delta; size: of p, as the region measures it."""
     cut = cut_of(state.gradient @ proposal.step, trial.actual, MOST_CUT, LEAST_CUT)
     cut = jnp.where(trial.finite & (verdict.taken | ~verdict.looks), cut, BLIND_CUT)
     shrinks, grows = ~(trial.rho >= POOR) | (verdict.looks & ~verdict.taken), trial.rho > GOOD
@@ -327,9 +329,12 @@ def _finite(tree: PyTree) -> Array:
     return jnp.all(jnp.asarray([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
 
 
-def cauchy_radius(x: Array, g: Array, curvature: Array) -> Array:
-    """Delta so long that it ends where the model is lowest along -g."""
-    length, most = safe_sqrt(g @ g), float(np.finfo(x.dtype).max) ** 0.25
+def cauchy_radius(x: Array, length: Array, curvature: Array) -> Array:
+    """Delta so long that it ends where the model is lowest along -g.
+
+    length: |g|; curvature: u'Hu along u = g / |g|. With a preconditioner: |g| of M^-1, and along -M^-1 g.
+    """
+    most = float(np.finfo(x.dtype).max) ** 0.25
     bends = (curvature > 0) & (length > 0)
     cauchy = length / jnp.where(bends, curvature, 1)
     return jnp.minimum(jnp.where(bends, cauchy, jnp.maximum(1.0, safe_sqrt(x @ x))), most)
