@@ -37,6 +37,7 @@ FLAGS = (  # those that change a result, a dtype or what is compiled
 )  # fmt: skip
 VARIABLES = (
     "JAX_PLATFORMS", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION", "XLA_FLAGS", "LIBTPU_INIT_ARGS", "NPROC",
+    "OPENBLAS_NUM_THREADS",
 )  # fmt: skip
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"  # they are in the repository, not in a wheel
 EXPLORER, SUITE = EXAMPLES / "explore.py", EXAMPLES / "benchmarks" / "suite"

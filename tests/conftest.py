@@ -18,6 +18,7 @@ os.environ["XLA_FLAGS"] = " ".join([
     os.environ.get("XLA_FLAGS", ""),  # of two values of one flag the later counts: what was asked for
 ])  # fmt: skip
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # more wait for each other where all cores are busy
 
 import jax
 import numpy as np

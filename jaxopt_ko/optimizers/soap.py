@@ -88,7 +88,8 @@ def scale_by_soap(
     Raises HyperparameterError, when made, for a number outside its domain; TreeError, when traced, for a leaf that is
         no matrix, or is complex.
     Source: Vyas et al. 2024, arXiv:2409.11321, Algorithms 3 and 4.
-    Not where the factors do not fit beside the weights, unless max_precondition_dim leaves out the long sides.
+    Not where the factors do not fit beside the weights, unless max_precondition_dim leaves out the long sides. On
+        CPUs set OPENBLAS_NUM_THREADS=1 before jax starts: where cores are busy, LAPACK's threads wait in its QR.
 
     >>> rule = jo.scale_by_soap(max_precondition_dim=4)
     >>> state = rule.init({"w": jnp.ones((3, 5))})
