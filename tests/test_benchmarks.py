@@ -95,6 +95,34 @@ def test_the_published_sets_are_whole_and_as_the_tests_of_solvers_hold_them():
     assert fitted["of"] == 27 == fitted["eight_digits"]
 
 
+# ---- the record stack -------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_quick_run_of_the_record_stack(tmp_path, module):
+    run = ran("record_stack.py", tmp_path, "--quick", "--out", tmp_path / "x.json")
+    assert run.returncode == 0, run.stderr
+    own, report = module("record_stack"), json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
+    assert [line["row"] for line in report["rows"]] == list(own.QUICK) == list(report["curves"])
+    assert all(line["loss"] < 4.57 for line in report["rows"])  # the logarithm of 97 characters
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.ko.md"])
+def test_readmes_tell_of_the_record_stack_what_was_recorded(readme, module):
+    own, text = module("record_stack"), (ROOT / readme).read_text(encoding="utf-8")
+    told = own.paragraph(json.loads(own.RESULTS.read_text(encoding="utf-8")), "ko" if ".ko" in readme else "en")
+    assert module("readme_table").renewed(text, own.MARK, told) == text, "run record_stack.py --write and both READMEs"
+
+
+def test_the_record_stack_needs_less_than_half_of_adamws_steps(module):
+    own = module("record_stack")
+    report = json.loads(own.RESULTS.read_text(encoding="utf-8"))
+    rows = {line["row"]: line for line in report["rows"]}
+    assert list(rows) == list(own.ROWS) and all(len(line["losses"]) == 3 for line in rows.values())
+    assert not any(line["rate_at_an_edge"] for line in rows.values())
+    assert rows[own.STACK]["share_of_adamw"] <= 0.45 and rows[own.MUON]["z"] >= 3
+
+
 @pytest.fixture
 def recorded(module):
     return json.loads(module("low_precision").RESULTS.read_text(encoding="utf-8"))

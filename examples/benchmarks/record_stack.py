@@ -7,12 +7,12 @@ and the stack without each of its pieces, have 0.45 of them; leaves that are no 
 with the rate that is best for it. Constants that count steps are the record's, as parts of its run of 2,900 steps.
 
 Rates come from `loop.sweep`: a grid for each row, the mean over seeds decides. The loss is that of the parameters to
-evaluate, the tail average's, on text kept apart, every few steps and at the end. From the ends of runs of 0.3, 0.45 and
-0.6 of AdamW's steps the steps that Muon and the stack need for AdamW's loss are interpolated; of the others' one run,
+evaluate, the tail average's, on text kept apart, every few steps and at the end. From the ends of runs of 0.2, 0.3 and
+0.45 of AdamW's steps the steps that Muon and the stack need for AdamW's loss are interpolated; of the others' one run,
 from its own curve. A piece's difference is the loss without it less the stack's, seed by seed, with its standard error:
 above 0, the piece helps.
 
-Prints a table; `--out` writes the report as JSON.
+Prints a table; `--out` writes the report as JSON, `--write` puts the recorded one's ablations into READMEs.
 """
 
 import argparse
@@ -28,6 +28,8 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # LAPACK's threads, in SOAP's QR, wait for busy cores
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,11 +39,13 @@ import jaxopt_ko as jo
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from characters import loss, roles, start, text, windows
+from readme_table import written
 
 RESULTS = Path(__file__).parent / "results" / "record_stack.json"
+MARK = "record stack"  # of the ablations in READMEs
 WIDTH, LAYERS, CONTEXT, BATCH, WARM_UP = 64, 2, 64, 16, 20
 KEPT, WINDOWS, EVERY = 200_000, 512, 10  # characters kept apart, windows of the loss, steps from loss to loss
-SHARE, SHARES = 0.45, (0.3, 0.45, 0.6)  # of AdamW's steps
+SHARE, SHARES = 0.45, (0.2, 0.3, 0.45)  # of AdamW's steps
 RECORD = 2900  # steps of the run that the constants are from
 TURN = 5  # steps from one turn of SOAP's bases to the next; 1 there
 
@@ -119,11 +123,11 @@ def lookahead(ahead, rates, steps):
 
 
 ADAMW, MUON, STACK = "AdamW", "Muon", "the stack"
-MATRIX = (0.02, 0.04, 0.08)  # rates that are tried for hidden matrices
+MUONS, MATRIX = (0.02, 0.04, 0.08), (0.04, 0.08, 0.16)  # rates that are tried for hidden matrices
 # row -> (method, rates to try)
 ROWS = {
     ADAMW: (adamw, (2e-3, 4e-3, 8e-3)),
-    MUON: (muon, MATRIX),
+    MUON: (muon, MUONS),
     STACK: (stack, MATRIX),
     "without SOAP": (partial(stack, soap=False), MATRIX),
     "without the floor": (partial(stack, floor=""), MATRIX),
@@ -237,7 +241,6 @@ def summary(found, lengths, steps):
             "steps_to_target": None if at is None else round(at, 1),
             "share_of_adamw": None if at is None else round(at / steps, 3), "at_most": bound,
             "losses": [round(x, 5) for x in ends],
-            "curve": {str(t): round(x, 5) for t, x in curve.items()},
         })  # fmt: skip
     return lines
 
@@ -260,6 +263,62 @@ def markdown(report):
         rate = f"{line_['rate']:.2g}" + (" (edge)" if line_["rate_at_an_edge"] else "")
         table.append(f"| {line_['row']} | {rate} | {line_['steps']} | {loss_} | {difference} | {z} | {share} |")
     return "\n".join(table)
+
+
+WORDS = {  # language -> the sentences of READMEs, and what a row is called there
+    "en": (
+        "The record stack of modded-nanogpt's third track, a language model of {parameters:,} parameters on "
+        "characters, {seeds} seeds, rates tuned for each ([`record_stack.py`](examples/benchmarks/record_stack.py)): "
+        "AdamW's loss after {steps} steps is reached by Muon in {muon} and by the stack in {stack} of its steps. After "
+        "{short} steps Muon's loss is {behind} above the stack's (z = {z}). Loss without a piece less the stack's, ± "
+        "standard error, so that above 0 the piece helps: {pieces}. What is within two standard errors shows nothing "
+        "at this size.",
+        {
+            "without SOAP": "SOAP", "without the floor": "the floor",
+            "with a floor of matrices": "a floor for each column instead of each matrix",
+            "without the brake": "the brake", "without the pin": "the pin",
+            "without cautious decay": "cautious decay", "without EMA-Nesterov": "EMA-Nesterov",
+            "without the tail average": "the tail average",
+            "a line for the power cooldown": "the power cooldown instead of a line",
+            "a constant momentum": "a momentum that rises and falls",
+        },
+    ),
+    "ko": (
+        "modded-nanogpt 셋째 트랙의 기록 스택을 매개변수 {parameters:,}개의 문자 언어 모델에서 시드 {seeds}개로 "
+        "비교했고, 학습률은 방법마다 조정했습니다([`record_stack.py`](examples/benchmarks/record_stack.py)). "
+        "AdamW가 {steps}스텝 뒤에 이르는 손실에 Muon은 그 스텝의 {muon}, 기록 스택은 {stack} 만에 이릅니다. "
+        "{short}스텝 뒤 Muon의 손실은 기록 스택보다 {behind} 높습니다(z = {z}). "
+        "조각 하나를 뺀 손실에서 기록 스택의 손실을 뺀 값 ± 표준 오차는 다음과 같고, 0보다 크면 그 조각이 "
+        "도움이 됩니다: {pieces}. 표준 오차의 두 배 안에 있는 값은 이 크기에서 아무것도 보여 주지 않습니다.",
+        {
+            "without SOAP": "SOAP", "without the floor": "하한(update_floor)",
+            "with a floor of matrices": "행렬 대신 열마다 두는 하한",
+            "without the brake": "제동(radial_brake)", "without the pin": "길이 고정(pinned)",
+            "without cautious decay": "신중한 가중치 감쇠", "without EMA-Nesterov": "EMA-Nesterov",
+            "without the tail average": "꼬리 평균", "a line for the power cooldown": "직선 대신 거듭제곱 냉각",
+            "a constant momentum": "오르내리는 모멘텀",
+        },
+    ),
+}  # fmt: skip
+
+
+def paragraph(report, language="en"):
+    """The report as READMEs tell it."""
+    sentences, names = WORDS[language]
+    rows = {line_["row"]: line_ for line_ in report["rows"]}
+    about = report["about"]
+
+    def difference(line_):
+        return f"{line_['difference']:+.4f} ± {line_['difference_error']:.4f}"
+
+    def share(line_):
+        return ("≤ " if line_["at_most"] else "") + f"{line_['share_of_adamw']:.2f}"
+
+    return sentences.format(
+        parameters=about["parameters"], seeds=about["seeds"], steps=about["steps"], muon=share(rows[MUON]),
+        stack=share(rows[STACK]), short=rows[STACK]["steps"], behind=difference(rows[MUON])[1:],
+        z=f"{rows[MUON]['z']:.0f}", pieces=", ".join(f"{names[row]} {difference(rows[row])}" for row in names),
+    )  # fmt: skip
 
 
 def measured(args):
@@ -295,6 +354,7 @@ def measured(args):
     wall, after = time.perf_counter() - began, os.times()
     return {
         "rows": summary(found, lengths, steps),
+        "curves": {row: {str(t): round(x, 5) for t, x in curve.items()} for row, (_, _, curve, _) in found.items()},
         "lengths": {row: [[t, round(x, 5)] for t, x in sorted(points)] for row, points in lengths.items()},
         "about": {
             "target": round(of_mean(found[ADAMW][1])[0], 5), "parameters": count, "width": WIDTH, "layers": LAYERS,
@@ -322,9 +382,15 @@ def main():
     parser.add_argument("--steps", type=int, default=300, help="of AdamW (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=2, help="sweeps at a time (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="write the report to this file, as JSON")
+    parser.add_argument("--write", type=Path, nargs="+", metavar="README",
+                        help="train nothing: put the ablations of the recorded run into these files")  # fmt: skip
     args = parser.parse_args()
     if args.out and not args.out.parent.is_dir():
         parser.error(f"--out {args.out}: there is no directory {args.out.parent}")
+    if args.write:
+        report = json.loads(RESULTS.read_text(encoding="utf-8"))
+        written(args.write, MARK, lambda language: paragraph(report, language))
+        return
     report = measured(args)
     print(markdown(report))
     made = report["run"]
