@@ -56,7 +56,7 @@ def skeletons() -> str:
     return "\n".join(text)
 
 
-def benchmarks() -> str:
+def benchmarks(language: str) -> str:
     """Tables from the result files, as they were committed."""
     text = [
         *heading("Benchmarks"),
@@ -67,14 +67,14 @@ def benchmarks() -> str:
     ]
     for path in sorted(RESULTS.rglob("*.json")) if RESULTS.exists() else []:
         found, day = json.loads(path.read_text(encoding="utf-8")), committed(path)
-        text += suite(path.stem, found) if path.stem.startswith("suite-") else result(path.stem, found, day)
+        text += suite(path.stem, found, language) if path.stem.startswith("suite-") else result(path.stem, found, day)
     for path in sorted((ROOT / "examples" / "benchmarks").glob("*.txt")):
         text += [*heading(path.stem.replace("_", " "), "-"), ".. code-block:: text", ""]
         text += [f"   {line}".rstrip() for line in path.read_text(encoding="utf-8").splitlines()] + [""]
     return "\n".join(text)
 
 
-def suite(name: str, found: dict[str, Any]) -> list[str]:
+def suite(name: str, found: dict[str, Any], language: str) -> list[str]:
     """A run of the suite that compares optimizers: the ranking here, all of it on a page of its own."""
     settings, problems = found["settings"], found["problems"]
     tasks = ", ".join(settings["tasks"]).replace("_", " ")
@@ -93,7 +93,8 @@ def suite(name: str, found: dict[str, Any]) -> list[str]:
         ]
         for method, one in ((method, found["methods"][method]) for method in found["ranking"])
     ]  # fmt: skip
-    link = f'<p><a href="{name}.html">Profiles, curves, every problem and every claim</a></p>'
+    words = {"en": "Profiles, curves, every problem and every claim", "ko": "프로파일, 곡선, 모든 문제와 모든 판정"}
+    link = f'<p><a href="{name}.html?language={language}">{words[language]}</a></p>'
     text = [*heading(name.replace("-", " "), "-"), about, "", ".. raw:: html", "", f"   {link}", ""]
     return text + table(columns, rows)
 
@@ -197,6 +198,6 @@ def pages(language: str) -> dict[str, str]:
         "changes.md": document(ROOT / "CHANGELOG.md"),
         "built.md": document(ROOT / "CONTRIBUTING.md", "How it is built"),
         "skeletons.rst": ":orphan:\n\n" + skeletons(),
-        "benchmarks.rst": benchmarks(),
+        "benchmarks.rst": benchmarks(language),
         "explorer.rst": explorer(language),
     }

@@ -225,8 +225,8 @@ def crossing(points, target):
     return None, False
 
 
-def summary(found, lengths, steps):
-    """The lines of the report."""
+def summary(found, lengths, steps, tried):
+    """The lines of the report; tried: the rates of each row."""
     base, target = np.asarray(found[STACK][1]), of_mean(found[ADAMW][1])[0]
     lines = []
     for row, (rate, ends, curve, edge) in found.items():
@@ -240,7 +240,7 @@ def summary(found, lengths, steps):
             "z": round(beside / beside_error, 2) if beside_error and row not in (ADAMW, STACK) else None,
             "steps_to_target": None if at is None else round(at, 1),
             "share_of_adamw": None if at is None else round(at / steps, 3), "at_most": bound,
-            "losses": [round(x, 5) for x in ends],
+            "losses": [round(x, 5) for x in ends], "rates_tried": list(tried[row]),
         })  # fmt: skip
     return lines
 
@@ -353,14 +353,13 @@ def measured(args):
             lengths[row].append((of, of_mean(ends)[0]))
     wall, after = time.perf_counter() - began, os.times()
     return {
-        "rows": summary(found, lengths, steps),
+        "rows": summary(found, lengths, steps, {row: ROWS[row][1][few] for row in rows}),
         "curves": {row: {str(t): round(x, 5) for t, x in curve.items()} for row, (_, _, curve, _) in found.items()},
         "lengths": {row: [[t, round(x, 5)] for t, x in sorted(points)] for row, points in lengths.items()},
         "about": {
             "target": round(of_mean(found[ADAMW][1])[0], 5), "parameters": count, "width": WIDTH, "layers": LAYERS,
             "context": CONTEXT, "batch": BATCH, "steps": steps, "seeds": seeds, "characters": len(data),
             "kept_apart": held * CONTEXT, "precondition_frequency": TURN,
-            "rates": {row: list(ROWS[row][1][few]) for row in rows},
         },
         "run": {
             "seconds": round(wall), "processor_seconds": round(sum(after[:2]) - sum(before[:2])),

@@ -2,7 +2,8 @@
 const strings = JSON.parse(document.getElementById("strings").textContent);
 const results = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
-let language = (navigator.language || "en").startsWith("ko") ? "ko" : "en";
+const asked = new URLSearchParams(location.search).get("language") ?? navigator.language ?? "en";
+let language = asked.startsWith("ko") ? "ko" : "en";
 let theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
 const hidden = new Set();
 
