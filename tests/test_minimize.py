@@ -232,6 +232,7 @@ LIFTED = {
 }
 ROUGH = {
     ("hager-zhang", "a valley far up"): 0.4,  # where f is six of its units in the last place above the least
+    ("lbfgsb", "a valley far up"): 0.1,  # where f is a sixth of its unit in the last place above the least
     ("hager-zhang", "a small valley"): 0.15,  # where g is sqrt(eps) of the first
 }
 SEARCHING = ["lbfgs", "bfgs", "hager-zhang", "newton", "newton_cg", "lbfgsb"]
