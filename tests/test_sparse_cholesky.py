@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from jax.experimental import sparse
 
 from jaxopt_ko.errors import TreeError
-from jaxopt_ko.linalg import ordering, symbolic
+from jaxopt_ko.linalg import ordering, sparse_indefinite, symbolic
 from jaxopt_ko.linalg.sparse_cholesky import analyze, factorize, multiply, solve
 
 RANDOM = np.random.default_rng(0)
@@ -118,6 +118,34 @@ def test_constraints_that_depend_on_each_other_are_told_by_no_sign(x64):
     x = solve(factor, jnp.array([1.0, 2, 5, 5]))
     assert int(factor.negative) == 2
     np.testing.assert_allclose(x[:2], [2, 3], atol=1e-6)
+
+
+@pytest.mark.parametrize("b", [7, 8])
+def test_many_blocks_by_pairs_of_pivots(x64, b):
+    least = float(np.finfo(float).eps) ** sparse_indefinite.LOST
+    A = RANDOM.normal(size=(3, 20, b, b))
+    A[:, :10, 3:, 3:] = 0.0  # zero pivots, tied to the first three
+    A[:, :10, 6:, 6:] = -1.0 * np.eye(b - 6)
+    A = A + A.swapaxes(2, 3)
+    A[:, 0, :3, :3] = [[1, 1, 1], [1, 1, -1], [1, -1, 1]]  # its determinants of two rows are 0
+    A[:, 0, 3:, :3], A[:, 0, :3, 3:], A[:, 0, 3:, 3:] = 0.0, 0.0, np.eye(b - 3)
+    A[1, 14, 1], A[1, 14, :, 1] = A[1, 14, 0], A[1, 14, :, 0]
+    A[1, 14, 1, 1] = A[1, 14, 0, 0]  # row 1 is row 0: a pivot is lost
+    A[2, 5] = np.nan
+    of = jax.jit(lambda A: sparse_indefinite._pivots(jnp.tril(A), least))
+    together = jax.vmap(of)(A)
+    X, negative = sparse_indefinite._by_pairs(jnp.asarray(A[0, 1:]))
+    np.testing.assert_allclose(A[0, 1:] @ X, np.broadcast_to(np.eye(b), X.shape), atol=1e-8)
+    assert int(negative) == np.sum(np.linalg.eigvalsh(A[0, 1:]) < 0)
+    for k, lane in enumerate(A):
+        X, negative, lost = of(lane)
+        np.testing.assert_allclose(together[0][k], X, rtol=1e-6, atol=1e-6 * np.nanmax(np.abs(X)))
+        assert (int(negative), int(lost)) == (int(together[1][k]), int(together[2][k]))
+        if k < 2:
+            values = np.linalg.eigvalsh(lane)
+            assert int(lost) == k == np.sum(np.abs(values) < least)
+            assert k or int(negative) == np.sum(values < 0)  # the sign of what is lost is that of rounding
+        assert bool(jnp.all(jnp.isfinite(X))) == (k < 2)
 
 
 def test_derivatives_where_signs_are_any(x64):

@@ -72,7 +72,7 @@ def _pivots(A: Array, least: float) -> tuple[Array, Array, Array]:
         return _by_eigenvalues(A, least)
     A = jnp.tril(A) + jnp.tril(A, -1).swapaxes(1, 2)
     X, negative = _by_pairs(A)
-    off = jnp.matmul(A, X, precision="highest") - jnp.eye(A.shape[1], dtype=A.dtype)
+    off = jnp.matmul(A, X, precision="highest") - jnp.eye(A.shape[1], dtype=A.dtype)[None]
     size = jnp.sqrt(jnp.sum(X * X, axis=(1, 2)))
     unit = TRUST * float(np.finfo(A.dtype).eps) * jnp.sqrt(jnp.sum(A * A, axis=(1, 2)))
     sure = jnp.all((size < 1 / least) & (jnp.max(jnp.abs(off), axis=(1, 2)) <= unit * size))
@@ -110,15 +110,15 @@ def _by_pairs(A: Array) -> tuple[Array, Array]:
         diagonal = M[np.arange(n), np.arange(n)]
         dets = jnp.abs(diagonal[first] * diagonal[second] - M[first, second] ** 2)
         dets = jnp.where(left[first] & left[second], dets, -1.0)
-        best = jnp.where(dets == jnp.max(dets, axis=0), numbers, first.size - 1)
+        best = jnp.where(dets == jnp.max(dets, axis=0, keepdims=True), numbers, first.size - 1)
         best = jnp.min(best, axis=0)  # argmax, by reductions that run over all blocks at once
-        i, j = (rows == jnp.asarray(which)[best] for which in (first, second))  # bool[n,B]
+        i, j = (rows == jnp.asarray(which)[best][None] for which in (first, second))  # bool[n,B]
         u, v = (jnp.sum(jnp.where(which[:, None], M, 0), axis=0) for which in (i, j))
         a, c, d = (jnp.sum(jnp.where(w, of, 0), axis=0) for w, of in ((i, u), (j, u), (j, v)))
         det = a * d - c * c
         negative += jnp.sum(jnp.where(det < 0, 1, jnp.where(a + d < 0, 2, 0)), dtype=jnp.int32)
         u, v = jnp.where(i, -1.0, jnp.where(j, 0.0, u)), jnp.where(j, -1.0, jnp.where(i, 0.0, v))
-        p, q = (u * d - v * c) / det, (v * a - u * c) / det
+        p, q = (u * d[None] - v * c[None]) / det[None], (v * a[None] - u * c[None]) / det[None]
         kept = ~(i | j)
         M = jnp.where(kept[:, None] & kept[None], M, 0) - (p[:, None] * u[None] + q[:, None] * v[None])
         left &= kept
