@@ -294,7 +294,7 @@ WORDS = {  # language -> the sentences of READMEs, and what a row is called ther
             "without SOAP": "SOAP", "without the floor": "하한(update_floor)",
             "with a floor of matrices": "행렬 대신 열마다 두는 하한",
             "without the brake": "제동(radial_brake)", "without the pin": "길이 고정(pinned)",
-            "without cautious decay": "신중한 가중치 감쇠", "without EMA-Nesterov": "EMA-Nesterov",
+            "without cautious decay": "cautious 가중치 감쇠", "without EMA-Nesterov": "EMA-Nesterov",
             "without the tail average": "꼬리 평균", "a line for the power cooldown": "직선 대신 거듭제곱 냉각",
             "a constant momentum": "오르내리는 모멘텀",
         },
