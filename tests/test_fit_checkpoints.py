@@ -104,6 +104,14 @@ def test_early_stopping_goes_on_too(tmp_path):
 # ---- what ends a run --------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """As from a terminal: a shell's background job is started without it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupt_at(epoch):
     def report(advance, total, value, lanes):
         report.done += advance

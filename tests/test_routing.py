@@ -234,7 +234,7 @@ TWO = {"a/w": (2, 3), "a/b": (3,)}
         (lambda: groups()[:1] * 2, None, "different strings"),
         (lambda: (jo.Group("a", jo.muon, 0.1, role="hidden"),), None, "the role of group 'a' must be one of"),
         (lambda: (jo.Group("a", jo.sgd(0.1), 0.1),), None, "takes no learning_rate"),
-        (lambda: (jo.Group("a", jo.sgd, 0.1, 0.1),), None, "sgd, which takes no weight_decay"),
+        (lambda: (jo.Group("a", jo.adagrad, 0.1, 0.1),), None, "adagrad, which takes no weight_decay"),
         (lambda: groups()[:2], TWO, r"a/b \(3,\) of the role bias: none"),
         (lambda: (*groups(), jo.Group("more", jo.sgd, 0.1, path="b$")), TWO, r"role bias: vectors and more"),
         (groups, {"layers/mlp/kernel": (3, 4, 4)}, r"of the role \?: none.*stack_axes"),

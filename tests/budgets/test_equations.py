@@ -14,7 +14,7 @@ import jaxopt_ko as jo
 # of one update of four leaves, traced by jax 0.10; by another release no more than a tenth more
 EQUATIONS = {
     "sgd": 16, "adam": 110, "adamw": 118, "lion": 46, "adafactor": 475, "lamb": 498, "clip": 231, "multi_steps": 186,
-    "muon": 346, "soap": 479, "shampoo": 617, "prodigy": 155,
+    "muon": 346, "soap": 455, "shampoo": 617, "prodigy": 155,
 }  # fmt: skip
 METHODS = {
     "sgd": lambda: jo.sgd(0.1, 0.9),
