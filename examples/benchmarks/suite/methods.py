@@ -138,7 +138,7 @@ def of_catalogue(row: jo.catalog.Row) -> Method | None:
         words = dict(row.options) | ({number: NUMBERS[number](other)} if number else {})
         if "max_learning_rate" in known and first != "max_learning_rate":
             words["max_learning_rate"] = rate(round(WARM * task.steps))
-        if "weight_decay" in known:
+        if "weight_decay" in known and not row.options.get("lr_in_velocity"):  # which has no place for it
             words["weight_decay"] = DECAY
         if "rest" in known:  # is for matrices
             return on_matrices(factory, rate, task, params, **words)
