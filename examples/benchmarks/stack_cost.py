@@ -37,6 +37,7 @@ import jaxopt_ko as jo
 sys.path.insert(0, str(Path(__file__).parent))
 import record_stack  # which finds characters.py beside this folder
 from counts import equations
+from muon_cost import shapes_of
 from record_stack import CONTEXT, LAYERS, TURN, adamw, cooldown, line, lookahead, part, roles, start
 
 RESULTS = Path(__file__).parent / "results" / "stack_cost.json"
@@ -57,14 +58,8 @@ def language_model():
 
 def gpt2_small():
     """The same of GPT-2 small, 124 M parameters, each layer a tree of its own; the head is the embedding."""
-    width, layers = 768, 12
-    norm = {"scale": (width,), "bias": (width,)}
-    layer = {
-        "norm1": norm, "norm2": norm,
-        "qkv": {"w": (width, 3 * width), "b": (3 * width,)}, "out": {"w": (width, width), "b": (width,)},
-        "up": {"w": (width, 4 * width), "b": (4 * width,)}, "down": {"w": (4 * width, width), "b": (width,)},
-    }  # fmt: skip
-    shapes = {"layers": [layer] * layers, "norm": norm, "embed": (50257, width), "place": (1024, width)}
+    width = 768
+    shapes = shapes_of("gpt2") | {"embed": (50257, width), "place": (1024, width)}
     params = jax.tree.map(partial(jax.ShapeDtypeStruct, dtype=jnp.float32), shapes, is_leaf=lambda s: type(s) is tuple)
 
     def hidden(params):

@@ -81,7 +81,10 @@ class Scalars:
 
 
 def adam_corrections(t: jax.Array, h: Scalars) -> dict[str, jax.Array]:
-    """What Adam's m_t and v_t, whose decays are h.b1 and h.b2, are divided by: c1 and c2, float[] each."""
+    """What Adam's m_t and v_t, whose decays are h.b1 and h.b2, are divided by: c1 and c2, float[] each.
+
+    t: int32[], the step, which each `corrections` is given; what h has gathered of the decays is for it already.
+    """
     return {"c1": h.gathered("b1"), "c2": h.gathered("b2")}
 
 

@@ -107,7 +107,7 @@ def shapes(model):
 
 
 def record():
-    found = {"source": "mup 1.0.0, https://pypi.org/project/mup/1.0.0, MuAdamW and MuSGD; torch's layout"}
+    found = {"source": "mup 1.0.0 from PyPI, MuAdamW and MuSGD; torch's layout"}
     for name, (wide, narrow, delta) in MODELS.items():
         mup.set_base_shapes(wide, narrow, delta=delta)
         found[name] = {
